@@ -1,0 +1,45 @@
+"""Exact, label-aware preparation of multiplexed tissue images for pixel clustering.
+
+Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData and
+Matplotlib are imported only when a function that needs them is called.
+"""
+
+from importlib.metadata import version
+
+from . import accessors, ops
+from .errors import (
+    ChannelError,
+    ImageError,
+    LayerError,
+    ParameterError,
+    PxprepError,
+    PxprepWarning,
+    StoreError,
+)
+from .ops import quantile
+from .pipeline import FittedPipeline, Pipeline
+from .steps import Blur, Clip, Function, PostNorm, QuantileNorm, Step, SumMask, SumNorm
+
+__version__ = version("pxprep")
+
+__all__ = [
+    "Blur",
+    "ChannelError",
+    "Clip",
+    "FittedPipeline",
+    "Function",
+    "ImageError",
+    "LayerError",
+    "ParameterError",
+    "Pipeline",
+    "PostNorm",
+    "PxprepError",
+    "PxprepWarning",
+    "QuantileNorm",
+    "Step",
+    "StoreError",
+    "SumMask",
+    "SumNorm",
+    "ops",
+    "quantile",
+]

@@ -1,0 +1,136 @@
+"""Channel labels, and values per channel keyed by them."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ._typing import Label
+from .errors import ChannelError, ParameterError
+
+CHANNEL = "c"
+
+
+def channel_labels(image: xr.DataArray) -> tuple[Label, ...] | None:
+    """Labels of the channels of `image` in order, None if they have none."""
+    if CHANNEL not in image.coords:
+        return None
+    return tuple(image.coords[CHANNEL].values.tolist())
+
+
+def label_keys(image: xr.DataArray) -> tuple[Label, ...]:
+    """What the channels of `image` are called: their labels, or else their positions."""
+    labels = channel_labels(image)
+    return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
+
+
+def require_unique(labels: Sequence[Label], parameter: str) -> None:
+    """Raise ChannelError if a label occurs twice."""
+    twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    if twice:
+        raise ChannelError(
+            f"{parameter}: every channel must be named once, got {_listed(twice)} more than once"
+        )
+
+
+def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: str) -> None:
+    """Raise ChannelError that lists all labels in `wanted` that `known` lacks."""
+    unknown = [label for label in wanted if label not in known]
+    if unknown:
+        raise ChannelError(
+            f"{parameter}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
+            f"the image has {_listed(known)}"
+        )
+
+
+def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -> None:
+    """Raise ChannelError unless both name the same channels, in whatever order."""
+    missing = [label for label in expected if label not in given]
+    unknown = [label for label in given if label not in expected]
+    if missing or unknown:
+        parts = []
+        if missing:
+            parts.append(f"missing {_listed(missing)}")
+        if unknown:
+            parts.append(f"unknown {_listed(unknown)}{_suggestion(unknown, expected)}")
+        raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
+
+
+def select_channels(image: xr.DataArray, channels: Sequence[Label] | None) -> xr.DataArray:
+    """The channels named in `channels`, in that order; all of them for None.
+
+    Images without labels are selected by position.
+    """
+    if channels is None:
+        return image
+    if isinstance(channels, str) or not isinstance(channels, Sequence | np.ndarray):
+        raise ParameterError(
+            f"channels must be a sequence of channel labels, got {channels!r}"
+            + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
+        )
+    wanted = [label.item() if isinstance(label, np.generic) else label for label in channels]
+    if not wanted:
+        raise ParameterError("channels must name at least one channel, got none")
+    require_unique(wanted, "channels")
+    known = label_keys(image)
+    require_known(wanted, known, "channels")
+    return image.isel({CHANNEL: [known.index(label) for label in wanted]})
+
+
+def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) -> xr.DataArray:
+    """`image` with its channels in the order of `labels`, which must be exactly its labels."""
+    own = label_keys(image)
+    require_same(own, labels, what)
+    if own == tuple(labels):
+        return image
+    return image.isel({CHANNEL: [own.index(label) for label in labels]})
+
+
+def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:
+    """One float per channel from one number, a tuple in channel order, or a dict by label.
+
+    `value` has been through a parser of `_validate`, so it is a float, a tuple or a dict.
+    """
+    if isinstance(value, dict):
+        return _by_label(value, labels, parameter)
+    if isinstance(value, tuple):
+        if len(value) != len(labels):
+            raise ParameterError(
+                f"{parameter} must have one value per channel: the image has {len(labels)} "
+                f"channels, got {len(value)} values"
+            )
+        return np.array(value, dtype=np.float64)
+    return np.full(len(labels), value, dtype=np.float64)
+
+
+def _by_label(
+    values: Mapping[Any, float], labels: Sequence[Label], parameter: str
+) -> np.ndarray[Any, Any]:
+    require_known([key for key in values if key is not ...], labels, parameter)
+    left_out = [label for label in labels if label not in values]
+    if left_out and ... not in values:
+        raise ChannelError(
+            f"{parameter}: a mapping must name every channel or give a value for all others "
+            f"under the key ... (Ellipsis); missing {_listed(left_out)}"
+        )
+    return np.array(
+        [values[label] if label in values else values[...] for label in labels], dtype=np.float64
+    )
+
+
+def _listed(labels: Sequence[Label], most: int = 60) -> str:
+    shown = ", ".join(repr(label) for label in labels[:most])
+    return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
+    """The known labels nearest to the unknown ones, ignoring case."""
+    by_lower = {str(label).lower(): label for label in known}
+    near = [
+        by_lower[match]
+        for label in unknown
+        for match in difflib.get_close_matches(str(label).lower(), list(by_lower), n=1)
+    ]
+    return f" (did you mean {_listed(list(dict.fromkeys(near)))}?)" if near else ""

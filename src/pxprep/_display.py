@@ -1,0 +1,132 @@
+"""Pipelines and their numbers as tables, in text and HTML."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from html import escape
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ._channels import CHANNEL
+from ._typing import Label
+from .measures import DETAILS
+
+Table = tuple[list[str], list[list[str]]]
+Steps = Sequence[tuple[str, Any]]
+
+
+def channel_table(numbers: xr.Dataset, labels: Sequence[Label]) -> Table:
+    """Header and rows, one for each channel, of the numbers per channel that steps apply."""
+    columns = {
+        str(name): array.values
+        for name, array in numbers.data_vars.items()
+        if array.dims == (CHANNEL,) and not str(name).endswith(DETAILS)
+    }
+    rows = [
+        [str(label), *(_number(values[i]) for values in columns.values())]
+        for i, label in enumerate(labels)
+    ]
+    return ["channel", *columns], rows
+
+
+def scalars(numbers: xr.Dataset) -> dict[str, str]:
+    """The numbers that hold for all channels and images."""
+    return {
+        str(name): _number(array.values)
+        for name, array in numbers.data_vars.items()
+        if array.dims == () and not str(name).endswith(DETAILS)
+    }
+
+
+def pipeline_text(steps: Steps) -> str:
+    """One line for each step."""
+    lines = [f"  {name}: {_step(step)}" for name, step in steps]
+    return "\n".join([f"Pipeline of {len(steps)} steps", *lines])
+
+
+def pipeline_html(steps: Steps) -> str:
+    """A table with a row for each step."""
+    return _html_table(["step", "parameters"], [[name, _step(step)] for name, step in steps])
+
+
+def fitted_text(
+    steps: Steps, numbers: xr.Dataset, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+) -> str:
+    """What was fitted to what, the steps, and the numbers as a table."""
+    header, rows = channel_table(numbers, labels)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+    return "\n".join(
+        [
+            _caption(labels, fovs, pool),
+            *(f"  {name}: {_step(step)}" for name, step in steps),
+            *(f"{name} = {value}" for name, value in scalars(numbers).items()),
+            *lines,
+        ]
+    )
+
+
+def fitted_html(
+    steps: Steps, numbers: xr.Dataset, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+) -> str:
+    """The steps with the numbers for all channels, and a table with a row for each channel."""
+    by_step = [
+        [
+            name,
+            _step(step),
+            ", ".join(
+                f"{variable.removeprefix(name + '_')} = {value}"
+                for variable, value in scalars(numbers).items()
+                if variable.startswith(name + "_")
+            ),
+        ]
+        for name, step in steps
+    ]
+    return (
+        f"<p><b>{escape(_caption(labels, fovs, pool))}</b></p>"
+        + _html_table(["step", "parameters", "measured"], by_step)
+        + _html_table(*channel_table(numbers, labels))
+    )
+
+
+def _caption(labels: Sequence[Label], fovs: Sequence[Label], pool: str) -> str:
+    images = "1 image" if len(fovs) == 1 else f"{len(fovs)} images"
+    return f"FittedPipeline of {images}, {len(labels)} channels, pool={pool!r}"
+
+
+def _step(step: Any) -> str:
+    parameters = ", ".join(
+        f"{field.name}={_parameter(getattr(step, field.name))}"
+        for field in fields(step)
+        if getattr(step, field.name) is not None
+    )
+    return f"{type(step).__name__}({parameters})"
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        items = (
+            f"{'...' if key is ... else repr(key)}: {_parameter(item)}"
+            for key, item in value.items()
+        )
+        return "{" + ", ".join(items) + "}"
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _html_table(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _number(value: Any) -> str:
+    value = np.asarray(value).item()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

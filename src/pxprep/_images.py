@@ -1,0 +1,55 @@
+"""Images as plain arrays and back: the axes (c, z, y, x) inside, the user's dims outside."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from . import _backends
+from ._channels import CHANNEL
+from ._typing import Array
+from ._validate import check_image, float_dtype
+
+
+def checked(image: Any, parameter: str = "image") -> xr.DataArray:
+    """`image`, or an ImageError that says what is wrong with it."""
+    image = check_image(image, parameter)
+    _backends.check_supported(image.data, parameter)
+    return image
+
+
+def pixels(image: xr.DataArray) -> Array:
+    """The array of `image` with axes (c, z, y, x), z of length 1 for 2-D images."""
+    has_z = "z" in image.dims
+    array = image.transpose(CHANNEL, *(("z",) if has_z else ()), "y", "x").data
+    return array if has_z else array[:, np.newaxis]
+
+
+def like(image: xr.DataArray, array: Array) -> xr.DataArray:
+    """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
+    dims = [CHANNEL, "z", "y", "x"]
+    if "z" not in image.dims:
+        dims.remove("z")
+        array = array[:, 0]
+    array = xr.DataArray(array, dims=dims).transpose(*image.dims).data
+    return xr.DataArray(
+        array, dims=image.dims, coords=image.coords, name=image.name, attrs=image.attrs
+    )
+
+
+def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
+    """`array`, with axes (z, y, x), in the dims and coordinates of `image` without channels."""
+    plane = image.isel({CHANNEL: 0}, drop=True)
+    dims = ["z", "y", "x"]
+    if "z" not in image.dims:
+        dims.remove("z")
+        array = array[0]
+    array = xr.DataArray(array, dims=dims).transpose(*plane.dims).data
+    return xr.DataArray(
+        array, dims=plane.dims, coords=plane.coords, name=image.name, attrs=image.attrs
+    )
+
+
+def processing_dtype(image: xr.DataArray) -> np.dtype[Any]:
+    """The float type in which `image` is processed."""
+    return float_dtype(image.dtype)

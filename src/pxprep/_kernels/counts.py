@@ -1,0 +1,51 @@
+"""Radix counting: how many pixels have which 16-bit digit of their sort key.
+
+The sort key of a float is its bit pattern with the sign bit flipped (positive) or all bits flipped
+(negative): as unsigned integers, the keys are in the order of the floats.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+DIGIT_BITS = 16
+N_DIGITS = 1 << DIGIT_BITS
+# One slot behind the digits counts the infinities.
+INFINITE = N_DIGITS
+N_SLOTS = N_DIGITS + 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_integers(values: Any, offset: int, counts: Any) -> None:
+    """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset."""
+    for i in range(values.size):
+        counts[np.int64(values[i]) + offset] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_floats(
+    bits: Any, sign: Any, infinity: Any, ones: Any, shift: Any, prefix: Any, zeros: bool, counts: Any
+) -> None:
+    """Add to `counts` the digits at `shift` of all keys whose higher bits equal `prefix`.
+
+    `bits` are the floats' bit patterns; `sign`, `infinity`, `ones` the patterns of -0.0, inf and
+    all bits set, of the same unsigned type, as are `shift` and `prefix`. NaNs never count,
+    infinities go to their own slot, zeros of either sign count only if `zeros`.
+    """
+    digit = np.uint64(N_DIGITS - 1)
+    for i in range(bits.size):
+        pattern = bits[i]
+        magnitude = pattern & (sign ^ ones)
+        if magnitude >= infinity:
+            if magnitude == infinity:
+                counts[INFINITE] += 1
+            continue
+        if magnitude == 0:
+            if not zeros:
+                continue
+            pattern = magnitude
+        key = (pattern ^ sign) if pattern < sign else (pattern ^ ones)
+        high = key >> shift
+        if (high >> np.uint64(DIGIT_BITS)) == prefix:
+            counts[high & digit] += 1

@@ -1,0 +1,226 @@
+"""One parser per notion: checks what the user gave and returns it in one plain form."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ._channels import CHANNEL, channel_labels, require_unique
+from .errors import ImageError, ParameterError, warn
+
+SPATIAL = ("z", "y", "x")
+ZEROS = ("exclude", "include")
+POOLS = ("mean", "pixels")
+
+
+def parse_number(value: Any, parameter: str, rule: str) -> float:
+    """A finite float; bools and strings are not numbers."""
+    if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return number
+
+
+def parse_quantile(value: Any, parameter: str) -> Any:
+    """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
+
+    The tools that this one succeeds disagree on percent or fraction, so a value that can only
+    be meant as a fraction is refused instead of obeyed.
+    """
+    return _parse_each(value, parameter, _parse_high_percent)
+
+
+def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
+    """One percent; small values are plausible here, so a likely fraction only warns."""
+    number = _parse_percent(value, parameter)
+    if 0 < number <= 1:
+        warn(
+            f"{parameter} is in percent: {number:g} drops {number:g} % of the pixels; "
+            f"if you meant a fraction, write {_as_percent(number)}"
+        )
+    return number
+
+
+def parse_sigma(value: Any, parameter: str = "sigma") -> Any:
+    """Standard deviation in pixels, for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, _parse_one_sigma)
+
+
+def parse_limit(value: Any, parameter: str) -> Any:
+    """A finite number for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, lambda item, name: parse_number(item, name, "a finite number"))
+
+
+def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
+    """One of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(
+            f"{parameter} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
+    return value
+
+
+def parse_bool(value: Any, parameter: str) -> bool:
+    """True or False, not something truthy."""
+    if not isinstance(value, bool | np.bool_):
+        raise ParameterError(f"{parameter} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | None:
+    """float32 or float64; None leaves the choice to the image."""
+    if value is None:
+        return None
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ParameterError(f"{parameter} must be float32 or float64, got {value!r}")
+    return dtype
+
+
+def parse_count(value: Any, parameter: str, rule: str, least: int = 1) -> int:
+    """A whole number of at least `least`."""
+    if (
+        isinstance(value, bool | np.bool_)
+        or not isinstance(value, int | np.integer)
+        or value < least
+    ):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return int(value)
+
+
+def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
+    """Chunk size in pixels by dimension; one number is the size along y and x.
+
+    A sequence has one size per dimension in `dims`; a mapping names dimensions; -1 is the whole
+    dimension. None gives an empty dict: chunks are kept.
+    """
+    rule = (
+        "a positive number of pixels for y and x (-1: one chunk), a sequence with one for each of "
+        f"{tuple(dims)}, or a mapping of dimension to size"
+    )
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        unknown = [dim for dim in value if dim not in dims]
+        if unknown:
+            raise ParameterError(
+                f"{parameter} names dimensions that the image does not have: {unknown}; "
+                f"it has {tuple(dims)}"
+            )
+        by_dim = dict(value)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != len(dims):
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        by_dim = dict(zip(dims, value, strict=True))
+    else:
+        by_dim = {"y": value, "x": value}
+    return {dim: _parse_chunk(size, parameter, rule) for dim, size in by_dim.items()}
+
+
+def parse_scale_factors(value: Any, parameter: str = "scale_factors") -> list[int] | None:
+    """Whole factors of at least 2, each relative to the scale before it; None passes."""
+    if value is None:
+        return None
+    rule = "a sequence of whole numbers of at least 2, as [2, 2]"
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return [parse_count(factor, parameter, rule, least=2) for factor in value]
+
+
+def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
+    """Raise ImageError unless `image` is an image as docs/method.md defines it; return it."""
+    if not isinstance(image, xr.DataArray):
+        raise ImageError(
+            f"{parameter} must be an xarray.DataArray with dims c, y, x (and optionally z), got "
+            f"{type(image).__module__}.{type(image).__qualname__}"
+        )
+    dims = set(image.dims)
+    missing = [dim for dim in (CHANNEL, "y", "x") if dim not in dims]
+    other = [dim for dim in image.dims if dim not in (CHANNEL, *SPATIAL)]
+    if missing or other:
+        problem = f"lacks {', '.join(missing)}" if missing else f"also has {other}"
+        raise ImageError(
+            f"{parameter} must have the dims c, y, x and optionally z; it {problem}: "
+            f"its dims are {image.dims}"
+        )
+    empty = [dim for dim in image.dims if image.sizes[dim] == 0]
+    if empty:
+        raise ImageError(
+            f"{parameter} must have at least one channel and one pixel, got {dict(image.sizes)}"
+        )
+    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
+        raise ImageError(
+            f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
+            f"{image.dtype}"
+        )
+    labels = channel_labels(image)
+    if labels is not None:
+        require_unique(labels, f"{parameter}: channel labels")
+    return image
+
+
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The float type in which an image of type `dtype` is processed."""
+    return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize == 8 else np.dtype("f4")
+
+
+def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
+    if isinstance(value, Mapping):
+        if not value:
+            raise ParameterError(f"{parameter}: a mapping must name at least one channel, got {{}}")
+        return {
+            key.item() if isinstance(key, np.generic) else key: parse(
+                item, f"{parameter}[{'...' if key is ... else repr(key)}]"
+            )
+            for key, item in value.items()
+        }
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    if is_array or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
+        return tuple(parse(item, f"{parameter}[{i}]") for i, item in enumerate(value))
+    return parse(value, parameter)
+
+
+def _parse_percent(value: Any, parameter: str) -> float:
+    rule = "a percentage from 0 to 100"
+    number = parse_number(value, parameter, rule)
+    if not 0 <= number <= 100:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return number
+
+
+def _parse_high_percent(value: Any, parameter: str) -> float:
+    number = _parse_percent(value, parameter)
+    if 0 < number <= 1:
+        raise ParameterError(
+            f"{parameter} must be a percentage from 0 to 100, got the fraction {number:g}; "
+            f"did you mean {_as_percent(number)}?"
+        )
+    return number
+
+
+def _as_percent(fraction: float) -> str:
+    return f"{fraction * 100:.12g}"
+
+
+def _parse_one_sigma(value: Any, parameter: str) -> float:
+    rule = "a finite number of pixels, 0 or more"
+    number = parse_number(value, parameter, rule)
+    if number < 0:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return number
+
+
+def _parse_chunk(size: Any, parameter: str, rule: str) -> int:
+    if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
+        return -1
+    return parse_count(size, parameter, rule)

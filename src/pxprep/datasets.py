@@ -1,0 +1,1 @@
+"""A small, seeded, realistic cohort for examples, tests and benchmarks."""

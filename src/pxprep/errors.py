@@ -1,0 +1,52 @@
+"""What pxprep raises and warns."""
+
+import sys
+import warnings
+from pathlib import Path
+
+__all__ = [
+    "ChannelError",
+    "ImageError",
+    "LayerError",
+    "ParameterError",
+    "PxprepError",
+    "PxprepWarning",
+    "StoreError",
+]
+
+
+class PxprepError(Exception):
+    """Base class of every error that pxprep raises on purpose."""
+
+
+class ParameterError(PxprepError, ValueError):
+    """A parameter breaks its rule; the message names the parameter, the rule and the value."""
+
+
+class ChannelError(PxprepError, ValueError):
+    """Channels are missing, unknown or ambiguous; the message lists them all."""
+
+
+class ImageError(PxprepError, ValueError):
+    """What was given is not an image that pxprep can work on."""
+
+
+class LayerError(PxprepError, ValueError):
+    """A layer of a SpatialData object is missing, taken, or not an image."""
+
+
+class StoreError(PxprepError):
+    """A store could not be written; the message says what is left on disk."""
+
+
+class PxprepWarning(UserWarning):
+    """Something in the data or the parameters that the user should know of."""
+
+
+def warn(message: str) -> None:
+    """Issue a PxprepWarning that points at the first caller outside this package."""
+    package = str(Path(__file__).parent)
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, PxprepWarning, stacklevel=level + 1)

@@ -1,0 +1,392 @@
+"""The steps as values: parameters, what they measure of a cohort, how they change an image.
+
+A step is a frozen dataclass. `Step.measure` returns numbers, `Step.apply` takes an image and those
+numbers; neither knows of pipelines. Subclass `Step` for a step of your own, or put any function
+image -> image into a pipeline.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from . import ops
+from ._channels import channel_labels, per_channel
+from ._typing import Label, PerChannel
+from ._validate import (
+    ZEROS,
+    parse_choice,
+    parse_limit,
+    parse_number,
+    parse_quantile,
+    parse_sigma,
+    parse_sum_quantile,
+)
+from .errors import ImageError, ParameterError
+from .measures import Cohort, channel_scales, sum_threshold
+
+__all__ = [
+    "Blur",
+    "Clip",
+    "Function",
+    "PostNorm",
+    "QuantileNorm",
+    "Step",
+    "SumMask",
+    "SumNorm",
+]
+
+Numbers = xr.Dataset
+_KINDS: dict[str, type["Step"]] = {}
+
+
+class Step(ABC):
+    """A preprocessing step; subclass it as a frozen dataclass for a step of your own.
+
+    Attributes
+    ----------
+    kind
+        What the step is called in pipelines and in JSON; unique among all subclasses.
+    reference
+        Name of an earlier step of the pipeline, or ``"input"``, whose output `measure` sees in
+        place of the output of the step before; None for the latter.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import Pipeline, Step
+    >>> @dataclass(frozen=True)
+    ... class Centre(Step):
+    ...     kind = "centre"
+    ...
+    ...     def measure(self, cohort):
+    ...         means = [image.mean(["y", "x"]) for image in cohort]
+    ...         return {"mean": sum(means) / len(means)}
+    ...
+    ...     def apply(self, image, numbers):
+    ...         return image - numbers["mean"]
+    >>> image = xr.DataArray(np.array([[[1.0, 3.0]]]), dims=("c", "y", "x"))
+    >>> Pipeline([Centre()]).fit(image).transform(image).values.tolist()
+    [[[-1.0, 1.0]]]
+    """
+
+    kind: ClassVar[str]
+    reference: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(getattr(cls, "kind", None), str):
+            _KINDS[cls.kind] = cls
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+        """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default."""
+        return {}
+
+    @abstractmethod
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """The image after this step, given the numbers that `measure` returned."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
+        configuration = {
+            field.name: _encode(getattr(self, field.name), f"{self.kind}.{field.name}")
+            for field in fields(self)  # type: ignore[arg-type]
+        }
+        return {"name": self.kind, "configuration": configuration}
+
+    @staticmethod
+    def from_dict(
+        data: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "Step":
+        """The step that `to_dict` described.
+
+        Parameters
+        ----------
+        data
+            What `to_dict` returned.
+        functions
+            The functions that `Function` steps call, by the name under which they were saved.
+
+        Raises
+        ------
+        ParameterError
+            If the kind of step, one of its parameters or its function is not known.
+        """
+        try:
+            kind, configuration = data["name"], data["configuration"]
+            values = {name: _decode(value) for name, value in configuration.items()}
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ParameterError(
+                f"a step must be a mapping with name and configuration, got {data!r}"
+            ) from error
+        if kind not in _KINDS:
+            raise ParameterError(
+                f"no step is called {kind!r}; known are {sorted(_KINDS)} (import the module that "
+                "defines your own step first)"
+            )
+        cls = _KINDS[kind]
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        required = {
+            field.name
+            for field in fields(cls)  # type: ignore[arg-type]
+            if field.default is MISSING and field.default_factory is MISSING
+        }
+        if not required <= set(values) <= known:
+            raise ParameterError(
+                f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
+            )
+        if cls is Function:
+            name = values["function"]
+            if functions is None or name not in functions:
+                raise ParameterError(
+                    f"functions must give the function {name!r} that a step calls, got "
+                    f"{sorted(functions or {})}"
+                )
+            values["function"] = functions[name]
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class QuantileNorm(Step):
+    """Divide each channel by the cohort's quantile; see `pxprep.ops.quantile_norm`.
+
+    Parameters
+    ----------
+    q
+        Percent: one number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "quantile_norm"
+    q: PerChannel = 99
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "q", parse_quantile(self.q, "q"))
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `q` does not fit the channels."""
+        per_channel(self.q, labels, "q")
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+        """The scale per channel, and the quantiles per image that it was made from."""
+        return channel_scales(_cohort(cohort), self.q, parameter="q", step=self.kind)
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Divide by the scale."""
+        return ops.divide(image, numbers["scale"])
+
+
+@dataclass(frozen=True)
+class PostNorm(Step):
+    """Divide each channel by the cohort's quantile once more; see `pxprep.ops.post_norm`.
+
+    Parameters
+    ----------
+    q_post
+        Percent: one number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "post_norm"
+    q_post: PerChannel = 99.9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "q_post", parse_quantile(self.q_post, "q_post"))
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `q_post` does not fit the channels."""
+        per_channel(self.q_post, labels, "q_post")
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+        """The scale per channel, and the quantiles per image that it was made from."""
+        return channel_scales(_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Divide by the scale."""
+        return ops.divide(image, numbers["scale"])
+
+
+@dataclass(frozen=True)
+class Blur(Step):
+    """Blur each channel; see `pxprep.ops.blur`.
+
+    Parameters
+    ----------
+    sigma
+        Pixels: one number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "blur"
+    sigma: PerChannel = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", parse_sigma(self.sigma))
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `sigma` does not fit the channels."""
+        per_channel(self.sigma, labels, "sigma")
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Blur the image."""
+        return ops.blur(image, self.sigma)
+
+
+@dataclass(frozen=True)
+class SumMask(Step):
+    """Drop pixels whose sum over channels is low; see `pxprep.ops.sum_mask`.
+
+    Parameters
+    ----------
+    q_sum
+        Percent.
+    reference
+        Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
+        image as it came; None for the output of the step before.
+    threshold
+        The threshold, if it is known; then nothing is measured.
+    zeros
+        ``"exclude"`` or ``"include"`` sums of exactly zero in the quantile.
+    """
+
+    kind: ClassVar[str] = "sum_mask"
+    q_sum: float = 5
+    reference: str | None = None
+    threshold: float | None = None
+    zeros: str = "exclude"
+
+    def __post_init__(self) -> None:
+        if self.threshold is None:
+            object.__setattr__(self, "q_sum", parse_sum_quantile(self.q_sum))
+        else:
+            number = parse_number(self.threshold, "threshold", "a finite number")
+            object.__setattr__(self, "threshold", number)
+        parse_choice(self.zeros, "zeros", ZEROS)
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+        """The threshold, and the quantiles per image that it was made from."""
+        if self.threshold is not None:
+            return {"threshold": self.threshold}
+        return sum_threshold(_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Drop the pixels whose sum is not greater than the threshold."""
+        return ops.sum_mask(image, threshold=numbers["threshold"])
+
+
+@dataclass(frozen=True)
+class SumNorm(Step):
+    """Divide each pixel by its sum over channels; see `pxprep.ops.sum_norm`."""
+
+    kind: ClassVar[str] = "sum_norm"
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Divide by the sums."""
+        return ops.sum_norm(image)
+
+
+@dataclass(frozen=True)
+class Clip(Step):
+    """Set values above a limit to it; see `pxprep.ops.clip`.
+
+    Parameters
+    ----------
+    max
+        One number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "clip"
+    max: PerChannel
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max", parse_limit(self.max, "max"))
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `max` does not fit the channels."""
+        per_channel(self.max, labels, "max")
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Clip the image."""
+        return ops.clip(image, self.max)
+
+
+@dataclass(frozen=True)
+class Function(Step):
+    """Call any function that takes an image and returns one of the same shape and channels.
+
+    Parameters
+    ----------
+    function
+        Called with the image, an `xarray.DataArray` that may be lazy.
+
+    Notes
+    -----
+    JSON keeps the function's name, not its code: see ``functions`` of `Pipeline.from_json`.
+    """
+
+    kind: ClassVar[str] = "function"
+    function: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ParameterError(
+                f"a step must be a Step or a function image -> image, got {self.function!r}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The function's own name."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Call the function and check what it returns."""
+        result = self.function(image)
+        if (
+            not isinstance(result, xr.DataArray)
+            or dict(result.sizes) != dict(image.sizes)
+            or channel_labels(result) != channel_labels(image)
+        ):
+            raise ImageError(
+                f"the function {self.name!r} must return an image with the channels and the shape "
+                f"of the one it got, {dict(image.sizes)}, got "
+                + (str(dict(result.sizes)) if isinstance(result, xr.DataArray) else repr(result))
+            )
+        return result.transpose(*image.dims)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The function's name; its code is not kept."""
+        return {"name": self.kind, "configuration": {"function": self.name}}
+
+
+def _cohort(images: Sequence[xr.DataArray]) -> Cohort:
+    return images if isinstance(images, Cohort) else Cohort.of(images)
+
+
+def _encode(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        named = [[key, item] for key, item in value.items() if key is not ...]
+        others = {"others": value[...]} if ... in value else {}
+        return {"channels": _encode(named, where), **others}
+    if isinstance(value, tuple | list):
+        return [_encode(item, where) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ParameterError(
+        f"{where} must be a number, a string, a sequence or a mapping of those to be saved, got "
+        f"{value!r}; give the step a to_dict of its own"
+    )
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        others = {...: value["others"]} if "others" in value else {}
+        return {**{label: item for label, item in value["channels"]}, **others}
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    return value
