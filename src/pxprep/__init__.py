@@ -6,7 +6,8 @@ Matplotlib are imported only when a function that needs them is called.
 
 from importlib.metadata import version
 
-from . import accessors, ops
+from . import accessors as accessors
+from . import ops
 from .errors import (
     ChannelError,
     ImageError,
@@ -18,6 +19,7 @@ from .errors import (
 )
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
+from .spatialdata import pixel_clustering_preprocess
 from .steps import Blur, Clip, Function, PostNorm, QuantileNorm, Step, SumMask, SumNorm
 
 __version__ = version("pxprep")
@@ -41,5 +43,6 @@ __all__ = [
     "SumMask",
     "SumNorm",
     "ops",
+    "pixel_clustering_preprocess",
     "quantile",
 ]

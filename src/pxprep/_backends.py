@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 from dask.array.overlap import overlap
+from dask.base import compute as dask_compute
 
 from . import _blocks
 from ._kernels.blur import blur_radius
@@ -206,9 +206,32 @@ def per_channel(
     return da.blockwise(function, "c", *pairs, concatenate=True, dtype=dtype, meta=_meta(1, dtype))
 
 
+def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Array:
+    """Mean over blocks of `factors` pixels along z, y, x, NaN ignored; a partial block is cut."""
+    kept = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
+    image = image[:, : kept[0], : kept[1], : kept[2]]
+    run = partial(_blocks.coarsen, factors=factors, dtype=dtype)
+    if not is_lazy(image):
+        return run(image)
+    # Chunks that blocks do not straddle.
+    image = image.rechunk(
+        {
+            axis: max(factor, max(image.chunks[axis]) // factor * factor)
+            for axis, factor in enumerate(factors, start=1)
+            if any(size % factor for size in image.chunks[axis])
+        }
+    )
+    chunks = tuple(
+        tuple(size // factor for size in sizes)
+        for sizes, factor in zip(image.chunks, (1, *factors), strict=True)
+    )
+    return da.map_blocks(run, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
+
+
 def compute(*arrays: Array) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together."""
-    return dask.compute(*arrays)
+    computed: tuple[Array, ...] = dask_compute(*arrays)
+    return computed
 
 
 def _as_dask(array: Array) -> Array:

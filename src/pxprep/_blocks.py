@@ -33,7 +33,8 @@ def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
 def divide(block: Block, scale: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel divided by its scale, rounded to `dtype` first."""
     divisor = scale.astype(dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    return np.divide(to_float(block, dtype), divisor, dtype=dtype)
+    quotient: Block = np.divide(to_float(block, dtype), divisor, dtype=dtype)
+    return quotient
 
 
 def add_channels(blocks: Sequence[Block], *, dtype: np.dtype[Any]) -> Block:
@@ -53,13 +54,15 @@ def keep_above(block: Block, sums: Block, threshold: Block, *, dtype: np.dtype[A
 def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
     """The block divided by `sums` where they are positive, NaN in every channel elsewhere."""
     divisor = np.where(sums > 0, sums, dtype.type(np.nan))
-    return np.divide(to_float(block, dtype), divisor, dtype=dtype)
+    quotient: Block = np.divide(to_float(block, dtype), divisor, dtype=dtype)
+    return quotient
 
 
 def clip_above(block: Block, limits: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel with values above its limit set to it; NaN stays."""
     limit = limits.astype(dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    return np.minimum(to_float(block, dtype), limit)
+    clipped: Block = np.minimum(to_float(block, dtype), limit)
+    return clipped
 
 
 def blur(
@@ -112,6 +115,21 @@ def _blur_tiles(plane: Block, taps: Block, origin: tuple[int, int], out: Block) 
         for j in range(0, out.shape[1], TILE[1]):
             target = out[i : i + TILE[0], j : j + TILE[1]]
             blur_tile(plane, taps, top + i, left + j, target)
+
+
+def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:
+    """Mean over blocks of `factors` pixels along z, y, x, which divide it; NaN ignored."""
+    pixels = to_float(block, dtype)
+    total: Any = np.float64(0)
+    valid: Any = np.int64(0)
+    for start in np.ndindex(*factors):
+        part = pixels[:, start[0] :: factors[0], start[1] :: factors[1], start[2] :: factors[2]]
+        missing = np.isnan(part)
+        total = total + np.where(missing, 0, part).astype(np.float64)
+        valid = valid + ~missing
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, valid, out=mean, where=valid > 0)
+    return mean.astype(dtype)
 
 
 def key_bits(dtype: np.dtype[Any]) -> int:

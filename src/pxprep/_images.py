@@ -13,9 +13,9 @@ from ._validate import check_image, float_dtype
 
 def checked(image: Any, parameter: str = "image") -> xr.DataArray:
     """`image`, or an ImageError that says what is wrong with it."""
-    image = check_image(image, parameter)
-    _backends.check_supported(image.data, parameter)
-    return image
+    found = check_image(image, parameter)
+    _backends.check_supported(found.data, parameter)
+    return found
 
 
 def pixels(image: xr.DataArray) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -55,7 +56,7 @@ def parse_sigma(value: Any, parameter: str = "sigma") -> Any:
 
 def parse_limit(value: Any, parameter: str) -> Any:
     """A finite number for all channels, in channel order, or by label."""
-    return _parse_each(value, parameter, lambda item, name: parse_number(item, name, "a finite number"))
+    return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
 
 def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
@@ -78,12 +79,13 @@ def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | N
     """float32 or float64; None leaves the choice to the image."""
     if value is None:
         return None
+    rule = f"{parameter} must be float32 or float64, got {value!r}"
     try:
-        dtype = np.dtype(value)
-    except TypeError:
-        dtype = None
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError as error:
+        raise ParameterError(rule) from error
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ParameterError(f"{parameter} must be float32 or float64, got {value!r}")
+        raise ParameterError(rule)
     return dtype
 
 
@@ -127,14 +129,16 @@ def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> 
     return {dim: _parse_chunk(size, parameter, rule) for dim, size in by_dim.items()}
 
 
-def parse_scale_factors(value: Any, parameter: str = "scale_factors") -> list[int] | None:
-    """Whole factors of at least 2, each relative to the scale before it; None passes."""
+def parse_scale_factors(
+    value: Any, dims: Sequence[str], parameter: str = "scale_factors"
+) -> list[dict[str, int]] | None:
+    """Factors by dimension of each coarser scale, relative to the one before; None passes."""
     if value is None:
         return None
-    rule = "a sequence of whole numbers of at least 2, as [2, 2]"
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
+    rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
-    return [parse_count(factor, parameter, rule, least=2) for factor in value]
+    return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
 
 
 def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
@@ -224,3 +228,16 @@ def _parse_chunk(size: Any, parameter: str, rule: str) -> int:
     if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
         return -1
     return parse_count(size, parameter, rule)
+
+
+def _parse_scale_factor(
+    factor: Any, dims: Sequence[str], parameter: str, rule: str
+) -> dict[str, int]:
+    if not isinstance(factor, Mapping):
+        return dict.fromkeys(dims, parse_count(factor, parameter, rule, least=2))
+    unknown = [dim for dim in factor if dim not in dims]
+    if unknown:
+        raise ParameterError(
+            f"{parameter} names dimensions that cannot be scaled: {unknown}; they are {list(dims)}"
+        )
+    return {dim: parse_count(factor.get(dim, 1), parameter, rule) for dim in dims}

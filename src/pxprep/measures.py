@@ -51,9 +51,7 @@ class Cohort(Sequence[xr.DataArray]):
     evaluate: Callable[[Array], Array] | None = None
 
     @classmethod
-    def of(
-        cls, images: Any, pool: str = "mean"
-    ) -> "Cohort":
+    def of(cls, images: Any, pool: str = "mean") -> "Cohort":
         """Check one image, a sequence or a mapping of images, and bring their channels in line."""
         pool = parse_choice(pool, "pool", POOLS)
         if isinstance(images, xr.DataArray):
@@ -230,9 +228,7 @@ def _settled_scales(
         )
     partly = newly_empty & ~empty
     if names is not None and partly.any():
-        places = [
-            f"{labels[c]!r} of image {names[f]!r}" for f, c in zip(*np.nonzero(partly), strict=True)
-        ]
+        places = [f"{labels[c]!r} of image {names[f]!r}" for f, c in np.argwhere(partly).tolist()]
         notes.append(
             f"no finite non-zero value in {_some(places)}: not counted in the cohort's mean"
         )
@@ -260,7 +256,7 @@ def _settled_threshold(
             notes.append("no pixel has a sum to measure: the threshold is 0")
         threshold = 0.0
     elif names is not None and empty.any():
-        places = [repr(names[f]) for f in np.flatnonzero(empty)]
+        places = [repr(names[f]) for f in np.flatnonzero(empty).tolist()]
         notes.append(
             f"no pixel has a sum to measure in image {_some(places)}: not counted in the "
             "cohort's mean"

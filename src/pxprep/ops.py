@@ -10,6 +10,7 @@ same bits. Infinite pixels count as missing, that is, as NaN.
 ``docs/method.md`` says what each step means and where it comes from.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,24 @@ from ._channels import CHANNEL, channel_labels, label_keys, per_channel, reorder
 from ._images import checked, like, like_plane, pixels, processing_dtype
 from ._typing import PerChannel
 from ._validate import (
+    SPATIAL,
     ZEROS,
     parse_choice,
+    parse_count,
     parse_limit,
     parse_number,
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
 )
-from .errors import ImageError
+from .errors import ImageError, ParameterError
 from .measures import Cohort, channel_scales, sum_threshold
 from .quantiles import exact_quantiles
 
 __all__ = [
     "blur",
     "clip",
+    "coarsen",
     "divide",
     "pixel_sum",
     "post_norm",
@@ -145,8 +149,8 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
     """Blur each channel, and each z-plane, with a Gaussian.
 
     Without NaNs the result is that of ``scipy.ndimage.gaussian_filter(plane, sigma,
-    mode="reflect", truncate=4.0)``. A NaN pixel stays NaN and gives nothing to its neighbours: their
-    weights are renormalised over the valid pixels under the kernel.
+    mode="reflect", truncate=4.0)``. A NaN pixel stays NaN and gives nothing to its neighbours:
+    their weights are renormalised over the valid pixels under the kernel.
 
     Parameters
     ----------
@@ -422,6 +426,51 @@ def pixel_sum(image: xr.DataArray) -> xr.DataArray:
     image = checked(image)
     sums = _backends.sum_channels(pixels(image), dtype=processing_dtype(image))
     return like_plane(image, sums)
+
+
+def coarsen(image: xr.DataArray, factors: Mapping[str, int]) -> xr.DataArray:
+    """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
+
+    Parameters
+    ----------
+    image
+        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    factors
+        Block size in pixels by dimension. Pixels at the end that fill no block are left out.
+
+    Returns
+    -------
+    xarray.DataArray
+        Float32 or float64, without coordinates along the coarsened dimensions; lazy if `image` is.
+        Each mean is taken in float64 and rounded once.
+
+    Raises
+    ------
+    ParameterError
+        If a factor is not a positive whole number, or larger than the image.
+    ImageError
+        If `image` is not an image.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import ops
+    >>> image = xr.DataArray(np.array([[[1, 3, np.nan, 4, 5]]]), dims=("c", "y", "x"))
+    >>> ops.coarsen(image, {"x": 2}).values.tolist()
+    [[[2.0, 4.0]]]
+    """
+    image = checked(image)
+    for dim, factor in factors.items():
+        parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
+        if dim not in SPATIAL or image.sizes.get(dim, 0) < factor:
+            raise ParameterError(
+                f"factors must fit the image's spatial dims: {dim!r} cannot be divided by "
+                f"{factor} in {dict(image.sizes)}"
+            )
+    z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
+    array = _backends.coarsen(pixels(image), (z, y, x), dtype=processing_dtype(image))
+    kept = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
+    return like(image.isel(kept).drop_vars([dim for dim in factors if dim in image.coords]), array)
 
 
 def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:

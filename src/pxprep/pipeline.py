@@ -1,7 +1,7 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from . import _backends, _display
-from ._channels import CHANNEL, channel_labels, label_keys, reorder_channels
+from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._images import checked
 from ._progress import parse_progress
 from ._typing import ImageOrCohort, Label, PerChannel
@@ -156,7 +156,7 @@ class Pipeline:
         return pipeline
 
     def then(self, step: Any, name: str | None = None) -> "Pipeline":
-        """This pipeline and one more step: a `Step` or a function image -> image."""
+        """The pipeline with one more step: a `Step` or a function image -> image."""
         return Pipeline([*self.steps, step if name is None else (name, step)])
 
     def quantile_norm(self, q: PerChannel = 99, *, name: str | None = None) -> "Pipeline":
@@ -241,6 +241,11 @@ class Pipeline:
             measured=numbers,
         )
 
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
+        for _, step in self.steps:
+            step.check(labels)
+
     def fit_transform(self, image: xr.DataArray) -> xr.DataArray:
         """Measure one image and apply the steps to it.
 
@@ -272,8 +277,7 @@ class Pipeline:
 
         `last` False leaves out what comes after the last measurement.
         """
-        for _, step in self.steps:
-            step.check(cohort.labels)
+        self.check(cohort.labels)
         needed = {step.reference for _, step in self.steps}
         outputs = {INPUT: cohort}
         current, found = cohort, cohort.found
@@ -406,12 +410,15 @@ class FittedPipeline:
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        image = checked(image)
-        image = reorder_channels(image, self.labels, "image")
-        for _, step in self.pipeline.steps:
-            step.check(label_keys(image))
+        image = self.check(image)
         for name, step in self.pipeline.steps:
             image = step.apply(image, self.measured[name])
+        return image
+
+    def check(self, image: xr.DataArray, what: str = "image") -> xr.DataArray:
+        """`image` with its channels in the fitted order; raises what `transform` would raise."""
+        image = reorder_channels(checked(image, what), self.labels, what)
+        self.pipeline.check(self.labels)
         return image
 
     def to_json(self) -> str:

@@ -2,8 +2,9 @@
 
 Radix selection on sort keys: count the highest 16-bit digit of every pixel's key, see in which
 digit the wanted rank falls, then count the next digit among the pixels that share it, and so on.
-Small integers take one pass, float32 two, float64 four. A pass needs 65,536 counts per channel and
-block, and counts add up in any order, so the answer does not depend on chunks, scheduler or workers.
+Small integers take one pass, float32 two, float64 four. A pass needs 65,536 counts per channel
+and block, and counts add up in any order, so the answer does not depend on chunks, scheduler or
+workers.
 """
 
 from collections.abc import Callable, Sequence
@@ -145,4 +146,5 @@ def _decode(keys: Block, dtype: np.dtype[Any]) -> Block:
     floats = np.dtype(f"f{key_bits(dtype) // 8}")
     sign, _, ones = bit_constants(floats)
     keys = keys.astype(sign.dtype)
-    return np.where(keys & sign, keys ^ sign, keys ^ ones).view(floats)
+    values: Block = np.where(keys & sign, keys ^ sign, keys ^ ones).view(floats)
+    return values

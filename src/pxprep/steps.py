@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 Numbers = xr.Dataset
+# What `measure` may return.
+Measured = xr.Dataset | Mapping[str, Any]
 _KINDS: dict[str, type["Step"]] = {}
 
 
@@ -82,10 +84,10 @@ class Step(ABC):
         if isinstance(getattr(cls, "kind", None), str):
             _KINDS[cls.kind] = cls
 
-    def check(self, labels: Sequence[Label]) -> None:
+    def check(self, labels: Sequence[Label]) -> None:  # noqa: B027 - most steps fit any channels
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default."""
         return {}
 
@@ -173,7 +175,7 @@ class QuantileNorm(Step):
         """Raise if `q` does not fit the channels."""
         per_channel(self.q, labels, "q")
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(_cohort(cohort), self.q, parameter="q", step=self.kind)
 
@@ -202,7 +204,7 @@ class PostNorm(Step):
         """Raise if `q_post` does not fit the channels."""
         per_channel(self.q_post, labels, "q_post")
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
 
@@ -267,7 +269,7 @@ class SumMask(Step):
             object.__setattr__(self, "threshold", number)
         parse_choice(self.zeros, "zeros", ZEROS)
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> Mapping[str, Any]:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The threshold, and the quantiles per image that it was made from."""
         if self.threshold is not None:
             return {"threshold": self.threshold}
@@ -386,7 +388,7 @@ def _encode(value: Any, where: str) -> Any:
 def _decode(value: Any) -> Any:
     if isinstance(value, Mapping):
         others = {...: value["others"]} if "others" in value else {}
-        return {**{label: item for label, item in value["channels"]}, **others}
+        return {**dict(value["channels"]), **others}
     if isinstance(value, list):
         return tuple(_decode(item) for item in value)
     return value

@@ -14,7 +14,8 @@ def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     if distance.size == 1:
         return np.ones(1, dtype)
     taps = np.exp(-0.5 / (sigma * sigma) * distance**2)
-    return (taps / (taps[0] + 2 * taps[1:].sum())).astype(dtype)
+    normalised: np.ndarray[Any, Any] = (taps / (taps[0] + 2 * taps[1:].sum())).astype(dtype)
+    return normalised
 
 
 def blur_radius(sigma: float) -> int:
@@ -118,7 +119,5 @@ def blur_tile(plane: Any, taps: Any, top: int, left: int, out: Any) -> None:
             k += 4
         while k <= radius:
             low, high = radius - k, radius + k
-            add_pair(
-                target, taps[k], line[low : low + n_columns], line[high : high + n_columns]
-            )
+            add_pair(target, taps[k], line[low : low + n_columns], line[high : high + n_columns])
             k += 1

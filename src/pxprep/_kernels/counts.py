@@ -25,7 +25,14 @@ def count_integers(values: Any, offset: int, counts: Any) -> None:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def count_floats(
-    bits: Any, sign: Any, infinity: Any, ones: Any, shift: Any, prefix: Any, zeros: bool, counts: Any
+    bits: Any,
+    sign: Any,
+    infinity: Any,
+    ones: Any,
+    shift: Any,
+    prefix: Any,
+    zeros: bool,
+    counts: Any,
 ) -> None:
     """Add to `counts` the digits at `shift` of all keys whose higher bits equal `prefix`.
 

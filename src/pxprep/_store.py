@@ -1,0 +1,107 @@
+"""Writes that leave nothing half-done: stage, publish, clean up. Knows folders, not images.
+
+What is to be written is staged inside the store, in a folder that its readers do not see, so that
+publishing it is a rename on one file system. Until then the store is as it was; what fails leaves
+nothing behind.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StoreError
+
+STAGING = ".pxprep"
+
+
+def check_writable(store: Path) -> None:
+    """Raise StoreError unless `store` is a local folder that this process may change."""
+    if not store.is_dir():
+        raise StoreError(f"the store {str(store)!r} must be a folder on a local file system")
+    for folder in (store, store / "images"):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreError(f"the store cannot be written to: no permission for {str(folder)!r}")
+
+
+@contextmanager
+def staging(store: Path) -> Iterator[Path]:
+    """A new folder in `store` that its readers do not see; gone on exit, whatever happens."""
+    root = store / STAGING
+    folder = root / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"the store {str(store)!r} cannot be written to: {error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(root.iterdir()):
+            root.rmdir()
+
+
+def publish(moves: Sequence[tuple[Path, Path]], retired: Path) -> None:
+    """Move each staged folder to its place; what stood there goes into the folder `retired`.
+
+    If a move fails, those before it are undone.
+
+    Parameters
+    ----------
+    moves
+        Pairs (staged folder, place), all on one file system.
+    retired
+        An existing folder on that file system.
+
+    Raises
+    ------
+    StoreError
+        If a move failed.
+    """
+    for staged, _ in moves:
+        flush(staged)
+    done: list[tuple[Path, Path]] = []
+    try:
+        for index, (staged, place) in enumerate(moves):
+            place.parent.mkdir(exist_ok=True)
+            if place.exists():
+                _move(place, retired / str(index), done)
+            _move(staged, place, done)
+            flush_entry(place.parent)
+    except BaseException as error:
+        for source, target in reversed(done):
+            target.rename(source)
+        if isinstance(error, OSError):
+            raise StoreError(f"nothing was changed, publishing failed: {error}") from error
+        raise
+
+
+def flush(folder: Path) -> None:
+    """Ask the operating system to put all files below `folder`, and their names, on disk."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    with ThreadPoolExecutor(8) as pool:
+        for entries in (files, folders):
+            list(pool.map(flush_entry, entries))
+
+
+def flush_entry(path: Path) -> None:
+    """Ask the operating system to put one file, or the names in one folder, on disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "nt" and path.is_dir():
+            return  # Windows flushes names with the files and cannot open a folder.
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move(source: Path, target: Path, done: list[tuple[Path, Path]]) -> None:
+    source.rename(target)
+    done.append((source, target))
