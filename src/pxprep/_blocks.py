@@ -30,9 +30,15 @@ def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
     return block
 
 
+def _rounded(numbers: Block, dtype: np.dtype[Any]) -> Block:
+    """Numbers in float type `dtype`; what it cannot hold is infinite."""
+    with np.errstate(over="ignore"):
+        return numbers.astype(dtype)
+
+
 def divide(block: Block, scale: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel divided by its scale, rounded to `dtype` first."""
-    divisor = scale.astype(dtype)[:, np.newaxis, np.newaxis, np.newaxis]
+    divisor = _rounded(scale, dtype)[:, np.newaxis, np.newaxis, np.newaxis]
     quotient: Block = np.divide(to_float(block, dtype), divisor, dtype=dtype)
     return quotient
 
@@ -48,7 +54,10 @@ def add_channels(blocks: Sequence[Block], *, dtype: np.dtype[Any]) -> Block:
 
 def keep_above(block: Block, sums: Block, threshold: Block, *, dtype: np.dtype[Any]) -> Block:
     """The block where `sums` exceeds `threshold`, NaN in every channel elsewhere."""
-    return np.where(sums > threshold.astype(dtype), to_float(block, dtype), dtype.type(np.nan))
+    # Rounded down: a sum, which is of this type, exceeds that just when it exceeds the threshold.
+    limit = _rounded(threshold, dtype)
+    limit = np.where(limit > threshold, np.nextafter(limit, dtype.type(-np.inf)), limit)
+    return np.where(sums > limit, to_float(block, dtype), dtype.type(np.nan))
 
 
 def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
@@ -60,7 +69,7 @@ def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
 
 def clip_above(block: Block, limits: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel with values above its limit set to it; NaN stays."""
-    limit = limits.astype(dtype)[:, np.newaxis, np.newaxis, np.newaxis]
+    limit = _rounded(limits, dtype)[:, np.newaxis, np.newaxis, np.newaxis]
     clipped: Block = np.minimum(to_float(block, dtype), limit)
     return clipped
 

@@ -31,10 +31,7 @@ def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     if "z" not in image.dims:
         dims.remove("z")
         array = array[:, 0]
-    array = xr.DataArray(array, dims=dims).transpose(*image.dims).data
-    return xr.DataArray(
-        array, dims=image.dims, coords=image.coords, name=image.name, attrs=image.attrs
-    )
+    return _labeled(array, dims, image)
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
@@ -44,10 +41,15 @@ def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
     if "z" not in image.dims:
         dims.remove("z")
         array = array[0]
-    array = xr.DataArray(array, dims=dims).transpose(*plane.dims).data
-    return xr.DataArray(
-        array, dims=plane.dims, coords=plane.coords, name=image.name, attrs=image.attrs
-    )
+    return _labeled(array, dims, plane)
+
+
+def _labeled(array: Array, dims: list[str], labels: xr.DataArray) -> xr.DataArray:
+    """`array`, with axes `dims`, in the dims, coordinates, name and attrs of `labels`."""
+    array = xr.DataArray(array, dims=dims).transpose(*labels.dims).data
+    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=labels.attrs)
+    labeled.name = labels.name  # None as an argument would take the name of a Dask array
+    return labeled
 
 
 def processing_dtype(image: xr.DataArray) -> np.dtype[Any]:

@@ -1,6 +1,6 @@
 """`image.pxprep`: every method forwards to the function of the same name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -71,6 +71,10 @@ class DataArrayAccessor:
     def divide(self, scale: xr.DataArray) -> xr.DataArray:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
         return ops.divide(self._image, scale)
+
+    def coarsen(self, factors: Mapping[str, int]) -> xr.DataArray:
+        """Mean over blocks of pixels, NaN ignored; see `pxprep.ops.coarsen`."""
+        return ops.coarsen(self._image, factors)
 
     def quantile(self, q: PerChannel = 99, *, zeros: str = "exclude") -> xr.DataArray:
         """Exact quantile of each channel; see `pxprep.ops.quantile`."""

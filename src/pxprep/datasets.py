@@ -17,15 +17,15 @@ Random = np.random.Generator
 
 # Counts per pixel where a typical positive cell is bright, and the part of the cell that shows it.
 MARKERS = {
-    "DAPI": (400, "nucleus"),
-    "CD45": (45, "membrane"),
+    "DAPI": (800, "nucleus"),
+    "CD45": (48, "membrane"),
     "CD3": (20, "membrane"),
     "CD8": (8, "membrane"),
     "CD20": (34, "membrane"),
     "CD68": (14, "cytoplasm"),
-    "panCK": (170, "cytoplasm"),
+    "panCK": (250, "cytoplasm"),
     "SMA": (90, "cytoplasm"),
-    "Ki67": (5, "nucleus"),
+    "Ki67": (4, "nucleus"),
     "CD31": (11, "membrane"),
 }
 
@@ -147,7 +147,9 @@ def _fov(size: int, random: Random) -> Block:
     crop = (slice(MARGIN, MARGIN + size),) * 2
     counts = np.empty((len(MARKERS), size, size), np.uint16)
     for i, (marker, (brightness, part)) in enumerate(MARKERS.items()):
-        signal = _express(marker, cells, random)[owner] * parts[part] + between.get(marker, 0)
+        by_kind = np.array([kind.markers.get(marker, 0) for kind in KINDS.values()])
+        by_cell = by_kind[cells.kind] * random.lognormal(0, 0.25, cells.kind.size)
+        signal = by_cell[owner] * parts[part] + between.get(marker, 0)
         signal += (0.004 + 0.02 / np.sqrt(brightness)) * layout.inside  # unspecific binding
         blurred = ndimage.gaussian_filter(signal, 0.7)[crop]  # the optics
         counts[i] = random.poisson(blurred * brightness * staining[i] + 0.001)
@@ -160,12 +162,12 @@ def _lay_out(size: int, random: Random) -> _Layout:
     angle = random.uniform(0, 2 * np.pi)
     u = np.cos(angle) * pixel[:, None] + np.sin(angle) * pixel
     v = np.cos(angle) * pixel - np.sin(angle) * pixel[:, None]
-    glass = u + 0.03 * _waves(u, v, 3, random) > random.uniform(0.3, 0.36)
-    nest = np.maximum(
-        _blob(u, v, (-0.3, random.uniform(-0.3, -0.15)), random.uniform(0.2, 0.25), random),
-        _blob(u, v, (-0.15, random.uniform(0.22, 0.32)), random.uniform(0.15, 0.21), random),
-    )
-    cluster = _blob(u, v, (0.13, random.uniform(-0.25, -0.1)), random.uniform(0.13, 0.16), random)
+    glass = u + 0.03 * _waves(pixel, 3, random) > random.uniform(0.3, 0.36)
+    big = _disc(u, v, (-0.3, random.uniform(-0.3, -0.15)), random.uniform(0.2, 0.25))
+    small = _disc(u, v, (-0.15, random.uniform(0.22, 0.32)), random.uniform(0.15, 0.21))
+    nest = np.maximum(big, small) + 0.13 * _waves(pixel, 4, random)
+    disc = _disc(u, v, (0.13, random.uniform(-0.25, -0.1)), random.uniform(0.13, 0.16))
+    cluster = disc + 0.13 * _waves(pixel, 4, random)
     artery = size * _vessel(u, v, (0.1, 0.12), 0.06, random)
     places = random.uniform((-0.4, -0.5), (0.3, 0.5), (7, 2)).tolist()
     capillary = size * np.minimum.reduce([_vessel(u, v, (a, b), 0.1, random) for a, b in places])
@@ -173,23 +175,23 @@ def _lay_out(size: int, random: Random) -> _Layout:
     compartment = np.select(
         [artery < 9, cluster > 0.4, cluster > 0, nest > 0], [STROMA, FOLLICLE, MANTLE, NEST], STROMA
     )
-    flow = np.where(vessel < 10, vessel, nest + 0.25 * _waves(u, v, 2, random))
+    flow = np.where(vessel < 10, vessel, nest + 0.25 * _waves(pixel, 2, random))
     return _Layout(~glass & (artery > 3), compartment, flow, artery, capillary)
 
 
-def _waves(u: Block, v: Block, frequency: float, random: Random) -> Block:
-    """A smooth random surface of unit variance: waves in eight random directions."""
-    surface = np.zeros(u.shape)
-    for _ in range(8):
-        angle, phase = random.uniform(0, 2 * np.pi, 2)
-        k = 2 * np.pi * frequency * random.uniform(0.4, 1.6)
-        surface += 0.5 * np.cos(k * (np.cos(angle) * u + np.sin(angle) * v) + phase)
+def _waves(pixel: Block, frequency: float, random: Random) -> Block:
+    """A smooth random surface of unit variance: waves in six random directions."""
+    angle, phase = random.uniform(0, 2 * np.pi, (2, 6))
+    k = 2 * np.pi * frequency * random.uniform(0.4, 1.6, 6)
+    y, x = np.outer(pixel, k * np.sin(angle)) + phase, np.outer(pixel, k * np.cos(angle))
+    surface: Block = (np.cos(y) @ np.cos(x).T - np.sin(y) @ np.sin(x).T) / np.sqrt(3)
     return surface
 
 
-def _blob(u: Block, v: Block, at: tuple[float, float], radius: float, random: Random) -> Block:
-    """1 in the middle of an uneven disc, falling to 0 at its edge and below outside."""
-    return 1 - np.hypot(u - at[0], v - at[1]) / radius + 0.13 * _waves(u, v, 4, random)
+def _disc(u: Block, v: Block, at: tuple[float, float], radius: float) -> Block:
+    """1 in the middle of a disc, falling to 0 at its edge and below outside."""
+    disc: Block = 1 - np.sqrt((u - at[0]) ** 2 + (v - at[1]) ** 2) / radius
+    return disc
 
 
 def _vessel(u: Block, v: Block, at: tuple[float, float], length: float, random: Random) -> Block:
@@ -197,8 +199,8 @@ def _vessel(u: Block, v: Block, at: tuple[float, float], length: float, random: 
     angle, bend = random.uniform(0, np.pi), random.uniform(2, 5) * random.choice([-1, 1])
     u, v = u - at[0], v - at[1]
     along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-    aside = (across - bend * along**2) / np.hypot(1, 2 * bend * along)
-    distance: Block = np.hypot(aside, np.maximum(np.abs(along) - length, 0))
+    aside = (across - bend * along**2) ** 2 / (1 + (2 * bend * along) ** 2)
+    distance: Block = np.sqrt(aside + np.maximum(np.abs(along) - length, 0) ** 2)
     return distance
 
 
@@ -260,14 +262,8 @@ def _shape_cells(cells: _Cells, layout: _Layout, random: Random) -> tuple[Block,
 def _direction(plane: Block) -> Block:
     """Angle of the contours of a plane."""
     slope_y, slope_x = np.gradient(plane)
-    return np.arctan2(slope_x, -slope_y)
-
-
-def _express(marker: str, cells: _Cells, random: Random) -> Block:
-    """How strongly each cell shows a marker."""
-    level = np.array([kind.markers.get(marker, 0.0) for kind in KINDS.values()])[cells.kind]
-    shown: Block = level * random.lognormal(0, 0.25, level.size)
-    return shown
+    angle: Block = np.arctan2(slope_x, -slope_y)
+    return angle
 
 
 def _stain_stroma(layout: _Layout, random: Random) -> dict[str, Block]:
@@ -275,11 +271,12 @@ def _stain_stroma(layout: _Layout, random: Random) -> dict[str, Block]:
     stroma = layout.inside & (layout.compartment == STROMA)
     lining = np.exp(-((layout.artery - 3.8) ** 2)) + 0.8 * np.exp(-(layout.capillary**2) / 1.5)
     muscle = np.exp(-(((layout.artery - 6) / 1.7) ** 2))
-    # Noise smeared along the flow: the mean of what lies on a short straight line through a pixel.
-    noise = ndimage.gaussian_filter(random.standard_normal(stroma.shape), 0.6, mode="wrap")
-    angle, (y, x) = _direction(layout.flow), np.indices(stroma.shape)
+    # Noise smeared along the flow: the sum of what lies on a short straight line through a pixel.
+    noise = ndimage.gaussian_filter(random.standard_normal(stroma.shape), 0.8, mode="wrap")
+    angle = _direction(layout.flow)
+    line_y, line_x, (y, x) = np.sin(angle), np.cos(angle), np.indices(stroma.shape)
     fibres = np.zeros(stroma.shape)
-    for step in range(-9, 10):
-        at_y, at_x = np.rint(y + step * np.sin(angle)), np.rint(x + step * np.cos(angle))
-        fibres += noise[at_y.astype(int) % len(noise), at_x.astype(int) % len(noise)]
-    return {"CD31": lining * stroma, "SMA": (muscle + 0.06 * fibres.clip(0)) * stroma}
+    for step in range(-9, 10, 2):
+        at = ((step * line_y).round().astype(int) + y, (step * line_x).round().astype(int) + x)
+        fibres += noise[at[0] % len(noise), at[1] % len(noise)]
+    return {"CD31": lining * stroma, "SMA": (muscle + 0.12 * fibres.clip(0)) * stroma}

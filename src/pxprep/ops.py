@@ -469,8 +469,9 @@ def coarsen(image: xr.DataArray, factors: Mapping[str, int]) -> xr.DataArray:
             )
     z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
     array = _backends.coarsen(pixels(image), (z, y, x), dtype=processing_dtype(image))
+    along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
     kept = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
-    return like(image.isel(kept).drop_vars([dim for dim in factors if dim in image.coords]), array)
+    return like(image.drop_vars(along).isel(kept), array)
 
 
 def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:

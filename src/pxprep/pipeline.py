@@ -329,9 +329,11 @@ class Pipeline:
     def _from_dict(
         cls, data: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None
     ) -> "Pipeline":
-        if data.get("format") != FORMAT or not isinstance(data.get("steps"), list):
+        entries = data.get("steps")
+        if data.get("format") != FORMAT or not isinstance(entries, list):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
-        return cls([(entry.get("as"), Step.from_dict(entry, functions)) for entry in data["steps"]])
+        steps = [Step.from_dict(entry, functions) for entry in entries]
+        return cls([(entry.get("as"), step) for entry, step in zip(entries, steps, strict=True)])
 
     def __repr__(self) -> str:
         return _display.pipeline_text(self.steps)
@@ -386,7 +388,7 @@ class FittedPipeline:
             for name, numbers in self.measured.items()
             for variable, array in numbers.data_vars.items()
         }
-        return xr.Dataset(variables)
+        return xr.Dataset(variables).copy(deep=True)
 
     def transform(self, image: xr.DataArray) -> xr.DataArray:
         """Apply the steps with the fitted numbers to an image.

@@ -1,0 +1,168 @@
+"""Each step a second time, in plain NumPy and SciPy, written from docs/method.md alone.
+
+Images are arrays with the axes (c, y, x) or (c, z, y, x). Functions have the names and parameters
+of those in `pxprep.ops`, so that a test can call both. All but `blur` must agree to the last bit.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy.ndimage import gaussian_filter
+
+# What to call each step with; one more run of a step is one more entry.
+STEPS = {
+    "quantile_norm": {"q": 97},
+    "post_norm": {"q_post": 99.9},
+    "blur": {"sigma": 1.5},
+    "sum_mask": {"q_sum": 20},
+    "sum_norm": {},
+    "clip": {"max": 30.7},
+    "pixel_sum": {},
+    "quantile": {"q": 35},
+}
+
+
+def float_type(dtype):
+    dtype = np.dtype(dtype)
+    return np.float64 if dtype.kind == "f" and dtype.itemsize == 8 else np.float32
+
+
+def to_float(image):
+    image = image.astype(float_type(image.dtype))
+    image[np.isinf(image)] = np.nan
+    return image
+
+
+def quantile_of(values, q, zeros="exclude"):
+    values = to_float(values)
+    counts = np.isfinite(values)
+    if zeros == "exclude":
+        counts &= values != 0
+    values = values[counts].astype(np.float64)
+    return np.quantile(values, q / 100) if values.size else np.nan
+
+
+def quantile(image, q=99, zeros="exclude"):
+    by_channel = np.broadcast_to(q, len(image))
+    return np.array([quantile_of(*pair, zeros) for pair in zip(image, by_channel, strict=True)])
+
+
+def quantile_norm(image, q=99):
+    scale = quantile(image, q)
+    scale[np.isnan(scale) | (scale == 0)] = 1
+    image = to_float(image)
+    return np.stack(
+        [channel / image.dtype.type(s) for channel, s in zip(image, scale, strict=True)]
+    )
+
+
+def post_norm(image, q_post=99.9):
+    return quantile_norm(image, q_post)
+
+
+def blur(image, sigma=2):
+    if sigma is None:
+        return image
+    by_channel = np.broadcast_to(sigma, len(image))
+    return np.stack([_blur_channel(*pair) for pair in zip(image, by_channel, strict=True)])
+
+
+def _blur_channel(channel, sigma):
+    if sigma == 0:
+        return channel.astype(float_type(channel.dtype))
+    planes = to_float(channel).reshape(-1, *channel.shape[-2:])
+    blurred = np.stack([_blur_plane(plane.astype(np.float64), sigma) for plane in planes])
+    return blurred.reshape(channel.shape).astype(planes.dtype)
+
+
+def _blur_plane(plane, sigma):
+    valid = ~np.isnan(plane)
+    value, weight = (
+        gaussian_filter(array, sigma, mode="reflect", truncate=4.0)
+        for array in (np.where(valid, plane, 0.0), valid.astype(np.float64))
+    )
+    return np.divide(value, weight, out=np.full_like(plane, np.nan), where=valid)
+
+
+def pixel_sum(image):
+    first, *others = to_float(image)
+    for channel in others:
+        first = first + channel
+    return first
+
+
+def sum_mask(image, q_sum=5, reference=None, threshold=None, zeros="exclude"):
+    if threshold is None:
+        threshold = quantile_of(pixel_sum(image if reference is None else reference), q_sum, zeros)
+        threshold = 0 if np.isnan(threshold) else threshold
+    masked = to_float(image)
+    masked[:, ~(pixel_sum(image).astype(np.float64) > threshold)] = np.nan
+    return masked
+
+
+def sum_norm(image):
+    sums = pixel_sum(image)
+    normed = to_float(image)
+    normed[:, ~(sums > 0)] = np.nan
+    return normed / np.where(sums > 0, sums, 1)
+
+
+def clip(image, max):  # noqa: A002
+    image = to_float(image)
+    limits = np.broadcast_to(max, len(image)).astype(image.dtype)
+    for channel, limit in zip(image, limits, strict=True):
+        channel[channel > limit] = limit
+    return image
+
+
+def coarsen(image, factors):
+    dims = "czyx" if image.ndim == 4 else "cyx"
+    blocks = xr.DataArray(to_float(image).astype(np.float64), dims=list(dims))
+    return blocks.coarsen(factors, boundary="trim").mean().values.astype(float_type(image.dtype))
+
+
+def preprocess(
+    image,
+    q=99,
+    q_sum=5,
+    q_post=99.9,
+    sigma=2,
+    norm_sum=True,
+    cap_max=None,
+    zeros="exclude",
+    blur=blur,
+):
+    """The reference order; another `blur` lets all the rest be compared to the last bit."""
+    unblurred = to_float(image) if q is None else quantile_norm(image, q)
+    result = unblurred if sigma is None else blur(unblurred, sigma)
+    if q_sum is not None:
+        result = sum_mask(result, q_sum, reference=unblurred, zeros=zeros)
+    if norm_sum:
+        result = sum_norm(result)
+    if q_post is not None:
+        result = post_norm(result, q_post)
+    return result if cap_max is None else clip(result, cap_max)
+
+
+def plain(image):
+    """The values of a DataArray with the axes in the order c, z, y, x."""
+    return image.transpose(*(dim for dim in "czyx" if dim in image.dims)).values
+
+
+def assert_agrees(result, expected, *, exact=True):
+    """Equal to the last bit; or (a blur) up to the rounding of the float type."""
+    values = plain(result)
+    assert values.dtype == expected.dtype
+    if exact:
+        np.testing.assert_array_equal(values, expected)
+        return
+    rounding = 2e-6 if values.dtype == np.float32 else 1e-12
+    largest = np.nanmax(np.abs(expected), initial=0)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=rounding * largest)
+
+
+def assert_same_bits(result, expected):
+    """The same DataArray: labels, coordinates, name, attrs, dtype, and every bit of the values."""
+    result, expected = result.compute(), expected.compute()
+    xr.testing.assert_identical(result, expected)
+    assert result.dtype == expected.dtype
+    assert result.values.tobytes() == expected.values.tobytes()

@@ -1,0 +1,55 @@
+import inspect
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pxprep import Pipeline, ops
+from pxprep.accessors import DataArrayAccessor
+
+ARGUMENTS = {
+    "quantile_norm": (98,),
+    "blur": (1.5,),
+    "sum_mask": (10,),
+    "sum_norm": (),
+    "post_norm": (99,),
+    "clip": (3,),
+    "quantile": (42,),
+    "pixel_sum": (),
+    "divide": (xr.DataArray([2.0, 3.0], dims="c"),),
+    "coarsen": ({"y": 2},),
+}
+
+
+@pytest.fixture
+def image():
+    counts = np.random.default_rng(0).poisson(4, (2, 9, 12))
+    return xr.DataArray(counts, dims=("c", "y", "x"), coords={"c": ["a", "b"]}, name="fov")
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_method_is_the_function(image, name):
+    method, function = getattr(image.pxprep, name), getattr(ops, name)
+    xr.testing.assert_identical(method(*ARGUMENTS[name]), function(image, *ARGUMENTS[name]))
+    _, *parameters = inspect.signature(function).parameters.values()
+    assert list(inspect.signature(method).parameters.values()) == parameters
+    assert f"pxprep.ops.{name}" in method.__doc__
+
+
+def test_every_public_method_is_tested():
+    methods = {name for name in vars(DataArrayAccessor) if not name.startswith("_")}
+    assert methods == {*ops.__all__, "preprocess", "fit", "transform"}
+
+
+def test_fit_and_transform(image):
+    pipeline = Pipeline.sparrow()
+    fitted = image.pxprep.fit(pipeline)
+    assert fitted == pipeline.fit(image)
+    xr.testing.assert_identical(image.pxprep.transform(fitted), fitted.transform(image))
+
+
+def test_preprocess_selects_channels_by_label(image):
+    chosen = image.pxprep.preprocess(channels=["b"], norm_sum=False)
+    xr.testing.assert_identical(
+        chosen, Pipeline.sparrow(norm_sum=False).fit_transform(image.sel(c=["b"]))
+    )

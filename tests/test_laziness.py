@@ -1,0 +1,151 @@
+"""A Dask-backed image stays one: nothing is computed until asked, and then gives the same bits."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from oracle import assert_same_bits
+from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
+from pxprep.accessors import DataArrayAccessor
+
+CHUNKS = {"c": 2, "y": 9, "x": 8}
+IMAGE = object()
+# Every function of `ops` and what to call it with; IMAGE stands for the image itself.
+CALLS = {
+    "quantile_norm": [{}, {"q": {"CD3": 50, ...: 99}}],
+    "post_norm": [{}, {"q_post": [90, 100, 0]}],
+    "blur": [{}, {"sigma": {"CD3": 0, ...: 0.7}}, {"sigma": 50}, {"sigma": 0}, {"sigma": None}],
+    "sum_mask": [{}, {"zeros": "include"}, {"threshold": 30}, {"reference": IMAGE}],
+    "sum_norm": [{}],
+    "clip": [{"max": 20}, {"max": [1, 20, 300]}],
+    "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
+    "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],
+    "quantile": [{}, {"q": 50, "zeros": "include"}],
+    "pixel_sum": [{}],
+}
+CASES = [(name, arguments) for name, calls in CALLS.items() for arguments in calls]
+PREPROCESS = [
+    {},
+    {"sigma": None},
+    {"channels": ["CD20", "DAPI"], "q": {"DAPI": 98, ...: 99}, "cap_max": 1},
+    {"q": None, "q_sum": None, "q_post": None, "norm_sum": False},
+]
+
+
+@pytest.fixture(params=["synchronous", "threads"])
+def scheduler(request):
+    return request.param
+
+
+def filled_in(arguments, image):
+    return {key: image if value is IMAGE else value for key, value in arguments.items()}
+
+
+def check(function, image, no_compute, scheduler, chunks=CHUNKS):
+    expected = function(image)
+    lazy_image = image.chunk(chunks)
+    with no_compute():
+        lazy = function(lazy_image)
+        assert isinstance(lazy.data, da.Array)
+        assert lazy.dtype == expected.dtype
+        repr(lazy)
+    assert_same_bits(lazy.compute(scheduler=scheduler), expected)
+    assert isinstance(lazy_image.data, da.Array)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_functions(name, arguments, make_image, no_compute, scheduler):
+    def function(image):
+        return getattr(ops, name)(image, **filled_in(arguments, image))
+
+    check(function, make_image("uint16"), no_compute, scheduler)
+    deep = make_image("float32", (3, 2, 9, 11), nan=0.1)
+    check(function, deep, no_compute, scheduler, {"z": 1})
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_accessor_methods(name, arguments, make_image, no_compute):
+    function, image = getattr(ops, name), make_image()
+    result = getattr(image.pxprep, name)(**filled_in(arguments, image))
+    assert_same_bits(result, function(image, **filled_in(arguments, image)))
+    with no_compute():
+        lazy_image = image.chunk(CHUNKS)
+        lazy = getattr(lazy_image.pxprep, name)(**filled_in(arguments, lazy_image))
+    assert isinstance(lazy.data, da.Array)
+
+
+@pytest.mark.parametrize("arguments", PREPROCESS)
+def test_preprocess(arguments, make_image, no_compute, scheduler):
+    check(lambda image: image.pxprep.preprocess(**arguments), make_image(), no_compute, scheduler)
+
+
+@pytest.mark.parametrize("pipeline", [Pipeline.sparrow(), Pipeline.pixie(sigma=1)])
+def test_pipelines(pipeline, make_image, no_compute, scheduler):
+    image = make_image()
+    fitted = pipeline.fit(image)
+    for transform in (pipeline.fit_transform, fitted.transform):
+        check(transform, image, no_compute, scheduler)
+    check(lambda image: image.pxprep.transform(fitted), image, no_compute, scheduler)
+
+
+def test_a_lazy_image_is_fitted_like_an_eager_one(make_image):
+    image, pipeline = make_image(), Pipeline.sparrow(sigma=1)
+    fitted = image.chunk(CHUNKS).pxprep.fit(pipeline)
+    assert isinstance(fitted, FittedPipeline)
+    assert fitted.numbers.identical(pipeline.fit(image).numbers)
+    assert not fitted.numbers.chunks
+
+
+def test_every_function_and_method_is_here():
+    methods = {name for name in vars(DataArrayAccessor) if not name.startswith("_")}
+    assert set(CALLS) == set(ops.__all__)
+    assert methods == {*CALLS, "preprocess", "fit", "transform"}
+
+
+def test_a_lazy_reference_or_threshold_makes_the_result_lazy(make_image, no_compute):
+    image = make_image()
+    lazy_image = image.chunk(CHUNKS)
+    threshold = ops.pixel_sum(lazy_image).mean()
+    with no_compute():
+        by_reference = ops.sum_mask(image, 40, reference=lazy_image)
+        by_threshold = ops.sum_mask(image, threshold=threshold)
+        assert isinstance(by_reference.data, da.Array)
+        assert isinstance(by_threshold.data, da.Array)
+    assert_same_bits(by_reference, ops.sum_mask(image, 40))
+    assert_same_bits(by_threshold, ops.sum_mask(image, threshold=threshold.compute()))
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (lambda image: ops.quantile_norm(image), "^quantile_norm: .*'CD3'.*negative.*'DAPI'"),
+        (lambda image: ops.post_norm(image), "^post_norm: .*'CD3'"),
+        (lambda image: ops.sum_mask(image), "^sum_mask: negative values in the sums"),
+        (lambda image: image.pxprep.preprocess(sigma=1), "^quantile_norm: .*'CD3'"),
+    ],
+    ids=["quantile_norm", "post_norm", "sum_mask", "preprocess"],
+)
+def test_warnings_come_when_computed(function, match, make_image, no_compute, scheduler):
+    image = make_image()
+    image[1] = 0
+    image[:, 4, 4] = -1
+    image[1, 4, 4] = 0
+    with no_compute():
+        lazy = function(image.chunk(CHUNKS))
+    with pytest.warns(PxprepWarning, match=match) as record:
+        lazy.compute(scheduler=scheduler)
+    assert len(record) == 1
+
+
+def test_one_computation_reads_each_chunk_a_fixed_number_of_times(make_image):
+    reads = []
+    image = make_image("uint16")
+
+    def load(block):
+        reads.append(block.shape)
+        return block
+
+    loaded = da.map_blocks(load, image.chunk(y=12).data, dtype=image.dtype, meta=np.empty(0, "u2"))
+    image.copy(data=loaded).pxprep.preprocess(sigma=1).compute()
+    assert len(reads) == loaded.npartitions

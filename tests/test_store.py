@@ -1,0 +1,104 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from pxprep import StoreError, _store
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def store(tmp_path):
+    for name in ("old", "other"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "chunk").write_text(name)
+    return tmp_path
+
+
+def staged(folder, name):
+    (folder / name).mkdir()
+    (folder / name / "chunk").write_text(f"new {name}")
+    return folder / name
+
+
+def retired(folder):
+    (folder / "retired").mkdir()
+    return folder / "retired"
+
+
+def test_publish_new_and_replace(store):
+    with _store.staging(store) as folder:
+        moves = [(staged(folder, name), store / "images" / name) for name in ("fresh", "old")]
+        assert tree(store / "images") == {"old/chunk": "old", "other/chunk": "other"}
+        _store.publish(moves, retired(folder))
+    assert tree(store) == {
+        "images/fresh/chunk": "new fresh",
+        "images/old/chunk": "new old",
+        "images/other/chunk": "other",
+    }
+    assert not (store / _store.STAGING).exists()
+
+
+@pytest.mark.parametrize("failing", range(4))
+@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
+def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
+    """Four renames: the first layer away and in, the second away and in."""
+    before = tree(store)
+    rename, calls = Path.rename, []
+
+    def failing_rename(self, target):
+        calls.append(target)
+        if len(calls) == failing + 1:
+            raise error
+        return rename(self, target)
+
+    kind = StoreError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(kind), _store.staging(store) as folder:
+        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "other")]
+        monkeypatch.setattr(Path, "rename", failing_rename)
+        _store.publish(moves, retired(folder))
+    assert len(calls) > failing
+    assert tree(store) == before
+    assert not (store / _store.STAGING).exists()
+
+
+def test_staging_goes_when_the_body_fails(store):
+    before = tree(store)
+    with pytest.raises(ZeroDivisionError), _store.staging(store) as folder:
+        staged(folder, "half")
+        raise ZeroDivisionError
+    assert tree(store) == before
+    assert not (store / _store.STAGING).exists()
+
+
+def test_staging_leaves_that_of_another_process(store):
+    with _store.staging(store) as first:
+        with _store.staging(store) as second:
+            assert first != second
+        assert first.exists()
+    assert not (store / _store.STAGING).exists()
+
+
+def test_everything_is_flushed_before_it_is_published(store, monkeypatch):
+    """Files and folders of the staged layer go to disk before the rename, its parent after."""
+    events = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1]
+    )
+    monkeypatch.setattr(
+        Path, "rename", lambda self, target: (events.append("rename"), rename(self, target))[1]
+    )
+    with _store.staging(store) as folder:
+        fresh = staged(folder, "fresh")
+        _store.publish([(fresh, store / "images" / "fresh")], retired(folder))
+    assert set(events[:2]) == {str(fresh), str(fresh / "chunk")}
+    assert events[2:] == ["rename", str(store / "images")]
+
+
+def test_store_must_be_a_folder(tmp_path):
+    with pytest.raises(StoreError, match="folder"):
+        _store.check_writable(tmp_path / "none")
