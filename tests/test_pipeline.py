@@ -5,9 +5,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from oracle import preprocess
 
 import pxprep
+from oracle import preprocess
 from pxprep import (
     Blur,
     ChannelError,
@@ -271,9 +271,9 @@ def test_bad_cohorts(image):
         pipeline.fit([])
     with pytest.raises(ImageError, match="image 'b'"):
         pipeline.fit({"a": image, "b": image.values})
-    with pytest.raises(ChannelError, match="image 1.*missing 'CD3'"):
+    with pytest.raises(ChannelError, match=r"image 1.*missing 'CD3'"):
         pipeline.fit([image, image[1:]])
-    with pytest.raises(ParameterError, match="pool.*'median'"):
+    with pytest.raises(ParameterError, match=r"pool.*'median'"):
         pipeline.fit(image, pool="median")
     with pytest.raises(ImageError, match="images"):
         pipeline.fit(3)
@@ -366,7 +366,7 @@ def test_measure_must_return_numbers(image):
         def apply(self, image, numbers):
             return image
 
-    with pytest.raises(ImageError, match="test_wrong.*mapping.*3"):
+    with pytest.raises(ImageError, match=r"test_wrong.*mapping.*3"):
         Pipeline([Wrong()]).fit(image)
 
 

@@ -413,7 +413,7 @@ def test_not_a_spatialdata_object():
 
 def test_fitted_pipeline_with_other_channels(untouched, no_compute):
     fitted = Pipeline.sparrow().fit(labeled(counts(0)).sel(c=["CD3", "CD20"]))
-    with no_compute(), pytest.raises(ChannelError, match="'fov0'.*unknown 'DAPI', 'panCK'"):
+    with no_compute(), pytest.raises(ChannelError, match=r"'fov0'.*unknown 'DAPI', 'panCK'"):
         pixel_clustering_preprocess(untouched, "fov0", "clean", pipeline=fitted)
 
 

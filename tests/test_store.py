@@ -56,10 +56,12 @@ def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
         return rename(self, target)
 
     kind = StoreError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(kind), _store.staging(store) as folder:
+    with _store.staging(store) as folder:
         moves = [(staged(folder, name), store / "images" / name) for name in ("old", "other")]
+        aside = retired(folder)
         monkeypatch.setattr(Path, "rename", failing_rename)
-        _store.publish(moves, retired(folder))
+        with pytest.raises(kind):
+            _store.publish(moves, aside)
     assert len(calls) > failing
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
@@ -67,9 +69,14 @@ def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
 
 def test_staging_goes_when_the_body_fails(store):
     before = tree(store)
-    with pytest.raises(ZeroDivisionError), _store.staging(store) as folder:
-        staged(folder, "half")
-        raise ZeroDivisionError
+
+    def fail_half_way():
+        with _store.staging(store) as folder:
+            staged(folder, "half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
 
@@ -87,7 +94,9 @@ def test_everything_is_flushed_before_it_is_published(store, monkeypatch):
     events = []
     fsync, rename = os.fsync, Path.rename
     monkeypatch.setattr(
-        os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1]
+        os,
+        "fsync",
+        lambda fd: (events.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd))[1],
     )
     monkeypatch.setattr(
         Path, "rename", lambda self, target: (events.append("rename"), rename(self, target))[1]
