@@ -54,7 +54,7 @@ def test_chunks_change_no_bit(make_image, chunks, seed, dtype):
 
 
 @many
-@given(chunks=chunks(), seed=seeds, sigma=st.floats(0, 6), nan=st.sampled_from([0, 0.1, 0.9]))
+@given(chunks=chunks(), seed=seeds, sigma=st.floats(0, 6), nan=st.sampled_from([0, 0.01, 0.1, 0.9]))
 def test_chunks_change_no_bit_of_a_blur(make_image, chunks, seed, sigma, nan):
     image = make_image("float32", SHAPE, seed=seed, nan=nan)
     assert_same_bits(ops.blur(image.chunk(chunks), sigma), ops.blur(image, sigma))
@@ -111,7 +111,7 @@ def test_order_of_channels_only_rounds(make_image, order, seed):
     np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-@many
+@few
 @given(
     exponents=st.lists(st.integers(-30, 30), min_size=3, max_size=3),
     seed=seeds,
@@ -125,7 +125,7 @@ def test_brightness_of_a_channel_is_forgotten(make_image, exponents, seed, dtype
     )
 
 
-@many
+@few
 @given(seed=seeds, q=percents, dtype=st.sampled_from(["uint16", "float32", "float64"]))
 def test_after_the_norm_the_quantile_is_one(make_image, seed, q, dtype):
     image = make_image(dtype, SHAPE, seed=seed)

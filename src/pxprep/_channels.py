@@ -1,7 +1,7 @@
 """Channel labels, and values per channel keyed by them."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,8 @@ def select_channels(image: xr.DataArray, channels: Sequence[Label] | None) -> xr
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
         )
     wanted = [label.item() if isinstance(label, np.generic) else label for label in channels]
+    if not all(isinstance(label, Hashable) for label in wanted):
+        raise ParameterError(f"channels must be a sequence of channel labels, got {channels!r}")
     if not wanted:
         raise ParameterError("channels must name at least one channel, got none")
     require_unique(wanted, "channels")

@@ -15,6 +15,8 @@ from .errors import ImageError, ParameterError, warn
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
+# Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
+MAX_SIGMA = 10_000
 
 
 def parse_number(value: Any, parameter: str, rule: str) -> float:
@@ -57,6 +59,17 @@ def parse_sigma(value: Any, parameter: str = "sigma") -> Any:
 def parse_limit(value: Any, parameter: str) -> Any:
     """A finite number for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
+
+
+def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
+    """A finite number, or the data of a DataArray without dims, which may be lazy."""
+    rule = "a finite number"
+    if isinstance(value, xr.DataArray):
+        if value.ndim:
+            raise ParameterError(f"{parameter} must be {rule}, got an array over {value.dims}")
+        if value.chunks is not None:
+            return value.data
+    return np.asarray(parse_number(value, parameter, rule))
 
 
 def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
@@ -217,9 +230,9 @@ def _as_percent(fraction: float) -> str:
 
 
 def _parse_one_sigma(value: Any, parameter: str) -> float:
-    rule = "a finite number of pixels, 0 or more"
+    rule = f"a number of pixels from 0 to {MAX_SIGMA}"
     number = parse_number(value, parameter, rule)
-    if number < 0:
+    if not 0 <= number <= MAX_SIGMA:
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
     return number
 

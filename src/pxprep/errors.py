@@ -45,8 +45,9 @@ class PxprepWarning(UserWarning):
 
 def warn(message: str) -> None:
     """Issue a PxprepWarning that points at the first caller outside this package."""
-    package = str(Path(__file__).parent)
+    # "<string>" is the __init__ that dataclasses write.
+    inside = (str(Path(__file__).parent), "<string>")
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, PxprepWarning, stacklevel=level + 1)

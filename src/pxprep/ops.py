@@ -13,7 +13,6 @@ same bits. Infinite pixels count as missing, that is, as NaN.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from . import _backends, _blocks
@@ -26,12 +25,12 @@ from ._validate import (
     parse_choice,
     parse_count,
     parse_limit,
-    parse_number,
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
+    parse_threshold,
 )
-from .errors import ImageError, ParameterError
+from .errors import ParameterError
 from .measures import Cohort, channel_scales, sum_threshold
 from .quantiles import exact_quantiles
 
@@ -169,7 +168,7 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
     Raises
     ------
     ParameterError
-        If `sigma` is negative or not finite.
+        If `sigma` is negative, larger than 10,000 px or not finite.
     ChannelError
         If `sigma` names channels that the image does not have, or leaves some out.
     ImageError
@@ -261,10 +260,7 @@ def sum_mask(
             measured = reorder_channels(reference, label_keys(image), "reference")
         numbers = sum_threshold(Cohort.of(measured), percent, zeros=zeros, step="sum_mask")
         threshold = numbers["threshold"]
-    if isinstance(threshold, xr.DataArray):
-        limit = threshold.data
-    else:
-        limit = np.asarray(parse_number(threshold, "threshold", "a finite number"))
+    limit = parse_threshold(threshold)
     dtype = processing_dtype(image)
     array = pixels(image)
     sums = _backends.sum_channels(array, dtype=dtype)
@@ -492,8 +488,10 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
+    ParameterError
+        If `scale` has not one value per channel.
     ImageError
-        If `image` is not an image, or `scale` has not one value per channel.
+        If `image` is not an image.
 
     Examples
     --------
@@ -504,10 +502,11 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     [[[0.5, 1.0]], [[0.75, 1.0]]]
     """
     image = checked(image)
-    if scale.dims != (CHANNEL,) or scale.size != image.sizes[CHANNEL]:
-        raise ImageError(
-            f"scale must have one value for each of the image's {image.sizes[CHANNEL]} channels "
-            f"along the dim c, got dims {scale.dims} and shape {scale.shape}"
+    expected = {CHANNEL: image.sizes[CHANNEL]}
+    if not isinstance(scale, xr.DataArray) or dict(scale.sizes) != expected:
+        raise ParameterError(
+            f"scale must be an xarray.DataArray with the sizes {expected}, one value for each "
+            f"channel of the image, got {scale!r:.200}"
         )
     divided = _backends.map_blocks(
         _blocks.divide, pixels(image), (scale.data, CHANNEL), dtype=processing_dtype(image)

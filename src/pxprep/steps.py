@@ -309,7 +309,7 @@ class Clip(Step):
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise if `max` does not fit the channels."""
-        per_channel(self.max, labels, "max")
+        per_channel(self.max, labels, "max (cap_max)")
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Clip the image."""
