@@ -11,6 +11,7 @@ import xarray as xr
 from . import _backends, _display
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._images import checked
+from ._json import decode_numbers, encode_numbers, parsed_object
 from ._progress import parse_progress
 from ._typing import ImageOrCohort, Label, PerChannel
 from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
@@ -319,7 +320,7 @@ class Pipeline:
         ParameterError
             If the text is no pipeline, or a step or function is not known.
         """
-        return cls._from_dict(_parsed(text), functions)
+        return cls._from_dict(parsed_object(text), functions)
 
     def _to_dict(self) -> dict[str, Any]:
         steps = [{"as": name, **step.to_dict()} for name, step in self.steps]
@@ -425,17 +426,7 @@ class FittedPipeline:
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
-        numbers = {
-            name: {
-                variable: {
-                    "dims": list(array.dims),
-                    "dtype": array.dtype.str,
-                    "values": _encode_floats(array.values.tolist()),
-                }
-                for variable, array in dataset.data_vars.items()
-            }
-            for name, dataset in self.measured.items()
-        }
+        numbers = {name: encode_numbers(dataset) for name, dataset in self.measured.items()}
         data = {
             "pipeline": self.pipeline._to_dict(),
             "channels": self.n_channels if self.channels is None else list(self.channels),
@@ -468,7 +459,7 @@ class FittedPipeline:
         ParameterError
             If the text is no fitted pipeline, or a step or function is not known.
         """
-        data = _parsed(text)
+        data = parsed_object(text)
         missing = {"pipeline", "channels", "pool", "fovs", "numbers"} - set(data)
         if missing:
             raise ParameterError(f"text must be a fitted pipeline; it lacks {sorted(missing)}")
@@ -478,7 +469,7 @@ class FittedPipeline:
         fovs = tuple(data["fovs"])
         coords = {FOV: list(fovs)} | ({CHANNEL: list(channels)} if channels is not None else {})
         numbers = {
-            name: _decode_numbers(variables, coords) for name, variables in data["numbers"].items()
+            name: decode_numbers(variables, coords) for name, variables in data["numbers"].items()
         }
         return cls(
             pipeline=pipeline,
@@ -549,31 +540,3 @@ def _as_dataset(measured: Any, step: str) -> Numbers:
         for name, value in measured.items()
     }
     return xr.Dataset(variables)
-
-
-def _parsed(text: str) -> Mapping[str, Any]:
-    try:
-        data = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"text must be JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ParameterError(f"text must be a JSON object, got {data!r:.200}")
-    return data
-
-
-def _encode_floats(value: Any) -> Any:
-    """JSON has no NaN and no infinities: they become strings."""
-    if isinstance(value, list):
-        return [_encode_floats(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value
-
-
-def _decode_numbers(variables: Mapping[str, Any], coords: Mapping[str, Any]) -> Numbers:
-    arrays = {
-        name: (tuple(entry["dims"]), np.array(entry["values"]).astype(entry["dtype"]))
-        for name, entry in variables.items()
-    }
-    used = {dim for dims, _ in arrays.values() for dim in dims}
-    return xr.Dataset(arrays, {dim: labels for dim, labels in coords.items() if dim in used})

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
-import numpy as np
 import xarray as xr
 
 from . import ops
 from ._channels import channel_labels, per_channel
+from ._json import decode_parameter, encode_parameter
 from ._typing import Label, PerChannel
 from ._validate import (
     ZEROS,
@@ -98,7 +98,7 @@ class Step(ABC):
     def to_dict(self) -> dict[str, Any]:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
         configuration = {
-            field.name: _encode(getattr(self, field.name), f"{self.kind}.{field.name}")
+            field.name: encode_parameter(getattr(self, field.name), f"{self.kind}.{field.name}")
             for field in fields(self)  # type: ignore[arg-type]
         }
         return {"name": self.kind, "configuration": configuration}
@@ -123,7 +123,7 @@ class Step(ABC):
         """
         try:
             kind, configuration = data["name"], data["configuration"]
-            values = {name: _decode(value) for name, value in configuration.items()}
+            values = {name: decode_parameter(value) for name, value in configuration.items()}
         except (TypeError, KeyError, AttributeError) as error:
             raise ParameterError(
                 f"a step must be a mapping with name and configuration, got {data!r}"
@@ -366,29 +366,3 @@ class Function(Step):
 
 def _cohort(images: Sequence[xr.DataArray]) -> Cohort:
     return images if isinstance(images, Cohort) else Cohort.of(images)
-
-
-def _encode(value: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        named = [[key, item] for key, item in value.items() if key is not ...]
-        others = {"others": value[...]} if ... in value else {}
-        return {"channels": _encode(named, where), **others}
-    if isinstance(value, tuple | list):
-        return [_encode(item, where) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ParameterError(
-        f"{where} must be a number, a string, a sequence or a mapping of those to be saved, got "
-        f"{value!r}; give the step a to_dict of its own"
-    )
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        others = {...: value["others"]} if "others" in value else {}
-        return {**dict(value["channels"]), **others}
-    if isinstance(value, list):
-        return tuple(_decode(item) for item in value)
-    return value
