@@ -111,6 +111,11 @@ def test_small_and_odd_shapes(name, shape, make_image):
     assert_same_bits(lazy, expected)
 
 
+@every_step
+def test_more_rows_than_a_band(name, make_image):
+    check(name, make_image("uint16", (2, 257, 3)), **STEPS[name])
+
+
 @pytest.mark.parametrize("dims", [*permutations("cyx"), *permutations("czyx")], ids="".join)
 @every_step
 def test_any_order_of_dims(name, dims, make_image):
