@@ -9,7 +9,7 @@ import xarray as xr
 
 import oracle
 from oracle import STEPS, assert_agrees, assert_same_bits, plain
-from pxprep import Pipeline, PxprepWarning, ops
+from pxprep import ChannelError, Pipeline, PxprepWarning, ops
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64", "uint64", ">u2", ">i4")
 FLOATS = ("float16", "float32", "float64", ">f4", ">f8")
@@ -27,7 +27,7 @@ CHUNKS = {
     "channels": {"c": 1},
     "rows": {"y": 2},
     "ragged": {"c": (2, 1), "y": (1, 9, 2, 11), "x": (5, 12)},
-    "smaller than the kernel": {"c": 2, "y": 5, "x": 5},
+    "smaller than the kernel": {"c": 2, "y": 5, "x": 9},
 }
 SHAPES = ((1, 1, 1), (3, 1, 1), (3, 1, 9), (3, 9, 1), (1, 8, 5), (2, 2, 7, 3), (2, 3, 1, 5))
 
@@ -641,3 +641,34 @@ def test_steps_by_hand_are_the_reference_order(make_image):
     )
     at_once = image.pxprep.preprocess(q=98, q_sum=10, q_post=99, sigma=1.5, cap_max=1)
     assert_same_bits(by_hand, at_once)
+
+
+# divide
+
+
+def test_scales_are_matched_by_label(make_image):
+    image = make_image()
+    scale = xr.DataArray([2.0, 3.0, 5.0], dims="c", coords={"c": image.c.values})
+    expected = ops.divide(image, scale.drop_vars("c"))
+    assert_same_bits(ops.divide(image, scale[::-1]), expected)
+    with pytest.raises(ChannelError, match=r"scale: .*unknown 'other'"):
+        ops.divide(image, scale.assign_coords(c=[*image.c.values[:2], "other"]))
+
+
+# what a float cannot hold
+
+
+def test_overflow_is_infinite_without_a_warning():
+    image = row([3e38, 1], [3e38, 1], dtype="float32")
+    assert ops.pixel_sum(image).values.tolist() == [[np.inf, 2]]
+    with np.errstate(over="ignore"):
+        expected = oracle.sum_norm(image.values)
+    np.testing.assert_array_equal(ops.sum_norm(image), expected)
+    tiny = row([1e-45] * 9 + [1.0], dtype="float32")
+    assert ops.quantile_norm(tiny, 5).values.ravel()[-1] == np.inf
+
+
+def test_narrow_blur_reads_infinities_as_missing():
+    image = row([1, np.inf], dtype="float32")
+    np.testing.assert_array_equal(ops.blur(image, 0.1).values, [[[1, np.nan]]])
+    np.testing.assert_array_equal(ops.blur(image, 0).values, image)

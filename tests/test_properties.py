@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -202,16 +202,19 @@ def test_quantile_is_numpys_for_any_integers(values, q, zeros):
     np.testing.assert_array_equal(ops.quantile(image, q, zeros=zeros), expected)
 
 
+# Float32 values that neither overflow nor become subnormal on the way.
+far_from_the_limits = st.floats(-(2.0**60), 2.0**60, width=32).map(
+    lambda value: value if abs(value) > 2.0**-60 else 0.0
+)
+
+
 @pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")
 @many
 @given(
-    values=hnp.arrays(
-        "float64", (2, 3, 5), elements=st.floats(-(2.0**60), 2.0**60, width=32) | st.just(np.nan)
-    ),
+    values=hnp.arrays("float64", (2, 3, 5), elements=far_from_the_limits | st.just(np.nan)),
     dtype=st.sampled_from(["float32", "float64"]),
 )
 def test_steps_are_the_oracles_for_any_values(values, dtype):
-    assume(np.abs(values[values != 0]).min(initial=1) > 2.0**-60)
     values = values.astype(dtype)
     image = xr.DataArray(values, dims=("c", "y", "x"))
     for name, parameters in oracle.STEPS.items():

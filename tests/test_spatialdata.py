@@ -42,10 +42,10 @@ def labeled(array, dims="cyx"):
     return xr.DataArray(array, dims=tuple(dims), coords={"c": LABELS})
 
 
-def layer(array, model=Image2DModel, chunks=(1, 20, 32), **kwargs):
+def layer(array, model=Image2DModel, chunks=(1, 32, 48), **kwargs):
     dims = tuple("czyx" if array.ndim == 4 else "cyx")
     if array.ndim == 4:
-        chunks = (2, 1, 20, 32)
+        chunks = (2, 2, 20, 32)
     return model.parse(
         da.from_array(array, chunks=chunks), dims=dims, c_coords=LABELS, chunks=chunks, **kwargs
     )
@@ -209,7 +209,7 @@ def test_volume_scales_as_asked(sdata):
     [
         (25, ((1,) * 4, (25, 25, 11), (25, 25, 25, 8))),
         ((4, 61, 40), ((4,), (61,), (40, 40, 3))),
-        ({"c": -1, "x": -1}, ((4,), (20, 20, 20, 1), (83,))),
+        ({"c": -1, "x": -1}, ((4,), (32, 29), (83,))),
     ],
 )
 def test_chunks(sdata, chunks, expected):
@@ -442,7 +442,7 @@ def test_failing_task_leaves_the_store_as_it_was(tmp_path, error, overwrite):
         return block
 
     image = labeled(counts(0)).astype(np.float32)
-    marked = image.values[0, 20, 32] = 12345.0
+    marked = image.values[0, 32, 48] = 12345.0
     sdata.images["bad"] = layer(image.values)
     fitted = Pipeline([QuantileNorm(99)]).fit(image)
     sdata.images["bad"].data = sdata.images["bad"].data.map_blocks(

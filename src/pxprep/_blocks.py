@@ -36,19 +36,26 @@ def _rounded(numbers: Block, dtype: np.dtype[Any]) -> Block:
         return numbers.astype(dtype)
 
 
+def _divided(dividend: Block, divisor: Block) -> Block:
+    """The quotient of two floats of one type; what that cannot hold is infinite, or NaN."""
+    with np.errstate(all="ignore"):
+        quotient: Block = np.divide(dividend, divisor)
+    return quotient
+
+
 def divide(block: Block, scale: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel divided by its scale, rounded to `dtype` first."""
     divisor = _rounded(scale, dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    quotient: Block = np.divide(to_float(block, dtype), divisor, dtype=dtype)
-    return quotient
+    return _divided(to_float(block, dtype), divisor)
 
 
 def add_channels(blocks: Sequence[Block], *, dtype: np.dtype[Any]) -> Block:
     """Sum over channels, one after the other, of blocks that are consecutive runs of channels."""
     channels = (channel for block in blocks for channel in block)
     total = to_float(next(channels), dtype).copy()
-    for channel in channels:
-        total += to_float(channel, dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for channel in channels:
+            total += to_float(channel, dtype)
     return total
 
 
@@ -63,8 +70,7 @@ def keep_above(block: Block, sums: Block, threshold: Block, *, dtype: np.dtype[A
 def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
     """The block divided by `sums` where they are positive, NaN in every channel elsewhere."""
     divisor = np.where(sums > 0, sums, dtype.type(np.nan))
-    quotient: Block = np.divide(to_float(block, dtype), divisor, dtype=dtype)
-    return quotient
+    return _divided(to_float(block, dtype), divisor)
 
 
 def clip_above(block: Block, limits: Block, *, dtype: np.dtype[Any]) -> Block:
@@ -93,8 +99,11 @@ def blur(
     for channel, sigma, blurred in zip(block, sigmas, out, strict=True):
         taps = gaussian_taps(float(sigma), dtype)
         for plane, target in zip(channel, blurred, strict=True):
-            if taps.size == 1:
-                target[...] = plane[top : top + rows, left : left + columns]
+            own = plane[top : top + rows, left : left + columns]
+            if sigma == 0:
+                target[...] = own  # bit for bit, infinities too
+            elif taps.size == 1:
+                target[...] = to_float(own, dtype)
             else:
                 _blur_plane(to_float(plane, dtype), taps, (top, left), target)
     return out

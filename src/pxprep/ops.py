@@ -252,8 +252,8 @@ def sum_mask(
     """
     image = checked(image)
     parse_choice(zeros, "zeros", ZEROS)
+    percent = parse_sum_quantile(q_sum)
     if threshold is None:
-        percent = parse_sum_quantile(q_sum)
         measured = image
         if reference is not None:
             reference = checked(reference, "reference")
@@ -478,8 +478,8 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     image
         Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
     scale
-        Dim ``c``, in the order of the image's channels; rounded to the type of the result before
-        the division. May be lazy.
+        Dim ``c``; matched by label, or by position if it has no labels. Rounded to the type of the
+        result before the division. May be lazy.
 
     Returns
     -------
@@ -490,6 +490,8 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     ------
     ParameterError
         If `scale` has not one value per channel.
+    ChannelError
+        If the labels of `scale` are not those of the image.
     ImageError
         If `image` is not an image.
 
@@ -508,6 +510,8 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
             f"scale must be an xarray.DataArray with the sizes {expected}, one value for each "
             f"channel of the image, got {scale!r:.200}"
         )
+    if channel_labels(scale) is not None:
+        scale = reorder_channels(scale, label_keys(image), "scale")
     divided = _backends.map_blocks(
         _blocks.divide, pixels(image), (scale.data, CHANNEL), dtype=processing_dtype(image)
     )

@@ -134,8 +134,9 @@ def _interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
     weight = selection["weight"]
     # numpy.quantile interpolates from the nearer end.
-    step = high - low
-    value = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = high - low
+        value = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
     return np.where(selection["counted"] > 0, value, np.nan)
 
 

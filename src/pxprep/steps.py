@@ -262,9 +262,8 @@ class SumMask(Step):
     zeros: str = "exclude"
 
     def __post_init__(self) -> None:
-        if self.threshold is None:
-            object.__setattr__(self, "q_sum", parse_sum_quantile(self.q_sum))
-        else:
+        object.__setattr__(self, "q_sum", parse_sum_quantile(self.q_sum))
+        if self.threshold is not None:
             number = parse_number(self.threshold, "threshold", "a finite number")
             object.__setattr__(self, "threshold", number)
         parse_choice(self.zeros, "zeros", ZEROS)
