@@ -41,6 +41,12 @@ def test_every_public_method_is_tested():
     assert methods == {*ops.__all__, "preprocess", "fit", "transform"}
 
 
+def test_fit_shows_progress(image, capsys):
+    pytest.importorskip("tqdm")
+    image.chunk().pxprep.fit(Pipeline.sparrow(), progress=True)
+    assert "measure quantile_norm" in capsys.readouterr().err
+
+
 def test_fit_and_transform(image):
     pipeline = Pipeline.sparrow()
     fitted = image.pxprep.fit(pipeline)

@@ -101,6 +101,9 @@ def test_names_are_unique_and_chosen():
         ([SumMask(5, reference="blur"), Blur(2)], r"reference .* earlier .*'blur'"),
         ([SumMask(5, reference="sum_mask")], "reference"),
         ([3], "Step or a function.*3"),
+        ([Blur], "Step or a function.*Blur"),
+        (Blur(1), "sequence of steps"),
+        (None, "sequence of steps.*None"),
         (["blur"], "Step or a function.*'blur'"),
     ],
 )
@@ -118,6 +121,9 @@ def test_steps_are_frozen_values():
     blur = Blur(sigma)
     sigma["CD3"] = 9
     assert blur == Blur({"CD3": 0, ...: 2})
+    assert hash(blur) == hash(Blur({...: 2, "CD3": 0}))
+    with pytest.raises(TypeError):
+        blur.sigma["CD3"] = 9
 
 
 # --- fitting and transforming ---------------------------------------------------------------------
@@ -205,6 +211,8 @@ def test_progress_is_called_for_each_pass(image):
     assert seen == ["measure quantile_norm"] + ["measure sum_mask"] * 2 + ["measure post_norm"] * 2
     with pytest.raises(ParameterError, match="progress"):
         Pipeline.sparrow().fit(image, progress="yes")
+    with pytest.raises(ParameterError, match=r"context manager.*returned None"):
+        Pipeline.sparrow().fit(image.chunk(), progress=lambda description: None)
 
 
 def test_progress_bar_writes_to_stderr(image, capsys):
@@ -275,8 +283,11 @@ def test_bad_cohorts(image):
         pipeline.fit([image, image[1:]])
     with pytest.raises(ParameterError, match=r"pool.*'median'"):
         pipeline.fit(image, pool="median")
-    with pytest.raises(ImageError, match="images"):
+    with pytest.raises(ImageError, match=r"images must be an image.*int"):
         pipeline.fit(3)
+    with pytest.raises(ImageError, match=r"images must be an image.*ndarray"):
+        pipeline.fit(image.values)
+    assert pipeline.fit(fov for fov in [image, image]) == pipeline.fit([image, image])
 
 
 # --- references and own steps ---------------------------------------------------------------------
@@ -311,6 +322,22 @@ def test_functions_are_steps(image):
 def test_functions_must_return_such_an_image(image, function):
     with pytest.raises(ImageError, match="must return an image"):
         Pipeline([function]).fit_transform(image)
+
+
+def test_results_are_floats_and_never_the_input(image):
+    before = image.copy(deep=True)
+    for steps in ([], [lambda im: im], [lambda im: im.astype("int32")]):
+        pipeline = Pipeline(steps)
+        for result in (pipeline.fit_transform(image), pipeline.fit(image).transform(image)):
+            assert result.dtype == np.float32
+            result[...] = -1
+    xr.testing.assert_identical(image, before)
+
+
+def test_order_of_dims_is_kept(image):
+    turned = image.transpose("x", "c", "y")
+    product = Pipeline([lambda im: xr.DataArray([1, 2, 3], dims="c") * im]).fit_transform(turned)
+    assert product.dims == turned.dims
 
 
 @dataclass(frozen=True)
@@ -352,6 +379,7 @@ def test_own_measure_apply_pair(cohort):
     ) / fitted.numbers.test_standardise_deviation
     xr.testing.assert_allclose(after, expected)
     again = FittedPipeline.from_json(fitted.to_json())
+    assert again == fitted
     xr.testing.assert_identical(again.transform(cohort["fov0"]), after)
 
 
@@ -368,6 +396,72 @@ def test_measure_must_return_numbers(image):
 
     with pytest.raises(ImageError, match=r"test_wrong.*mapping.*3"):
         Pipeline([Wrong()]).fit(image)
+
+
+@dataclass(frozen=True)
+class Numbers(Step):
+    """Measures what it is told to."""
+
+    kind = "test_numbers"
+    what: object = None
+
+    def measure(self, cohort):
+        return {"quantile": MEASURED[self.what]}
+
+    def apply(self, image, numbers):
+        return image
+
+
+MEASURED = {
+    "scalar": 2,
+    "array": np.arange(3.0),
+    "labeled": xr.DataArray([3.0, 1.0, 2.0], dims="c", coords={"c": ["panCK", "CD3", "CD20"]}),
+    "more": xr.DataArray(
+        [1.0, 2.0, 3.0],
+        dims="c",
+        coords={"c": LABELS, "marker": ("c", ["x", "y", "z"]), "stage": 3},
+    ),
+    "square": np.eye(3),
+    "short": [1.0, 2.0],
+    "strangers": xr.DataArray([1.0, 2.0, 3.0], dims="c", coords={"c": ["a", "b", "d"]}),
+}
+
+
+@pytest.mark.parametrize("what", ["scalar", "array", "labeled", "more"])
+def test_own_numbers_are_labeled_and_come_back(image, what):
+    fitted = Pipeline([Numbers(what)]).fit(image)
+    number = fitted.numbers["test_numbers_quantile"]
+    assert set(number.coords) == set(number.dims)
+    if what == "labeled":
+        assert number.values.tolist() == [1, 2, 3]
+    assert FittedPipeline.from_json(fitted.to_json()) == fitted
+    assert "test_numbers_quantile" in repr(fitted)
+
+
+@pytest.mark.parametrize("what", ["square", "short", "strangers"])
+def test_own_numbers_must_fit(image, what):
+    with pytest.raises((ImageError, ChannelError), match="measure of step 'test_numbers'"):
+        Pipeline([Numbers(what)]).fit(image)
+
+
+def test_own_classes_are_checked():
+    class NoDataclass(Step):
+        kind = "test_no_dataclass"
+
+        def apply(self, image, numbers):
+            return image
+
+    @dataclass(frozen=True)
+    class NoKind(Step):
+        def apply(self, image, numbers):
+            return image
+
+    for step in (NoDataclass(), NoKind()):
+        with pytest.raises(ParameterError, match=r"dataclass with a kind.*No"):
+            Pipeline([step])
+    with pytest.raises(ParameterError, match=r"kind must be unique.*'blur'"):
+        type("Impostor", (Step,), {"kind": "blur"})
+    assert Pipeline.from_json(Pipeline.sparrow().to_json()) == Pipeline.sparrow()
 
 
 # --- one warning ----------------------------------------------------------------------------------
@@ -394,6 +488,15 @@ def test_silent_channel_is_warned_about_once_when_lazy(image, recwarn):
     assert not [w for w in recwarn if w.category is PxprepWarning]
     lazy.compute(scheduler="synchronous")
     assert len([w for w in recwarn if w.category is PxprepWarning]) == 1
+
+
+def test_channel_that_is_nan_everywhere_is_warned_about_once(image):
+    image = image.astype(np.float32)
+    image[1] = np.nan
+    with pytest.warns(PxprepWarning, match=r"'CD20'.*NaN.*drop the pixel") as record:
+        after = image.pxprep.preprocess()
+    assert len(record) == 1
+    assert np.isnan(after).all()  # a sum with NaN is NaN: docs/method.md
 
 
 def test_fov_without_signal_does_not_count(cohort):
@@ -464,6 +567,16 @@ def test_functions_are_found_by_name(image):
         Pipeline.from_json(text)
 
 
+def test_two_functions_of_one_name_stay_two(image):
+    pipeline = Pipeline([lambda im: im + 1, ("ten", lambda im: im + 10)])
+    (one, step), (ten, other) = pipeline.steps
+    text = pipeline.to_json()
+    again = Pipeline.from_json(text, functions={one: step.function, ten: other.function})
+    assert again == pipeline
+    with pytest.raises(ParameterError, match="'ten'"):
+        Pipeline.from_json(text, functions={one: step.function})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -485,6 +598,47 @@ def test_bad_json(text):
         FittedPipeline.from_json(text)
 
 
+DAMAGE = {
+    "pipeline": [[], None, "x"],
+    "channels": [None, "abc", 0, {}],
+    "fovs": [3, None],
+    "pool": ["x", None],
+    "numbers": [[], {}, {"quantile_norm": {}}, {"blur": {}}],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, vs in DAMAGE.items() for v in vs])
+def test_damaged_json(image, key, value):
+    data = json.loads(Pipeline.sparrow().fit(image).to_json())
+    with pytest.raises(ParameterError):
+        FittedPipeline.from_json(json.dumps({**data, key: value}))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        3,
+        {"dims": ["c"], "dtype": "<f8"},
+        {"dims": ["c"], "dtype": "nonsense", "values": [1, 2, 3]},
+        {"dims": ["c"], "dtype": "<f8", "values": [[1]]},
+    ],
+)
+def test_damaged_numbers(image, entry):
+    data = json.loads(Pipeline.sparrow().fit(image).to_json())
+    data["numbers"]["post_norm"]["scale"] = entry
+    with pytest.raises(ParameterError, match="post_norm"):
+        FittedPipeline.from_json(json.dumps(data))
+
+
+def test_labels_of_many_types_survive_json():
+    image = make_image(3, labels=["a", 1, 2.5])
+    fitted = Pipeline.sparrow().fit({1: image, "two": image})
+    assert FittedPipeline.from_json(fitted.to_json()) == fitted
+    with pytest.raises(ParameterError, match=r"names must be.*\('slide', 1\)"):
+        Pipeline.sparrow().fit({("slide", 1): image}).to_json()
+
+
 def test_what_json_cannot_keep_is_an_error(image):
     @dataclass(frozen=True)
     class Odd(Step):
@@ -496,6 +650,8 @@ def test_what_json_cannot_keep_is_an_error(image):
 
     with pytest.raises(ParameterError, match=r"test_odd\.thing"):
         Pipeline([Odd(object())]).to_json()
+    with pytest.raises(ParameterError, match="JSON"):
+        Pipeline([Odd(float("inf"))]).to_json()
 
 
 def test_tables(cohort):
@@ -509,6 +665,17 @@ def test_tables(cohort):
         assert shown in html
     assert "Blur(sigma=2)" in repr(Pipeline.sparrow())
     assert "<td>Blur(sigma=2)</td>" in Pipeline.sparrow()._repr_html_()
+
+
+def test_numbers_stand_beside_their_step(image):
+    fitted = Pipeline().sum_mask(5).sum_mask(60).fit(image)
+    first, second = (
+        f"{float(fitted.numbers[name]):.6g}"
+        for name in ("sum_mask_threshold", "sum_mask_2_threshold")
+    )
+    _, _, row, row_2, *_ = fitted._repr_html_().split("<tr>")
+    assert f"<td>threshold = {first}</td>" in row
+    assert f"<td>threshold = {second}</td>" in row_2
 
 
 def test_html_is_escaped(image):

@@ -250,6 +250,56 @@ def test_overwrite_of_another_layer_and_of_the_input(sdata):
         assert sorted(again.images) == ["fov0", "fov1", "pyramid", "volume"]
 
 
+def test_layer_that_others_are_computed_from_is_not_replaced(tmp_path, no_compute):
+    sdata = backed(make(), tmp_path)
+    double = sdata["fov0"].data * 2
+    sdata.images["double"] = Image2DModel.parse(double, dims=("c", "y", "x"), c_coords=LABELS)
+    with no_compute(), pytest.raises(LayerError, match=r"'fov0' cannot be replaced: \['double'\]"):
+        pixel_clustering_preprocess(sdata, "fov1", "fov0", overwrite=True)
+    pixel_clustering_preprocess(sdata, "fov0", "fov1", overwrite=True)
+    pixel_clustering_preprocess(sdata, "double", "double", overwrite=True)
+    np.testing.assert_array_equal(spatialdata.read_zarr(sdata.path)["fov0"].values, counts(0))
+
+
+def test_store_that_cannot_be_consolidated_is_left_as_it_was(tmp_path):
+    sdata = backed(make(), tmp_path)
+    (sdata.path / "images" / "volume" / "zarr.json").write_text("{broken")
+    before = files(sdata.path)
+    with pytest.raises(StoreError, match="nothing was changed"):
+        pixel_clustering_preprocess(sdata, "fov0", "clean")
+    assert files(sdata.path) == before
+    assert "clean" not in sdata
+
+
+def test_attrs_are_kept_in_memory():
+    sdata = make()
+    sdata["fov0"].attrs["stain"] = "panel 3"
+    pixel_clustering_preprocess(sdata, "fov0", "clean")
+    assert sdata["clean"].attrs["stain"] == "panel 3"
+    pixel_clustering_preprocess(sdata, "fov0", "coarse", scale_factors=[2])
+    assert sdata["coarse"]["scale0"]["image"].attrs["stain"] == "panel 3"
+    assert get_transformation(sdata["coarse"], get_all=True) == get_transformation(
+        sdata["fov0"], get_all=True
+    )
+
+
+def test_dtype_without_steps(sdata):
+    pixel_clustering_preprocess(sdata, "fov0", "clean", pipeline=Pipeline(), dtype="float32")
+    assert sdata["clean"].dtype == np.float32
+    np.testing.assert_array_equal(sdata["clean"].values, counts(0))
+
+
+@pytest.mark.parametrize("shape", [(4, 11, 11), (4, 25, 47), (4, 101, 97)])
+@pytest.mark.parametrize("factors", [[2], [4], [3, 2]])
+def test_odd_pyramids_keep_their_sizes(shape, factors):
+    pyramid = layer(counts(5, shape), scale_factors=factors)
+    sdata = spatialdata.SpatialData(images={"pyramid": pyramid})
+    pixel_clustering_preprocess(sdata, "pyramid", "clean", q_sum=None)
+    assert [scale.shape for scale in scales(sdata["clean"])] == [
+        scale.shape for scale in scales(pyramid)
+    ]
+
+
 def test_other_elements_are_not_touched(tmp_path):
     sdata = backed(make(), tmp_path)
     before = files(sdata.path)

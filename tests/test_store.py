@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,30 @@ def retired(folder):
     return folder / "retired"
 
 
+def nothing():
+    pass
+
+
+def test_failing_announcement_undoes_all(store):
+    before = tree(store)
+
+    def fail():
+        assert (store / "images" / "old" / "chunk").read_text() == "new old"
+        raise ValueError("no table of contents")
+
+    with _store.staging(store) as folder:
+        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "fresh")]
+        aside = retired(folder)
+        with pytest.raises(StoreError, match=r"nothing was changed.*no table of contents"):
+            _store.publish(moves, aside, fail)
+    assert tree(store) == before
+
+
 def test_publish_new_and_replace(store):
     with _store.staging(store) as folder:
         moves = [(staged(folder, name), store / "images" / name) for name in ("fresh", "old")]
         assert tree(store / "images") == {"old/chunk": "old", "other/chunk": "other"}
-        _store.publish(moves, retired(folder))
+        _store.publish(moves, retired(folder), nothing)
     assert tree(store) == {
         "images/fresh/chunk": "new fresh",
         "images/old/chunk": "new old",
@@ -61,7 +81,7 @@ def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
         aside = retired(folder)
         monkeypatch.setattr(Path, "rename", failing_rename)
         with pytest.raises(kind):
-            _store.publish(moves, aside)
+            _store.publish(moves, aside, nothing)
     assert len(calls) > failing
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
@@ -89,6 +109,19 @@ def test_staging_leaves_that_of_another_process(store):
     assert not (store / _store.STAGING).exists()
 
 
+def test_staging_in_many_threads_at_once(store):
+    """Each removes the common folder if it is empty, while others make it anew."""
+
+    def stage_often(_):
+        for _ in range(200):
+            with _store.staging(store) as folder:
+                assert folder.is_dir()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(stage_often, range(4)))
+    assert not (store / _store.STAGING).exists()
+
+
 def test_everything_is_flushed_before_it_is_published(store, monkeypatch):
     """Files and folders of the staged layer go to disk before the rename, its parent after."""
     events = []
@@ -103,7 +136,7 @@ def test_everything_is_flushed_before_it_is_published(store, monkeypatch):
     )
     with _store.staging(store) as folder:
         fresh = staged(folder, "fresh")
-        _store.publish([(fresh, store / "images" / "fresh")], retired(folder))
+        _store.publish([(fresh, store / "images" / "fresh")], retired(folder), nothing)
     assert set(events[:2]) == {str(fresh), str(fresh / "chunk")}
     assert events[2:] == ["rename", str(store / "images")]
 

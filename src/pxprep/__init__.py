@@ -4,7 +4,9 @@ Importing this package registers ``image.pxprep`` on `xarray.DataArray`. Spatial
 Matplotlib are imported only when a function that needs them is called.
 """
 
+import importlib
 from importlib.metadata import version
+from typing import Any
 
 from . import accessors as accessors
 from . import ops
@@ -46,3 +48,10 @@ __all__ = [
     "pixel_clustering_preprocess",
     "quantile",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`pxprep.datasets` and `pxprep.plot` are imported when they are used."""
+    if name in ("datasets", "plot"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

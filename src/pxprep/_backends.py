@@ -8,13 +8,16 @@ Images have the axes (c, z, y, x).
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask import config
 from dask.array.overlap import overlap
 from dask.base import compute as dask_compute
 
@@ -226,6 +229,26 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
         for sizes, factor in zip(image.chunks, (1, *factors), strict=True)
     )
     return da.map_blocks(run, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
+
+
+def from_zarr(path: Path) -> Array:
+    """The zarr array in a folder, lazily, in its own chunks."""
+    return da.from_zarr(str(path))
+
+
+@contextmanager
+def threads_at_rest() -> Iterator[None]:
+    """Dask's threads have no task left on exit, also after one of them failed.
+
+    Else those that were under way at a failure go on, and may write into a folder that is being
+    removed.
+    """
+    if config.get("pool", None) is not None:
+        yield  # the user's own threads
+        return
+    workers = config.get("num_workers", None) or _n_threads()
+    with ThreadPoolExecutor(workers) as pool, config.set(pool=pool):
+        yield
 
 
 def compute(*arrays: Array) -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """Channel labels, and values per channel keyed by them."""
 
 import difflib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,29 @@ from ._typing import Label
 from .errors import ChannelError, ParameterError
 
 CHANNEL = "c"
+
+
+class ByLabel(Mapping[Any, float]):
+    """Values by channel label that cannot change, so that steps which hold them are values."""
+
+    def __init__(self, values: Mapping[Any, float]) -> None:
+        self._items = tuple(values.items())
+
+    def __getitem__(self, key: Any) -> float:
+        value: float = dict(self._items)[key]
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(key for key, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items))
+
+    def __repr__(self) -> str:
+        return repr(dict(self._items))
 
 
 def channel_labels(image: xr.DataArray) -> tuple[Label, ...] | None:
@@ -58,14 +81,16 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
         raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
 
 
-def select_channels(image: xr.DataArray, channels: Sequence[Label] | None) -> xr.DataArray:
+def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr.DataArray:
     """The channels named in `channels`, in that order; all of them for None.
 
     Images without labels are selected by position.
     """
     if channels is None:
         return image
-    if isinstance(channels, str) or not isinstance(channels, Sequence | np.ndarray):
+    if isinstance(channels, xr.DataArray):
+        channels = channels.values
+    if isinstance(channels, str) or not isinstance(channels, Iterable):
         raise ParameterError(
             f"channels must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
@@ -91,11 +116,11 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
 
 
 def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:
-    """One float per channel from one number, a tuple in channel order, or a dict by label.
+    """One float per channel from one number, a tuple in channel order, or values by label.
 
-    `value` has been through a parser of `_validate`, so it is a float, a tuple or a dict.
+    `value` has been through a parser of `_validate`, so it is a float, a tuple or a `ByLabel`.
     """
-    if isinstance(value, dict):
+    if isinstance(value, ByLabel):
         return _by_label(value, labels, parameter)
     if isinstance(value, tuple):
         if len(value) != len(labels):

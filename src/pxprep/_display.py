@@ -1,6 +1,6 @@
 """Pipelines and their numbers as tables, in text and HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from html import escape
 from typing import Any
@@ -14,14 +14,17 @@ from .measures import DETAILS
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
+# What each step measured, by its name.
+Measured = Mapping[str, xr.Dataset]
 
 
-def channel_table(numbers: xr.Dataset, labels: Sequence[Label]) -> Table:
+def channel_table(measured: Measured, labels: Sequence[Label]) -> Table:
     """Header and rows, one for each channel, of the numbers per channel that steps apply."""
     columns = {
-        str(name): array.values
-        for name, array in numbers.data_vars.items()
-        if array.dims == (CHANNEL,) and not str(name).endswith(DETAILS)
+        f"{name}_{variable}": array.values
+        for name, numbers in measured.items()
+        for variable, array in _applied(numbers).items()
+        if array.dims == (CHANNEL,)
     }
     rows = [
         [str(label), *(_number(values[i]) for values in columns.values())]
@@ -31,11 +34,11 @@ def channel_table(numbers: xr.Dataset, labels: Sequence[Label]) -> Table:
 
 
 def scalars(numbers: xr.Dataset) -> dict[str, str]:
-    """The numbers that hold for all channels and images."""
+    """The numbers of one step that hold for all channels and images."""
     return {
-        str(name): _number(array.values)
-        for name, array in numbers.data_vars.items()
-        if array.dims == () and not str(name).endswith(DETAILS)
+        str(variable): _number(array.values)
+        for variable, array in _applied(numbers).items()
+        if array.dims == ()
     }
 
 
@@ -51,10 +54,10 @@ def pipeline_html(steps: Steps) -> str:
 
 
 def fitted_text(
-    steps: Steps, numbers: xr.Dataset, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+    steps: Steps, measured: Measured, labels: Sequence[Label], fovs: Sequence[Label], pool: str
 ) -> str:
     """What was fitted to what, the steps, and the numbers as a table."""
-    header, rows = channel_table(numbers, labels)
+    header, rows = channel_table(measured, labels)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -64,33 +67,39 @@ def fitted_text(
         [
             _caption(labels, fovs, pool),
             *(f"  {name}: {_step(step)}" for name, step in steps),
-            *(f"{name} = {value}" for name, value in scalars(numbers).items()),
+            *(
+                f"{name}_{variable} = {value}"
+                for name, numbers in measured.items()
+                for variable, value in scalars(numbers).items()
+            ),
             *lines,
         ]
     )
 
 
 def fitted_html(
-    steps: Steps, numbers: xr.Dataset, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+    steps: Steps, measured: Measured, labels: Sequence[Label], fovs: Sequence[Label], pool: str
 ) -> str:
     """The steps with the numbers for all channels, and a table with a row for each channel."""
     by_step = [
         [
             name,
             _step(step),
-            ", ".join(
-                f"{variable.removeprefix(name + '_')} = {value}"
-                for variable, value in scalars(numbers).items()
-                if variable.startswith(name + "_")
-            ),
+            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
         ]
         for name, step in steps
     ]
     return (
         f"<p><b>{escape(_caption(labels, fovs, pool))}</b></p>"
         + _html_table(["step", "parameters", "measured"], by_step)
-        + _html_table(*channel_table(numbers, labels))
+        + _html_table(*channel_table(measured, labels))
     )
+
+
+def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
+    """The numbers that a step applies, without those that they were made from."""
+    details = DETAILS if set(DETAILS) <= set(numbers) else ()
+    return {name: array for name, array in numbers.items() if name not in details}
 
 
 def _caption(labels: Sequence[Label], fovs: Sequence[Label], pool: str) -> str:
@@ -110,7 +119,7 @@ def _step(step: Any) -> str:
 def _parameter(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         items = (
             f"{'...' if key is ... else repr(key)}: {_parameter(item)}"
             for key, item in value.items()

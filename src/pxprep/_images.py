@@ -52,6 +52,11 @@ def _labeled(array: Array, dims: list[str], labels: xr.DataArray) -> xr.DataArra
     return labeled
 
 
+def as_float(image: xr.DataArray) -> xr.DataArray:
+    """`image` in the float type in which it is processed; never the caller's own array."""
+    return like(image, pixels(image).astype(processing_dtype(image)))
+
+
 def processing_dtype(image: xr.DataArray) -> np.dtype[Any]:
     """The float type in which `image` is processed."""
     return float_dtype(image.dtype)

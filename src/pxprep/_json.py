@@ -21,11 +21,19 @@ def parsed_object(text: str) -> Mapping[str, Any]:
     return data
 
 
+def to_text(data: Mapping[str, Any]) -> str:
+    """JSON text of an object, or a ParameterError if JSON cannot hold it."""
+    try:
+        return json.dumps(data, allow_nan=False, indent=2)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"JSON cannot keep a parameter: {error}") from error
+
+
 def encode_parameter(value: Any, where: str) -> Any:
     """A step's parameter in JSON types; a mapping by channel keeps its labels' types."""
     if isinstance(value, Mapping):
         named = [[key, item] for key, item in value.items() if key is not ...]
-        others = {"others": value[...]} if ... in value else {}
+        others = {"others": encode_parameter(value[...], where)} if ... in value else {}
         return {"channels": encode_parameter(named, where), **others}
     if isinstance(value, tuple | list):
         return [encode_parameter(item, where) for item in value]
@@ -42,8 +50,8 @@ def encode_parameter(value: Any, where: str) -> Any:
 def decode_parameter(value: Any) -> Any:
     """What `encode_parameter` was given, with tuples for sequences."""
     if isinstance(value, Mapping):
-        others = {...: value["others"]} if "others" in value else {}
-        return {**dict(value["channels"]), **others}
+        others = {...: decode_parameter(value["others"])} if "others" in value else {}
+        return {**{label: decode_parameter(item) for label, item in value["channels"]}, **others}
     if isinstance(value, list):
         return tuple(decode_parameter(item) for item in value)
     return value
@@ -61,14 +69,19 @@ def encode_numbers(numbers: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def decode_numbers(variables: Mapping[str, Any], coords: Mapping[str, Any]) -> xr.Dataset:
-    """The dataset that `encode_numbers` was given; `coords` are labels by dimension."""
-    arrays = {
-        name: (tuple(entry["dims"]), np.array(entry["values"]).astype(entry["dtype"]))
-        for name, entry in variables.items()
-    }
-    used = {dim for dims, _ in arrays.values() for dim in dims}
-    return xr.Dataset(arrays, {dim: labels for dim, labels in coords.items() if dim in used})
+def decode_numbers(variables: Any, step: str) -> dict[str, xr.DataArray]:
+    """The variables that `encode_numbers` was given, for the step called `step`."""
+    try:
+        return {
+            name: xr.DataArray(
+                np.array(entry["values"]).astype(entry["dtype"]), dims=tuple(entry["dims"])
+            )
+            for name, entry in variables.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ParameterError(
+            f"text must hold dims, dtype and values for each number of step {step!r}: {error!r}"
+        ) from error
 
 
 def _encode_floats(value: Any) -> Any:

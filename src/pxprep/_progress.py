@@ -17,12 +17,20 @@ def parse_progress(value: Any, parameter: str = "progress") -> Progress:
         return lambda description: nullcontext()
     if value is True:
         return tqdm_bar
-    if callable(value):
-        return value  # type: ignore[no-any-return]
-    raise ParameterError(
+    rule = (
         f"{parameter} must be True, False or a function that takes a description and returns a "
         f"context manager, got {value!r}"
     )
+    if not callable(value):
+        raise ParameterError(rule)
+
+    def bar(description: str) -> AbstractContextManager[Any]:
+        context = value(description)
+        if not isinstance(context, AbstractContextManager):
+            raise ParameterError(f"{rule}, which returned {context!r}")
+        return context
+
+    return bar
 
 
 def tqdm_bar(description: str) -> AbstractContextManager[Any]:

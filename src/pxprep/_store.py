@@ -8,9 +8,9 @@ nothing behind.
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import StoreError
@@ -32,22 +32,33 @@ def staging(store: Path) -> Iterator[Path]:
     """A new folder in `store` that its readers do not see; gone on exit, whatever happens."""
     root = store / STAGING
     folder = root / uuid.uuid4().hex
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"the store {str(store)!r} cannot be written to: {error}") from error
+    _make(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if not any(root.iterdir()):
+        with suppress(OSError):  # the root is in use by another process, or gone with it
             root.rmdir()
 
 
-def publish(moves: Sequence[tuple[Path, Path]], retired: Path) -> None:
+def _make(folder: Path, attempts: int = 100) -> None:
+    """Make a folder and the one above it, which other processes remove when they leave it empty."""
+    for attempt in range(attempts):
+        try:
+            folder.mkdir(parents=True)
+            return
+        except OSError as error:
+            overtaken = isinstance(error, FileNotFoundError | FileExistsError)
+            if not overtaken or attempt == attempts - 1:
+                raise StoreError(f"the store cannot be written to: {error}") from error
+
+
+def publish(
+    moves: Sequence[tuple[Path, Path]], retired: Path, announce: Callable[[], None]
+) -> None:
     """Move each staged folder to its place; what stood there goes into the folder `retired`.
 
-    If a move fails, those before it are undone.
+    If a move fails, or `announce`, all moves are undone.
 
     Parameters
     ----------
@@ -55,11 +66,13 @@ def publish(moves: Sequence[tuple[Path, Path]], retired: Path) -> None:
         Pairs (staged folder, place), all on one file system.
     retired
         An existing folder on that file system.
+    announce
+        Called when all is in place; it either writes the store's table of contents or raises.
 
     Raises
     ------
     StoreError
-        If a move failed.
+        If a move or `announce` failed; the store is as it was.
     """
     for staged, _ in moves:
         flush(staged)
@@ -71,11 +84,12 @@ def publish(moves: Sequence[tuple[Path, Path]], retired: Path) -> None:
                 _move(place, retired / str(index), done)
             _move(staged, place, done)
             flush_entry(place.parent)
+        announce()
     except BaseException as error:
         for source, target in reversed(done):
             target.rename(source)
-        if isinstance(error, OSError):
-            raise StoreError(f"nothing was changed, publishing failed: {error}") from error
+        if isinstance(error, Exception):
+            raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
         raise
 
 

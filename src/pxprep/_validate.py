@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL, channel_labels, require_unique
+from ._channels import CHANNEL, ByLabel, channel_labels, require_unique
 from .errors import ImageError, ParameterError, warn
 
 SPATIAL = ("z", "y", "x")
@@ -195,12 +195,14 @@ def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
     if isinstance(value, Mapping):
         if not value:
             raise ParameterError(f"{parameter}: a mapping must name at least one channel, got {{}}")
-        return {
-            key.item() if isinstance(key, np.generic) else key: parse(
-                item, f"{parameter}[{'...' if key is ... else repr(key)}]"
-            )
-            for key, item in value.items()
-        }
+        return ByLabel(
+            {
+                key.item() if isinstance(key, np.generic) else key: parse(
+                    item, f"{parameter}[{'...' if key is ... else repr(key)}]"
+                )
+                for key, item in value.items()
+            }
+        )
     is_array = isinstance(value, np.ndarray) and value.ndim == 1
     if is_array or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
         return tuple(parse(item, f"{parameter}[{i}]") for i, item in enumerate(value))

@@ -61,13 +61,14 @@ def demo(
 
     from ._display import channel_table, scalars
 
-    header, rows = channel_table(fitted.numbers, fitted.labels)
+    header, rows = channel_table(fitted.measured, fitted.labels)
     table = Table(*header, title="fitted numbers")
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    for name, value in scalars(fitted.numbers).items():
-        console.print(f"{name} = {value}")
+    for name, numbers in fitted.measured.items():
+        for variable, value in scalars(numbers).items():
+            console.print(f"{name}_{variable} = {value}")
 
     from .plot import compare
 

@@ -1,7 +1,7 @@
 """Statistics of a cohort of images, and the one warning about what was found on the way."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, overload
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import CHANNEL, channel_labels, label_keys, per_channel, reorder_channels
+from ._channels import CHANNEL, label_keys, per_channel, reorder_channels
 from ._images import checked, pixels, processing_dtype
 from ._typing import Array, Block, Label
 from ._validate import POOLS, parse_choice
@@ -58,11 +58,13 @@ class Cohort(Sequence[xr.DataArray]):
             named: dict[Label, Any] = {0 if images.name is None else images.name: images}
         elif isinstance(images, Mapping):
             named = dict(images)
-        elif isinstance(images, Sequence) and not isinstance(images, str):
+        elif isinstance(images, Iterable) and not isinstance(images, str | np.ndarray):
             named = dict(enumerate(images))
         else:
-            checked(images, "images")
-            raise ImageError("images must be an image, a sequence or a mapping of images")
+            raise ImageError(
+                "images must be an image (an xarray.DataArray), several images, or a mapping of "
+                f"names to images, got {type(images).__qualname__}"
+            )
         if not named:
             raise ImageError("images must hold at least one image, got none")
         first = checked(next(iter(named.values())), f"image {next(iter(named))!r}")
@@ -169,12 +171,16 @@ def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.
 
 def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
-    return _flags(*(numbers[name].data for name in ("counted", "negative", "infinite")))
+    flags = _flags(*(numbers[name].data for name in ("counted", "negative", "infinite")))
+    dims = numbers["counted"].dims
+    if CHANNEL not in dims:
+        flags = flags[..., np.newaxis]
+    return flags if FOV in dims else flags[np.newaxis]
 
 
 def _flags(counted: Array, negative: Array, infinite: Array) -> Array:
     flags = (counted == 0) * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
-    return flags.reshape((1,) * (2 - flags.ndim) + flags.shape).astype(np.uint8)
+    return flags.astype(np.uint8)
 
 
 def _measured(cohort: Cohort, arrays: list[Array], q: Block, *, zeros: bool) -> Quantiles:
@@ -223,8 +229,8 @@ def _settled_scales(
     notes = []
     if (newly_empty.any(axis=0) & empty).any():
         notes.append(
-            f"no finite non-zero value in {_channels(labels, empty)}: the scale is 1 and nothing "
-            "changes there"
+            f"no finite non-zero value in {_channels(labels, empty)}: the scale is 1 (where a "
+            "channel is NaN, steps that sum over channels drop the pixel)"
         )
     partly = newly_empty & ~empty
     if names is not None and partly.any():
@@ -244,10 +250,8 @@ def _settled_scales(
 def _settled_threshold(
     quantiles: Block, flags: Block, known: Block, *, names: Sequence[Label] | None, step: str
 ) -> Block:
-    # A sum is empty or negative because channels are; that has been said if it was said of them.
-    in_all = np.bitwise_and.reduce(known, axis=1, keepdims=True) & EMPTY
-    in_any = np.bitwise_or.reduce(known, axis=1, keepdims=True) & (NEGATIVE | INFINITE)
-    new = flags & ~(in_all | in_any)
+    # Sums are empty or negative because a channel is; that has been said if it was said of one.
+    new = flags & ~np.bitwise_or.reduce(known, axis=1, keepdims=True)
     threshold = _exact_mean(quantiles[:, 0])
     empty = (new[:, 0] & EMPTY).astype(bool)
     notes = []
@@ -299,17 +303,22 @@ def _some(names: list[str], most: int = 40) -> str:
 def _dataset(cohort: Cohort, found: Quantiles, statistic: dict[str, Any]) -> xr.Dataset:
     by_image = cohort.pool == "mean"
     dims = (FOV, CHANNEL) if by_image else (CHANNEL,)
-    coords: dict[str, Any] = {}
-    if by_image:
-        coords[FOV] = (FOV, _as_coordinate(cohort.names))
-    labels = channel_labels(cohort[0])
-    if labels is not None and len(labels) == found.value.shape[1]:
-        coords[CHANNEL] = (CHANNEL, _as_coordinate(labels))
     variables = {
         name: (dims, array if by_image else array[0])
         for name, array in zip(DETAILS, found, strict=True)
     }
-    return xr.Dataset({**statistic, **variables}, coords)
+    return xr.Dataset({**statistic, **variables})
+
+
+def labeled_numbers(
+    arrays: Mapping[Any, xr.DataArray], channels: Sequence[Label] | None, fovs: Sequence[Label]
+) -> xr.Dataset:
+    """A dataset of numbers with the labels of the channels, if they have any, and of the images."""
+    numbers = xr.Dataset(dict(arrays))
+    labels = {FOV: fovs, **({} if channels is None else {CHANNEL: channels})}
+    return numbers.assign_coords(
+        {dim: _as_coordinate(labels[dim]) for dim in labels if dim in numbers.dims}
+    )
 
 
 def _as_coordinate(labels: Sequence[Label]) -> Block:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from . import _backends, _blocks
 from ._channels import CHANNEL, channel_labels, label_keys, per_channel, reorder_channels
-from ._images import checked, like, like_plane, pixels, processing_dtype
+from ._images import as_float, checked, like, like_plane, pixels, processing_dtype
 from ._typing import PerChannel
 from ._validate import (
     SPATIAL,
@@ -189,7 +189,7 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
     """
     image = checked(image)
     if sigma is None:
-        return image
+        return as_float(image)
     sigmas = per_channel(parse_sigma(sigma), label_keys(image), "sigma")
     return like(image, _backends.blur(pixels(image), sigmas, dtype=processing_dtype(image)))
 
@@ -456,6 +456,11 @@ def coarsen(image: xr.DataArray, factors: Mapping[str, int]) -> xr.DataArray:
     [[[2.0, 4.0]]]
     """
     image = checked(image)
+    if not isinstance(factors, Mapping):
+        raise ParameterError(
+            f"factors must be a mapping of dimension to block size, as {{'y': 2, 'x': 2}}, got "
+            f"{factors!r}"
+        )
     for dim, factor in factors.items():
         parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
         if dim not in SPATIAL or image.sizes.get(dim, 0) < factor:

@@ -1,22 +1,22 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from . import _backends, _display
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._images import checked
-from ._json import decode_numbers, encode_numbers, parsed_object
+from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import parse_progress
+from ._results import applied, as_numbers, finished
 from ._typing import ImageOrCohort, Label, PerChannel
-from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
-from .errors import ImageError, ParameterError
-from .measures import FOV, Cohort, findings
+from ._validate import POOLS, parse_bool, parse_choice, parse_limit, parse_quantile, parse_sigma
+from .errors import ParameterError
+from .measures import DETAILS, Cohort, findings, labeled_numbers
 from .steps import (
     Blur,
     Clip,
@@ -27,6 +27,7 @@ from .steps import (
     Step,
     SumMask,
     SumNorm,
+    check_kind,
 )
 
 __all__ = ["FittedPipeline", "Pipeline"]
@@ -69,10 +70,13 @@ class Pipeline:
     steps: tuple[tuple[str, Step], ...]
 
     def __init__(self, steps: Iterable[Any] = ()) -> None:
+        if isinstance(steps, str | Step) or not isinstance(steps, Iterable):
+            raise ParameterError(f"steps must be a sequence of steps, got {steps!r}")
         named: list[tuple[str, Step]] = []
         for entry in steps:
             name, step = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
             step = step if isinstance(step, Step) else Function(step)
+            check_kind(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
             name = _free_name(step, taken) if name is None else name
             if not isinstance(name, str) or not name or name in taken:
@@ -197,8 +201,8 @@ class Pipeline:
     ) -> "FittedPipeline":
         """Measure one image or a cohort.
 
-        A lazy image is computed block by block, in one or two passes for each number, and not
-        held in memory.
+        A lazy image is computed block by block and not held in memory: one pass for each statistic
+        of small integers, two of float32, four of float64.
 
         Parameters
         ----------
@@ -267,9 +271,9 @@ class Pipeline:
             As `fit`.
         """
         result = checked(image)
-        for _, _, cohort in self._run(Cohort.of(result)):
+        for _, _, cohort in self._run(Cohort.of(image)):
             result = cohort[0]
-        return result
+        return finished(result, image)
 
     def _run(
         self, cohort: Cohort, *, bar: Any = None, last: bool = True
@@ -287,20 +291,28 @@ class Pipeline:
             source = source.knowing(found)
             if bar is not None:
                 source = source.evaluating(_evaluation(bar, f"measure {name}"))
-            numbers = _as_dataset(step.measure(source), name)
+            numbers = as_numbers(step.measure(source), name, source)
             if bar is not None:
                 numbers = numbers.compute()
-            if {"counted", "negative", "infinite"} <= set(numbers) and step.reference is None:
+            if set(DETAILS) <= set(numbers):
                 found = found | findings(numbers)
             if last or _measures_after(self.steps, position):
-                current = current.map(lambda image: step.apply(image, numbers))  # noqa: B023
+                current = current.map(partial(applied, name, step, numbers=numbers))
             if name in needed:
                 outputs[name] = current
             yield name, numbers, current
 
     def to_json(self) -> str:
-        """The pipeline as JSON; functions are kept by name only."""
-        return json.dumps(self._to_dict(), allow_nan=False, indent=2)
+        """The pipeline as JSON, floats exact; of a function only the step's name is kept.
+
+        Sequences among the parameters of your own steps come back as tuples.
+
+        Raises
+        ------
+        ParameterError
+            If JSON cannot keep a parameter.
+        """
+        return to_text(self._to_dict())
 
     @classmethod
     def from_json(
@@ -313,28 +325,37 @@ class Pipeline:
         text
             What `to_json` returned.
         functions
-            The functions that steps call, by name: JSON does not keep code.
+            The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
         ParameterError
             If the text is no pipeline, or a step or function is not known.
         """
-        return cls._from_dict(parsed_object(text), functions)
+        return cls._from_dict(parsed_object(text), functions or {})
 
     def _to_dict(self) -> dict[str, Any]:
         steps = [{"as": name, **step.to_dict()} for name, step in self.steps]
         return {"format": FORMAT, "steps": steps}
 
     @classmethod
-    def _from_dict(
-        cls, data: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None
-    ) -> "Pipeline":
-        entries = data.get("steps")
-        if data.get("format") != FORMAT or not isinstance(entries, list):
+    def _from_dict(cls, data: Any, functions: Mapping[str, Callable[..., Any]]) -> "Pipeline":
+        entries = data.get("steps") if isinstance(data, Mapping) else None
+        if not isinstance(entries, list) or data.get("format") != FORMAT:
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
-        steps = [Step.from_dict(entry, functions) for entry in entries]
-        return cls([(entry.get("as"), step) for entry, step in zip(entries, steps, strict=True)])
+        steps: list[tuple[str, Step]] = []
+        for entry in entries:
+            name = entry.get("as", "") if isinstance(entry, Mapping) else ""
+            if isinstance(entry, Mapping) and entry.get("name") == Function.kind:
+                if name not in functions:
+                    raise ParameterError(
+                        f"functions must give the function of step {name!r}, got "
+                        f"{sorted(functions)}"
+                    )
+                steps.append((name, Function(functions[name])))
+            else:
+                steps.append((name, Step.from_dict(entry)))
+        return cls(steps)
 
     def __repr__(self) -> str:
         return _display.pipeline_text(self.steps)
@@ -413,10 +434,10 @@ class FittedPipeline:
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        image = self.check(image)
+        result = self.check(image)
         for name, step in self.pipeline.steps:
-            image = step.apply(image, self.measured[name])
-        return image
+            result = applied(name, step, result, self.measured[name])
+        return finished(result, image)
 
     def check(self, image: xr.DataArray, what: str = "image") -> xr.DataArray:
         """`image` with its channels in the fitted order; raises what `transform` would raise."""
@@ -434,12 +455,13 @@ class FittedPipeline:
             "fovs": list(self.fovs),
             "numbers": numbers,
         }
-        try:
-            return json.dumps(data, allow_nan=False, indent=2)
-        except TypeError as error:
-            raise ParameterError(
-                f"channel labels and image names must be strings or numbers to be saved: {error}"
-            ) from error
+        for label in (*self.labels, *self.fovs):
+            if not isinstance(label, str | int | float):
+                raise ParameterError(
+                    "channel labels and image names must be strings or numbers to be saved, got "
+                    f"{label!r}"
+                )
+        return to_text(data)
 
     @classmethod
     def from_json(
@@ -452,7 +474,7 @@ class FittedPipeline:
         text
             What `to_json` returned.
         functions
-            The functions that steps call, by name: JSON does not keep code.
+            The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
@@ -463,21 +485,30 @@ class FittedPipeline:
         missing = {"pipeline", "channels", "pool", "fovs", "numbers"} - set(data)
         if missing:
             raise ParameterError(f"text must be a fitted pipeline; it lacks {sorted(missing)}")
-        pipeline = Pipeline._from_dict(data["pipeline"], functions)
-        labeled = not isinstance(data["channels"], int)
-        channels = tuple(data["channels"]) if labeled else None
-        fovs = tuple(data["fovs"])
-        coords = {FOV: list(fovs)} | ({CHANNEL: list(channels)} if channels is not None else {})
-        numbers = {
-            name: decode_numbers(variables, coords) for name, variables in data["numbers"].items()
-        }
+        pipeline = Pipeline._from_dict(data["pipeline"], functions or {})
+        channels, fovs, numbers = data["channels"], data["fovs"], data["numbers"]
+        labeled = isinstance(channels, list)
+        if not (
+            (labeled or (isinstance(channels, int) and channels > 0))
+            and isinstance(fovs, list)
+            and isinstance(numbers, Mapping)
+            and list(numbers) == [name for name, _ in pipeline.steps]
+        ):
+            raise ParameterError(
+                "text must be a fitted pipeline with a list of channels, or their number, a list "
+                "of fovs, and numbers for each step"
+            )
+        labels = tuple(channels) if labeled else None
         return cls(
             pipeline=pipeline,
-            channels=channels,
-            n_channels=len(channels) if channels is not None else data["channels"],
-            pool=data["pool"],
-            fovs=fovs,
-            measured=numbers,
+            channels=labels,
+            n_channels=len(channels) if labeled else channels,
+            pool=parse_choice(data["pool"], "pool", POOLS),
+            fovs=tuple(fovs),
+            measured={
+                name: labeled_numbers(decode_numbers(variables, name), labels, fovs)
+                for name, variables in numbers.items()
+            },
         )
 
     def __eq__(self, other: object) -> bool:
@@ -494,12 +525,12 @@ class FittedPipeline:
 
     def __repr__(self) -> str:
         return _display.fitted_text(
-            self.pipeline.steps, self.numbers, self.labels, self.fovs, self.pool
+            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
 
     def _repr_html_(self) -> str:
         return _display.fitted_html(
-            self.pipeline.steps, self.numbers, self.labels, self.fovs, self.pool
+            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
 
 
@@ -524,19 +555,3 @@ def _evaluation(bar: Any, description: str) -> Callable[[Any], Any]:
             return _backends.compute(array)[0]
 
     return evaluate
-
-
-def _as_dataset(measured: Any, step: str) -> Numbers:
-    if isinstance(measured, xr.Dataset):
-        return measured
-    if not isinstance(measured, Mapping):
-        raise ImageError(
-            f"measure of step {step!r} must return a mapping of names to numbers, got {measured!r}"
-        )
-    variables = {
-        name: value
-        if isinstance(value, xr.DataArray)
-        else xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
-        for name, value in measured.items()
-    }
-    return xr.Dataset(variables)

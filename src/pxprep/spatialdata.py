@@ -8,25 +8,22 @@ new ones, never a part of one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import _store, ops
+from . import _backends, _store, ops
 from ._channels import channel_labels, label_keys, select_channels
 from ._images import checked, processing_dtype
+from ._layouts import Layout, scales_of, with_data
 from ._progress import Progress, parse_progress
 from ._typing import Label, PerChannel
 from ._validate import (
-    SPATIAL,
     parse_bool,
-    parse_chunks,
     parse_float_dtype,
-    parse_scale_factors,
 )
 from .errors import ChannelError, LayerError, ParameterError, PxprepError, StoreError
 from .measures import Cohort
@@ -168,9 +165,10 @@ def pixel_clustering_preprocess(
     bar = parse_progress(progress)
     inputs, outputs = _paired_names(img_layer, output_layer)
     _check_outputs(sdata, outputs, parse_bool(overwrite, "overwrite"))
+    _check_dependents(sdata, outputs)
     images = read_images(sdata, inputs, channels, dtype=dtype)
     layouts = [
-        _Layout.of(sdata.images[name], images[name], chunks, scale_factors) for name in inputs
+        Layout.of(sdata.images[name], images[name], chunks, scale_factors) for name in inputs
     ]
     _check_fits(steps, images, pool)
 
@@ -232,55 +230,6 @@ def read_images(
     return images
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Chunks of each scale of a layer, and the factors between the scales."""
-
-    chunks: tuple[Mapping[str, int], ...]
-    factors: tuple[Mapping[str, int], ...]
-
-    @classmethod
-    def of(cls, element: Any, image: xr.DataArray, chunks: Any, scale_factors: Any) -> _Layout:
-        """The layout that the parameters ask for, or else that of the input."""
-        dims = [str(dim) for dim in image.dims]
-        spatial = [dim for dim in SPATIAL if dim in dims]
-        asked = parse_chunks(chunks, dims)
-        finest = {**_regular_chunks(image), **asked}
-        factors = parse_scale_factors(scale_factors, spatial)
-        if factors is not None:
-            coarser = [finest] * len(factors)
-        else:
-            scales = _scales(element)
-            factors = [
-                _factors_between(finer, coarser, spatial) for finer, coarser in pairwise(scales)
-            ]
-            coarser = [
-                {**finest, **_regular_chunks(scale.isel(c=0)), **asked} for scale in scales[1:]
-            ]
-        layout = cls((finest, *coarser), tuple(factors))
-        layout._check(image)
-        return layout
-
-    def _check(self, image: xr.DataArray) -> None:
-        for level, factors in enumerate(self.cumulative, start=1):
-            if any(image.sizes[dim] < factor for dim, factor in factors.items()):
-                raise ParameterError(
-                    f"scale_factors must leave at least one pixel: the image has "
-                    f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
-                    "smaller"
-                )
-
-    @property
-    def cumulative(self) -> list[dict[str, int]]:
-        """The factors between the finest scale and each coarser one."""
-        total: dict[str, int] = {}
-        levels = []
-        for factors in self.factors:
-            total = {dim: total.get(dim, 1) * factor for dim, factor in factors.items()}
-            levels.append(total)
-        return levels
-
-
 def _check_sdata(sdata: Any) -> None:
     try:
         from spatialdata import SpatialData
@@ -311,16 +260,15 @@ def _is_default(name: str, value: Any) -> bool:
 
 
 def _names(layers: Any, parameter: str) -> list[str]:
-    names = [layers] if isinstance(layers, str) else layers
-    if (
-        not isinstance(names, Sequence)
-        or not names
-        or not all(isinstance(name, str) for name in names)
-    ):
+    if not isinstance(layers, Iterable):
+        names = []
+    else:
+        names = [layers] if isinstance(layers, str) else list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
         raise ParameterError(
             f"{parameter} must be the name of a layer or a sequence of names, got {layers!r}"
         )
-    return list(names)
+    return [str(name) for name in names]
 
 
 def _paired_names(img_layer: Any, output_layer: Any) -> tuple[list[str], list[str]]:
@@ -363,6 +311,32 @@ def _check_outputs(sdata: SpatialData, outputs: Sequence[str], overwrite: bool) 
             raise LayerError(f"output_layer {name!r} exists already; overwrite=True replaces it")
 
 
+def _check_dependents(sdata: SpatialData, outputs: Sequence[str]) -> None:
+    """Raise LayerError if another element of `sdata` is computed from a layer to be replaced.
+
+    It would silently read the new layer once that is in its place.
+    """
+    from spatialdata import get_dask_backing_files
+
+    store = _store_path(sdata)
+    if store is None:
+        return
+    for name in outputs:
+        place = (store / "images" / name).resolve()
+        users = [
+            other
+            for kind, other, element in sdata.gen_elements()
+            if kind in ("images", "labels") and other not in outputs
+            for file in get_dask_backing_files(element)
+            if Path(file).resolve().is_relative_to(place)
+        ]
+        if users:
+            raise LayerError(
+                f"output_layer {name!r} cannot be replaced: {sorted(set(users))} of sdata are "
+                "computed from it; write them to the store or remove them first"
+            )
+
+
 def _check_name(name: str) -> None:
     # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
     # metadata file of the folder that the layers lie in.
@@ -385,26 +359,8 @@ def _layer(sdata: SpatialData, name: str) -> Any:
     raise LayerError(f"img_layer {name!r} does not exist{hint}; images are {sorted(sdata.images)}")
 
 
-def _scales(element: Any) -> list[xr.DataArray]:
-    """The images of a layer, finest first."""
-    if isinstance(element, xr.DataArray):
-        return [element]
-    return [next(iter(element[name].data_vars.values())) for name in element.children]
-
-
 def _finest(element: Any) -> xr.DataArray:
-    return _scales(element)[0]
-
-
-def _regular_chunks(image: xr.DataArray) -> dict[str, int]:
-    """Size of the largest chunk along each dimension: zarr's chunks are all of one size."""
-    return {str(dim): max(sizes) for dim, sizes in image.chunksizes.items()}
-
-
-def _factors_between(
-    finer: xr.DataArray, coarser: xr.DataArray, dims: Sequence[str]
-) -> dict[str, int]:
-    return {dim: max(1, round(finer.sizes[dim] / coarser.sizes[dim])) for dim in dims}
+    return scales_of(element)[0]
 
 
 def _check_fits(
@@ -419,7 +375,7 @@ def _check_fits(
         steps.check(cohort.labels)
 
 
-def _as_element(image: xr.DataArray, source: Any, layout: _Layout) -> Any:
+def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
     """`image` as an element for SpatialData, with the transformations of `source`."""
     from spatialdata.models import Image2DModel, Image3DModel
     from spatialdata.transformations import get_transformation
@@ -435,11 +391,15 @@ def _as_element(image: xr.DataArray, source: Any, layout: _Layout) -> Any:
     )
     # SpatialData takes means of means and chooses chunks; here every scale is the mean of the
     # finest pixels, in chunks like those of the input.
-    for level, chunks in enumerate(layout.chunks if layout.factors else ()):
-        scale = ops.coarsen(image, layout.cumulative[level - 1]) if level else image
-        node = element[f"scale{level}"]
-        (variable,) = node.data_vars
-        node[variable] = node[variable].copy(data=scale.chunk(chunks).data)
+    coarser = [ops.coarsen(image, factors) for factors in layout.cumulative]
+    scales = [
+        scale.chunk(chunks).data
+        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
+    ]
+    element = with_data(element, scales)
+    own = {key: value for key, value in image.attrs.items() if key != "transform"}
+    for scale in scales_of(element):
+        scale.attrs.update(own)
     return element
 
 
@@ -448,7 +408,7 @@ def _put(sdata: SpatialData, elements: Mapping[str, Any], bar: Progress) -> None
     store = _store_path(sdata)
     if store is not None:
         _write(sdata, store, elements, bar)
-        elements = _read_back(store, list(elements))
+        elements = {name: _on_disk(element, store, name) for name, element in elements.items()}
     for name, element in elements.items():
         if name in sdata.images:
             del sdata.images[name]  # else SpatialData warns that the name is taken
@@ -469,21 +429,25 @@ def _write(sdata: SpatialData, store: Path, elements: Mapping[str, Any], bar: Pr
         staged.write(stage, sdata_formats=formats)
         for name, element in elements.items():
             staged.images[name] = element
-            with bar(f"write {name}"):
+            with bar(f"write {name}"), _backends.threads_at_rest():
                 staged.write_element(name, sdata_formats=formats)
         _check_staged(stage, elements)
         retired = folder / "retired"
         retired.mkdir()
         moves = [(stage / "images" / name, store / "images" / name) for name in elements]
-        _store.publish(moves, retired)
-        if sdata.has_consolidated_metadata():
-            sdata.write_consolidated_metadata()
+        _store.publish(moves, retired, partial(_consolidate, sdata))
+
+
+def _consolidate(sdata: SpatialData) -> None:
+    if sdata.has_consolidated_metadata():
+        sdata.write_consolidated_metadata()
 
 
 def _check_staged(stage: Path, elements: Mapping[str, Any]) -> None:
     """Raise StoreError unless the elements can be read back as they were to be written."""
-    for name, written in _read_back(stage, list(elements)).items():
-        for expected, found in zip(_scales(elements[name]), _scales(written), strict=True):
+    for name, element in elements.items():
+        written = scales_of(_on_disk(element, stage, name))
+        for expected, found in zip(scales_of(element), written, strict=True):
             if (expected.shape, expected.dtype) != (found.shape, found.dtype):
                 raise StoreError(
                     f"layer {name!r} was not written as it should be: expected "
@@ -492,11 +456,16 @@ def _check_staged(stage: Path, elements: Mapping[str, Any]) -> None:
                 )
 
 
-def _read_back(store: Path, names: Sequence[str]) -> dict[str, Any]:
-    from spatialdata import SpatialData
+def _on_disk(element: Any, store: Path, name: str) -> Any:
+    """`element` with the arrays that were written for it, lazily; reads no other layer."""
+    from zarr import open_group
 
-    images = SpatialData.read(store, selection=("images",)).images
-    return {name: images[name] for name in names}
+    folder = store / "images" / name
+    attrs: Any = open_group(folder, mode="r", use_consolidated=False).attrs
+    # OME-Zarr metadata: under "ome" in zarr format 3, at the top in format 2.
+    (multiscale,) = attrs.get("ome", attrs)["multiscales"]
+    paths = [folder / dataset["path"] for dataset in multiscale["datasets"]]
+    return with_data(element, [_backends.from_zarr(path) for path in paths])
 
 
 def _store_path(sdata: SpatialData) -> Path | None:

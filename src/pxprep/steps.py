@@ -7,13 +7,13 @@ image -> image into a pipeline.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 import xarray as xr
 
 from . import ops
-from ._channels import channel_labels, per_channel
+from ._channels import per_channel
 from ._json import decode_parameter, encode_parameter
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -25,7 +25,7 @@ from ._validate import (
     parse_sigma,
     parse_sum_quantile,
 )
-from .errors import ImageError, ParameterError
+from .errors import ParameterError
 from .measures import Cohort, channel_scales, sum_threshold
 
 __all__ = [
@@ -81,8 +81,16 @@ class Step(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if isinstance(getattr(cls, "kind", None), str):
-            _KINDS[cls.kind] = cls
+        kind = vars(cls).get("kind")
+        if kind is None:
+            return  # an abstract step; `check_kind` refuses it in a pipeline
+        taken = _KINDS.get(kind)
+        # The same class again is a cell of a notebook that was run again.
+        if taken is not None and _path(taken) != _path(cls):
+            raise ParameterError(
+                f"kind must be unique: {_path(cls)} has the kind {kind!r} of {_path(taken)}"
+            )
+        _KINDS[kind] = cls
 
     def check(self, labels: Sequence[Label]) -> None:  # noqa: B027 - most steps fit any channels
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
@@ -104,27 +112,23 @@ class Step(ABC):
         return {"name": self.kind, "configuration": configuration}
 
     @staticmethod
-    def from_dict(
-        data: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]] | None = None
-    ) -> "Step":
+    def from_dict(data: Mapping[str, Any]) -> "Step":
         """The step that `to_dict` described.
 
         Parameters
         ----------
         data
             What `to_dict` returned.
-        functions
-            The functions that `Function` steps call, by the name under which they were saved.
 
         Raises
         ------
         ParameterError
-            If the kind of step, one of its parameters or its function is not known.
+            If the kind of step or one of its parameters is not known.
         """
         try:
             kind, configuration = data["name"], data["configuration"]
             values = {name: decode_parameter(value) for name, value in configuration.items()}
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ParameterError(
                 f"a step must be a mapping with name and configuration, got {data!r}"
             ) from error
@@ -144,14 +148,6 @@ class Step(ABC):
             raise ParameterError(
                 f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
             )
-        if cls is Function:
-            name = values["function"]
-            if functions is None or name not in functions:
-                raise ParameterError(
-                    f"functions must give the function {name!r} that a step calls, got "
-                    f"{sorted(functions or {})}"
-                )
-            values["function"] = functions[name]
         return cls(**values)
 
 
@@ -326,14 +322,15 @@ class Function(Step):
 
     Notes
     -----
-    JSON keeps the function's name, not its code: see ``functions`` of `Pipeline.from_json`.
+    JSON keeps the step's name, not the function's code: see ``functions`` of
+    `Pipeline.from_json`.
     """
 
     kind: ClassVar[str] = "function"
     function: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        if not callable(self.function):
+        if not callable(self.function) or isinstance(self.function, type):
             raise ParameterError(
                 f"a step must be a Step or a function image -> image, got {self.function!r}"
             )
@@ -344,23 +341,27 @@ class Function(Step):
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Call the function and check what it returns."""
-        result = self.function(image)
-        if (
-            not isinstance(result, xr.DataArray)
-            or dict(result.sizes) != dict(image.sizes)
-            or channel_labels(result) != channel_labels(image)
-        ):
-            raise ImageError(
-                f"the function {self.name!r} must return an image with the channels and the shape "
-                f"of the one it got, {dict(image.sizes)}, got "
-                + (str(dict(result.sizes)) if isinstance(result, xr.DataArray) else repr(result))
-            )
-        return result.transpose(*image.dims)
+        """Call the function."""
+        result: xr.DataArray = self.function(image)
+        return result
 
     def to_dict(self) -> dict[str, Any]:
-        """The function's name; its code is not kept."""
-        return {"name": self.kind, "configuration": {"function": self.name}}
+        """The kind of step only: code is not kept."""
+        return {"name": self.kind, "configuration": {}}
+
+
+def check_kind(step: Step) -> None:
+    """Raise ParameterError unless the step's class is a dataclass with a kind of its own."""
+    cls = type(step)
+    if not is_dataclass(cls) or vars(cls).get("kind") is None:
+        raise ParameterError(
+            f"a step of your own must be a dataclass with a kind of its own, a string; "
+            f"{_path(cls)} is not"
+        )
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _cohort(images: Sequence[xr.DataArray]) -> Cohort:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from . import kernel
 
 TRUNCATE = 4.0
 
@@ -23,21 +24,21 @@ def blur_radius(sigma: float) -> int:
     return int(TRUNCATE * sigma + 0.5)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def reflect(index: int, size: int) -> int:
     """Position in 0..size-1 that the mirror images (d c b a | a b c d | d c b a) repeat."""
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def add_pair(total: Any, w: Any, a: Any, b: Any) -> None:
     """Add w (a + b) to `total`."""
     for j in range(total.size):
         total[j] += w * (a[j] + b[j])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def add_four_pairs(
     total: Any, w: Any, a0: Any, b0: Any, a1: Any, b1: Any, a2: Any, b2: Any, a3: Any, b3: Any
 ) -> None:
@@ -49,7 +50,7 @@ def add_four_pairs(
         )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def blur_tile(plane: Any, taps: Any, top: int, left: int, out: Any) -> None:
     """Fill `out` with the blurred pixels of `plane` from row `top` and column `left` on.
 

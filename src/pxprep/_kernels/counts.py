@@ -7,7 +7,8 @@ The sort key of a float is its bit pattern with the sign bit flipped (positive) 
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from . import kernel
 
 DIGIT_BITS = 16
 N_DIGITS = 1 << DIGIT_BITS
@@ -16,14 +17,14 @@ INFINITE = N_DIGITS
 N_SLOTS = N_DIGITS + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def count_integers(values: Any, offset: int, counts: Any) -> None:
     """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset."""
     for i in range(values.size):
         counts[np.int64(values[i]) + offset] += 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def count_floats(
     bits: Any,
     sign: Any,
