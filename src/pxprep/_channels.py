@@ -1,7 +1,7 @@
 """Channel labels, and values per channel keyed by them."""
 
 import difflib
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
         return image
     if isinstance(channels, xr.DataArray):
         channels = channels.values
-    if isinstance(channels, str) or not isinstance(channels, Iterable):
+    if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
         raise ParameterError(
             f"channels must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
