@@ -1,5 +1,7 @@
 import json
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import permutations
 
 import dask.array as da
 import numpy as np
@@ -194,6 +196,35 @@ def test_lazy_fit_gives_the_same_numbers(cohort):
     result = fitted.transform(lazy["fov2"])
     assert isinstance(result.data, da.Array)
     xr.testing.assert_identical(result.compute(), fitted.transform(cohort["fov2"]))
+
+
+def test_mean_is_rounded_once():
+    """0.1 + 0.2 + 0.3 depends on the order in floats; the exact mean does not."""
+    values = [0.1, 0.2, 0.3]
+    exact = float(sum(map(Fraction, values)) / 3)
+    assert np.mean(values) != exact
+    for order in permutations(values):
+        images = [xr.DataArray([[[value]]], dims=("c", "y", "x")) for value in order]
+        assert Pipeline([QuantileNorm(50)]).fit(images).numbers.quantile_norm_scale == exact
+
+
+def test_fit_does_not_run_what_comes_after_the_last_measurement(image):
+    seen = []
+
+    def look(image):
+        seen.append(image)
+        return image
+
+    pipeline = Pipeline([("first", look), QuantileNorm(99), ("last", look)])
+    fitted = pipeline.fit(image)
+    assert len(seen) == 1
+    fitted.transform(image)
+    assert len(seen) == 3
+
+
+def test_fitted_numbers_are_not_lazy(image):
+    fitted = Pipeline([QuantileNorm(99), Standardise()]).fit(image.chunk({"y": 10}))
+    assert all(isinstance(number.data, np.ndarray) for number in fitted.numbers.values())
 
 
 def test_progress_is_called_for_each_pass(image):
