@@ -26,8 +26,7 @@ def staged(folder, name):
 
 
 def retired(folder):
-    (folder / "retired").mkdir()
-    return folder / "retired"
+    return folder.with_name("retired")
 
 
 def nothing():
@@ -85,6 +84,44 @@ def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
     assert len(calls) > failing
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
+
+
+@pytest.mark.parametrize("interrupted", range(4))
+def test_interrupt_right_after_a_rename_loses_nothing(store, monkeypatch, interrupted):
+    before = tree(store)
+    rename, calls = Path.rename, []
+
+    def rename_then_interrupt(self, target):
+        rename(self, target)
+        calls.append(target)
+        if len(calls) == interrupted + 1:
+            raise KeyboardInterrupt
+
+    with _store.staging(store) as folder:
+        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "other")]
+        monkeypatch.setattr(Path, "rename", rename_then_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _store.publish(moves, retired(folder), nothing)
+    assert tree(store) == before
+    assert not (store / _store.STAGING).exists()
+
+
+def test_old_layer_outlives_an_undo_that_fails(store, monkeypatch):
+    rename, calls = Path.rename, []
+
+    def only_one_rename(self, target):
+        calls.append(target)
+        if len(calls) > 1:
+            raise OSError("disk on fire")
+        rename(self, target)
+
+    with _store.staging(store) as folder:
+        moves = [(staged(folder, "old"), store / "images" / "old")]
+        monkeypatch.setattr(Path, "rename", only_one_rename)
+        aside = retired(folder)
+        with pytest.raises(StoreError, match=r"could not be undone.*retired"):
+            _store.publish(moves, aside, nothing)
+    assert tree(aside) == {"0/chunk": "old"}
 
 
 def test_staging_goes_when_the_body_fails(store):

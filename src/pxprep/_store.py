@@ -56,7 +56,7 @@ def _make(folder: Path, attempts: int = 100) -> None:
 def publish(
     moves: Sequence[tuple[Path, Path]], retired: Path, announce: Callable[[], None]
 ) -> None:
-    """Move each staged folder to its place; what stood there goes into the folder `retired`.
+    """Move each staged folder to its place; what stood there goes once all is in place.
 
     If a move fails, or `announce`, all moves are undone.
 
@@ -65,32 +65,34 @@ def publish(
     moves
         Pairs (staged folder, place), all on one file system.
     retired
-        An existing folder on that file system.
+        A new folder on that file system for what stood there; not one that anybody else removes.
     announce
         Called when all is in place; it either writes the store's table of contents or raises.
 
     Raises
     ------
     StoreError
-        If a move or `announce` failed; the store is as it was.
+        If a move or `announce` failed; the store is as it was, or else the message says where the
+        old layers are.
     """
     for staged, _ in moves:
         flush(staged)
-    done: list[tuple[Path, Path]] = []
+    begun: list[tuple[Path, Path]] = []
     try:
+        retired.mkdir()
         for index, (staged, place) in enumerate(moves):
             place.parent.mkdir(exist_ok=True)
             if place.exists():
-                _move(place, retired / str(index), done)
-            _move(staged, place, done)
+                _move(place, retired / str(index), begun)
+            _move(staged, place, begun)
             flush_entry(place.parent)
         announce()
     except BaseException as error:
-        for source, target in reversed(done):
-            target.rename(source)
+        _undo(begun, retired)
         if isinstance(error, Exception):
             raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
         raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def flush(folder: Path) -> None:
@@ -121,6 +123,22 @@ def _may(path: Path, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _move(source: Path, target: Path, done: list[tuple[Path, Path]]) -> None:
+def _move(source: Path, target: Path, begun: list[tuple[Path, Path]]) -> None:
+    # Noted first: an interrupt may come right after the rename.
+    begun.append((source, target))
     source.rename(target)
-    done.append((source, target))
+
+
+def _undo(begun: Sequence[tuple[Path, Path]], retired: Path) -> None:
+    """Move back what was moved; what cannot be is left in `retired`, never removed."""
+    try:
+        for source, target in reversed(begun):
+            if target.exists() and not source.exists():
+                target.rename(source)
+    except OSError as error:
+        raise StoreError(
+            f"publishing failed and could not be undone: {error!r}; what the new layers replaced "
+            f"is in {str(retired)!r}"
+        ) from error
+    with suppress(OSError):
+        retired.rmdir()

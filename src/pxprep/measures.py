@@ -227,9 +227,10 @@ def _settled_scales(
     empty = (flags & EMPTY).astype(bool).all(axis=0)
     newly_empty = (new & EMPTY).astype(bool)
     notes = []
-    if (newly_empty.any(axis=0) & empty).any():
+    silent = newly_empty.any(axis=0) & empty
+    if silent.any():
         notes.append(
-            f"no finite non-zero value in {_channels(labels, empty)}: the scale is 1 (where a "
+            f"no finite non-zero value in {_channels(labels, silent)}: the scale is 1 (where a "
             "channel is NaN, steps that sum over channels drop the pixel)"
         )
     partly = newly_empty & ~empty

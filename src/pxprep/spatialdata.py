@@ -432,8 +432,8 @@ def _write(sdata: SpatialData, store: Path, elements: Mapping[str, Any], bar: Pr
             with bar(f"write {name}"), _backends.threads_at_rest():
                 staged.write_element(name, sdata_formats=formats)
         _check_staged(stage, elements)
-        retired = folder / "retired"
-        retired.mkdir()
+        # Beside the staging folder, whose removal must not take the old layers with it.
+        retired = folder.with_name(f"{folder.name}-retired")
         moves = [(stage / "images" / name, store / "images" / name) for name in elements]
         _store.publish(moves, retired, partial(_consolidate, sdata))
 
