@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pxprep import Pipeline, ops
-from pxprep.accessors import DataArrayAccessor
+from pxprep.accessors import Accessor
 
 ARGUMENTS = {
     "quantile_norm": (98,),
@@ -37,7 +37,7 @@ def test_method_is_the_function(image, name):
 
 
 def test_every_public_method_is_tested():
-    methods = {name for name in vars(DataArrayAccessor) if not name.startswith("_")}
+    methods = {name for name in vars(Accessor) if not name.startswith("_")}
     assert methods == {*ops.__all__, "preprocess", "fit", "transform"}
 
 

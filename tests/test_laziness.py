@@ -7,7 +7,7 @@ import xarray as xr
 
 from oracle import assert_same_bits
 from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
-from pxprep.accessors import DataArrayAccessor
+from pxprep.accessors import Accessor
 
 CHUNKS = {"c": 2, "y": 9, "x": 8}
 IMAGE = object()
@@ -98,7 +98,7 @@ def test_a_lazy_image_is_fitted_like_an_eager_one(make_image):
 
 
 def test_every_function_and_method_is_here():
-    methods = {name for name in vars(DataArrayAccessor) if not name.startswith("_")}
+    methods = {name for name in vars(Accessor) if not name.startswith("_")}
     assert set(CALLS) == set(ops.__all__)
     assert methods == {*CALLS, "preprocess", "fit", "transform"}
 

@@ -30,6 +30,8 @@ from .errors import ImageError
 AXES = "czyx"
 # Rows of a band: small enough to stay in cache between operations, large enough to be worth a task.
 BAND_ROWS = 128
+# Rows and columns of the blocks into which a NumPy image is cut when it is made lazy.
+LAZY_CHUNK = 1024
 
 
 def is_lazy(array: Array) -> bool:
@@ -195,18 +197,23 @@ def _count_dask_block(count: Callable[..., Block], block: Block, prefixes: Block
 
 
 def per_channel(
-    function: Callable[..., Block], *operands: tuple[Array, str], dtype: np.dtype[Any]
+    function: Callable[..., Block],
+    *operands: tuple[Array, str],
+    dtype: np.dtype[Any],
+    axes: str = "c",
 ) -> Array:
-    """`function(*arrays)`, shape (c,), for small arrays given with their axes, one of them "c".
+    """`function(*arrays)`, of the given axes, for small arrays given with theirs.
 
     Called once with whole arrays; lazily if any of them is a Dask array.
     """
     if not any(is_lazy(array) for array, _ in operands):
         return function(*[array for array, _ in operands])
     pairs: list[Any] = []
-    for array, axes in operands:
-        pairs += [_as_dask(array).rechunk(-1), axes]
-    return da.blockwise(function, "c", *pairs, concatenate=True, dtype=dtype, meta=_meta(1, dtype))
+    for array, own_axes in operands:
+        pairs += [_as_dask(array).rechunk(-1), own_axes]
+    return da.blockwise(
+        function, axes, *pairs, concatenate=True, dtype=dtype, meta=_meta(len(axes), dtype)
+    )
 
 
 def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Array:
@@ -255,6 +262,14 @@ def compute(*arrays: Array) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together."""
     computed: tuple[Array, ...] = dask_compute(*arrays)
     return computed
+
+
+def as_lazy(image: Array) -> Array:
+    """`image` as a Dask array, in blocks of all channels if it was a NumPy array."""
+    if is_lazy(image):
+        return image
+    chunks = (*image.shape[:2], LAZY_CHUNK, LAZY_CHUNK)
+    return da.from_array(image, chunks=chunks, name=False)
 
 
 def _as_dask(array: Array) -> Array:

@@ -54,7 +54,11 @@ def pipeline_html(steps: Steps) -> str:
 
 
 def fitted_text(
-    steps: Steps, measured: Measured, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+    steps: Steps,
+    measured: Measured,
+    labels: Sequence[Label],
+    fovs: Sequence[Label],
+    pool: str | None,
 ) -> str:
     """What was fitted to what, the steps, and the numbers as a table."""
     header, rows = channel_table(measured, labels)
@@ -78,7 +82,11 @@ def fitted_text(
 
 
 def fitted_html(
-    steps: Steps, measured: Measured, labels: Sequence[Label], fovs: Sequence[Label], pool: str
+    steps: Steps,
+    measured: Measured,
+    labels: Sequence[Label],
+    fovs: Sequence[Label],
+    pool: str | None,
 ) -> str:
     """The steps with the numbers for all channels, and a table with a row for each channel."""
     by_step = [
@@ -102,7 +110,7 @@ def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     return {name: array for name, array in numbers.items() if name not in details}
 
 
-def _caption(labels: Sequence[Label], fovs: Sequence[Label], pool: str) -> str:
+def _caption(labels: Sequence[Label], fovs: Sequence[Label], pool: str | None) -> str:
     images = "1 image" if len(fovs) == 1 else f"{len(fovs)} images"
     return f"FittedPipeline of {images}, {len(labels)} channels, pool={pool!r}"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import xarray as xr
 
+from ._scales import Factors, cumulative, factors_between
 from ._validate import SPATIAL, parse_chunks, parse_scale_factors
 from .errors import ParameterError
 
@@ -27,14 +27,14 @@ class Layout:
         spatial = [dim for dim in SPATIAL if dim in dims]
         asked = parse_chunks(chunks, dims)
         finest = {**_regular_chunks(image), **asked}
-        factors = parse_scale_factors(scale_factors, spatial)
-        if factors is not None:
+        asked_factors = parse_scale_factors(scale_factors, spatial)
+        factors: Sequence[Factors]
+        if asked_factors is not None:
+            factors = asked_factors
             coarser = [finest] * len(factors)
         else:
             scales = scales_of(element)
-            factors = [
-                _factors_between(finer, coarser, spatial) for finer, coarser in pairwise(scales)
-            ]
+            factors = factors_between(scales, [f"scale{i}" for i in range(len(scales))])
             coarser = [
                 {**finest, **_regular_chunks(scale.isel(c=0)), **asked} for scale in scales[1:]
             ]
@@ -43,23 +43,13 @@ class Layout:
         return layout
 
     def _check(self, image: xr.DataArray) -> None:
-        for level, factors in enumerate(self.cumulative, start=1):
+        for level, factors in enumerate(cumulative(self.factors), start=1):
             if any(image.sizes[dim] < factor for dim, factor in factors.items()):
                 raise ParameterError(
                     f"scale_factors must leave at least one pixel: the image has "
                     f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
                     "smaller"
                 )
-
-    @property
-    def cumulative(self) -> list[dict[str, int]]:
-        """The factors between the finest scale and each coarser one."""
-        total: dict[str, int] = {}
-        levels = []
-        for factors in self.factors:
-            total = {dim: total.get(dim, 1) * factor for dim, factor in factors.items()}
-            levels.append(total)
-        return levels
 
 
 def scales_of(element: Any) -> list[xr.DataArray]:
@@ -84,19 +74,3 @@ def with_data(element: Any, scales: Sequence[Any]) -> Any:
 def _regular_chunks(image: xr.DataArray) -> dict[str, int]:
     """Size of the largest chunk along each dimension: zarr's chunks are all of one size."""
     return {str(dim): max(sizes) for dim, sizes in image.chunksizes.items()}
-
-
-def _factors_between(
-    finer: xr.DataArray, coarser: xr.DataArray, dims: Sequence[str]
-) -> dict[str, int]:
-    """The smallest factors that make the one's size the other's; one factor if that does for all.
-
-    The factor of an odd pyramid cannot be read off a single dimension: 5 pixels become 1 by a
-    factor of 3, 4 or 5.
-    """
-    smallest = {dim: finer.sizes[dim] // (coarser.sizes[dim] + 1) + 1 for dim in dims}
-    shrunk = [dim for dim in dims if coarser.sizes[dim] < finer.sizes[dim]]
-    common = max((smallest[dim] for dim in shrunk), default=1)
-    if all(finer.sizes[dim] // common == coarser.sizes[dim] for dim in shrunk):
-        smallest.update(dict.fromkeys(shrunk, common))
-    return smallest

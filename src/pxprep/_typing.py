@@ -13,7 +13,7 @@ Block = np.ndarray[Any, np.dtype[Any]]
 Label = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).
 PerChannel = float | Sequence[float] | Mapping[Any, float]
-# One image, several in order, or several by name.
-ImageOrCohort = xr.DataArray | Sequence[xr.DataArray] | Mapping[Any, xr.DataArray]
+# One image, several in order, several by name, or a tree of either package.
+Images = Any
 # Any function image -> image.
 ImageFunction = Callable[..., xr.DataArray]

@@ -81,6 +81,11 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
+def parse_pool(value: Any, parameter: str = "pool") -> str | None:
+    """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
+    return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
+
+
 def parse_bool(value: Any, parameter: str) -> bool:
     """True or False, not something truthy."""
     if not isinstance(value, bool | np.bool_):

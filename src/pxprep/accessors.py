@@ -1,31 +1,34 @@
-"""`image.pxprep`: every method forwards to the function of the same name."""
+"""`.pxprep` on images and trees of images: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
 
-from . import ops
+from . import _datatree, ops
 from ._channels import select_channels
-from ._images import checked
-from ._typing import Label, PerChannel
+from ._cohorts import Cohort
+from ._typing import Images, Label, PerChannel
 from .pipeline import FittedPipeline, Pipeline
 
-__all__ = ["DataArrayAccessor"]
+__all__ = ["Accessor"]
 
 
+@_datatree.register("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class DataArrayAccessor:
-    """Preprocessing steps on a labeled multichannel image, as ``image.pxprep``.
+class Accessor:
+    """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
-    Each method returns a new image, so that calls chain.
+    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, so
+    that calls chain. A tree whose node holds ``scale0``, ``scale1``, ... is a multiscale image; any
+    other tree is a cohort, which is measured together (see `pool`).
 
     Examples
     --------
     >>> from pxprep.datasets import tissue
-    >>> image = tissue(size=64)["fov0"]
+    >>> fovs = tissue(size=64)
     >>> after = (
-    ...     image.pxprep.quantile_norm(99)
+    ...     fovs["fov0"].pxprep.quantile_norm(99)
     ...     .pxprep.blur({"DAPI": 0, ...: 2})
     ...     .pxprep.sum_mask(5)
     ...     .pxprep.sum_norm()
@@ -33,56 +36,82 @@ class DataArrayAccessor:
     ... )
     >>> after.dims, str(after.dtype)
     (('c', 'y', 'x'), 'float32')
+
+    A cohort as a tree:
+
+    >>> import xarray as xr
+    >>> tree = xr.DataTree.from_dict(
+    ...     {f"slide1/{name}": fov.to_dataset(name="image") for name, fov in fovs.items()}
+    ... )
+    >>> after = tree.pxprep.preprocess(q=99, sigma=2, pool="pixels")
+    >>> list(after["slide1"])
+    ['fov0', 'fov1', 'fov2']
     """
 
-    def __init__(self, image: xr.DataArray) -> None:
-        self._image = image
+    def __init__(self, images: Images) -> None:
+        self._images = images
 
-    def quantile_norm(self, q: PerChannel = 99) -> xr.DataArray:
+    def quantile_norm(
+        self, q: PerChannel = 99, *, pool: str | None = "mean", image: Any = None
+    ) -> Any:
         """Divide each channel by its quantile; see `pxprep.ops.quantile_norm`."""
-        return ops.quantile_norm(self._image, q)
+        return ops.quantile_norm(self._images, q, pool=pool, image=image)
 
-    def blur(self, sigma: PerChannel | None = 2) -> xr.DataArray:
+    def blur(self, sigma: PerChannel | None = 2, *, image: Any = None) -> Any:
         """Blur each channel with a Gaussian; see `pxprep.ops.blur`."""
-        return ops.blur(self._image, sigma)
+        return ops.blur(self._images, sigma, image=image)
 
     def sum_mask(
         self,
         q_sum: float = 5,
-        reference: xr.DataArray | None = None,
+        reference: Images | None = None,
         threshold: float | xr.DataArray | None = None,
         zeros: str = "exclude",
-    ) -> xr.DataArray:
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+    ) -> Any:
         """Drop pixels whose sum over channels is low; see `pxprep.ops.sum_mask`."""
-        return ops.sum_mask(self._image, q_sum, reference, threshold, zeros)
+        return ops.sum_mask(
+            self._images, q_sum, reference, threshold, zeros, pool=pool, image=image
+        )
 
-    def sum_norm(self) -> xr.DataArray:
+    def sum_norm(self, *, image: Any = None) -> Any:
         """Divide each pixel by its sum over channels; see `pxprep.ops.sum_norm`."""
-        return ops.sum_norm(self._image)
+        return ops.sum_norm(self._images, image=image)
 
-    def post_norm(self, q_post: PerChannel = 99.9) -> xr.DataArray:
+    def post_norm(
+        self, q_post: PerChannel = 99.9, *, pool: str | None = "mean", image: Any = None
+    ) -> Any:
         """Divide each channel by its quantile once more; see `pxprep.ops.post_norm`."""
-        return ops.post_norm(self._image, q_post)
+        return ops.post_norm(self._images, q_post, pool=pool, image=image)
 
-    def clip(self, max: PerChannel) -> xr.DataArray:  # noqa: A002
+    def clip(self, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
         """Set values above a limit to it; see `pxprep.ops.clip`."""
-        return ops.clip(self._image, max)
+        return ops.clip(self._images, max, image=image)
 
-    def divide(self, scale: xr.DataArray) -> xr.DataArray:
+    def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
-        return ops.divide(self._image, scale)
+        return ops.divide(self._images, scale, image=image)
 
-    def coarsen(self, factors: Mapping[str, int]) -> xr.DataArray:
+    def coarsen(self, factors: Mapping[str, int], *, image: Any = None) -> Any:
         """Mean over blocks of pixels, NaN ignored; see `pxprep.ops.coarsen`."""
-        return ops.coarsen(self._image, factors)
+        return ops.coarsen(self._images, factors, image=image)
 
-    def quantile(self, q: PerChannel = 99, *, zeros: str = "exclude") -> xr.DataArray:
+    def quantile(
+        self,
+        q: PerChannel = 99,
+        *,
+        zeros: str = "exclude",
+        pool: str | None = "mean",
+        image: Any = None,
+    ) -> xr.DataArray:
         """Exact quantile of each channel; see `pxprep.ops.quantile`."""
-        return ops.quantile(self._image, q, zeros=zeros)
+        return ops.quantile(self._images, q, zeros=zeros, pool=pool, image=image)
 
-    def pixel_sum(self) -> xr.DataArray:
+    def pixel_sum(self, *, image: Any = None) -> Any:
         """Sum over channels of each pixel; see `pxprep.ops.pixel_sum`."""
-        return ops.pixel_sum(self._image)
+        return ops.pixel_sum(self._images, image=image)
 
     def preprocess(
         self,
@@ -94,7 +123,9 @@ class DataArrayAccessor:
         channels: Sequence[Label] | None = None,
         *,
         cap_max: PerChannel | None = None,
-    ) -> xr.DataArray:
+        pool: str | None = "mean",
+        image: Any = None,
+    ) -> Any:
         """All steps in the reference order; see `pxprep.Pipeline.sparrow`.
 
         Parameters
@@ -103,19 +134,32 @@ class DataArrayAccessor:
             As for `pxprep.Pipeline.sparrow`.
         channels
             Labels of the channels to use, in that order; None for all of them.
+        pool
+            How a tree of several images is measured; as for `pxprep.Pipeline.fit`.
+        image
+            Name of the variable that is the image, in a tree whose datasets have several.
 
         Returns
         -------
-        xarray.DataArray
-            The chosen channels, float32 or float64; lazy if the image is.
+        xarray.DataArray or tree
+            The chosen channels, float32 or float64; lazy if the images are.
         """
-        image = select_channels(checked(self._image), channels)
-        return Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max).fit_transform(image)
+        pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
+        cohort = Cohort.of(self._images, image=image)
+        chosen = cohort.map(lambda one: select_channels(one, channels))
+        return pipeline.fit_transform(chosen, pool=pool)
 
-    def fit(self, pipeline: Pipeline, *, progress: Any = False) -> FittedPipeline:
-        """Measure this image; see `pxprep.Pipeline.fit`."""
-        return pipeline.fit(self._image, progress=progress)
+    def fit(
+        self,
+        pipeline: Pipeline,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        progress: Any = False,
+    ) -> FittedPipeline:
+        """Measure the image or the tree; see `pxprep.Pipeline.fit`."""
+        return pipeline.fit(self._images, pool=pool, image=image, progress=progress)
 
-    def transform(self, fitted: FittedPipeline) -> xr.DataArray:
-        """Apply fitted numbers to this image; see `pxprep.FittedPipeline.transform`."""
-        return fitted.transform(self._image)
+    def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
+        """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""
+        return fitted.transform(self._images, fov=fov, image=image)

@@ -1,108 +1,27 @@
 """Statistics of a cohort of images, and the one warning about what was found on the way."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import CHANNEL, label_keys, per_channel, reorder_channels
-from ._images import checked, pixels, processing_dtype
+from ._channels import CHANNEL, per_channel
+from ._cohorts import FOV, Cohort
+from ._images import pixels, processing_dtype
 from ._typing import Array, Block, Label
-from ._validate import POOLS, parse_choice
-from .errors import ImageError, warn
+from .errors import warn
 from .quantiles import Quantiles, exact_quantiles
 
-FOV = "fov"
 # The variables that say what a statistic was made from.
 DETAILS = ("quantile", "counted", "negative", "infinite")
 
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort(Sequence[xr.DataArray]):
-    """Images that are measured together: a sequence whose channels have one order.
-
-    Parameters
-    ----------
-    images
-        Checked images with the same channels in the same order.
-    names
-        One for each image.
-    pool
-        ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
-        their pixels.
-    found
-        Findings of earlier steps, shape (fov, c), that need no second warning.
-    evaluate
-        Applied to each pass's small result; see `pxprep.quantiles.exact_quantiles`.
-    """
-
-    images: tuple[xr.DataArray, ...]
-    names: tuple[Label, ...]
-    pool: str = "mean"
-    found: Array = field(default=0)
-    evaluate: Callable[[Array], Array] | None = None
-
-    @classmethod
-    def of(cls, images: Any, pool: str = "mean") -> "Cohort":
-        """Check one image, a sequence or a mapping of images, and bring their channels in line."""
-        pool = parse_choice(pool, "pool", POOLS)
-        if isinstance(images, xr.DataArray):
-            named: dict[Label, Any] = {0 if images.name is None else images.name: images}
-        elif isinstance(images, Mapping):
-            named = dict(images)
-        elif isinstance(images, Iterable) and not isinstance(images, str | np.ndarray):
-            named = dict(enumerate(images))
-        else:
-            raise ImageError(
-                "images must be an image (an xarray.DataArray), several images, or a mapping of "
-                f"names to images, got {type(images).__qualname__}"
-            )
-        if not named:
-            raise ImageError("images must hold at least one image, got none")
-        first = checked(next(iter(named.values())), f"image {next(iter(named))!r}")
-        order = label_keys(first)
-        aligned = [
-            reorder_channels(checked(image, f"image {name!r}"), order, f"image {name!r}")
-            for name, image in named.items()
-        ]
-        return cls(tuple(aligned), tuple(named), pool)
-
-    @overload
-    def __getitem__(self, index: int) -> xr.DataArray: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[xr.DataArray]: ...
-
-    def __getitem__(self, index: int | slice) -> xr.DataArray | Sequence[xr.DataArray]:
-        return self.images[index]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """The channels' labels, or their positions where they have none."""
-        return label_keys(self.images[0])
-
-    def map(self, function: Callable[[xr.DataArray], xr.DataArray]) -> "Cohort":
-        """The cohort of `function(image)`."""
-        return replace(self, images=tuple(function(image) for image in self.images))
-
-    def knowing(self, found: Array) -> "Cohort":
-        """The same cohort, with findings that have been warned about."""
-        return replace(self, found=found)
-
-    def evaluating(self, evaluate: Callable[[Array], Array]) -> "Cohort":
-        """The same cohort, with the small result of each pass computed at once."""
-        return replace(self, evaluate=evaluate)
+EVERYTHING = EMPTY | NEGATIVE | INFINITE
 
 
 def channel_scales(cohort: Cohort, q: Any, *, parameter: str, step: str) -> xr.Dataset:
@@ -120,20 +39,17 @@ def channel_scales(cohort: Cohort, q: Any, *, parameter: str, step: str) -> xr.D
     Returns
     -------
     xarray.Dataset
-        ``scale`` (c) is the divisor; ``quantile``, ``counted``, ``negative`` and ``infinite``
-        (fov, c), without ``fov`` for ``pool="pixels"``, are what it was made from.
+        ``scale`` (c), or (fov, c) for ``pool=None``, is the divisor; ``quantile``, ``counted``,
+        ``negative`` and ``infinite`` (fov, c) are what was found in each image.
     """
     percent = per_channel(q, cohort.labels, parameter)
     found = _measured(cohort, [pixels(image) for image in cohort], percent, zeros=False)
-    settle = partial(
-        _settled_scales,
-        labels=cohort.labels,
-        names=cohort.names if cohort.pool == "mean" else None,
-        dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
-        step=step,
+    dtype = np.result_type(*(processing_dtype(image) for image in cohort))
+    scale = _settle(
+        partial(settled_scales, labels=cohort.labels, dtype=dtype), cohort, found, "c", step
     )
-    scale = _settle(settle, cohort, found, "c")
-    return _dataset(cohort, found, {"scale": (CHANNEL, scale)})
+    dims = (FOV, CHANNEL) if cohort.pool is None else (CHANNEL,)
+    return _dataset(cohort, found, {"scale": (dims, scale)})
 
 
 def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.Dataset:
@@ -153,79 +69,119 @@ def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.
     Returns
     -------
     xarray.Dataset
-        ``threshold`` (a scalar); ``quantile``, ``counted``, ``negative`` and ``infinite`` (fov),
-        without ``fov`` for ``pool="pixels"``, are what it was made from.
+        ``threshold``, a scalar, or (fov) for ``pool=None``; ``quantile``, ``counted``,
+        ``negative`` and ``infinite`` (fov) are what was found in each image.
     """
     sums = [
         _backends.sum_channels(pixels(image), dtype=processing_dtype(image))[np.newaxis]
         for image in cohort
     ]
     found = _measured(cohort, sums, np.array([q_sum]), zeros=zeros == "include")
-    settle = partial(
-        _settled_threshold, names=cohort.names if cohort.pool == "mean" else None, step=step
-    )
-    threshold = _settle(settle, cohort, found, "k")[0]
-    numbers = _dataset(cohort, found, {"threshold": ((), threshold)})
+    threshold = _settle(settled_thresholds, cohort, found, "k", step)
+    dims = (FOV, CHANNEL) if cohort.pool is None else (CHANNEL,)
+    numbers = _dataset(cohort, found, {"threshold": (dims, threshold)})
     return numbers.isel({CHANNEL: 0}, drop=True)
+
+
+def cohort_quantiles(cohort: Cohort, q: Block, *, zeros: str) -> xr.DataArray:
+    """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
+    arrays = [pixels(image) for image in cohort]
+    each, pooled = _measured(cohort, arrays, q, zeros=zeros == "include")
+    labeled = CHANNEL in cohort[0].coords
+    coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
+    if cohort.pool is None and not cohort.is_one:
+        coords[FOV] = as_coordinate(cohort.names)
+        return xr.DataArray(each.value, dims=(FOV, CHANNEL), coords=coords, name="quantile")
+    values = _backends.per_channel(_means, (pooled.value, "fc"), dtype=np.dtype(np.float64))
+    return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
 
 
 def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
-    flags = _flags(*(numbers[name].data for name in ("counted", "negative", "infinite")))
-    dims = numbers["counted"].dims
-    if CHANNEL not in dims:
-        flags = flags[..., np.newaxis]
-    return flags if FOV in dims else flags[np.newaxis]
+    flags = flags_of(*(numbers[name].data for name in ("counted", "negative", "infinite")))
+    return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
-def _flags(counted: Array, negative: Array, infinite: Array) -> Array:
+def flags_of(counted: Array, negative: Array, infinite: Array) -> Array:
+    """What was found, as bits."""
     flags = (counted == 0) * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
     return flags.astype(np.uint8)
 
 
-def _measured(cohort: Cohort, arrays: list[Array], q: Block, *, zeros: bool) -> Quantiles:
-    """Quantiles with axes (fov, c); one row for pooled pixels."""
-    if cohort.pool == "pixels":
+def _measured(
+    cohort: Cohort, arrays: list[Array], q: Block, *, zeros: bool
+) -> tuple[Quantiles, Quantiles]:
+    """Quantiles of each image, axes (fov, c); and those that the statistic is made of.
+
+    The latter are the same, or a single row of all images' pixels.
+    """
+    groups = [[index] for index in range(len(arrays))]
+    if cohort.pool == "pixels" and len(arrays) > 1:
         common = np.result_type(*(processing_dtype(image) for image in cohort))
         if len({array.dtype for array in arrays}) > 1:
             arrays = [array.astype(common) for array in arrays]
-        groups = [arrays]
-    else:
-        groups = [[array] for array in arrays]
-    rows = [exact_quantiles(group, q, zeros=zeros, evaluate=cohort.evaluate) for group in groups]
-    return Quantiles(*(np.stack(column) for column in zip(*rows, strict=True)))
+        groups.append(list(range(len(arrays))))
+    found = exact_quantiles(arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate)
+    if len(groups) == len(arrays):
+        return found, found
+    each, pooled = (
+        Quantiles(*(array[rows] for array in found)) for rows in (slice(-1), slice(-1, None))
+    )
+    return each, pooled
 
 
 def _settle(
-    function: Callable[..., Block], cohort: Cohort, found: Quantiles, known_axis: str
+    function: Callable[..., Block],
+    cohort: Cohort,
+    found: tuple[Quantiles, Quantiles],
+    known_axis: str,
+    step: str,
 ) -> Array:
     """`function(quantiles, flags, known flags)`: the statistic, after the warning."""
-    flags = _flags(found.counted, found.negative, found.infinite)
-    known = np.broadcast_to(cohort.found, (len(flags), cohort[0].sizes[CHANNEL]))
+    _, pooled = found
+    flags = flags_of(pooled.counted, pooled.negative, pooled.infinite)
+    known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
+    if cohort.pool == "pixels":
+        known = _of_all_pixels(known)
     return _backends.per_channel(
-        function,
-        (found.value, "fc"),
+        partial(function, pool=cohort.pool, names=cohort.names, step=step),
+        (pooled.value, "fc"),
         (flags, "fc"),
         (known, "f" + known_axis),
         dtype=np.dtype(np.float64),
+        axes="fc" if cohort.pool is None else "c",
     )
 
 
-def _settled_scales(
+def _of_all_pixels(flags: Array) -> Array:
+    """What was found in all images together: empty where all are, the rest where any is."""
+    empty = ((flags & EMPTY) > 0).all(axis=0, keepdims=True) * np.uint8(EMPTY)
+    found: Array = empty
+    for bit in (NEGATIVE, INFINITE):
+        found = found | ((flags & bit) > 0).any(axis=0, keepdims=True) * np.uint8(bit)
+    return found
+
+
+def settled_scales(
     quantiles: Block,
     flags: Block,
     known: Block,
     *,
     labels: Sequence[Label],
-    names: Sequence[Label] | None,
+    names: Sequence[Label],
     dtype: np.dtype[Any],
+    pool: str | None,
     step: str,
 ) -> Block:
-    scale = np.array([_exact_mean(column) for column in quantiles.T])
-    zero = scale.astype(dtype) == 0
+    """The scales of a cohort, (c,) or (fov, c) for `pool` None, from its quantiles (fov, c).
+
+    Warns of what is in `flags` and not in `known`, both (fov, c).
+    """
     new = flags & ~known
-    empty = (flags & EMPTY).astype(bool).all(axis=0)
     newly_empty = (new & EMPTY).astype(bool)
+    empty = (flags & EMPTY).astype(bool).all(axis=0)
+    scale = quantiles if pool is None else _means(quantiles)
+    zero = scale.astype(dtype) == 0
     notes = []
     silent = newly_empty.any(axis=0) & empty
     if silent.any():
@@ -234,41 +190,61 @@ def _settled_scales(
             "channel is NaN, steps that sum over channels drop the pixel)"
         )
     partly = newly_empty & ~empty
-    if names is not None and partly.any():
-        places = [f"{labels[c]!r} of image {names[f]!r}" for f, c in np.argwhere(partly).tolist()]
-        notes.append(
-            f"no finite non-zero value in {_some(places)}: not counted in the cohort's mean"
-        )
-    if zero.any():
-        notes.append(f"the quantile of {_channels(labels, zero)} is 0: the scale is 1")
-    if (scale < 0).any():
-        notes.append(f"the scale of {_channels(labels, scale < 0)} is negative: signs change")
+    if pool != "pixels" and partly.any():
+        consequence = "the scale is 1" if pool is None else "not counted in the cohort's mean"
+        places = _places(partly, labels, names)
+        notes.append(f"no finite non-zero value in {places}: {consequence}")
+    for chosen, what in (
+        (zero, "the quantile of {} is 0: the scale is 1"),
+        (scale < 0, "the scale of {} is negative: signs change"),
+    ):
+        if chosen.any():
+            places = _places(chosen, labels, names) if pool is None else _channels(labels, chosen)
+            notes.append(what.format(places))
     notes += _value_notes(new, lambda bit: _channels(labels, (new & bit).any(axis=0)))
     _warn(step, notes)
     return np.where(zero | np.isnan(scale), 1.0, scale)
 
 
-def _settled_threshold(
-    quantiles: Block, flags: Block, known: Block, *, names: Sequence[Label] | None, step: str
+def settled_thresholds(
+    quantiles: Block,
+    flags: Block,
+    known: Block,
+    *,
+    names: Sequence[Label],
+    pool: str | None,
+    step: str,
 ) -> Block:
+    """The threshold of a cohort, (1,) or (fov, 1) for `pool` None, from its quantiles (fov, 1).
+
+    Warns of what is in `flags`, (fov, 1), and not in `known`, (fov, c).
+    """
     # Sums are empty or negative because a channel is; that has been said if it was said of one.
     new = flags & ~np.bitwise_or.reduce(known, axis=1, keepdims=True)
-    threshold = _exact_mean(quantiles[:, 0])
+    threshold = quantiles if pool is None else _means(quantiles)
     empty = (new[:, 0] & EMPTY).astype(bool)
     notes = []
-    if np.isnan(threshold):
-        if empty.any():
+    if empty.any():
+        if np.isnan(threshold).all():
             notes.append("no pixel has a sum to measure: the threshold is 0")
-        threshold = 0.0
-    elif names is not None and empty.any():
-        places = [repr(names[f]) for f in np.flatnonzero(empty).tolist()]
-        notes.append(
-            f"no pixel has a sum to measure in image {_some(places)}: not counted in the "
-            "cohort's mean"
-        )
+        else:
+            places = _some([repr(names[f]) for f in np.flatnonzero(empty).tolist()])
+            consequence = (
+                "the threshold is 0" if pool is None else "not counted in the cohort's mean"
+            )
+            notes.append(f"no pixel has a sum to measure in image {places}: {consequence}")
     notes += _value_notes(new, lambda _: "the sums over channels")
     _warn(step, notes)
-    return np.array([threshold])
+    return np.where(np.isnan(threshold), 0.0, threshold)
+
+
+def _places(chosen: Block, labels: Sequence[Label], names: Sequence[Label]) -> str:
+    return _some([f"{labels[c]!r} of image {names[f]!r}" for f, c in np.argwhere(chosen).tolist()])
+
+
+def _means(quantiles: Block) -> Block:
+    """The mean over the images of quantiles with axes (fov, c)."""
+    return np.array([_exact_mean(column) for column in quantiles.T])
 
 
 def _exact_mean(values: Block) -> float:
@@ -301,14 +277,12 @@ def _some(names: list[str], most: int = 40) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _dataset(cohort: Cohort, found: Quantiles, statistic: dict[str, Any]) -> xr.Dataset:
-    by_image = cohort.pool == "mean"
-    dims = (FOV, CHANNEL) if by_image else (CHANNEL,)
-    variables = {
-        name: (dims, array if by_image else array[0])
-        for name, array in zip(DETAILS, found, strict=True)
-    }
-    return xr.Dataset({**statistic, **variables})
+def _dataset(
+    cohort: Cohort, found: tuple[Quantiles, Quantiles], statistic: dict[str, Any]
+) -> xr.Dataset:
+    each, _ = found
+    details = {name: ((FOV, CHANNEL), array) for name, array in zip(DETAILS, each, strict=True)}
+    return xr.Dataset({**statistic, **details}, coords={FOV: as_coordinate(cohort.names)})
 
 
 def labeled_numbers(
@@ -318,11 +292,11 @@ def labeled_numbers(
     numbers = xr.Dataset(dict(arrays))
     labels = {FOV: fovs, **({} if channels is None else {CHANNEL: channels})}
     return numbers.assign_coords(
-        {dim: _as_coordinate(labels[dim]) for dim in labels if dim in numbers.dims}
+        {dim: as_coordinate(labels[dim]) for dim in labels if dim in numbers.dims}
     )
 
 
-def _as_coordinate(labels: Sequence[Label]) -> Block:
+def as_coordinate(labels: Sequence[Label]) -> Any:
     """Labels as an array that keeps each one's type."""
     types = {type(label) for label in labels}
     if len(types) == 1 and types <= {str, int, float}:

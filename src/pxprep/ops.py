@@ -7,32 +7,38 @@ image that holds a NumPy array is processed at once, on all cores; one that hold
 a Dask array and nothing is computed, not even the quantiles, until it is asked for. Both give the
 same bits. Infinite pixels count as missing, that is, as NaN.
 
+Or it takes a cohort: a sequence, a mapping of names to images, or an `xarray.DataTree` with an
+image in each leaf. The images, which must have the same channels in any order, are measured
+together and each is processed; the result is a list, a dict or a tree like the one given. A node
+of a tree that holds ``scale0``, ``scale1``, ... is one image, measured and processed at ``scale0``;
+its coarser scales are made again.
+
 ``docs/method.md`` says what each step means and where it comes from.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
 from . import _backends, _blocks
-from ._channels import CHANNEL, channel_labels, label_keys, per_channel, reorder_channels
-from ._images import as_float, checked, like, like_plane, pixels, processing_dtype
-from ._typing import PerChannel
+from ._channels import CHANNEL, channel_labels, per_channel, reorder_channels
+from ._cohorts import FOV, Cohort
+from ._datatree import is_tree
+from ._images import as_float, like, pixels, processing_dtype
+from ._summaries import coarsen, pixel_sum, quantile
+from ._typing import Array, Images, PerChannel
 from ._validate import (
-    SPATIAL,
     ZEROS,
     parse_choice,
-    parse_count,
     parse_limit,
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
     parse_threshold,
 )
-from .errors import ParameterError
-from .measures import Cohort, channel_scales, sum_threshold
-from .quantiles import exact_quantiles
+from .errors import ImageError, ParameterError
+from .measures import channel_scales, sum_threshold
 
 __all__ = [
     "blur",
@@ -48,7 +54,9 @@ __all__ = [
 ]
 
 
-def quantile_norm(image: xr.DataArray, q: PerChannel = 99) -> xr.DataArray:
+def quantile_norm(
+    images: Images, q: PerChannel = 99, *, pool: str | None = "mean", image: Any = None
+) -> Any:
     """Divide each channel by its quantile.
 
     The quantile is that of the finite, non-zero pixels, exact whatever the chunks (see
@@ -56,16 +64,22 @@ def quantile_norm(image: xr.DataArray, q: PerChannel = 99) -> xr.DataArray:
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     q
         Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
         in which the key ``...`` stands for the channels that are not named.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
@@ -74,7 +88,7 @@ def quantile_norm(image: xr.DataArray, q: PerChannel = 99) -> xr.DataArray:
     ChannelError
         If `q` names channels that the image does not have, or leaves some out.
     ImageError
-        If `image` is not an image.
+        If `images` are no images, or differ in dims.
 
     Warns
     -----
@@ -99,25 +113,34 @@ def quantile_norm(image: xr.DataArray, q: PerChannel = 99) -> xr.DataArray:
     >>> ops.quantile_norm(image, {"CD3": 100, ...: 50}).values.tolist()
     [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
     """
-    return _norm(image, q, "q", "quantile_norm")
+    cohort = Cohort.of(images, pool, image)
+    return _norm(cohort, q, "q", "quantile_norm")
 
 
-def post_norm(image: xr.DataArray, q_post: PerChannel = 99.9) -> xr.DataArray:
+def post_norm(
+    images: Images, q_post: PerChannel = 99.9, *, pool: str | None = "mean", image: Any = None
+) -> Any:
     """Divide each channel by its quantile once more, after the other steps.
 
     As `quantile_norm`, with a default for the end of the chain.
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     q_post
         Percent, 0 to 100; as `q` of `quantile_norm`.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
@@ -141,10 +164,11 @@ def post_norm(image: xr.DataArray, q_post: PerChannel = 99.9) -> xr.DataArray:
     >>> ops.post_norm(image, 100).values.tolist()
     [[[0.25, nan, 1.0]]]
     """
-    return _norm(image, q_post, "q_post", "post_norm")
+    cohort = Cohort.of(images, pool, image)
+    return _norm(cohort, q_post, "q_post", "post_norm")
 
 
-def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
+def blur(images: Images, sigma: PerChannel | None = 2, *, image: Any = None) -> Any:
     """Blur each channel, and each z-plane, with a Gaussian.
 
     Without NaNs the result is that of ``scipy.ndimage.gaussian_filter(plane, sigma,
@@ -153,17 +177,20 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     sigma
         Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
         mapping by channel label, in which the key ``...`` stands for the channels that are not
         named. 0 leaves a channel as it is, bit for bit; None leaves out the step.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
@@ -172,7 +199,7 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
     ChannelError
         If `sigma` names channels that the image does not have, or leaves some out.
     ImageError
-        If `image` is not an image.
+        If `images` are no images, or differ in dims.
 
     Notes
     -----
@@ -187,20 +214,27 @@ def blur(image: xr.DataArray, sigma: PerChannel | None = 2) -> xr.DataArray:
     >>> ops.blur(image, 0.5).values.round(2).tolist()
     [[[0.0, 0.85, 6.29, 0.95, nan]]]
     """
-    image = checked(image)
+    cohort = Cohort.of(images, image=image)
     if sigma is None:
-        return as_float(image)
-    sigmas = per_channel(parse_sigma(sigma), label_keys(image), "sigma")
-    return like(image, _backends.blur(pixels(image), sigmas, dtype=processing_dtype(image)))
+        return cohort.map(as_float).given()
+    sigmas = per_channel(parse_sigma(sigma), cohort.labels, "sigma")
+
+    def blurred(one: xr.DataArray) -> xr.DataArray:
+        return like(one, _backends.blur(pixels(one), sigmas, dtype=processing_dtype(one)))
+
+    return cohort.map(blurred).given()
 
 
 def sum_mask(
-    image: xr.DataArray,
+    images: Images,
     q_sum: float = 5,
-    reference: xr.DataArray | None = None,
+    reference: Images | None = None,
     threshold: float | xr.DataArray | None = None,
     zeros: str = "exclude",
-) -> xr.DataArray:
+    *,
+    pool: str | None = "mean",
+    image: Any = None,
+) -> Any:
     """Drop the pixels whose sum over channels is low: NaN in every channel.
 
     A pixel is kept where its sum is greater than the threshold, the quantile `q_sum` of the sums of
@@ -208,22 +242,28 @@ def sum_mask(
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     q_sum
         Percent, 0 to 100.
     reference
-        Image with the same channels on which the threshold is measured; default `image` itself.
+        Images with the same channels on which the threshold is measured; default `images`.
         Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one.
     threshold
-        The threshold, if it is known; then nothing is measured.
+        The threshold, if it is known; then nothing is measured. Along ``fov``, each image's own.
     zeros
         ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
@@ -232,7 +272,7 @@ def sum_mask(
     ChannelError
         If `reference` has other channels than `image`.
     ImageError
-        If `image` or `reference` is not an image.
+        If `images` or `reference` are no images, differ in dims, or do not belong together.
 
     Warns
     -----
@@ -250,45 +290,44 @@ def sum_mask(
     >>> ops.sum_mask(image, 50).values.tolist()
     [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
     """
-    image = checked(image)
+    cohort = Cohort.of(images, pool, image)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
     if threshold is None:
-        measured = image
-        if reference is not None:
-            reference = checked(reference, "reference")
-            measured = reorder_channels(reference, label_keys(image), "reference")
-        numbers = sum_threshold(Cohort.of(measured), percent, zeros=zeros, step="sum_mask")
-        threshold = numbers["threshold"]
-    limit = parse_threshold(threshold)
-    dtype = processing_dtype(image)
-    array = pixels(image)
-    sums = _backends.sum_channels(array, dtype=dtype)
-    masked = _backends.map_blocks(
-        _blocks.keep_above, array, (sums, "zyx"), (limit, ""), dtype=dtype
-    )
-    return like(image, masked)
+        measured = cohort if reference is None else _reference(reference, cohort, image)
+        threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
+    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+
+    def masked(one: xr.DataArray, limit: Array) -> xr.DataArray:
+        array, dtype = pixels(one), processing_dtype(one)
+        operands = (_backends.sum_channels(array, dtype=dtype), "zyx"), (limit, "")
+        return like(one, _backends.map_blocks(_blocks.keep_above, array, *operands, dtype=dtype))
+
+    return cohort.map(masked, limits).given()
 
 
-def sum_norm(image: xr.DataArray) -> xr.DataArray:
+def sum_norm(images: Images, *, image: Any = None) -> Any:
     """Divide each pixel by its sum over channels.
 
     Where the sum is not positive, or any channel is NaN, every channel is NaN.
 
     Parameters
     ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
     ImageError
-        If `image` is not an image.
+        If `images` are no images, or differ in dims.
 
     Notes
     -----
@@ -303,29 +342,33 @@ def sum_norm(image: xr.DataArray) -> xr.DataArray:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-    image = checked(image)
-    dtype = processing_dtype(image)
-    array = pixels(image)
-    sums = _backends.sum_channels(array, dtype=dtype)
-    normed = _backends.map_blocks(_blocks.divide_by_sums, array, (sums, "zyx"), dtype=dtype)
-    return like(image, normed)
+
+    def normed(one: xr.DataArray) -> xr.DataArray:
+        array, dtype = pixels(one), processing_dtype(one)
+        sums = _backends.sum_channels(array, dtype=dtype), "zyx"
+        return like(one, _backends.map_blocks(_blocks.divide_by_sums, array, sums, dtype=dtype))
+
+    return Cohort.of(images, image=image).map(normed).given()
 
 
-def clip(image: xr.DataArray, max: PerChannel) -> xr.DataArray:  # noqa: A002
+def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
     """Set values above `max` to `max`; NaN stays.
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     max
         Largest value to keep. One number; a sequence in channel order; or a mapping by channel
         label, in which the key ``...`` stands for the channels that are not named.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
 
     Raises
     ------
@@ -334,7 +377,7 @@ def clip(image: xr.DataArray, max: PerChannel) -> xr.DataArray:  # noqa: A002
     ChannelError
         If `max` names channels that the image does not have, or leaves some out.
     ImageError
-        If `image` is not an image.
+        If `images` are no images, or differ in dims.
 
     Examples
     --------
@@ -344,152 +387,36 @@ def clip(image: xr.DataArray, max: PerChannel) -> xr.DataArray:  # noqa: A002
     >>> ops.clip(image, 1).values.tolist()
     [[[0.5, 1.0, nan]]]
     """
-    image = checked(image)
-    limits = per_channel(parse_limit(max, "max"), label_keys(image), "max")
-    clipped = _backends.map_blocks(
-        _blocks.clip_above, pixels(image), (limits, "c"), dtype=processing_dtype(image)
-    )
-    return like(image, clipped)
+    cohort = Cohort.of(images, image=image)
+    limits = per_channel(parse_limit(max, "max"), cohort.labels, "max")
 
-
-def quantile(image: xr.DataArray, q: PerChannel = 99, *, zeros: str = "exclude") -> xr.DataArray:
-    """Quantile of the finite pixels of each channel, exact for any size and any chunks.
-
-    Parameters
-    ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
-    q
-        Percent, 0 to 100; one number, a sequence or a mapping by channel label.
-    zeros
-        Whether zeros count: ``"exclude"`` or ``"include"``.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dim ``c``, float64; NaN for a channel where nothing counts; lazy if `image` is. Equal to
-        ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit.
-
-    Raises
-    ------
-    ParameterError, ChannelError, ImageError
-        As `quantile_norm`.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> from pxprep import ops
-    >>> image = xr.DataArray(np.array([[[0, 1, 2, 4]]]), dims=("c", "y", "x"))
-    >>> ops.quantile(image, 50).values.tolist()
-    [2.0]
-    >>> ops.quantile(image, 50, zeros="include").values.tolist()
-    [1.5]
-    """
-    image = checked(image)
-    parse_choice(zeros, "zeros", ZEROS)
-    percent = per_channel(parse_quantile(q, "q"), label_keys(image), "q")
-    values = exact_quantiles([pixels(image)], percent, zeros=zeros == "include").value
-    coords = {CHANNEL: image.coords[CHANNEL]} if channel_labels(image) is not None else None
-    return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
-
-
-def pixel_sum(image: xr.DataArray) -> xr.DataArray:
-    """Sum over channels of each pixel, NaN where any channel is NaN.
-
-    Parameters
-    ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
-
-    Returns
-    -------
-    xarray.DataArray
-        The dims of `image` without ``c``, float32 or float64; lazy if `image` is.
-
-    Raises
-    ------
-    ImageError
-        If `image` is not an image.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> from pxprep import ops
-    >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
-    >>> ops.pixel_sum(image).values.tolist()
-    [[4.0, 6.0]]
-    """
-    image = checked(image)
-    sums = _backends.sum_channels(pixels(image), dtype=processing_dtype(image))
-    return like_plane(image, sums)
-
-
-def coarsen(image: xr.DataArray, factors: Mapping[str, int]) -> xr.DataArray:
-    """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
-
-    Parameters
-    ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
-    factors
-        Block size in pixels by dimension. Pixels at the end that fill no block are left out.
-
-    Returns
-    -------
-    xarray.DataArray
-        Float32 or float64, without coordinates along the coarsened dimensions; lazy if `image` is.
-        Each mean is taken in float64 and rounded once.
-
-    Raises
-    ------
-    ParameterError
-        If a factor is not a positive whole number, or larger than the image.
-    ImageError
-        If `image` is not an image.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> from pxprep import ops
-    >>> image = xr.DataArray(np.array([[[1, 3, np.nan, 4, 5]]]), dims=("c", "y", "x"))
-    >>> ops.coarsen(image, {"x": 2}).values.tolist()
-    [[[2.0, 4.0]]]
-    """
-    image = checked(image)
-    if not isinstance(factors, Mapping):
-        raise ParameterError(
-            f"factors must be a mapping of dimension to block size, as {{'y': 2, 'x': 2}}, got "
-            f"{factors!r}"
+    def clipped(one: xr.DataArray) -> xr.DataArray:
+        array, dtype = pixels(one), processing_dtype(one)
+        return like(
+            one, _backends.map_blocks(_blocks.clip_above, array, (limits, "c"), dtype=dtype)
         )
-    for dim, factor in factors.items():
-        parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
-        if dim not in SPATIAL or image.sizes.get(dim, 0) < factor:
-            raise ParameterError(
-                f"factors must fit the image's spatial dims: {dim!r} cannot be divided by "
-                f"{factor} in {dict(image.sizes)}"
-            )
-    z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
-    array = _backends.coarsen(pixels(image), (z, y, x), dtype=processing_dtype(image))
-    along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
-    kept = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
-    return like(image.drop_vars(along).isel(kept), array)
+
+    return cohort.map(clipped).given()
 
 
-def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
+def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
     """Divide each channel by a scale that has been measured.
 
     Parameters
     ----------
-    image
-        Dims ``c``, ``y``, ``x``, optionally ``z``, in any order; any real dtype.
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
     scale
         Dim ``c``; matched by label, or by position if it has no labels. Rounded to the type of the
-        result before the division. May be lazy.
+        result before the division. May be lazy. With a second dim ``fov``, each image's own.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
-    xarray.DataArray
-        Like `image`, float32 or float64; lazy if `image` or `scale` is.
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or `scale` are.
 
     Raises
     ------
@@ -498,7 +425,7 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     ChannelError
         If the labels of `scale` are not those of the image.
     ImageError
-        If `image` is not an image.
+        If `images` are no images, or differ in dims.
 
     Examples
     --------
@@ -508,23 +435,40 @@ def divide(image: xr.DataArray, scale: xr.DataArray) -> xr.DataArray:
     >>> ops.divide(image, xr.DataArray([2.0, 4.0], dims="c")).values.tolist()
     [[[0.5, 1.0]], [[0.75, 1.0]]]
     """
-    image = checked(image)
-    expected = {CHANNEL: image.sizes[CHANNEL]}
-    if not isinstance(scale, xr.DataArray) or dict(scale.sizes) != expected:
+    cohort = Cohort.of(images, image=image)
+    return _divided(cohort, scale)
+
+
+def _divided(cohort: Cohort, scale: Any) -> Any:
+    expected = {CHANNEL: len(cohort.labels)}
+    if not isinstance(scale, xr.DataArray) or {**scale.sizes, FOV: 0} != {**expected, FOV: 0}:
         raise ParameterError(
             f"scale must be an xarray.DataArray with the sizes {expected}, one value for each "
-            f"channel of the image, got {scale!r:.200}"
+            f"channel of the image (or that for each image, along {FOV!r}), got {scale!r:.200}"
         )
     if channel_labels(scale) is not None:
-        scale = reorder_channels(scale, label_keys(image), "scale")
-    divided = _backends.map_blocks(
-        _blocks.divide, pixels(image), (scale.data, CHANNEL), dtype=processing_dtype(image)
-    )
-    return like(image, divided)
+        scale = reorder_channels(scale, cohort.labels, "scale")
+
+    def divided(one: xr.DataArray, divisor: xr.DataArray) -> xr.DataArray:
+        array, dtype = pixels(one), processing_dtype(one)
+        operand = divisor.data, CHANNEL
+        return like(one, _backends.map_blocks(_blocks.divide, array, operand, dtype=dtype))
+
+    return cohort.map(divided, cohort.by_image(scale, "scale")).given()
 
 
-def _norm(image: xr.DataArray, q: Any, parameter: str, step: str) -> xr.DataArray:
-    image = checked(image)
-    cohort = Cohort.of(image)
+def _norm(cohort: Cohort, q: Any, parameter: str, step: str) -> Any:
     numbers = channel_scales(cohort, parse_quantile(q, parameter), parameter=parameter, step=step)
-    return divide(image, numbers["scale"])
+    return _divided(cohort, numbers["scale"])
+
+
+def _reference(reference: Any, cohort: Cohort, image: Any) -> Cohort:
+    """The images on which the threshold for those of `cohort` is measured."""
+    variable = image if is_tree(reference) else None
+    measured = Cohort.of(reference, cohort.pool, variable, labels=cohort.labels, what="reference")
+    if cohort.is_one != measured.is_one or (not cohort.is_one and cohort.names != measured.names):
+        raise ImageError(
+            f"reference must hold an image for each of images, {list(cohort.names)}, got "
+            f"{list(measured.names)}"
+        )
+    return replace(measured, names=cohort.names)

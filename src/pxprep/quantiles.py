@@ -34,7 +34,7 @@ SELECTION = np.dtype(
 
 
 class Quantiles(NamedTuple):
-    """Quantiles of each channel, and what the pixels were; NumPy or lazy arrays of shape (c,)."""
+    """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c)."""
 
     value: Array  # float64, NaN where nothing was counted
     counted: Array  # int64, pixels that the quantile is of
@@ -45,54 +45,91 @@ class Quantiles(NamedTuple):
 def exact_quantiles(
     images: Sequence[Array],
     q: Block,
+    groups: Sequence[Sequence[int]],
     *,
     zeros: bool = False,
-    evaluate: Callable[[Array], Array] | None = None,
+    evaluate: Callable[[list[Array]], list[Array]] | None = None,
 ) -> Quantiles:
-    """Quantile `q` of the finite pixels of each channel, all images taken together.
+    """Quantile `q` of the finite pixels of each channel, for each group of images.
 
     Parameters
     ----------
     images
-        Arrays with axes (c, z, y, x), NumPy or Dask, with the same number of channels and of one
-        dtype.
+        Arrays with axes (c, z, y, x), NumPy or Dask, with the same number of channels; of one
+        dtype where they share a group.
     q
         Percent, shape (c,).
+    groups
+        Positions of the images whose pixels are taken together. An image may be in several groups:
+        its pixels are read once for all of them.
     zeros
         Whether zeros are counted.
     evaluate
-        Called with the small array that each pass ends in; computing it there lets a Dask image go
-        by block after block, instead of being held for the next pass. Default: stay lazy.
+        Called with the small arrays that each pass ends in; computing them there lets Dask images
+        go by block after block, instead of being held for the next pass. Default: stay lazy.
 
     Returns
     -------
     Quantiles
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
-    dtype = images[0].dtype
-    n_levels = key_bits(dtype) // DIGIT_BITS
-    selection: Array = None
-    for level in range(n_levels):
-        prefixes = None if level == 0 else selection["prefix"]
-        counts = sum(
-            (_backends.count_digits(image, prefixes, level, zeros) for image in images[1:]),
-            start=_backends.count_digits(images[0], prefixes, level, zeros),
-        )
-        if level == 0:
-            zero = integer_offset(dtype) if key_bits(dtype) == DIGIT_BITS else N_DIGITS // 2
-            selection = _backends.per_channel(
-                partial(_begin, zero=zero), (counts, "cns"), (q, "c"), dtype=SELECTION
+    dtypes = [images[group[0]].dtype for group in groups]
+    groups_of: list[list[int]] = [[] for _ in images]
+    for number, group in enumerate(groups):
+        for position in group:
+            groups_of[position].append(number)
+    selections: list[Array] = [None] * len(groups)
+    for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
+        going_on = {
+            number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
+        }
+        open_groups = [[number for number in mine if number in going_on] for mine in groups_of]
+        counts = _count(images, open_groups, selections, level, zeros)
+        for number, found in counts.items():
+            select, known = (
+                (_refine, selections[number]) if level else (_begin_of(dtypes[number]), q)
             )
-        else:
-            selection = _backends.per_channel(
-                _refine, (counts, "cns"), (selection, "c"), dtype=SELECTION
+            selections[number] = _backends.per_channel(
+                select, (found, "cns"), (known, "c"), dtype=SELECTION
             )
         if evaluate is not None:
-            selection = evaluate(selection)
-    value = _backends.per_channel(
-        partial(_interpolate, dtype=dtype), (selection, "c"), dtype=np.dtype(np.float64)
-    )
-    return Quantiles(value, selection["counted"], selection["negative"], selection["infinite"])
+            selections = evaluate(selections)
+    values = [
+        _backends.per_channel(
+            partial(_interpolate, dtype=dtype), (selection, "c"), dtype=np.dtype(np.float64)
+        )
+        for selection, dtype in zip(selections, dtypes, strict=True)
+    ]
+    found = np.stack(selections)
+    return Quantiles(np.stack(values), found["counted"], found["negative"], found["infinite"])
+
+
+def _count(
+    images: Sequence[Array],
+    groups_of: Sequence[Sequence[int]],
+    selections: Sequence[Array],
+    level: int,
+    zeros: bool,
+) -> dict[int, Array]:
+    """The counts of a digit for each group, each image read once."""
+    counts: dict[int, Array] = {}
+    for image, groups in zip(images, groups_of, strict=True):
+        if not groups:
+            continue
+        prefixes = None
+        if level > 0:
+            prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
+        found = _backends.count_digits(image, prefixes, level, zeros)
+        for index, number in enumerate(groups):
+            own = found if level == 0 else found[:, 2 * index : 2 * index + 2]
+            counts[number] = counts[number] + own if number in counts else own
+    return counts
+
+
+def _begin_of(dtype: np.dtype[Any]) -> Callable[..., Block]:
+    """`_begin` for the digits of a dtype."""
+    is_digit = key_bits(dtype) == DIGIT_BITS
+    return partial(_begin, zero=integer_offset(dtype) if is_digit else N_DIGITS // 2)
 
 
 def _begin(counts: Block, q: Block, *, zero: int) -> Block:

@@ -17,16 +17,17 @@ import xarray as xr
 
 from . import _backends, _store, ops
 from ._channels import channel_labels, label_keys, select_channels
+from ._cohorts import Cohort
 from ._images import checked, processing_dtype
 from ._layouts import Layout, scales_of, with_data
 from ._progress import Progress, parse_progress
+from ._scales import cumulative
 from ._typing import Label, PerChannel
 from ._validate import (
     parse_bool,
     parse_float_dtype,
 )
 from .errors import ChannelError, LayerError, ParameterError, PxprepError, StoreError
-from .measures import Cohort
 from .pipeline import FittedPipeline, Pipeline
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def pixel_clustering_preprocess(
     cap_max: PerChannel | None = None,
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
-    pool: str = "mean",
+    pool: str | None = "mean",
     progress: Any = False,
 ) -> SpatialData:
     """Prepare image layers for pixel clustering: read, measure, apply, write.
@@ -106,7 +107,8 @@ def pixel_clustering_preprocess(
         Steps of your own in place of the parameters `q`, `q_sum`, `q_post`, `sigma`, `norm_sum`
         and `cap_max`; a `FittedPipeline` is applied as it is, and nothing is measured.
     pool
-        ``"mean"`` of each layer's quantiles, or quantiles over the ``"pixels"`` of all layers.
+        ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
+        None: each layer by itself.
     progress
         True shows a bar for each pass over the data.
 
@@ -175,8 +177,9 @@ def pixel_clustering_preprocess(
     fitted = (
         steps if isinstance(steps, FittedPipeline) else steps.fit(images, pool=pool, progress=bar)
     )
+    processed = fitted.transform(images)
     elements = {
-        output: _as_element(fitted.transform(images[name]), sdata.images[name], layout)
+        output: _as_element(processed[name], sdata.images[name], layout)
         for name, output, layout in zip(inputs, outputs, layouts, strict=True)
     }
     _put(sdata, elements, bar)
@@ -364,15 +367,13 @@ def _finest(element: Any) -> xr.DataArray:
 
 
 def _check_fits(
-    steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str
+    steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str | None
 ) -> None:
     """Raise what fitting and transforming would raise, without the work."""
-    cohort = Cohort.of(images, pool)
     if isinstance(steps, FittedPipeline):
-        for name, image in images.items():
-            steps.check(image, f"layer {name!r}")
+        steps.check(images)
     else:
-        steps.check(cohort.labels)
+        steps.check(Cohort.of(images, pool).labels)
 
 
 def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
@@ -391,7 +392,7 @@ def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
     )
     # SpatialData takes means of means and chooses chunks; here every scale is the mean of the
     # finest pixels, in chunks like those of the input.
-    coarser = [ops.coarsen(image, factors) for factors in layout.cumulative]
+    coarser = [ops.coarsen(image, factors) for factors in cumulative(layout.factors)]
     scales = [
         scale.chunk(chunks).data
         for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)

@@ -14,6 +14,7 @@ import xarray as xr
 
 from . import ops
 from ._channels import per_channel
+from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -26,7 +27,7 @@ from ._validate import (
     parse_sum_quantile,
 )
 from .errors import ParameterError
-from .measures import Cohort, channel_scales, sum_threshold
+from .measures import channel_scales, sum_threshold
 
 __all__ = [
     "Blur",
@@ -78,6 +79,9 @@ class Step(ABC):
 
     kind: ClassVar[str]
     reference: str | None = None
+    # Whether `measure` knows what `pool` of a `Cohort` means; else it sees, for pool None, one
+    # image after the other, and for the others all of them.
+    knows_pools: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -96,7 +100,10 @@ class Step(ABC):
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
-        """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default."""
+        """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
+
+        With ``pool=None`` it is called for one image after the other.
+        """
         return {}
 
     @abstractmethod
@@ -162,6 +169,7 @@ class QuantileNorm(Step):
     """
 
     kind: ClassVar[str] = "quantile_norm"
+    knows_pools: ClassVar[bool] = True
     q: PerChannel = 99
 
     def __post_init__(self) -> None:
@@ -177,7 +185,8 @@ class QuantileNorm(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
-        return ops.divide(image, numbers["scale"])
+        result: xr.DataArray = ops.divide(image, numbers["scale"])
+        return result
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,7 @@ class PostNorm(Step):
     """
 
     kind: ClassVar[str] = "post_norm"
+    knows_pools: ClassVar[bool] = True
     q_post: PerChannel = 99.9
 
     def __post_init__(self) -> None:
@@ -206,7 +216,8 @@ class PostNorm(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
-        return ops.divide(image, numbers["scale"])
+        result: xr.DataArray = ops.divide(image, numbers["scale"])
+        return result
 
 
 @dataclass(frozen=True)
@@ -231,7 +242,8 @@ class Blur(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Blur the image."""
-        return ops.blur(image, self.sigma)
+        result: xr.DataArray = ops.blur(image, self.sigma)
+        return result
 
 
 @dataclass(frozen=True)
@@ -252,6 +264,7 @@ class SumMask(Step):
     """
 
     kind: ClassVar[str] = "sum_mask"
+    knows_pools: ClassVar[bool] = True
     q_sum: float = 5
     reference: str | None = None
     threshold: float | None = None
@@ -272,7 +285,8 @@ class SumMask(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Drop the pixels whose sum is not greater than the threshold."""
-        return ops.sum_mask(image, threshold=numbers["threshold"])
+        result: xr.DataArray = ops.sum_mask(image, threshold=numbers["threshold"])
+        return result
 
 
 @dataclass(frozen=True)
@@ -283,7 +297,8 @@ class SumNorm(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the sums."""
-        return ops.sum_norm(image)
+        result: xr.DataArray = ops.sum_norm(image)
+        return result
 
 
 @dataclass(frozen=True)
@@ -308,7 +323,8 @@ class Clip(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Clip the image."""
-        return ops.clip(image, self.max)
+        result: xr.DataArray = ops.clip(image, self.max)
+        return result
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,264 @@
+"""Cohorts: images that are measured together, however the user holds them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
+
+import numpy as np
+import xarray as xr
+
+from . import _backends
+from ._channels import label_keys, reorder_channels
+from ._datatree import is_tree
+from ._images import checked, like, pixels
+from ._trees import Leaf, check_pyramid, find_leaves, read_leaf, with_images
+from ._typing import Array, Label
+from ._validate import parse_pool
+from .errors import ChannelError, ImageError, ParameterError
+
+Rebuild = Callable[[Sequence[xr.DataArray]], Any]
+# The dimension of numbers that are known of each image.
+FOV = "fov"
+# How many differing images a message lists.
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort(Sequence[xr.DataArray]):
+    """Images that are measured together: a sequence whose channels have one order.
+
+    Parameters
+    ----------
+    images
+        Checked images with the same channels in the same order.
+    names
+        One for each image.
+    rebuild
+        Gives images back in the form in which they came: an image, a list, a dict or a tree.
+    is_one
+        Whether it came as one image, and not as several that may happen to be one.
+    pool
+        ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
+        their pixels, None measures each image by itself.
+    found
+        Findings of earlier steps, shape (fov, c), that need no second warning.
+    evaluate
+        Applied to the small results of each pass, all images at once; see
+        `pxprep.quantiles.exact_quantiles`.
+    """
+
+    images: tuple[xr.DataArray, ...]
+    names: tuple[Label, ...]
+    rebuild: Rebuild
+    is_one: bool
+    pool: str | None = "mean"
+    found: Array = field(default=0)
+    evaluate: Callable[[list[Array]], list[Array]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        pool: Any = "mean",
+        image: Any = None,
+        labels: Sequence[Label] | None = None,
+        what: str = "image",
+    ) -> "Cohort":
+        """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
+
+        Parameters
+        ----------
+        images, pool
+            What the user gave.
+        image
+            Name of the variable of a tree's datasets that is the image.
+        labels
+            Channels that the images must have, and their order; None for those that most have.
+        what
+            What an image is called in messages.
+
+        Raises
+        ------
+        ImageError, ChannelError
+            If an image is none, or differs from the others; the message lists all that differ.
+        """
+        pool = parse_pool(pool)
+        if isinstance(images, Cohort):
+            return replace(images, pool=pool)
+        if image is not None and not is_tree(images):
+            raise ParameterError(
+                f"image names a variable of a tree's datasets, got {image!r} for "
+                f"{type(images).__qualname__}"
+            )
+        named, rebuild, is_one = _opened(images, image, what)
+        if not named:
+            raise ImageError(f"{what}s must hold at least one image, got none")
+        names = tuple(named)
+        called = [what] if is_one else [f"{what} {name!r}" for name in names]
+        found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
+        return cls(tuple(_aligned(found, called, labels)), names, rebuild, is_one, pool)
+
+    @overload
+    def __getitem__(self, index: int) -> xr.DataArray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[xr.DataArray]: ...
+
+    def __getitem__(self, index: int | slice) -> xr.DataArray | Sequence[xr.DataArray]:
+        return self.images[index]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The channels' labels, or their positions where they have none."""
+        return label_keys(self.images[0])
+
+    def singly(self) -> "list[Cohort]":
+        """Each image as a cohort of its own."""
+        return [
+            Cohort((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
+            for image, name in zip(self.images, self.names, strict=True)
+        ]
+
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "Cohort":
+        """The cohort of `function(image, *arguments)`, with each image's own arguments."""
+        images = (function(*each) for each in zip(self.images, *by_image, strict=True))
+        return replace(self, images=tuple(images))
+
+    def by_image(self, numbers: Any, parameter: str) -> list[Any]:
+        """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
+            return [numbers] * len(self)
+        known = numbers.coords[FOV].values.tolist() if FOV in numbers.coords else None
+        if known is None:
+            known = list(range(numbers.sizes[FOV]))
+        position = {name: index for index, name in enumerate(known)}
+        unknown = [name for name in self.names if name not in position]
+        if unknown:
+            raise ImageError(
+                f"{parameter} has numbers for each image by name, but not for "
+                f"{_listed([repr(name) for name in unknown], ', ')}; it has those of "
+                f"{_listed([repr(name) for name in known], ', ')}"
+            )
+        return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
+
+    def knowing(self, found: Array) -> "Cohort":
+        """The same cohort, with findings that have been warned about."""
+        return replace(self, found=found)
+
+    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "Cohort":
+        """The same cohort, with the small results of each pass computed at once."""
+        return replace(self, evaluate=evaluate)
+
+    def lazily(self) -> "Cohort":
+        """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
+        return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
+
+    def given(self) -> Any:
+        """The images in the form in which they came."""
+        return self.rebuild(self.images)
+
+
+def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
+    """The images by name, what gives them back in their form, and whether they came as one."""
+    if isinstance(images, xr.DataArray):
+        return {_name_of(images): images}, _the_one, True
+    if is_tree(images):
+        return _opened_tree(images, variable)
+    if isinstance(images, Mapping) and not isinstance(images, xr.Dataset):
+        return _opened_mapping(images)
+    if isinstance(images, Iterable) and not isinstance(images, str | np.ndarray | xr.Dataset):
+        listed, rebuild, _ = _opened_mapping(dict(enumerate(images)))
+        return listed, lambda made: list(rebuild(made).values()), False
+    raise ImageError(
+        f"{what} must be an xarray.DataArray, or several: a sequence, a mapping of names to images "
+        f"or a tree, got {type(images).__module__}.{type(images).__qualname__}"
+    )
+
+
+def _opened_mapping(images: Mapping[Any, Any]) -> tuple[dict[Label, Any], Rebuild, bool]:
+    opened = {name: _opened_one(image, name) for name, image in images.items()}
+
+    def rebuild(made: Sequence[xr.DataArray]) -> Any:
+        return {
+            name: rebuild_one([image])
+            for (name, (_, rebuild_one)), image in zip(opened.items(), made, strict=True)
+        }
+
+    return {name: image for name, (image, _) in opened.items()}, rebuild, False
+
+
+def _opened_one(image: Any, name: Label) -> tuple[Any, Rebuild]:
+    """One entry of a list or a mapping: an image, or a multiscale image."""
+    if not is_tree(image):
+        return image, _the_one
+    named, rebuild, is_one = _opened_tree(image, None)
+    if not is_one:
+        raise ImageError(
+            f"image {name!r} must be one image, got a tree of {len(named)}: give the tree itself"
+        )
+    return next(iter(named.values())), rebuild
+
+
+def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, bool]:
+    leaves = find_leaves(tree, variable)
+    for leaf in leaves:
+        check_pyramid(tree, leaf)
+    images = {leaf: read_leaf(tree, leaf) for leaf in leaves}
+
+    def rebuild(made: Sequence[xr.DataArray]) -> Any:
+        return with_images(tree, dict(zip(leaves, made, strict=True)))
+
+    is_one = leaves[0].path == "" and len(leaves) == 1
+    return {_leaf_name(leaf, tree): image for leaf, image in images.items()}, rebuild, is_one
+
+
+def _leaf_name(leaf: Leaf, tree: Any) -> Label:
+    name: Label = leaf.path or tree.name or leaf.variable
+    return name
+
+
+def _the_one(made: Sequence[xr.DataArray]) -> xr.DataArray:
+    return made[0]
+
+
+def _name_of(image: xr.DataArray) -> Label:
+    return 0 if image.name is None else image.name
+
+
+def _aligned(
+    images: Sequence[xr.DataArray], called: Sequence[str], order: Sequence[Label] | None
+) -> list[xr.DataArray]:
+    """The images with one order of channels; raises an error that says which image differs how."""
+    dims = _most_common([frozenset(image.dims) for image in images])
+    odd = [
+        f"{name} has {image.dims}"
+        for name, image in zip(called, images, strict=True)
+        if frozenset(image.dims) != dims
+    ]
+    if odd:
+        raise ImageError(f"images must all have the dims {sorted(map(str, dims))}: {_listed(odd)}")
+    if order is None:
+        labels = _most_common([frozenset(label_keys(image)) for image in images])
+        order = next(keys for keys in map(label_keys, images) if frozenset(keys) == labels)
+    aligned, problems = [], []
+    for name, image in zip(called, images, strict=True):
+        try:
+            aligned.append(reorder_channels(image, order, name))
+        except ChannelError as error:
+            problems.append(str(error))
+    if problems:
+        raise ChannelError(_listed(problems))
+    return aligned
+
+
+def _most_common(values: list[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _listed(parts: Sequence[str], separator: str = "; ") -> str:
+    more = len(parts) - MOST_LISTED
+    return separator.join(parts[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,85 @@
+"""Multiscale images: the factors between scales, and coarser scales made again."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import xarray as xr
+
+from . import _backends
+from ._images import like, pixels, processing_dtype
+from ._typing import Label
+from ._validate import SPATIAL
+from .errors import ImageError
+
+Factors = Mapping[str, int]
+
+
+def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[Factors]:
+    """The factors by which each scale is smaller than the one before.
+
+    Parameters
+    ----------
+    scales
+        The images of a pyramid, finest first.
+    names
+        What they are called, for messages.
+
+    Raises
+    ------
+    ImageError
+        If no whole factors make one scale's size from that of the scale before.
+    """
+    return [
+        _factors(*sizes, f"{name!r}")
+        for sizes, name in zip(pairwise(scales), names[1:], strict=True)
+    ]
+
+
+def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
+    """The smallest factors that make the one's size the other's; one factor if that does for all.
+
+    The factor of an odd pyramid cannot be read off a single dimension: 5 pixels become 1 by a
+    factor of 3, 4 or 5.
+    """
+    if set(finer.dims) != set(coarser.dims):
+        raise ImageError(
+            f"scale {name} must have the dims of the scale before, {finer.dims}, got {coarser.dims}"
+        )
+    dims = [dim for dim in SPATIAL if dim in finer.dims]
+    smallest = {dim: finer.sizes[dim] // (coarser.sizes[dim] + 1) + 1 for dim in dims}
+    unfit = [dim for dim in dims if finer.sizes[dim] // smallest[dim] != coarser.sizes[dim]]
+    if unfit:
+        sizes = ", ".join(f"{dim}: {finer.sizes[dim]} to {coarser.sizes[dim]}" for dim in unfit)
+        raise ImageError(
+            f"scale {name} must be smaller than the scale before by whole factors, the rest left "
+            f"out, got {sizes}"
+        )
+    shrunk = [dim for dim in dims if coarser.sizes[dim] < finer.sizes[dim]]
+    common = max((smallest[dim] for dim in shrunk), default=1)
+    if all(finer.sizes[dim] // common == coarser.sizes[dim] for dim in shrunk):
+        smallest.update(dict.fromkeys(shrunk, common))
+    return smallest
+
+
+def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
+    """The factors between the finest scale and each coarser one."""
+    total: dict[str, int] = {}
+    levels = []
+    for by_dim in factors:
+        total = {dim: total.get(dim, 1) * factor for dim, factor in by_dim.items()}
+        levels.append(total)
+    return levels
+
+
+def coarser_scales(
+    finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[Factors]
+) -> list[xr.DataArray]:
+    """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks."""
+    array, dtype = pixels(finest), processing_dtype(finest)
+    made = []
+    for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
+        z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)
+        coarser = like(scale, _backends.coarsen(array, (z, y, x), dtype=dtype))
+        chunked = coarser.chunks is not None and scale.chunks is not None
+        made.append(coarser.chunk(dict(scale.chunksizes)) if chunked else coarser)
+    return made
