@@ -4,18 +4,38 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import xarray as xr
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_cohort(tmp_path):
+def run(name, folder):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "cohort.py"],
-        cwd=tmp_path,
+        [sys.executable, EXAMPLES / name],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "FittedPipeline of 3 images, 10 channels" in done.stdout
-    assert "subtract_background_level" in done.stdout
-    assert "fov3: 10 channels" in done.stdout
+    return done.stdout
+
+
+def test_cohort(tmp_path):
+    printed = run("cohort.py", tmp_path)
+    assert "FittedPipeline of 3 images, 10 channels" in printed
+    assert "subtract_background_level" in printed
+    assert "fov3: 10 channels" in printed
+
+
+@pytest.mark.skipif(not hasattr(xr, "DataTree"), reason="xarray without trees")
+def test_tree(tmp_path):
+    pytest.importorskip("spatialdata")
+    printed = run("tree.py", tmp_path)
+    assert "FittedPipeline of 6 images, 10 channels" in printed
+    far = [line.split()[:3] for line in printed.splitlines() if line.split()[1:2] == ["slide2/fov4"]]
+    assert ["quantile_norm", "slide2/fov4", "CD8"] in far
+    assert "largest value" in printed
+    assert "slide2_fov5" in printed
+    assert "slide2_fov4" not in printed

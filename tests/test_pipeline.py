@@ -318,7 +318,7 @@ def test_bad_cohorts(image):
         pipeline.fit(image, pool="median")
     with pytest.raises(ImageError, match=r"image must be an xarray.DataArray, or several.*int"):
         pipeline.fit(3)
-    with pytest.raises(ImageError, match=r"images must be an image.*ndarray"):
+    with pytest.raises(ImageError, match=r"image must be an xarray.DataArray, or several.*ndarray"):
         pipeline.fit(image.values)
     assert pipeline.fit(fov for fov in [image, image]) == pipeline.fit([image, image])
 

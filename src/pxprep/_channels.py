@@ -78,6 +78,8 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
             parts.append(f"missing {_listed(missing)}")
         if unknown:
             parts.append(f"unknown {_listed(unknown)}{_suggestion(unknown, expected)}")
+        if {str(label) for label in given} == {str(label) for label in expected}:
+            parts.append("the same names, but strings in one and numbers in the other")
         raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
 
 

@@ -4,6 +4,7 @@ The only module that knows that there are two. `TREES` holds those that this env
 where xarray is older than 2024.10 and xarray-datatree is not installed.
 """
 
+import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -22,7 +23,10 @@ def _trees() -> dict[type, Callable[..., Any]]:
         version("xarray-datatree")  # another package is imported as `datatree`, too
     except PackageNotFoundError:
         return found
-    import datatree
+    with warnings.catch_warnings():
+        # That it is an old package is for those to hear who import it themselves.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import datatree
 
     found[datatree.DataTree] = datatree.register_datatree_accessor
     return found

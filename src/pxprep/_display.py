@@ -21,24 +21,21 @@ Measured = Mapping[str, xr.Dataset]
 def channel_table(measured: Measured, labels: Sequence[Label]) -> Table:
     """Header and rows, one for each channel, of the numbers per channel that steps apply."""
     columns = {
-        f"{name}_{variable}": array.values
+        f"{name}_{variable}": [_numbers(array.isel({CHANNEL: i})) for i in range(len(labels))]
         for name, numbers in measured.items()
         for variable, array in _applied(numbers).items()
-        if array.dims == (CHANNEL,)
+        if CHANNEL in array.dims
     }
-    rows = [
-        [str(label), *(_number(values[i]) for values in columns.values())]
-        for i, label in enumerate(labels)
-    ]
+    rows = [[str(label), *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
     return ["channel", *columns], rows
 
 
 def scalars(numbers: xr.Dataset) -> dict[str, str]:
-    """The numbers of one step that hold for all channels and images."""
+    """The numbers of one step that hold for all channels."""
     return {
-        str(variable): _number(array.values)
+        str(variable): _numbers(array)
         for variable, array in _applied(numbers).items()
-        if array.dims == ()
+        if CHANNEL not in array.dims
     }
 
 
@@ -142,6 +139,14 @@ def _html_table(header: list[str], rows: list[list[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _numbers(array: xr.DataArray) -> str:
+    """A number; or for one of each image, the median of all, the lowest and the highest."""
+    if array.ndim == 0:
+        return _number(array.values)
+    low, middle, high = (_number(np.nanquantile(array, q)) for q in (0, 0.5, 1))
+    return f"{middle} ({low} to {high})"
 
 
 def _number(value: Any) -> str:
