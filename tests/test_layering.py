@@ -50,7 +50,7 @@ def test_modules_import_only_from_rooms_above(path):
     ("package", "rooms"),
     [
         ("numba", {"_kernels"}),
-        ("dask", {"_backends"}),
+        ("dask", {"_backends", "_lazy"}),
         ("spatialdata", {"spatialdata", "cli"}),
         ("matplotlib", {"plot"}),
         ("typer", {"cli"}),

@@ -8,7 +8,7 @@ Images have the axes (c, z, y, x).
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +18,14 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask import config
-from dask.array.overlap import overlap
 from dask.base import compute as dask_compute
 
 from . import _blocks
-from ._kernels.blur import blur_radius
 from ._kernels.counts import N_SLOTS
+from ._lazy import Chain, standard, with_axes
+from ._programs import Operation, Pixels, Program, Window, count_into, run_into
 from ._typing import Array, Block
+from ._validate import float_dtype
 from .errors import ImageError
 
 AXES = "czyx"
@@ -51,149 +52,51 @@ def check_supported(array: Array, parameter: str = "image") -> None:
         raise ImageError(f"{parameter} must have a known shape, got {array.shape}")
 
 
-def map_blocks(
-    function: Callable[..., Block],
-    image: Array,
-    *operands: tuple[Array, str],
-    dtype: np.dtype[Any],
+def apply(
+    image: Array, operation: Operation, numbers: Array | None = None, *, dtype: np.dtype[Any]
 ) -> Array:
-    """`function(block, *parts, dtype=dtype)` on every block of `image`, of the block's shape.
-
-    Each operand comes with its axes, a part of "czyx", and the function sees the part of it that
-    lies at the block. The result is lazy if the image or any operand is.
-    """
-    run = partial(function, dtype=dtype)
-    if is_lazy(image) or any(is_lazy(array) for array, _ in operands):
-        pairs: list[Any] = [_as_dask(image), AXES]
-        for array, axes in operands:
-            pairs += [_as_dask(array), axes]
-        return da.blockwise(run, AXES, *pairs, dtype=dtype, meta=_meta(4, dtype))
-    out = np.empty(image.shape, dtype)
+    """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
+    if is_lazy(image) or is_lazy(numbers):
+        if is_lazy(numbers):
+            numbers = numbers.rechunk(-1)
+        return Chain.of(as_lazy(image), dtype).then(operation, numbers).array()
+    program, pixels, whole = _eager(image, (operation,), dtype)
+    out = np.empty((program.out_channels(image.shape[0]), *image.shape[1:]), dtype)
 
     def work(band: slice) -> None:
-        parts = [array[..., band, :] if "y" in axes else array for array, axes in operands]
-        out[:, :, band] = run(image[:, :, band], *parts)
+        window = whole._replace(top=band.start, bottom=band.stop)
+        run_into(program, pixels, window, [numbers], [out[:, :, band]])
 
     _in_threads(work, _bands(image.shape[2]))
     return out
-
-
-def sum_channels(image: Array, *, dtype: np.dtype[Any]) -> Array:
-    """Sum over channels in their order, in `dtype`; axes (z, y, x)."""
-    if is_lazy(image):
-        return da.blockwise(
-            partial(_blocks.add_channels, dtype=dtype),
-            AXES[1:],
-            image,
-            AXES,
-            concatenate=False,
-            dtype=dtype,
-            meta=_meta(3, dtype),
-        )
-    out = np.empty(image.shape[1:], dtype)
-
-    def work(band: slice) -> None:
-        out[:, band] = _blocks.add_channels([image[:, :, band]], dtype=dtype)
-
-    _in_threads(work, _bands(image.shape[2]))
-    return out
-
-
-def blur(image: Array, sigmas: Block, *, dtype: np.dtype[Any]) -> Array:
-    """Gaussian blur of every plane, each channel with its sigma (in pixels)."""
-    if is_lazy(image):
-        return _blur_lazily(image, sigmas, dtype)
-    out = np.empty(image.shape, dtype)
-
-    def work(channel: int) -> None:
-        out[channel : channel + 1] = _blocks.blur(
-            image[channel : channel + 1], sigmas[channel : channel + 1], dtype=dtype
-        )
-
-    _in_threads(work, range(image.shape[0]))
-    return out
-
-
-def _blur_lazily(image: Array, sigmas: Block, dtype: np.dtype[Any]) -> Array:
-    depth = max(blur_radius(float(sigma)) for sigma in sigmas)
-    if depth == 0:
-        return map_blocks(_blocks.blur, image, (sigmas, "c"), dtype=dtype)
-    chunks = image.chunks
-    # An axis no longer than the halo is one block, which then holds all that the blur reads.
-    image = image.rechunk({axis: -1 for axis in (2, 3) if image.shape[axis] <= depth})
-    halo = {axis: depth for axis in (2, 3) if image.numblocks[axis] > 1}
-    if not halo:
-        blurred = map_blocks(_blocks.blur, image, (sigmas, "c"), dtype=dtype)
-    else:
-        # May merge chunks that are smaller than the halo; `inner` are the chunks without it.
-        haloed = overlap(image, depth=halo, boundary="none")
-        inner = tuple(
-            tuple(
-                size - halo.get(axis, 0) * ((i > 0) + (i < len(sizes) - 1))
-                for i, size in enumerate(sizes)
-            )
-            for axis, sizes in enumerate(haloed.chunks)
-        )
-        blurred = da.map_blocks(
-            partial(_blur_haloed, sigmas=sigmas, halo=halo, inner=inner, dtype=dtype),
-            haloed,
-            chunks=inner,
-            dtype=dtype,
-            meta=_meta(4, dtype),
-        )
-    return blurred.rechunk(chunks)
-
-
-def _blur_haloed(
-    block: Block,
-    *,
-    sigmas: Block,
-    halo: dict[int, int],
-    inner: tuple[tuple[int, ...], ...],
-    dtype: np.dtype[Any],
-    block_info: Any,
-) -> Block:
-    location = block_info[0]["chunk-location"]
-    first = sum(inner[0][: location[0]])
-    top, left = (halo.get(axis, 0) if location[axis] > 0 else 0 for axis in (2, 3))
-    shape = inner[2][location[2]], inner[3][location[3]]
-    own = sigmas[first : first + block.shape[0]]
-    return _blocks.blur(block, own, dtype=dtype, origin=(top, left), shape=shape)
 
 
 def count_digits(image: Array, prefixes: Array | None, level: int, zeros: bool) -> Array:
-    """`_blocks.count_digits` summed over all blocks: int64, axes (c, prefix, slot)."""
-    n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-    count = partial(_blocks.count_digits, level=level, zeros=zeros)
-    if is_lazy(image):
-        pairs: list[Any] = [image, AXES, None, None]
-        if prefixes is not None:
-            pairs[2:] = [_as_dask(prefixes), "cp"]
-        partials = da.blockwise(
-            partial(_count_dask_block, count),
-            "czyxns",
-            *pairs,
-            new_axes={"n": n_prefixes, "s": N_SLOTS},
-            adjust_chunks={"z": 1, "y": 1, "x": 1},
-            concatenate=True,
-            dtype=np.uint32,
-            meta=_meta(6, np.dtype(np.uint32)),
-        )
-        return partials.sum(axis=(1, 2, 3), dtype=np.int64)
+    """`_blocks.count_digits` of the whole image: int64, axes (c, prefix, slot)."""
+    if is_lazy(image) or is_lazy(prefixes):
+        return Chain.of(as_lazy(image), float_dtype(image.dtype)).counts(prefixes, level, zeros)
+    program, pixels, whole = _eager(image, (), image.dtype)
 
     def work(band: slice) -> Block:
-        return count(image[:, :, band], prefixes)
+        counts = _blocks.no_counts(len(image), prefixes)
+        window = whole._replace(top=band.start, bottom=band.stop)
+        count_into(program, pixels, window, [], prefixes, level, zeros, counts)
+        return counts
 
-    total = np.zeros((image.shape[0], n_prefixes, N_SLOTS), np.int64)
+    total = np.zeros((len(image), 1 if prefixes is None else prefixes.shape[1], N_SLOTS), np.int64)
     # One band per thread: the partial counts are as large as a small band of pixels.
     for found in _in_threads(work, _bands(image.shape[2], -(-image.shape[2] // _n_threads()))):
+        _blocks.repeat_counts(found, prefixes)
         total += found
     return total
 
 
-def _count_dask_block(count: Callable[..., Block], block: Block, prefixes: Block | None) -> Block:
-    counts = count(block, prefixes)
-    return counts[:, np.newaxis, np.newaxis, np.newaxis]
+def _eager(
+    image: Block, operations: tuple[Operation, ...], dtype: np.dtype[Any]
+) -> tuple[Program, Pixels, Window]:
+    height, width = image.shape[2:]
+    whole = Window(0, height, 0, width)
+    return Program(operations, dtype, height, width), Pixels([(0, whole, image)], len(image)), whole
 
 
 def per_channel(
@@ -262,6 +165,25 @@ def compute(*arrays: Array) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together."""
     computed: tuple[Array, ...] = dask_compute(*arrays)
     return computed
+
+
+def from_dims(array: Array, dims: Sequence[str]) -> Array:
+    """An image's array, which has the axes `dims`, with the axes (c, z, y, x)."""
+    if is_lazy(array) and (chained := standard(array, "".join(dims))) is not None:
+        return chained
+    order = [dims.index(axis) for axis in AXES if axis in dims]
+    array = array.transpose(order)
+    return array if "z" in dims else array[:, np.newaxis]
+
+
+def to_dims(array: Array, dims: Sequence[str]) -> Array:
+    """An array with axes (c, z, y, x) with the axes `dims`: all of them, or all but z."""
+    if is_lazy(array) and (chained := with_axes(array, "".join(dims))) is not None:
+        return chained
+    if "z" not in dims:
+        array = array[:, 0]
+    axes = [axis for axis in AXES if axis in dims]
+    return array.transpose([axes.index(dim) for dim in dims])
 
 
 def as_lazy(image: Array) -> Array:

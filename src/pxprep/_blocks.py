@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ._kernels.blur import blur_tile, gaussian_taps
+from ._kernels.blur import any_missing, blur_radius, blur_strip, gaussian_taps, surround
 from ._kernels.counts import N_SLOTS, count_floats, count_integers
+from ._kernels.pointwise import add_values, divide_values, keep_values, scale_values
 from ._typing import Block
 
-# A tile of rows x columns whose float32 lines stay in the second-level cache while blurred.
-TILE = (64, 1024)
+# Rows that are blurred at a time, so that they stay in cache.
+STRIP_ROWS = 64
 
 
 def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
@@ -36,41 +37,43 @@ def _rounded(numbers: Block, dtype: np.dtype[Any]) -> Block:
         return numbers.astype(dtype)
 
 
-def _divided(dividend: Block, divisor: Block) -> Block:
-    """The quotient of two floats of one type; what that cannot hold is infinite, or NaN."""
-    with np.errstate(all="ignore"):
-        quotient: Block = np.divide(dividend, divisor)
-    return quotient
-
-
 def divide(block: Block, scale: Block, *, dtype: np.dtype[Any]) -> Block:
     """Each channel divided by its scale, rounded to `dtype` first."""
-    divisor = _rounded(scale, dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    return _divided(to_float(block, dtype), divisor)
+    out = np.empty(block.shape, dtype)
+    for channel, divisor, quotient in zip(block, _rounded(scale, dtype), out, strict=True):
+        values = _flat(channel, channel.dtype.newbyteorder("="))
+        if values.dtype.kind == "f":
+            values = values.astype(dtype, copy=False)
+        scale_values(values, divisor, dtype.type(np.nan), quotient.reshape(-1))
+    return out
 
 
-def add_channels(blocks: Sequence[Block], *, dtype: np.dtype[Any]) -> Block:
-    """Sum over channels, one after the other, of blocks that are consecutive runs of channels."""
-    channels = (channel for block in blocks for channel in block)
-    total = to_float(next(channels), dtype).copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        for channel in channels:
-            total += to_float(channel, dtype)
+def add_channels(block: Block, *, dtype: np.dtype[Any]) -> Block:
+    """Sum over channels, one after the other, with axes (z, y, x)."""
+    total = np.zeros(block.shape[1:], dtype)
+    for channel in block:
+        add_values(total.reshape(-1), _flat(channel, dtype), dtype.type(np.nan))
     return total
 
 
 def keep_above(block: Block, sums: Block, threshold: Block, *, dtype: np.dtype[Any]) -> Block:
     """The block where `sums` exceeds `threshold`, NaN in every channel elsewhere."""
     # Rounded down: a sum, which is of this type, exceeds that just when it exceeds the threshold.
-    limit = _rounded(threshold, dtype)
-    limit = np.where(limit > threshold, np.nextafter(limit, dtype.type(-np.inf)), limit)
-    return np.where(sums > limit, to_float(block, dtype), dtype.type(np.nan))
+    limit = _rounded(np.asarray(threshold), dtype)[()]
+    if limit > threshold:
+        limit = np.nextafter(limit, dtype.type(-np.inf))
+    out, nan = np.empty(block.shape, dtype), dtype.type(np.nan)
+    for channel, kept in zip(block, out, strict=True):
+        keep_values(_flat(channel, dtype), sums.reshape(-1), limit, nan, kept.reshape(-1))
+    return out
 
 
 def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
     """The block divided by `sums` where they are positive, NaN in every channel elsewhere."""
-    divisor = np.where(sums > 0, sums, dtype.type(np.nan))
-    return _divided(to_float(block, dtype), divisor)
+    out, nan = np.empty(block.shape, dtype), dtype.type(np.nan)
+    for channel, quotient in zip(block, out, strict=True):
+        divide_values(_flat(channel, dtype), sums.reshape(-1), nan, quotient.reshape(-1))
+    return out
 
 
 def clip_above(block: Block, limits: Block, *, dtype: np.dtype[Any]) -> Block:
@@ -97,42 +100,53 @@ def blur(
     top, left = origin
     out = np.empty((*block.shape[:2], rows, columns), dtype)
     for channel, sigma, blurred in zip(block, sigmas, out, strict=True):
-        taps = gaussian_taps(float(sigma), dtype)
+        radius = blur_radius(float(sigma))
         for plane, target in zip(channel, blurred, strict=True):
             own = plane[top : top + rows, left : left + columns]
             if sigma == 0:
                 target[...] = own  # bit for bit, infinities too
-            elif taps.size == 1:
+            elif radius == 0:
                 target[...] = to_float(own, dtype)
             else:
-                _blur_plane(to_float(plane, dtype), taps, (top, left), target)
+                taps = gaussian_taps(float(sigma), dtype)
+                _blur_plane(plane, radius, taps, origin, target)
     return out
 
 
-def _blur_plane(plane: Block, taps: Block, origin: tuple[int, int], out: Block) -> None:
-    plane = np.ascontiguousarray(plane)
-    missing = np.isnan(plane)
-    if not missing.any():
-        _blur_tiles(plane, taps, origin, out)
+def _blur_plane(
+    plane: Block, radius: int, taps: Block, origin: tuple[int, int], out: Block
+) -> None:
+    plane = np.ascontiguousarray(plane, plane.dtype.newbyteorder("="))
+    if plane.dtype.kind == "f":
+        plane = plane.astype(out.dtype, copy=False)
+    reach = taps.size - 1
+    rows = min(out.shape[0], max(STRIP_ROWS, 2 * reach))
+    padded = np.empty((rows + 2 * reach, out.shape[1] + 2 * reach), out.dtype)
+    line = np.empty(padded.shape[1], out.dtype)
+    top, left = origin
+    for first in range(0, out.shape[0], rows):
+        strip = out[first : first + rows]
+        window = padded[: len(strip) + 2 * reach]
+        surround(plane, top + first, left, reach, radius, window)
+        _blur_strip(window, reach, taps, line, strip)
+
+
+def _blur_strip(window: Block, reach: int, taps: Block, line: Block, out: Block) -> None:
+    if not any_missing(window):
+        blur_strip(window, taps, line, out)
         return
-    _blur_tiles(np.where(missing, plane.dtype.type(0), plane), taps, origin, out)
+    missing = np.isnan(window)
+    window[missing] = 0
+    blur_strip(window, taps, line, out)
     weight = np.empty_like(out)
-    _blur_tiles((~missing).astype(plane.dtype), taps, origin, weight)
+    blur_strip((~missing).astype(out.dtype), taps, line, weight)
     # Where every pixel under the kernel is valid the weight is this number to the last bit, and
-    # the plain result stands: a NaN elsewhere in the block must not change it.
-    full = np.empty((1, 1), plane.dtype)
-    blur_tile(np.ones((1, 1), plane.dtype), taps, 0, 0, full)
+    # the plain result stands: a NaN elsewhere in the strip must not change it.
+    full = np.empty((1, 1), out.dtype)
+    ones = np.ones((1 + 2 * reach,) * 2, out.dtype)
+    blur_strip(ones, taps, np.empty_like(ones[0]), full)
     np.divide(out, weight, out=out, where=(weight != full) & (weight > 0))
-    top, left = origin
-    out[missing[top : top + out.shape[0], left : left + out.shape[1]]] = np.nan
-
-
-def _blur_tiles(plane: Block, taps: Block, origin: tuple[int, int], out: Block) -> None:
-    top, left = origin
-    for i in range(0, out.shape[0], TILE[0]):
-        for j in range(0, out.shape[1], TILE[1]):
-            target = out[i : i + TILE[0], j : j + TILE[1]]
-            blur_tile(plane, taps, top + i, left + j, target)
+    out[missing[reach : reach + out.shape[0], reach : reach + out.shape[1]]] = np.nan
 
 
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:
@@ -162,8 +176,10 @@ def integer_offset(dtype: np.dtype[Any]) -> int:
     return 0 if dtype.kind in "bu" else -int(np.iinfo(dtype).min)
 
 
-def count_digits(block: Block, prefixes: Block | None, level: int, zeros: bool) -> Block:
-    """How many finite pixels have which digit, for each channel and each prefix.
+def count_digits(
+    block: Block, prefixes: Block | None, level: int, zeros: bool, counts: Block
+) -> None:
+    """Add to `counts` how many finite pixels have which digit, by channel and prefix.
 
     Parameters
     ----------
@@ -176,35 +192,44 @@ def count_digits(block: Block, prefixes: Block | None, level: int, zeros: bool) 
         Which 16-bit digit is counted, from the highest.
     zeros
         Whether zeros count.
-
-    Returns
-    -------
-    uint32, shape (c, n, 65537); the last slot counts the infinities.
+    counts
+        uint32, shape (c, n, 65537); the last slot counts the infinities. Where two prefixes of a
+        channel are the same, only the first is counted: see `repeat_counts`.
     """
-    n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-    counts = np.zeros((block.shape[0], n_prefixes, N_SLOTS), np.uint32)
     if key_bits(block.dtype) == 16:
         offset = integer_offset(block.dtype)
         for channel, found in zip(block, counts[:, 0], strict=True):
             values = _flat(channel, block.dtype.newbyteorder("="))
+            before = found[offset]
             count_integers(values, offset, found)
             if not zeros:
-                found[offset] = 0
-        return counts
+                found[offset] = before
+        return
     dtype = np.dtype(np.float64) if key_bits(block.dtype) == 64 else np.dtype(np.float32)
     unsigned = np.dtype(f"u{dtype.itemsize}")
     sign, infinity, ones = bit_constants(dtype)
     shift = unsigned.type(key_bits(block.dtype) - 16 * (level + 1))
     for index, channel in enumerate(block):
         bits = _flat(channel, dtype).view(unsigned)
-        done: dict[int, Block] = {}
-        for found, prefix in zip(counts[index], _prefixes(prefixes, index), strict=True):
-            if prefix in done:  # neighbouring ranks mostly share their digits
-                found[...] = done[prefix]
-                continue
-            count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, found)
-            done[prefix] = found
-    return counts
+        own = _prefixes(prefixes, index)
+        for position, prefix in enumerate(own):
+            if own.index(prefix) == position:  # neighbouring ranks mostly share their digits
+                found = counts[index, position]
+                count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, found)
+
+
+def no_counts(n_channels: int, prefixes: Block | None) -> Block:
+    """Counts of nothing, for `count_digits` to add to."""
+    n_prefixes = 1 if prefixes is None else prefixes.shape[1]
+    return np.zeros((n_channels, n_prefixes, N_SLOTS), np.uint32)
+
+
+def repeat_counts(counts: Block, prefixes: Block | None) -> None:
+    """Give equal prefixes of a channel the same counts, after the last `count_digits`."""
+    for index in range(0 if prefixes is None else len(counts)):
+        own = _prefixes(prefixes, index)
+        for position, prefix in enumerate(own):
+            counts[index, position] = counts[index, own.index(prefix)]
 
 
 def bit_constants(dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:

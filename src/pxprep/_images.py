@@ -20,33 +20,22 @@ def checked(image: Any, parameter: str = "image") -> xr.DataArray:
 
 def pixels(image: xr.DataArray) -> Array:
     """The array of `image` with axes (c, z, y, x), z of length 1 for 2-D images."""
-    has_z = "z" in image.dims
-    array = image.transpose(CHANNEL, *(("z",) if has_z else ()), "y", "x").data
-    return array if has_z else array[:, np.newaxis]
+    return _backends.from_dims(image.data, [str(dim) for dim in image.dims])
 
 
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
-    dims = [CHANNEL, "z", "y", "x"]
-    if "z" not in image.dims:
-        dims.remove("z")
-        array = array[:, 0]
-    return _labeled(array, dims, image)
+    return _labeled(_backends.to_dims(array, [str(dim) for dim in image.dims]), image)
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
-    """`array`, with axes (z, y, x), in the dims and coordinates of `image` without channels."""
+    """`array`, with axes (1, z, y, x), in the dims and coordinates of `image` without channels."""
+    array = _backends.to_dims(array, [str(dim) for dim in image.dims])
     plane = image.isel({CHANNEL: 0}, drop=True)
-    dims = ["z", "y", "x"]
-    if "z" not in image.dims:
-        dims.remove("z")
-        array = array[0]
-    return _labeled(array, dims, plane)
+    return _labeled(array.squeeze(image.dims.index(CHANNEL)), plane)
 
 
-def _labeled(array: Array, dims: list[str], labels: xr.DataArray) -> xr.DataArray:
-    """`array`, with axes `dims`, in the dims, coordinates, name and attrs of `labels`."""
-    array = xr.DataArray(array, dims=dims).transpose(*labels.dims).data
+def _labeled(array: Array, labels: xr.DataArray) -> xr.DataArray:
     labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=labels.attrs)
     labeled.name = labels.name  # None as an argument would take the name of a Dask array
     return labeled

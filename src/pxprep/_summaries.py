@@ -12,6 +12,7 @@ from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._images import like, like_plane, pixels, processing_dtype
+from ._programs import AddChannels
 from ._typing import Images, PerChannel
 from ._validate import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
 from .errors import ParameterError
@@ -102,7 +103,7 @@ def pixel_sum(images: Images, *, image: Any = None) -> Any:
     """
 
     def summed(one: xr.DataArray) -> xr.DataArray:
-        sums = _backends.sum_channels(pixels(one), dtype=processing_dtype(one))
+        sums = _backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
         return like_plane(one, sums)
 
     return Cohort.of(images, image=image).map(summed).given()

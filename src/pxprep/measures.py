@@ -12,6 +12,7 @@ from . import _backends
 from ._channels import CHANNEL, per_channel
 from ._cohorts import FOV, Cohort
 from ._images import pixels, processing_dtype
+from ._programs import AddChannels
 from ._typing import Array, Block, Label
 from .errors import warn
 from .quantiles import Quantiles, exact_quantiles
@@ -73,7 +74,7 @@ def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.
         ``negative`` and ``infinite`` (fov) are what was found in each image.
     """
     sums = [
-        _backends.sum_channels(pixels(image), dtype=processing_dtype(image))[np.newaxis]
+        _backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
         for image in cohort
     ]
     found = _measured(cohort, sums, np.array([q_sum]), zeros=zeros == "include")

@@ -17,15 +17,24 @@ its coarser scales are made again.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import xarray as xr
 
-from . import _backends, _blocks
+from . import _backends
 from ._channels import CHANNEL, channel_labels, per_channel, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
 from ._images import as_float, like, pixels, processing_dtype
+from ._programs import (
+    Blur,
+    ClipAbove,
+    Divide,
+    DivideBySums,
+    KeepAbove,
+    Operation,
+)
 from ._summaries import coarsen, pixel_sum, quantile
 from ._typing import Array, Images, PerChannel
 from ._validate import (
@@ -218,11 +227,8 @@ def blur(images: Images, sigma: PerChannel | None = 2, *, image: Any = None) -> 
     if sigma is None:
         return cohort.map(as_float).given()
     sigmas = per_channel(parse_sigma(sigma), cohort.labels, "sigma")
-
-    def blurred(one: xr.DataArray) -> xr.DataArray:
-        return like(one, _backends.blur(pixels(one), sigmas, dtype=processing_dtype(one)))
-
-    return cohort.map(blurred).given()
+    operation = Blur(tuple(sigmas.tolist()))
+    return cohort.map(partial(_applied, operation)).given()
 
 
 def sum_mask(
@@ -297,13 +303,7 @@ def sum_mask(
         measured = cohort if reference is None else _reference(reference, cohort, image)
         threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-
-    def masked(one: xr.DataArray, limit: Array) -> xr.DataArray:
-        array, dtype = pixels(one), processing_dtype(one)
-        operands = (_backends.sum_channels(array, dtype=dtype), "zyx"), (limit, "")
-        return like(one, _backends.map_blocks(_blocks.keep_above, array, *operands, dtype=dtype))
-
-    return cohort.map(masked, limits).given()
+    return cohort.map(partial(_applied, KeepAbove()), limits).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:
@@ -342,13 +342,7 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-
-    def normed(one: xr.DataArray) -> xr.DataArray:
-        array, dtype = pixels(one), processing_dtype(one)
-        sums = _backends.sum_channels(array, dtype=dtype), "zyx"
-        return like(one, _backends.map_blocks(_blocks.divide_by_sums, array, sums, dtype=dtype))
-
-    return Cohort.of(images, image=image).map(normed).given()
+    return Cohort.of(images, image=image).map(partial(_applied, DivideBySums())).given()
 
 
 def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
@@ -389,14 +383,8 @@ def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa:
     """
     cohort = Cohort.of(images, image=image)
     limits = per_channel(parse_limit(max, "max"), cohort.labels, "max")
-
-    def clipped(one: xr.DataArray) -> xr.DataArray:
-        array, dtype = pixels(one), processing_dtype(one)
-        return like(
-            one, _backends.map_blocks(_blocks.clip_above, array, (limits, "c"), dtype=dtype)
-        )
-
-    return cohort.map(clipped).given()
+    operation = ClipAbove(tuple(limits.tolist()))
+    return cohort.map(partial(_applied, operation)).given()
 
 
 def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
@@ -448,13 +436,16 @@ def _divided(cohort: Cohort, scale: Any) -> Any:
         )
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
+    scales = [one.data for one in cohort.by_image(scale, "scale")]
+    return cohort.map(partial(_applied, Divide()), scales).given()
 
-    def divided(one: xr.DataArray, divisor: xr.DataArray) -> xr.DataArray:
-        array, dtype = pixels(one), processing_dtype(one)
-        operand = divisor.data, CHANNEL
-        return like(one, _backends.map_blocks(_blocks.divide, array, operand, dtype=dtype))
 
-    return cohort.map(divided, cohort.by_image(scale, "scale")).given()
+def _applied(
+    operation: Operation, one: xr.DataArray, numbers: Array | None = None
+) -> xr.DataArray:
+    """An image after an operation, which takes some numbers or none."""
+    dtype = processing_dtype(one)
+    return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))
 
 
 def _norm(cohort: Cohort, q: Any, parameter: str, step: str) -> Any:

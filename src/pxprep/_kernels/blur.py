@@ -1,4 +1,4 @@
-"""Separable Gaussian blur of a tile of one plane, reflected at the plane's edges."""
+"""Separable Gaussian blur of a strip of rows, given with its surroundings."""
 
 from typing import Any
 
@@ -7,16 +7,8 @@ import numpy as np
 from . import kernel
 
 TRUNCATE = 4.0
-
-
-def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Centre and one side of the normalised Gaussian that `scipy.ndimage.gaussian_filter` uses."""
-    distance = np.arange(blur_radius(sigma) + 1)
-    if distance.size == 1:
-        return np.ones(1, dtype)
-    taps = np.exp(-0.5 / (sigma * sigma) * distance**2)
-    normalised: np.ndarray[Any, Any] = (taps / (taps[0] + 2 * taps[1:].sum())).astype(dtype)
-    return normalised
+# Pairs of pixels that are added in one sweep: a row is then loaded and stored once for all of them.
+SWEEP = 4
 
 
 def blur_radius(sigma: float) -> int:
@@ -24,101 +16,200 @@ def blur_radius(sigma: float) -> int:
     return int(TRUNCATE * sigma + 0.5)
 
 
+def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Centre and one side of the normalised Gaussian that `scipy.ndimage.gaussian_filter` uses.
+
+    Zeros fill the last sweep.
+    """
+    distance = np.arange(blur_radius(sigma) + 1)
+    taps = np.exp(-0.5 / (sigma * sigma) * distance**2)
+    filled = np.zeros(1 + -(-(distance.size - 1) // SWEEP) * SWEEP, dtype)
+    filled[: distance.size] = taps / (taps[0] + 2 * taps[1:].sum())
+    return filled
+
+
 @kernel
-def reflect(index: int, size: int) -> int:
-    """Position in 0..size-1 that the mirror images (d c b a | a b c d | d c b a) repeat."""
+def surround(plane: Any, top: int, left: int, reach: int, radius: int, padded: Any) -> None:
+    """Fill `padded` with `plane` from row `top - reach` and column `left - reach` on.
+
+    What lies outside the plane is its mirror image (d c b a | a b c d | d c b a); what lies more
+    than `radius` pixels around the inner part of `padded` is zero. Infinities become NaN.
+    """
+    height, width = plane.shape
+    rows, columns = padded.shape
+    margin = reach - radius
+    start = left - reach
+    inside = min(max(margin, -start), columns - margin)
+    end = max(inside, min(columns - margin, width - start))
+    for i in range(rows):
+        target = padded[i]
+        if i < margin or i >= rows - margin:
+            target[:] = 0
+            continue
+        source = plane[_mirrored(top - reach + i, height)]
+        target[:margin] = 0
+        _copy(source[start + inside : start + end], target[inside:end])
+        for j in range(margin, inside):
+            v = source[_mirrored(start + j, width)]
+            target[j] = v if v - v == 0 else v - v
+        for j in range(end, columns - margin):
+            v = source[_mirrored(start + j, width)]
+            target[j] = v if v - v == 0 else v - v
+        target[columns - margin :] = 0
+
+
+@kernel
+def blur_strip(padded: Any, taps: Any, line: Any, out: Any) -> None:
+    """Blur the inner part of `padded` into `out`: down the columns into `line`, then along that.
+
+    `padded` is `taps.size - 1` pixels wider than `out` on every side, `line` as wide as `padded`.
+    Rows are contiguous.
+    """
+    reach = taps.size - 1
+    width = out.shape[1]
+    for i in range(out.shape[0]):
+        c = i + reach
+        _first_sweep(
+            line,
+            padded[c],
+            padded[c - 1],
+            padded[c + 1],
+            padded[c - 2],
+            padded[c + 2],
+            padded[c - 3],
+            padded[c + 3],
+            padded[c - 4],
+            padded[c + 4],
+            taps[0],
+            taps[1],
+            taps[2],
+            taps[3],
+            taps[4],
+        )
+        for k in range(1 + SWEEP, reach + 1, SWEEP):
+            _sweep(
+                line,
+                padded[c - k],
+                padded[c + k],
+                padded[c - k - 1],
+                padded[c + k + 1],
+                padded[c - k - 2],
+                padded[c + k + 2],
+                padded[c - k - 3],
+                padded[c + k + 3],
+                taps[k],
+                taps[k + 1],
+                taps[k + 2],
+                taps[k + 3],
+            )
+        _first_sweep(
+            out[i],
+            line[reach : reach + width],
+            line[reach - 1 : reach - 1 + width],
+            line[reach + 1 : reach + 1 + width],
+            line[reach - 2 : reach - 2 + width],
+            line[reach + 2 : reach + 2 + width],
+            line[reach - 3 : reach - 3 + width],
+            line[reach + 3 : reach + 3 + width],
+            line[reach - 4 : reach - 4 + width],
+            line[reach + 4 : reach + 4 + width],
+            taps[0],
+            taps[1],
+            taps[2],
+            taps[3],
+            taps[4],
+        )
+        for k in range(1 + SWEEP, reach + 1, SWEEP):
+            a, b = reach - k, reach + k
+            _sweep(
+                out[i],
+                line[a : a + width],
+                line[b : b + width],
+                line[a - 1 : a - 1 + width],
+                line[b + 1 : b + 1 + width],
+                line[a - 2 : a - 2 + width],
+                line[b + 2 : b + 2 + width],
+                line[a - 3 : a - 3 + width],
+                line[b + 3 : b + 3 + width],
+                taps[k],
+                taps[k + 1],
+                taps[k + 2],
+                taps[k + 3],
+            )
+
+
+@kernel
+def _mirrored(index: int, size: int) -> int:
+    """Position in 0..size-1 of the pixel that lies, mirrored, at `index`."""
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
 
 
 @kernel
-def add_pair(total: Any, w: Any, a: Any, b: Any) -> None:
-    """Add w (a + b) to `total`."""
-    for j in range(total.size):
-        total[j] += w * (a[j] + b[j])
+def any_missing(rows: Any) -> bool:
+    """Whether any value is NaN."""
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        found = 0
+        for j in range(row.size):
+            found += row[j] != row[j]
+        if found:
+            return True
+    return False
 
 
 @kernel
-def add_four_pairs(
-    total: Any, w: Any, a0: Any, b0: Any, a1: Any, b1: Any, a2: Any, b2: Any, a3: Any, b3: Any
+def _copy(source: Any, target: Any) -> None:
+    for j in range(source.size):
+        target[j] = source[j]
+        v = target[j]
+        target[j] = v if v - v == 0 else v - v
+
+
+# Pairs are added before they are weighted: half the multiplications. Separate functions with rows as
+# arguments are what the compiler vectorises.
+@kernel
+def _first_sweep(
+    total: Any,
+    centre: Any,
+    a1: Any,
+    b1: Any,
+    a2: Any,
+    b2: Any,
+    a3: Any,
+    b3: Any,
+    a4: Any,
+    b4: Any,
+    w0: Any,
+    w1: Any,
+    w2: Any,
+    w3: Any,
+    w4: Any,
 ) -> None:
-    """Add the sum of w[k] (a_k + b_k) to `total`, which is loaded and stored once."""
-    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     for j in range(total.size):
-        total[j] += (w0 * (a0[j] + b0[j]) + w1 * (a1[j] + b1[j])) + (
-            w2 * (a2[j] + b2[j]) + w3 * (a3[j] + b3[j])
+        total[j] = w0 * centre[j] + (
+            (w1 * (a1[j] + b1[j]) + w2 * (a2[j] + b2[j]))
+            + (w3 * (a3[j] + b3[j]) + w4 * (a4[j] + b4[j]))
         )
 
 
 @kernel
-def blur_tile(plane: Any, taps: Any, top: int, left: int, out: Any) -> None:
-    """Fill `out` with the blurred pixels of `plane` from row `top` and column `left` on.
-
-    Each row is blurred down the columns, given its mirror images at the sides, and blurred along
-    the row. Every row of `plane` and of `out` must be contiguous.
-    """
-    height, width = plane.shape
-    n_rows, n_columns = out.shape
-    radius = taps.size - 1
-    # The columns that the row pass reads: its reach, and what is mirrored into that at the sides.
-    first, last = max(0, left - radius), min(width, left + n_columns + radius)
-    if left < radius:
-        last = max(last, min(width, radius - left))
-    if left + n_columns + radius > width:
-        first = min(first, max(0, 2 * width - left - n_columns - radius))
-    column = np.empty(last - first, plane.dtype)
-    line = np.empty(n_columns + 2 * radius, plane.dtype)
-    for i in range(n_rows):
-        row = top + i
-        centre = plane[row, first:last]
-        for j in range(column.size):
-            column[j] = taps[0] * centre[j]
-        k = 1
-        while k + 3 <= radius:
-            add_four_pairs(
-                column,
-                taps[k : k + 4],
-                plane[reflect(row - k, height), first:last],
-                plane[reflect(row + k, height), first:last],
-                plane[reflect(row - k - 1, height), first:last],
-                plane[reflect(row + k + 1, height), first:last],
-                plane[reflect(row - k - 2, height), first:last],
-                plane[reflect(row + k + 2, height), first:last],
-                plane[reflect(row - k - 3, height), first:last],
-                plane[reflect(row + k + 3, height), first:last],
-            )
-            k += 4
-        while k <= radius:
-            above = plane[reflect(row - k, height), first:last]
-            below = plane[reflect(row + k, height), first:last]
-            add_pair(column, taps[k], above, below)
-            k += 1
-
-        for j in range(line.size):
-            source = left + j - radius
-            if source < 0 or source >= width:
-                source = reflect(source, width)
-            line[j] = column[source - first]
-        target = out[i]
-        for j in range(n_columns):
-            target[j] = taps[0] * line[j + radius]
-        k = 1
-        while k + 3 <= radius:
-            low, high = radius - k, radius + k
-            add_four_pairs(
-                target,
-                taps[k : k + 4],
-                line[low : low + n_columns],
-                line[high : high + n_columns],
-                line[low - 1 : low - 1 + n_columns],
-                line[high + 1 : high + 1 + n_columns],
-                line[low - 2 : low - 2 + n_columns],
-                line[high + 2 : high + 2 + n_columns],
-                line[low - 3 : low - 3 + n_columns],
-                line[high + 3 : high + 3 + n_columns],
-            )
-            k += 4
-        while k <= radius:
-            low, high = radius - k, radius + k
-            add_pair(target, taps[k], line[low : low + n_columns], line[high : high + n_columns])
-            k += 1
+def _sweep(
+    total: Any,
+    a1: Any,
+    b1: Any,
+    a2: Any,
+    b2: Any,
+    a3: Any,
+    b3: Any,
+    a4: Any,
+    b4: Any,
+    w1: Any,
+    w2: Any,
+    w3: Any,
+    w4: Any,
+) -> None:
+    for j in range(total.size):
+        total[j] += (w1 * (a1[j] + b1[j]) + w2 * (a2[j] + b2[j])) + (
+            w3 * (a3[j] + b3[j]) + w4 * (a4[j] + b4[j])
+        )

@@ -1,0 +1,534 @@
+"""Lazy images as Dask graphs of few tasks, which read their source again instead of holding it.
+
+A `Chain` is a source and a program to run on it. It becomes a Dask array with one task for each
+spatial block of all channels: the task reads the block's chunks, runs the program, and returns the
+result. The layer of the graph keeps the chain, so that the next operation makes a longer chain of
+the same source instead of adding tasks, and a statistic makes a pass of its own over the source.
+
+What a task reads is a part of the source's own graph that no other block needs, and runs inside the
+task. A block's surroundings, if a blur needs them, come from tasks that read the neighbours and
+keep their edges.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import accumulate, product
+from operator import getitem
+from typing import Any
+from weakref import WeakValueDictionary
+
+import dask.array as da
+import numpy as np
+from dask.base import optimize, tokenize
+from dask.core import flatten, get, get_dependencies
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from . import _blocks
+from ._kernels.counts import N_SLOTS
+from ._programs import Operation, Pixels, Program, Window, count_into, run_into
+from ._typing import Array, Block
+
+Index = tuple[int, int, int]
+Graph = dict[Any, Any]
+# Partial counts that one task adds up: each is as large as a small block.
+FAN_IN = 4
+AXES = "czyx"
+# In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
+LATER = "later"
+EDGES = -1
+
+
+# By the name of the array, which stands for its content.
+_SOURCES: "WeakValueDictionary[str, Source]" = WeakValueDictionary()
+
+
+class Source:
+    """A Dask array with axes (c, z, y, x) that is read in blocks of all channels.
+
+    Attributes
+    ----------
+    array
+        The array, its own graph optimised.
+    """
+
+    def __init__(self, array: Array) -> None:
+        (self.array,) = optimize(array)
+
+    @classmethod
+    def of(cls, array: Array) -> "Source":
+        """The source that reads `array`; the same one for all chains, as long as one lives."""
+        source = _SOURCES.get(array.name)
+        if source is None:
+            source = _SOURCES[array.name] = cls(array)
+        return source
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the chunks along z, y and x."""
+        return self.array.chunks[1:]
+
+    @cached_property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """Where the chunks along c, z, y and x begin."""
+        return tuple(tuple(accumulate(sizes, initial=0)) for sizes in self.array.chunks)
+
+    def window(self, index: Index) -> Window:
+        """The rows and columns of a block."""
+        _, i, j = index
+        _, _, rows, columns = self.starts
+        return Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
+
+    def indices(self) -> Iterator[Index]:
+        """All blocks, neighbours along x behind each other."""
+        return product(*(range(len(sizes)) for sizes in self.chunks))  # type: ignore[return-value]
+
+    def neighbours(self, index: Index, window: Window) -> list[Index]:
+        """The other blocks of the plane that hold pixels of `window`."""
+        z, i, j = index
+        _, _, rows, columns = self.starts
+        first_row = np.searchsorted(rows, window.top, "right") - 1
+        first_column = np.searchsorted(columns, window.left, "right") - 1
+        return [
+            (z, row, column)
+            for row in range(int(first_row), len(rows) - 1)
+            if rows[row] < window.bottom
+            for column in range(int(first_column), len(columns) - 1)
+            if columns[column] < window.right and (row, column) != (i, j)
+        ]
+
+    def reading(self, index: Index) -> "Reading":
+        """What a task needs to read a block."""
+        name = self.array.name
+        keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
+        return self._inlined.reading(keys)
+
+    @cached_property
+    def _inlined(self) -> "InlinedGraph":
+        name = self.array.name
+        n_runs = self.array.numblocks[0]
+        blocks = [[(name, c, *index) for c in range(n_runs)] for index in self.indices()]
+        return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A part of a graph that a task runs itself.
+
+    Attributes
+    ----------
+    graph
+        The tasks.
+    keys
+        Those whose results are wanted.
+    others
+        Keys outside the graph that its tasks depend on.
+    """
+
+    graph: Graph
+    keys: tuple[Any, ...]
+    others: tuple[Any, ...]
+
+    def run(self, others: Sequence[Any]) -> list[Block]:
+        """The results, given those of `others`."""
+        cache = dict(zip(self.others, others, strict=True))
+        missing = [key for key in self.keys if key not in cache]
+        results = dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+        return [results[key] if key in results else cache[key] for key in self.keys]
+
+
+class InlinedGraph:
+    """A graph cut into parts that only one block each needs, and what several need."""
+
+    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Any]]) -> None:
+        self.graph = graph
+        self.shared = self._shared(blocks)
+
+    def _shared(self, blocks: Sequence[Sequence[Any]]) -> set[Any]:
+        owner: dict[Any, int] = {}
+        shared: set[Any] = set()
+        for number, keys in enumerate(blocks):
+            todo = list(keys)
+            while todo:
+                key = todo.pop()
+                if key in shared or owner.get(key) == number:
+                    continue
+                if key in owner or not _is_task(self.graph[key]):
+                    shared.add(key)
+                    continue
+                owner[key] = number
+                todo.extend(_dependencies(self.graph, key))
+        return shared
+
+    def reading(self, keys: Sequence[Any]) -> Reading:
+        """The part that makes `keys`."""
+        part: Graph = {}
+        others: dict[Any, None] = {}
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key in self.shared:
+                others[key] = None
+            elif key not in part:
+                part[key] = self.graph[key]
+                todo.extend(_dependencies(self.graph, key))
+        return Reading(part, tuple(keys), tuple(others))
+
+
+def _is_task(value: Any) -> bool:
+    """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
+    if isinstance(value, tuple):
+        return bool(value) and callable(value[0])
+    return hasattr(value, "dependencies") and not hasattr(value, "value")
+
+
+def _dependencies(graph: Graph, key: Any) -> Any:
+    found = getattr(graph[key], "dependencies", None)
+    return get_dependencies(graph, key) if found is None else found
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation of a chain, and the small array that it takes, if it takes one."""
+
+    operation: Operation
+    numbers: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Steps on a source.
+
+    Attributes
+    ----------
+    source
+        What is read.
+    steps
+        In their order.
+    dtype
+        Float type of what comes out of any step.
+    """
+
+    source: Source
+    steps: tuple[Step, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, array: Array, dtype: np.dtype[Any]) -> "Chain":
+        """The chain that a Dask array was made from, or one without steps on the array itself."""
+        layer = _top_layer(array)
+        if layer is not None and layer.axes == AXES and layer.chain.dtype == dtype:
+            return layer.chain
+        return cls(Source.of(array), (), dtype)
+
+    def then(self, operation: Operation, numbers: Array | None = None) -> "Chain":
+        """The chain with one more step."""
+        return replace(self, steps=(*self.steps, Step(operation, numbers)))
+
+    @cached_property
+    def program(self) -> Program:
+        """What runs on each block."""
+        _, _, height, width = self.source.array.shape
+        return Program(tuple(step.operation for step in self.steps), self.dtype, height, width)
+
+    @cached_property
+    def token(self) -> str:
+        """Names what comes out of the chain."""
+        numbers = [
+            None if step.numbers is None else getattr(step.numbers, "name", step.numbers)
+            for step in self.steps
+        ]
+        return tokenize(self.source.array.name, self.program, numbers)
+
+    def array(self, axes: str = AXES) -> Array:
+        """The result as a Dask array with these axes, chunked like the source."""
+        source = self.source.array
+        chunks = dict(zip(AXES, source.chunks, strict=True))
+        if self.program.out_channels(source.shape[0]) != source.shape[0]:
+            chunks["c"] = (1,)
+        name = f"pxprep-{axes}-{self.token}"
+        layer = ChainLayer(_LazyGraph(partial(self._graph, name, axes)), self, axes)
+        dtype = self.program.out_dtype(source.dtype)
+        return da.Array(
+            self._collected(name, layer),
+            name,
+            tuple(chunks[axis] for axis in axes),
+            dtype=dtype,
+            meta=np.empty((0,) * len(axes), dtype),
+        )
+
+    def counts(self, prefixes: Array | None, level: int, zeros: bool) -> Array:
+        """The digits of the result, counted: a Dask array of shape (c, prefix, slot)."""
+        n_channels = self.program.out_channels(self.source.array.shape[0])
+        n_prefixes = 1 if prefixes is None else prefixes.shape[1]
+        known = getattr(prefixes, "name", prefixes)
+        name = f"pxprep-counts-{tokenize(self.token, known, level, zeros)}"
+        job = Counting(level, zeros)
+        layer = MaterializedLayer(_LazyGraph(partial(self._counting_graph, name, job, prefixes)))
+        return da.Array(
+            self._collected(name, layer, prefixes),
+            name,
+            ((n_channels,), (n_prefixes,), (N_SLOTS,)),
+            dtype=np.int64,
+            meta=np.empty((0, 0, 0), np.int64),
+        )
+
+    def _collected(self, name: str, layer: Any, *more: Array) -> HighLevelGraph:
+        arrays = [self.source.array, *(step.numbers for step in self.steps), *more]
+        lazy = [array for array in arrays if isinstance(array, da.Array)]
+        return HighLevelGraph.from_collections(name, layer, dependencies=lazy)
+
+    def _graph(self, name: str, axes: str) -> Graph:
+        runs = self.source.array.chunks[0]
+        if self.program.out_channels(sum(runs)) != sum(runs):
+            runs = (1,)
+        graph: Graph = {}
+        for index in self.source.indices():
+            place = dict(zip("zyx", index, strict=True))
+            keys = [
+                (name, *(place.get(axis, run) for axis in axes)) for run in range(len(runs))
+            ]
+            finish = Writing(runs, axes)
+            if len(keys) == 1:
+                graph[keys[0]] = self._task(graph, name, index, replace(finish, only=True))
+                continue
+            whole = (f"{name}-block", *index)
+            graph[whole] = self._task(graph, name, index, finish)
+            for run, key in enumerate(keys):
+                graph[key] = (getitem, whole, run)
+        return graph
+
+    def _counting_graph(self, name: str, finish: "Counting", prefixes: Array | None) -> Graph:
+        graph: Graph = {}
+        parts = []
+        more = () if prefixes is None else (prefixes,)
+        for number, index in enumerate(self.source.indices()):
+            parts.append((f"{name}-block", number))
+            graph[parts[-1]] = self._task(graph, name, index, finish, *more)
+        level = 0
+        while len(parts) > 1 or level == 0:
+            groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+            level += 1
+            parts = [(f"{name}-sum", level, number) for number in range(len(groups))]
+            graph.update(
+                {key: (_added, group) for key, group in zip(parts, groups, strict=True)}
+            )
+        graph[(name, 0, 0, 0)] = parts[0]
+        return graph
+
+    def _task(
+        self, graph: Graph, name: str, index: Index, finish: "Finish", *more: Array
+    ) -> tuple[Any, ...]:
+        """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
+        program, source = self.program, self.source
+        window = source.window(index)
+        own = source.reading(index)
+        surroundings: list[tuple[Window, int]] = []
+        keys: list[Any] = [*own.others]
+        for neighbour in source.neighbours(index, program.reads(window)):
+            reading = source.reading(neighbour)
+            if not reading.graph:  # in memory: nothing is read twice
+                surroundings.append((source.window(neighbour), len(reading.keys)))
+                keys.extend(reading.keys)
+                continue
+            edges = (f"{name}-edges", *neighbour)
+            if edges not in graph:
+                graph[edges] = (Edges(reading, program.depth), *reading.others)
+            surroundings.append((source.window(neighbour), EDGES))
+            keys.append(edges)
+        constants: list[Any] = []
+        for array in (*(step.numbers for step in self.steps), *more):
+            if isinstance(array, da.Array):
+                (key,) = flatten(array.__dask_keys__())
+                keys.append(key)
+                constants.append(LATER)
+            else:
+                constants.append(array)
+        first_channels = source.starts[0][:-1]
+        job = BlockJob(
+            program, window, own, first_channels, tuple(surroundings), tuple(constants), finish
+        )
+        return (job, *keys)
+
+
+class ChainLayer(MaterializedLayer):  # type: ignore[misc]
+    """The last layer of the graph of a chain, of an array with some order of axes."""
+
+    def __init__(self, mapping: Mapping[Any, Any], chain: Chain, axes: str) -> None:
+        super().__init__(mapping)
+        self.chain = chain
+        self.axes = axes
+
+    def __reduce__(self) -> Any:
+        # Workers need the tasks only.
+        return MaterializedLayer, (dict(self.mapping),)
+
+
+class _LazyGraph(Mapping[Any, Any]):
+    """A graph that is made when somebody looks into it."""
+
+    def __init__(self, make: Callable[[], Graph]) -> None:
+        self._make = make
+
+    @cached_property
+    def _graph(self) -> Graph:
+        return self._make()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._graph[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._graph)
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+    def __reduce__(self) -> Any:
+        return dict, (self._graph,)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A task that reads a block and keeps what lies within `depth` pixels of its edges."""
+
+    reading: Reading
+    depth: int
+
+    def __call__(self, *others: Any) -> list[Block]:
+        """The rows at the top and the bottom, and the columns on the left and the right."""
+        runs = self.reading.run(others)
+        near = slice(None, self.depth), slice(-self.depth, None)
+        rows = [np.concatenate([run[:, :, part] for run in runs]) for part in near]
+        columns = [np.concatenate([run[:, :, :, part] for run in runs]) for part in near]
+        return rows + columns
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """A task that runs a program on a block.
+
+    Attributes
+    ----------
+    program
+        What is run.
+    window
+        Rows and columns of the block.
+    reading
+        What reads it.
+    first_channels
+        Of each of its chunks.
+    surroundings
+        Place of each neighbour, and how many chunks of it are given, or `EDGES`.
+    numbers
+        What the operations and `finish` take; `LATER` where it is given when the task runs.
+    finish
+        What becomes of the program's result.
+    """
+
+    program: Program
+    window: Window
+    reading: Reading
+    first_channels: tuple[int, ...]
+    surroundings: tuple[tuple[Window, int], ...]
+    numbers: tuple[Any, ...]
+    finish: "Finish"
+
+    def __call__(self, *values: Any) -> Any:
+        """Run, given the results of all tasks that this one depends on."""
+        given = iter(values)
+        own = self.reading.run([next(given) for _ in self.reading.others])
+        pieces = [
+            (first, self.window, run) for first, run in zip(self.first_channels, own, strict=True)
+        ]
+        for place, kind in self.surroundings:
+            if kind == EDGES:
+                pieces += _edge_pieces(place, next(given))
+            else:
+                pieces += [(first, place, next(given)) for first in self.first_channels]
+        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
+        n_channels = self.first_channels[-1] + len(own[-1])
+        return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """The result as an array for each chunk of channels, with the axes that the user has."""
+
+    runs: tuple[int, ...]
+    axes: str
+    only: bool = False
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Run the program; its one array, or a list."""
+        # Arrays of the size of a chunk use memory again that others had; larger ones would be
+        # fresh each time, which costs more than all the arithmetic.
+        dtype = program.out_dtype(pixels.dtype)
+        shape = (pixels.planes, *window.shape)
+        blocks = [np.empty((run, *shape), dtype) for run in self.runs]
+        run_into(program, pixels, window, numbers, blocks)
+        order = [AXES.index(axis) for axis in self.axes]
+        rest = [axis for axis in range(4) if axis not in order]
+        turned = [
+            block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
+            for block in blocks
+        ]
+        return turned[0] if self.only else turned
+
+
+@dataclass(frozen=True)
+class Counting:
+    """How many pixels of the result have which digit."""
+
+    level: int
+    zeros: bool
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and count; `numbers` end with the prefixes, but at the first level."""
+        prefixes = None
+        if self.level > 0:
+            *numbers, prefixes = numbers
+        counts = _blocks.no_counts(program.out_channels(pixels.n_channels), prefixes)
+        count_into(program, pixels, window, numbers, prefixes, self.level, self.zeros, counts)
+        _blocks.repeat_counts(counts, prefixes)
+        return counts
+
+
+Finish = Writing | Counting
+
+
+def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:
+    top, bottom, left, right = edges
+    return [
+        (0, place._replace(bottom=place.top + top.shape[2]), top),
+        (0, place._replace(top=place.bottom - bottom.shape[2]), bottom),
+        (0, place._replace(right=place.left + left.shape[3]), left),
+        (0, place._replace(left=place.right - right.shape[3]), right),
+    ]
+
+
+def _added(parts: Sequence[Block]) -> Block:
+    total = parts[0].astype(np.int64)
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _top_layer(array: Array) -> ChainLayer | None:
+    layer = array.dask.layers.get(array.name)
+    return layer if isinstance(layer, ChainLayer) else None
+
+
+def with_axes(array: Array, axes: str) -> Array | None:
+    """A chain's array, which has the axes (c, z, y, x), with others; None if it is no chain's."""
+    layer = _top_layer(array)
+    return None if layer is None or layer.axes != AXES else layer.chain.array(axes)
+
+
+def standard(array: Array, axes: str) -> Array | None:
+    """The array with axes (c, z, y, x) of a chain whose array has `axes`; None if it is none's."""
+    layer = _top_layer(array)
+    return None if layer is None or layer.axes != axes else layer.chain.array()
