@@ -21,6 +21,7 @@ from dask import config
 from dask.base import compute as dask_compute
 
 from . import _blocks
+from ._keeping import EDGE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, standard, with_axes
 from ._programs import Operation, Pixels, Program, Window, count_into, run_into
@@ -89,6 +90,40 @@ def count_digits(image: Array, prefixes: Array | None, level: int, zeros: bool) 
         _blocks.repeat_counts(found, prefixes)
         total += found
     return total
+
+
+def samples(image: Array) -> list[Block]:
+    """Small parts of a lazy image, if they can be had without reading it; else none."""
+    return Chain.of(image, float_dtype(image.dtype)).samples() if is_lazy(image) else []
+
+
+def gathered(image: Array, low: Block, high: Block, zeros: bool) -> Array:
+    """The `Gathered` of each channel of a lazy image, shape (c,)."""
+    return Chain.of(image, float_dtype(image.dtype)).gathered(low, high, zeros)
+
+
+@contextmanager
+def keeping(images: Iterable[Array], n_bytes: int) -> Iterator[None]:
+    """Passes over these lazy images share what they read, as far as `n_bytes` allow.
+
+    Images for which somebody does so already are left to them.
+    """
+    blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
+    sources = [
+        source
+        for image in images
+        if is_lazy(image)
+        and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
+    ]
+    keepers = [Keeper(blocks, edges) for _ in sources]
+    for source, keeper in zip(sources, keepers, strict=True):
+        source.keeper = keeper
+    try:
+        yield
+    finally:
+        for source, keeper in zip(sources, keepers, strict=True):
+            source.keeper = None
+            keeper.close()
 
 
 def _eager(

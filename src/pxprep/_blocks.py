@@ -5,7 +5,6 @@ be read-only, of any byte order and memory layout; none is ever written to. Miss
 in what comes out, and NaN or infinite in what comes in.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
@@ -12,6 +13,7 @@ from . import _backends
 from ._channels import label_keys, reorder_channels
 from ._datatree import is_tree
 from ._images import checked, like, pixels
+from ._keeping import default_memory
 from ._trees import Leaf, check_pyramid, find_leaves, read_leaf, with_images
 from ._typing import Array, Label
 from ._validate import parse_pool
@@ -156,6 +158,14 @@ class Cohort(Sequence[xr.DataArray]):
     def lazily(self) -> "Cohort":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
+
+    def keeping(self, memory: int | None) -> AbstractContextManager[None]:
+        """A context in which passes over lazy images share what they read, up to so many bytes.
+
+        None is a share of the memory that is available.
+        """
+        n_bytes = default_memory() if memory is None else memory
+        return _backends.keeping([pixels(image) for image in self.images], n_bytes)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, product
 from operator import getitem
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import dask.array as da
@@ -25,8 +25,18 @@ from dask.core import flatten, get, get_dependencies
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from . import _blocks
+from ._keeping import SAMPLE_BYTES, Keeper, tile
 from ._kernels.counts import N_SLOTS
-from ._programs import Operation, Pixels, Program, Window, count_into, run_into
+from ._programs import (
+    Gathered,
+    Operation,
+    Pixels,
+    Program,
+    Window,
+    count_into,
+    gather_strips,
+    run_into,
+)
 from ._typing import Array, Block
 
 Index = tuple[int, int, int]
@@ -54,6 +64,7 @@ class Source:
 
     def __init__(self, array: Array) -> None:
         (self.array,) = optimize(array)
+        self.keeper: Keeper | None = None
 
     @classmethod
     def of(cls, array: Array) -> "Source":
@@ -101,7 +112,26 @@ class Source:
         """What a task needs to read a block."""
         name = self.array.name
         keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
-        return self._inlined.reading(keys)
+        return replace(self._inlined.reading(keys), index=index, keeper=self.keeper)
+
+    def samples(self) -> list[Block]:
+        """A small part of many blocks, if that is at hand without reading."""
+        kept = [] if self.keeper is None else self.keeper.samples()
+        return kept or self._in_memory
+
+    @cached_property
+    def _in_memory(self) -> list[Block]:
+        samples: list[Block] = []
+        for index in self.indices():
+            reading = self.reading(index)
+            values = [self._inlined.graph.get(key) for key in reading.keys]
+            chunks = [getattr(value, "value", value) for value in values]
+            if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
+                return []
+            samples.append(tile(index, chunks))
+            if sum(sample.nbytes for sample in samples) > SAMPLE_BYTES:
+                break
+        return samples
 
     @cached_property
     def _inlined(self) -> "InlinedGraph":
@@ -123,17 +153,43 @@ class Reading:
         Those whose results are wanted.
     others
         Keys outside the graph that its tasks depend on.
+    index
+        Of the block that is read.
+    keeper
+        Keeps what is read for the next pass, if there is one.
     """
 
     graph: Graph
     keys: tuple[Any, ...]
     others: tuple[Any, ...]
+    index: Index | None = None
+    keeper: Keeper | None = None
 
     def run(self, others: Sequence[Any]) -> list[Block]:
         """The results, given those of `others`."""
+        if self.keeper is None or not self.graph:
+            return self._read(others)
+        return self.keeper.blocks(self.index, partial(self._read, others))
+
+    def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        """The rows at the top and the bottom, and the columns on the left and the right."""
+        if self.keeper is None:
+            return self._edges(depth, others)
+        return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
+
+    def _edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        runs = self.run(others)
+        near = slice(None, depth), slice(-depth, None)
+        rows = [np.concatenate([run[:, :, part] for run in runs]) for part in near]
+        columns = [np.concatenate([run[:, :, :, part] for run in runs]) for part in near]
+        return rows + columns
+
+    def _read(self, others: Sequence[Any]) -> list[Block]:
         cache = dict(zip(self.others, others, strict=True))
         missing = [key for key in self.keys if key not in cache]
-        results = dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+        results = (
+            dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+        )
         return [results[key] if key in results else cache[key] for key in self.keys]
 
 
@@ -264,7 +320,7 @@ class Chain:
         known = getattr(prefixes, "name", prefixes)
         name = f"pxprep-counts-{tokenize(self.token, known, level, zeros)}"
         job = Counting(level, zeros)
-        layer = MaterializedLayer(_LazyGraph(partial(self._counting_graph, name, job, prefixes)))
+        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, prefixes)))
         return da.Array(
             self._collected(name, layer, prefixes),
             name,
@@ -272,6 +328,34 @@ class Chain:
             dtype=np.int64,
             meta=np.empty((0, 0, 0), np.int64),
         )
+
+    def gathered(self, low: Block, high: Block, zeros: bool) -> Array:
+        """What lies between bounds of each channel: an array of `Gathered`, shape (c,)."""
+        n_channels = self.program.out_channels(self.source.array.shape[0])
+        name = f"pxprep-gathered-{tokenize(self.token, low, high, zeros)}"
+        job = Gathering(low, high, zeros)
+        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
+        return da.Array(
+            self._collected(name, layer),
+            name,
+            ((n_channels,),),
+            dtype=object,
+            meta=np.empty(0, object),
+        )
+
+    def samples(self) -> list[Block]:
+        """The result for a small part of the source, if that can be had without reading."""
+        numbers = [step.numbers for step in self.steps]
+        if any(isinstance(number, da.Array) for number in numbers):
+            return []
+        made = []
+        for sample in self.source.samples():
+            # As if it were an image of its own: near enough for a sample.
+            height, width = sample.shape[2:]
+            program = replace(self.program, height=height, width=width)
+            whole = Window(0, height, 0, width)
+            made.append(program.run(Pixels([(0, whole, sample)], len(sample)), whole, numbers))
+        return made
 
     def _collected(self, name: str, layer: Any, *more: Array) -> HighLevelGraph:
         arrays = [self.source.array, *(step.numbers for step in self.steps), *more]
@@ -285,9 +369,7 @@ class Chain:
         graph: Graph = {}
         for index in self.source.indices():
             place = dict(zip("zyx", index, strict=True))
-            keys = [
-                (name, *(place.get(axis, run) for axis in axes)) for run in range(len(runs))
-            ]
+            keys = [(name, *(place.get(axis, run) for axis in axes)) for run in range(len(runs))]
             finish = Writing(runs, axes)
             if len(keys) == 1:
                 graph[keys[0]] = self._task(graph, name, index, replace(finish, only=True))
@@ -298,7 +380,8 @@ class Chain:
                 graph[key] = (getitem, whole, run)
         return graph
 
-    def _counting_graph(self, name: str, finish: "Counting", prefixes: Array | None) -> Graph:
+    def _reducing_graph(self, name: str, finish: "Finish", prefixes: Array | None) -> Graph:
+        """A pass over all blocks whose partial results are added up."""
         graph: Graph = {}
         parts = []
         more = () if prefixes is None else (prefixes,)
@@ -310,10 +393,8 @@ class Chain:
             groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
             level += 1
             parts = [(f"{name}-sum", level, number) for number in range(len(groups))]
-            graph.update(
-                {key: (_added, group) for key, group in zip(parts, groups, strict=True)}
-            )
-        graph[(name, 0, 0, 0)] = parts[0]
+            graph.update({key: (_added, group) for key, group in zip(parts, groups, strict=True)})
+        graph[(name, *finish.corner)] = parts[0]
         return graph
 
     def _task(
@@ -395,12 +476,8 @@ class Edges:
     depth: int
 
     def __call__(self, *others: Any) -> list[Block]:
-        """The rows at the top and the bottom, and the columns on the left and the right."""
-        runs = self.reading.run(others)
-        near = slice(None, self.depth), slice(-self.depth, None)
-        rows = [np.concatenate([run[:, :, part] for run in runs]) for part in near]
-        columns = [np.concatenate([run[:, :, :, part] for run in runs]) for part in near]
-        return rows + columns
+        """Those edges."""
+        return self.reading.edges(self.depth, others)
 
 
 @dataclass(frozen=True)
@@ -483,6 +560,7 @@ class Counting:
 
     level: int
     zeros: bool
+    corner: ClassVar[tuple[int, ...]] = (0, 0, 0)
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
@@ -497,7 +575,23 @@ class Counting:
         return counts
 
 
-Finish = Writing | Counting
+@dataclass(frozen=True, eq=False)
+class Gathering:
+    """The values of the result that lie between bounds, for each channel."""
+
+    low: Block
+    high: Block
+    zeros: bool
+    corner: ClassVar[tuple[int, ...]] = (0,)
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and gather."""
+        return gather_strips(program, pixels, window, numbers, self.low, self.high, self.zeros)
+
+
+Finish = Writing | Counting | Gathering
 
 
 def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:
@@ -511,6 +605,8 @@ def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Windo
 
 
 def _added(parts: Sequence[Block]) -> Block:
+    if parts[0].dtype == object:
+        return np.array([Gathered.merged(each) for each in zip(*parts, strict=True)], object)
     total = parts[0].astype(np.int64)
     for part in parts[1:]:
         total += part

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _blocks
 from ._kernels.blur import blur_radius
+from ._kernels.brackets import gather
 from ._typing import Block
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
@@ -287,3 +288,59 @@ def count_into(
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         block = program.run(pixels, strip, numbers)
         _blocks.count_digits(block, prefixes, level, zeros, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What lies between two bounds of the values of a channel.
+
+    Attributes
+    ----------
+    tally
+        How many values are counted, negative, infinite and below the lower bound.
+    inside
+        The values between the bounds, in any order.
+    """
+
+    tally: Block
+    inside: Block
+
+    @classmethod
+    def merged(cls, parts: Sequence["Gathered"]) -> "Gathered":
+        """What lies there of all the values together."""
+        return cls(
+            np.sum([part.tally for part in parts], axis=0),
+            np.concatenate([part.inside for part in parts]),
+        )
+
+
+def gather_strips(
+    program: Program,
+    pixels: Pixels,
+    window: Window,
+    numbers: Sequence[Any],
+    low: Block,
+    high: Block,
+    zeros: bool,
+) -> Block:
+    """The `Gathered` of each channel of the pixels of `window` at the end of a program."""
+    found: list[list[Gathered]] = []
+    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
+        block = program.run(pixels, strip, numbers)
+        room = np.empty(block[0].size + 1, program.dtype)
+        found.append(
+            [
+                _gathered(channel, *bounds, zeros, room)
+                for channel, *bounds in zip(block, low, high, strict=True)
+            ]
+        )
+    merged = np.empty(len(low), object)
+    merged[:] = [Gathered.merged(parts) for parts in zip(*found, strict=True)]
+    return merged
+
+
+def _gathered(values: Block, low: Any, high: Any, zeros: bool, room: Block) -> Gathered:
+    tally = np.zeros(4, np.int64)
+    flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
+    n = gather(flat, room.dtype.type(low), room.dtype.type(high), zeros, tally, room)
+    return Gathered(tally, room[:n].copy())

@@ -1,6 +1,7 @@
 """One parser per notion: checks what the user gave and returns it in one plain form."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Real
@@ -15,6 +16,7 @@ from .errors import ImageError, ParameterError, warn
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
+BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 
@@ -84,6 +86,21 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
 def parse_pool(value: Any, parameter: str = "pool") -> str | None:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
     return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
+
+
+def parse_memory(value: Any, parameter: str = "memory") -> int | None:
+    """A number of bytes, or text such as "2 GiB"; None passes."""
+    rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = BYTES.fullmatch(value.strip())
+        if match is None:
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        number, prefix, binary = match.groups()
+        power = " kMGT".index(prefix.replace("K", "k") or " ")
+        return int(float(number) * (1024 if binary else 1000) ** power)
+    return parse_count(value, parameter, rule, least=0)
 
 
 def parse_bool(value: Any, parameter: str) -> bool:

@@ -155,10 +155,11 @@ class Accessor:
         *,
         pool: str | None = "mean",
         image: Any = None,
+        memory: int | str | None = None,
         progress: Any = False,
     ) -> FittedPipeline:
         """Measure the image or the tree; see `pxprep.Pipeline.fit`."""
-        return pipeline.fit(self._images, pool=pool, image=image, progress=progress)
+        return pipeline.fit(self._images, pool=pool, image=image, memory=memory, progress=progress)
 
     def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
         """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""

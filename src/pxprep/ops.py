@@ -440,9 +440,7 @@ def _divided(cohort: Cohort, scale: Any) -> Any:
     return cohort.map(partial(_applied, Divide()), scales).given()
 
 
-def _applied(
-    operation: Operation, one: xr.DataArray, numbers: Array | None = None
-) -> xr.DataArray:
+def _applied(operation: Operation, one: xr.DataArray, numbers: Array | None = None) -> xr.DataArray:
     """An image after an operation, which takes some numbers or none."""
     dtype = processing_dtype(one)
     return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))

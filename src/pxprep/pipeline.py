@@ -14,7 +14,7 @@ from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import Progress, parse_progress
 from ._running import apply_step, finished, run
 from ._typing import Images, Label
-from ._validate import parse_pool
+from ._validate import parse_memory, parse_pool
 from .errors import ImageError, ParameterError
 from .measures import EVERYTHING, labeled_numbers
 from .recipes import Recipe
@@ -59,13 +59,18 @@ class Pipeline(Recipe):
     """
 
     def fit(
-        self, images: Images, *, pool: str | None = "mean", image: Any = None, progress: Any = False
+        self,
+        images: Images,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        memory: int | str | None = None,
+        progress: Any = False,
     ) -> "FittedPipeline":
         """Measure one image or a cohort.
 
-        A lazy image is computed block by block and not held in memory: one pass for each statistic
-        of small integers, two of float32, four of float64. So are the images of a cohort, lazy or
-        not, however many there are.
+        A lazy image is computed block by block in a pass for each statistic, and not held in memory
+        beyond `memory`. So are the images of a cohort, lazy or not, however many there are.
 
         Parameters
         ----------
@@ -79,6 +84,9 @@ class Pipeline(Recipe):
         image
             Name of the variable that is the image, if `images` is a tree whose datasets have
             several.
+        memory
+            How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
+            that fits is read once. None is a quarter of the memory that is available.
         progress
             True shows a bar for each pass over lazy images; a function that takes a description
             and returns a context manager shows your own.
@@ -98,14 +106,16 @@ class Pipeline(Recipe):
             Once for each thing found: channels without signal, negative or infinite pixels.
         """
         bar = parse_progress(progress)
-        return self._fit(Cohort.of(images, pool, image), bar)
+        budget = parse_memory(memory)
+        return self._fit(Cohort.of(images, pool, image), bar, budget)
 
-    def _fit(self, cohort: Cohort, bar: Progress) -> "FittedPipeline":
+    def _fit(self, cohort: Cohort, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
         if len(cohort) > 1:
             cohort = cohort.lazily()
-        steps = run(self.steps, cohort, bar=bar, last=False)
-        numbers = {name: step_numbers for name, step_numbers, _ in steps}
+        with cohort.keeping(memory):
+            steps = run(self.steps, cohort, bar=bar, last=False)
+            numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
             pipeline=self,
             channels=channel_labels(cohort[0]),

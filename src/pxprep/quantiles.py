@@ -16,7 +16,13 @@ import numpy as np
 from . import _backends
 from ._blocks import bit_constants, integer_offset, key_bits
 from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
+from ._programs import Gathered
 from ._typing import Array, Block
+
+# How many standard deviations of a sample's rank a bracket extends to either side.
+SPREADS = 30.0
+# Bytes that gathered values may take; where a bracket would need more, digits are counted.
+MOST_GATHERED = 128 << 20
 
 # How far the selection of one channel has come: of `counted` pixels, the wanted quantile lies
 # between two neighbouring ranks; their keys begin with the digits in `prefix`, and `rank` is what
@@ -73,6 +79,26 @@ def exact_quantiles(
     Quantiles
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
+    if evaluate is not None and all(len(group) == 1 for group in groups):
+        alone = [images[position] for (position,) in groups]
+        at_once = _in_one_pass(alone, q, zeros, evaluate)
+    else:
+        at_once = [None] * len(groups)
+    left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
+    by_radix = _by_radix(images, q, left, zeros, evaluate) if left else []
+    rest = iter(by_radix)
+    rows = [next(rest) if found is None else found for found in at_once]
+    return Quantiles(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _by_radix(
+    images: Sequence[Array],
+    q: Block,
+    groups: Sequence[Sequence[int]],
+    zeros: bool,
+    evaluate: Callable[[list[Array]], list[Array]] | None,
+) -> list[Quantiles]:
+    """The quantiles of each group, digit after digit; each of shape (c,)."""
     dtypes = [images[group[0]].dtype for group in groups]
     groups_of: list[list[int]] = [[] for _ in images]
     for number, group in enumerate(groups):
@@ -94,14 +120,96 @@ def exact_quantiles(
             )
         if evaluate is not None:
             selections = evaluate(selections)
-    values = [
-        _backends.per_channel(
-            partial(_interpolate, dtype=dtype), (selection, "c"), dtype=np.dtype(np.float64)
+    return [
+        Quantiles(
+            _backends.per_channel(
+                partial(_interpolate, dtype=dtype), (selection, "c"), dtype=np.dtype(np.float64)
+            ),
+            selection["counted"],
+            selection["negative"],
+            selection["infinite"],
         )
         for selection, dtype in zip(selections, dtypes, strict=True)
     ]
-    found = np.stack(selections)
-    return Quantiles(np.stack(values), found["counted"], found["negative"], found["infinite"])
+
+
+def _in_one_pass(
+    images: Sequence[Array],
+    q: Block,
+    zeros: bool,
+    evaluate: Callable[[list[Array]], list[Array]],
+) -> list[Quantiles | None]:
+    """The quantiles of images of which a sample says where they lie; None where it does not.
+
+    One pass gathers the values around that place and counts those below. Where the wanted ranks
+    are among the values gathered, these are the exact order statistics; else it was in vain.
+    """
+    brackets = [_bracket_of(image, q, zeros) for image in images]
+    asked = [
+        _backends.gathered(image, *bounds, zeros)
+        for image, bounds in zip(images, brackets, strict=True)
+        if bounds is not None
+    ]
+    found = iter(evaluate(asked) if asked else [])
+    return [None if bounds is None else _selected(next(found), q) for bounds in brackets]
+
+
+def _bracket_of(image: Array, q: Block, zeros: bool) -> tuple[Block, Block] | None:
+    if key_bits(image.dtype) == DIGIT_BITS:
+        return None
+    found = bracket(_backends.samples(image), q, zeros)
+    if found is None:
+        return None
+    low, high, share = found
+    return (low, high) if share * image.size * image.dtype.itemsize <= MOST_GATHERED else None
+
+
+def bracket(samples: Sequence[Block], q: Block, zeros: bool) -> tuple[Block, Block, float] | None:
+    """Bounds between which the quantile `q` of each channel must lie, as far as samples tell.
+
+    Also which share of all values lies between them. None if there is no sample.
+    """
+    if not samples:
+        return None
+    bounds, inside = [], 0.0
+    for channel, percent in enumerate(q):
+        values = np.concatenate([sample[channel].reshape(-1) for sample in samples])
+        values = values[np.isfinite(values) & ((values != 0) | zeros)].astype(np.float64)
+        fraction = percent / 100
+        # Pixels are like their neighbours, so that a sample says less than its size promises.
+        margin = 20 + SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
+        low = int((values.size - 1) * fraction - margin)
+        high = int((values.size - 1) * fraction + margin) + 1
+        inside += min(1.0, 2 * margin / max(1, values.size)) / len(q)
+        ranks = np.array([max(low, 0), min(high, values.size - 1)])
+        ordered = np.partition(values, ranks)[ranks] if values.size else ranks
+        bounds.append(
+            (
+                ordered[0] if low > 0 and values.size else -np.inf,
+                ordered[1] if high < values.size else np.inf,
+            )
+        )
+    low_bounds, high_bounds = np.array(bounds, np.float64).T
+    return low_bounds, high_bounds, inside
+
+
+def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
+    """The quantile of each channel from what was gathered; None if one lies elsewhere."""
+    rows = []
+    for each, percent in zip(found, q, strict=True):
+        counted, negative, infinite, below = each.tally.tolist()
+        ranks, weight = _ranks(np.array([counted]), np.array([percent]))
+        inside = ranks[0] - below
+        if counted == 0:
+            rows.append((np.nan, 0, 0, infinite))
+        elif inside[0] < 0 or inside[1] >= each.inside.size:
+            return None
+        else:
+            low, high = np.partition(each.inside, inside)[inside].astype(np.float64)
+            value = _between(low, high, weight[0])
+            rows.append((float(value), counted, negative, infinite))
+    value, counted, negative, infinite = (np.array(column) for column in zip(*rows, strict=True))
+    return Quantiles(value.astype(np.float64), counted, negative, infinite)
 
 
 def _count(
@@ -139,13 +247,17 @@ def _begin(counts: Block, q: Block, *, zero: int) -> Block:
     selection["counted"] = digits.sum(axis=1)
     selection["negative"] = digits[:, :zero].sum(axis=1)
     selection["infinite"] = counts[:, 0, INFINITE]
-    last = np.maximum(selection["counted"] - 1, 0)
+    selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
+    return _take_digits(digits[:, np.newaxis], selection)
+
+
+def _ranks(counted: Block, q: Block) -> tuple[Block, Block]:
+    """The ranks between which the quantiles lie, shape (c, 2), and how far from the first."""
+    last = np.maximum(counted - 1, 0)
     # The virtual index and weight of numpy.quantile, in its arithmetic.
     position = last * (q / 100)
     below = np.floor(position).astype(np.int64)
-    selection["rank"] = np.stack([below, np.minimum(below + 1, last)], axis=1)
-    selection["weight"] = position - below
-    return _take_digits(digits[:, np.newaxis], selection)
+    return np.stack([below, np.minimum(below + 1, last)], axis=1), position - below
 
 
 def _refine(counts: Block, selection: Block) -> Block:
@@ -169,12 +281,14 @@ def _take_digits(digits: Block, selection: Block) -> Block:
 
 def _interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
-    weight = selection["weight"]
+    return np.where(selection["counted"] > 0, _between(low, high, selection["weight"]), np.nan)
+
+
+def _between(low: Any, high: Any, weight: Any) -> Any:
     # numpy.quantile interpolates from the nearer end.
     with np.errstate(over="ignore", invalid="ignore"):
         step = high - low
-        value = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
-    return np.where(selection["counted"] > 0, value, np.nan)
+        return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
 
 
 def _decode(keys: Block, dtype: np.dtype[Any]) -> Block:

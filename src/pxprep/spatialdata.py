@@ -26,6 +26,7 @@ from ._typing import Label, PerChannel
 from ._validate import (
     parse_bool,
     parse_float_dtype,
+    parse_memory,
 )
 from .errors import ChannelError, LayerError, ParameterError, PxprepError, StoreError
 from .pipeline import FittedPipeline, Pipeline
@@ -57,6 +58,7 @@ def pixel_clustering_preprocess(
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
     pool: str | None = "mean",
+    memory: int | str | None = None,
     progress: Any = False,
 ) -> SpatialData:
     """Prepare image layers for pixel clustering: read, measure, apply, write.
@@ -109,6 +111,10 @@ def pixel_clustering_preprocess(
     pool
         ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
         None: each layer by itself.
+    memory
+        How much of what was read is kept for the next pass, in bytes or as "2 GiB": layers that
+        fit are read once. None is a quarter of the memory that is available; 0 keeps nothing but a
+        sample and the edges of chunks, for images larger than memory.
     progress
         True shows a bar for each pass over the data.
 
@@ -165,6 +171,7 @@ def pixel_clustering_preprocess(
     }
     steps = _chosen_pipeline(pipeline, given)
     bar = parse_progress(progress)
+    budget = parse_memory(memory)
     inputs, outputs = _paired_names(img_layer, output_layer)
     _check_outputs(sdata, outputs, parse_bool(overwrite, "overwrite"))
     _check_dependents(sdata, outputs)
@@ -172,17 +179,20 @@ def pixel_clustering_preprocess(
     layouts = [
         Layout.of(sdata.images[name], images[name], chunks, scale_factors) for name in inputs
     ]
-    _check_fits(steps, images, pool)
+    cohort = _checked_cohort(steps, images, pool)
 
-    fitted = (
-        steps if isinstance(steps, FittedPipeline) else steps.fit(images, pool=pool, progress=bar)
-    )
-    processed = fitted.transform(images)
-    elements = {
-        output: _as_element(processed[name], sdata.images[name], layout)
-        for name, output, layout in zip(inputs, outputs, layouts, strict=True)
-    }
-    _put(sdata, elements, bar)
+    with cohort.keeping(budget):
+        fitted = (
+            steps
+            if isinstance(steps, FittedPipeline)
+            else steps.fit(images, pool=pool, progress=bar)
+        )
+        processed = fitted.transform(images)
+        elements = {
+            output: _as_element(processed[name], sdata.images[name], layout)
+            for name, output, layout in zip(inputs, outputs, layouts, strict=True)
+        }
+        _put(sdata, elements, bar)
     return sdata
 
 
@@ -366,14 +376,15 @@ def _finest(element: Any) -> xr.DataArray:
     return scales_of(element)[0]
 
 
-def _check_fits(
+def _checked_cohort(
     steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str | None
-) -> None:
-    """Raise what fitting and transforming would raise, without the work."""
+) -> Cohort:
+    """The images as a cohort; raises what fitting and transforming would raise, without the work."""
     if isinstance(steps, FittedPipeline):
-        steps.check(images)
-    else:
-        steps.check(Cohort.of(images, pool).labels)
+        return steps.check(images)
+    cohort = Cohort.of(images, pool)
+    steps.check(cohort.labels)
+    return cohort
 
 
 def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:

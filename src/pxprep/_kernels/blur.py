@@ -166,7 +166,7 @@ def _copy(source: Any, target: Any) -> None:
         target[j] = v if v - v == 0 else v - v
 
 
-# Pairs are added before they are weighted: half the multiplications. Separate functions with rows as
+# Pairs are added before they are weighted: half the multiplications. Functions that take the rows as
 # arguments are what the compiler vectorises.
 @kernel
 def _first_sweep(

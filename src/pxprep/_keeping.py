@@ -1,0 +1,122 @@
+"""What the passes over one image share: decoded blocks within a budget, edges, and a sample."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ._typing import Block
+
+# Rows and columns of what is sampled of a block, and how many bytes of samples are enough.
+TILE = (64, 256)
+SAMPLE_BYTES = 64 << 20
+# Edges of blocks are kept up to this even where nothing else is: a few percent of the image.
+EDGE_BYTES = 64 << 20
+# The share of the memory that is available which is the budget if none is given.
+SHARE = 0.25
+
+
+class Budget:
+    """Bytes that may be used; several threads may ask at once."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._left = n_bytes
+        self._lock = Lock()
+
+    def take(self, n_bytes: int) -> bool:
+        """Whether there are so many bytes left; then they are taken."""
+        with self._lock:
+            if n_bytes > self._left:
+                return False
+            self._left -= n_bytes
+            return True
+
+
+class Keeper:
+    """Keeps what was read of one image until it is closed; on another machine, nothing.
+
+    Parameters
+    ----------
+    blocks, edges
+        The budgets for whole blocks, and for what lies at their edges.
+    """
+
+    def __init__(self, blocks: Budget, edges: Budget) -> None:
+        self._budgets = {"blocks": blocks, "edges": edges}
+        self._samples_left = Budget(SAMPLE_BYTES)
+        self._kept: dict[Any, list[Block]] = {}
+        self._sampled: dict[Any, Block] = {}
+        self._is_open = True
+
+    def blocks(self, index: Any, read: Callable[[], list[Block]]) -> list[Block]:
+        """The chunks of a block: those that were kept, or else read now."""
+        chunks = self._get(("blocks", index), read)
+        if index not in self._sampled and self._is_open:
+            self._sample(index, chunks)
+        return chunks
+
+    def edges(self, index: Any, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
+        """The edges of a block: those that were kept, or else read now."""
+        return self._get(("edges", index, depth), read)
+
+    def samples(self) -> list[Block]:
+        """A small part of each block that was read, with axes (c, z, y, x)."""
+        return [self._sampled[index] for index in sorted(self._sampled)]
+
+    def close(self) -> None:
+        """Forget everything, and keep nothing more."""
+        self._is_open = False
+        self._kept.clear()
+        self._sampled.clear()
+
+    def _get(self, key: Any, read: Callable[[], list[Block]]) -> list[Block]:
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        made = read()
+        budget = self._budgets[key[0]]
+        if self._is_open and budget.take(sum(array.nbytes for array in made)):
+            self._kept[key] = made
+        return made
+
+    def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
+        taken = tile(index, chunks)
+        if self._samples_left.take(taken.nbytes):
+            self._sampled[index] = taken
+
+    def __reduce__(self) -> Any:
+        return Keeper, (Budget(0), Budget(0))
+
+
+def tile(index: Sequence[int], chunks: Sequence[Block]) -> Block:
+    """A few rows and columns of a block, from another place in each."""
+    height, width = chunks[0].shape[2:]
+    # Somewhere else in every block, and the same in every run.
+    place = np.random.default_rng(list(index)).random(2)
+    top, left = (
+        int(share * max(0, size - wanted))
+        for share, size, wanted in zip(place, (height, width), TILE, strict=True)
+    )
+    part = slice(top, top + TILE[0]), slice(left, left + TILE[1])
+    return np.concatenate([chunk[:, :, part[0], part[1]] for chunk in chunks])
+
+
+def default_memory() -> int:
+    """A quarter of the memory that this process could still get; 0 where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in lines)
+    available = [int(fields["MemAvailable"].split()[0]) << 10] if "MemAvailable" in fields else [0]
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (
+            (group / name).read_text().strip() for name in ("memory.max", "memory.current")
+        )
+        available.append(int(limit) - int(used))
+    except (OSError, ValueError):
+        pass  # no limit of its own
+    return int(SHARE * max(0, min(available)))

@@ -1,0 +1,38 @@
+"""Which values lie between two bounds, and how many lie below."""
+
+from typing import Any
+
+import numpy as np
+
+from . import kernel
+
+
+@kernel
+def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: Any) -> int:
+    """Copy the values from `low` to `high` to `inside`; returns how many they are.
+
+    Adds to `tally` how many values are counted, negative, infinite and below `low`. NaNs and
+    infinities are not counted, zeros only if `zeros`. `inside` has room for one value more than
+    there are.
+    """
+    # As wide as float32, so that they are counted as fast as they are compared.
+    counted, negative, infinite, below = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for i in range(values.size):
+        v = values[i]
+        finite = v - v == 0
+        valid = finite & (zeros | (v != 0))
+        counted += np.int32(valid)
+        negative += np.int32(valid & (v < 0))
+        infinite += np.int32((v == v) & ~finite)
+        below += np.int32(valid & (v < low))
+    # Every value is written and most are overwritten: that is faster than to ask first.
+    n = 0
+    for i in range(values.size):
+        v = values[i]
+        inside[n] = v
+        n += (v >= low) & (v <= high) & (v - v == 0) & (zeros | (v != 0))
+    tally[0] += counted
+    tally[1] += negative
+    tally[2] += infinite
+    tally[3] += below
+    return n
