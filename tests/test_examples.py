@@ -34,7 +34,9 @@ def test_tree(tmp_path):
     pytest.importorskip("spatialdata")
     printed = run("tree.py", tmp_path)
     assert "FittedPipeline of 6 images, 10 channels" in printed
-    far = [line.split()[:3] for line in printed.splitlines() if line.split()[1:2] == ["slide2/fov4"]]
+    far = [
+        line.split()[:3] for line in printed.splitlines() if line.split()[1:2] == ["slide2/fov4"]
+    ]
     assert ["quantile_norm", "slide2/fov4", "CD8"] in far
     assert "largest value" in printed
     assert "slide2_fov5" in printed

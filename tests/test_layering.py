@@ -50,7 +50,7 @@ def test_modules_import_only_from_rooms_above(path):
     ("package", "rooms"),
     [
         ("numba", {"_kernels"}),
-        ("dask", {"_backends", "_lazy"}),
+        ("dask", {"_backends", "_lazy", "_sources"}),
         ("spatialdata", {"spatialdata", "cli"}),
         ("matplotlib", {"plot"}),
         ("typer", {"cli"}),

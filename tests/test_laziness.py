@@ -138,7 +138,9 @@ def test_warnings_come_when_computed(function, match, make_image, no_compute, sc
     assert len(record) == 1
 
 
-def test_one_computation_reads_each_chunk_a_fixed_number_of_times(make_image):
+@pytest.fixture
+def read_counted(make_image):
+    """An image in two chunks, and a list that grows when one of them is read."""
     reads = []
     image = make_image("uint16")
 
@@ -146,6 +148,31 @@ def test_one_computation_reads_each_chunk_a_fixed_number_of_times(make_image):
         reads.append(block.shape)
         return block
 
-    loaded = da.map_blocks(load, image.chunk(y=12).data, dtype=image.dtype, meta=np.empty(0, "u2"))
-    image.copy(data=loaded).pxprep.preprocess(sigma=1).compute()
-    assert len(reads) == loaded.npartitions
+    chunked = image.chunk(y=12).data
+    loaded = da.map_blocks(load, chunked, dtype=image.dtype, meta=np.empty(0, "u2"))
+    return image.copy(data=loaded), reads
+
+
+def test_a_lazy_chain_reads_its_source_again_for_each_pass(read_counted):
+    image, reads = read_counted
+    image.pxprep.preprocess(sigma=1).compute()
+    # One pass over uint16, two over sums, two over the end of the chain, one for the result; in
+    # the last three each chunk is read once more for what its neighbour's blur needs.
+    assert len(reads) == (1 + 2 + 2 * 2 + 2) * image.data.npartitions
+
+
+@pytest.mark.parametrize(("memory", "times"), [("1 MB", 1), (None, 1), (0, 4)])
+def test_fitting_reads_once_what_fits_into_memory(memory, times, read_counted):
+    image, reads = read_counted
+    fitted = Pipeline.sparrow(sigma=1).fit(image, memory=memory)
+    # Without memory: one pass for each of the three statistics, and the edges, which are kept.
+    assert len(reads) == times * image.data.npartitions
+    assert fitted == Pipeline.sparrow(sigma=1).fit(image.compute())
+
+
+def test_nothing_that_was_read_outlives_the_fit(read_counted):
+    image, reads = read_counted
+    for _ in range(2):
+        reads.clear()
+        Pipeline.sparrow(sigma=1).fit(image)
+        assert len(reads) == image.data.npartitions

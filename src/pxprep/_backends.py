@@ -58,9 +58,7 @@ def apply(
 ) -> Array:
     """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
-        if is_lazy(numbers):
-            numbers = numbers.rechunk(-1)
-        return Chain.of(as_lazy(image), dtype).then(operation, numbers).array()
+        return Chain.of(as_lazy(image), dtype).then(operation, _in_one_chunk(numbers)).array()
     program, pixels, whole = _eager(image, (operation,), dtype)
     out = np.empty((program.out_channels(image.shape[0]), *image.shape[1:]), dtype)
 
@@ -75,7 +73,8 @@ def apply(
 def count_digits(image: Array, prefixes: Array | None, level: int, zeros: bool) -> Array:
     """`_blocks.count_digits` of the whole image: int64, axes (c, prefix, slot)."""
     if is_lazy(image) or is_lazy(prefixes):
-        return Chain.of(as_lazy(image), float_dtype(image.dtype)).counts(prefixes, level, zeros)
+        chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
+        return chain.counts(_in_one_chunk(prefixes), level, zeros)
     program, pixels, whole = _eager(image, (), image.dtype)
 
     def work(band: slice) -> Block:
@@ -227,6 +226,10 @@ def as_lazy(image: Array) -> Array:
         return image
     chunks = (*image.shape[:2], LAZY_CHUNK, LAZY_CHUNK)
     return da.from_array(image, chunks=chunks, name=False)
+
+
+def _in_one_chunk(numbers: Array) -> Array:
+    return numbers.rechunk(-1) if is_lazy(numbers) else numbers
 
 
 def _as_dask(array: Array) -> Array:

@@ -36,14 +36,14 @@ class ByLabel(Mapping[Any, float]):
         return repr(dict(self._items))
 
 
-def channel_labels(image: xr.DataArray) -> tuple[Label, ...] | None:
+def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
     """Labels of the channels of `image` in order, None if they have none."""
     if CHANNEL not in image.coords:
         return None
     return tuple(image.coords[CHANNEL].values.tolist())
 
 
-def label_keys(image: xr.DataArray) -> tuple[Label, ...]:
+def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
     """What the channels of `image` are called: their labels, or else their positions."""
     labels = channel_labels(image)
     return tuple(range(image.sizes[CHANNEL])) if labels is None else labels

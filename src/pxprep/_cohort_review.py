@@ -8,7 +8,6 @@ import xarray as xr
 
 from ._channels import CHANNEL, channel_labels
 from ._cohorts import FOV, Cohort
-from ._images import processing_dtype
 from ._running import INPUT, NamedSteps
 from ._typing import Block, Label
 from ._validate import parse_number
@@ -70,7 +69,9 @@ def _far(
             continue
         median = np.median(column[valid])
         folds, scores = _distances(column, median)
-        far = ~valid | ((scores > score) & (np.maximum(folds, 1 / folds) > fold))
+        with np.errstate(divide="ignore"):
+            ratios = np.maximum(folds, 1 / folds)
+        far = ~valid | ((scores > score) & (ratios > fold))
         for index in np.flatnonzero(far).tolist():
             yield (
                 fovs[index],
@@ -128,6 +129,7 @@ def updated(
     new: Mapping[str, xr.Dataset],
     cohort: Cohort,
     fovs: Sequence[Label],
+    dtype: np.dtype[Any],
 ) -> dict[str, xr.Dataset]:
     """What each step measured of the images that are called `fovs`.
 
@@ -141,6 +143,8 @@ def updated(
         The other images.
     fovs
         The names of all.
+    dtype
+        Float type in which all are processed.
     """
     known = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
     known[-len(cohort) :] = 0
@@ -148,9 +152,9 @@ def updated(
     for name, step in steps:
         both = _side_by_side(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
-        if cohort.pool is not None and _is_measured(step, old[name]):
+        if step.knows_pools and _is_measured(step, old[name]):
             flags = findings(both)
-            numbers |= _pooled_again(name, both, flags, known, cohort, fovs)
+            numbers |= _pooled_again(name, both, flags, known, cohort, fovs, dtype)
             known = known | flags
         measured[name] = labeled_numbers(
             {variable: xr.DataArray(array) for variable, array in numbers.items()},
@@ -182,14 +186,20 @@ def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
 
 
 def _pooled_again(
-    name: str, both: xr.Dataset, flags: Block, known: Block, cohort: Cohort, fovs: Sequence[Label]
+    name: str,
+    both: xr.Dataset,
+    flags: Block,
+    known: Block,
+    cohort: Cohort,
+    fovs: Sequence[Label],
+    dtype: np.dtype[Any],
 ) -> dict[str, xr.Variable]:
     """The statistic that a step applies, from the quantiles of each image."""
     settle: dict[str, Any] = {"pool": cohort.pool, "names": fovs, "step": name}
     quantiles = both["quantile"].values
     if "scale" in both:
-        dtype = np.result_type(*(processing_dtype(image) for image in cohort))
         scale = settled_scales(quantiles, flags, known, labels=cohort.labels, dtype=dtype, **settle)
-        return {"scale": xr.Variable((CHANNEL,), scale)}
+        return {"scale": both["scale"].variable.copy(data=scale)}
     thresholds = settled_thresholds(quantiles[:, np.newaxis], flags, known, **settle)
-    return {"threshold": xr.Variable((), thresholds[0])}
+    pooled = thresholds[0] if cohort.pool is not None else thresholds[:, 0]
+    return {"threshold": both["threshold"].variable.copy(data=pooled)}

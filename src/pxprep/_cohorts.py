@@ -10,16 +10,17 @@ import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import label_keys, reorder_channels
+from ._channels import label_keys, reorder_channels, select_channels
 from ._datatree import is_tree
 from ._images import checked, like, pixels
 from ._keeping import default_memory
-from ._trees import Leaf, check_pyramid, find_leaves, read_leaf, with_images
+from ._trees import check_pyramid, find_leaves, read_leaf, with_images
 from ._typing import Array, Label
 from ._validate import parse_pool
 from .errors import ChannelError, ImageError, ParameterError
 
-Rebuild = Callable[[Sequence[xr.DataArray]], Any]
+# Images, and the channels that were chosen of them, or None.
+Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # The dimension of numbers that are known of each image.
 FOV = "fov"
 # How many differing images a message lists.
@@ -38,6 +39,8 @@ class Cohort(Sequence[xr.DataArray]):
         One for each image.
     rebuild
         Gives images back in the form in which they came: an image, a list, a dict or a tree.
+    channels
+        Those that were chosen of the images as they came, in that order; None for all.
     is_one
         Whether it came as one image, and not as several that may happen to be one.
     pool
@@ -55,6 +58,7 @@ class Cohort(Sequence[xr.DataArray]):
     rebuild: Rebuild
     is_one: bool
     pool: str | None = "mean"
+    channels: tuple[Label, ...] | None = None
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
 
@@ -88,7 +92,7 @@ class Cohort(Sequence[xr.DataArray]):
         pool = parse_pool(pool)
         if isinstance(images, Cohort):
             return replace(images, pool=pool)
-        if image is not None and not is_tree(images):
+        if image is not None and not _has_trees(images):
             raise ParameterError(
                 f"image names a variable of a tree's datasets, got {image!r} for "
                 f"{type(images).__qualname__}"
@@ -134,9 +138,10 @@ class Cohort(Sequence[xr.DataArray]):
         """The numbers of each image: its own by name if they differ along ``fov``, or all."""
         if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
             return [numbers] * len(self)
-        known = numbers.coords[FOV].values.tolist() if FOV in numbers.coords else None
-        if known is None:
-            known = list(range(numbers.sizes[FOV]))
+        if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
+            return [numbers.isel({FOV: index}) for index in range(len(self))]
+        names = numbers.coords[FOV].values if FOV in numbers.coords else range(numbers.sizes[FOV])
+        known = [*getattr(names, "tolist", lambda: names)()]
         position = {name: index for index, name in enumerate(known)}
         unknown = [name for name in self.names if name not in position]
         if unknown:
@@ -146,6 +151,13 @@ class Cohort(Sequence[xr.DataArray]):
                 f"{_listed([repr(name) for name in known], ', ')}"
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
+
+    def choosing(self, channels: Any) -> "Cohort":
+        """The cohort of these channels, in that order; None leaves it as it is."""
+        if channels is None:
+            return self
+        chosen = self.map(lambda image: select_channels(image, channels))
+        return replace(chosen, channels=chosen.labels)
 
     def knowing(self, found: Array) -> "Cohort":
         """The same cohort, with findings that have been warned about."""
@@ -169,7 +181,7 @@ class Cohort(Sequence[xr.DataArray]):
 
     def given(self) -> Any:
         """The images in the form in which they came."""
-        return self.rebuild(self.images)
+        return self.rebuild(self.images, self.channels)
 
 
 def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
@@ -179,33 +191,42 @@ def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Re
     if is_tree(images):
         return _opened_tree(images, variable)
     if isinstance(images, Mapping) and not isinstance(images, xr.Dataset):
-        return _opened_mapping(images)
+        return _opened_mapping(images, variable)
     if isinstance(images, Iterable) and not isinstance(images, str | np.ndarray | xr.Dataset):
-        listed, rebuild, _ = _opened_mapping(dict(enumerate(images)))
-        return listed, lambda made: list(rebuild(made).values()), False
+        listed, rebuild, _ = _opened_mapping(dict(enumerate(images)), variable)
+        return listed, lambda made, channels: list(rebuild(made, channels).values()), False
     raise ImageError(
         f"{what} must be an xarray.DataArray, or several: a sequence, a mapping of names to images "
         f"or a tree, got {type(images).__module__}.{type(images).__qualname__}"
     )
 
 
-def _opened_mapping(images: Mapping[Any, Any]) -> tuple[dict[Label, Any], Rebuild, bool]:
-    opened = {name: _opened_one(image, name) for name, image in images.items()}
+def _has_trees(images: Any) -> bool:
+    if is_tree(images):
+        return True
+    values = images.values() if isinstance(images, Mapping) else images
+    return isinstance(values, Iterable) and any(map(is_tree, values))
 
-    def rebuild(made: Sequence[xr.DataArray]) -> Any:
+
+def _opened_mapping(
+    images: Mapping[Any, Any], variable: Any
+) -> tuple[dict[Label, Any], Rebuild, bool]:
+    opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
         return {
-            name: rebuild_one([image])
+            name: rebuild_one([image], channels)
             for (name, (_, rebuild_one)), image in zip(opened.items(), made, strict=True)
         }
 
     return {name: image for name, (image, _) in opened.items()}, rebuild, False
 
 
-def _opened_one(image: Any, name: Label) -> tuple[Any, Rebuild]:
+def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
     if not is_tree(image):
         return image, _the_one
-    named, rebuild, is_one = _opened_tree(image, None)
+    named, rebuild, is_one = _opened_tree(image, variable)
     if not is_one:
         raise ImageError(
             f"image {name!r} must be one image, got a tree of {len(named)}: give the tree itself"
@@ -217,21 +238,20 @@ def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, b
     leaves = find_leaves(tree, variable)
     for leaf in leaves:
         check_pyramid(tree, leaf)
-    images = {leaf: read_leaf(tree, leaf) for leaf in leaves}
+    images: dict[Label, xr.DataArray] = {}
+    for leaf in leaves:
+        # An image at the top has no path; its name must not be that of another image.
+        name = leaf.path or tree.name or leaf.variable
+        taken = not leaf.path and name in {other.path for other in leaves}
+        images["/" if taken else name] = read_leaf(tree, leaf)
 
-    def rebuild(made: Sequence[xr.DataArray]) -> Any:
-        return with_images(tree, dict(zip(leaves, made, strict=True)))
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+        return with_images(tree, dict(zip(leaves, made, strict=True)), channels)
 
-    is_one = leaves[0].path == "" and len(leaves) == 1
-    return {_leaf_name(leaf, tree): image for leaf, image in images.items()}, rebuild, is_one
-
-
-def _leaf_name(leaf: Leaf, tree: Any) -> Label:
-    name: Label = leaf.path or tree.name or leaf.variable
-    return name
+    return images, rebuild, leaves[0].path == "" and len(leaves) == 1
 
 
-def _the_one(made: Sequence[xr.DataArray]) -> xr.DataArray:
+def _the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:
     return made[0]
 
 

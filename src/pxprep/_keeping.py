@@ -33,6 +33,9 @@ class Budget:
             self._left -= n_bytes
             return True
 
+    def __reduce__(self) -> Any:
+        return Budget, (0,)
+
 
 class Keeper:
     """Keeps what was read of one image until it is closed; on another machine, nothing.
@@ -87,7 +90,7 @@ class Keeper:
             self._sampled[index] = taken
 
     def __reduce__(self) -> Any:
-        return Keeper, (Budget(0), Budget(0))
+        return Keeper, tuple(self._budgets.values())
 
 
 def tile(index: Sequence[int], chunks: Sequence[Block]) -> Block:

@@ -330,8 +330,8 @@ def gather_strips(
         room = np.empty(block[0].size + 1, program.dtype)
         found.append(
             [
-                _gathered(channel, *bounds, zeros, room)
-                for channel, *bounds in zip(block, low, high, strict=True)
+                _gathered(channel, bottom, top, zeros, room)
+                for channel, bottom, top in zip(block, low, high, strict=True)
             ]
         )
     merged = np.empty(len(low), object)

@@ -92,7 +92,7 @@ def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
-        arrays[variable] = array.drop_vars(list(array.coords))
+        arrays[variable] = xr.DataArray(array.data, dims=array.dims)
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
 
 

@@ -79,7 +79,17 @@ def coarser_scales(
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)
-        coarser = like(scale, _backends.coarsen(array, (z, y, x), dtype=dtype))
+        template = _resized(scale, {dim: finest.sizes[dim] // by_dim[dim] for dim in by_dim})
+        coarser = like(template, _backends.coarsen(array, (z, y, x), dtype=dtype))
         chunked = coarser.chunks is not None and scale.chunks is not None
-        made.append(coarser.chunk(dict(scale.chunksizes)) if chunked else coarser)
+        made.append(coarser.chunk(dict(template.chunksizes)) if chunked else coarser)
     return made
+
+
+def _resized(scale: xr.DataArray, sizes: Mapping[str, int]) -> xr.DataArray:
+    """`scale` itself, or where the image was made smaller, what is left of it."""
+    changed = {dim: size for dim, size in sizes.items() if size != scale.sizes[dim]}
+    if not all(sizes.values()):
+        raise ImageError(f"every scale must keep at least one pixel, got one of {dict(sizes)}")
+    along = [name for name, coord in scale.coords.items() if set(coord.dims) & set(changed)]
+    return scale.drop_vars(along).isel({dim: slice(size) for dim, size in changed.items()})

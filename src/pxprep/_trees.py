@@ -11,6 +11,7 @@ from ._channels import CHANNEL, label_keys, reorder_channels, select_channels
 from ._datatree import own_dataset
 from ._images import checked
 from ._scales import coarser_scales, factors_between
+from ._typing import Label
 from .errors import ImageError, ParameterError
 
 SCALE = re.compile(r"scale(\d+)")
@@ -67,28 +68,30 @@ def read_leaf(tree: Any, leaf: Leaf) -> xr.DataArray:
     return image
 
 
-def with_images(tree: Any, images: Mapping[Leaf, xr.DataArray]) -> Any:
+def with_images(
+    tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
+) -> Any:
     """A tree like `tree` in which `images` are in the place of those that were read.
 
-    Coarser scales are made again from the finest. Nodes keep their order of channels; where only
-    some channels are left, all that has channels at a node is reduced to them.
+    Coarser scales are made again from the finest. `channels` are those that were chosen, and their
+    order: everything that has channels at the node of an image is reduced to them. For None nodes
+    keep the order that they have.
     """
-    datasets = {path: own_dataset(node) for path, node in walk(tree)}
-    reduced: set[str] = set()
+    datasets = {path: _own_part(node, path) for path, node in walk(tree)}
+    if channels is not None:
+        lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
+        datasets = _reduced(datasets, lineages, channels)
     for leaf, image in images.items():
         scales = [_node(tree, path)[leaf.variable] for path in leaf.scales]
-        known = label_keys(scales[0])
-        if CHANNEL in image.dims and set(label_keys(image)) != set(known):
-            kept = [known.index(label) for label in label_keys(image)]
-            for path in _lineage(leaf.scales) - reduced:
-                if CHANNEL in datasets[path].dims:
-                    datasets[path] = datasets[path].isel({CHANNEL: kept})
-                    reduced.add(path)
+        if channels is not None:
+            scales = [select_channels(scale, channels) for scale in scales]
         for path, scale in zip(leaf.scales, _processed(leaf, scales, image), strict=True):
             datasets[path] = _with_variable(datasets[path], leaf.variable, scale, path)
-    return type(tree).from_dict(
-        {path or "/": dataset for path, dataset in datasets.items()}, name=tree.name
-    )
+    by_path = {path or "/": dataset for path, dataset in datasets.items()}
+    try:
+        return type(tree).from_dict(by_path, name=tree.name)
+    except ValueError as error:  # xarray's own trees: a node does not fit what it inherits
+        raise ImageError(f"the images no longer fit into the tree: {error}") from error
 
 
 def check_pyramid(tree: Any, leaf: Leaf) -> None:
@@ -124,6 +127,8 @@ def _leaves_under(node: Any, path: str, variable: Any) -> Iterator[Leaf]:
                 )
             yield Leaf(path, tuple(f"{path}/{name}".lstrip("/") for name in scales), names[0])
     own = _image_variable(node, path or "/", variable)
+    if own is not None and scales:
+        raise ImageError(f"node {path or '/'!r} must hold an image or its scales, not both")
     if own is not None:
         yield Leaf(path, (path,), own)
     for name, child in node.children.items():
@@ -161,21 +166,57 @@ def _lineage(paths: tuple[str, ...]) -> set[str]:
     return lineage
 
 
+def _own_part(node: Any, path: str) -> xr.Dataset:
+    """What a node adds to the nodes above it; the top of a tree keeps what it inherits."""
+    return own_dataset(node) if path else node.to_dataset()
+
+
+def _reduced(
+    datasets: Mapping[str, xr.Dataset],
+    lineages: set[str],
+    channels: Sequence[Label],
+) -> dict[str, xr.Dataset]:
+    """The datasets at and above images, and all that inherit their labels, with `channels` only."""
+    reduced = {}
+    for path, dataset in datasets.items():
+        if CHANNEL not in dataset.dims:
+            reduced[path] = dataset
+            continue
+        # The labels that hold here: the node's own, or those of the nearest node above.
+        above = [path] if CHANNEL in dataset.coords else _nearest(path, datasets)
+        known = label_keys(datasets[above[0] if above else path])
+        concerned = path in lineages or bool(lineages & set(above))
+        if concerned and set(channels) <= set(known):
+            dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
+        reduced[path] = dataset
+    return reduced
+
+
+def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
+    """The nearest node above that labels channels, if nodes inherit labels."""
+    parts = path.split("/")
+    above = ["/".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)] if path else []
+    return [other for other in above if CHANNEL in datasets[other].coords][:1]
+
+
 def _processed(
     leaf: Leaf, scales: Sequence[xr.DataArray], image: xr.DataArray
 ) -> list[xr.DataArray]:
-    """All scales of an image, with its channels in the order that they have in the tree."""
+    """All scales of an image, each with its channels in the order that they have there."""
+    factors = factors_between(scales, leaf.scales)
     if CHANNEL not in image.dims:
-        plane = image.expand_dims(CHANNEL)
         first = [scale.isel({CHANNEL: [0]}).drop_vars(CHANNEL, errors="ignore") for scale in scales]
-        made = _processed(leaf, first, plane.transpose(*first[0].dims))
-        return [scale.isel({CHANNEL: 0}) for scale in made]
-    labels = label_keys(image)
-    if set(labels) == set(label_keys(scales[0])):
-        labels = label_keys(scales[0])
-        image = reorder_channels(image, labels, leaf.path)
-    chosen = [select_channels(scale, labels) for scale in scales]
-    return [image, *coarser_scales(image, chosen, factors_between(scales, leaf.scales))]
+        finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
+        coarser = coarser_scales(finest, first, factors)
+        return [image, *(scale.isel({CHANNEL: 0}) for scale in coarser)]
+    order = label_keys(scales[0])
+    finest = reorder_channels(image, order, leaf.path)
+    alike = [reorder_channels(scale, order, leaf.path) for scale in scales]
+    made = [finest, *coarser_scales(finest, alike, factors)]
+    return [
+        reorder_channels(scale, label_keys(own), leaf.path)
+        for scale, own in zip(made, scales, strict=True)
+    ]
 
 
 def _with_variable(dataset: xr.Dataset, name: Any, image: xr.DataArray, path: str) -> xr.Dataset:

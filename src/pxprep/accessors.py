@@ -6,7 +6,6 @@ from typing import Any
 import xarray as xr
 
 from . import _datatree, ops
-from ._channels import select_channels
 from ._cohorts import Cohort
 from ._typing import Images, Label, PerChannel
 from .pipeline import FittedPipeline, Pipeline
@@ -145,9 +144,8 @@ class Accessor:
             The chosen channels, float32 or float64; lazy if the images are.
         """
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
-        cohort = Cohort.of(self._images, image=image)
-        chosen = cohort.map(lambda one: select_channels(one, channels))
-        return pipeline.fit_transform(chosen, pool=pool)
+        cohort = Cohort.of(self._images, image=image).choosing(channels)
+        return pipeline.fit_transform(cohort, pool=pool)
 
     def fit(
         self,

@@ -203,7 +203,8 @@ def settled_scales(
             places = _places(chosen, labels, names) if pool is None else _channels(labels, chosen)
             notes.append(what.format(places))
     notes += _value_notes(new, lambda bit: _channels(labels, (new & bit).any(axis=0)))
-    _warn(step, notes)
+    if (known != EVERYTHING).any():
+        _warn(step, notes)
     return np.where(zero | np.isnan(scale), 1.0, scale)
 
 

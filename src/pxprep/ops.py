@@ -455,7 +455,10 @@ def _reference(reference: Any, cohort: Cohort, image: Any) -> Cohort:
     """The images on which the threshold for those of `cohort` is measured."""
     variable = image if is_tree(reference) else None
     measured = Cohort.of(reference, cohort.pool, variable, labels=cohort.labels, what="reference")
-    if cohort.is_one != measured.is_one or (not cohort.is_one and cohort.names != measured.names):
+    if not cohort.is_one and set(cohort.names) == set(measured.names):
+        by_name = dict(zip(measured.names, measured, strict=True))
+        measured = replace(measured, images=tuple(by_name[name] for name in cohort.names))
+    elif cohort.is_one != measured.is_one or not cohort.is_one:
         raise ImageError(
             f"reference must hold an image for each of images, {list(cohort.names)}, got "
             f"{list(measured.names)}"

@@ -4,17 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from . import _display
 from ._channels import channel_labels
 from ._cohort_review import find_outliers, require_updatable, updated
 from ._cohorts import Cohort
+from ._images import processing_dtype
 from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import Progress, parse_progress
 from ._running import apply_step, finished, run
 from ._typing import Images, Label
-from ._validate import parse_memory, parse_pool
+from ._validate import parse_choice, parse_memory, parse_pool
 from .errors import ImageError, ParameterError
 from .measures import EVERYTHING, labeled_numbers
 from .recipes import Recipe
@@ -123,6 +125,7 @@ class Pipeline(Recipe):
             pool=cohort.pool,
             fovs=cohort.names,
             measured=numbers,
+            dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
         )
 
     def fit_transform(self, images: Images, *, pool: str | None = "mean", image: Any = None) -> Any:
@@ -170,6 +173,8 @@ class FittedPipeline:
         Names of the images that were measured.
     measured
         For each step, by name, what it measured.
+    dtype
+        Float type in which the cohort was processed.
     """
 
     pipeline: Pipeline
@@ -178,6 +183,7 @@ class FittedPipeline:
     pool: str | None
     fovs: tuple[Label, ...]
     measured: Mapping[str, Numbers]
+    dtype: np.dtype[Any]
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -233,13 +239,13 @@ class FittedPipeline:
         """
         given = self.check(images, image=image)
         cohort = given
-        if self.pool is None and cohort.is_one:
+        if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
         elif fov is not None:
             raise ParameterError(
-                f"fov is for one image and a fit with pool=None, got {fov!r} for {len(cohort)} "
-                f"images and pool={self.pool!r}"
+                f"fov is for one image and a fit with pool=None, got {fov!r} for "
+                f"{len(cohort)} of them and pool={self.pool!r}"
             )
         cohort = replace(cohort, pool=self.pool)
         for name, step in self.pipeline.steps:
@@ -294,9 +300,10 @@ class FittedPipeline:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
         fovs = (*self.fovs, *cohort.names)
         # What is found is said once, of all images together.
-        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar).measured
-        measured = updated(self.pipeline.steps, self.measured, new, cohort, fovs)
-        return replace(self, fovs=fovs, measured=measured)
+        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar)
+        dtype = np.result_type(self.dtype, new.dtype)
+        measured = updated(self.pipeline.steps, self.measured, new.measured, cohort, fovs, dtype)
+        return replace(self, fovs=fovs, measured=measured, dtype=dtype)
 
     def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
         """The images and channels whose quantiles are far from those of the other images.
@@ -346,6 +353,7 @@ class FittedPipeline:
             "channels": self.n_channels if self.channels is None else list(self.channels),
             "pool": self.pool,
             "fovs": list(self.fovs),
+            "dtype": self.dtype.name,
             "numbers": numbers,
         }
         for label in (*self.labels, *self.fovs):
@@ -375,7 +383,7 @@ class FittedPipeline:
             If the text is no fitted pipeline, or a step or function is not known.
         """
         data = parsed_object(text)
-        missing = {"pipeline", "channels", "pool", "fovs", "numbers"} - set(data)
+        missing = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"} - set(data)
         if missing:
             raise ParameterError(f"text must be a fitted pipeline; it lacks {sorted(missing)}")
         pipeline = Pipeline.from_dict(data["pipeline"], functions or {})
@@ -397,6 +405,7 @@ class FittedPipeline:
             channels=labels,
             n_channels=len(channels) if labeled else channels,
             pool=parse_pool(data["pool"]),
+            dtype=np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
             fovs=tuple(fovs),
             measured={
                 name: labeled_numbers(decode_numbers(variables, name), labels, fovs)
@@ -413,6 +422,7 @@ class FittedPipeline:
             and self.n_channels == other.n_channels
             and self.pool == other.pool
             and self.fovs == other.fovs
+            and self.dtype == other.dtype
             and self.numbers.identical(other.numbers)
         )
 

@@ -379,7 +379,7 @@ def _finest(element: Any) -> xr.DataArray:
 def _checked_cohort(
     steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str | None
 ) -> Cohort:
-    """The images as a cohort; raises what fitting and transforming would raise, without the work."""
+    """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
         return steps.check(images)
     cohort = Cohort.of(images, pool)

@@ -166,8 +166,8 @@ def _copy(source: Any, target: Any) -> None:
         target[j] = v if v - v == 0 else v - v
 
 
-# Pairs are added before they are weighted: half the multiplications. Functions that take the rows as
-# arguments are what the compiler vectorises.
+# Pairs are added before they are weighted: half the multiplications. The compiler vectorises this
+# where the rows are arguments of a function.
 @kernel
 def _first_sweep(
     total: Any,

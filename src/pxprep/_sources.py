@@ -1,0 +1,217 @@
+"""Dask arrays as sources that are read in blocks of all channels, again for every pass.
+
+What a task reads is a part of the source's own graph that no other block needs, and runs inside the
+task, so that nothing of it is held for the next pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import accumulate, product
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from dask.base import optimize
+from dask.core import get, get_dependencies
+
+from ._keeping import SAMPLE_BYTES, Keeper, tile
+from ._programs import Window
+from ._typing import Array, Block
+
+Index = tuple[int, int, int]
+Graph = dict[Any, Any]
+
+# By the name of the array, which stands for its content.
+_SOURCES: "WeakValueDictionary[str, Source]" = WeakValueDictionary()
+
+
+class Source:
+    """A Dask array with axes (c, z, y, x) that is read in blocks of all channels.
+
+    Attributes
+    ----------
+    array
+        The array, its own graph optimised.
+    """
+
+    def __init__(self, array: Array) -> None:
+        (self.array,) = optimize(array)
+        self.keeper: Keeper | None = None
+
+    @classmethod
+    def of(cls, array: Array) -> "Source":
+        """The source that reads `array`; the same one for all chains, as long as one lives."""
+        source = _SOURCES.get(array.name)
+        if source is None:
+            source = _SOURCES[array.name] = cls(array)
+        return source
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the chunks along z, y and x."""
+        chunks: tuple[tuple[int, ...], ...] = self.array.chunks[1:]
+        return chunks
+
+    @cached_property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """Where the chunks along c, z, y and x begin."""
+        return tuple(tuple(accumulate(sizes, initial=0)) for sizes in self.array.chunks)
+
+    def window(self, index: Index) -> Window:
+        """The rows and columns of a block."""
+        _, i, j = index
+        _, _, rows, columns = self.starts
+        return Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
+
+    def indices(self) -> Iterator[Index]:
+        """All blocks, neighbours along x behind each other."""
+        return product(*(range(len(sizes)) for sizes in self.chunks))  # type: ignore[return-value]
+
+    def neighbours(self, index: Index, window: Window) -> list[Index]:
+        """The other blocks of the plane that hold pixels of `window`."""
+        z, i, j = index
+        _, _, rows, columns = self.starts
+        first_row = np.searchsorted(rows, window.top, "right") - 1
+        first_column = np.searchsorted(columns, window.left, "right") - 1
+        return [
+            (z, row, column)
+            for row in range(int(first_row), len(rows) - 1)
+            if rows[row] < window.bottom
+            for column in range(int(first_column), len(columns) - 1)
+            if columns[column] < window.right and (row, column) != (i, j)
+        ]
+
+    def reading(self, index: Index) -> "Reading":
+        """What a task needs to read a block."""
+        name = self.array.name
+        keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
+        return replace(self._inlined.reading(keys), index=index, keeper=self.keeper)
+
+    def samples(self) -> list[Block]:
+        """A small part of many blocks, if that is at hand without reading."""
+        kept = [] if self.keeper is None else self.keeper.samples()
+        return kept or self._in_memory
+
+    @cached_property
+    def _in_memory(self) -> list[Block]:
+        samples: list[Block] = []
+        for index in self.indices():
+            reading = self.reading(index)
+            values = [self._inlined.graph.get(key) for key in reading.keys]
+            chunks: list[Any] = [getattr(value, "value", value) for value in values]
+            if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
+                return []
+            samples.append(tile(index, chunks))
+            if sum(sample.nbytes for sample in samples) > SAMPLE_BYTES:
+                break
+        return samples
+
+    @cached_property
+    def _inlined(self) -> "InlinedGraph":
+        name = self.array.name
+        n_runs = self.array.numblocks[0]
+        blocks = [[(name, c, *index) for c in range(n_runs)] for index in self.indices()]
+        return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A part of a graph that a task runs itself.
+
+    Attributes
+    ----------
+    graph
+        The tasks.
+    keys
+        Those whose results are wanted.
+    others
+        Keys outside the graph that its tasks depend on.
+    index
+        Of the block that is read.
+    keeper
+        Keeps what is read for the next pass, if there is one.
+    """
+
+    graph: Graph
+    keys: tuple[Any, ...]
+    others: tuple[Any, ...]
+    index: Index | None = None
+    keeper: Keeper | None = None
+
+    def run(self, others: Sequence[Any]) -> list[Block]:
+        """The results, given those of `others`."""
+        if self.keeper is None or not self.graph:
+            return self._read(others)
+        return self.keeper.blocks(self.index, partial(self._read, others))
+
+    def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        """The rows at the top and the bottom, and the columns on the left and the right."""
+        if self.keeper is None:
+            return self._edges(depth, others)
+        return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
+
+    def _edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        runs = self.run(others)
+        near = slice(None, depth), slice(-depth, None)
+        rows = [np.concatenate([run[:, :, part] for run in runs]) for part in near]
+        columns = [np.concatenate([run[:, :, :, part] for run in runs]) for part in near]
+        return rows + columns
+
+    def _read(self, others: Sequence[Any]) -> list[Block]:
+        cache = dict(zip(self.others, others, strict=True))
+        missing = [key for key in self.keys if key not in cache]
+        results = (
+            dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+        )
+        return [results[key] if key in results else cache[key] for key in self.keys]
+
+
+class InlinedGraph:
+    """A graph cut into parts that only one block each needs, and what several need."""
+
+    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Any]]) -> None:
+        self.graph = graph
+        self.shared = self._shared(blocks)
+
+    def _shared(self, blocks: Sequence[Sequence[Any]]) -> set[Any]:
+        owner: dict[Any, int] = {}
+        shared: set[Any] = set()
+        for number, keys in enumerate(blocks):
+            todo = list(keys)
+            while todo:
+                key = todo.pop()
+                if key in shared or owner.get(key) == number:
+                    continue
+                if key in owner or not _is_task(self.graph[key]):
+                    shared.add(key)
+                    continue
+                owner[key] = number
+                todo.extend(_dependencies(self.graph, key))
+        return shared
+
+    def reading(self, keys: Sequence[Any]) -> Reading:
+        """The part that makes `keys`."""
+        part: Graph = {}
+        others: dict[Any, None] = {}
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key in self.shared:
+                others[key] = None
+            elif key not in part:
+                part[key] = self.graph[key]
+                todo.extend(_dependencies(self.graph, key))
+        return Reading(part, tuple(keys), tuple(others))
+
+
+def _is_task(value: Any) -> bool:
+    """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
+    if isinstance(value, tuple):
+        return bool(value) and callable(value[0])
+    return hasattr(value, "dependencies") and not hasattr(value, "value")
+
+
+def _dependencies(graph: Graph, key: Any) -> Any:
+    found = getattr(graph[key], "dependencies", None)
+    return get_dependencies(graph, key) if found is None else found
