@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from .errors import ImageError
 AXES = "czyx"
 # Rows of a band: small enough to stay in cache between operations, large enough to be worth a task.
 BAND_ROWS = 128
+# Threads beside those that have a core of their own, for the time that reading makes them wait.
+WAITING_THREADS = 2
+_WAITING: ContextVar[int] = ContextVar("waiting", default=0)
 # Rows and columns of the blocks into which a NumPy image is cut when it is made lazy.
 LAZY_CHUNK = 1024
 
@@ -102,10 +106,11 @@ def gathered(image: Array, low: Block, high: Block, zeros: bool) -> Array:
 
 
 @contextmanager
-def keeping(images: Iterable[Array], n_bytes: int) -> Iterator[None]:
+def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
-    Images for which somebody does so already are left to them.
+    `depth` is how wide the edges of blocks are that later passes need. Images for which somebody
+    does so already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
@@ -114,12 +119,15 @@ def keeping(images: Iterable[Array], n_bytes: int) -> Iterator[None]:
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    keepers = [Keeper(blocks, edges) for _ in sources]
+    keepers = [Keeper(blocks, edges, depth) for _ in sources]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
+    # A thread that waits for a block holds memory, so there are more where memory may be had.
+    waiting = _WAITING.set(WAITING_THREADS if n_bytes else _WAITING.get())
     try:
         yield
     finally:
+        _WAITING.reset(waiting)
         for source, keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
@@ -190,14 +198,15 @@ def threads_at_rest() -> Iterator[None]:
     if config.get("pool", None) is not None:
         yield  # the user's own threads
         return
-    workers = config.get("num_workers", None) or _n_threads()
+    workers = config.get("num_workers", None) or _n_threads() + _WAITING.get()
     with ThreadPoolExecutor(workers) as pool, config.set(pool=pool):
         yield
 
 
 def compute(*arrays: Array) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together."""
-    computed: tuple[Array, ...] = dask_compute(*arrays)
+    with threads_at_rest():
+        computed: tuple[Array, ...] = dask_compute(*arrays)
     return computed
 
 

@@ -171,13 +171,13 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
-    def keeping(self, memory: int | None) -> AbstractContextManager[None]:
+    def keeping(self, memory: int | None, depth: int) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 
-        None is a share of the memory that is available.
+        None is a share of the memory that is available. `depth` is how far blurs will reach.
         """
         n_bytes = default_memory() if memory is None else memory
-        return _backends.keeping([pixels(image) for image in self.images], n_bytes)
+        return _backends.keeping([pixels(image) for image in self.images], n_bytes, depth)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

@@ -1,6 +1,7 @@
 """What the passes over one image share: decoded blocks within a budget, edges, and a sample."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -44,20 +45,27 @@ class Keeper:
     ----------
     blocks, edges
         The budgets for whole blocks, and for what lies at their edges.
+    depth
+        How wide those edges are, if that is known before they are asked for.
     """
 
-    def __init__(self, blocks: Budget, edges: Budget) -> None:
+    def __init__(self, blocks: Budget, edges: Budget, depth: int = 0) -> None:
+        self._depth = depth
         self._budgets = {"blocks": blocks, "edges": edges}
         self._samples_left = Budget(SAMPLE_BYTES)
         self._kept: dict[Any, list[Block]] = {}
         self._sampled: dict[Any, Block] = {}
+        self._seen: set[Any] = set()
         self._is_open = True
 
     def blocks(self, index: Any, read: Callable[[], list[Block]]) -> list[Block]:
         """The chunks of a block: those that were kept, or else read now."""
         chunks = self._get(("blocks", index), read)
-        if index not in self._sampled and self._is_open:
+        if self._is_open and index not in self._seen:
+            self._seen.add(index)
             self._sample(index, chunks)
+            if self._depth and ("blocks", index) not in self._kept:
+                self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
 
     def edges(self, index: Any, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
@@ -91,6 +99,14 @@ class Keeper:
 
     def __reduce__(self) -> Any:
         return Keeper, tuple(self._budgets.values())
+
+
+def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
+    """The rows at the top and the bottom, and the columns on the left and the right, of a block."""
+    near = slice(None, depth), slice(-depth, None)
+    rows = [np.concatenate([chunk[:, :, part] for chunk in chunks]) for part in near]
+    columns = [np.concatenate([chunk[:, :, :, part] for chunk in chunks]) for part in near]
+    return rows + columns
 
 
 def tile(index: Sequence[int], chunks: Sequence[Block]) -> Block:

@@ -125,6 +125,11 @@ class AddChannels(Operation):
         return _blocks.add_channels(block, dtype=dtype)[np.newaxis]
 
 
+def blur_depth(sigmas: Iterable[float]) -> int:
+    """How far a blur reads that has these sigmas in its channels."""
+    return max(blur_radius(float(sigma)) for sigma in sigmas)
+
+
 @dataclass(frozen=True)
 class Blur(Operation):
     """Each channel is blurred, with its own sigma in pixels."""
@@ -134,7 +139,7 @@ class Blur(Operation):
     @property
     def depth(self) -> int:
         """The radius of the widest kernel."""
-        return max(blur_radius(sigma) for sigma in self.sigmas)
+        return blur_depth(self.sigmas)
 
     def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
         """The block blurred as if it were the whole image."""

@@ -15,7 +15,7 @@ import numpy as np
 from dask.base import optimize
 from dask.core import get, get_dependencies
 
-from ._keeping import SAMPLE_BYTES, Keeper, tile
+from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
 from ._programs import Window
 from ._typing import Array, Block
 
@@ -152,11 +152,7 @@ class Reading:
         return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
 
     def _edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
-        runs = self.run(others)
-        near = slice(None, depth), slice(-depth, None)
-        rows = [np.concatenate([run[:, :, part] for run in runs]) for part in near]
-        columns = [np.concatenate([run[:, :, :, part] for run in runs]) for part in near]
-        return rows + columns
+        return edges_of(self.run(others), depth)
 
     def _read(self, others: Sequence[Any]) -> list[Block]:
         cache = dict(zip(self.others, others, strict=True))

@@ -115,7 +115,7 @@ class Pipeline(Recipe):
         self.check(cohort.labels)
         if len(cohort) > 1:
             cohort = cohort.lazily()
-        with cohort.keeping(memory):
+        with cohort.keeping(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, last=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from . import _display
+from ._channels import per_channel
 from ._json import parsed_object, to_text
+from ._programs import blur_depth
 from ._running import INPUT
 from ._typing import Label, PerChannel
 from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
@@ -157,6 +159,11 @@ class Recipe:
     def clip(self, max: PerChannel, *, name: str | None = None) -> Self:  # noqa: A002
         """Add `Clip`."""
         return self.then(Clip(max), name)
+
+    def depth(self, labels: Sequence[Label]) -> int:
+        """How many pixels away lies what the blurs of all steps together read."""
+        blurs = [step for _, step in self.steps if isinstance(step, Blur)]
+        return sum(blur_depth(per_channel(step.sigma, labels, "sigma")) for step in blurs)
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""

@@ -181,7 +181,8 @@ def pixel_clustering_preprocess(
     ]
     cohort = _checked_cohort(steps, images, pool)
 
-    with cohort.keeping(budget):
+    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
+    with cohort.keeping(budget, recipe.depth(cohort.labels)):
         fitted = (
             steps
             if isinstance(steps, FittedPipeline)
