@@ -36,8 +36,8 @@ BAND_ROWS = 128
 # Threads beside those that have a core of their own, for the time that reading makes them wait.
 WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
-# Rows and columns of the blocks into which a NumPy image is cut when it is made lazy.
-LAZY_CHUNK = 1024
+# Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
+LEAST_ROWS = 256
 
 
 def is_lazy(array: Array) -> bool:
@@ -153,12 +153,26 @@ def per_channel(
     """
     if not any(is_lazy(array) for array, _ in operands):
         return function(*[array for array, _ in operands])
+    # What is known goes into the function: as nodes of the graph that many results share, it would
+    # make Dask begin all of them before it ends one.
+    known = [None if is_lazy(array) else array for array, _ in operands]
     pairs: list[Any] = []
     for array, own_axes in operands:
-        pairs += [_as_dask(array).rechunk(-1), own_axes]
+        if is_lazy(array):
+            pairs += [array.rechunk(-1), own_axes]
     return da.blockwise(
-        function, axes, *pairs, concatenate=True, dtype=dtype, meta=_meta(len(axes), dtype)
+        partial(_with_known, function, known),
+        axes,
+        *pairs,
+        concatenate=True,
+        dtype=dtype,
+        meta=_meta(len(axes), dtype),
     )
+
+
+def _with_known(function: Callable[..., Block], known: Sequence[Any], *lazy: Block) -> Block:
+    given = iter(lazy)
+    return function(*[next(given) if array is None else array for array in known])
 
 
 def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Array:
@@ -203,10 +217,16 @@ def threads_at_rest() -> Iterator[None]:
         yield
 
 
-def compute(*arrays: Array) -> tuple[Array, ...]:
-    """All arrays as NumPy arrays, the lazy ones computed together."""
+def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
+    """All arrays as NumPy arrays, the lazy ones computed together.
+
+    `local` has threads of this process do it, whatever scheduler the user chose: the images are
+    here, and so is the place for the result.
+    """
     with threads_at_rest():
-        computed: tuple[Array, ...] = dask_compute(*arrays)
+        computed: tuple[Array, ...] = dask_compute(
+            *arrays, **({"scheduler": "threads"} if local else {})
+        )
     return computed
 
 
@@ -230,11 +250,19 @@ def to_dims(array: Array, dims: Sequence[str]) -> Array:
 
 
 def as_lazy(image: Array) -> Array:
-    """`image` as a Dask array, in blocks of all channels if it was a NumPy array."""
+    """`image` as a Dask array; a NumPy array in blocks of all channels, one for each thread."""
     if is_lazy(image):
         return image
-    chunks = (*image.shape[:2], LAZY_CHUNK, LAZY_CHUNK)
-    return da.from_array(image, chunks=chunks, name=False)
+    rows = max(LEAST_ROWS, -(-image.shape[2] // _n_threads()))
+    return da.from_array(image, chunks=(*image.shape[:2], rows, -1), name=False)
+
+
+def in_memory(image: Array) -> Block:
+    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place."""
+    chain = Chain.of(image, float_dtype(image.dtype))
+    out = np.empty(image.shape, image.dtype)
+    compute(chain.filling(out), local=True)
+    return out
 
 
 def _in_one_chunk(numbers: Array) -> Array:

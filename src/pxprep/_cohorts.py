@@ -171,6 +171,15 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
+    def in_memory(self) -> "Cohort":
+        """The same cohort with lazy images computed, one after the other."""
+        return self.map(lambda image: like(image, _backends.in_memory(pixels(image))))
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether any image is lazy."""
+        return any(_backends.is_lazy(image.data) for image in self.images)
+
     def keeping(self, memory: int | None, depth: int) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 

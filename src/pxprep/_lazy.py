@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import getitem
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -145,6 +146,13 @@ class Chain:
             meta=np.empty(0, object),
         )
 
+    def filling(self, out: Block) -> Array:
+        """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
+        name = f"pxprep-filling-{uuid4().hex}"
+        job = Filling(out)
+        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
+        return da.Array(self._collected(name, layer), name, ((0,),), dtype=np.int64)
+
     def samples(self) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""
         numbers = [step.numbers for step in self.steps]
@@ -183,7 +191,7 @@ class Chain:
         return graph
 
     def _reducing_graph(
-        self, name: str, finish: "Counting | Gathering", prefixes: Array | None
+        self, name: str, finish: "Counting | Gathering | Filling", prefixes: Array | None
     ) -> Graph:
         """A pass over all blocks whose partial results are added up."""
         graph: Graph = {}
@@ -395,7 +403,23 @@ class Gathering:
         return gather_strips(program, pixels, window, numbers, self.low, self.high, self.zeros)
 
 
-Finish = Writing | Counting | Gathering
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """The result written to its place in an array of this process."""
+
+    out: Block
+    corner: ClassVar[tuple[int, ...]] = (0,)
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program; nothing is returned."""
+        rows, columns = window.within(Window(0, program.height, 0, program.width))
+        run_into(program, pixels, window, numbers, [self.out[:, :, rows, columns]])
+        return np.empty(0, np.int64)
+
+
+Finish = Writing | Counting | Gathering | Filling
 
 
 def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:

@@ -17,7 +17,7 @@ from ._kernels.brackets import gather
 from ._typing import Block
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
-STRIP_VALUES = 1 << 22
+STRIP_VALUES = 1 << 21
 
 
 class Window(NamedTuple):
@@ -220,7 +220,7 @@ class Program:
 
     def strips(self, window: Window, n_values: int) -> Iterator[Window]:
         """Strips of `window` of which one after the other is run; `n_values` are in one row."""
-        rows = max(1, STRIP_VALUES // n_values, 2 * self.depth)
+        rows = max(1, STRIP_VALUES // n_values, 4 * self.depth)
         for top in range(window.top, window.bottom, rows):
             yield window._replace(top=top, bottom=min(top + rows, window.bottom))
 

@@ -25,11 +25,17 @@ NamedSteps = Sequence[tuple[str, Step]]
 
 
 def run(
-    steps: NamedSteps, cohort: Cohort, *, bar: Progress | None = None, last: bool = True
+    steps: NamedSteps,
+    cohort: Cohort,
+    *,
+    bar: Progress | None = None,
+    local: bool = False,
+    last: bool = True,
 ) -> Iterator[tuple[str, Numbers, Cohort]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
-    `last` False leaves out what comes after the last measurement.
+    `local` computes them in this process. `last` False leaves out what comes after the last
+    measurement.
     """
     needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
@@ -38,7 +44,7 @@ def run(
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:
-            source = source.evaluating(_evaluation(bar, _pass(name, cohort)))
+            source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         numbers = _measured(name, step, source)
         if bar is not None:
             numbers = numbers.compute()
@@ -122,11 +128,13 @@ def _pass(name: str, cohort: Cohort) -> str:
     return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
 
 
-def _evaluation(bar: Progress, description: str) -> Callable[[list[Array]], list[Array]]:
+def _evaluation(
+    bar: Progress, description: str, local: bool
+) -> Callable[[list[Array]], list[Array]]:
     def evaluate(arrays: list[Array]) -> list[Array]:
         if not any(map(_backends.is_lazy, arrays)):
             return arrays
         with bar(description):
-            return list(_backends.compute(*arrays))
+            return list(_backends.compute(*arrays, local=local))
 
     return evaluate

@@ -113,10 +113,12 @@ class Pipeline(Recipe):
 
     def _fit(self, cohort: Cohort, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
-        if len(cohort) > 1:
+        local = not cohort.is_lazy
+        # Block by block nothing of the size of an image is held; own functions may want arrays.
+        if len(cohort) > 1 or self.is_fused:
             cohort = cohort.lazily()
         with cohort.keeping(memory, self.depth(cohort.labels)):
-            steps = run(self.steps, cohort, bar=bar, last=False)
+            steps = run(self.steps, cohort, bar=bar, local=local, last=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
             pipeline=self,
@@ -149,6 +151,9 @@ class Pipeline(Recipe):
         """
         cohort = Cohort.of(images, pool, image)
         self.check(cohort.labels)
+        if self.is_fused and not cohort.is_lazy:
+            fitted = self._fit(cohort, parse_progress(False), memory=0)
+            return fitted._transformed(cohort.lazily()).in_memory().given()
         result = cohort
         for _, _, processed in run(self.steps, cohort):
             result = processed
@@ -237,8 +242,7 @@ class FittedPipeline:
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        given = self.check(images, image=image)
-        cohort = given
+        cohort = self.check(images, image=image)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
@@ -247,10 +251,15 @@ class FittedPipeline:
                 f"fov is for one image and a fit with pool=None, got {fov!r} for "
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
-        cohort = replace(cohort, pool=self.pool)
+        at_once = self.pipeline.is_fused and not cohort.is_lazy
+        made = self._transformed(cohort.lazily() if at_once else cohort)
+        return made.in_memory().given() if at_once else made.given()
+
+    def _transformed(self, cohort: Cohort) -> Cohort:
+        made = replace(cohort, pool=self.pool)
         for name, step in self.pipeline.steps:
-            cohort = apply_step(name, step, cohort, self.measured[name])
-        return cohort.map(finished, given).given()
+            made = apply_step(name, step, made, self.measured[name])
+        return made.map(finished, cohort)
 
     def check(self, images: Images, *, image: Any = None) -> Cohort:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""

@@ -25,6 +25,7 @@ from .steps import (
 )
 
 FORMAT = 1
+FUSED = (QuantileNorm, PostNorm, Blur, SumMask, SumNorm, Clip)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -159,6 +160,11 @@ class Recipe:
     def clip(self, max: PerChannel, *, name: str | None = None) -> Self:  # noqa: A002
         """Add `Clip`."""
         return self.then(Clip(max), name)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether all steps are pxprep's own, which run block by block."""
+        return bool(self.steps) and all(type(step) in FUSED for _, step in self.steps)
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what the blurs of all steps together read."""
