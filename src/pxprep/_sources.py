@@ -38,6 +38,7 @@ class Source:
     def __init__(self, array: Array) -> None:
         (self.array,) = optimize(array)
         self.keeper: Keeper | None = None
+        self._readings: dict[Index, Reading] = {}
 
     @classmethod
     def of(cls, array: Array) -> "Source":
@@ -84,9 +85,14 @@ class Source:
 
     def reading(self, index: Index) -> "Reading":
         """What a task needs to read a block."""
-        name = self.array.name
-        keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
-        return replace(self._inlined.reading(keys), index=index, keeper=self.keeper)
+        known = self._readings.get(index)
+        if known is None:
+            name = self.array.name
+            keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
+            known = self._readings[index] = self._inlined.reading(keys)
+        if self.keeper is None:
+            return known
+        return replace(known, index=index, keeper=self.keeper)
 
     def samples(self) -> list[Block]:
         """A small part of many blocks, if that is at hand without reading."""

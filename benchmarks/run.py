@@ -1,0 +1,167 @@
+"""Benchmarks: one command, one table. Every figure is of a process of its own.
+
+    python benchmarks/run.py                       # 22 x 2048^2 and 22 x 5120^2, three times each
+    python benchmarks/run.py --sizes 20480 --only copy-floor wrapper wrapper-no-memory
+    python benchmarks/run.py --harpy /path/to/python   # also harpy, in its own environment
+
+Wall and CPU seconds are medians; memory is the largest peak that the operating system saw. Ratios
+are between medians of the same run. `docs/benchmarks.md` says what was measured.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scenarios import SCENARIOS, clean, make_store
+
+# Scenarios of an image in a store, in the order of the table; and what each is compared with.
+IMAGE = {
+    "copy-floor": None,
+    "wrapper": "copy-floor",
+    "wrapper-no-memory": "copy-floor",
+    "lazy-chain": "wrapper",
+    "one-worker": "lazy-chain",
+    "two-workers": "one-worker",
+    "dask-image-crick": "wrapper",
+    "harpy": "wrapper",
+    "memory-numpy-scipy": None,
+    "memory-pxprep": "memory-numpy-scipy",
+}
+# Scenarios with a size of their own: the number of fields of view, or none.
+OTHER = {"slide-graph": 0, "cohort-fit": 1000, "cohort-graphs": 1000}
+# Images that are held in memory several times over.
+LARGEST_IN_MEMORY = 5120
+
+
+def measure_here(name, store, work, size):
+    """Run one scenario in this process and print its figures as JSON."""
+    run = SCENARIOS[name](Path(store), Path(work), size)
+    wall, used = time.perf_counter(), _cpu()
+    result = run()
+    figures = {
+        "wall": time.perf_counter() - wall,
+        "cpu": _cpu() - used,
+        "memory": max(
+            resource.getrusage(who).ru_maxrss
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        * 1024,
+    }
+    if isinstance(result, int):
+        figures["tasks"] = result
+    print(json.dumps(figures))
+
+
+def _cpu():
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(name, store, work, size, repeats, python):
+    """Medians of several runs of a scenario, each in a process of its own."""
+    found = []
+    for _ in range(repeats):
+        copy = Path(work) / "store.zarr"
+        clean(work)
+        if store is not None and name in ("wrapper", "wrapper-no-memory", "harpy"):
+            # These write into the store they read from; links keep the copy small and warm.
+            shutil.copytree(store, copy, copy_function=_link)
+        else:
+            copy = store
+        command = [python, __file__, "--scenario", name, str(copy), str(work), str(size)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+            return None
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    clean(work)
+    middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
+    middle["memory"] = max(one["memory"] for one in found)
+    return middle
+
+
+def _link(source, target):
+    # Chunks are never written again; metadata files are, so they are copied.
+    if Path(source).suffix == ".json" or Path(source).name.startswith(".z"):
+        shutil.copy2(source, target)
+    else:
+        Path(target).hardlink_to(source)
+
+
+def row(name, size, figures, compared):
+    """One line of the table."""
+    if figures is None:
+        return f"| {name} | {size} | failed | | | |"
+    ratio = ""
+    if compared is not None and compared[1] is not None:
+        other, theirs = compared
+        ratio = f"{figures['wall'] / theirs['wall']:.2f} x {other}"
+    if "tasks" in figures:
+        ratio = f"{figures['tasks']:,.0f} tasks"
+    return (
+        f"| {name} | {size} | {figures['wall']:.2f} | {figures['cpu']:.2f} | "
+        f"{figures['memory'] / 1e9:.2f} | {ratio} |"
+    )
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[2048, 5120])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=None)
+    parser.add_argument("--harpy", metavar="PYTHON", help="the python of an environment with harpy")
+    parser.add_argument("--work", help="an empty folder on the disk to be measured")
+    parser.add_argument("--fovs", type=int, default=1000)
+    parser.add_argument("--chunk", type=int, default=1024)
+    parser.add_argument("--scenario", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.scenario:
+        name, store, work, size = options.scenario
+        measure_here(name, store, work, int(size))
+        return
+    wanted = options.only or [*IMAGE, *OTHER]
+    if options.harpy is None:
+        wanted = [name for name in wanted if name != "harpy"]
+    folder = Path(options.work or tempfile.mkdtemp(prefix="pxprep-benchmarks-"))
+    print("| what | size | wall s | CPU s | peak GB | ratio |")
+    print("|---|---|---|---|---|---|")
+    try:
+        for size in options.sizes:
+            _measure_images(size, folder, wanted, options)
+        for name in [name for name in OTHER if name in wanted]:
+            size = min(OTHER[name], options.fovs)
+            figures = measure(name, None, folder / "work", size, options.repeats, sys.executable)
+            print(row(name, size or "", figures, None), flush=True)
+    finally:
+        if options.work is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _measure_images(size, folder, wanted, options):
+    names = [name for name in IMAGE if name in wanted]
+    if size > LARGEST_IN_MEMORY:
+        names = [name for name in names if not name.startswith("memory-")]
+    if not names:
+        return
+    store = folder / f"raw{size}.zarr"
+    if not store.exists():
+        make_store(store, size, options.chunk)
+    found = {}
+    for name in names:
+        python = options.harpy if name == "harpy" else sys.executable
+        found[name] = measure(name, store, folder / "work", size, options.repeats, python)
+        other = IMAGE[name]
+        print(row(name, size, found[name], (other, found.get(other))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
