@@ -114,6 +114,7 @@ def row(name, size, figures, compared):
 
 
 def main(arguments=None):
+    """Measure what the command line asks for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", type=int, default=[2048, 5120])
     parser.add_argument("--repeats", type=int, default=3)

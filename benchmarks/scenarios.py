@@ -44,7 +44,10 @@ def make_store(path, size, chunk=CHUNK, n_channels=N_CHANNELS):
 
     sizes = tuple(min(chunk, size - start) for start in range(0, size, chunk))
     image = da.map_blocks(
-        block, chunks=((1,) * n_channels, sizes, sizes), dtype=np.uint16, meta=np.empty((0,) * 3, "u2")
+        block,
+        chunks=((1,) * n_channels, sizes, sizes),
+        dtype=np.uint16,
+        meta=np.empty((0,) * 3, "u2"),
     )
     names = [f"marker{i}" for i in range(n_channels)]
     element = Image2DModel.parse(image, dims=("c", "y", "x"), c_coords=names)
@@ -52,6 +55,7 @@ def make_store(path, size, chunk=CHUNK, n_channels=N_CHANNELS):
 
 
 def read_store(path):
+    """The store as a lazy SpatialData object."""
     import spatialdata
 
     return spatialdata.read_zarr(path)

@@ -26,6 +26,7 @@ from ._keeping import EDGE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, standard, with_axes
 from ._programs import Operation, Pixels, Program, Window, count_into, run_into
+from ._sources import Source
 from ._typing import Array, Block
 from ._validate import float_dtype
 from .errors import ImageError
@@ -232,8 +233,12 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
 
 def from_dims(array: Array, dims: Sequence[str]) -> Array:
     """An image's array, which has the axes `dims`, with the axes (c, z, y, x)."""
-    if is_lazy(array) and (chained := standard(array, "".join(dims))) is not None:
-        return chained
+    if is_lazy(array):
+        axes = "".join(dims)
+        chained = standard(array, axes)
+        if chained is not None:
+            return chained
+        return Chain(Source.of(array, axes), (), float_dtype(array.dtype)).array()
     order = [dims.index(axis) for axis in AXES if axis in dims]
     array = array.transpose(order)
     return array if "z" in dims else array[:, np.newaxis]

@@ -35,12 +35,11 @@ from ._programs import (
     gather_strips,
     run_into,
 )
-from ._sources import Graph, Index, Reading, Source
+from ._sources import AXES, Graph, Index, Reading, Source, standard_axes
 from ._typing import Array, Block
 
 # Partial counts that one task adds up: each is as large as a small block.
 FAN_IN = 4
-AXES = "czyx"
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
 LATER = "later"
 EDGES = -1
@@ -87,7 +86,7 @@ class Chain:
     @cached_property
     def program(self) -> Program:
         """What runs on each block."""
-        _, _, height, width = self.source.array.shape
+        _, _, height, width = self.source.shape
         return Program(tuple(step.operation for step in self.steps), self.dtype, height, width)
 
     @cached_property
@@ -97,17 +96,15 @@ class Chain:
             None if step.numbers is None else getattr(step.numbers, "name", step.numbers)
             for step in self.steps
         ]
-        return tokenize(self.source.array.name, self.program, numbers)
+        return tokenize(self.source.array.name, self.source.axes, self.program, numbers)
 
     def array(self, axes: str = AXES) -> Array:
         """The result as a Dask array with these axes, chunked like the source."""
-        source = self.source.array
-        chunks = dict(zip(AXES, source.chunks, strict=True))
-        if self.program.out_channels(source.shape[0]) != source.shape[0]:
-            chunks["c"] = (1,)
+        chunks = dict(zip(AXES, self.source.chunks, strict=True))
+        chunks["c"] = self._runs
         name = f"pxprep-{axes}-{self.token}"
         layer = ChainLayer(_LazyGraph(partial(self._graph, name, axes)), self, axes)
-        dtype = self.program.out_dtype(source.dtype)
+        dtype = self.program.out_dtype(self.source.array.dtype)
         return da.Array(
             self._collected(name, layer),
             name,
@@ -118,7 +115,7 @@ class Chain:
 
     def counts(self, prefixes: Array | None, level: int, zeros: bool) -> Array:
         """The digits of the result, counted: a Dask array of shape (c, prefix, slot)."""
-        n_channels = self.program.out_channels(self.source.array.shape[0])
+        n_channels = sum(self._runs)
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         known = getattr(prefixes, "name", prefixes)
         name = f"pxprep-counts-{tokenize(self.token, known, level, zeros)}"
@@ -134,7 +131,7 @@ class Chain:
 
     def gathered(self, low: Block, high: Block, zeros: bool) -> Array:
         """What lies between bounds of each channel: an array of `Gathered`, shape (c,)."""
-        n_channels = self.program.out_channels(self.source.array.shape[0])
+        n_channels = sum(self._runs)
         name = f"pxprep-gathered-{tokenize(self.token, low, high, zeros)}"
         job = Gathering(low, high, zeros)
         layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
@@ -168,14 +165,23 @@ class Chain:
         return made
 
     def _collected(self, name: str, layer: Any, *more: Array) -> HighLevelGraph:
-        arrays = [self.source.array, *(step.numbers for step in self.steps), *more]
-        lazy: Any = [array for array in arrays if isinstance(array, da.Array)]
-        return HighLevelGraph.from_collections(name, layer, dependencies=lazy)
+        layers, dependencies = {name: layer}, {name: set(self.source.array.dask.layers)}
+        for array in (self.source.array, *(step.numbers for step in self.steps), *more):
+            if isinstance(array, da.Array):
+                layers.update(array.dask.layers)
+                dependencies.update(array.dask.dependencies)
+                dependencies[name].add(array.name)
+        # Tasks may depend on any layer of the source: so none of them is fused into another.
+        return HighLevelGraph(layers, dependencies)
+
+    @cached_property
+    def _runs(self) -> tuple[int, ...]:
+        """Channels in each chunk of what comes out."""
+        runs = self.source.chunks[0]
+        return runs if self.program.out_channels(sum(runs)) == sum(runs) else (1,)
 
     def _graph(self, name: str, axes: str) -> Graph:
-        runs = self.source.array.chunks[0]
-        if self.program.out_channels(sum(runs)) != sum(runs):
-            runs = (1,)
+        runs = self._runs
         graph: Graph = {}
         for index in self.source.indices():
             place = dict(zip("zyx", index, strict=True))
@@ -333,7 +339,10 @@ class BlockJob:
             if kind == EDGES:
                 pieces += _edge_pieces(place, next(given))
             else:
-                pieces += [(first, place, next(given)) for first in self.first_channels]
+                pieces += [
+                    (first, place, standard_axes(next(given), self.reading.axes))
+                    for first in self.first_channels
+                ]
         numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
         n_channels = self.first_channels[-1] + len(own[-1])
         return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)

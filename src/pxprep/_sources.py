@@ -12,7 +12,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from dask.base import optimize
 from dask.core import get, get_dependencies
 
 from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
@@ -22,42 +21,49 @@ from ._typing import Array, Block
 Index = tuple[int, int, int]
 Graph = dict[Any, Any]
 
+AXES = "czyx"
 # By the name of the array, which stands for its content.
-_SOURCES: "WeakValueDictionary[str, Source]" = WeakValueDictionary()
+_SOURCES: "WeakValueDictionary[tuple[str, str], Source]" = WeakValueDictionary()
 
 
 class Source:
-    """A Dask array with axes (c, z, y, x) that is read in blocks of all channels.
+    """A Dask array that is read in blocks of all channels, with axes (c, z, y, x).
 
     Attributes
     ----------
     array
-        The array, its own graph optimised.
+        The array.
+    axes
+        Its axes: c, y, x and perhaps z, in any order.
+    chunks
+        Sizes of its chunks along c, z, y and x.
     """
 
-    def __init__(self, array: Array) -> None:
-        (self.array,) = optimize(array)
+    def __init__(self, array: Array, axes: str) -> None:
+        self.array = array
+        self.axes = axes
+        by_axis = dict(zip(axes, array.chunks, strict=True))
+        self.chunks: tuple[tuple[int, ...], ...] = tuple(by_axis.get(axis, (1,)) for axis in AXES)
         self.keeper: Keeper | None = None
         self._readings: dict[Index, Reading] = {}
 
     @classmethod
-    def of(cls, array: Array) -> "Source":
+    def of(cls, array: Array, axes: str = AXES) -> "Source":
         """The source that reads `array`; the same one for all chains, as long as one lives."""
-        source = _SOURCES.get(array.name)
+        source = _SOURCES.get((array.name, axes))
         if source is None:
-            source = _SOURCES[array.name] = cls(array)
+            source = _SOURCES[array.name, axes] = cls(array, axes)
         return source
 
     @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """Sizes of the chunks along z, y and x."""
-        chunks: tuple[tuple[int, ...], ...] = self.array.chunks[1:]
-        return chunks
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along c, z, y and x."""
+        return tuple(sum(sizes) for sizes in self.chunks)
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], ...]:
         """Where the chunks along c, z, y and x begin."""
-        return tuple(tuple(accumulate(sizes, initial=0)) for sizes in self.array.chunks)
+        return tuple(tuple(accumulate(sizes, initial=0)) for sizes in self.chunks)
 
     def window(self, index: Index) -> Window:
         """The rows and columns of a block."""
@@ -67,7 +73,7 @@ class Source:
 
     def indices(self) -> Iterator[Index]:
         """All blocks, neighbours along x behind each other."""
-        return product(*(range(len(sizes)) for sizes in self.chunks))  # type: ignore[return-value]
+        return product(*(range(len(sizes)) for sizes in self.chunks[1:]))  # type: ignore[return-value]
 
     def neighbours(self, index: Index, window: Window) -> list[Index]:
         """The other blocks of the plane that hold pixels of `window`."""
@@ -87,9 +93,8 @@ class Source:
         """What a task needs to read a block."""
         known = self._readings.get(index)
         if known is None:
-            name = self.array.name
-            keys = [(name, c, *index) for c in range(self.array.numblocks[0])]
-            known = self._readings[index] = self._inlined.reading(keys)
+            known = self._inlined.reading(self._keys(index))
+            known = self._readings[index] = replace(known, axes=self.axes)
         if self.keeper is None:
             return known
         return replace(known, index=index, keeper=self.keeper)
@@ -105,9 +110,10 @@ class Source:
         for index in self.indices():
             reading = self.reading(index)
             values = [self._inlined.graph.get(key) for key in reading.keys]
-            chunks: list[Any] = [getattr(value, "value", value) for value in values]
-            if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
+            found: list[Any] = [getattr(value, "value", value) for value in values]
+            if not all(isinstance(chunk, np.ndarray) for chunk in found):
                 return []
+            chunks = [standard_axes(chunk, self.axes) for chunk in found]
             samples.append(tile(index, chunks))
             if sum(sample.nbytes for sample in samples) > SAMPLE_BYTES:
                 break
@@ -115,10 +121,19 @@ class Source:
 
     @cached_property
     def _inlined(self) -> "InlinedGraph":
-        name = self.array.name
-        n_runs = self.array.numblocks[0]
-        blocks = [[(name, c, *index) for c in range(n_runs)] for index in self.indices()]
+        blocks = [self._keys(index) for index in self.indices()]
         return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
+
+    def _keys(self, index: Index) -> list[Any]:
+        """The keys of a block's chunks, one for each run of channels."""
+        places = [dict(zip(AXES, (run, *index), strict=True)) for run in range(len(self.chunks[0]))]
+        return [(self.array.name, *(place[axis] for axis in self.axes)) for place in places]
+
+
+def standard_axes(chunk: Block, axes: str) -> Block:
+    """A chunk that has these axes with the axes (c, z, y, x)."""
+    chunk = chunk.transpose([axes.index(axis) for axis in AXES if axis in axes])
+    return chunk if "z" in axes else chunk[:, np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -133,6 +148,8 @@ class Reading:
         Those whose results are wanted.
     others
         Keys outside the graph that its tasks depend on.
+    axes
+        Those of the results as they come; what `run` returns has the axes (c, z, y, x).
     index
         Of the block that is read.
     keeper
@@ -142,6 +159,7 @@ class Reading:
     graph: Graph
     keys: tuple[Any, ...]
     others: tuple[Any, ...]
+    axes: str = AXES
     index: Index | None = None
     keeper: Keeper | None = None
 
@@ -166,7 +184,8 @@ class Reading:
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
         )
-        return [results[key] if key in results else cache[key] for key in self.keys]
+        chunks = [results[key] if key in results else cache[key] for key in self.keys]
+        return [standard_axes(chunk, self.axes) for chunk in chunks]
 
 
 class InlinedGraph:
