@@ -585,3 +585,42 @@ def test_remote_store_is_refused():
 def test_errors_are_one_family():
     for kind in (ChannelError, LayerError, ParameterError, StoreError):
         assert issubclass(kind, PxprepError)
+
+
+# --- memory and codecs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [0, "1 MB", None])
+def test_memory_changes_no_bit(memory, sdata):
+    pixel_clustering_preprocess(sdata, "fov0", "clean", memory=memory)
+    expected = Pipeline.sparrow().fit_transform(read_images(sdata, "fov0")["fov0"])
+    xr.testing.assert_equal(sdata["clean"].compute(), expected.compute())
+
+
+def test_compressor(tmp_path, sdata):
+    from inspect import signature
+
+    from spatialdata import SpatialData
+
+    path = tmp_path / "study.zarr"
+    sdata.write(path)
+    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
+        with pytest.raises(ParameterError, match=r"compressor needs spatialdata 0\.8"):
+            pixel_clustering_preprocess(sdata, "fov0", "clean", compressor={"lz4": 1})
+        return
+    import zarr
+
+    for codec in ("lz4", "zstd"):
+        pixel_clustering_preprocess(sdata, "fov0", codec, compressor={codec: 1})
+        (array,) = [item for _, item in zarr.open_group(path / "images" / codec, mode="r").arrays()]
+        assert codec in str(array.compressors).lower()
+    np.testing.assert_array_equal(sdata["lz4"].values, sdata["zstd"].values)
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    ["lz4", {"gzip": 1}, {"lz4": 1, "zstd": 1}, {"lz4": 10}, {"lz4": -1}, {"zstd": 1.5}],
+)
+def test_bad_compressors(compressor, sdata):
+    with pytest.raises(ParameterError, match="compressor"):
+        pixel_clustering_preprocess(sdata, "fov0", "clean", compressor=compressor)

@@ -22,7 +22,7 @@ from dask import config
 from dask.base import compute as dask_compute
 
 from . import _blocks
-from ._keeping import EDGE_BYTES, Budget, Keeper
+from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, standard, with_axes
 from ._programs import Operation, Pixels, Program, Window, count_into, run_into
@@ -120,7 +120,8 @@ def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[N
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    keepers = [Keeper(blocks, edges, depth) for _ in sources]
+    samples = min(SAMPLE_BYTES, COHORT_SAMPLE_BYTES // max(1, len(sources)))
+    keepers = [Keeper(blocks, edges, samples, depth) for _ in sources]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
     # A thread that waits for a block holds memory, so there are more where memory may be had.

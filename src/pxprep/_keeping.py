@@ -10,9 +10,11 @@ import numpy as np
 
 from ._typing import Block
 
-# Rows and columns of what is sampled of a block, and how many bytes of samples are enough.
+# Rows and columns of what is sampled of a block, and how many bytes of samples are enough: of one
+# image, and of a cohort.
 TILE = (64, 256)
 SAMPLE_BYTES = 64 << 20
+COHORT_SAMPLE_BYTES = 256 << 20
 # Edges of blocks are kept up to this even where nothing else is: a few percent of the image.
 EDGE_BYTES = 64 << 20
 # The share of the memory that is available which is the budget if none is given.
@@ -45,14 +47,18 @@ class Keeper:
     ----------
     blocks, edges
         The budgets for whole blocks, and for what lies at their edges.
+    samples
+        Bytes of samples that are taken.
     depth
         How wide those edges are, if that is known before they are asked for.
     """
 
-    def __init__(self, blocks: Budget, edges: Budget, depth: int = 0) -> None:
+    def __init__(
+        self, blocks: Budget, edges: Budget, samples: int = SAMPLE_BYTES, depth: int = 0
+    ) -> None:
         self._depth = depth
         self._budgets = {"blocks": blocks, "edges": edges}
-        self._samples_left = Budget(SAMPLE_BYTES)
+        self._samples_left = samples
         self._kept: dict[Any, list[Block]] = {}
         self._sampled: dict[Any, Block] = {}
         self._seen: set[Any] = set()
@@ -93,8 +99,9 @@ class Keeper:
         return made
 
     def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
-        taken = tile(index, chunks)
-        if self._samples_left.take(taken.nbytes):
+        taken = tile(index, chunks, self._samples_left)
+        if taken.size:
+            self._samples_left -= taken.nbytes
             self._sampled[index] = taken
 
     def __reduce__(self) -> Any:
@@ -109,16 +116,18 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     return rows + columns
 
 
-def tile(index: Sequence[int], chunks: Sequence[Block]) -> Block:
-    """A few rows and columns of a block, from another place in each."""
+def tile(index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES) -> Block:
+    """A few rows and columns of a block, from another place in each, of at most so many bytes."""
     height, width = chunks[0].shape[2:]
+    row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * min(TILE[0], height)
+    columns = min(TILE[1], n_bytes // row_bytes)
     # Somewhere else in every block, and the same in every run.
     place = np.random.default_rng(list(index)).random(2)
     top, left = (
         int(share * max(0, size - wanted))
-        for share, size, wanted in zip(place, (height, width), TILE, strict=True)
+        for share, size, wanted in zip(place, (height, width), (TILE[0], columns), strict=True)
     )
-    part = slice(top, top + TILE[0]), slice(left, left + TILE[1])
+    part = slice(top, top + TILE[0]), slice(left, left + columns)
     return np.concatenate([chunk[:, :, part[0], part[1]] for chunk in chunks])
 
 

@@ -1,0 +1,49 @@
+"""The benchmarks run, small, so that they cannot rot; nothing is said about their times."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("spatialdata")
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
+
+
+def scenarios():
+    spec = importlib.util.spec_from_file_location("scenarios", FOLDER / "scenarios.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(set(scenarios().SCENARIOS) - {"slide-graph"}))
+def test_every_scenario_runs(name, tmp_path):
+    for package in OPTIONAL.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    options = ["--sizes", "130", "--chunk", "64", "--fovs", "3", "--repeats", "1"]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "run.py", "--only", name, "--work", tmp_path, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, line = done.stdout.splitlines()
+    _, what, _, wall, cpu, memory, _, _ = line.split("|")
+    assert what.strip() == name, done.stderr
+    assert float(wall) > 0
+    assert float(cpu) > 0
+    assert float(memory) > 0
+
+
+def test_scenarios_that_are_compared_do_the_same(tmp_path):
+    import numpy as np
+
+    module = scenarios()
+    plain = module.memory_numpy_scipy(None, None, 80)()
+    ours = module.memory_pxprep(None, None, 80)()
+    np.testing.assert_allclose(ours.values, plain, rtol=2e-5)
