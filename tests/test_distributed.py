@@ -1,7 +1,13 @@
 """The same numbers on a real cluster of processes."""
 
+import os
 import pickle
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -38,3 +44,30 @@ def test_same_bits_on_a_cluster(client, image):
 def test_pipelines_travel(image):
     fitted = Pipeline.sparrow(sigma={"CD3": 0, ...: 2}).fit(image)
     assert pickle.loads(pickle.dumps(fitted)) == fitted
+
+
+def test_numpy_images_stay_in_this_process(client, image):
+    """A NumPy image is worked on where it is, and so is the place for its result."""
+    before = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    at_once = Pipeline.sparrow().fit_transform(image)
+    assert client.run(lambda dask_worker: dask_worker.state.executed_count) == before
+    xr.testing.assert_identical(at_once, Pipeline.sparrow().fit(image).transform(image))
+
+
+def test_same_numbers_when_a_worker_is_killed(client, image, tmp_path):
+    def slowly(block, folder=str(tmp_path)):
+        Path(folder, f"{time.time_ns()}-{os.getpid()}").touch()
+        time.sleep(0.1)
+        return block
+
+    lazy = image.chunk({"y": 20, "x": 30})
+    slow = image.copy(
+        data=da.map_blocks(slowly, lazy.data, dtype=image.dtype, meta=np.empty((0, 0, 0), "u2"))
+    )
+    with ThreadPoolExecutor(1) as thread:
+        fitting = thread.submit(Pipeline.sparrow().fit, slow)
+        while len(reads := sorted(tmp_path.iterdir())) < 5:
+            time.sleep(0.01)
+        assert not fitting.done()
+        os.kill(int(reads[-1].name.split("-")[1]), signal.SIGKILL)
+        assert fitting.result(timeout=120) == Pipeline.sparrow().fit(image)
