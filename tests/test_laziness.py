@@ -1,5 +1,6 @@
 """A Dask-backed image stays one: nothing is computed until asked, and then gives the same bits."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -176,3 +177,11 @@ def test_nothing_that_was_read_outlives_the_fit(read_counted):
         reads.clear()
         Pipeline.sparrow(sigma=1).fit(image)
         assert len(reads) == image.data.npartitions
+
+
+def test_scales_of_a_pyramid_are_made_from_one_computation(read_counted):
+    image, reads = read_counted
+    clean = image.pxprep.clip(30)
+    coarser = clean.pxprep.coarsen({"y": 2, "x": 2})
+    dask.compute(clean.data, coarser.data)
+    assert len(reads) == image.data.npartitions

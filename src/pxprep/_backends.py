@@ -240,6 +240,11 @@ def from_dims(array: Array, dims: Sequence[str]) -> Array:
         if chained is not None:
             return chained
         return Chain(Source.of(array, axes), (), float_dtype(array.dtype)).array()
+    return turned(array, dims)
+
+
+def turned(array: Array, dims: Sequence[str]) -> Array:
+    """As `from_dims`, but of a lazy array the very chunks, which others may use as well."""
     order = [dims.index(axis) for axis in AXES if axis in dims]
     array = array.transpose(order)
     return array if "z" in dims else array[:, np.newaxis]

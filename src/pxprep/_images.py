@@ -23,6 +23,11 @@ def pixels(image: xr.DataArray) -> Array:
     return _backends.from_dims(image.data, [str(dim) for dim in image.dims])
 
 
+def shared_pixels(image: xr.DataArray) -> Array:
+    """As `pixels`; but a lazy image that is computed for something else, too, is computed once."""
+    return _backends.turned(image.data, [str(dim) for dim in image.dims])
+
+
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
     return _labeled(_backends.to_dims(array, [str(dim) for dim in image.dims]), image)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import xarray as xr
 
 from . import _backends
-from ._images import like, pixels, processing_dtype
+from ._images import like, processing_dtype, shared_pixels
 from ._typing import Label
 from ._validate import SPATIAL
 from .errors import ImageError
@@ -75,7 +75,7 @@ def coarser_scales(
     finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[Factors]
 ) -> list[xr.DataArray]:
     """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks."""
-    array, dtype = pixels(finest), processing_dtype(finest)
+    array, dtype = shared_pixels(finest), processing_dtype(finest)
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)

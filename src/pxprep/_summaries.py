@@ -11,7 +11,7 @@ import xarray as xr
 from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
-from ._images import like, like_plane, pixels, processing_dtype
+from ._images import like, like_plane, pixels, processing_dtype, shared_pixels
 from ._programs import AddChannels
 from ._typing import Images, PerChannel
 from ._validate import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
@@ -160,7 +160,7 @@ def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) ->
     z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
 
     def coarsened(one: xr.DataArray) -> xr.DataArray:
-        array = _backends.coarsen(pixels(one), (z, y, x), dtype=processing_dtype(one))
+        array = _backends.coarsen(shared_pixels(one), (z, y, x), dtype=processing_dtype(one))
         along = [name for name, coord in one.coords.items() if set(coord.dims) & set(factors)]
         kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
         return like(one.drop_vars(along).isel(kept), array)
