@@ -276,7 +276,7 @@ def _on_workers(store, work, n_workers):
     from distributed import Client, LocalCluster
 
     cluster = LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
     client = Client(cluster)
     # The workers compile, or load what was compiled, before the clock runs.

@@ -8,12 +8,13 @@ from hypothesis.extra import numpy as nps
 from scipy.ndimage import gaussian_filter
 
 import oracle
-from pxprep import _blocks
+from pxprep import _blocks, quantiles
 from pxprep._blocks import bit_constants
 from pxprep._kernels.blur import any_missing, blur_radius, blur_strip, gaussian_taps, surround
 from pxprep._kernels.brackets import gather
 from pxprep._kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
 from pxprep._kernels.pointwise import add_values, divide_values, keep_values, scale_values
+from pxprep._programs import Gathered
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 FLOATS = pytest.mark.parametrize("dtype", [F4, F8], ids=str)
@@ -390,6 +391,19 @@ def test_tallies_add_up():
     for _ in range(3):
         gather(values, F4.type(0), F4.type(9), False, tally, np.empty(6, F4))
     assert tally.tolist() == [6, 3, 3, 3]
+
+
+@pytest.mark.parametrize("q", [0, 30, 50, 99, 100])
+def test_a_bracket_gives_the_quantile_just_if_the_ranks_around_it_are_inside(q):
+    values, percent = np.sort(some_plane(30, F4)), np.array([q])
+    first = int(29 * q / 100)
+    second = min(first + 1, 29)
+    for below, stop in np.ndindex(31, 31):
+        gathered_values = Gathered(np.array([30, 0, 0, below]), values[below:stop][::-1])
+        found = quantiles._selected([gathered_values], percent)
+        assert (found is not None) == (below <= first and second < stop)
+        if found is not None:
+            assert found.value == np.quantile(values.astype(F8), q / 100)
 
 
 # Values on their own

@@ -18,14 +18,16 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask import config
+from dask import config, threaded
 from dask.base import compute as dask_compute
+from dask.base import get_scheduler
+from dask.local import get_sync
 
 from . import _blocks
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, standard, with_axes
-from ._programs import Operation, Pixels, Program, Window, count_into, run_into
+from ._programs import Gathered, Operation, Pixels, Program, Window, count_into, run_into
 from ._sources import Source
 from ._typing import Array, Block
 from ._validate import float_dtype
@@ -101,9 +103,16 @@ def samples(image: Array) -> list[Block]:
     return Chain.of(image, float_dtype(image.dtype)).samples() if is_lazy(image) else []
 
 
-def gathered(image: Array, low: Block, high: Block, zeros: bool) -> Array:
-    """The `Gathered` of each channel of a lazy image, shape (c,)."""
-    return Chain.of(image, float_dtype(image.dtype)).gathered(low, high, zeros)
+def gathered(
+    image: Array,
+    low: Block,
+    high: Block,
+    zeros: bool,
+    most: int,
+    then: Callable[[Sequence[Gathered]], Any],
+) -> Array:
+    """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,)."""
+    return Chain.of(image, float_dtype(image.dtype)).gathered(low, high, zeros, most, then)
 
 
 @contextmanager
@@ -214,8 +223,7 @@ def threads_at_rest() -> Iterator[None]:
     if config.get("pool", None) is not None:
         yield  # the user's own threads
         return
-    workers = config.get("num_workers", None) or _n_threads() + _WAITING.get()
-    with ThreadPoolExecutor(workers) as pool, config.set(pool=pool):
+    with ThreadPoolExecutor(_n_workers()) as pool, config.set(pool=pool):
         yield
 
 
@@ -225,11 +233,18 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
     """
-    with threads_at_rest():
-        computed: tuple[Array, ...] = dask_compute(
-            *arrays, **({"scheduler": "threads"} if local else {})
-        )
-    return computed
+    scheduler = get_scheduler(collections=[array for array in arrays if is_lazy(array)])
+    here = scheduler in (None, threaded.get) or (local and scheduler is not get_sync)
+    if not here or config.get("pool", None) is not None:
+        return tuple(dask_compute(*arrays))
+    # Given to this computation alone: another thread may be at one of its own.
+    with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
+        return tuple(dask_compute(*arrays, scheduler="threads", pool=pool))
+
+
+def _n_workers() -> int:
+    """Threads that compute: as many as the user asked for, or as there are cores, and some."""
+    return config.get("num_workers", None) or _n_threads() + _WAITING.get()
 
 
 def from_dims(array: Array, dims: Sequence[str]) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +20,14 @@ COHORT_SAMPLE_BYTES = 256 << 20
 EDGE_BYTES = 64 << 20
 # The share of the memory that is available which is the budget if none is given.
 SHARE = 0.25
+
+
+def _own(array: Block) -> Block:
+    """The array, or a copy if it would hold more memory than its own."""
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return array.copy() if owner.nbytes > array.nbytes else array
 
 
 class Budget:
@@ -80,7 +89,7 @@ class Keeper:
 
     def samples(self) -> list[Block]:
         """A small part of each block that was read, with axes (c, z, y, x)."""
-        return [self._sampled[index] for index in sorted(self._sampled)]
+        return [sample for _, sample in sorted(self._sampled.copy().items(), key=itemgetter(0))]
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
@@ -92,7 +101,7 @@ class Keeper:
         kept = self._kept.get(key)
         if kept is not None:
             return kept
-        made = read()
+        made = [_own(array) for array in read()]
         budget = self._budgets[key[0]]
         if self._is_open and budget.take(sum(array.nbytes for array in made)):
             self._kept[key] = made
@@ -105,7 +114,7 @@ class Keeper:
             self._sampled[index] = taken
 
     def __reduce__(self) -> Any:
-        return Keeper, tuple(self._budgets.values())
+        return Keeper, (Budget(0), Budget(0), 0)
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
@@ -119,15 +128,16 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
 def tile(index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES) -> Block:
     """A few rows and columns of a block, from another place in each, of at most so many bytes."""
     height, width = chunks[0].shape[2:]
-    row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * min(TILE[0], height)
+    rows = min(TILE[0], height)
+    row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * rows
     columns = min(TILE[1], n_bytes // row_bytes)
     # Somewhere else in every block, and the same in every run.
     place = np.random.default_rng(list(index)).random(2)
     top, left = (
         int(share * max(0, size - wanted))
-        for share, size, wanted in zip(place, (height, width), (TILE[0], columns), strict=True)
+        for share, size, wanted in zip(place, (height, width), (rows, columns), strict=True)
     )
-    part = slice(top, top + TILE[0]), slice(left, left + columns)
+    part = slice(top, top + rows), slice(left, left + columns)
     return np.concatenate([chunk[:, :, part[0], part[1]] for chunk in chunks])
 
 

@@ -129,16 +129,26 @@ class Chain:
             meta=np.empty((0, 0, 0), np.int64),
         )
 
-    def gathered(self, low: Block, high: Block, zeros: bool) -> Array:
-        """What lies between bounds of each channel: an array of `Gathered`, shape (c,)."""
-        n_channels = sum(self._runs)
-        name = f"pxprep-gathered-{tokenize(self.token, low, high, zeros)}"
-        job = Gathering(low, high, zeros)
+    def gathered(
+        self,
+        low: Block,
+        high: Block,
+        zeros: bool,
+        most: int,
+        then: Callable[[Sequence[Gathered]], Any],
+    ) -> Array:
+        """`then` of what lies between bounds of each channel, as the only item of an array.
+
+        At most `most` values of each channel are gathered; they are given to `then`, a sequence of
+        `Gathered`, where they are.
+        """
+        name = f"pxprep-gathered-{tokenize(self.token, low, high, zeros, most, then)}"
+        job = Gathering(low, high, zeros, most, then)
         layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
         return da.Array(
             self._collected(name, layer),
             name,
-            ((n_channels,),),
+            ((1,),),
             dtype=object,
             meta=np.empty(0, object),
         )
@@ -211,8 +221,12 @@ class Chain:
             groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
             level += 1
             parts = [(f"{name}-sum", level, number) for number in range(len(groups))]
-            graph.update({key: (_added, group) for key, group in zip(parts, groups, strict=True)})
-        graph[(name, *finish.corner)] = parts[0]
+            add = partial(_added, most=getattr(finish, "most", 0))
+            graph.update({key: (add, group) for key, group in zip(parts, groups, strict=True)})
+        last: Any = parts[0]
+        if isinstance(finish, Gathering):
+            last = (partial(_boxed, finish.then), last)
+        graph[(name, *finish.corner)] = last
         return graph
 
     def _task(
@@ -403,13 +417,17 @@ class Gathering:
     low: Block
     high: Block
     zeros: bool
+    most: int
+    then: Callable[[Sequence[Gathered]], Any]
     corner: ClassVar[tuple[int, ...]] = (0,)
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> Block:
         """Run the program and gather."""
-        return gather_strips(program, pixels, window, numbers, self.low, self.high, self.zeros)
+        return gather_strips(
+            program, pixels, window, numbers, self.low, self.high, self.zeros, self.most
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -441,9 +459,15 @@ def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Windo
     ]
 
 
-def _added(parts: Sequence[Block]) -> Block:
+def _boxed(then: Callable[[Sequence[Gathered]], Any], found: Sequence[Gathered]) -> Block:
+    box = np.empty(1, object)
+    box[0] = then(found)
+    return box
+
+
+def _added(parts: Sequence[Block], *, most: int) -> Block:
     if parts[0].dtype == object:
-        return np.array([Gathered.merged(each) for each in zip(*parts, strict=True)], object)
+        return np.array([Gathered.merged(each, most) for each in zip(*parts, strict=True)], object)
     total = parts[0].astype(np.int64)
     for part in parts[1:]:
         total += part

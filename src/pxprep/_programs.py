@@ -304,18 +304,20 @@ class Gathered:
     tally
         How many values are counted, negative, infinite and below the lower bound.
     inside
-        The values between the bounds, in any order.
+        The values between the bounds, in any order; None if they are too many.
     """
 
     tally: Block
-    inside: Block
+    inside: Block | None
 
     @classmethod
-    def merged(cls, parts: Sequence["Gathered"]) -> "Gathered":
-        """What lies there of all the values together."""
+    def merged(cls, parts: Sequence["Gathered"], most: int) -> "Gathered":
+        """What lies there of all the values together, if it is at most so many."""
+        inside = [part.inside for part in parts if part.inside is not None]
+        complete = len(inside) == len(parts) and sum(one.size for one in inside) <= most
         return cls(
             np.sum([part.tally for part in parts], axis=0),
-            np.concatenate([part.inside for part in parts]),
+            np.concatenate(inside) if complete else None,
         )
 
 
@@ -327,20 +329,20 @@ def gather_strips(
     low: Block,
     high: Block,
     zeros: bool,
+    most: int,
 ) -> Block:
-    """The `Gathered` of each channel of the pixels of `window` at the end of a program."""
-    found: list[list[Gathered]] = []
+    """The `Gathered` of each channel of the pixels of `window` at the end of a program.
+
+    At most `most` values of each channel are gathered.
+    """
+    merged = np.empty(len(low), object)
+    merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in low]
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         block = program.run(pixels, strip, numbers)
         room = np.empty(block[0].size + 1, program.dtype)
-        found.append(
-            [
-                _gathered(channel, bottom, top, zeros, room)
-                for channel, bottom, top in zip(block, low, high, strict=True)
-            ]
-        )
-    merged = np.empty(len(low), object)
-    merged[:] = [Gathered.merged(parts) for parts in zip(*found, strict=True)]
+        for index, channel in enumerate(block):
+            found = _gathered(channel, low[index], high[index], zeros, room)
+            merged[index] = Gathered.merged([merged[index], found], most)
     return merged
 
 

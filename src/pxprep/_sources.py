@@ -101,7 +101,8 @@ class Source:
 
     def samples(self) -> list[Block]:
         """A small part of many blocks, if that is at hand without reading."""
-        kept = [] if self.keeper is None else self.keeper.samples()
+        keeper = self.keeper
+        kept = [] if keeper is None else keeper.samples()
         return kept or self._in_memory
 
     @cached_property
@@ -204,11 +205,18 @@ class InlinedGraph:
                 key = todo.pop()
                 if key in shared or owner.get(key) == number:
                     continue
-                if key in owner or not _is_task(self.graph[key]):
+                if key in owner or not _is_task(self.graph, key):
                     shared.add(key)
                     continue
                 owner[key] = number
                 todo.extend(_dependencies(self.graph, key))
+        # What shared tasks are made of is made for them, so that it is not made a second time.
+        todo = list(shared)
+        while todo:
+            for key in _dependencies(self.graph, todo.pop()):
+                if key not in shared:
+                    shared.add(key)
+                    todo.append(key)
         return shared
 
     def reading(self, keys: Sequence[Any]) -> Reading:
@@ -226,10 +234,11 @@ class InlinedGraph:
         return Reading(part, tuple(keys), tuple(others))
 
 
-def _is_task(value: Any) -> bool:
+def _is_task(graph: Graph, key: Any) -> bool:
     """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
-    if isinstance(value, tuple):
-        return bool(value) and callable(value[0])
+    value = graph[key]
+    if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key
+        return bool(value) and (callable(value[0]) or value in graph)
     return hasattr(value, "dependencies") and not hasattr(value, "value")
 
 

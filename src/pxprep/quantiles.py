@@ -146,12 +146,18 @@ def _in_one_pass(
     """
     brackets = [_bracket_of(image, q, zeros) for image in images]
     asked = [
-        _backends.gathered(image, *bounds, zeros)
+        _backends.gathered(
+            image,
+            *bounds,
+            zeros,
+            MOST_GATHERED // (image.dtype.itemsize * len(q)),
+            partial(_selected, q=q),
+        )
         for image, bounds in zip(images, brackets, strict=True)
         if bounds is not None
     ]
     found = iter(evaluate(asked) if asked else [])
-    return [None if bounds is None else _selected(next(found), q) for bounds in brackets]
+    return [None if bounds is None else next(found)[0] for bounds in brackets]
 
 
 def _bracket_of(image: Array, q: Block, zeros: bool) -> tuple[Block, Block] | None:
@@ -202,7 +208,7 @@ def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
         inside = ranks[0] - below
         if counted == 0:
             rows.append((np.nan, 0, 0, infinite))
-        elif inside[0] < 0 or inside[1] >= each.inside.size:
+        elif each.inside is None or inside[0] < 0 or inside[1] >= each.inside.size:
             return None
         else:
             low, high = np.partition(each.inside, inside)[inside].astype(np.float64)
