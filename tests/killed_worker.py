@@ -14,7 +14,6 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import xarray as xr
-from distributed import Client, LocalCluster
 
 from pxprep import Pipeline
 
@@ -26,6 +25,8 @@ def slowly(block, folder):
 
 
 def main(folder):
+    from distributed import Client, LocalCluster
+
     rng = np.random.default_rng(3)
     counts = rng.poisson(rng.gamma(0.7, 6, (3, 70, 90))).astype(np.uint16)
     image = xr.DataArray(counts, dims=("c", "y", "x"))
