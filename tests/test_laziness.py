@@ -1,5 +1,7 @@
 """A Dask-backed image stays one: nothing is computed until asked, and then gives the same bits."""
 
+from uuid import uuid4
+
 import dask
 import dask.array as da
 import numpy as np
@@ -150,7 +152,9 @@ def read_counted(make_image):
         return block
 
     chunked = image.chunk(y=12).data
-    loaded = da.map_blocks(load, chunked, dtype=image.dtype, meta=np.empty(0, "u2"))
+    # Older versions of Dask give equal functions with other closures one name.
+    name = f"load-{uuid4().hex}"
+    loaded = da.map_blocks(load, chunked, name=name, dtype=image.dtype, meta=np.empty(0, "u2"))
     return image.copy(data=loaded), reads
 
 
