@@ -375,7 +375,7 @@ class Writing:
     ) -> Any:
         """Run the program; its one array, or a list."""
         # Arrays of the size of a chunk use memory again that others had; larger ones would be
-        # fresh each time, which costs more than all the arithmetic.
+        # fresh each time.
         dtype = program.out_dtype(pixels.dtype)
         shape = (pixels.planes, *window.shape)
         blocks = [np.empty((run, *shape), dtype) for run in self.runs]

@@ -121,8 +121,7 @@ def pixel_clustering_preprocess(
         sample and the edges of chunks, for images larger than memory.
     compressor
         Codec and level of the new layers' chunks, as ``{"lz4": 1}`` or ``{"zstd": 3}``, levels 0 to
-        9; needs spatialdata 0.8. None is what SpatialData chooses. ``{"lz4": 1}`` is written
-        fastest (see ``docs/benchmarks.md``).
+        9; needs spatialdata 0.8. None is what SpatialData chooses.
     progress
         True shows a bar for each pass over the data.
 
