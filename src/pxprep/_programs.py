@@ -7,7 +7,7 @@ go through all operations before the next strip is touched.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,9 +58,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """What happens to the values of a block; `takes` is the axes of the numbers it needs."""
-
-    takes: ClassVar[str | None] = None
+    """What happens to the values of a block, given numbers that were measured, or None."""
 
     @property
     def depth(self) -> int:
@@ -76,8 +74,6 @@ class Operation:
 class Divide(Operation):
     """Each channel is divided by a measured scale."""
 
-    takes: ClassVar[str | None] = "c"
-
     def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
         """The quotient."""
         return _blocks.divide(block, numbers, dtype=dtype)
@@ -86,8 +82,6 @@ class Divide(Operation):
 @dataclass(frozen=True)
 class KeepAbove(Operation):
     """Pixels whose sum is not above a measured threshold are NaN in every channel."""
-
-    takes: ClassVar[str | None] = ""
 
     def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
         """The masked block."""
@@ -203,7 +197,7 @@ class Program:
         window
             A strip of the image.
         numbers
-            For each operation what it `takes`, or None.
+            For each operation the numbers that it needs, or None.
         """
         have = self.reads(window)
         block = pixels.read(have)
