@@ -17,6 +17,7 @@ from dask.core import get, get_dependencies
 from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
 from ._programs import Window
 from ._typing import Array, Block
+from ._zarr_chunks import direct
 
 Index = tuple[int, int, int]
 Graph = dict[Any, Any]
@@ -180,7 +181,7 @@ class Reading:
         return edges_of(self.run(others), depth)
 
     def _read(self, others: Sequence[Any]) -> list[Block]:
-        cache = dict(zip(self.others, others, strict=True))
+        cache = dict(zip(self.others, map(direct, others), strict=True))
         missing = [key for key in self.keys if key not in cache]
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
