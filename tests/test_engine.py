@@ -7,6 +7,7 @@ import tracemalloc
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from unittest.mock import patch
@@ -26,7 +27,8 @@ import oracle
 from oracle import assert_same_bits
 from pxprep import Pipeline, _backends, _keeping, _programs, _sources, quantiles
 from pxprep._keeping import Budget, Keeper, default_memory, edges_of
-from pxprep._programs import Pixels, Program, Window, run_into
+from pxprep._programs import Program, run_into
+from pxprep._windows import Pixels, Window
 from pxprep.quantiles import exact_quantiles
 
 F4 = np.dtype("float32")
@@ -85,9 +87,10 @@ def test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_piece
     block = some_block((3, 2, height, width), kind, nan=0.02)
     steps, numbers = zip(*chosen, strict=True) if chosen else ((), ())
     program = Program(tuple(steps), np.dtype("f8" if kind == "f8" else "f4"), height, width)
-    whole = block
+    everything, whole = Window(0, height, 0, width), block
     for step, number in chosen:
-        whole = step(whole, number, program.dtype)
+        alone = replace(program, operations=(step,))
+        whole = alone.run(Pixels.of(whole), everything, [number])
 
     def inside(size):
         return data.draw(st.lists(st.integers(1, size - 1), max_size=4)) if size > 1 else []

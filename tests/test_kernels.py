@@ -10,11 +10,12 @@ from scipy.ndimage import gaussian_filter
 import oracle
 from pxprep import _blocks, quantiles
 from pxprep._blocks import bit_constants
-from pxprep._kernels.blur import any_missing, blur_radius, blur_strip, gaussian_taps, surround
+from pxprep._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from pxprep._kernels.brackets import gather
 from pxprep._kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
-from pxprep._kernels.pointwise import add_values, divide_values, keep_values, scale_values
-from pxprep._programs import Gathered
+from pxprep._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
+from pxprep._programs import AddChannels, Blur, Divide, Gathered, KeepAbove, Program
+from pxprep._windows import Pixels, Window
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 FLOATS = pytest.mark.parametrize("dtype", [F4, F8], ids=str)
@@ -31,8 +32,16 @@ def some_plane(shape, dtype=F8, seed=0):
     return np.random.default_rng(seed).gamma(2, 100, shape).astype(dtype)
 
 
-def blurred(plane, sigma, dtype, **where):
-    return _blocks.blur(plane[np.newaxis, np.newaxis], np.array([sigma]), dtype=dtype, **where)[
+def whole(block):
+    return Pixels.of(block), Window(0, block.shape[2], 0, block.shape[3])
+
+
+def blurred(plane, sigma, dtype, scale=None):
+    pixels, window = whole(plane[np.newaxis, np.newaxis])
+    height, width = plane.shape
+    scale = None if scale is None else np.array([scale])
+    sigmas = np.array([sigma])
+    return _blocks.blur(pixels, window, sigmas, scale, dtype=dtype, height=height, width=width)[
         0, 0
     ]
 
@@ -130,15 +139,23 @@ def test_blur_of_a_part_with_its_halo_has_the_bits_of_the_whole(data, sigma, sha
     plane = some_plane((height, width), F4)
     plane[np.random.default_rng(1).random(plane.shape) < share] = np.nan
     halo = blur_radius(sigma)
-    above, before = max(0, top - halo), max(0, left - halo)
-    part = blurred(
-        plane[above : bottom + halo, before : right + halo],
-        sigma,
-        F4,
-        origin=(top - above, left - before),
-        shape=(bottom - top, right - left),
-    )
+    window = Window(top, bottom, left, right)
+    have = window.grown(halo, height, width)
+    rows, columns = have.within(Window(0, height, 0, width))
+    pixels = Pixels.of(plane[np.newaxis, np.newaxis, rows, columns], have)
+    sigmas = np.array([sigma])
+    (part,) = _blocks.blur(pixels, window, sigmas, dtype=F4, height=height, width=width)[0]
     assert_same_bits(part, blurred(plane, sigma, F4)[top:bottom, left:right])
+
+
+def surround(plane, top, reach, radius, padded):
+    """Fill `padded` with rows of `plane` from `top` on, and what surrounds them."""
+    rows, width = len(padded) - 2 * reach, plane.shape[1]
+    have = Window(top, top + rows, 0, width).grown(radius, *plane.shape)
+    above, height = reach - (top - have.top), have.shape[0]
+    one = plane.dtype.type(1)
+    assert not place_rows(plane, have.top, 0, one, padded, above, reach, height, width)
+    mirror(padded, reach - radius, above, above + height, reach, reach + width)
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.3, 6])
@@ -149,7 +166,7 @@ def test_blur_of_each_row_by_the_kernels_alone_has_the_bits_of_the_whole(sigma):
     padded = np.empty((1 + 2 * reach, 14 + 2 * reach), F4)
     row = np.empty((1, 14), F4)
     for top, expected in enumerate(blurred(plane, sigma, F4)):
-        surround(plane, top, 0, reach, blur_radius(sigma), padded)
+        surround(plane, top, reach, blur_radius(sigma), padded)
         blur_strip(padded, taps, np.empty(14 + 2 * reach, F4), row)
         assert_same_bits(row[0], expected)
 
@@ -161,7 +178,7 @@ def test_surroundings_are_mirrored_as_often_as_needed_and_zero_beyond_the_radius
     radius = blur_radius(sigma)
     reach = gaussian_taps(sigma, F4).size - 1
     padded = np.full([size + 2 * reach for size in shape], 7, F4)
-    surround(plane, 0, 0, reach, radius, padded)
+    surround(plane, 0, reach, radius, padded)
     expected = np.pad(np.pad(plane, radius, mode="symmetric"), reach - radius)
     np.testing.assert_array_equal(padded, expected)
 
@@ -241,17 +258,31 @@ def test_sigma_zero_leaves_every_bit():
 @pytest.mark.parametrize("sigma", [0.3, 2])
 def test_every_plane_and_channel_is_blurred_by_itself(sigma):
     block = some_plane((2, 3, 12, 9), F4)
-    found = _blocks.blur(block, np.array([sigma, 3 * sigma]), dtype=F4)
+    sigmas = np.array([sigma, 3 * sigma])
+    found = _blocks.blur(*whole(block), sigmas, dtype=F4, height=12, width=9)
     for c, z in np.ndindex(2, 3):
         assert_same_bits(found[c, z], blurred(block[c, z], sigma * (1, 3)[c], F4))
 
 
 @pytest.mark.parametrize("place", [(0, 0), (3, 8), (6, 4)])
 def test_one_missing_value_is_found_wherever_it_is(place):
-    rows = np.zeros((7, 9), F4)
-    assert not any_missing(rows)
-    rows[place] = nans(F4)[1]
-    assert any_missing(rows)
+    rows, padded = np.ones((7, 9), F4), np.empty((7, 9), F4)
+    everything = F4.type(3), padded, 0, 0, 7, 9
+    assert not place_rows(rows, 0, 0, *everything)
+    for value in (nans(F4)[1], np.inf, -np.inf):
+        rows[place] = value
+        assert place_rows(rows, 0, 0, *everything)
+        assert np.isnan(padded[place])
+        assert np.count_nonzero(padded == F4.type(1) / F4.type(3)) == 62
+
+
+@FLOATS
+@pytest.mark.parametrize("sigma", [0, 0.1, 0.4, 2])
+def test_blur_of_quotients_has_the_bits_of_division_and_blur(sigma, dtype):
+    plane = (some_plane((20, 31)) * 9).astype("uint16")
+    quotients = plane.astype(dtype) / dtype.type(3.3)
+    found = blurred(plane, sigma, dtype, scale=3.3)
+    assert_same_bits(found, blurred(quotients, sigma, dtype))
 
 
 # Counts
@@ -424,28 +455,51 @@ def expect(values, result):
 def test_values_are_added_and_infinities_are_missing(dtype):
     values, total = rough_values(dtype), np.arange(40, dtype=dtype)
     expected = expect(values, total + values)
-    add_values(total, values, dtype.type(np.nan))
+    one, missing, line = dtype.type(1), dtype.type(np.nan), np.empty(8, dtype)
+    add_rows(values.reshape(5, 8), 0, 0, one, missing, line, total.reshape(5, 8), 0, 0, 5, 8)
     assert_same_bits(total, expected)
+
+
+@FLOATS
+def test_rows_and_columns_are_added_and_divided_just_where_they_are_to_be(dtype):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (6, 9)).astype("uint16")
+    three, missing, line = dtype.type(3), dtype.type(np.nan), np.empty(9, dtype)
+    total, out = np.ones((5, 7), dtype), np.ones((5, 7), dtype)
+    add_rows(values, 2, 4, three, missing, line, total, 1, 2, 3, 5)
+    scale_rows(values, 2, 4, three, missing, out, 1, 2, 3, 5)
+    quotients = values[2:5, 4:9].astype(dtype) / three
+    for found, inside in ((total, quotients + 1), (out, quotients)):
+        expected = np.ones((5, 7), dtype)
+        expected[1:4, 2:7] = inside
+        assert_same_bits(found, expected)
 
 
 @FLOATS
 def test_values_are_kept_where_sums_exceed_the_limit(dtype):
     values = rough_values(dtype)
     sums = np.tile(np.array([1, 2, 3, np.nan, np.inf], dtype), 8)
-    out = np.empty_like(values)
-    keep_values(values, sums, dtype.type(2), dtype.type(np.nan), out)
-    assert_same_bits(out, np.where(sums > 2, expect(values, values), dtype.type(np.nan)))
+    expected = np.where(sums > 2, expect(values, values), dtype.type(np.nan))
+    _blocks.sums_above(sums, np.array(2.0))
+    keep_values(values, sums, dtype.type(np.nan))
+    assert_same_bits(values, expected)
+
+
+@pytest.mark.parametrize("limit", [0.1, np.nextafter(0.1, 1), -0.3, np.inf])
+def test_sums_are_compared_with_the_threshold_before_it_is_rounded(limit):
+    sums = np.array([np.nextafter(F4.type(limit), s, dtype=F4) for s in (-9, limit, 9)], F4)
+    expected = np.where(sums.astype(F8) > limit, sums, np.nan)
+    _blocks.sums_above(sums, np.array(limit))
+    np.testing.assert_array_equal(sums, expected)
 
 
 @FLOATS
 def test_values_are_divided_where_divisors_are_positive(dtype):
     values = rough_values(dtype)
     divisors = np.tile(np.array([3, 0, -1, np.nan, 0.7], dtype), 8)
-    out = np.empty_like(values)
-    divide_values(values, divisors, dtype.type(np.nan), out)
     with np.errstate(all="ignore"):
         quotient = expect(values, values / divisors)
-    assert_same_bits(out, np.where(divisors > 0, quotient, dtype.type(np.nan)))
+    divide_values(values, divisors, dtype.type(np.nan))
+    assert_same_bits(values, np.where(divisors > 0, quotient, dtype.type(np.nan)))
 
 
 @FLOATS
@@ -455,7 +509,8 @@ def test_values_of_any_type_are_divided_by_a_scale(name, dtype):
     if name != "same":
         values = np.random.default_rng(0).integers(0, 1 << 20, 40).astype(name)
     out, scale = np.empty(40, dtype), dtype.type(3.3)
-    scale_values(values, scale, dtype.type(np.nan), out)
+    rows = values.reshape(5, 8), 0, 0, scale, dtype.type(np.nan), out.reshape(5, 8)
+    scale_rows(*rows, 0, 0, 5, 8)
     converted = values.astype(dtype)
     with np.errstate(over="ignore"):
         assert_same_bits(out, expect(converted, converted / scale))
@@ -465,14 +520,18 @@ def test_values_of_any_type_are_divided_by_a_scale(name, dtype):
 def test_missing_values_have_the_bits_of_nan_after_every_operation(dtype):
     block = rough_values(dtype).reshape(1, 1, 5, 8)
     missing = ~np.isfinite(block)
-    ones = np.ones(block.shape[1:], dtype)
     made = [
-        _blocks.divide(block, np.array([2.0]), dtype=dtype),
-        _blocks.keep_above(block, ones, np.array(0.0), dtype=dtype),
-        _blocks.divide_by_sums(block, ones, dtype=dtype),
-        _blocks.add_channels(block, dtype=dtype)[np.newaxis],
-        _blocks.blur(block, np.array([1.0]), dtype=dtype),
+        Program(operations, dtype, 5, 8).run(*whole(block), [numbers] * len(operations))
+        for operations, numbers in (
+            ((Divide(),), np.array([2.0])),
+            ((KeepAbove(),), np.array(-np.inf)),
+            ((AddChannels(),), None),
+            ((Blur((1.0,)),), None),
+        )
     ]
+    ones = np.ones(block.shape[1:], dtype)
+    made.append(block.copy())
+    _blocks.divide_by_sums(made[-1], ones)
     for result in made:
         assert_same_bits(result[missing], np.full(missing.sum(), np.nan, dtype))
         assert np.isfinite(result[~missing]).all()

@@ -27,10 +27,11 @@ from . import _blocks
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, standard, with_axes
-from ._programs import Gathered, Operation, Pixels, Program, Window, count_into, run_into
+from ._programs import Gathered, Operation, Program, count_into, run_into
 from ._sources import Source
 from ._typing import Array, Block
 from ._validate import float_dtype
+from ._windows import Pixels, Window
 from .errors import ImageError
 
 AXES = "czyx"
@@ -283,10 +284,14 @@ def as_lazy(image: Array) -> Array:
     return da.from_array(image, chunks=(*image.shape[:2], rows, -1), name=False)
 
 
-def in_memory(image: Array) -> Block:
-    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place."""
+def in_memory(image: Array, out: Block | None = None) -> Block:
+    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place.
+
+    `out` may be the very array that was made lazy, if no pixel depends on its neighbours.
+    """
     chain = Chain.of(image, float_dtype(image.dtype))
-    out = np.empty(image.shape, image.dtype)
+    if out is None:
+        out = np.empty(image.shape, image.dtype)
     compute(chain.filling(out), local=True)
     return out
 

@@ -1,18 +1,20 @@
 """What the steps do to one block of pixels: pure functions on NumPy arrays.
 
 A block has the axes (c, z, y, x) and belongs to a larger image; `sums` has (z, y, x). A block may
-be read-only, of any byte order and memory layout; none is ever written to. Missing pixels are NaN
-in what comes out, and NaN or infinite in what comes in.
+be read-only, of any byte order and memory layout, and in pieces; none is written to but where it
+is said. Missing pixels are NaN in what comes out, and NaN or infinite in what comes in.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ._kernels.blur import any_missing, blur_radius, blur_strip, gaussian_taps, surround
+from ._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from ._kernels.counts import N_SLOTS, count_floats, count_integers
-from ._kernels.pointwise import add_values, divide_values, keep_values, scale_values
+from ._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
 from ._typing import Block
+from ._windows import Pixels, Window
 
 # Rows that are blurred at a time, so that they stay in cache.
 STRIP_ROWS = 64
@@ -36,116 +38,151 @@ def _rounded(numbers: Block, dtype: np.dtype[Any]) -> Block:
         return numbers.astype(dtype)
 
 
-def divide(block: Block, scale: Block, *, dtype: np.dtype[Any]) -> Block:
-    """Each channel divided by its scale, rounded to `dtype` first."""
-    out = np.empty(block.shape, dtype)
-    for channel, divisor, quotient in zip(block, _rounded(scale, dtype), out, strict=True):
-        values = _flat(channel, channel.dtype.newbyteorder("="))
-        if values.dtype.kind == "f":
-            values = values.astype(dtype, copy=False)
-        scale_values(values, divisor, dtype.type(np.nan), quotient.reshape(-1))
-    return out
+def _divisors(scale: Block | None, n_channels: int, dtype: np.dtype[Any]) -> Block:
+    return np.ones(n_channels, dtype) if scale is None else _rounded(scale, dtype)
 
 
-def add_channels(block: Block, *, dtype: np.dtype[Any]) -> Block:
-    """Sum over channels, one after the other, with axes (z, y, x)."""
-    total = np.zeros(block.shape[1:], dtype)
-    for channel in block:
-        add_values(total.reshape(-1), _flat(channel, dtype), dtype.type(np.nan))
+def divide(
+    pixels: Pixels,
+    window: Window,
+    scale: Block,
+    *,
+    dtype: np.dtype[Any],
+    out: Sequence[Block],
+) -> None:
+    """Divide each channel of a window by its scale, rounded to `dtype` first.
+
+    `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
+    """
+    divisors = _divisors(scale, pixels.n_channels, dtype)
+    for part in pixels.parts(window, dtype):
+        values, top, left, *place = part[2:]
+        target = out[part.channel][part.plane]
+        divisor, missing = divisors[part.channel], dtype.type(np.nan)
+        scale_rows(values, top, left, divisor, missing, target, *place)
+
+
+def add_channels(
+    pixels: Pixels, window: Window, scale: Block | None = None, *, dtype: np.dtype[Any]
+) -> Block:
+    """Sum over channels (of quotients by `scale`), one after the other, with axes (z, y, x)."""
+    total = np.zeros((pixels.planes, *window.shape), dtype)
+    divisors, missing = _divisors(scale, pixels.n_channels, dtype), dtype.type(np.nan)
+    line = np.empty(window.shape[1], dtype)
+    for part in pixels.parts(window, dtype):
+        values, top, left, *place = part[2:]
+        target = total[part.plane]
+        add_rows(values, top, left, divisors[part.channel], missing, line, target, *place)
     return total
 
 
-def keep_above(block: Block, sums: Block, threshold: Block, *, dtype: np.dtype[Any]) -> Block:
-    """The block where `sums` exceeds `threshold`, NaN in every channel elsewhere."""
+def keep_above(block: Block, sums: Block) -> None:
+    """Make pixels of the block missing in every channel where `sums` are NaN."""
+    for channel in block:
+        keep_values(_line(channel), sums.reshape(-1), block.dtype.type(np.nan))
+
+
+def sums_above(sums: Block, threshold: Block) -> None:
+    """Make sums NaN that do not exceed `threshold`."""
     # Rounded down: a sum, which is of this type, exceeds that just when it exceeds the threshold.
-    limit = _rounded(np.asarray(threshold), dtype)[()]
+    limit = _rounded(np.asarray(threshold), sums.dtype)[()]
     if limit > threshold:
-        limit = np.nextafter(limit, dtype.type(-np.inf))
-    out, nan = np.empty(block.shape, dtype), dtype.type(np.nan)
-    for channel, kept in zip(block, out, strict=True):
-        keep_values(_flat(channel, dtype), sums.reshape(-1), limit, nan, kept.reshape(-1))
-    return out
+        limit = np.nextafter(limit, sums.dtype.type(-np.inf))
+    sums[~(sums > limit)] = np.nan
 
 
-def divide_by_sums(block: Block, sums: Block, *, dtype: np.dtype[Any]) -> Block:
-    """The block divided by `sums` where they are positive, NaN in every channel elsewhere."""
-    out, nan = np.empty(block.shape, dtype), dtype.type(np.nan)
-    for channel, quotient in zip(block, out, strict=True):
-        divide_values(_flat(channel, dtype), sums.reshape(-1), nan, quotient.reshape(-1))
-    return out
+def divide_by_sums(block: Block, sums: Block) -> None:
+    """Divide the block by `sums`; where those are not positive it becomes missing."""
+    for channel in block:
+        divide_values(_line(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
-def clip_above(block: Block, limits: Block, *, dtype: np.dtype[Any]) -> Block:
-    """Each channel with values above its limit set to it; NaN stays."""
-    limit = _rounded(limits, dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    clipped: Block = np.minimum(to_float(block, dtype), limit)
-    return clipped
+def clip_above(block: Block, limits: Block) -> None:
+    """Set values of the block above their channel's limit to it. Infinities become NaN."""
+    block[np.isinf(block)] = np.nan
+    limit = _rounded(limits, block.dtype)[:, np.newaxis, np.newaxis, np.newaxis]
+    np.minimum(block, limit, out=block)
 
 
 def blur(
-    block: Block,
+    pixels: Pixels,
+    window: Window,
     sigmas: Block,
+    scale: Block | None = None,
     *,
     dtype: np.dtype[Any],
-    origin: tuple[int, int] = (0, 0),
-    shape: tuple[int, int] | None = None,
+    height: int,
+    width: int,
 ) -> Block:
-    """The blurred pixels of `shape` from row and column `origin` on; all of them by default.
+    """The blurred pixels of a window of an image of that height and width; of quotients by `scale`.
 
-    The rest of the block is the halo that the blur reads; where there is none, the image is
-    reflected. NaNs are left out and the weights of the others renormalised.
+    `pixels` hold what the blur reads; where the image ends, it is reflected. NaNs are left out and
+    the weights of the others renormalised.
     """
-    rows, columns = block.shape[2:] if shape is None else shape
-    top, left = origin
-    out = np.empty((*block.shape[:2], rows, columns), dtype)
-    for channel, sigma, blurred in zip(block, sigmas, out, strict=True):
-        radius = blur_radius(float(sigma))
-        for plane, target in zip(channel, blurred, strict=True):
-            own = plane[top : top + rows, left : left + columns]
-            if sigma == 0:
-                target[...] = own  # bit for bit, infinities too
-            elif radius == 0:
-                target[...] = to_float(own, dtype)
-            else:
-                taps = gaussian_taps(float(sigma), dtype)
-                _blur_plane(plane, radius, taps, origin, target)
+    out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+    divisors = _divisors(scale, pixels.n_channels, dtype)
+    for channel, plane in np.ndindex(out.shape[:2]):
+        sigma, divisor = float(sigmas[channel]), divisors[channel]
+        own, target = pixels.plane(channel, plane), out[channel, plane]
+        if sigma == 0 and scale is None:
+            target[...] = own.read(window)[0, 0]  # bit for bit, infinities too
+        elif blur_radius(sigma) > 0:
+            _blur_plane(own, window, sigma, divisor, (height, width), target)
+        else:
+            divide(own, window, divisor[np.newaxis], dtype=dtype, out=[target[np.newaxis]])
+            if sigma > 0:
+                target[np.isinf(target)] = np.nan
     return out
 
 
 def _blur_plane(
-    plane: Block, radius: int, taps: Block, origin: tuple[int, int], out: Block
+    pixels: Pixels,
+    window: Window,
+    sigma: float,
+    divisor: Any,
+    size: tuple[int, int],
+    out: Block,
 ) -> None:
-    plane = np.ascontiguousarray(plane, plane.dtype.newbyteorder("="))
-    if plane.dtype.kind == "f":
-        plane = plane.astype(out.dtype, copy=False)
+    radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
     rows = min(out.shape[0], max(STRIP_ROWS, 2 * reach))
     padded = np.empty((rows + 2 * reach, out.shape[1] + 2 * reach), out.dtype)
     line = np.empty(padded.shape[1], out.dtype)
-    top, left = origin
-    for first in range(0, out.shape[0], rows):
-        strip = out[first : first + rows]
-        window = padded[: len(strip) + 2 * reach]
-        surround(plane, top + first, left, reach, radius, window)
-        _blur_strip(window, reach, taps, line, strip)
+    for top in range(window.top, window.bottom, rows):
+        strip = window._replace(top=top, bottom=min(top + rows, window.bottom))
+        target = out[slice(*(row - window.top for row in strip[:2]))]
+        room = padded[: len(target) + 2 * reach]
+        have = strip.grown(radius, *size)
+        above, before = (
+            reach - (edge - copied)
+            for edge, copied in ((strip.top, have.top), (strip.left, have.left))
+        )
+        missing = False
+        for part in pixels.parts(have, out.dtype):
+            place = above + part.row, before + part.column, part.height, part.width
+            missing |= place_rows(part.values, part.top, part.left, divisor, room, *place)
+        filled = above, above + have.shape[0], before, before + have.shape[1]
+        mirror(room, reach - radius, *filled)
+        _blur_strip(room, missing, taps, line, target)
 
 
-def _blur_strip(window: Block, reach: int, taps: Block, line: Block, out: Block) -> None:
-    if not any_missing(window):
+def _blur_strip(window: Block, missing: bool, taps: Block, line: Block, out: Block) -> None:
+    if not missing:
         blur_strip(window, taps, line, out)
         return
-    missing = np.isnan(window)
-    window[missing] = 0
+    reach = taps.size - 1
+    is_missing = np.isnan(window)
+    window[is_missing] = 0
     blur_strip(window, taps, line, out)
     weight = np.empty_like(out)
-    blur_strip((~missing).astype(out.dtype), taps, line, weight)
+    blur_strip((~is_missing).astype(out.dtype), taps, line, weight)
     # Where every pixel under the kernel is valid the weight is this number to the last bit, and
     # the plain result stands: a NaN elsewhere in the strip must not change it.
     full = np.empty((1, 1), out.dtype)
     ones = np.ones((1 + 2 * reach,) * 2, out.dtype)
     blur_strip(ones, taps, np.empty_like(ones[0]), full)
     np.divide(out, weight, out=out, where=(weight != full) & (weight > 0))
-    out[missing[reach : reach + out.shape[0], reach : reach + out.shape[1]]] = np.nan
+    out[is_missing[reach : reach + out.shape[0], reach : reach + out.shape[1]]] = np.nan
 
 
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:
@@ -240,6 +277,13 @@ def bit_constants(dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
 
 def _flat(channel: Block, dtype: np.dtype[Any]) -> Block:
     return np.ascontiguousarray(channel, dtype).reshape(-1)
+
+
+def _line(channel: Block) -> Block:
+    """All values of a channel in one row that may be written to."""
+    if not channel.flags.c_contiguous:
+        raise ValueError("the values would be copied, and the copy be written to")
+    return channel.reshape(-1)
 
 
 def _prefixes(prefixes: Block | None, index: int) -> list[int]:

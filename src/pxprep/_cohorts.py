@@ -171,9 +171,15 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
-    def in_memory(self) -> "Cohort":
-        """The same cohort with lazy images computed, one after the other."""
-        return self.map(lambda image: like(image, _backends.in_memory(pixels(image))))
+    def in_memory(self, place: "Cohort | None" = None) -> "Cohort":
+        """The same cohort with lazy images computed, one after the other.
+
+        `place` is a cohort of NumPy images that may be written over: see `_backends.in_memory`.
+        """
+        places = [None if place is None else pixels(image) for image in place or self]
+        return self.map(
+            lambda image, out: like(image, _backends.in_memory(pixels(image), out)), places
+        )
 
     @property
     def is_lazy(self) -> bool:

@@ -28,15 +28,14 @@ from ._kernels.counts import N_SLOTS
 from ._programs import (
     Gathered,
     Operation,
-    Pixels,
     Program,
-    Window,
     count_into,
     gather_strips,
     run_into,
 )
 from ._sources import AXES, Graph, Index, Reading, Source, standard_axes
 from ._typing import Array, Block
+from ._windows import Pixels, Window
 
 # Partial counts that one task adds up: each is as large as a small block.
 FAN_IN = 4

@@ -7,7 +7,7 @@ go through all operations before the next strip is touched.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,58 +15,116 @@ from . import _blocks
 from ._kernels.blur import blur_radius
 from ._kernels.brackets import gather
 from ._typing import Block
+from ._windows import Pixels, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
 
 
-class Window(NamedTuple):
-    """Rows and columns of an image, ends excluded."""
+class Strip:
+    """What a few rows have become on the way through a program.
 
-    top: int
-    bottom: int
-    left: int
-    right: int
+    Divisors wait until the next operation, and which pixels are dropped until it is known whether
+    they are divided by their sums: what is done while pixels are read or written costs nothing.
 
-    def grown(self, depth: int, height: int, width: int) -> "Window":
-        """The window and all that is at most `depth` pixels away, within the image."""
-        return Window(
-            max(0, self.top - depth),
-            min(height, self.bottom + depth),
-            max(0, self.left - depth),
-            min(width, self.right + depth),
-        )
+    Parameters
+    ----------
+    pixels
+        At least those that the program reads for the window that is wanted.
+    window
+        All that it reads.
+    program
+        The program.
+    """
+
+    def __init__(self, pixels: Pixels, window: Window, program: "Program") -> None:
+        self.pixels = pixels
+        self.window = window
+        self.program = program
+        self._block: Block | None = None
+        self._scale: Block | None = None
+        self._sums: Block | None = None
+
+    def become(self, block: Block, window: Window) -> None:
+        """Go on as a new block, which may be written to, of the pixels of `window`."""
+        self._block, self._scale, self._sums = block, None, None
+        self.window, self.pixels = window, Pixels.of(block, window)
+
+    def block(self) -> Block:
+        """As a block that may be written to."""
+        if self._scale is not None:
+            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
+            made = np.empty(shape, self.program.dtype)
+            _blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
+            self.become(made, self.window)
+        elif self._sums is not None:
+            _blocks.keep_above(self.kept, self._sums)
+            self._sums = None
+        return self.kept
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.bottom - self.top, self.right - self.left
+    def kept(self) -> Block:
+        """As a block that may be written to, from which no pixel has been dropped yet."""
+        if self._block is None:
+            read = self.pixels.read(self.window)
+            self.become(np.array(read, self.program.dtype, order="C"), self.window)
+        return self._block  # type: ignore[return-value]
 
-    def within(self, other: "Window") -> tuple[slice, slice]:
-        """Where this window lies in an array of the pixels of `other`."""
-        return (
-            slice(self.top - other.top, self.bottom - other.top),
-            slice(self.left - other.left, self.right - other.left),
-        )
+    def divide(self, scale: Block) -> None:
+        """Divide each channel, as soon as somebody needs the quotients."""
+        if self._scale is not None or self._sums is not None:
+            self.block()
+        self._scale = scale
 
-    def meets(self, other: "Window") -> "Window | None":
-        """What both have in common; None if that is nothing."""
-        top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
-        left, right = max(self.left, other.left), min(self.right, other.right)
-        return Window(top, bottom, left, right) if top < bottom and left < right else None
+    def undivided(self) -> tuple[Pixels, Block | None]:
+        """Pixels, and what they must still be divided by, if anything."""
+        if self._sums is not None:
+            self.block()
+        return self.pixels, self._scale
+
+    @property
+    def is_dropping(self) -> bool:
+        """Whether pixels are yet to be dropped."""
+        return self._sums is not None
+
+    def sums(self) -> Block:
+        """The sums over channels, NaN where pixels were dropped."""
+        if self._sums is not None:
+            return self._sums
+        pixels, scale = self.undivided()
+        return _blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
+
+    def drop(self, sums: Block) -> None:
+        """Drop the pixels whose sums are NaN; the others have these sums over channels."""
+        self.block()
+        self._sums = sums
+
+    def write(self, targets: Sequence[Block]) -> None:
+        """Write an array with axes (z, y, x) for each channel."""
+        fits = all(plane.flags.c_contiguous for target in targets for plane in target)
+        _, _, piece = self.pixels.pieces[0]
+        # What is written over what was read would be divided one value at a time.
+        apart = not np.may_share_memory(piece, targets[0])
+        if self._scale is not None and fits and apart:
+            _blocks.divide(
+                self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
+            )
+            return
+        for target, channel in zip(targets, self.block(), strict=True):
+            target[...] = channel
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What happens to the values of a block, given numbers that were measured, or None."""
+    """What happens to the values of a strip, given numbers that were measured, or None."""
 
     @property
     def depth(self) -> int:
         """How far away the pixels lie that a pixel's new value depends on."""
         return 0
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The block after this operation, in float type `dtype`."""
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Change the strip, of which the operations after this one need the pixels of `want`."""
         raise NotImplementedError
 
 
@@ -74,29 +132,32 @@ class Operation:
 class Divide(Operation):
     """Each channel is divided by a measured scale."""
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The quotient."""
-        return _blocks.divide(block, numbers, dtype=dtype)
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Divide."""
+        strip.divide(numbers)
 
 
 @dataclass(frozen=True)
 class KeepAbove(Operation):
     """Pixels whose sum is not above a measured threshold are NaN in every channel."""
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The masked block."""
-        sums = _blocks.add_channels(block, dtype=dtype)
-        return _blocks.keep_above(block, sums, numbers, dtype=dtype)
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Drop those pixels."""
+        sums = strip.sums()
+        _blocks.sums_above(sums, numbers)
+        strip.drop(sums)
 
 
 @dataclass(frozen=True)
 class DivideBySums(Operation):
-    """Pixels are divided by their sum over channels."""
+    """Pixels are divided by their sum over channels; NaN where that is not positive."""
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The quotient, NaN where the sum is not positive."""
-        sums = _blocks.add_channels(block, dtype=dtype)
-        return _blocks.divide_by_sums(block, sums, dtype=dtype)
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Divide."""
+        sums = strip.sums()
+        block = strip.kept if strip.is_dropping else strip.block()
+        _blocks.divide_by_sums(block, sums)
+        strip.become(block, strip.window)
 
 
 @dataclass(frozen=True)
@@ -105,18 +166,18 @@ class ClipAbove(Operation):
 
     limits: tuple[float, ...]
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The clipped block."""
-        return _blocks.clip_above(block, np.array(self.limits), dtype=dtype)
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Clip."""
+        _blocks.clip_above(strip.block(), np.array(self.limits))
 
 
 @dataclass(frozen=True)
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The sums, with axes (1, z, y, x)."""
-        return _blocks.add_channels(block, dtype=dtype)[np.newaxis]
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Become the sums."""
+        strip.become(strip.sums()[np.newaxis], strip.window)
 
 
 def blur_depth(sigmas: Iterable[float]) -> int:
@@ -135,19 +196,20 @@ class Blur(Operation):
         """The radius of the widest kernel."""
         return blur_depth(self.sigmas)
 
-    def __call__(self, block: Block, numbers: Any, dtype: np.dtype[Any]) -> Block:
-        """The block blurred as if it were the whole image."""
-        return _blocks.blur(block, np.array(self.sigmas), dtype=dtype)
-
-    def inner(self, block: Block, have: Window, want: Window, dtype: np.dtype[Any]) -> Block:
-        """The blurred pixels of `want`, given those of `have`: more of the image by `depth`."""
-        return _blocks.blur(
-            block,
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Become the blurred pixels of `want`."""
+        pixels, scale = strip.undivided()
+        program = strip.program
+        blurred = _blocks.blur(
+            pixels,
+            want,
             np.array(self.sigmas),
-            dtype=dtype,
-            origin=(want.top - have.top, want.left - have.left),
-            shape=want.shape,
+            scale,
+            dtype=program.dtype,
+            height=program.height,
+            width=program.width,
         )
+        strip.become(blurred, want)
 
 
 @dataclass(frozen=True)
@@ -187,7 +249,7 @@ class Program:
         adds = any(isinstance(operation, AddChannels) for operation in self.operations)
         return 1 if adds else n_channels
 
-    def run(self, pixels: "Pixels", window: Window, numbers: Sequence[Any]) -> Block:
+    def run(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Block:
         """The pixels of `window`, shape (c, z, y, x), at the end of the program.
 
         Parameters
@@ -199,58 +261,32 @@ class Program:
         numbers
             For each operation the numbers that it needs, or None.
         """
-        have = self.reads(window)
-        block = pixels.read(have)
-        left = self.depth
+        if not self.operations:
+            return pixels.read(window)
+        return self._strip(pixels, window, numbers).block()
+
+    def run_into(
+        self, pixels: Pixels, window: Window, numbers: Sequence[Any], targets: Sequence[Block]
+    ) -> None:
+        """As `run`, into an array with axes (z, y, x) for each channel."""
+        if self.operations:
+            self._strip(pixels, window, numbers).write(targets)
+            return
+        for target, channel in zip(targets, pixels.read(window), strict=True):
+            target[...] = channel
+
+    def _strip(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Strip:
+        strip, left = Strip(pixels, self.reads(window), self), self.depth
         for operation, number in zip(self.operations, numbers, strict=True):
-            if isinstance(operation, Blur):
-                left -= operation.depth
-                want = window.grown(left, self.height, self.width)
-                block = operation.inner(block, have, want, self.dtype)
-                have = want
-            else:
-                block = operation(block, number, self.dtype)
-        return block
+            left -= operation.depth
+            operation(strip, number, window.grown(left, self.height, self.width))
+        return strip
 
     def strips(self, window: Window, n_values: int) -> Iterator[Window]:
         """Strips of `window` of which one after the other is run; `n_values` are in one row."""
         rows = max(1, STRIP_VALUES // n_values, 4 * self.depth)
         for top in range(window.top, window.bottom, rows):
             yield window._replace(top=top, bottom=min(top + rows, window.bottom))
-
-
-class Pixels:
-    """The pixels around a block, in pieces: whole blocks, or what lies at the edges of some.
-
-    Parameters
-    ----------
-    pieces
-        First channel, place in the image, and array with axes (c, z, y, x), of each piece.
-    n_channels
-        Of all pieces together.
-    """
-
-    def __init__(self, pieces: Iterable[tuple[int, Window, Block]], n_channels: int) -> None:
-        self.pieces = list(pieces)
-        self.n_channels = n_channels
-        _, _, first = self.pieces[0]
-        self.dtype = first.dtype
-        self.planes = first.shape[1]
-
-    def read(self, window: Window) -> Block:
-        """The pixels of `window`, with axes (c, z, y, x); a view if one piece holds them all."""
-        _, place, array = self.pieces[0]
-        if array.shape[0] == self.n_channels and place.meets(window) == window:
-            return array[(slice(None), slice(None), *window.within(place))]
-        block = np.empty((self.n_channels, self.planes, *window.shape), self.dtype)
-        for first, place, array in self.pieces:
-            part = place.meets(window)
-            if part is not None:
-                channels = slice(first, first + array.shape[0])
-                block[(channels, slice(None), *part.within(window))] = array[
-                    (slice(None), slice(None), *part.within(place))
-                ]
-        return block
 
 
 def run_into(
@@ -265,12 +301,10 @@ def run_into(
     Each target holds a run of channels, one behind the other.
     """
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        block = program.run(pixels, strip, numbers)
-        place = strip.within(window)
-        first = 0
-        for target in targets:
-            target[(slice(None), slice(None), *place)] = block[first : first + len(target)]
-            first += len(target)
+        place = slice(None), *strip.within(window)
+        program.run_into(
+            pixels, strip, numbers, [channel[place] for target in targets for channel in target]
+        )
 
 
 def count_into(
@@ -284,6 +318,11 @@ def count_into(
     counts: Block,
 ) -> None:
     """Add to `counts` the digits of the pixels of `window`; see `_blocks.count_digits`."""
+    if not program.operations:
+        for channels, _, values in pixels.within(window):
+            own = None if prefixes is None else prefixes[channels]
+            _blocks.count_digits(values, own, level, zeros, counts[channels])
+        return
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         block = program.run(pixels, strip, numbers)
         _blocks.count_digits(block, prefixes, level, zeros, counts)

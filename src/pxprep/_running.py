@@ -31,16 +31,20 @@ def run(
     bar: Progress | None = None,
     local: bool = False,
     last: bool = True,
+    hold: Callable[[Cohort], Cohort] | None = None,
 ) -> Iterator[tuple[str, Numbers, Cohort]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
-    measurement.
+    measurement. `hold` is given what the last measurement sees, and returns the same in memory.
     """
     needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
+        is_last = not any(measures(later) for _, later in steps[position + 1 :])
+        if hold is not None and is_last and measures(step) and step.reference is None:
+            current = hold(current)
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:
@@ -50,7 +54,7 @@ def run(
             numbers = numbers.compute()
         if set(DETAILS) <= set(numbers):
             found = found | findings(numbers)
-        if last or any(measures(later) for _, later in steps[position + 1 :]):
+        if last or not is_last:
             current = apply_step(name, step, current, numbers)
         if name in needed:
             outputs[name] = current

@@ -15,8 +15,8 @@ import numpy as np
 from dask.core import get, get_dependencies
 
 from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
-from ._programs import Window
 from ._typing import Array, Block
+from ._windows import Window
 from ._zarr_chunks import direct
 
 Index = tuple[int, int, int]

@@ -14,9 +14,8 @@ import numpy as np
 
 from ._typing import Block
 
-# Codecs whose decoder needs nothing but the bytes: module and class in numcodecs.
-CODECS = {"zstd": ("zstd", "Zstd"), "blosc": ("blosc", "Blosc"), "gzip": ("gzip", "GZip")}
-BYTE_ORDERS = {"little": "<", "big": ">", None: "="}
+# Codecs whose decoder needs nothing but the bytes.
+CODECS = {"zstd", "blosc", "gzip", "zlib"}
 
 
 class ZarrChunks:
@@ -32,7 +31,7 @@ class ZarrChunks:
         What decodes a chunk; None where chunks are plain bytes.
     """
 
-    def __init__(self, array: Any, dtype: np.dtype[Any], codec: Any) -> None:
+    def __init__(self, array: Any, dtype: np.dtype[Any], codec: Any = None) -> None:
         self._array = array
         self._on_disk = dtype
         self._codec = codec
@@ -90,30 +89,38 @@ def direct(value: Any) -> Any:
     """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
     if not type(value).__module__.startswith("zarr."):
         return value
-    import numcodecs
     import zarr
 
     if not isinstance(value, zarr.Array) or not isinstance(value.store, zarr.storage.LocalStore):
         return value
-    plain = value.shards is None and not value.filters and value.order == "C" and value.ndim
-    if not plain or len(value.compressors) > 1:
+    if value.shards is not None or value.filters or value.order != "C" or not value.ndim:
         return value
-    dtype = value.dtype
-    if value.metadata.zarr_format == 3:
-        serializer = value.serializer.to_dict()
-        if serializer["name"] != "bytes":
-            return value
-        dtype = dtype.newbyteorder(BYTE_ORDERS[serializer.get("configuration", {}).get("endian")])
-    codec = None
-    for compressor in value.compressors:
-        # A codec of zarr's own, or one of numcodecs in zarr format 2.
-        is_own = hasattr(compressor, "to_dict")
-        name = compressor.to_dict()["name"] if is_own else compressor.codec_id
-        if name not in CODECS:
-            return value
-        module, kind = CODECS[name]
-        codec = getattr(getattr(numcodecs, module), kind)()
-    return ZarrChunks(value, dtype, codec)
+    dtype = _dtype_on_disk(value)
+    codecs = [_codec(compressor) for compressor in value.compressors]
+    if dtype is None or len(codecs) > 1 or None in codecs:
+        return value
+    return ZarrChunks(value, dtype, *codecs)
+
+
+def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
+    """The type of values in chunks; None if they are not just one value behind the other."""
+    dtype: np.dtype[Any] = array.dtype
+    if array.metadata.zarr_format == 2:
+        return dtype
+    serializer = array.serializer.to_dict()
+    if serializer["name"] != "bytes":
+        return None
+    order: Any = {"little": "<", "big": ">", None: "="}
+    return dtype.newbyteorder(order[serializer.get("configuration", {}).get("endian")])
+
+
+def _codec(compressor: Any) -> Any:
+    """What decodes the chunks of a compressor, of zarr or of numcodecs; None if unknown."""
+    from numcodecs import get_codec
+
+    is_own = hasattr(compressor, "to_dict")
+    name = compressor.to_dict()["name"] if is_own else compressor.codec_id
+    return get_codec({"id": name}) if name in CODECS else None
 
 
 def _region(selection: Any, shape: Sequence[int]) -> list[tuple[int, int]] | None:

@@ -152,12 +152,28 @@ class Pipeline(Recipe):
         cohort = Cohort.of(images, pool, image)
         self.check(cohort.labels)
         if self.is_fused and not cohort.is_lazy:
-            fitted = self._fit(cohort, parse_progress(False), memory=0)
-            return fitted._transformed(cohort.lazily()).in_memory().given()
+            return self._in_memory(cohort).given()
         result = cohort
         for _, _, processed in run(self.steps, cohort):
             result = processed
         return result.map(finished, cohort).given()
+
+    def _in_memory(self, cohort: Cohort) -> Cohort:
+        """A NumPy cohort, measured and processed, in no more memory than the result's."""
+        held: list[Cohort] = []
+
+        def hold(current: Cohort) -> Cohort:
+            # What was blurred stays in the result's place, so that it is not blurred again.
+            held.append(current.in_memory())
+            return held[0].lazily()
+
+        lazy, bar = cohort.lazily(), parse_progress(False)
+        with lazy.keeping(0, self.depth(cohort.labels)):
+            steps = run(
+                self.steps, lazy, bar=bar, local=True, hold=hold if self.blurs_once else None
+            )
+            *_, (_, _, processed) = steps
+            return processed.map(finished, lazy).in_memory(*held)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

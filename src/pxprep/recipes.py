@@ -8,7 +8,7 @@ from . import _display
 from ._channels import per_channel
 from ._json import parsed_object, to_text
 from ._programs import blur_depth
-from ._running import INPUT
+from ._running import INPUT, measures
 from ._typing import Label, PerChannel
 from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
 from .errors import ParameterError
@@ -170,6 +170,15 @@ class Recipe:
         """How many pixels away lies what the blurs of all steps together read."""
         blurs = [step for _, step in self.steps if isinstance(step, Blur)]
         return sum(blur_depth(per_channel(step.sigma, labels, "sigma")) for step in blurs)
+
+    @property
+    def blurs_once(self) -> bool:
+        """Whether the last measurement sees blurred pixels, and no later step blurs them again."""
+        measuring = [position for position, (_, step) in enumerate(self.steps) if measures(step)]
+        blurs = [
+            position for position, (_, step) in enumerate(self.steps) if isinstance(step, Blur)
+        ]
+        return bool(measuring and blurs) and blurs[-1] < measuring[-1]
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""

@@ -1,5 +1,6 @@
 """Separable Gaussian blur of a strip of rows, given with its surroundings."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ def blur_radius(sigma: float) -> int:
     return int(TRUNCATE * sigma + 0.5)
 
 
+@lru_cache(maxsize=256)
 def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Centre and one side of the normalised Gaussian that `scipy.ndimage.gaussian_filter` uses.
 
-    Zeros fill the last sweep.
+    Zeros fill the last sweep. The array is shared by all who ask.
     """
     distance = np.arange(blur_radius(sigma) + 1)
     taps = np.exp(-0.5 / (sigma * sigma) * distance**2)
@@ -29,33 +31,61 @@ def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 @kernel
-def surround(plane: Any, top: int, left: int, reach: int, radius: int, padded: Any) -> None:
-    """Fill `padded` with `plane` from row `top - reach` and column `left - reach` on.
+def place_rows(
+    values: Any,
+    top: int,
+    left: int,
+    divisor: Any,
+    padded: Any,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+) -> bool:
+    """Copy `values`, divided, from row `top` and column `left` on to `row` and `column`.
 
-    What lies outside the plane is its mirror image (d c b a | a b c d | d c b a); what lies more
-    than `radius` pixels around the inner part of `padded` is zero. Infinities become NaN.
+    Infinities become NaN. Returns whether any value is NaN.
     """
-    height, width = plane.shape
+    found = False
+    for i in range(height):
+        target = padded[row + i][column : column + width]
+        found |= _place_row(values[top + i][left : left + width], divisor, target)
+    return found
+
+
+@kernel
+def _place_row(source: Any, divisor: Any, target: Any) -> Any:
+    found = np.int32(0)  # as wide as float32, so that both fill a vector
+    for j in range(source.size):
+        target[j] = source[j]
+        v = target[j] / divisor
+        v = v if v - v == 0 else v - v
+        target[j] = v
+        found += np.int32(v != v)
+    return found > 0
+
+
+@kernel
+def mirror(padded: Any, margin: int, top: int, bottom: int, left: int, right: int) -> None:
+    """Fill what surrounds the rows and columns of `padded` that were copied from an image.
+
+    Where the image ends it is mirrored (d c b a | a b c d | d c b a); the outermost `margin` pixels
+    are zero. An image that is smaller than that, all of which was copied, is mirrored repeatedly.
+    """
     rows, columns = padded.shape
-    margin = reach - radius
-    start = left - reach
-    inside = min(max(margin, -start), columns - margin)
-    end = max(inside, min(columns - margin, width - start))
+    for i in range(top, bottom):
+        line = padded[i]
+        line[:margin] = 0
+        for j in range(margin, left):
+            line[j] = line[left + _mirrored(j - left, right - left)]
+        for j in range(right, columns - margin):
+            line[j] = line[left + _mirrored(j - left, right - left)]
+        line[columns - margin :] = 0
     for i in range(rows):
-        target = padded[i]
         if i < margin or i >= rows - margin:
-            target[:] = 0
-            continue
-        source = plane[_mirrored(top - reach + i, height)]
-        target[:margin] = 0
-        _copy(source[start + inside : start + end], target[inside:end])
-        for j in range(margin, inside):
-            v = source[_mirrored(start + j, width)]
-            target[j] = v if v - v == 0 else v - v
-        for j in range(end, columns - margin):
-            v = source[_mirrored(start + j, width)]
-            target[j] = v if v - v == 0 else v - v
-        target[columns - margin :] = 0
+            padded[i][:] = 0
+        elif i < top or i >= bottom:
+            padded[i][:] = padded[top + _mirrored(i - top, bottom - top)]
 
 
 @kernel
@@ -143,27 +173,6 @@ def _mirrored(index: int, size: int) -> int:
     """Position in 0..size-1 of the pixel that lies, mirrored, at `index`."""
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
-
-
-@kernel
-def any_missing(rows: Any) -> bool:
-    """Whether any value is NaN."""
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        found = 0
-        for j in range(row.size):
-            found += row[j] != row[j]
-        if found:
-            return True
-    return False
-
-
-@kernel
-def _copy(source: Any, target: Any) -> None:
-    for j in range(source.size):
-        target[j] = source[j]
-        v = target[j]
-        target[j] = v if v - v == 0 else v - v
 
 
 # Pairs are added before they are weighted: half the multiplications. The compiler vectorises this

@@ -6,6 +6,9 @@ import numpy as np
 
 from . import kernel
 
+# Values of which none is copied if none lies between the bounds: neighbours are mostly alike.
+RUN = 32
+
 
 @kernel
 def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: Any) -> int:
@@ -15,8 +18,20 @@ def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: An
     infinities are not counted, zeros only if `zeros`. `inside` has room for one value more than
     there are.
     """
+    n = 0
+    for start in range(0, values.size, RUN):
+        part = values[start : start + RUN]
+        if _tally(part, low, high, zeros, tally):
+            n += _copy_inside(part, low, high, zeros, inside[n:])
+    return n
+
+
+@kernel
+def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
+    """Whether any value lies between the bounds."""
     # As wide as float32, so that they are counted as fast as they are compared.
-    counted, negative, infinite, below = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
+    below, within = np.int32(0), np.int32(0)
     for i in range(values.size):
         v = values[i]
         finite = v - v == 0
@@ -25,14 +40,20 @@ def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: An
         negative += np.int32(valid & (v < 0))
         infinite += np.int32((v == v) & ~finite)
         below += np.int32(valid & (v < low))
+        within += np.int32(valid & (v >= low) & (v <= high))
+    tally[0] += counted
+    tally[1] += negative
+    tally[2] += infinite
+    tally[3] += below
+    return within > 0
+
+
+@kernel
+def _copy_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -> int:
     # Every value is written and most are overwritten: that is faster than to ask first.
     n = 0
     for i in range(values.size):
         v = values[i]
         inside[n] = v
         n += (v >= low) & (v <= high) & (v - v == 0) & (zeros | (v != 0))
-    tally[0] += counted
-    tally[1] += negative
-    tally[2] += infinite
-    tally[3] += below
     return n

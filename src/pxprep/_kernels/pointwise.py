@@ -1,6 +1,7 @@
-"""What happens to each value on its own, in rows of contiguous floats of one type.
+"""What happens to each value on its own, in contiguous rows.
 
-Infinite values count as missing: `v - v` is zero where v is finite, and NaN elsewhere.
+Infinite values count as missing: `v - v` is zero where v is finite, and NaN elsewhere. Results are
+floats of one type, into which values are rounded first.
 """
 
 from typing import Any
@@ -9,33 +10,75 @@ from . import kernel
 
 
 @kernel
-def add_values(total: Any, values: Any, missing: Any) -> None:
-    """Add `values` to `total`."""
+def scale_rows(
+    values: Any,
+    top: int,
+    left: int,
+    divisor: Any,
+    missing: Any,
+    out: Any,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+) -> None:
+    """Divide `values`, of any real type, from row `top` and column `left` on; `out` likewise."""
+    for i in range(height):
+        _scale_row(
+            values[top + i][left : left + width],
+            divisor,
+            missing,
+            out[row + i][column : column + width],
+        )
+
+
+@kernel
+def _scale_row(values: Any, divisor: Any, missing: Any, out: Any) -> None:
+    for i in range(values.size):
+        out[i] = values[i]
+        v = out[i]
+        out[i] = v / divisor if v - v == 0 else missing
+
+
+@kernel
+def add_rows(
+    values: Any,
+    top: int,
+    left: int,
+    divisor: Any,
+    missing: Any,
+    line: Any,
+    total: Any,
+    row: int,
+    column: int,
+    height: int,
+    width: int,
+) -> None:
+    """Add to `total` the values, divided as `scale_rows` does; `line` has room for a row."""
+    for i in range(height):
+        part = line[:width]
+        _scale_row(values[top + i][left : left + width], divisor, missing, part)
+        _add_row(part, missing, total[row + i][column : column + width])
+
+
+@kernel
+def _add_row(values: Any, missing: Any, total: Any) -> None:
     for i in range(values.size):
         v = values[i]
         total[i] += v if v - v == 0 else missing
 
 
 @kernel
-def keep_values(values: Any, sums: Any, limit: Any, missing: Any, out: Any) -> None:
-    """`values` where `sums` exceed `limit`, `missing` elsewhere."""
+def keep_values(values: Any, sums: Any, missing: Any) -> None:
+    """Make `values` missing where `sums` are NaN."""
     for i in range(values.size):
         v = values[i]
-        out[i] = v if v - v == 0 and sums[i] > limit else missing
+        values[i] = v if v - v == 0 and sums[i] == sums[i] else missing
 
 
 @kernel
-def divide_values(values: Any, divisors: Any, missing: Any, out: Any) -> None:
-    """`values` divided by `divisors` where those are positive, `missing` elsewhere."""
+def divide_values(values: Any, divisors: Any, missing: Any) -> None:
+    """Divide `values` by `divisors` where those are positive; they are missing elsewhere."""
     for i in range(values.size):
         v = values[i]
-        out[i] = v / divisors[i] if v - v == 0 and divisors[i] > 0 else missing
-
-
-@kernel
-def scale_values(values: Any, divisor: Any, missing: Any, out: Any) -> None:
-    """`values`, of any real type, divided by one number."""
-    for i in range(values.size):
-        out[i] = values[i]
-        v = out[i]
-        out[i] = v / divisor if v - v == 0 else missing
+        values[i] = v / divisors[i] if v - v == 0 and divisors[i] > 0 else missing
