@@ -123,6 +123,7 @@ def main(arguments=None):
     parser.add_argument("--work", help="an empty folder on the disk to be measured")
     parser.add_argument("--fovs", type=int, default=1000)
     parser.add_argument("--chunk", type=int, default=1024)
+    parser.add_argument("--pixels", choices=["camera", "counts"], default="camera")
     parser.add_argument("--scenario", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.scenario:
@@ -153,9 +154,9 @@ def _measure_images(size, folder, wanted, options):
         names = [name for name in names if not name.startswith("memory-")]
     if not names:
         return
-    store = folder / f"raw{size}.zarr"
+    store = folder / f"{options.pixels}{size}.zarr"
     if not store.exists():
-        make_store(store, size, options.chunk)
+        make_store(store, size, options.chunk, pixels=options.pixels)
     found = {}
     for name in names:
         python = options.harpy if name == "harpy" else sys.executable

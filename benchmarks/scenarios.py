@@ -22,8 +22,12 @@ def scenario(function):
     return function
 
 
-def make_store(path, size, chunk=CHUNK, n_channels=N_CHANNELS):
-    """Write a SpatialData store with one made-up image, chunk by chunk."""
+def make_store(path, size, chunk=CHUNK, n_channels=N_CHANNELS, pixels="camera"):
+    """Write a SpatialData store with one made-up image, chunk by chunk.
+
+    `pixels` are ``"counts"`` of ions, many of them zero, or what a ``"camera"`` makes of photons: an
+    offset, its gain and noise. The former compress to 0.20 of their size, the latter to 0.76.
+    """
     import dask.array as da
     from spatialdata import SpatialData
     from spatialdata.models import Image2DModel
@@ -40,7 +44,12 @@ def make_store(path, size, chunk=CHUNK, n_channels=N_CHANNELS):
         rows, columns = np.arange(top, bottom) % 256, np.arange(left, right) % 256
         base = fov[channel % len(fov)][np.ix_(rows, columns)]
         brightness = 0.5 + rng.random()
-        return rng.poisson(base * brightness).astype(np.uint16)[np.newaxis]
+        if pixels == "counts":
+            values = rng.poisson(base * brightness)
+        else:
+            photons = rng.poisson(4 * base * brightness + 30)
+            values = 100 + 25 * photons + rng.normal(0, 20, base.shape).round()
+        return np.clip(values, 0, 65535).astype(np.uint16)[np.newaxis]
 
     sizes = tuple(min(chunk, size - start) for start in range(0, size, chunk))
     image = da.map_blocks(

@@ -26,8 +26,8 @@ from dask.local import get_sync
 from . import _blocks
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
 from ._kernels.counts import N_SLOTS
-from ._lazy import Chain, standard, with_axes
-from ._programs import Gathered, Operation, Program, count_into, run_into
+from ._lazy import Chain, Choose, Then, standard, with_axes
+from ._programs import Bounds, Operation, Program, count_into, run_into
 from ._sources import Source
 from ._typing import Array, Block
 from ._validate import float_dtype
@@ -78,11 +78,17 @@ def apply(
     return out
 
 
-def count_digits(image: Array, prefixes: Array | None, level: int, zeros: bool) -> Array:
-    """`_blocks.count_digits` of the whole image: int64, axes (c, prefix, slot)."""
+def count_digits(
+    image: Array, prefixes: Array | None, level: int, zeros: bool, unless: Array | None = None
+) -> Array:
+    """`_blocks.count_digits` of the whole image: int64, axes (c, prefix, slot).
+
+    Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
+    computed.
+    """
     if is_lazy(image) or is_lazy(prefixes):
         chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
-        return chain.counts(_in_one_chunk(prefixes), level, zeros)
+        return chain.counts(_in_one_chunk(prefixes), level, zeros, unless)
     program, pixels, whole = _eager(image, (), image.dtype)
 
     def work(band: slice) -> Block:
@@ -104,16 +110,30 @@ def samples(image: Array) -> list[Block]:
     return Chain.of(image, float_dtype(image.dtype)).samples() if is_lazy(image) else []
 
 
-def gathered(
-    image: Array,
-    low: Block,
-    high: Block,
-    zeros: bool,
-    most: int,
-    then: Callable[[Sequence[Gathered]], Any],
-) -> Array:
-    """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,)."""
-    return Chain.of(image, float_dtype(image.dtype)).gathered(low, high, zeros, most, then)
+def first_counts(image: Array, zeros: bool, n_images: int) -> Array:
+    """`count_digits` of a lazy image of small integers, one of several.
+
+    It comes with the look at the image that `bounds` takes, if somebody asks for those.
+    """
+    return Chain.of(image, float_dtype(image.dtype)).first_counts(zeros, _sample_bytes(n_images))
+
+
+def bounds(image: Array, n_images: int, choose: Choose) -> Array:
+    """The bounds that `choose` gives for samples of a lazy image, one of several; shape (1,)."""
+    chain = Chain.of(image, float_dtype(image.dtype))
+    return chain.bounds(_sample_bytes(n_images), choose)
+
+
+def gathered(image: Array, bounds: Bounds | Array, zeros: bool, most: int, then: Then) -> Array:
+    """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,).
+
+    Where there are no bounds it is None.
+    """
+    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, most, then)
+
+
+def _sample_bytes(n_images: int) -> int:
+    return min(SAMPLE_BYTES, COHORT_SAMPLE_BYTES // max(1, n_images))
 
 
 @contextmanager
@@ -130,8 +150,7 @@ def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[N
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    samples = min(SAMPLE_BYTES, COHORT_SAMPLE_BYTES // max(1, len(sources)))
-    keepers = [Keeper(blocks, edges, samples, depth) for _ in sources]
+    keepers = [Keeper(blocks, edges, _sample_bytes(len(sources)), depth) for _ in sources]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
     # A thread that waits for a block holds memory, so there are more where memory may be had.

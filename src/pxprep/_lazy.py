@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import getitem
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 import dask.array as da
@@ -23,25 +23,36 @@ from dask.base import tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from . import _blocks
-from ._kernels.counts import N_SLOTS
-from ._programs import (
-    Gathered,
-    Operation,
-    Program,
-    count_into,
-    gather_strips,
-    run_into,
+from ._blocks import integer_offset
+from ._jobs import (
+    EDGES,
+    LATER,
+    BlockJob,
+    Bracketing,
+    Counting,
+    Edges,
+    Filling,
+    Finish,
+    Gathering,
+    Reduction,
+    Surveying,
+    Writing,
+    first_counts,
+    processed,
 )
-from ._sources import AXES, Graph, Index, Reading, Source, standard_axes
+from ._keeping import EDGE_BYTES
+from ._kernels.counts import N_SLOTS
+from ._programs import Bounds, Gathered, Operation, Program
+from ._sources import AXES, Graph, Index, Source
 from ._typing import Array, Block
-from ._windows import Pixels, Window
+from ._windows import Window
 
-# Partial counts that one task adds up: each is as large as a small block.
+# Partial results that one task merges: each may be as large as a small block.
 FAN_IN = 4
-# In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
-LATER = "later"
-EDGES = -1
+Then = Callable[[Sequence[Gathered]], Any]
+Choose = Callable[[Sequence[Block]], Bounds | None]
+# A boxed result that is waited for, and whether it must be None for anything to be done.
+Gate = tuple[Array, bool]
 
 
 @dataclass(frozen=True)
@@ -112,40 +123,62 @@ class Chain:
             meta=np.empty((0,) * len(axes), dtype),
         )
 
-    def counts(self, prefixes: Array | None, level: int, zeros: bool) -> Array:
-        """The digits of the result, counted: a Dask array of shape (c, prefix, slot)."""
-        n_channels = sum(self._runs)
+    def counts(
+        self, prefixes: Array | None, level: int, zeros: bool, unless: Array | None = None
+    ) -> Array:
+        """The digits of the result, counted: a Dask array of shape (c, prefix, slot).
+
+        Nothing is counted if the one item of `unless` is not None when it is computed.
+        """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        known = getattr(prefixes, "name", prefixes)
-        name = f"pxprep-counts-{tokenize(self.token, known, level, zeros)}"
-        job = Counting(level, zeros)
-        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, prefixes)))
+        job = Counting(level, zeros, (sum(self._runs), n_prefixes, N_SLOTS))
+        numbers = [] if prefixes is None else [prefixes]
+        gate = None if unless is None else (unless, True)
+        return self._reduced("counts", job, numbers, job.shape, np.dtype(np.int64), gate)
+
+    def gathered(self, bounds: Any, zeros: bool, most: int, then: Then) -> Array:
+        """`then` of what lies between bounds of each channel, as the only item of an array.
+
+        At most `most` values of each channel are gathered; they are given to `then`, a sequence of
+        `Gathered`, where they are. `bounds` may be an array that `bounds` returns; the item is None
+        if there are none.
+        """
+        gate = (bounds, False) if isinstance(bounds, da.Array) else None
+        job = Gathering(zeros, most, then)
+        return self._reduced("gathered", job, [bounds], (1,), np.dtype(object), gate)
+
+    def surveyed(self, n_bytes: int) -> Array:
+        """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
+        plain = replace(self, steps=())
+        job = Surveying(n_bytes // max(1, len(list(self.source.indices()))))
+        return plain._reduced("surveyed", job, [], (1,), np.dtype(object))
+
+    def first_counts(self, zeros: bool, n_bytes: int) -> Array:
+        """As `counts` of the first digits, of a source of small integers: from the first look."""
+        survey = self.surveyed(n_bytes)
+        name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
+        left_out = None if zeros else integer_offset(self.source.array.dtype)
+        graph = {(name, 0, 0, 0): (first_counts, _only_key(survey), left_out)}
+        shape = (sum(self._runs), 1, N_SLOTS)
         return da.Array(
-            self._collected(name, layer, prefixes),
+            self._collected(name, MaterializedLayer(graph), survey),
             name,
-            ((n_channels,), (n_prefixes,), (N_SLOTS,)),
+            tuple((size,) for size in shape),
             dtype=np.int64,
             meta=np.empty((0, 0, 0), np.int64),
         )
 
-    def gathered(
-        self,
-        low: Block,
-        high: Block,
-        zeros: bool,
-        most: int,
-        then: Callable[[Sequence[Gathered]], Any],
-    ) -> Array:
-        """`then` of what lies between bounds of each channel, as the only item of an array.
-
-        At most `most` values of each channel are gathered; they are given to `then`, a sequence of
-        `Gathered`, where they are.
-        """
-        name = f"pxprep-gathered-{tokenize(self.token, low, high, zeros, most, then)}"
-        job = Gathering(low, high, zeros, most, then)
-        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
+    def bounds(self, n_bytes: int, choose: Choose) -> Array:
+        """What `choose` says of samples of the result, as the only item of an array."""
+        survey = self.surveyed(n_bytes)
+        numbers = [step.numbers for step in self.steps]
+        lazy = [number for number in numbers if isinstance(number, da.Array)]
+        known = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
+        name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
+        keys = [_only_key(array) for array in (survey, *lazy)]
+        graph = {(name, 0): (Bracketing(self.program, known, choose), *keys)}
         return da.Array(
-            self._collected(name, layer),
+            self._collected(name, MaterializedLayer(graph), survey),
             name,
             ((1,),),
             dtype=object,
@@ -154,26 +187,40 @@ class Chain:
 
     def filling(self, out: Block) -> Array:
         """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
-        name = f"pxprep-filling-{uuid4().hex}"
-        job = Filling(out)
-        layer = MaterializedLayer(_LazyGraph(partial(self._reducing_graph, name, job, None)))
-        return da.Array(self._collected(name, layer), name, ((0,),), dtype=np.int64)
+        return self._reduced(f"filling-{uuid4().hex}", Filling(out), [], (0,), np.dtype(np.int64))
 
     def samples(self) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""
         numbers = [step.numbers for step in self.steps]
         if any(isinstance(number, da.Array) for number in numbers):
             return []
-        made = []
-        for sample in self.source.samples():
-            # As if it were an image of its own: near enough for a sample.
-            height, width = sample.shape[2:]
-            program = replace(self.program, height=height, width=width)
-            whole = Window(0, height, 0, width)
-            made.append(program.run(Pixels([(0, whole, sample)], len(sample)), whole, numbers))
-        return made
+        return processed(self.program, self.source.samples(), numbers)
 
-    def _collected(self, name: str, layer: Any, *more: Array) -> HighLevelGraph:
+    def _reduced(
+        self,
+        kind: str,
+        job: Reduction,
+        numbers: Sequence[Any],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        gate: Gate | None = None,
+    ) -> Array:
+        """A pass over all blocks whose results are merged into one chunk of an array."""
+        waits_for = [*numbers, *(gate or ())]
+        token = tokenize(self.token, job, [getattr(value, "name", value) for value in waits_for])
+        name = f"pxprep-{kind}-{token}"
+        layer = MaterializedLayer(
+            _LazyGraph(partial(self._reducing_graph, name, job, numbers, gate))
+        )
+        return da.Array(
+            self._collected(name, layer, *waits_for),
+            name,
+            tuple((size,) for size in shape),
+            dtype=dtype,
+            meta=np.empty((0,) * len(shape), dtype),
+        )
+
+    def _collected(self, name: str, layer: Any, *more: Any) -> HighLevelGraph:
         layers, dependencies = {name: layer}, {name: set(self.source.array.dask.layers)}
         for array in (self.source.array, *(step.numbers for step in self.steps), *more):
             if isinstance(array, da.Array):
@@ -206,61 +253,86 @@ class Chain:
         return graph
 
     def _reducing_graph(
-        self, name: str, finish: "Counting | Gathering | Filling", prefixes: Array | None
+        self, name: str, job: Reduction, numbers: Sequence[Any], gate: Gate | None
     ) -> Graph:
-        """A pass over all blocks whose partial results are added up."""
         graph: Graph = {}
         parts: list[tuple[Any, ...]] = []
-        more = () if prefixes is None else (prefixes,)
         for number, index in enumerate(self.source.indices()):
             parts.append((f"{name}-block", number))
-            graph[parts[-1]] = self._task(graph, name, index, finish, *more)
+            graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
         level = 0
-        while len(parts) > 1 or level == 0:
+        while len(parts) > 1:
             groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
             level += 1
-            parts = [(f"{name}-sum", level, number) for number in range(len(groups))]
-            add = partial(_added, most=getattr(finish, "most", 0))
-            graph.update({key: (add, group) for key, group in zip(parts, groups, strict=True)})
-        last: Any = parts[0]
-        if isinstance(finish, Gathering):
-            last = (partial(_boxed, finish.then), last)
-        graph[(name, *finish.corner)] = last
+            parts = [(f"{name}-merged", level, number) for number in range(len(groups))]
+            graph.update(
+                {key: (job.merged, group) for key, group in zip(parts, groups, strict=True)}
+            )
+        graph[(name, *job.corner)] = (_closed, job, parts[0])
         return graph
 
     def _task(
-        self, graph: Graph, name: str, index: Index, finish: "Finish", *more: Array
+        self,
+        graph: Graph,
+        name: str,
+        index: Index,
+        finish: Finish,
+        more: Sequence[Any] = (),
+        gate: Gate | None = None,
     ) -> tuple[Any, ...]:
         """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
         program, source = self.program, self.source
         window = source.window(index)
         own = source.reading(index)
+        box = [] if gate is None else [_only_key(gate[0])]
+        opens = None if gate is None else gate[1]
         surroundings: list[tuple[Window, int]] = []
-        keys: list[Any] = [*own.others]
+        keys: list[Any] = [*box, *own.others]
         for neighbour in source.neighbours(index, program.reads(window)):
             reading = source.reading(neighbour)
             if not reading.graph:  # in memory: nothing is read twice
                 surroundings.append((source.window(neighbour), len(reading.keys)))
                 keys.extend(reading.keys)
                 continue
-            edges = (f"{name}-edges", *neighbour)
-            if edges not in graph:
-                graph[edges] = (Edges(reading, program.depth), *reading.others)
+            if self._shares_edges:
+                edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
+                job = (Edges(reading, program.depth), *reading.others)
+            else:
+                edges = (f"{name}-edges", *neighbour)
+                job = (Edges(reading, program.depth, opens), *box, *reading.others)
+            graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
         constants: list[Any] = []
         for array in (*(step.numbers for step in self.steps), *more):
             if isinstance(array, da.Array):
-                (key,) = flatten(array.__dask_keys__())
-                keys.append(key)
+                keys.append(_only_key(array))
                 constants.append(LATER)
             else:
                 constants.append(array)
         first_channels = source.starts[0][:-1]
-        job = BlockJob(
-            program, window, own, first_channels, tuple(surroundings), tuple(constants), finish
+        return (
+            BlockJob(
+                program,
+                window,
+                own,
+                first_channels,
+                tuple(surroundings),
+                tuple(constants),
+                finish,
+                opens,
+            ),
+            *keys,
         )
-        return (job, *keys)
+
+    @cached_property
+    def _shares_edges(self) -> bool:
+        """Whether the edges of all blocks are so small that one pass leaves them to the next."""
+        n_channels, planes, height, width = self.source.shape
+        _, _, rows, columns = (len(sizes) for sizes in self.source.chunks)
+        pixels = 2 * self.program.depth * (rows * width + columns * height)
+        values = n_channels * planes * pixels
+        return values * int(self.source.array.dtype.itemsize) <= EDGE_BYTES
 
 
 class ChainLayer(MaterializedLayer):
@@ -299,178 +371,13 @@ class _LazyGraph(Mapping[Any, Any]):
         return dict, (self._graph,)
 
 
-@dataclass(frozen=True)
-class Edges:
-    """A task that reads a block and keeps what lies within `depth` pixels of its edges."""
-
-    reading: Reading
-    depth: int
-
-    def __call__(self, *others: Any) -> list[Block]:
-        """Those edges."""
-        return self.reading.edges(self.depth, others)
+def _only_key(array: Array) -> Any:
+    (key,) = flatten(array.__dask_keys__())
+    return key
 
 
-@dataclass(frozen=True)
-class BlockJob:
-    """A task that runs a program on a block.
-
-    Attributes
-    ----------
-    program
-        What is run.
-    window
-        Rows and columns of the block.
-    reading
-        What reads it.
-    first_channels
-        Of each of its chunks.
-    surroundings
-        Place of each neighbour, and how many chunks of it are given, or `EDGES`.
-    numbers
-        What the operations and `finish` take; `LATER` where it is given when the task runs.
-    finish
-        What becomes of the program's result.
-    """
-
-    program: Program
-    window: Window
-    reading: Reading
-    first_channels: tuple[int, ...]
-    surroundings: tuple[tuple[Window, int], ...]
-    numbers: tuple[Any, ...]
-    finish: "Finish"
-
-    def __call__(self, *values: Any) -> Any:
-        """Run, given the results of all tasks that this one depends on."""
-        given = iter(values)
-        own = self.reading.run([next(given) for _ in self.reading.others])
-        pieces = [
-            (first, self.window, run) for first, run in zip(self.first_channels, own, strict=True)
-        ]
-        for place, kind in self.surroundings:
-            if kind == EDGES:
-                pieces += _edge_pieces(place, next(given))
-            else:
-                pieces += [
-                    (first, place, standard_axes(next(given), self.reading.axes))
-                    for first in self.first_channels
-                ]
-        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
-        n_channels = self.first_channels[-1] + len(own[-1])
-        return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
-
-
-@dataclass(frozen=True)
-class Writing:
-    """The result as an array for each chunk of channels, with the axes that the user has."""
-
-    runs: tuple[int, ...]
-    axes: str
-    only: bool = False
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Any:
-        """Run the program; its one array, or a list."""
-        # Arrays of the size of a chunk use memory again that others had; larger ones would be
-        # fresh each time.
-        dtype = program.out_dtype(pixels.dtype)
-        shape = (pixels.planes, *window.shape)
-        blocks = [np.empty((run, *shape), dtype) for run in self.runs]
-        run_into(program, pixels, window, numbers, blocks)
-        order = [AXES.index(axis) for axis in self.axes]
-        rest = [axis for axis in range(4) if axis not in order]
-        turned = [
-            block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
-            for block in blocks
-        ]
-        return turned[0] if self.only else turned
-
-
-@dataclass(frozen=True)
-class Counting:
-    """How many pixels of the result have which digit."""
-
-    level: int
-    zeros: bool
-    corner: ClassVar[tuple[int, ...]] = (0, 0, 0)
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
-        """Run the program and count; `numbers` end with the prefixes, but at the first level."""
-        prefixes = None
-        if self.level > 0:
-            *numbers, prefixes = numbers
-        counts = _blocks.no_counts(program.out_channels(pixels.n_channels), prefixes)
-        count_into(program, pixels, window, numbers, prefixes, self.level, self.zeros, counts)
-        _blocks.repeat_counts(counts, prefixes)
-        return counts
-
-
-@dataclass(frozen=True, eq=False)
-class Gathering:
-    """The values of the result that lie between bounds, for each channel."""
-
-    low: Block
-    high: Block
-    zeros: bool
-    most: int
-    then: Callable[[Sequence[Gathered]], Any]
-    corner: ClassVar[tuple[int, ...]] = (0,)
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
-        """Run the program and gather."""
-        return gather_strips(
-            program, pixels, window, numbers, self.low, self.high, self.zeros, self.most
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Filling:
-    """The result written to its place in an array of this process."""
-
-    out: Block
-    corner: ClassVar[tuple[int, ...]] = (0,)
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
-        """Run the program; nothing is returned."""
-        rows, columns = window.within(Window(0, program.height, 0, program.width))
-        run_into(program, pixels, window, numbers, [self.out[:, :, rows, columns]])
-        return np.empty(0, np.int64)
-
-
-Finish = Writing | Counting | Gathering | Filling
-
-
-def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:
-    top, bottom, left, right = edges
-    return [
-        (0, place._replace(bottom=place.top + top.shape[2]), top),
-        (0, place._replace(top=place.bottom - bottom.shape[2]), bottom),
-        (0, place._replace(right=place.left + left.shape[3]), left),
-        (0, place._replace(left=place.right - right.shape[3]), right),
-    ]
-
-
-def _boxed(then: Callable[[Sequence[Gathered]], Any], found: Sequence[Gathered]) -> Block:
-    box = np.empty(1, object)
-    box[0] = then(found)
-    return box
-
-
-def _added(parts: Sequence[Block], *, most: int) -> Block:
-    if parts[0].dtype == object:
-        return np.array([Gathered.merged(each, most) for each in zip(*parts, strict=True)], object)
-    total = parts[0].astype(np.int64)
-    for part in parts[1:]:
-        total += part
-    return total
+def _closed(job: Reduction, total: Any) -> Any:
+    return job.closed(total)
 
 
 def _top_layer(array: Array) -> ChainLayer | None:

@@ -7,7 +7,7 @@ go through all operations before the next strip is touched.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -328,6 +328,13 @@ def count_into(
         _blocks.count_digits(block, prefixes, level, zeros, counts)
 
 
+class Bounds(NamedTuple):
+    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,)."""
+
+    low: Block
+    high: Block
+
+
 @dataclass(frozen=True, eq=False)
 class Gathered:
     """What lies between two bounds of the values of a channel.
@@ -359,8 +366,7 @@ def gather_strips(
     pixels: Pixels,
     window: Window,
     numbers: Sequence[Any],
-    low: Block,
-    high: Block,
+    bounds: Bounds,
     zeros: bool,
     most: int,
 ) -> Block:
@@ -368,13 +374,13 @@ def gather_strips(
 
     At most `most` values of each channel are gathered.
     """
-    merged = np.empty(len(low), object)
-    merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in low]
+    merged = np.empty(len(bounds.low), object)
+    merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in merged]
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         block = program.run(pixels, strip, numbers)
         room = np.empty(block[0].size + 1, program.dtype)
         for index, channel in enumerate(block):
-            found = _gathered(channel, low[index], high[index], zeros, room)
+            found = _gathered(channel, bounds.low[index], bounds.high[index], zeros, room)
             merged[index] = Gathered.merged([merged[index], found], most)
     return merged
 

@@ -57,6 +57,11 @@ class Source:
         return source
 
     @property
+    def token(self) -> str:
+        """Names the source."""
+        return f"{self.array.name}-{self.axes}"
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Sizes along c, z, y and x."""
         return tuple(sum(sizes) for sizes in self.chunks)

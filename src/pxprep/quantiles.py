@@ -16,7 +16,7 @@ import numpy as np
 from . import _backends
 from ._blocks import bit_constants, integer_offset, key_bits
 from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
-from ._programs import Gathered
+from ._programs import Bounds, Gathered
 from ._typing import Array, Block
 
 # How many standard deviations of a sample's rank a bracket extends to either side.
@@ -35,6 +35,15 @@ SELECTION = np.dtype(
         ("rank", np.int64, (2,)),
         ("prefix", np.uint64, (2,)),
         ("weight", np.float64),
+    ]
+)
+# The fields of `Quantiles`.
+SETTLED = np.dtype(
+    [
+        ("value", np.float64),
+        ("counted", np.int64),
+        ("negative", np.int64),
+        ("infinite", np.int64),
     ]
 )
 
@@ -79,15 +88,20 @@ def exact_quantiles(
     Quantiles
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
-    if evaluate is not None and all(len(group) == 1 for group in groups):
+    if evaluate is None:
+        rows = _by_radix(images, q, groups, zeros, None)
+        return _stacked(rows)
+    if all(len(group) == 1 for group in groups):
         alone = [images[position] for (position,) in groups]
         at_once = _in_one_pass(alone, q, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
-    by_radix = _by_radix(images, q, left, zeros, evaluate) if left else []
-    rest = iter(by_radix)
-    rows = [next(rest) if found is None else found for found in at_once]
+    rest = iter(_by_radix(images, q, left, zeros, evaluate) if left else [])
+    return _stacked([next(rest) if found is None else found for found in at_once])
+
+
+def _stacked(rows: Sequence[Quantiles]) -> Quantiles:
     return Quantiles(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
@@ -104,33 +118,66 @@ def _by_radix(
     for number, group in enumerate(groups):
         for position in group:
             groups_of[position].append(number)
+    # Lazily, digits are counted unless the quantiles have been found in one pass by then.
+    found = [_found_at_once(image, q, zeros, len(images)) for image in images]
+    if evaluate is not None or any(len(group) > 1 for group in groups):
+        found = [None] * len(images)
     selections: list[Array] = [None] * len(groups)
     for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
         going_on = {
             number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
         }
         open_groups = [[number for number in mine if number in going_on] for mine in groups_of]
-        counts = _count(images, open_groups, selections, level, zeros)
-        for number, found in counts.items():
+        counts = _count(images, open_groups, selections, level, zeros, found, evaluate is None)
+        for number, counted in counts.items():
             select, known = (
                 (_refine, selections[number]) if level else (_begin_of(dtypes[number]), q)
             )
             selections[number] = _backends.per_channel(
-                select, (found, "cns"), (known, "c"), dtype=SELECTION
+                select, (counted, "cns"), (known, "c"), dtype=SELECTION
             )
         if evaluate is not None:
             selections = evaluate(selections)
     return [
-        Quantiles(
-            _backends.per_channel(
-                partial(_interpolate, dtype=dtype), (selection, "c"), dtype=np.dtype(np.float64)
-            ),
-            selection["counted"],
-            selection["negative"],
-            selection["infinite"],
-        )
-        for selection, dtype in zip(selections, dtypes, strict=True)
+        _settled(selection, dtype, found[group[0]])
+        for selection, dtype, group in zip(selections, dtypes, groups, strict=True)
     ]
+
+
+def _settled(selection: Array, dtype: np.dtype[Any], found: Array | None) -> Quantiles:
+    """What was found in one pass, or else what the selection came to."""
+    if found is None:
+        settled = _backends.per_channel(
+            partial(_interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
+        )
+    else:
+        settled = _backends.per_channel(
+            partial(_either, dtype=dtype), (selection, "c"), (found, "k"), dtype=SETTLED
+        )
+    return Quantiles(*(settled[name] for name in Quantiles._fields))
+
+
+def _either(selection: Block, found: Block, *, dtype: np.dtype[Any]) -> Block:
+    if found[0] is None:
+        return _interpolate(selection, dtype=dtype)
+    settled = np.empty(len(selection), SETTLED)
+    for name in Quantiles._fields:
+        settled[name] = getattr(found[0], name)
+    return settled
+
+
+def _found_at_once(image: Array, q: Block, zeros: bool, n_images: int) -> Array | None:
+    """The `Quantiles` of a lazy image, or None, as the only item of an array."""
+    if not _backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
+        return None
+    bounds = _backends.bounds(
+        image, n_images, partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
+    )
+    return _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q))
+
+
+def _most(image: Array) -> int:
+    return MOST_GATHERED // (int(image.dtype.itemsize) * int(image.shape[0]))
 
 
 def _in_one_pass(
@@ -146,13 +193,7 @@ def _in_one_pass(
     """
     brackets = [_bracket_of(image, q, zeros) for image in images]
     asked = [
-        _backends.gathered(
-            image,
-            *bounds,
-            zeros,
-            MOST_GATHERED // (image.dtype.itemsize * len(q)),
-            partial(_selected, q=q),
-        )
+        _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q))
         for image, bounds in zip(images, brackets, strict=True)
         if bounds is not None
     ]
@@ -160,20 +201,16 @@ def _in_one_pass(
     return [None if bounds is None else next(found)[0] for bounds in brackets]
 
 
-def _bracket_of(image: Array, q: Block, zeros: bool) -> tuple[Block, Block] | None:
+def _bracket_of(image: Array, q: Block, zeros: bool) -> Bounds | None:
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
-    found = bracket(_backends.samples(image), q, zeros)
-    if found is None:
-        return None
-    low, high, share = found
-    return (low, high) if share * image.size * image.dtype.itemsize <= MOST_GATHERED else None
+    return bracket(_backends.samples(image), q, zeros, image.nbytes)
 
 
-def bracket(samples: Sequence[Block], q: Block, zeros: bool) -> tuple[Block, Block, float] | None:
+def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
     """Bounds between which the quantile `q` of each channel must lie, as far as samples tell.
 
-    Also which share of all values lies between them. None if there is no sample.
+    None if there is no sample, or if too much of an image of so many bytes lies between them.
     """
     if not samples:
         return None
@@ -195,8 +232,9 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool) -> tuple[Block, Blo
                 ordered[1] if high < values.size else np.inf,
             )
         )
-    low_bounds, high_bounds = np.array(bounds, np.float64).T
-    return low_bounds, high_bounds, inside
+    if inside * n_bytes > MOST_GATHERED:
+        return None
+    return Bounds(*np.array(bounds, np.float64).T)
 
 
 def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
@@ -224,18 +262,23 @@ def _count(
     selections: Sequence[Array],
     level: int,
     zeros: bool,
+    found: Sequence[Array | None],
+    lazily: bool,
 ) -> dict[int, Array]:
-    """The counts of a digit for each group, each image read once."""
+    """The counts of a digit for each group, each image read once, or not if `found` is not None."""
     counts: dict[int, Array] = {}
-    for image, groups in zip(images, groups_of, strict=True):
+    for image, groups, unless in zip(images, groups_of, found, strict=True):
         if not groups:
             continue
         prefixes = None
         if level > 0:
             prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
-        found = _backends.count_digits(image, prefixes, level, zeros)
+        if lazily and _backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
+            each = _backends.first_counts(image, zeros, len(images))
+        else:
+            each = _backends.count_digits(image, prefixes, level, zeros, unless)
         for index, number in enumerate(groups):
-            own = found if level == 0 else found[:, 2 * index : 2 * index + 2]
+            own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
             counts[number] = counts[number] + own if number in counts else own
     return counts
 
@@ -287,7 +330,12 @@ def _take_digits(digits: Block, selection: Block) -> Block:
 
 def _interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
-    return np.where(selection["counted"] > 0, _between(low, high, selection["weight"]), np.nan)
+    settled = np.empty(len(selection), SETTLED)
+    value = _between(low, high, selection["weight"])
+    settled["value"] = np.where(selection["counted"] > 0, value, np.nan)
+    for name in ("counted", "negative", "infinite"):
+        settled[name] = selection[name]
+    return settled
 
 
 def _between(low: Any, high: Any, weight: Any) -> Any:

@@ -1,0 +1,357 @@
+"""What the tasks of a chain's graph do: read a block, run a program, keep or reduce the result.
+
+A job is called with the results of the tasks that it depends on. The results of reducing jobs are
+merged, a few at a time, until one is left.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from . import _blocks
+from ._keeping import tile
+from ._kernels.counts import DIGIT_BITS, N_SLOTS
+from ._programs import Bounds, Gathered, Program, count_into, gather_strips, run_into
+from ._sources import AXES, Reading, standard_axes
+from ._typing import Block
+from ._windows import Pixels, Window
+
+# In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
+LATER = "later"
+EDGES = -1
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A task that reads a block and keeps what lies within `depth` pixels of its edges.
+
+    Attributes
+    ----------
+    reading
+        What reads the block.
+    depth
+        In pixels.
+    gate
+        As for `BlockJob`.
+    """
+
+    reading: Reading
+    depth: int
+    gate: bool | None = None
+
+    def __call__(self, *values: Any) -> list[Block] | None:
+        """Those edges."""
+        others = list(values)
+        if _is_shut(self.gate, others):
+            return None
+        return self.reading.edges(self.depth, others)
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """A task that runs a program on a block.
+
+    Attributes
+    ----------
+    program
+        What is run.
+    window
+        Rows and columns of the block.
+    reading
+        What reads it.
+    first_channels
+        Of each of its chunks.
+    surroundings
+        Place of each neighbour, and how many chunks of it are given, or `EDGES`.
+    numbers
+        What the operations and `finish` take; `LATER` where it is given when the task runs.
+    finish
+        What becomes of the program's result.
+    gate
+        True: run only if the first result that this one depends on is a box of None; False: only if
+        it is another box; None: always, and there is no box.
+    """
+
+    program: Program
+    window: Window
+    reading: Reading
+    first_channels: tuple[int, ...]
+    surroundings: tuple[tuple[Window, int], ...]
+    numbers: tuple[Any, ...]
+    finish: "Finish"
+    gate: bool | None = None
+
+    def __call__(self, *values: Any) -> Any:
+        """Run, given the results of all tasks that this one depends on."""
+        waited = list(values)
+        if _is_shut(self.gate, waited):
+            return None
+        given = iter(waited)
+        own = self.reading.run([next(given) for _ in self.reading.others])
+        pieces = [
+            (first, self.window, run) for first, run in zip(self.first_channels, own, strict=True)
+        ]
+        for place, kind in self.surroundings:
+            if kind == EDGES:
+                pieces += _edge_pieces(place, next(given))
+            else:
+                pieces += [
+                    (first, place, standard_axes(next(given), self.reading.axes))
+                    for first in self.first_channels
+                ]
+        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
+        n_channels = self.first_channels[-1] + len(own[-1])
+        return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
+
+
+class Finish:
+    """What becomes of a program's result."""
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Run the program; `numbers` are those of its operations, and then those of this."""
+        raise NotImplementedError
+
+
+class Reduction(Finish):
+    """A finish whose results are merged."""
+
+    # The chunk of an array that the last one is, and what the name of its tasks begins with.
+    corner: ClassVar[tuple[int, ...]] = (0,)
+
+    def merged(self, parts: Sequence[Any]) -> Any:
+        """One result for several."""
+        raise NotImplementedError
+
+    def closed(self, total: Any) -> Any:
+        """The last result as a chunk of an array."""
+        return total
+
+
+@dataclass(frozen=True)
+class Writing(Finish):
+    """The result as an array for each chunk of channels, with the axes that the user has."""
+
+    runs: tuple[int, ...]
+    axes: str
+    only: bool = False
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Run the program; its one array, or a list."""
+        # Arrays of the size of a chunk use memory again that others had; larger ones would be
+        # fresh each time.
+        dtype = program.out_dtype(pixels.dtype)
+        shape = (pixels.planes, *window.shape)
+        blocks = [np.empty((run, *shape), dtype) for run in self.runs]
+        run_into(program, pixels, window, numbers, blocks)
+        order = [AXES.index(axis) for axis in self.axes]
+        rest = [axis for axis in range(4) if axis not in order]
+        turned = [
+            block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
+            for block in blocks
+        ]
+        return turned[0] if self.only else turned
+
+
+@dataclass(frozen=True)
+class Counting(Reduction):
+    """How many pixels of the result have which digit: `shape` is that of the counts."""
+
+    level: int
+    zeros: bool
+    shape: tuple[int, int, int]
+    corner = (0, 0, 0)
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and count; `numbers` end with the prefixes, but at the first level."""
+        prefixes = None
+        if self.level > 0:
+            *numbers, prefixes = numbers
+        counts = np.zeros(self.shape, np.uint32)
+        count_into(program, pixels, window, numbers, prefixes, self.level, self.zeros, counts)
+        _blocks.repeat_counts(counts, prefixes)
+        return counts
+
+    def merged(self, parts: Sequence[Block | None]) -> Block | None:
+        """The sum."""
+        return None if parts[0] is None else _sum(parts)
+
+    def closed(self, total: Block | None) -> Block:
+        """The counts, or zeros where nothing was counted."""
+        if total is None:
+            return np.broadcast_to(np.int64(0), self.shape)
+        return total.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathering(Reduction):
+    """The values of the result that lie between bounds, for each channel; at most `most` of each.
+
+    Attributes
+    ----------
+    zeros
+        Whether zeros are counted.
+    most
+        How many values of each channel are gathered.
+    then
+        What becomes of the `Gathered` of all channels; it is not called where there are no bounds.
+    """
+
+    zeros: bool
+    most: int
+    then: Callable[[Sequence[Gathered]], Any]
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and gather; `numbers` end with the bounds, or a box of them."""
+        *numbers, bounds = numbers
+        if not isinstance(bounds, Bounds):
+            bounds = bounds[0]
+        return gather_strips(program, pixels, window, numbers, bounds, self.zeros, self.most)
+
+    def merged(self, parts: Sequence[Block | None]) -> Block | None:
+        """All together."""
+        if parts[0] is None:
+            return None
+        several = zip(*parts, strict=True)
+        return _objects([Gathered.merged(each, self.most) for each in several])
+
+    def closed(self, total: Block | None) -> Block:
+        """What became of them, in a box."""
+        return _objects([None if total is None else self.then(list(total))])
+
+
+class Surveyed(NamedTuple):
+    """What one look at a source tells: counts of its small integers, and a small part of it."""
+
+    counts: Block | None
+    samples: list[Block]
+
+
+@dataclass(frozen=True)
+class Surveying(Reduction):
+    """A first look at a source, with samples of at most so many bytes of each block."""
+
+    n_bytes: int
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Surveyed:
+        """Count, and take a sample."""
+        counts = None
+        if _blocks.key_bits(pixels.dtype) == DIGIT_BITS:
+            counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
+            count_into(program, pixels, window, numbers, None, 0, True, counts)
+        chunks = [array for _, _, array in pixels.pieces]
+        taken = tile((window.top, window.left), chunks, self.n_bytes)
+        return Surveyed(counts, [taken] if taken.size else [])
+
+    def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
+        """All together."""
+        counts = [part.counts for part in parts if part.counts is not None]
+        samples = [sample for part in parts for sample in part.samples]
+        return Surveyed(_sum(counts) if counts else None, samples)
+
+    def closed(self, total: Surveyed) -> Block:
+        """In a box."""
+        return _objects([total])
+
+
+@dataclass(frozen=True, eq=False)
+class Filling(Reduction):
+    """The result written to its place in an array of this process; nothing is left to merge."""
+
+    out: Block
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> None:
+        """Run the program."""
+        rows, columns = window.within(Window(0, program.height, 0, program.width))
+        run_into(program, pixels, window, numbers, [self.out[:, :, rows, columns]])
+
+    def merged(self, parts: Sequence[None]) -> None:
+        """Nothing."""
+
+    def closed(self, total: None) -> Block:
+        """Nothing, as an array."""
+        return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Bracketing:
+    """A task that says, by what a program makes of samples, between which bounds quantiles lie.
+
+    Attributes
+    ----------
+    program
+        The program.
+    numbers
+        Those of its operations, or `LATER`.
+    choose
+        Gives the bounds, or None, for samples of the result.
+    """
+
+    program: Program
+    numbers: tuple[Any, ...]
+    choose: Callable[[Sequence[Block]], Bounds | None]
+
+    def __call__(self, survey: Block, *later: Any) -> Block:
+        """The bounds, or None, in a box."""
+        given = iter(later)
+        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
+        return _objects([self.choose(processed(self.program, survey[0].samples, numbers))])
+
+
+def first_counts(survey: Block, left_out: int | None) -> Block:
+    """The counts of a survey, but those of one digit if it is left out."""
+    counts: Block = survey[0].counts.copy()
+    if left_out is not None:
+        counts[:, :, left_out] = 0
+    return counts
+
+
+def processed(program: Program, samples: Sequence[Block], numbers: Sequence[Any]) -> list[Block]:
+    """What a program makes of samples, near enough: as if each were an image of its own."""
+    made = []
+    for sample in samples:
+        height, width = sample.shape[2:]
+        alone = replace(program, height=height, width=width)
+        made.append(alone.run(Pixels.of(sample), Window(0, height, 0, width), numbers))
+    return made
+
+
+def _is_shut(gate: bool | None, values: list[Any]) -> bool:
+    """Whether there is nothing to do; the box that says so is taken from `values`."""
+    return gate is not None and (values.pop(0)[0] is None) != gate
+
+
+def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:
+    top, bottom, left, right = edges
+    return [
+        (0, place._replace(bottom=place.top + top.shape[2]), top),
+        (0, place._replace(top=place.bottom - bottom.shape[2]), bottom),
+        (0, place._replace(right=place.left + left.shape[3]), left),
+        (0, place._replace(left=place.right - right.shape[3]), right),
+    ]
+
+
+def _objects(values: Sequence[Any]) -> Block:
+    box = np.empty(len(values), object)
+    box[:] = values
+    return box
+
+
+def _sum(parts: Sequence[Any]) -> Block:
+    total: Block = parts[0].astype(np.int64)
+    for part in parts[1:]:
+        total += part
+    return total
