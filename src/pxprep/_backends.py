@@ -230,7 +230,10 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
 
 def from_zarr(path: Path) -> Array:
     """The zarr array in a folder, lazily, in its own chunks."""
-    return da.from_zarr(str(path))
+    from zarr import open_array
+
+    # Given a path, Dask would read it through a file system of fsspec.
+    return da.from_zarr(open_array(path, mode="r"))
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from ._jobs import (
 from ._keeping import EDGE_BYTES
 from ._kernels.counts import N_SLOTS
 from ._programs import Bounds, Gathered, Operation, Program
-from ._sources import AXES, Graph, Index, Source
+from ._sources import AXES, Graph, Index, Source, run_keys
 from ._typing import Array, Block
 from ._windows import Window
 
@@ -221,8 +221,10 @@ class Chain:
         )
 
     def _collected(self, name: str, layer: Any, *more: Any) -> HighLevelGraph:
-        layers, dependencies = {name: layer}, {name: set(self.source.array.dask.layers)}
-        for array in (self.source.array, *(step.numbers for step in self.steps), *more):
+        source = self.source.layers
+        layers, dependencies = {name: layer, **source}, {name: set(source)}
+        dependencies.update({key: self.source.array.dask.dependencies[key] for key in source})
+        for array in (*(step.numbers for step in self.steps), *more):
             if isinstance(array, da.Array):
                 layers.update(array.dask.layers)
                 dependencies.update(array.dask.dependencies)
@@ -240,8 +242,7 @@ class Chain:
         runs = self._runs
         graph: Graph = {}
         for index in self.source.indices():
-            place = dict(zip("zyx", index, strict=True))
-            keys = [(name, *(place.get(axis, run) for axis in axes)) for run in range(len(runs))]
+            keys = run_keys(name, axes, index, len(runs))
             finish = Writing(runs, axes)
             if len(keys) == 1:
                 graph[keys[0]] = self._task(graph, name, index, replace(finish, only=True))

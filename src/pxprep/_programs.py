@@ -7,6 +7,7 @@ go through all operations before the next strip is touched.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -231,7 +232,7 @@ class Program:
     height: int
     width: int
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """How far around a pixel the program reads."""
         return sum(operation.depth for operation in self.operations)

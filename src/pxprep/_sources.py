@@ -4,6 +4,7 @@ What a task reads is a part of the source's own graph that no other block needs,
 task, so that nothing of it is held for the next pass.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,7 +13,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+from dask.array.core import getter
+from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
+from dask.layers import ArraySliceDep
 
 from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
 from ._typing import Array, Block
@@ -62,6 +66,13 @@ class Source:
         return f"{self.array.name}-{self.axes}"
 
     @property
+    def layers(self) -> dict[str, Any]:
+        """The layers of Dask's graph that tasks which read the source may depend on."""
+        layers = dict(self.array.dask.layers)
+        sliced = SlicedArray.of(self.array)
+        return layers if sliced is None else {sliced.original: layers[sliced.original]}
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Sizes along c, z, y and x."""
         return tuple(sum(sizes) for sizes in self.chunks)
@@ -85,13 +96,13 @@ class Source:
         """The other blocks of the plane that hold pixels of `window`."""
         z, i, j = index
         _, _, rows, columns = self.starts
-        first_row = np.searchsorted(rows, window.top, "right") - 1
-        first_column = np.searchsorted(columns, window.left, "right") - 1
+        first_row = bisect_right(rows, window.top) - 1
+        first_column = bisect_right(columns, window.left) - 1
         return [
             (z, row, column)
-            for row in range(int(first_row), len(rows) - 1)
+            for row in range(first_row, len(rows) - 1)
             if rows[row] < window.bottom
-            for column in range(int(first_column), len(columns) - 1)
+            for column in range(first_column, len(columns) - 1)
             if columns[column] < window.right and (row, column) != (i, j)
         ]
 
@@ -127,14 +138,24 @@ class Source:
         return samples
 
     @cached_property
-    def _inlined(self) -> "InlinedGraph":
+    def _inlined(self) -> "InlinedGraph | SlicedArray":
+        sliced = SlicedArray.of(self.array)
+        if sliced is not None:
+            return sliced
         blocks = [self._keys(index) for index in self.indices()]
         return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
 
     def _keys(self, index: Index) -> list[Any]:
         """The keys of a block's chunks, one for each run of channels."""
-        places = [dict(zip(AXES, (run, *index), strict=True)) for run in range(len(self.chunks[0]))]
-        return [(self.array.name, *(place[axis] for axis in self.axes)) for place in places]
+        return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
+
+
+def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
+    """The keys of a block's chunks in an array of that name, one for each run of channels."""
+    place = dict(zip("zyx", index, strict=True))
+    before, _, after = axes.partition("c")
+    first, last = ([place[axis] for axis in some] for some in (before, after))
+    return [(name, *first, run, *last) for run in range(n_runs)]
 
 
 def standard_axes(chunk: Block, axes: str) -> Block:
@@ -193,6 +214,53 @@ class Reading:
         )
         chunks = [results[key] if key in results else cache[key] for key in self.keys]
         return [standard_axes(chunk, self.axes) for chunk in chunks]
+
+
+class SlicedArray:
+    """The chunks of an array on disk that became a Dask array as it is: Dask's tasks are not made.
+
+    Parameters
+    ----------
+    name
+        Of the Dask array.
+    original
+        The key of what is sliced.
+    starts
+        Where chunks begin, along each axis.
+    """
+
+    def __init__(self, name: str, original: Any, starts: Sequence[Sequence[int]]) -> None:
+        self.name = name
+        self.original = original
+        self.starts = starts
+        self.graph: Graph = {}
+
+    @classmethod
+    def of(cls, array: Array) -> "SlicedArray | None":
+        """That of an array from `dask.array.from_array` or `from_zarr`; None for any other."""
+        layer = array.dask.layers.get(array.name)
+        if not isinstance(layer, Blockwise) or len(layer.io_deps) != 1 or len(layer.indices) != 2:
+            return None
+        (original, no_axes), (slices, _) = layer.indices
+        original = getattr(original, "key", original)
+        is_sliced = isinstance(layer.io_deps.get(str(slices)), ArraySliceDep)
+        if not is_sliced or no_axes is not None or original not in array.dask.layers:
+            return None
+        return cls(
+            array.name, original, [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
+        )
+
+    def reading(self, keys: Sequence[Any]) -> Reading:
+        """What makes `keys`."""
+        part = {}
+        for key in keys:
+            _, *place = key
+            ends = [
+                slice(starts[index], starts[index + 1])
+                for starts, index in zip(self.starts, place, strict=True)
+            ]
+            part[key] = (getter, self.original, tuple(ends))
+        return Reading(part, tuple(keys), (self.original,))
 
 
 class InlinedGraph:
