@@ -72,15 +72,18 @@ class Keeper:
         self._sampled: dict[Any, Block] = {}
         self._seen: set[Any] = set()
         self._is_open = True
+        self._lock = Lock()
 
     def blocks(self, index: Any, read: Callable[[], list[Block]]) -> list[Block]:
         """The chunks of a block: those that were kept, or else read now."""
         chunks = self._get(("blocks", index), read)
-        if self._is_open and index not in self._seen:
-            self._seen.add(index)
-            self._sample(index, chunks)
-            if self._depth and ("blocks", index) not in self._kept:
-                self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
+        with self._lock:
+            is_new = self._is_open and index not in self._seen
+            if is_new:
+                self._seen.add(index)
+                self._sample(index, chunks)
+        if is_new and self._depth and ("blocks", index) not in self._kept:
+            self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
 
     def edges(self, index: Any, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
@@ -93,9 +96,10 @@ class Keeper:
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
-        self._is_open = False
-        self._kept.clear()
-        self._sampled.clear()
+        with self._lock:
+            self._is_open = False
+            self._kept.clear()
+            self._sampled.clear()
 
     def _get(self, key: Any, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._kept.get(key)
@@ -103,8 +107,9 @@ class Keeper:
             return kept
         made = [_own(array) for array in read()]
         budget = self._budgets[key[0]]
-        if self._is_open and budget.take(sum(array.nbytes for array in made)):
-            self._kept[key] = made
+        with self._lock:
+            if self._is_open and budget.take(sum(array.nbytes for array in made)):
+                self._kept[key] = made
         return made
 
     def _sample(self, index: Any, chunks: Sequence[Block]) -> None:

@@ -284,7 +284,12 @@ class FittedPipeline:
         return cohort
 
     def update(
-        self, images: Images, *, image: Any = None, progress: Any = False
+        self,
+        images: Images,
+        *,
+        image: Any = None,
+        memory: int | str | None = None,
+        progress: Any = False,
     ) -> "FittedPipeline":
         """The pipeline fitted to more images, without the ones that it has seen.
 
@@ -297,7 +302,7 @@ class FittedPipeline:
         ----------
         images
             More images, as for `Pipeline.fit`, with the channels that were fitted and other names.
-        image, progress
+        image, memory, progress
             As for `Pipeline.fit`.
 
         Raises
@@ -318,14 +323,14 @@ class FittedPipeline:
         True
         """
         require_updatable(self.pipeline.steps, self.measured, self.pool)
-        bar = parse_progress(progress)
+        bar, budget = parse_progress(progress), parse_memory(memory)
         cohort = replace(self.check(images, image=image), pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
         fovs = (*self.fovs, *cohort.names)
         # What is found is said once, of all images together.
-        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar)
+        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar, budget)
         dtype = np.result_type(self.dtype, new.dtype)
         measured = updated(self.pipeline.steps, self.measured, new.measured, cohort, fovs, dtype)
         return replace(self, fovs=fovs, measured=measured, dtype=dtype)
