@@ -6,6 +6,7 @@ merged, a few at a time, until one is left.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -61,8 +62,6 @@ class BlockJob:
         Rows and columns of the block.
     reading
         What reads it.
-    first_channels
-        Of each of its chunks.
     surroundings
         Place of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
@@ -77,7 +76,6 @@ class BlockJob:
     program: Program
     window: Window
     reading: Reading
-    first_channels: tuple[int, ...]
     surroundings: tuple[tuple[Window, int], ...]
     numbers: tuple[Any, ...]
     finish: "Finish"
@@ -90,19 +88,15 @@ class BlockJob:
             return None
         given = iter(waited)
         own = self.reading.run([next(given) for _ in self.reading.others])
-        pieces = [
-            (first, self.window, run) for first, run in zip(self.first_channels, own, strict=True)
-        ]
+        pieces = _stacked(self.window, own)
         for place, kind in self.surroundings:
             if kind == EDGES:
                 pieces += _edge_pieces(place, next(given))
             else:
-                pieces += [
-                    (first, place, standard_axes(next(given), self.reading.axes))
-                    for first in self.first_channels
-                ]
+                runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
+                pieces += _stacked(place, runs)
         numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
-        n_channels = self.first_channels[-1] + len(own[-1])
+        n_channels = sum(len(run) for run in own)
         return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
 
 
@@ -332,6 +326,12 @@ def processed(program: Program, samples: Sequence[Block], numbers: Sequence[Any]
 def _is_shut(gate: bool | None, values: list[Any]) -> bool:
     """Whether there is nothing to do; the box that says so is taken from `values`."""
     return gate is not None and (values.pop(0)[0] is None) != gate
+
+
+def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Block]]:
+    """Runs of channels, one behind the other, as pieces of `Pixels`."""
+    firsts = accumulate((len(run) for run in runs), initial=0)
+    return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
 
 
 def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:

@@ -311,13 +311,11 @@ class Chain:
                 constants.append(LATER)
             else:
                 constants.append(array)
-        first_channels = source.starts[0][:-1]
         return (
             BlockJob(
                 program,
                 window,
                 own,
-                first_channels,
                 tuple(surroundings),
                 tuple(constants),
                 finish,

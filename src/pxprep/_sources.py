@@ -251,16 +251,13 @@ class SlicedArray:
         )
 
     def reading(self, keys: Sequence[Any]) -> Reading:
-        """What makes `keys`."""
-        part = {}
-        for key in keys:
-            _, *place = key
-            ends = [
-                slice(starts[index], starts[index + 1])
-                for starts, index in zip(self.starts, place, strict=True)
-            ]
-            part[key] = (getter, self.original, tuple(ends))
-        return Reading(part, tuple(keys), (self.original,))
+        """What makes the chunks of `keys`, which are all of a block's, as one."""
+        (_, *first), (_, *last) = keys[0], keys[-1]
+        ends = tuple(
+            slice(starts[low], starts[high + 1])
+            for starts, low, high in zip(self.starts, first, last, strict=True)
+        )
+        return Reading({keys[0]: (getter, self.original, ends)}, (keys[0],), (self.original,))
 
 
 class InlinedGraph:

@@ -14,6 +14,8 @@ import numpy as np
 
 from ._typing import Block
 
+# Start and stop along each axis.
+Region = Sequence[tuple[int, int]]
 # Codecs whose decoder needs nothing but the bytes.
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
 
@@ -48,8 +50,6 @@ class ZarrChunks:
             range(start // size, -(-stop // size))
             for (start, stop), size in zip(region, self._array.chunks, strict=True)
         ]
-        if all(len(along) == 1 for along in places):
-            return self._part(tuple(along[0] for along in places), region)
         out = np.empty([stop - start for start, stop in region], self.dtype)
         for place in product(*places):
             part = [
@@ -58,31 +58,55 @@ class ZarrChunks:
                     region, place, self._array.chunks, strict=True
                 )
             ]
-            target = tuple(
-                slice(first - start, last - start)
-                for (first, last), (start, _) in zip(part, region, strict=True)
-            )
-            out[target] = self._part(place, part)
+            target = out[
+                tuple(
+                    slice(first - start, last - start)
+                    for (first, last), (start, _) in zip(part, region, strict=True)
+                )
+            ]
+            if self._fits(target):
+                self._fill(target, place, part)
+            else:
+                target[...] = self._part(place, part)
         return out
 
-    def _part(self, place: tuple[int, ...], region: Sequence[tuple[int, int]]) -> Block:
-        """The pixels of `region`, which lies in the chunk at `place`."""
-        file = self._folder / self._array.metadata.encode_chunk_key(place)
-        try:
-            encoded = file.read_bytes()
-        except FileNotFoundError:  # zarr knows what that means
-            return np.asarray(self._array[tuple(slice(*ends) for ends in region)])
+    def _fits(self, target: Block) -> bool:
+        """Whether a chunk can be decoded to where it is wanted."""
+        whole = target.shape == self._array.chunks and target.dtype == self._on_disk
+        return whole and target.flags.c_contiguous and self._codec is not None
+
+    def _fill(self, target: Block, place: tuple[int, ...], part: Region) -> None:
+        encoded = self._encoded(place)
+        if encoded is None:
+            target[...] = self._by_zarr(part)
+        else:
+            self._codec.decode(encoded, target)
+
+    def _part(self, place: tuple[int, ...], part: Region) -> Block:
+        """The pixels of `part`, which lies in the chunk at `place`."""
+        encoded = self._encoded(place)
+        if encoded is None:
+            return self._by_zarr(part)
         values = encoded if self._codec is None else self._codec.decode(encoded)
         chunk = np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
-        part = chunk[
+        wanted = chunk[
             tuple(
                 slice(start - index * size, stop - index * size)
-                for (start, stop), index, size in zip(
-                    region, place, self._array.chunks, strict=True
-                )
+                for (start, stop), index, size in zip(part, place, self._array.chunks, strict=True)
             )
         ]
-        return part.astype(self.dtype, copy=False)
+        return wanted.astype(self.dtype, copy=False)
+
+    def _encoded(self, place: tuple[int, ...]) -> bytes | None:
+        """The bytes of a chunk; None if there is no file, of which zarr knows what that means."""
+        file: Path = self._folder / self._array.metadata.encode_chunk_key(place)
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _by_zarr(self, part: Region) -> Block:
+        return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
 
 
 def direct(value: Any) -> Any:
@@ -123,8 +147,8 @@ def _codec(compressor: Any) -> Any:
     return get_codec({"id": name}) if name in CODECS else None
 
 
-def _region(selection: Any, shape: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Start and stop along each axis; None if the selection is no plain part of the array."""
+def _region(selection: Any, shape: Sequence[int]) -> Region | None:
+    """What a selection selects; None if it is no plain part of the array."""
     if not isinstance(selection, tuple) or len(selection) != len(shape):
         return None
     if not all(isinstance(part, slice) and part.step in (None, 1) for part in selection):
