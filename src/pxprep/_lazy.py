@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import getitem
 from typing import Any
-from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -187,7 +186,7 @@ class Chain:
 
     def filling(self, out: Block) -> Array:
         """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
-        return self._reduced(f"filling-{uuid4().hex}", Filling(out), [], (0,), np.dtype(np.int64))
+        return self._reduced("filling", Filling(out), [], (0,), np.dtype(np.int64))
 
     def samples(self) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""

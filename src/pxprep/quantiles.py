@@ -4,7 +4,8 @@ Radix selection on sort keys: count the highest 16-bit digit of every pixel's ke
 digit the wanted rank falls, then count the next digit among the pixels that share it, and so on.
 Small integers take one pass, float32 two, float64 four. A pass needs 65,536 counts per channel
 and block, and counts add up in any order, so the answer does not depend on chunks, scheduler or
-workers.
+workers. For floats, one pass is enough if a sample tells where the quantile lies: see
+`_in_one_pass`.
 """
 
 from collections.abc import Callable, Sequence
@@ -88,16 +89,18 @@ def exact_quantiles(
     Quantiles
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
+    each_alone = all(len(group) == 1 for group in groups)
     if evaluate is None:
-        rows = _by_radix(images, q, groups, zeros, None)
-        return _stacked(rows)
-    if all(len(group) == 1 for group in groups):
+        # Digits are counted unless the quantiles have been found in one pass by then.
+        found = [_found_at_once(image, q, zeros, len(images)) for image in images if each_alone]
+        return _stacked(_by_radix(images, q, groups, zeros, found=found))
+    if each_alone:
         alone = [images[position] for (position,) in groups]
         at_once = _in_one_pass(alone, q, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
-    rest = iter(_by_radix(images, q, left, zeros, evaluate) if left else [])
+    rest = iter(_by_radix(images, q, left, zeros, evaluate=evaluate) if left else [])
     return _stacked([next(rest) if found is None else found for found in at_once])
 
 
@@ -110,18 +113,20 @@ def _by_radix(
     q: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
-    evaluate: Callable[[list[Array]], list[Array]] | None,
+    *,
+    found: Sequence[Array | None] = (),
+    evaluate: Callable[[list[Array]], list[Array]] | None = None,
 ) -> list[Quantiles]:
-    """The quantiles of each group, digit after digit; each of shape (c,)."""
+    """The quantiles of each group, digit after digit; each of shape (c,).
+
+    What is in `found`, for each image, is taken instead if it is not None when it is computed.
+    """
+    found = found or [None] * len(images)
     dtypes = [images[group[0]].dtype for group in groups]
     groups_of: list[list[int]] = [[] for _ in images]
     for number, group in enumerate(groups):
         for position in group:
             groups_of[position].append(number)
-    # Lazily, digits are counted unless the quantiles have been found in one pass by then.
-    found = [_found_at_once(image, q, zeros, len(images)) for image in images]
-    if evaluate is not None or any(len(group) > 1 for group in groups):
-        found = [None] * len(images)
     selections: list[Array] = [None] * len(groups)
     for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
         going_on = {
