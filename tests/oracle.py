@@ -16,6 +16,9 @@ STEPS = {
     "sum_mask": {"q_sum": 20},
     "sum_norm": {},
     "clip": {"max": 30.7},
+    "arcsinh": {"cofactor": 3.3},
+    "log1p": {},
+    "remove_hot_pixels": {"threshold": 12.5},
     "pixel_sum": {},
     "quantile": {"q": 35},
 }
@@ -104,6 +107,33 @@ def sum_norm(image):
     normed = to_float(image)
     normed[:, ~(sums > 0)] = np.nan
     return normed / np.where(sums > 0, sums, 1)
+
+
+def arcsinh(image, cofactor=5):
+    image = to_float(image)
+    by_channel = np.broadcast_to(cofactor, len(image)).astype(image.dtype)
+    return np.stack(
+        [np.arcsinh(channel / by) for channel, by in zip(image, by_channel, strict=True)]
+    )
+
+
+def log1p(image):
+    image = to_float(image)
+    image[image <= -1] = np.nan
+    return np.log1p(image)
+
+
+def remove_hot_pixels(image, threshold):
+    image = to_float(image)
+    result = image.copy()
+    by_channel = np.broadcast_to(threshold, len(image)).astype(image.dtype)
+    for place in np.ndindex(image.shape):
+        *plane, y, x = place
+        square = image[(*plane, slice(max(0, y - 1), y + 2), slice(max(0, x - 1), x + 2))].copy()
+        square[min(y, 1), min(x, 1)] = np.nan
+        if np.isfinite(square).any() and image[place] - np.nanmax(square) > by_channel[place[0]]:
+            result[place] = np.nanmax(square)
+    return result
 
 
 def clip(image, max):  # noqa: A002

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from pxprep import (
+    Arcsinh,
     Blur,
     ChannelError,
     Clip,
@@ -18,6 +19,7 @@ from pxprep import (
     PxprepError,
     PxprepWarning,
     QuantileNorm,
+    RemoveHotPixels,
     SumMask,
     ops,
 )
@@ -47,6 +49,11 @@ CALLS = {
         "ops": lambda image, value: ops.clip(image, value),
         "accessor": lambda image, value: image.pxprep.clip(value),
         "step": lambda image, value: Pipeline([Clip(value)]).fit_transform(image),
+    },
+    "cofactor": {
+        "ops": lambda image, value: ops.arcsinh(image, value),
+        "accessor": lambda image, value: image.pxprep.arcsinh(value),
+        "step": lambda image, value: Pipeline([Arcsinh(value)]).fit_transform(image),
     },
     "cap_max": {
         "preprocess": lambda image, value: image.pxprep.preprocess(cap_max=value),
@@ -130,6 +137,12 @@ BAD_VALUES = {
     "sigma": [*NO_NUMBER, *PER_CHANNEL, (-1, ParameterError, "0 to 10000, got -1")],
     "max": NO_NUMBER + PER_CHANNEL,
     "cap_max": NO_NUMBER + PER_CHANNEL,
+    "cofactor": [
+        *NO_NUMBER,
+        *PER_CHANNEL,
+        (0, ParameterError, "above 0, got 0"),
+        ([1, -2, 1], ParameterError, "[1] must be", "above 0, got -2"),
+    ],
     "q_sum": [
         *NO_NUMBER,
         *NO_PERCENT,
@@ -281,6 +294,9 @@ STEPS = {
     "sum_mask": ops.sum_mask,
     "sum_norm": ops.sum_norm,
     "clip": lambda image: ops.clip(image, 1),
+    "arcsinh": ops.arcsinh,
+    "log1p": ops.log1p,
+    "remove_hot_pixels": lambda image: ops.remove_hot_pixels(image, 1),
     "divide": lambda image: ops.divide(image, xr.DataArray([1.0, 2.0, 3.0], dims="c")),
     "quantile": ops.quantile,
     "pixel_sum": ops.pixel_sum,
@@ -388,3 +404,17 @@ def test_a_bad_step_stops_a_chain_before_it_starts(make_image, no_compute):
     pipeline = Pipeline().quantile_norm(99).blur(2).post_norm({"CD4": 99, ...: 98})
     for run in (pipeline.fit, pipeline.fit_transform):
         check(raised(run, make_image(), no_compute), ChannelError, "q_post", "'CD4'")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(-1, "at least 0, got -1"), (np.nan, "nan"), ([1, -2, 1], "[1] must be"), (None, "None")],
+)
+def test_the_threshold_of_hot_pixels_is_not_negative(make_image, value, words, no_compute):
+    image = make_image("uint16")
+    for function in (
+        lambda image: ops.remove_hot_pixels(image, value),
+        lambda image: image.pxprep.remove_hot_pixels(value),
+        lambda image: Pipeline([RemoveHotPixels(value)]).fit_transform(image),
+    ):
+        check(raised(function, image, no_compute), ParameterError, "threshold", words)

@@ -50,6 +50,9 @@ def operations(draw):
             st.tuples(st.just(_programs.KeepAbove()), limits.map(np.array)),
             st.tuples(st.just(_programs.DivideBySums()), st.none()),
             st.tuples(three.map(_programs.ClipAbove), st.none()),
+            st.tuples(three.map(_programs.Arcsinh), st.none()),
+            st.tuples(st.just(_programs.Log1p()), st.none()),
+            st.tuples(three.map(_programs.CoolHotPixels), st.none()),
         )
     )
 

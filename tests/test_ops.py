@@ -20,6 +20,8 @@ PER_CHANNEL = {
     "post_norm": ("q_post", (99.9, 5, 0)),
     "blur": ("sigma", (2, 0, 0.7)),
     "clip": ("max", (12.5, -1, 1e4)),
+    "arcsinh": ("cofactor", (5, 0.2, 150)),
+    "remove_hot_pixels": ("threshold", (0, 30, 2.5)),
     "quantile": ("q", (0, 99.9, 33.3)),
 }
 CHUNKS = {

@@ -97,6 +97,8 @@ def test_channels_do_not_see_each_other(make_image, order, seed, lazy):
         lambda image: ops.post_norm(image, q),
         lambda image: ops.blur(image, SIGMAS),
         lambda image: ops.clip(image, {"CD45": 3, ...: 9}),
+        lambda image: ops.arcsinh(image, {"CD45": 3, ...: 9}),
+        lambda image: ops.remove_hot_pixels(image, {"CD45": 3, ...: 9}),
         lambda image: ops.quantile(image, q),
     ):
         assert_same_bits(step(moved), step(image).isel(c=order))

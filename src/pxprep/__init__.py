@@ -22,11 +22,24 @@ from .errors import (
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .spatialdata import pixel_clustering_preprocess
-from .steps import Blur, Clip, Function, PostNorm, QuantileNorm, Step, SumMask, SumNorm
+from .steps import (
+    Arcsinh,
+    Blur,
+    Clip,
+    Function,
+    Log1p,
+    PostNorm,
+    QuantileNorm,
+    RemoveHotPixels,
+    Step,
+    SumMask,
+    SumNorm,
+)
 
 __version__ = version("pxprep")
 
 __all__ = [
+    "Arcsinh",
     "Blur",
     "ChannelError",
     "Clip",
@@ -34,12 +47,14 @@ __all__ = [
     "Function",
     "ImageError",
     "LayerError",
+    "Log1p",
     "ParameterError",
     "Pipeline",
     "PostNorm",
     "PxprepError",
     "PxprepWarning",
     "QuantileNorm",
+    "RemoveHotPixels",
     "Step",
     "StoreError",
     "SumMask",

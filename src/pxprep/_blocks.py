@@ -104,6 +104,44 @@ def clip_above(block: Block, limits: Block) -> None:
     np.minimum(block, limit, out=block)
 
 
+def arcsinh(block: Block) -> None:
+    """Inverse hyperbolic sine of the block's values, in their place."""
+    np.arcsinh(block, out=block)
+
+
+def log1p(block: Block) -> None:
+    """Natural logarithm of one plus the block's values, in their place; NaN if not finite."""
+    block[~((block > -1) & (block < np.inf))] = np.nan
+    np.log1p(block, out=block)
+
+
+def cool_hot_pixels(
+    block: Block, inner: tuple[slice, slice], thresholds: Block, *, dtype: np.dtype[Any]
+) -> Block:
+    """The inner part of a block, where values far above all neighbours become the largest of these.
+
+    `inner` leaves out the rows and columns around it that were only read as neighbours.
+    """
+    rows, columns = block.shape[2:]
+    limits = _rounded(thresholds, dtype)
+    cooled = np.empty_like(block)
+    padded = np.full((rows + 2, columns + 2), -np.inf, dtype)
+    for channel, plane in np.ndindex(block.shape[:2]):
+        values, middle = block[channel, plane], padded[1:-1, 1:-1]
+        missing = ~np.isfinite(values)
+        middle[...] = np.where(missing, dtype.type(-np.inf), values)
+        beside = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+        around = np.maximum(beside[:, :-2], beside[:, 2:])
+        np.maximum(around, padded[:-2, 1:-1], out=around)
+        np.maximum(around, padded[2:, 1:-1], out=around)
+        has_neighbours = around > -np.inf
+        with np.errstate(invalid="ignore", over="ignore"):
+            hot = has_neighbours & (middle - around > limits[channel])
+        cooled[channel, plane] = np.where(hot, around, values)
+        cooled[channel, plane][missing] = np.nan
+    return np.ascontiguousarray(cooled[(slice(None), slice(None), *inner)])
+
+
 def blur(
     pixels: Pixels,
     window: Window,

@@ -173,6 +173,46 @@ class ClipAbove(Operation):
 
 
 @dataclass(frozen=True)
+class Arcsinh(Operation):
+    """Inverse hyperbolic sine of each value, divided by the cofactor of its channel."""
+
+    cofactors: tuple[float, ...]
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Divide, and transform."""
+        strip.divide(np.array(self.cofactors))
+        _blocks.arcsinh(strip.block())
+
+
+@dataclass(frozen=True)
+class Log1p(Operation):
+    """Natural logarithm of one plus each value."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Transform."""
+        _blocks.log1p(strip.block())
+
+
+@dataclass(frozen=True)
+class CoolHotPixels(Operation):
+    """Values above all their neighbours by more than a threshold become the largest of these."""
+
+    thresholds: tuple[float, ...]
+
+    @property
+    def depth(self) -> int:
+        """The neighbours."""
+        return 1
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Become the pixels of `want` without hot ones."""
+        block, inner = strip.block(), want.within(strip.window)
+        limits = np.array(self.thresholds)
+        cooled = _blocks.cool_hot_pixels(block, inner, limits, dtype=strip.program.dtype)
+        strip.become(cooled, want)
+
+
+@dataclass(frozen=True)
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 

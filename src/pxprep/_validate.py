@@ -63,6 +63,19 @@ def parse_limit(value: Any, parameter: str) -> Any:
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
 
+def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
+    """A finite number above zero, or 0, for all channels, in channel order, or by label."""
+
+    def parse(item: Any, name: str) -> float:
+        rule = "a number of at least 0" if or_zero else "a number above 0"
+        number = parse_number(item, name, rule)
+        if number < 0 or (number == 0 and not or_zero):
+            raise ParameterError(f"{name} must be {rule}, got {item!r}")
+        return number
+
+    return _parse_each(value, parameter, parse)
+
+
 def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"

@@ -89,6 +89,18 @@ class Accessor:
         """Set values above a limit to it; see `pxprep.ops.clip`."""
         return ops.clip(self._images, max, image=image)
 
+    def arcsinh(self, cofactor: PerChannel = 5, *, image: Any = None) -> Any:
+        """Inverse hyperbolic sine of each value; see `pxprep.ops.arcsinh`."""
+        return ops.arcsinh(self._images, cofactor, image=image)
+
+    def log1p(self, *, image: Any = None) -> Any:
+        """Natural logarithm of one plus each value; see `pxprep.ops.log1p`."""
+        return ops.log1p(self._images, image=image)
+
+    def remove_hot_pixels(self, threshold: PerChannel, *, image: Any = None) -> Any:
+        """Set pixels far above all neighbours to these; see `pxprep.ops.remove_hot_pixels`."""
+        return ops.remove_hot_pixels(self._images, threshold, image=image)
+
     def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
         return ops.divide(self._images, scale, image=image)

@@ -22,21 +22,20 @@ from typing import Any
 
 import xarray as xr
 
-from . import _backends
 from ._channels import CHANNEL, channel_labels, per_channel, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
-from ._images import as_float, like, pixels, processing_dtype
+from ._images import as_float
 from ._programs import (
     Blur,
     ClipAbove,
     Divide,
     DivideBySums,
     KeepAbove,
-    Operation,
 )
 from ._summaries import coarsen, pixel_sum, quantile
-from ._typing import Array, Images, PerChannel
+from ._transforms import applied, arcsinh, log1p, remove_hot_pixels
+from ._typing import Images, PerChannel
 from ._validate import (
     ZEROS,
     parse_choice,
@@ -50,14 +49,17 @@ from .errors import ImageError, ParameterError
 from .measures import channel_scales, sum_threshold
 
 __all__ = [
+    "arcsinh",
     "blur",
     "clip",
     "coarsen",
     "divide",
+    "log1p",
     "pixel_sum",
     "post_norm",
     "quantile",
     "quantile_norm",
+    "remove_hot_pixels",
     "sum_mask",
     "sum_norm",
 ]
@@ -228,7 +230,7 @@ def blur(images: Images, sigma: PerChannel | None = 2, *, image: Any = None) -> 
         return cohort.map(as_float).given()
     sigmas = per_channel(parse_sigma(sigma), cohort.labels, "sigma")
     operation = Blur(tuple(sigmas.tolist()))
-    return cohort.map(partial(_applied, operation)).given()
+    return cohort.map(partial(applied, operation)).given()
 
 
 def sum_mask(
@@ -303,7 +305,7 @@ def sum_mask(
         measured = cohort if reference is None else _reference(reference, cohort, image)
         threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    return cohort.map(partial(_applied, KeepAbove()), limits).given()
+    return cohort.map(partial(applied, KeepAbove()), limits).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:
@@ -342,7 +344,7 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-    return Cohort.of(images, image=image).map(partial(_applied, DivideBySums())).given()
+    return Cohort.of(images, image=image).map(partial(applied, DivideBySums())).given()
 
 
 def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
@@ -384,7 +386,7 @@ def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa:
     cohort = Cohort.of(images, image=image)
     limits = per_channel(parse_limit(max, "max"), cohort.labels, "max")
     operation = ClipAbove(tuple(limits.tolist()))
-    return cohort.map(partial(_applied, operation)).given()
+    return cohort.map(partial(applied, operation)).given()
 
 
 def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
@@ -437,13 +439,7 @@ def _divided(cohort: Cohort, scale: Any) -> Any:
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
     scales = [one.data for one in cohort.by_image(scale, "scale")]
-    return cohort.map(partial(_applied, Divide()), scales).given()
-
-
-def _applied(operation: Operation, one: xr.DataArray, numbers: Array | None = None) -> xr.DataArray:
-    """An image after an operation, which takes some numbers or none."""
-    dtype = processing_dtype(one)
-    return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))
+    return cohort.map(partial(applied, Divide()), scales).given()
 
 
 def _norm(cohort: Cohort, q: Any, parameter: str, step: str) -> Any:

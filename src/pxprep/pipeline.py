@@ -170,7 +170,11 @@ class Pipeline(Recipe):
         lazy, bar = cohort.lazily(), parse_progress(False)
         with lazy.keeping(0, self.depth(cohort.labels)):
             steps = run(
-                self.steps, lazy, bar=bar, local=True, hold=hold if self.blurs_once else None
+                self.steps,
+                lazy,
+                bar=bar,
+                local=True,
+                hold=hold if self.settles(cohort.labels) else None,
             )
             *_, (_, _, processed) = steps
             return processed.map(finished, lazy).in_memory(*held)

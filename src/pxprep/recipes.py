@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from . import _display
-from ._channels import per_channel
 from ._json import parsed_object, to_text
-from ._programs import blur_depth
 from ._running import INPUT, measures
 from ._typing import Label, PerChannel
 from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
 from .errors import ParameterError
 from .steps import (
+    Arcsinh,
     Blur,
     Clip,
     Function,
+    Log1p,
     PostNorm,
     QuantileNorm,
+    RemoveHotPixels,
     Step,
     SumMask,
     SumNorm,
@@ -25,7 +26,17 @@ from .steps import (
 )
 
 FORMAT = 1
-FUSED = (QuantileNorm, PostNorm, Blur, SumMask, SumNorm, Clip)
+FUSED = (
+    QuantileNorm,
+    PostNorm,
+    Blur,
+    SumMask,
+    SumNorm,
+    Clip,
+    Arcsinh,
+    Log1p,
+    RemoveHotPixels,
+)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -161,24 +172,33 @@ class Recipe:
         """Add `Clip`."""
         return self.then(Clip(max), name)
 
+    def arcsinh(self, cofactor: PerChannel = 5, *, name: str | None = None) -> Self:
+        """Add `Arcsinh`."""
+        return self.then(Arcsinh(cofactor), name)
+
+    def log1p(self, *, name: str | None = None) -> Self:
+        """Add `Log1p`."""
+        return self.then(Log1p(), name)
+
+    def remove_hot_pixels(self, threshold: PerChannel, *, name: str | None = None) -> Self:
+        """Add `RemoveHotPixels`."""
+        return self.then(RemoveHotPixels(threshold), name)
+
     @property
     def is_fused(self) -> bool:
         """Whether all steps are pxprep's own, which run block by block."""
         return bool(self.steps) and all(type(step) in FUSED for _, step in self.steps)
 
     def depth(self, labels: Sequence[Label]) -> int:
-        """How many pixels away lies what the blurs of all steps together read."""
-        blurs = [step for _, step in self.steps if isinstance(step, Blur)]
-        return sum(blur_depth(per_channel(step.sigma, labels, "sigma")) for step in blurs)
+        """How many pixels away lies what all steps together read."""
+        return sum(step.depth(labels) for _, step in self.steps)
 
-    @property
-    def blurs_once(self) -> bool:
-        """Whether the last measurement sees blurred pixels, and no later step blurs them again."""
-        measuring = [position for position, (_, step) in enumerate(self.steps) if measures(step)]
-        blurs = [
-            position for position, (_, step) in enumerate(self.steps) if isinstance(step, Blur)
-        ]
-        return bool(measuring and blurs) and blurs[-1] < measuring[-1]
+    def settles(self, labels: Sequence[Label]) -> bool:
+        """Whether steps that read neighbours all come before the last one that measures."""
+        steps = [step for _, step in self.steps]
+        measuring = [position for position, step in enumerate(steps) if measures(step)]
+        reading = [position for position, step in enumerate(steps) if step.depth(labels)]
+        return bool(measuring and reading) and reading[-1] < measuring[-1]
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""

@@ -16,12 +16,14 @@ from . import ops
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
+from ._programs import blur_depth
 from ._typing import Label, PerChannel
 from ._validate import (
     ZEROS,
     parse_choice,
     parse_limit,
     parse_number,
+    parse_positive,
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
@@ -30,11 +32,14 @@ from .errors import ParameterError
 from .measures import channel_scales, sum_threshold
 
 __all__ = [
+    "Arcsinh",
     "Blur",
     "Clip",
     "Function",
+    "Log1p",
     "PostNorm",
     "QuantileNorm",
+    "RemoveHotPixels",
     "Step",
     "SumMask",
     "SumNorm",
@@ -98,6 +103,10 @@ class Step(ABC):
 
     def check(self, labels: Sequence[Label]) -> None:  # noqa: B027 - most steps fit any channels
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
+
+    def depth(self, labels: Sequence[Label]) -> int:
+        """How many pixels away in y and x `apply` reads, for channels `labels`; 0 by default."""
+        return 0
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
@@ -240,6 +249,10 @@ class Blur(Step):
         """Raise if `sigma` does not fit the channels."""
         per_channel(self.sigma, labels, "sigma")
 
+    def depth(self, labels: Sequence[Label]) -> int:
+        """The radius of the widest kernel."""
+        return blur_depth(per_channel(self.sigma, labels, "sigma"))
+
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Blur the image."""
         result: xr.DataArray = ops.blur(image, self.sigma)
@@ -324,6 +337,75 @@ class Clip(Step):
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Clip the image."""
         result: xr.DataArray = ops.clip(image, self.max)
+        return result
+
+
+@dataclass(frozen=True)
+class Arcsinh(Step):
+    """Inverse hyperbolic sine; see `pxprep.ops.arcsinh`.
+
+    Parameters
+    ----------
+    cofactor
+        Above 0: one number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "arcsinh"
+    cofactor: PerChannel = 5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cofactor", parse_positive(self.cofactor, "cofactor"))
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `cofactor` does not fit the channels."""
+        per_channel(self.cofactor, labels, "cofactor")
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Transform the image."""
+        result: xr.DataArray = ops.arcsinh(image, self.cofactor)
+        return result
+
+
+@dataclass(frozen=True)
+class Log1p(Step):
+    """Natural logarithm of one plus each value; see `pxprep.ops.log1p`."""
+
+    kind: ClassVar[str] = "log1p"
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Transform the image."""
+        result: xr.DataArray = ops.log1p(image)
+        return result
+
+
+@dataclass(frozen=True)
+class RemoveHotPixels(Step):
+    """Set pixels far above all their neighbours to the largest; see `ops.remove_hot_pixels`.
+
+    Parameters
+    ----------
+    threshold
+        0 or more: one number, a sequence in channel order, or a mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "remove_hot_pixels"
+    threshold: PerChannel
+
+    def __post_init__(self) -> None:
+        parsed = parse_positive(self.threshold, "threshold", or_zero=True)
+        object.__setattr__(self, "threshold", parsed)
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `threshold` does not fit the channels."""
+        per_channel(self.threshold, labels, "threshold")
+
+    def depth(self, labels: Sequence[Label]) -> int:
+        """The neighbours."""
+        return 1
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Remove hot pixels."""
+        result: xr.DataArray = ops.remove_hot_pixels(image, self.threshold)
         return result
 
 
