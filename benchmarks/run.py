@@ -25,19 +25,22 @@ from scenarios import SCENARIOS, clean, make_store
 
 # Scenarios of an image in a store, in the order of the table; and what each is compared with.
 IMAGE = {
-    "copy-floor": None,
-    "wrapper": "copy-floor",
-    "wrapper-no-memory": "copy-floor",
-    "lazy-chain": "wrapper",
-    "one-worker": "lazy-chain",
-    "two-workers": "one-worker",
-    "dask-image-crick": "wrapper",
-    "harpy": "wrapper",
-    "memory-numpy-scipy": None,
-    "memory-pxprep": "memory-numpy-scipy",
+    "copy-floor": (),
+    "wrapper": ("copy-floor",),
+    "wrapper-no-memory": ("copy-floor",),
+    "wrapper-lz4": ("copy-floor",),
+    "lazy-chain": ("wrapper",),
+    "one-worker": ("lazy-chain",),
+    "two-workers": ("one-worker",),
+    "dask-image-crick": ("wrapper",),
+    "harpy": ("wrapper", "wrapper-lz4"),
+    "memory-pxprep": (),
+    "memory-numpy-scipy": ("memory-pxprep",),
 }
-# Scenarios with a size of their own: the number of fields of view, or none.
-OTHER = {"slide-graph": 0, "cohort-fit": 1000, "cohort-graphs": 1000}
+# Those that write into the store that they read from.
+INTO_STORE = ("wrapper", "wrapper-no-memory", "wrapper-lz4", "harpy")
+# Scenarios with a size of their own: thousands of rows, or the number of fields of view.
+OTHER = {"slide-graph": 60, "cohort-fit": 1000, "cohort-graphs": 1000}
 # Images that are held in memory several times over.
 LARGEST_IN_MEMORY = 5120
 
@@ -72,7 +75,7 @@ def measure(name, store, work, size, repeats, python):
     for _ in range(repeats):
         copy = Path(work) / "store.zarr"
         clean(work)
-        if store is not None and name in ("wrapper", "wrapper-no-memory", "harpy"):
+        if store is not None and name in INTO_STORE:
             # These write into the store they read from; links keep the copy small and warm.
             shutil.copytree(store, copy, copy_function=_link)
         else:
@@ -98,18 +101,19 @@ def _link(source, target):
 
 
 def row(name, size, figures, compared):
-    """One line of the table."""
+    """One line of the table; `compared` are other figures by name."""
     if figures is None:
         return f"| {name} | {size} | failed | | | |"
-    ratio = ""
-    if compared is not None and compared[1] is not None:
-        other, theirs = compared
-        ratio = f"{figures['wall'] / theirs['wall']:.2f} x {other}"
+    notes = [
+        f"{figures['wall'] / other['wall']:.2f} x {their_name}"
+        for their_name, other in compared.items()
+        if other is not None
+    ]
     if "tasks" in figures:
-        ratio = f"{figures['tasks']:,.0f} tasks"
+        notes.append(f"{figures['tasks']:,.0f} tasks")
     return (
         f"| {name} | {size} | {figures['wall']:.2f} | {figures['cpu']:.2f} | "
-        f"{figures['memory'] / 1e9:.2f} | {ratio} |"
+        f"{figures['memory'] / 1e9:.2f} | {', '.join(notes)} |"
     )
 
 
@@ -121,7 +125,7 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=None)
     parser.add_argument("--harpy", metavar="PYTHON", help="the python of an environment with harpy")
     parser.add_argument("--work", help="an empty folder on the disk to be measured")
-    parser.add_argument("--fovs", type=int, default=1000)
+    parser.add_argument("--most", type=int, default=1000, help="limit of those sizes")
     parser.add_argument("--chunk", type=int, default=1024)
     parser.add_argument("--pixels", choices=["camera", "counts"], default="camera")
     parser.add_argument("--scenario", nargs=4, help=argparse.SUPPRESS)
@@ -140,9 +144,9 @@ def main(arguments=None):
         for size in options.sizes:
             _measure_images(size, folder, wanted, options)
         for name in [name for name in OTHER if name in wanted]:
-            size = min(OTHER[name], options.fovs)
+            size = min(OTHER[name], options.most)
             figures = measure(name, None, folder / "work", size, options.repeats, sys.executable)
-            print(row(name, size or "", figures, None), flush=True)
+            print(row(name, size, figures, {}), flush=True)
     finally:
         if options.work is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -161,8 +165,8 @@ def _measure_images(size, folder, wanted, options):
     for name in names:
         python = options.harpy if name == "harpy" else sys.executable
         found[name] = measure(name, store, folder / "work", size, options.repeats, python)
-        other = IMAGE[name]
-        print(row(name, size, found[name], (other, found.get(other))), flush=True)
+        others = {other: found.get(other) for other in IMAGE[name]}
+        print(row(name, size, found[name], others), flush=True)
 
 
 if __name__ == "__main__":

@@ -109,11 +109,19 @@ def wrapper_no_memory(store, work, size):
     return _wrapper(store, 0)
 
 
-def _wrapper(store, memory):
+@scenario
+def wrapper_lz4(store, work, size):
+    """`pixel_clustering_preprocess(compressor={"lz4": 1})`."""
+    return _wrapper(store, None, compressor={"lz4": 1})
+
+
+def _wrapper(store, memory, **parameters):
     import pxprep
 
     sdata = read_store(store)
-    return lambda: pxprep.pixel_clustering_preprocess(sdata, LAYER, "pre", memory=memory)
+    return lambda: pxprep.pixel_clustering_preprocess(
+        sdata, LAYER, "pre", memory=memory, **parameters
+    )
 
 
 @scenario
@@ -215,14 +223,17 @@ def harpy(store, work, size):
 
 @scenario
 def slide_graph(store, work, size):
-    """Only the graph: 40 channels x 60,000 x 120,000 pixels in zarr, one channel in a chunk."""
+    """Only the graph: 40 channels x 60,000 x 120,000 pixels in zarr, one channel in a chunk.
+
+    `size` are thousands of rows.
+    """
     import dask.array as da
     import zarr
 
     import pxprep  # noqa: F401
 
     path = str(work / "slide.zarr")
-    shape, chunks = (40, 60_000, 120_000), (1, CHUNK, CHUNK)
+    shape, chunks = (40, 1000 * size, 2000 * size), (1, CHUNK, CHUNK)
     zarr.create_array(path, shape=shape, chunks=chunks, dtype=np.uint16)
     image = xr.DataArray(da.from_zarr(zarr.open_array(path, mode="r")), dims=("c", "y", "x"))
     return lambda: len(dict(image.pxprep.preprocess().data.__dask_graph__()))
