@@ -1,6 +1,7 @@
 """Rows and columns of an image, and the pixels around a block in the pieces in which they come."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,11 +88,19 @@ class Pixels:
     def plane(self, channel: int, plane: int) -> "Pixels":
         """Those of one channel and plane."""
         pieces = [
-            (0, place, array[channel - first : channel - first + 1, plane : plane + 1])
-            for first, place, array in self.pieces
-            if first <= channel < first + len(array)
+            (0, place, array[index : index + 1, plane : plane + 1])
+            for index, place, array in self._of_channel[channel]
         ]
         return Pixels(pieces, 1)
+
+    @cached_property
+    def _of_channel(self) -> list[list[tuple[int, Window, Block]]]:
+        """For each channel: where it is in a piece, and the piece's place and array."""
+        found: list[list[tuple[int, Window, Block]]] = [[] for _ in range(self.n_channels)]
+        for first, place, array in self.pieces:
+            for index in range(len(array)):
+                found[first + index].append((index, place, array))
+        return found
 
     def read(self, window: Window) -> Block:
         """The pixels of `window`, with axes (c, z, y, x); a view if one piece holds them all."""
@@ -113,20 +122,23 @@ class Pixels:
 
     def parts(self, window: Window, dtype: np.dtype[Any]) -> Iterator[Part]:
         """The pixels of `window`, channel after channel; floats in float type `dtype`."""
-        for channel in range(self.n_channels):
-            for first, place, array in self.pieces:
+        for channel, pieces in enumerate(self._of_channel):
+            for index, place, array in pieces:
                 met = place.meets(window)
-                if met is None or not first <= channel < first + len(array):
+                if met is None:
                     continue
                 rows, columns = met.within(place)
                 row, column = (part.start for part in met.within(window))
-                for plane, values in enumerate(array[channel - first]):
-                    top, left = rows.start, columns.start
-                    fits = (
-                        values.dtype == dtype if array.dtype.kind == "f" else array.dtype.isnative
-                    )
-                    if not (fits and values.flags.c_contiguous):
-                        wanted = dtype if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-                        values = np.ascontiguousarray(values[rows, columns], wanted)
-                        top = left = 0
-                    yield Part(channel, plane, values, top, left, row, column, *met.shape)
+                for plane, values in enumerate(array[index]):
+                    own, top, left = _in_rows(values, rows, columns, dtype)
+                    yield Part(channel, plane, own, top, left, row, column, *met.shape)
+
+
+def _in_rows(
+    values: Block, rows: slice, columns: slice, dtype: np.dtype[Any]
+) -> tuple[Block, int, int]:
+    """A plane that a kernel can run along, or a copy of a part of it; and where the part begins."""
+    wanted = dtype if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
+    if values.dtype == wanted and values.flags.c_contiguous:
+        return values, rows.start, columns.start
+    return np.ascontiguousarray(values[rows, columns], wanted), 0, 0
