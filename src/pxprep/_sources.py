@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from dask.array.core import getter
+from dask.array.core import getter, getter_nofancy
 from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
@@ -27,6 +27,8 @@ Index = tuple[int, int, int]
 Graph = dict[Any, Any]
 
 AXES = "czyx"
+# What Dask's arrays call to read a part of an array on disk.
+SLICING = (getter, getter_nofancy)
 # By the name of the array, which stands for its content.
 _SOURCES: "WeakValueDictionary[tuple[str, str], Source]" = WeakValueDictionary()
 
@@ -176,6 +178,8 @@ class Reading:
         Those whose results are wanted.
     others
         Keys outside the graph that its tasks depend on.
+    sliced
+        Those of them that nothing happens to but that parts of them are taken.
     axes
         Those of the results as they come; what `run` returns has the axes (c, z, y, x).
     index
@@ -187,6 +191,7 @@ class Reading:
     graph: Graph
     keys: tuple[Any, ...]
     others: tuple[Any, ...]
+    sliced: frozenset[Any] = frozenset()
     axes: str = AXES
     index: Index | None = None
     keeper: Keeper | None = None
@@ -207,7 +212,11 @@ class Reading:
         return edges_of(self.run(others), depth)
 
     def _read(self, others: Sequence[Any]) -> list[Block]:
-        cache = dict(zip(self.others, map(direct, others), strict=True))
+        sliced = [
+            direct(value) if key in self.sliced else value
+            for key, value in zip(self.others, others, strict=True)
+        ]
+        cache = dict(zip(self.others, sliced, strict=True))
         missing = [key for key in self.keys if key not in cache]
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
@@ -244,7 +253,11 @@ class SlicedArray:
         (original, no_axes), (slices, _) = layer.indices
         original = getattr(original, "key", original)
         is_sliced = isinstance(layer.io_deps.get(str(slices)), ArraySliceDep)
-        if not is_sliced or no_axes is not None or original not in array.dask.layers:
+        older: Any = getattr(layer, "dsk", None)
+        task = layer.task if older is None else older.get(array.name)
+        if not is_sliced or no_axes is not None or not _is_slicing(task):
+            return None
+        if not isinstance(original, str) or array.dask.dependencies.get(original, {original}):
             return None
         return cls(
             array.name, original, [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
@@ -257,7 +270,12 @@ class SlicedArray:
             slice(starts[low], starts[high + 1])
             for starts, low, high in zip(self.starts, first, last, strict=True)
         )
-        return Reading({keys[0]: (getter, self.original, ends)}, (keys[0],), (self.original,))
+        return Reading(
+            {keys[0]: (getter, self.original, ends)},
+            (keys[0],),
+            (self.original,),
+            frozenset([self.original]),
+        )
 
 
 class InlinedGraph:
@@ -266,6 +284,15 @@ class InlinedGraph:
     def __init__(self, graph: Graph, blocks: Sequence[Sequence[Any]]) -> None:
         self.graph = graph
         self.shared = self._shared(blocks)
+        self.sliced = self._sliced()
+
+    def _sliced(self) -> frozenset[Any]:
+        """What is no task, and of which all tasks only take parts."""
+        sliced = {key for key in self.shared if not _is_task(self.graph, key)}
+        for key, task in self.graph.items() if sliced else ():
+            if not _is_slicing(task):
+                sliced.difference_update(_dependencies(self.graph, key))
+        return frozenset(sliced)
 
     def _shared(self, blocks: Sequence[Sequence[Any]]) -> set[Any]:
         owner: dict[Any, int] = {}
@@ -302,7 +329,15 @@ class InlinedGraph:
             elif key not in part:
                 part[key] = self.graph[key]
                 todo.extend(_dependencies(self.graph, key))
-        return Reading(part, tuple(keys), tuple(others))
+        return Reading(part, tuple(keys), tuple(others), self.sliced)
+
+
+def _is_slicing(task: Any) -> bool:
+    """Whether a task is that of `dask.array.from_array` without options."""
+    if isinstance(task, tuple):  # as older versions of Dask write it
+        return len(task) == 3 and any(task[0] is function for function in SLICING)
+    function, options = getattr(task, "func", None), getattr(task, "kwargs", None)
+    return any(function is each for each in SLICING) and not options
 
 
 def _is_task(graph: Graph, key: Any) -> bool:

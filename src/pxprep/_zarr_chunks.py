@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ._typing import Block
+from .errors import StoreError
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]
@@ -58,55 +59,40 @@ class ZarrChunks:
                     region, place, self._array.chunks, strict=True
                 )
             ]
-            target = out[
-                tuple(
-                    slice(first - start, last - start)
-                    for (first, last), (start, _) in zip(part, region, strict=True)
-                )
-            ]
-            if self._fits(target):
-                self._fill(target, place, part)
-            else:
-                target[...] = self._part(place, part)
+            target = tuple(
+                slice(first - start, last - start)
+                for (first, last), (start, _) in zip(part, region, strict=True)
+            )
+            out[target] = self._part(place, part)
         return out
-
-    def _fits(self, target: Block) -> bool:
-        """Whether a chunk can be decoded to where it is wanted."""
-        whole = target.shape == self._array.chunks and target.dtype == self._on_disk
-        return whole and target.flags.c_contiguous and self._codec is not None
-
-    def _fill(self, target: Block, place: tuple[int, ...], part: Region) -> None:
-        encoded = self._encoded(place)
-        if encoded is None:
-            target[...] = self._by_zarr(part)
-        else:
-            self._codec.decode(encoded, target)
 
     def _part(self, place: tuple[int, ...], part: Region) -> Block:
         """The pixels of `part`, which lies in the chunk at `place`."""
         encoded = self._encoded(place)
         if encoded is None:
-            return self._by_zarr(part)
+            return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
+        # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
         values = encoded if self._codec is None else self._codec.decode(encoded)
         chunk = np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
-        wanted = chunk[
+        return chunk[
             tuple(
                 slice(start - index * size, stop - index * size)
                 for (start, stop), index, size in zip(part, place, self._array.chunks, strict=True)
             )
         ]
-        return wanted.astype(self.dtype, copy=False)
 
     def _encoded(self, place: tuple[int, ...]) -> bytes | None:
         """The bytes of a chunk; None if there is no file, of which zarr knows what that means."""
         file: Path = self._folder / self._array.metadata.encode_chunk_key(place)
         try:
-            return file.read_bytes()
+            encoded = file.read_bytes()
         except FileNotFoundError:
             return None
-
-    def _by_zarr(self, part: Region) -> Block:
-        return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
+        # Blosc itself does not notice that bytes are missing.
+        is_blosc = getattr(self._codec, "codec_id", None) == "blosc"
+        if is_blosc and int.from_bytes(encoded[12:16], "little") != len(encoded):
+            raise StoreError(f"{str(file)!r} is damaged: it is not as long as its header says")
+        return encoded
 
 
 def direct(value: Any) -> Any:
@@ -115,7 +101,10 @@ def direct(value: Any) -> Any:
         return value
     import zarr
 
-    if not isinstance(value, zarr.Array) or not isinstance(value.store, zarr.storage.LocalStore):
+    # A class derived from the local store may do anything to the bytes; zarr 2 has none.
+    if not isinstance(value, zarr.Array) or type(value.store) is not _local_store():
+        return value
+    if value.metadata.zarr_format == 3 and not _is_regular(value):
         return value
     if value.shards is not None or value.filters or value.order != "C" or not value.ndim:
         return value
@@ -124,6 +113,18 @@ def direct(value: Any) -> Any:
     if dtype is None or len(codecs) > 1 or None in codecs:
         return value
     return ZarrChunks(value, dtype, *codecs)
+
+
+def _local_store() -> Any:
+    import zarr.storage
+
+    return getattr(zarr.storage, "LocalStore", None)
+
+
+def _is_regular(array: Any) -> bool:
+    """Whether all chunks have one size."""
+    name: Any = array.metadata.to_dict()["chunk_grid"]["name"]
+    return bool(name == "regular")
 
 
 def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
