@@ -21,7 +21,8 @@ from .errors import (
 )
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
-from .spatialdata import pixel_clustering_preprocess
+from .provenance import Provenance, provenance
+from .spatialdata import pixel_clustering_preprocess, repair
 from .steps import Blur, Clip, Function, PostNorm, QuantileNorm, Step, SumMask, SumNorm
 
 __version__ = version("pxprep")
@@ -37,6 +38,7 @@ __all__ = [
     "ParameterError",
     "Pipeline",
     "PostNorm",
+    "Provenance",
     "PxprepError",
     "PxprepWarning",
     "QuantileNorm",
@@ -46,7 +48,9 @@ __all__ = [
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "provenance",
     "quantile",
+    "repair",
 ]
 
 

@@ -9,7 +9,7 @@ Images have the axes (c, z, y, x).
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -223,8 +223,34 @@ def threads_at_rest() -> Iterator[None]:
     if config.get("pool", None) is not None:
         yield  # the user's own threads
         return
-    with ThreadPoolExecutor(_n_workers()) as pool, config.set(pool=pool):
-        yield
+    pool = _RestingPool(_n_workers())
+    with config.set(pool=pool):
+        try:
+            yield
+        finally:
+            pool.rest()
+
+
+class _RestingPool(ThreadPoolExecutor):
+    """Threads that one can wait for and go on using: Dask's setting holds for all threads.
+
+    Another thread that computes meanwhile has them, too, and may give them tasks later.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        super().__init__(n_workers)
+        self._futures: set[Future[Any]] = set()
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(*args, **kwargs)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
+
+    def rest(self) -> None:
+        """Wait until no task is left."""
+        while pending := self._futures.copy():
+            wait(pending)
 
 
 def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
