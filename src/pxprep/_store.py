@@ -182,9 +182,9 @@ class Transaction:
         StoreError
             If the store is as it was; or if it says so, that the next write completes it.
         """
-        for staged in moves.values():
-            _files.flush(staged)
-        _files.flush_entry(self.folder)
+        _files.flush(self.folder)
+        for above in (self.folder.parent, self.store):
+            _files.flush_entry(above)
         with _locked(self.store, self.wait):
             _recover(self.store, self.contents)
             guard()
@@ -435,7 +435,7 @@ def _uninterrupted(work: Callable[[], None]) -> None:
                 interrupt = error
     future.result()
     if interrupt is not None:
-        interrupt.add_note("the new layers had been published when the interrupt came")
+        interrupt.add_note("the new layers had been published when it came: read the store again")
         raise interrupt
 
 
