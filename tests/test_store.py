@@ -287,12 +287,12 @@ def test_lock_is_waited_for_or_not(store):
     with _store._locked(store, None):
         before = time.monotonic()
         with (
-            pytest.raises(StoreError, match="another process is writing.*waited 0 seconds"),
+            pytest.raises(StoreError, match=r"another process is writing.*waited 0 seconds"),
             _store.transaction(store, Listing(store), wait=0),
         ):
             pass
         with (
-            pytest.raises(StoreError, match="waited 0.2 seconds"),
+            pytest.raises(StoreError, match=r"waited 0.2 seconds"),
             _store.transaction(store, Listing(store), wait=0.2),
         ):
             pass
@@ -336,7 +336,7 @@ def test_file_system_without_locks_is_refused(store, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(_files, "_lock", no_locks)
-    with pytest.raises(StoreError, match="cannot be locked.*No locks available"):
+    with pytest.raises(StoreError, match=r"cannot be locked.*No locks available"):
         publish(store, "fresh")
     assert "fresh" not in layers(store)
 
@@ -445,9 +445,9 @@ def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
     journal = events.index(("fsync", "journal"))
     moved = events.index(("exchange", "old"))
     ended = events.index(("unlink", "journal"))
-    assert {"chunk", "zarr", "0", "old", "stage", own, "", store.name} <= {
+    assert {"chunk", "zarr", "0", "old", "stage", own, store.name} <= {
         name for _, name in events[:journal]
-    } | {Path(name).name for _, name in events[:journal]}
+    }
     assert ("fsync", own) in events[journal:moved]
     assert {("fsync", "images"), ("fsync", "stage")} <= set(events[moved:ended])
     assert ("fsync", own) in events[ended:]

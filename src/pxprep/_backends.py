@@ -210,7 +210,10 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
 
 def from_zarr(path: Path) -> Array:
     """The zarr array in a folder, lazily, in its own chunks."""
-    return da.from_zarr(str(path))
+    from zarr import open_array
+
+    # Of a path Dask may open a store of files anywhere, which is slower than one of local files.
+    return da.from_zarr(open_array(path, mode="r"))
 
 
 @contextmanager

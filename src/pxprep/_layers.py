@@ -115,13 +115,16 @@ def _backing_arrays(arrays: Sequence[Any]) -> set[Path]:
     """The folders of the zarr arrays that lazy arrays are computed from."""
     import zarr
 
-    found = {}
-    for array in _reachable([data.__dask_graph__() for data in arrays], zarr.Array):
-        root = getattr(array.store, "root", None)
-        if root is not None:
-            found[str(root), array.path] = Path(root)
-    resolved = {root: root.resolve() for root in set(found.values())}
-    return {resolved[root] / path for (_, path), root in found.items()}
+    graphs = [data.__dask_graph__() for data in arrays]
+    found = {(_root(array.store), array.path) for array in _reachable(graphs, zarr.Array)}
+    resolved = {root: Path(root).resolve() for root, _ in found if root is not None}
+    return {resolved[root] / path for root, path in found if root is not None}
+
+
+def _root(store: Any) -> str | None:
+    """The folder of a store of local files, which zarr has two kinds of."""
+    root = getattr(store, "root", getattr(store, "path", None))
+    return None if root is None else str(root).removeprefix("file://")
 
 
 def _reachable(objects: Sequence[Any], kind: type) -> Iterator[Any]:

@@ -90,7 +90,9 @@ class Destination:
         `sources` by name of the layer.
         """
         if self.store is None:
+            Records.parsed(self.sdata.attrs.get(KEY))
             return self
+        RootContents(self.store, merged).check()
         if not self.one_by_one:
             self._check_not_applied(parameters)
         _layers.check_dependents(self.sdata, self.store, self.todo)
@@ -116,8 +118,8 @@ class Destination:
         sources: Mapping[str, Source],
         parameters: Json,
         given: FittedPipeline | None,
-    ) -> tuple[Destination, Any]:
-        """The destination without what is done, and the numbers that were measured for that."""
+    ) -> tuple[Destination, Run | None]:
+        """The destination without what is done, and the run that made that."""
         if self.store is None:
             raise ParameterError("resume needs an sdata that is backed by a store")
         records = Records.on_disk(self.store)
@@ -131,8 +133,9 @@ class Destination:
                     f"output_layer {name!r} is of another run ({why}): resume does not mix runs; "
                     "remove it, choose other names, or replace all with overwrite and no resume"
                 )
-        fitted = next(iter(runs.values()))["fitted"]
-        return replace(self, one_by_one=True, done=tuple(runs)), fitted
+        first = next(iter(runs.values()))
+        begun = Run(parameters, first["sources"], first["fitted"])
+        return replace(self, one_by_one=True, done=tuple(runs)), begun
 
     def _difference(
         self,

@@ -215,11 +215,12 @@ def pixel_clustering_preprocess(
     }
     recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
     parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
+    run = None
     if one_by_one:
         fitted = steps if isinstance(steps, FittedPipeline) else None
-        target, numbers = target.resuming(sources, parameters, fitted)
-        if numbers is not None:
-            steps = FittedPipeline.from_json(json.dumps(numbers), functions_of(recipe))
+        target, run = target.resuming(sources, parameters, fitted)
+        if run is not None:
+            steps = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
     _check_new(target, may_replace)
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
@@ -239,7 +240,7 @@ def pixel_clustering_preprocess(
                 for output, name in pairs.items()
             }
             identities = {name: source.identity for name, source in sources.items()}
-            target.put(elements, Run.of(parameters, identities, steps), bar, codec)
+            target.put(elements, run or Run.of(parameters, identities, steps), bar, codec)
     target.refresh()
     return sdata
 
