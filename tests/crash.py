@@ -1,15 +1,17 @@
-"""Kills writers at every call that changes the file system, and looks at what they leave.
+"""Stops writers at every call that changes the file system, and looks at what they leave.
 
 Each writer is a fork of this process, which has imported everything; an audit hook counts its calls
-and kills it before the chosen one. Run it for all points, or for some of them:
+and kills it before the chosen one, or makes that call fail. For all points, or for some of them:
 
-    python tests/crash.py                 # every call, every scenario
-    python tests/crash.py --sample 200    # so many points, spread over all scenarios
-    python tests/crash.py --double 200    # the recovery is killed as well
-    python tests/crash.py --random 200    # at random moments
+    python tests/crash.py                              # every call, every scenario
+    python tests/crash.py --sample 200                 # so many points, spread over all scenarios
+    python tests/crash.py --how EIO ENOSPC interrupt   # the call fails; Ctrl-C comes before it
+    python tests/crash.py --double 200                 # the recovery is killed as well
+    python tests/crash.py --random 200                 # at random moments
 """
 
 import argparse
+import errno
 import hashlib
 import itertools
 import json
@@ -42,6 +44,8 @@ CALLS = {
 }
 STEPS = Pipeline().quantile_norm(99)
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "os.truncate"}
+HOWS = ("kill", "EIO", "ENOSPC", "EACCES", "interrupt")
+STOPPED = 7
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -123,31 +127,44 @@ def in_fork(function, *args):
     return os.waitpid(pid, 0)[1]
 
 
-def killed_at(number, work, *args, store):
-    """A fork that does `work` is killed before its call `number` (from 0); whether it was."""
+def stopped_at(number, work, store, how="kill"):
+    """A fork that does `work` is stopped before its call `number` (from 0); whether it was."""
 
     def run():
         calls = itertools.count()
 
         def on_change(event):
-            if next(calls) == number:
+            if next(calls) != number:
+                return
+            if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(60)  # another thread's signal takes a moment
+            elif how == "interrupt":
+                os.kill(os.getpid(), signal.SIGINT)
+            else:
+                code = getattr(errno, how)
+                raise OSError(code, os.strerror(code), "the call that fails")
 
         install_hook(store, on_change)
-        work(*args)
+        try:
+            work()
+        except (pxprep.PxprepError, KeyboardInterrupt):
+            os._exit(STOPPED)  # as it should: with a message, or the user's own interrupt
 
-    return os.waitstatus_to_exitcode(in_fork(run)) == -signal.SIGKILL
+    status = os.waitstatus_to_exitcode(in_fork(run))
+    if status not in (0, STOPPED, -signal.SIGKILL):
+        raise RuntimeError(f"call {number}, {how}: the writer failed in another way")
+    return status != 0
 
 
-def calls_of(work, *args, store):
+def calls_of(work, store):
     """The names of the calls that `work` makes, in order."""
     file = Path(store).with_suffix(".calls")
 
     def run():
         names = []
         install_hook(store, names.append)
-        work(*args)
+        work()
         file.write_text(json.dumps(names))
 
     if in_fork(run) != 0:
@@ -179,7 +196,7 @@ class Scenario:
         act(self.store, self.mode)
         self.new = layers(self.store)
         self.reset()
-        self.calls = calls_of(self.act, store=self.store)
+        self.calls = calls_of(self.act, self.store)
 
     def reset(self):
         shutil.rmtree(self.store, ignore_errors=True)
@@ -252,18 +269,18 @@ class Scenario:
 def survives(scenario, kill):
     """Whether the store is as it must be after `kill` has done its work."""
     scenario.reset()
-    was_killed = kill(scenario)
-    return os.waitstatus_to_exitcode(in_fork(scenario.check)) == 0, was_killed
+    was_stopped = kill(scenario)
+    return os.waitstatus_to_exitcode(in_fork(scenario.check)) == 0, was_stopped
 
 
-def kill_at(number):
-    return lambda scenario: killed_at(number, scenario.act, store=scenario.store)
+def stop_at(number, how):
+    return lambda scenario: stopped_at(number, scenario.act, scenario.store, how)
 
 
 def kill_twice(number, again):
     def kill(scenario):
-        killed_at(number, scenario.act, store=scenario.store)
-        return killed_at(again, scenario.repair, store=scenario.store)
+        stopped_at(number, scenario.act, scenario.store)
+        return stopped_at(again, scenario.repair, scenario.store)
 
     return kill
 
@@ -302,7 +319,6 @@ def points(scenarios, options, rng):
         (scenario, number) for scenario in scenarios for number in range(len(scenario.calls) + 1)
     ]
     if options.double:
-        # The journal is there from the last but some calls on: those are what a recovery ends.
         for scenario, number in rng.sample(every, min(options.double, len(every))):
             again = rng.randrange(40)
             yield scenario, f"call {number}, then {again}", kill_twice(number, again)
@@ -311,7 +327,8 @@ def points(scenarios, options, rng):
         every = rng.sample(every, min(options.sample, len(every)))
     for scenario, number in every:
         what = scenario.calls[number] if number < len(scenario.calls) else "the end"
-        yield scenario, f"call {number} ({what})", kill_at(number)
+        how = options.how[number % len(options.how)]
+        yield scenario, f"{how} at call {number} ({what})", stop_at(number, how)
 
 
 def main():
@@ -320,6 +337,7 @@ def main():
     parser.add_argument("--double", type=int, help="so many, and the recovery is killed, too")
     parser.add_argument("--random", type=int, help="so many, at random moments")
     parser.add_argument("--seconds", type=float, default=0.5, help="longest moment for --random")
+    parser.add_argument("--how", nargs="+", default=["kill"], choices=HOWS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
@@ -337,14 +355,15 @@ def main():
         for scenario in scenarios:
             scenario.prepare()
         for scenario, what, kill in points(scenarios, options, rng):
-            passed, was_killed = survives(scenario, kill)
-            done = counts.setdefault(scenario.name, {"points": 0, "killed": 0, "failed": 0})
+            passed, was_stopped = survives(scenario, kill)
+            done = counts.setdefault(scenario.name, {"points": 0, "stopped": 0, "failed": 0})
             done["points"] += 1
-            done["killed"] += was_killed
+            done["stopped"] += was_stopped
             done["failed"] += not passed
             if not passed:
                 failures.append(f"{scenario.name}: {what}")
-    print(json.dumps({"counts": counts, "failures": failures}, indent=1))  # noqa: T201
+    total = {key: sum(done[key] for done in counts.values()) for key in ("points", "stopped")}
+    print(json.dumps({"counts": counts, "total": total, "failures": failures}, indent=1))  # noqa: T201
     sys.exit(bool(failures))
 
 

@@ -36,7 +36,7 @@ class Listing:
     def has_table(self):
         return (self.store / "table").exists()
 
-    def withdraw(self):
+    def withdraw(self, scratch):
         self._step("withdraw")
         (self.store / "table").unlink(missing_ok=True)
 

@@ -56,7 +56,7 @@ class RootContents:
             return _object(self.store / "zarr.json").get("consolidated_metadata") is not None
         return (self.store / ".zmetadata").exists()
 
-    def withdraw(self) -> None:
+    def withdraw(self, scratch: Path) -> None:
         """Remove the consolidated metadata, which would tell readers of what is not there."""
         if not self.has_table():
             return
@@ -64,7 +64,8 @@ class RootContents:
             file = self.store / "zarr.json"
             root = _object(file)
             del root["consolidated_metadata"]
-            _files.replace_file(file, _text(root))
+            scratch.mkdir(exist_ok=True)
+            _files.replace_file(file, _text(root), scratch)
         else:
             (self.store / ".zmetadata").unlink()
             _files.flush_entry(self.store)
@@ -81,7 +82,7 @@ class RootContents:
         # In zarr format 2 the table tells of the attrs, too: it comes last.
         for name in ("zarr.json", ".zattrs", ".zmetadata"):
             if (copy / name).exists():
-                _replace_if_new(self.store / name, (copy / name).read_bytes())
+                _replace_if_new(self.store / name, (copy / name).read_bytes(), scratch)
 
     def _noted(self, attrs: Json, note: Any, placed: Sequence[str]) -> Json:
         return {**attrs, KEY: self.merge(attrs.get(KEY), note, placed)}
@@ -189,6 +190,6 @@ def _consolidate(store: Path) -> None:
     sdata.write_consolidated_metadata()
 
 
-def _replace_if_new(file: Path, content: bytes) -> None:
+def _replace_if_new(file: Path, content: bytes, drafts: Path) -> None:
     if not file.exists() or file.read_bytes() != content:
-        _files.replace_file(file, content)
+        _files.replace_file(file, content, drafts)

@@ -51,12 +51,13 @@ def flush_entry(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None:
     """Write a file so that at any moment, even of a power cut, it has its old or its new content.
 
-    On return the new content is on disk.
+    On return the new content is on disk. A process that dies leaves a draft at most, in the folder
+    `drafts` on the same file system.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    partial = (drafts or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -26,6 +26,7 @@ STAGING = ".pxprep"
 LOCK = "lock"
 ALIVE = "alive"
 JOURNAL = "journal.json"
+SCRATCH = "scratch"
 FORMAT = 1
 # The files that say what a folder holds; layers that differ differ in one of them.
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -41,14 +42,14 @@ class Contents(Protocol):
     def has_table(self) -> bool:
         """Whether there is a table of contents."""
 
-    def withdraw(self) -> None:
-        """Take the table away, durably; nothing if there is none."""
-
-    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
-        """Keep `note` of the layers that were placed, and make the table anew, durably.
+    def withdraw(self, scratch: Path) -> None:
+        """Take the table away, durably; nothing if there is none.
 
         `scratch` is the name of a folder that may be made on the way.
         """
+
+    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
+        """Keep `note` of the layers that were placed, and make the table anew, durably."""
 
 
 class Recovered(NamedTuple):
@@ -232,7 +233,7 @@ class Transaction:
         try:
             for number, move in reversed(list(enumerate(_moves(journal)))):
                 _take_back(self.store, self.folder, number, move)
-            self.contents.announce(None, (), journal["table"], self.folder / "scratch")
+            self.contents.announce(None, (), journal["table"], self.folder / SCRATCH)
             _drop_journal(self.folder)
         except Exception:
             raise StoreError(
@@ -348,13 +349,13 @@ def _roll_forward(
     store: Path, folder: Path, journal: Mapping[str, Any], contents: Contents
 ) -> list[str]:
     """Do what the journal says, from wherever it was interrupted; the names of what is in place."""
-    contents.withdraw()
+    contents.withdraw(folder / SCRATCH)
     placed = []
     for number, move in enumerate(_moves(journal)):
         _make_parent(store / move.place, folder / move.staged, folder / f"parent-{number}")
         if _put(store, folder, number, move):
             placed.append(Path(move.place).name)
-    contents.announce(journal["note"], placed, journal["table"], folder / "scratch")
+    contents.announce(journal["note"], placed, journal["table"], folder / SCRATCH)
     return placed
 
 

@@ -1,0 +1,45 @@
+"""Some of the points of `crash.py`; docs/reliability.md says how to run all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("spatialdata")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def crash(*options):
+    script = Path(__file__).with_name("crash.py")
+    done = subprocess.run(
+        [sys.executable, script, *options], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert report["failures"] == [], done.stderr
+    return report["total"]
+
+
+def test_killed_at_calls_of_the_protocol():
+    total = crash("--sample", "14", "--modes", "several", "--seed", "1")
+    assert total["stopped"] >= 13
+
+
+def test_failing_calls_and_interrupts():
+    crash("--sample", "8", "--modes", "overwrite", "--how", "EIO", "ENOSPC", "EACCES", "interrupt")
+
+
+def test_killed_between_layers_that_are_kept():
+    crash("--sample", "4", "--modes", "one by one", "--seed", "2")
+
+
+def test_recovery_is_killed_as_well():
+    crash("--double", "4", "--modes", "in place")
+
+
+def test_killed_at_random_moments():
+    crash("--random", "4", "--modes", "new")
