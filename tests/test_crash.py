@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("spatialdata")
 
+from powercut import is_permitted
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
@@ -43,3 +45,16 @@ def test_recovery_is_killed_as_well():
 
 def test_killed_at_random_moments():
     crash("--random", "4", "--modes", "new")
+
+
+def test_power_cuts(tmp_path):
+    """Where file systems in files can be mounted; without flushing the cuts must be noticed."""
+    if not is_permitted():
+        pytest.skip("mounting a file system is not permitted")
+    script = Path(__file__).with_name("powercut.py")
+    options = ["--modes", "several", "--points", "3", "--returned", "1"]
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, check=False)
+    assert json.loads(done.stdout) == {"total": {"during": 3, "returned": 1}, "failures": []}
+    options = ["--modes", "new", "--points", "0", "--returned", "1", "--without-flush"]
+    control = subprocess.run([sys.executable, script, *options], capture_output=True, check=False)
+    assert len(json.loads(control.stdout)["failures"]) == 1

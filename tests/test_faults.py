@@ -19,10 +19,10 @@ pytest.importorskip("spatialdata")
 
 import spatialdata
 from spatialdata.models import Image2DModel
-from stores import files, layers, make_study
 
 import pxprep
 from pxprep import Pipeline, StoreError
+from stores import files, layers, make_study
 
 # Three chunks of 16 rows: the first, the middle and the last.
 CHUNKS = ((2,), (16, 16, 16), (64,))
@@ -38,7 +38,7 @@ def make(folder):
 
 
 def put(sdata, values, function=None):
-    """Make `fov0` of the object an image of three chunks, which `function` may refuse to compute."""
+    """Make `fov0` of the object an image of three chunks, perhaps those that `function` makes."""
     array = da.from_array(values, chunks=CHUNKS)
     if function is not None:
         array = array.map_blocks(function, dtype=values.dtype, meta=np.empty((0, 0, 0), "f4"))
@@ -120,21 +120,28 @@ def test_ctrl_c(sdata):
 # --- disks ----------------------------------------------------------------------------------------
 
 
+@contextmanager
+def file_size_limit(n_bytes):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @PLACES
 @WAYS
 def test_file_size_limit(sdata, place, output):
     """The system refuses to write one of three chunks, the only one that is large."""
     put(sdata, rough_in(place))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    message = rf"File too large.*\['{output}'\] not written.*as they were"
     with (
         nothing_changes(sdata.path),
-        pytest.raises(StoreError, match=rf"File too large.*\['{output}'\] not written.*as they were"),
+        file_size_limit(6000),
+        pytest.raises(StoreError, match=message),
     ):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
-        try:
-            clean(sdata, output)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        clean(sdata, output)
     clean(sdata, output)
     np.testing.assert_array_equal(layers(sdata.path)[output][0], rough_in(place))
 
@@ -207,7 +214,7 @@ def test_read_only_file_system(small_disk, no_compute):
     sdata = make(small_disk)
     remount = ["mount", "-o", "remount,ro", str(small_disk)]
     subprocess.run(remount, check=True)
-    with nothing_changes(sdata.path), no_compute(), pytest.raises(StoreError, match="Read-only"):
+    with nothing_changes(sdata.path), no_compute(), pytest.raises(StoreError, match="read-only"):
         clean(sdata, "clean")
 
 
@@ -255,7 +262,9 @@ def test_object_that_was_read_before_a_recovery_is_refused(sdata):
     """Its arrays re-read by path: they would have the steps applied once already."""
     stale = spatialdata.read_zarr(sdata.path)
     crash(sdata.path, "published")
-    with pytest.raises(StoreError, match=r"interrupted write of \['fov0'\] was completed.*read the"):
+    with pytest.raises(
+        StoreError, match=r"interrupted write of \['fov0'\] was completed.*read the"
+    ):
         pxprep.pixel_clustering_preprocess(stale, "fov0", "later", pipeline=Pipeline().blur(1))
     found = spatialdata.read_zarr(sdata.path)
     assert pxprep.provenance(found, "fov0").source == "fov0"

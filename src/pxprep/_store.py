@@ -96,7 +96,10 @@ def check_writable(store: Path) -> None:
 def check_permission(folder: Path) -> None:
     """Raise StoreError if this process may not change the names in `folder`, which may be none."""
     if _may(folder, os.F_OK) and not _may(folder, os.W_OK | os.X_OK):
-        raise StoreError(f"the store cannot be written to: no permission for {str(folder)!r}")
+        raise StoreError(
+            f"the store cannot be written to: no permission for {str(folder)!r}, or a file system "
+            "that is read-only"
+        )
 
 
 def identity(folder: Path) -> str | None:
