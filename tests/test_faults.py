@@ -106,8 +106,8 @@ def test_failing_task(sdata, place, output, kind):
 def test_ctrl_c(sdata):
     """A real SIGINT while chunks are computed and written."""
 
-    def interrupt(block):
-        if block.size:
+    def interrupt(block, block_info=None):
+        if block_info and block_info[0]["chunk-location"][1] == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return block
 
@@ -115,6 +115,23 @@ def test_ctrl_c(sdata):
     with nothing_changes(sdata.path), pytest.raises(KeyboardInterrupt):
         clean(sdata, "clean")
     assert "clean" not in sdata.images
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_impatient_ctrl_c(sdata):
+    """One for each chunk: what could not be cleaned goes with the next write."""
+
+    def interrupt(block):
+        if block.size:
+            os.kill(os.getpid(), signal.SIGINT)
+        return block
+
+    put(sdata, smooth(), interrupt)
+    before = files(sdata.path)
+    with pytest.raises(KeyboardInterrupt):
+        clean(sdata, "clean")
+    pxprep.repair(sdata.path)
+    assert files(sdata.path) == before
 
 
 # --- disks ----------------------------------------------------------------------------------------

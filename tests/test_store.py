@@ -266,8 +266,9 @@ def start_writer(store, lives):
 
 
 def test_dead_staging_is_removed_and_a_live_one_is_not(store):
-    dead, live = start_writer(store, lives=False), start_writer(store, lives=True)
+    live = start_writer(store, lives=True)
     folder = Path(live.stdout.readline().strip())
+    dead = start_writer(store, lives=False)
     dead.wait()
     try:
         assert _store.recover(store, Listing(store)) == ((), 1)

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +32,7 @@ FORMAT = 1
 # The files that say what a folder holds; layers that differ differ in one of them.
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 POLL_SECONDS = 0.02
+PUBLISHED = "the new layers had been published when the interrupt came: read the store again"
 
 
 class Contents(Protocol):
@@ -151,11 +153,16 @@ def transaction(
     try:
         yield Transaction(store, folder, contents, wait)
     finally:
-        if not (folder / JOURNAL).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        if alive is not None:
-            _files.unlock(alive)
-        _sweep(store)
+        _uninterrupted(partial(_end, store, folder, alive))
+
+
+def _end(store: Path, folder: Path, alive: int | None) -> None:
+    """Remove a transaction's folder, unless there is something left to complete."""
+    if not (folder / JOURNAL).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    if alive is not None:
+        _files.unlock(alive)
+    _sweep(store)
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,7 @@ class Transaction:
             guard()
             self.contents.check()
             journal = self._journal(moves, note)
-            _uninterrupted(lambda: self._commit(journal))
+            _uninterrupted(partial(self._commit, journal), PUBLISHED)
 
     def _journal(self, moves: Mapping[str, Path], note: Any) -> dict[str, Any]:
         planned = [
@@ -427,20 +434,25 @@ def _drop_journal(folder: Path) -> None:
     _files.flush_entry(folder)
 
 
-def _uninterrupted(work: Callable[[], None]) -> None:
-    """Call `work` in a thread of its own: a KeyboardInterrupt comes when it is done."""
-    interrupt = None
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        while not future.done():
-            try:
-                futures.wait([future])
-            except KeyboardInterrupt as error:
-                interrupt = error
-    future.result()
-    if interrupt is not None:
-        interrupt.add_note("the new layers had been published when it came: read the store again")
-        raise interrupt
+def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
+    """Call `work`; an interrupt of the user comes when it is done, with a note of that."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        work()
+        return
+    received: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    try:
+        work()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        try:
+            handler(*received[0])
+        except KeyboardInterrupt as interrupt:
+            if note:
+                interrupt.add_note(note)
+            raise
 
 
 def _may(path: Path, mode: int) -> bool:
