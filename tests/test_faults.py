@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("spatialdata")
+resource = pytest.importorskip("resource")
 
 import spatialdata
 from spatialdata.models import Image2DModel
