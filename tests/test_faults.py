@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("spatialdata")
-resource = pytest.importorskip("resource")
+pytest.importorskip("resource")
+
+import resource
 
 import spatialdata
 from spatialdata.models import Image2DModel

@@ -405,6 +405,23 @@ def test_lock_on_a_file_that_was_removed_is_none(tmp_path, monkeypatch):
     assert file.exists()
 
 
+def test_folders_that_cannot_be_flushed_are_left_to_the_file_system(store, monkeypatch):
+    """Not so files, of which the system says that they are not on disk."""
+    failing = []
+
+    def unknown(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir() or failing:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    publish(store, "old")
+    assert layers(store)["old"] == "new old"
+    failing.append(True)
+    with pytest.raises(OSError, match="Invalid argument"):
+        publish(store, "fresh")
+    assert "fresh" not in layers(store)
+
+
 def test_replaced_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     file = tmp_path / "zarr.json"
     _files.replace_file(file, b"one")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 FLUSHING_THREADS = 8
-# What a system says of a file system that cannot exchange two folders.
-NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# What a system says of a request that a file system does not know.
+UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What it says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _AT_FDCWD = -100
@@ -47,6 +47,10 @@ def flush_entry(path: str | Path) -> None:
         raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems write names at once and know no request to do so.
+        if error.errno not in UNKNOWN or not os.path.isdir(path):  # noqa: PTH112
+            raise
     finally:
         os.close(descriptor)
 
@@ -86,7 +90,7 @@ def exchange(first: Path, second: Path) -> bool:
     if call(os.fsencode(first), os.fsencode(second)) == 0:
         return True
     code = ctypes.get_errno()
-    if code in NO_EXCHANGE:
+    if code in UNKNOWN:
         return False
     raise OSError(code, os.strerror(code), str(first), None, str(second))
 
