@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 pytest.importorskip("spatialdata")
 
 import spatialdata
+from spatialdata.models import Image2DModel
 
 import pxprep
 from pxprep import LayerError, Pipeline, PxprepError, StoreError
@@ -87,6 +90,35 @@ def test_calls_in_threads_of_one_process(tmp_path, objects):
     for name in [f"t{number}-{i}" for number in range(4) for i in range(3)]:
         np.testing.assert_array_equal(found[name].values, expected.values)
     assert not (shared.path / ".pxprep").exists()
+
+
+def test_settings_of_one_write_are_not_reset_by_another(tmp_path, monkeypatch):
+    """That chunks of zeros are written is a setting of zarr's, for all threads."""
+    zeros = Image2DModel.parse(np.zeros((2, 24, 20), "f4"), dims=("c", "y", "x"))
+    spatialdata.SpatialData(images={"zeros": zeros}).write(tmp_path / "study.zarr")
+    write = spatialdata.SpatialData.write_element
+    second_began, first_ended = threading.Event(), threading.Event()
+
+    def overlapping(self, name, **kwargs):
+        if name == "first":
+            second_began.wait(1)
+        else:
+            second_began.set()
+            first_ended.wait(5)
+        write(self, name, **kwargs)
+
+    def work(name):
+        sdata = spatialdata.read_zarr(tmp_path / "study.zarr")
+        pxprep.pixel_clustering_preprocess(sdata, "zeros", name, pipeline=Pipeline())
+
+    monkeypatch.setattr(spatialdata.SpatialData, "write_element", overlapping)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(work, "first")
+        time.sleep(0.5)
+        second = pool.submit(work, "second")
+        first.result()
+        first_ended.set()
+        second.result()
 
 
 def test_fit_in_another_thread_while_layers_are_written(tmp_path):
