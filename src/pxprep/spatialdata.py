@@ -113,7 +113,8 @@ def pixel_clustering_preprocess(
         sequence makes a single-scale layer.
     overwrite
         Whether an image layer called `output_layer` may be replaced, which may be the input
-        itself. Arrays that were read from the replaced layer before are no longer valid.
+        itself; the same steps are not applied to it a second time. Arrays that were read from the
+        replaced layer before are no longer valid.
     cap_max
         Values above this become this in a last step; as `q`. None leaves out the step.
     dtype
@@ -167,6 +168,9 @@ def pixel_clustering_preprocess(
 
     Notes
     -----
+    A store holds the old layers or the new ones, whole, whatever happens on the way; what made a
+    layer is kept in ``sdata.attrs["pxprep"]``, see `pxprep.provenance`.
+
     Takes the place of ``harpy.im.pixel_clustering_preprocess`` (formerly ``sparrow.im``), with the
     same parameters in the same order. Memory: a few chunks for each worker.
 
