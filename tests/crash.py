@@ -15,7 +15,6 @@ import errno
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -27,6 +26,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import dask.threaded
 import spatialdata
 
 import pxprep
@@ -106,6 +106,13 @@ def install_hook(store, on_change):
     sys.addaudithook(hook)
 
 
+def prepare_fork():
+    """Forget the threads of the process that was forked."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+    warnings.simplefilter("ignore")
+
+
 def in_fork(function, *args):
     """Run `function` in a fork; its exit status."""
     sys.stdout.flush()
@@ -113,11 +120,7 @@ def in_fork(function, *args):
     if pid == 0:
         status = 3
         try:
-            import dask
-
-            dask.threaded.default_pool = None
-            dask.threaded.pools.clear()
-            warnings.simplefilter("ignore")
+            prepare_fork()
             function(*args)
             status = 0
         except BaseException:
@@ -287,25 +290,16 @@ def kill_twice(number, again):
 
 def kill_after(seconds):
     def kill(scenario):
-        process = multiprocessing.get_context("fork").Process(
-            target=in_fork_quietly, args=[scenario]
-        )
-        process.start()
+        pid = os.fork()
+        if pid == 0:
+            prepare_fork()
+            scenario.act()
+            os._exit(0)
         time.sleep(seconds)
-        process.kill()
-        process.join()
-        return process.exitcode == -signal.SIGKILL
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
     return kill
-
-
-def in_fork_quietly(scenario):
-    import dask
-
-    dask.threaded.default_pool = None
-    dask.threaded.pools.clear()
-    warnings.simplefilter("ignore")
-    scenario.act()
 
 
 def points(scenarios, options, rng):
