@@ -292,9 +292,11 @@ def kill_after(seconds):
     def kill(scenario):
         pid = os.fork()
         if pid == 0:
-            prepare_fork()
-            scenario.act()
-            os._exit(0)
+            try:
+                prepare_fork()
+                scenario.act()
+            finally:
+                os._exit(0)
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
