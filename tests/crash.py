@@ -306,21 +306,19 @@ def kill_after(seconds):
 
 def points(scenarios, options, rng):
     """(scenario, a name of what is done, kill) for all that was asked for."""
-    if options.random:
-        for number in range(options.random):
-            seconds = rng.uniform(0, options.seconds)
-            yield scenarios[number % len(scenarios)], f"after {seconds:.3f} s", kill_after(seconds)
-        return
     every = [
         (scenario, number) for scenario in scenarios for number in range(len(scenario.calls) + 1)
     ]
-    if options.double:
-        for scenario, number in rng.sample(every, min(options.double, len(every))):
-            again = rng.randrange(40)
-            yield scenario, f"call {number}, then {again}", kill_twice(number, again)
-        return
+    for number in range(options.random):
+        seconds = rng.uniform(0, options.seconds)
+        yield scenarios[number % len(scenarios)], f"after {seconds:.3f} s", kill_after(seconds)
+    for scenario, number in rng.sample(every, min(options.double, len(every))):
+        again = rng.randrange(40)
+        yield scenario, f"call {number}, then {again}", kill_twice(number, again)
     if options.sample:
         every = rng.sample(every, min(options.sample, len(every)))
+    elif options.random or options.double:
+        return
     for scenario, number in every:
         what = scenario.calls[number] if number < len(scenario.calls) else "the end"
         how = options.how[number % len(options.how)]
@@ -330,8 +328,10 @@ def points(scenarios, options, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sample", type=int, help="so many of the points")
-    parser.add_argument("--double", type=int, help="so many, and the recovery is killed, too")
-    parser.add_argument("--random", type=int, help="so many, at random moments")
+    parser.add_argument(
+        "--double", type=int, default=0, help="so many, and the recovery is killed, too"
+    )
+    parser.add_argument("--random", type=int, default=0, help="so many, at random moments")
     parser.add_argument("--seconds", type=float, default=0.5, help="longest moment for --random")
     parser.add_argument("--how", nargs="+", default=["kill"], choices=HOWS)
     parser.add_argument("--seed", type=int, default=0)

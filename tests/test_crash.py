@@ -26,25 +26,16 @@ def crash(*options):
     return report["total"]
 
 
-def test_killed_at_calls_of_the_protocol():
-    total = crash("--sample", "14", "--modes", "several", "--seed", "1")
-    assert total["stopped"] >= 13
+def test_killed_writers():
+    """At calls of the protocol, at random moments, and again in the recovery."""
+    modes = ["--modes", "several", "one by one"]
+    total = crash(*modes, "--sample", "12", "--double", "4", "--random", "4", "--seed", "1")
+    assert total["points"] == 20
+    assert total["stopped"] >= 12
 
 
 def test_failing_calls_and_interrupts():
     crash("--sample", "8", "--modes", "overwrite", "--how", "EIO", "ENOSPC", "EACCES", "interrupt")
-
-
-def test_killed_between_layers_that_are_kept():
-    crash("--sample", "4", "--modes", "one by one", "--seed", "2")
-
-
-def test_recovery_is_killed_as_well():
-    crash("--double", "4", "--modes", "in place")
-
-
-def test_killed_at_random_moments():
-    crash("--random", "4", "--modes", "new")
 
 
 def test_power_cuts(tmp_path):
