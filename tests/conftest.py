@@ -1,11 +1,16 @@
 """Fixtures: images and the means to see that nothing is computed."""
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import dask
 import numpy as np
 import pytest
 import xarray as xr
+
+# Scripts that tests run; for doctests they would be imported.
+if find_spec("spatialdata") is None:
+    collect_ignore = ["contention.py", "crash.py", "powercut.py", "stores.py"]
 
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")
 

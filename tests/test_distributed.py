@@ -51,6 +51,23 @@ def test_numpy_images_stay_in_this_process(client, image):
     xr.testing.assert_identical(at_once, Pipeline.sparrow().fit(image).transform(image))
 
 
+def test_layers_are_written_by_a_cluster(client, tmp_path):
+    """Chunks of zeros as well, whose writing is a setting of this process."""
+    pytest.importorskip("spatialdata")
+    import pxprep
+    from stores import make_study
+
+    sdata = make_study(tmp_path / "study.zarr")
+    sdata["fov0"].data = sdata["fov0"].data * 0
+    pxprep.pixel_clustering_preprocess(
+        sdata, ["fov0", "fov1"], ["zeros", "blurred"], pipeline=Pipeline().blur(1), chunks=8
+    )
+    assert (sdata["zeros"].values == 0).all()
+    expected = Pipeline().blur(1).fit_transform(sdata["fov1"].compute())
+    np.testing.assert_array_equal(sdata["blurred"].values, expected.values)
+    assert not (sdata.path / ".pxprep").exists()
+
+
 def test_same_numbers_when_a_worker_is_killed(tmp_path):
     """In a process of its own: closing a cluster that lost a worker can hang in distributed."""
     script = Path(__file__).with_name("killed_worker.py")

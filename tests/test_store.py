@@ -1,183 +1,471 @@
+import errno
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pxprep import StoreError, _store
+from pxprep import StoreError, _files, _store
 
 
 def tree(folder):
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
+class Listing:
+    """Contents of a store of text files: a list of the layers, and notes about them."""
+
+    def __init__(self, store):
+        self.store = store
+        self.failing = set()
+
+    def _step(self, name):
+        if name in self.failing:
+            raise OSError(errno.EIO, f"{name} failed")
+
+    def check(self):
+        self._step("check")
+
+    def has_table(self):
+        return (self.store / "table").exists()
+
+    def withdraw(self, scratch):
+        self._step("withdraw")
+        (self.store / "table").unlink(missing_ok=True)
+
+    def announce(self, note, placed, table, scratch):
+        self._step("announce")
+        notes = self.store / "notes"
+        found = json.loads(notes.read_text()) if notes.exists() else {}
+        if placed:
+            notes.write_text(json.dumps(found | dict.fromkeys(placed, note), sort_keys=True))
+        if table:
+            names = sorted(path.name for path in (self.store / "images").iterdir())
+            (self.store / "table").write_text(" ".join(names))
+
+
 @pytest.fixture
 def store(tmp_path):
     for name in ("old", "other"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        (tmp_path / "images" / name / "chunk").write_text(name)
+        write(tmp_path / "images" / name, name)
+    (tmp_path / "table").write_text("old other")
     return tmp_path
 
 
-def staged(folder, name):
-    (folder / name).mkdir()
-    (folder / name / "chunk").write_text(f"new {name}")
-    return folder / name
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request, monkeypatch):
+    if request.param == "two renames":
+        monkeypatch.setattr(_files, "exchange", lambda first, second: False)
+    return request.param
 
 
-def retired(folder):
-    return folder.with_name("retired")
+def write(folder, text):
+    folder.mkdir(parents=True)
+    (folder / "zarr.json").write_text(text)
+    (folder / "0").mkdir()
+    (folder / "0" / "chunk").write_text(text)
 
 
-def nothing():
-    pass
+def staged(transaction, *names):
+    moves = {}
+    for name in names:
+        moves[f"images/{name}"] = transaction.folder / "stage" / name
+        write(transaction.folder / "stage" / name, f"new {name}")
+    return moves
 
 
-def test_failing_announcement_undoes_all(store):
-    before = tree(store)
-
-    def fail():
-        assert (store / "images" / "old" / "chunk").read_text() == "new old"
-        raise ValueError("no table of contents")
-
-    with _store.staging(store) as folder:
-        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "fresh")]
-        aside = retired(folder)
-        with pytest.raises(StoreError, match=r"nothing was changed.*no table of contents"):
-            _store.publish(moves, aside, fail)
-    assert tree(store) == before
+def layers(store):
+    return {path.name: (path / "0" / "chunk").read_text() for path in (store / "images").iterdir()}
 
 
-def test_publish_new_and_replace(store):
-    with _store.staging(store) as folder:
-        moves = [(staged(folder, name), store / "images" / name) for name in ("fresh", "old")]
-        assert tree(store / "images") == {"old/chunk": "old", "other/chunk": "other"}
-        _store.publish(moves, retired(folder), nothing)
-    assert tree(store) == {
-        "images/fresh/chunk": "new fresh",
-        "images/old/chunk": "new old",
-        "images/other/chunk": "other",
-    }
+def publish(store, *names, contents=None, note="made"):
+    with _store.transaction(store, contents or Listing(store)) as transaction:
+        transaction.publish(staged(transaction, *names), note)
+
+
+def test_publish_new_and_replace(store, way):
+    publish(store, "fresh", "old")
+    assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
+    assert (store / "table").read_text() == "fresh old other"
+    assert json.loads((store / "notes").read_text()) == {"fresh": "made", "old": "made"}
     assert not (store / _store.STAGING).exists()
 
 
-@pytest.mark.parametrize("failing", range(4))
-@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
-def test_failing_publish_undoes_all(store, monkeypatch, failing, error):
-    """Four renames: the first layer away and in, the second away and in."""
+def test_store_without_a_table_gets_none(store):
+    (store / "table").unlink()
+    publish(store, "fresh")
+    assert not (store / "table").exists()
+    assert layers(store)["fresh"] == "new fresh"
+
+
+def test_first_layer_of_its_kind(store):
+    """The folder above it comes with what describes it."""
+    with _store.transaction(store, Listing(store)) as transaction:
+        (moves,) = [staged(transaction, "cells")]
+        (transaction.folder / "stage" / "zarr.json").write_text("a group")
+        (folder,) = moves.values()
+        transaction.publish({"labels/cells": folder}, None)
+    assert (store / "labels" / "zarr.json").read_text() == "a group"
+    assert (store / "labels" / "cells" / "zarr.json").read_text() == "new cells"
+
+
+@pytest.mark.parametrize("failing", ["check", "withdraw", "announce"])
+def test_failing_step_undoes_all(store, way, failing):
     before = tree(store)
-    rename, calls = Path.rename, []
+    contents = Listing(store)
+    contents.failing.add(failing)
+    if failing == "announce":
+        contents.failing.add("once")
+        announce = contents.announce
 
-    def failing_rename(self, target):
-        calls.append(target)
+        def once(*args):
+            if "once" in contents.failing:
+                contents.failing.clear()
+                raise OSError(errno.EIO, "announce failed")
+            announce(*args)
+
+        contents.announce = once
+    elif failing == "withdraw":
+        contents.announce = lambda *args: None
+    with pytest.raises((StoreError, OSError), match=f"{failing} failed"):
+        publish(store, "fresh", "old", contents=contents)
+    assert tree(store) == before
+    assert not (store / _store.STAGING).exists()
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
+    before = tree(store)
+    replace, calls = _store._replace, []
+
+    def failing_replace(*args):
+        calls.append(args)
         if len(calls) == failing + 1:
-            raise error
-        return rename(self, target)
+            raise OSError(errno.EACCES, "may not be moved")
+        replace(*args)
 
-    kind = StoreError if isinstance(error, OSError) else KeyboardInterrupt
-    with _store.staging(store) as folder:
-        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "other")]
-        aside = retired(folder)
-        monkeypatch.setattr(Path, "rename", failing_rename)
-        with pytest.raises(kind):
-            _store.publish(moves, aside, nothing)
+    monkeypatch.setattr(_store, "_replace", failing_replace)
+    with pytest.raises(StoreError, match=r"nothing was changed.*may not be moved"):
+        publish(store, "old", "fresh", "other")
     assert len(calls) > failing
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
 
 
-@pytest.mark.parametrize("interrupted", range(4))
-def test_interrupt_right_after_a_rename_loses_nothing(store, monkeypatch, interrupted):
-    before = tree(store)
-    rename, calls = Path.rename, []
-
-    def rename_then_interrupt(self, target):
-        rename(self, target)
-        calls.append(target)
-        if len(calls) == interrupted + 1:
-            raise KeyboardInterrupt
-
-    with _store.staging(store) as folder:
-        moves = [(staged(folder, name), store / "images" / name) for name in ("old", "other")]
-        monkeypatch.setattr(Path, "rename", rename_then_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            _store.publish(moves, retired(folder), nothing)
-    assert tree(store) == before
+def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
+    contents = Listing(store)
+    contents.failing.add("announce")
+    with pytest.raises(StoreError, match=r"half-way.*nothing is lost.*repair"):
+        publish(store, "old", "fresh", contents=contents)
+    assert layers(store)["old"] == "old"
+    publish(store, "later", note="later")
+    assert layers(store) == {
+        "fresh": "new fresh",
+        "later": "new later",
+        "old": "new old",
+        "other": "other",
+    }
+    assert (store / "table").read_text() == "fresh later old other"
+    assert json.loads((store / "notes").read_text()) == {
+        "fresh": "made",
+        "later": "later",
+        "old": "made",
+    }
     assert not (store / _store.STAGING).exists()
 
 
-def test_old_layer_outlives_an_undo_that_fails(store, monkeypatch):
-    rename, calls = Path.rename, []
-
-    def only_one_rename(self, target):
-        calls.append(target)
-        if len(calls) > 1:
-            raise OSError("disk on fire")
-        rename(self, target)
-
-    with _store.staging(store) as folder:
-        moves = [(staged(folder, "old"), store / "images" / "old")]
-        monkeypatch.setattr(Path, "rename", only_one_rename)
-        aside = retired(folder)
-        with pytest.raises(StoreError, match=r"could not be undone.*retired"):
-            _store.publish(moves, aside, nothing)
-    assert tree(aside) == {"0/chunk": "old"}
+def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
+    """A layer that was written after the crash is newer than the one that the journal is of."""
+    contents = Listing(store)
+    contents.failing.add("announce")
+    with pytest.raises(StoreError, match="half-way"):
+        publish(store, "old", "fresh", contents=contents)
+    shutil.rmtree(store / "images" / "old")
+    write(store / "images" / "old", "of another program")
+    recovered = _store.recover(store, Listing(store))
+    assert recovered == (("fresh",), 0)
+    assert layers(store)["old"] == "of another program"
+    assert "old" not in json.loads((store / "notes").read_text())
 
 
-def test_staging_goes_when_the_body_fails(store):
+def test_guard_is_asked_before_anything_happens(store):
+    before = tree(store)
+
+    def changed():
+        raise StoreError("changed meanwhile")
+
+    with (
+        pytest.raises(StoreError, match="changed meanwhile"),
+        _store.transaction(store, Listing(store)) as transaction,
+    ):
+        transaction.publish(staged(transaction, "old"), None, changed)
+    assert tree(store) == before
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
+def test_staging_goes_when_the_body_fails(store, kind):
     before = tree(store)
 
     def fail_half_way():
-        with _store.staging(store) as folder:
-            staged(folder, "half")
-            raise ZeroDivisionError
+        with _store.transaction(store, Listing(store)) as transaction:
+            staged(transaction, "half")
+            raise kind
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(kind):
         fail_half_way()
     assert tree(store) == before
     assert not (store / _store.STAGING).exists()
 
 
-def test_staging_leaves_that_of_another_process(store):
-    with _store.staging(store) as first:
-        with _store.staging(store) as second:
-            assert first != second
-        assert first.exists()
+def test_interrupt_waits_until_all_is_published(store, monkeypatch):
+    """Ctrl-C in the middle of the moves: they are finished first."""
+    replace = _store._replace
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        replace(*args)
+
+    monkeypatch.setattr(_store, "_replace", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        publish(store, "old", "fresh")
+    assert "had been published" in caught.value.__notes__[0]
+    assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
+    assert (store / "table").read_text() == "fresh old other"
     assert not (store / _store.STAGING).exists()
 
 
-def test_staging_in_many_threads_at_once(store):
-    """Each removes the common folder if it is empty, while others make it anew."""
+DIES = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_store import Listing, staged
+from pxprep import _store
+store = Path({store!r})
+with _store.transaction(store, Listing(store)) as transaction:
+    moves = staged(transaction, "half")
+    print(transaction.folder, flush=True)
+    if {lives}:
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
-    def stage_often(_):
-        for _ in range(200):
-            with _store.staging(store) as folder:
-                assert folder.is_dir()
+
+def start_writer(store, lives):
+    code = DIES.format(tests=str(Path(__file__).parent), store=str(store), lives=lives)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_dead_staging_is_removed_and_a_live_one_is_not(store):
+    live = start_writer(store, lives=True)
+    folder = Path(live.stdout.readline().strip())
+    dead = start_writer(store, lives=False)
+    dead.wait()
+    try:
+        assert _store.recover(store, Listing(store)) == ((), 1)
+        assert folder.is_dir()
+        publish(store, "fresh")
+        assert (folder / "stage" / "half" / "zarr.json").read_text() == "new half"
+    finally:
+        live.kill()
+        live.communicate()
+        dead.communicate()
+    assert _store.recover(store, Listing(store)) == ((), 1)
+    assert not (store / _store.STAGING).exists()
+    assert layers(store) == {"fresh": "new fresh", "old": "old", "other": "other"}
+
+
+def test_lock_is_waited_for_or_not(store):
+    with _store._locked(store, None):
+        before = time.monotonic()
+        with (
+            pytest.raises(StoreError, match=r"another process is writing.*waited 0 seconds"),
+            _store.transaction(store, Listing(store), wait=0),
+        ):
+            pass
+        with (
+            pytest.raises(StoreError, match=r"waited 0.2 seconds"),
+            _store.transaction(store, Listing(store), wait=0.2),
+        ):
+            pass
+        assert 0.2 <= time.monotonic() - before < 5
+    publish(store, "fresh")
+
+
+def test_waiting_ends_when_the_lock_is_free(store):
+    held = threading.Event()
+
+    def hold():
+        with _store._locked(store, None):
+            held.set()
+            time.sleep(0.3)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(hold)
+        held.wait()
+        publish(store, "fresh")
+        future.result()
+    assert layers(store)["fresh"] == "new fresh"
+
+
+def test_many_threads_at_once(store):
+    """Each makes and removes the common folder while others do so, too."""
+
+    def publish_often(thread):
+        for number in range(10):
+            publish(store, f"layer{thread}-{number}", note=thread)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(stage_often, range(4)))
+        list(pool.map(publish_often, range(4)))
+    assert len(layers(store)) == 2 + 40
+    assert len((store / "table").read_text().split()) == 42
+    assert len(json.loads((store / "notes").read_text())) == 40
     assert not (store / _store.STAGING).exists()
 
 
-def test_everything_is_flushed_before_it_is_published(store, monkeypatch):
-    """Files and folders of the staged layer go to disk before the rename, its parent after."""
-    events = []
-    fsync, rename = os.fsync, Path.rename
-    monkeypatch.setattr(
-        os,
-        "fsync",
-        lambda fd: (events.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd))[1],
-    )
-    monkeypatch.setattr(
-        Path, "rename", lambda self, target: (events.append("rename"), rename(self, target))[1]
-    )
-    with _store.staging(store) as folder:
-        fresh = staged(folder, "fresh")
-        _store.publish([(fresh, store / "images" / "fresh")], retired(folder), nothing)
-    assert set(events[:2]) == {str(fresh), str(fresh / "chunk")}
-    assert events[2:] == ["rename", str(store / "images")]
+def test_file_system_without_locks_is_refused(store, monkeypatch):
+    def no_locks(descriptor):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_files, "_lock", no_locks)
+    with pytest.raises(StoreError, match=r"cannot be locked.*No locks available"):
+        publish(store, "fresh")
+    assert "fresh" not in layers(store)
 
 
 def test_store_must_be_a_folder(tmp_path):
     with pytest.raises(StoreError, match="folder"):
         _store.check_writable(tmp_path / "none")
+
+
+def test_identity_survives_a_copy_and_tells_layers_apart(store):
+    copy = store / "copy"
+    shutil.copytree(store / "images" / "old", copy)
+    first = _store.identity(copy)
+    assert first == _store.identity(store / "images" / "old")
+    assert first != _store.identity(store / "images" / "other")
+    (copy / "0" / "zarr.json").write_text("an array of another shape")
+    assert _store.identity(copy) != first
+    assert _store.identity(store / "none") is None
+
+
+# --- what the operating system offers -------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2")
+def test_exchange(store):
+    first, second = store / "images" / "old", store / "images" / "other"
+    assert _files.exchange(first, second)
+    assert layers(store) == {"old": "other", "other": "old"}
+    with pytest.raises(FileNotFoundError):
+        _files.exchange(first, store / "none")
+
+
+def test_lock_is_freed_when_its_holder_is_killed(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from pxprep import _files\n"
+        "print(_files.try_lock(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+    )
+    file = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline().strip().isdigit()
+    assert _files.try_lock(file) is None
+    holder.kill()
+    holder.communicate()
+    descriptor = _files.try_lock(file)
+    assert descriptor is not None
+    assert _files.try_lock(file) is None  # nor for another thread
+    _files.unlock(descriptor)
+
+
+def test_lock_on_a_file_that_was_removed_is_none(tmp_path, monkeypatch):
+    file = tmp_path / "lock"
+    lock, calls = _files._lock, []
+
+    def removed_before(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            file.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(_files, "_lock", removed_before)
+    _files.try_lock(file)
+    assert len(calls) == 2
+    assert file.exists()
+
+
+def test_folders_that_cannot_be_flushed_are_left_to_the_file_system(store, monkeypatch):
+    """Not so files, of which the system says that they are not on disk."""
+    failing = []
+
+    def unknown(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir() or failing:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    publish(store, "old")
+    assert layers(store)["old"] == "new old"
+    failing.append(True)
+    with pytest.raises(OSError, match="Invalid argument"):
+        publish(store, "fresh")
+    assert "fresh" not in layers(store)
+
+
+def test_replaced_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    file = tmp_path / "zarr.json"
+    _files.replace_file(file, b"one")
+    file.chmod(0o640)
+    _files.replace_file(file, b"two")
+    assert file.read_bytes() == b"two"
+    assert file.stat().st_mode & 0o777 == 0o640
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        _files.replace_file(file, b"three")
+    assert tree(tmp_path) == {"zarr.json": "two"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
+    """Staged files before the journal, the journal before the moves, moves before its end."""
+    events = []
+    fsync, exchange, unlink = os.fsync, _files.exchange, Path.unlink
+
+    def recorded(name, function):
+        def call(first, *args, **kwargs):
+            path = Path(f"/proc/self/fd/{first}").readlink() if name == "fsync" else first
+            events.append((name, Path(path).name.split(".")[0]))
+            return function(first, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", recorded("fsync", fsync))
+    monkeypatch.setattr(_files, "exchange", recorded("exchange", exchange))
+    monkeypatch.setattr(Path, "unlink", recorded("unlink", unlink))
+    with _store.transaction(store, Listing(store)) as transaction:
+        moves = staged(transaction, "old")
+        own = transaction.folder.name
+        transaction.publish(moves, None)
+    journal = events.index(("fsync", "journal"))
+    moved = events.index(("exchange", "old"))
+    ended = events.index(("unlink", "journal"))
+    assert {"chunk", "zarr", "0", "old", "stage", own, store.name} <= {
+        name for _, name in events[:journal]
+    }
+    assert ("fsync", own) in events[journal:moved]
+    assert {("fsync", "images"), ("fsync", "stage")} <= set(events[moved:ended])
+    assert ("fsync", own) in events[ended:]

@@ -21,7 +21,8 @@ from .errors import (
 )
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
-from .spatialdata import pixel_clustering_preprocess
+from .provenance import Provenance, provenance
+from .spatialdata import pixel_clustering_preprocess, repair
 from .steps import (
     Arcsinh,
     Blur,
@@ -51,6 +52,7 @@ __all__ = [
     "ParameterError",
     "Pipeline",
     "PostNorm",
+    "Provenance",
     "PxprepError",
     "PxprepWarning",
     "QuantileNorm",
@@ -61,7 +63,9 @@ __all__ = [
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "provenance",
     "quantile",
+    "repair",
 ]
 
 

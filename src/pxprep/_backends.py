@@ -9,11 +9,12 @@ Images have the axes (c, z, y, x).
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -247,8 +248,44 @@ def threads_at_rest() -> Iterator[None]:
     if config.get("pool", None) is not None:
         yield  # the user's own threads
         return
-    with ThreadPoolExecutor(_n_workers()) as pool, config.set(pool=pool):
-        yield
+    pool = _RestingPool(_n_workers())
+    with config.set(pool=pool):
+        try:
+            yield
+        finally:
+            pool.rest()
+
+
+class _RestingPool(ThreadPoolExecutor):
+    """Threads that one can wait for and go on using: Dask's setting holds for all threads.
+
+    Another thread that computes meanwhile has them, too, and may give them tasks later.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        super().__init__(n_workers)
+        self._n_workers = n_workers
+        # All threads start here: one that an interrupt hits while it starts would not be known.
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until no task is left, however often the user interrupts."""
+        waiting = Thread(target=self._meet)
+        waiting.start()
+        interrupt = None
+        while waiting.is_alive():
+            try:
+                waiting.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _meet(self) -> None:
+        # All threads are at the barrier at once, so that none is at a task that came before. To
+        # keep a list of tasks is not enough: an interrupt may come between a task and its entry.
+        barrier = Barrier(self._n_workers)
+        wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
 
 
 def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:

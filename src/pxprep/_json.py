@@ -29,6 +29,19 @@ def to_text(data: Mapping[str, Any]) -> str:
         raise ParameterError(f"JSON cannot keep a parameter: {error}") from error
 
 
+def parse_json(value: Any) -> Any:
+    """Plain values in JSON types; what JSON has no type for becomes its text."""
+    if isinstance(value, Mapping):
+        return {str(key): parse_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return parse_json(value.tolist())
+    if isinstance(value, tuple | list):
+        return [parse_json(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
 def encode_parameter(value: Any, where: str) -> Any:
     """A step's parameter in JSON types; a mapping by channel keeps its labels' types."""
     if isinstance(value, Mapping):

@@ -1,21 +1,90 @@
-"""Writes that leave nothing half-done: stage, publish, clean up. Knows folders, not images.
+"""Writes that can be trusted: stage, publish, recover, lock. Knows folders, not images.
 
-What is to be written is staged inside the store, in a folder that its readers do not see, so that
-publishing it is a rename on one file system. Until then the store is as it was; what fails leaves
-nothing behind.
+New layers are staged inside the store, in a folder that its readers do not see. A journal is the
+point of no return: before it is written a transaction never happened, after it every layer takes
+the place of the old one in one step, and whoever writes next ends what a dead process left.
 """
 
+import hashlib
+import json
 import os
 import shutil
+import signal
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+from . import _files
 from .errors import StoreError
 
 STAGING = ".pxprep"
+LOCK = "lock"
+ALIVE = "alive"
+JOURNAL = "journal.json"
+SCRATCH = "scratch"
+FORMAT = 1
+# The files that say what a folder holds; layers that differ differ in one of them.
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+POLL_SECONDS = 0.02
+PUBLISHED = "the new layers had been published when the interrupt came: read the store again"
+
+
+class Contents(Protocol):
+    """What a store keeps about its layers beside them, with a table of contents or without one."""
+
+    def check(self) -> None:
+        """Raise StoreError unless `announce` would succeed."""
+
+    def has_table(self) -> bool:
+        """Whether there is a table of contents."""
+
+    def withdraw(self, scratch: Path) -> None:
+        """Take the table away, durably; nothing if there is none.
+
+        `scratch` is the name of a folder that may be made on the way.
+        """
+
+    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
+        """Keep `note` of the layers that were placed, and make the table anew, durably."""
+
+
+class Recovered(NamedTuple):
+    """What was found of processes that died while they wrote.
+
+    Attributes
+    ----------
+    completed
+        Names of the layers whose publishing was under way: it is complete now.
+    removed
+        How many unfinished writes were removed.
+    """
+
+    completed: tuple[str, ...]
+    removed: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """A staged folder, the place it is for, and what is to be found at either.
+
+    Attributes
+    ----------
+    staged, place
+        Relative to the transaction's folder, and to the store.
+    new, old
+        Identities of the staged folder and of what it replaces, if there is something.
+    """
+
+    staged: str
+    place: str
+    new: str
+    old: str | None
 
 
 def check_writable(store: Path) -> None:
@@ -23,122 +92,369 @@ def check_writable(store: Path) -> None:
     if not os.path.isdir(store):  # noqa: PTH112 - False, too, where this process may not look
         raise StoreError(f"the store {str(store)!r} must be a folder on a local file system")
     for folder in (store, store / "images"):
-        if _may(folder, os.F_OK) and not _may(folder, os.W_OK | os.X_OK):
-            raise StoreError(f"the store cannot be written to: no permission for {str(folder)!r}")
+        check_permission(folder)
 
 
-@contextmanager
-def staging(store: Path) -> Iterator[Path]:
-    """A new folder in `store` that its readers do not see; gone on exit, whatever happens."""
-    root = store / STAGING
-    folder = root / uuid.uuid4().hex
-    _make(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # the root is in use by another process, or gone with it
-            root.rmdir()
+def check_permission(folder: Path) -> None:
+    """Raise StoreError if this process may not change the names in `folder`, which may be none."""
+    if _may(folder, os.F_OK) and not _may(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"the store cannot be written to: no permission for {str(folder)!r}, or a file system "
+            "that is read-only"
+        )
 
 
-def _make(folder: Path, attempts: int = 100) -> None:
-    """Make a folder and the one above it, which other processes remove when they leave it empty."""
-    for attempt in range(attempts):
-        try:
-            folder.mkdir(parents=True)
-            return
-        except OSError as error:
-            overtaken = isinstance(error, FileNotFoundError | FileExistsError)
-            if not overtaken or attempt == attempts - 1:
-                raise StoreError(f"the store cannot be written to: {error}") from error
+def identity(folder: Path) -> str | None:
+    """What tells a layer from any other, also after a copy; None where there is no folder."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    for part in (folder, *parts):
+        for file in (part / name for name in METADATA):
+            if file.is_file():
+                content = file.read_bytes()
+                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
+                digest.update(content)
+    return digest.hexdigest()
 
 
-def publish(
-    moves: Sequence[tuple[Path, Path]], retired: Path, announce: Callable[[], None]
-) -> None:
-    """Move each staged folder to its place; what stood there goes once all is in place.
-
-    If a move fails, or `announce`, all moves are undone.
-
-    Parameters
-    ----------
-    moves
-        Pairs (staged folder, place), all on one file system.
-    retired
-        A new folder on that file system for what stood there; not one that anybody else removes.
-    announce
-        Called when all is in place; it either writes the store's table of contents or raises.
+def recover(store: Path, contents: Contents, wait: float | None = None) -> Recovered:
+    """End what processes that died have begun: complete what was published, remove the rest.
 
     Raises
     ------
     StoreError
-        If a move or `announce` failed; the store is as it was, or else the message says where the
-        old layers are.
+        If the store cannot be changed or another process is writing for longer than `wait`
+        seconds (None: no limit).
     """
-    for staged, _ in moves:
-        flush(staged)
-    begun: list[tuple[Path, Path]] = []
+    if not (store / STAGING).exists():
+        return Recovered((), 0)
+    with _locked(store, wait):
+        recovered = _recover(store, contents)
+    _sweep(store)
+    return recovered
+
+
+@contextmanager
+def transaction(
+    store: Path, contents: Contents, wait: float | None = None
+) -> Iterator["Transaction"]:
+    """A new folder in `store` that its readers do not see; gone on exit, unless it was killed."""
+    folder = store / STAGING / uuid.uuid4().hex
+    with _locked(store, wait):
+        _recover(store, contents)
+        # Under the lock: a folder without its own lock would be taken for that of a dead process.
+        try:
+            folder.mkdir()
+            alive = _files.try_lock(folder / ALIVE)
+        except OSError as error:
+            raise StoreError(f"the store cannot be written to: {error}") from error
     try:
-        retired.mkdir()
-        for index, (staged, place) in enumerate(moves):
-            place.parent.mkdir(exist_ok=True)
-            if place.exists():
-                _move(place, retired / str(index), begun)
-            _move(staged, place, begun)
-            flush_entry(place.parent)
-        announce()
-    except BaseException as error:
-        _undo(begun, retired)
-        if isinstance(error, Exception):
-            raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def flush(folder: Path) -> None:
-    """Ask the operating system to put all files below `folder`, and their names, on disk."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    with ThreadPoolExecutor(8) as pool:
-        for entries in (files, folders):
-            list(pool.map(flush_entry, entries))
-
-
-def flush_entry(path: Path) -> None:
-    """Ask the operating system to put one file, or the names in one folder, on disk."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if os.name == "nt" and path.is_dir():
-            return  # Windows flushes names with the files and cannot open a folder.
-        raise
-    try:
-        os.fsync(descriptor)
+        yield Transaction(store, folder, contents, wait)
     finally:
-        os.close(descriptor)
+        _uninterrupted(partial(_end, store, folder, alive))
+
+
+def _end(store: Path, folder: Path, alive: int | None) -> None:
+    """Remove a transaction's folder, unless there is something left to complete."""
+    if not (folder / JOURNAL).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    if alive is not None:
+        _files.unlock(alive)
+    _sweep(store)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Folders that are staged in `folder` and published together."""
+
+    store: Path
+    folder: Path
+    contents: Contents
+    wait: float | None
+
+    def publish(
+        self, moves: Mapping[str, Path], note: Any, guard: Callable[[], None] = lambda: None
+    ) -> None:
+        """Put staged folders in their places, all of them or none.
+
+        Parameters
+        ----------
+        moves
+            By its place, a path relative to the store: a folder staged in `folder`.
+        note
+            For `Contents.announce`; JSON.
+        guard
+            Called under the lock; raises if somebody has changed what this relies on.
+
+        Raises
+        ------
+        StoreError
+            If the store is as it was; or if it says so, that the next write completes it.
+        """
+        _files.flush(self.folder)
+        for above in (self.folder.parent, self.store):
+            _files.flush_entry(above)
+        with _locked(self.store, self.wait):
+            _recover(self.store, self.contents)
+            guard()
+            self.contents.check()
+            journal = self._journal(moves, note)
+            _uninterrupted(partial(self._commit, journal), PUBLISHED)
+
+    def _journal(self, moves: Mapping[str, Path], note: Any) -> dict[str, Any]:
+        planned = [
+            Move(
+                staged=staged.relative_to(self.folder).as_posix(),
+                place=place,
+                new=identity(staged) or "",
+                old=identity(self.store / place),
+            )
+            for place, staged in moves.items()
+        ]
+        return {
+            "format": FORMAT,
+            "moves": [vars(move) for move in planned],
+            "table": self.contents.has_table(),
+            "note": note,
+        }
+
+    def _commit(self, journal: Mapping[str, Any]) -> None:
+        try:
+            _files.replace_file(self.folder / JOURNAL, json.dumps(journal).encode())
+        except OSError as error:
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+            raise StoreError(f"nothing was changed, publishing failed: {error}") from error
+        try:
+            placed = _roll_forward(self.store, self.folder, journal, self.contents)
+        except Exception as error:
+            self._undo(journal, error)
+            raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
+        _drop_journal(self.folder)
+        if len(placed) < len(journal["moves"]):
+            raise StoreError(
+                f"another program changed the store at the same moment: of the new layers only "
+                f"{placed} are in place"
+            )
+
+    def _undo(self, journal: Mapping[str, Any], error: Exception) -> None:
+        """Bring back what stood there; what cannot be undone is left for the next write to end."""
+        try:
+            for number, move in reversed(list(enumerate(_moves(journal)))):
+                _take_back(self.store, self.folder, number, move)
+            self.contents.announce(None, (), journal["table"], self.folder / SCRATCH)
+            _drop_journal(self.folder)
+        except Exception:
+            raise StoreError(
+                f"publishing failed half-way: {error!r}; nothing is lost, the old and the new "
+                f"layers are in {str(self.folder)!r}: the next write to the store, or "
+                f"pxprep.repair({str(self.store)!r}), completes it"
+            ) from error
+
+
+@contextmanager
+def _locked(store: Path, wait: float | None) -> Iterator[None]:
+    """Alone among all processes and threads that write to `store`."""
+    deadline = None if wait is None else time.monotonic() + wait
+    while (held := _try_lock(store)) is None:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise StoreError(
+                f"another process is writing to the store {str(store)!r}; waited {wait:g} seconds "
+                "for it, nothing was changed"
+            )
+        time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _files.unlock(held)
+
+
+def _try_lock(store: Path) -> int | None:
+    while True:
+        try:
+            (store / STAGING).mkdir(exist_ok=True)
+            return _files.try_lock(store / STAGING / LOCK)
+        except FileNotFoundError as error:
+            if not store.is_dir():
+                raise StoreError(f"the store {str(store)!r} is gone") from error
+            # Another process left the folder empty and removed it.
+        except PermissionError as error:
+            raise StoreError(f"the store cannot be written to: {error}") from error
+        except OSError as error:
+            raise StoreError(
+                f"the store {str(store)!r} cannot be locked, which needs a file system with locks "
+                f"and room for a file: {error}"
+            ) from error
+
+
+def _sweep(store: Path) -> None:
+    """Remove the staging folder if nobody uses it."""
+    root = store / STAGING
+    with suppress(OSError):
+        held = _files.try_lock(root / LOCK)
+        if held is None:
+            return
+        try:
+            if [entry.name for entry in root.iterdir()] == [LOCK]:
+                (root / LOCK).unlink()
+                root.rmdir()
+        finally:
+            _files.unlock(held)
+
+
+def _recover(store: Path, contents: Contents) -> Recovered:
+    """As `recover`, with the lock held."""
+    completed: list[str] = []
+    removed = 0
+    folders = [path for path in (store / STAGING).iterdir() if path.is_dir()]
+    # Journals first: what they publish must not be overtaken by later writes.
+    for folder in sorted(folders, key=lambda path: not (path / JOURNAL).exists()):
+        alive = _lock_of_dead(folder)
+        if alive is None:
+            continue
+        try:
+            if (folder / JOURNAL).exists():
+                completed += _complete(store, folder, contents)
+            else:
+                removed += 1
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            _files.unlock(alive)
+    return Recovered(tuple(completed), removed)
+
+
+def _lock_of_dead(folder: Path) -> int | None:
+    """The lock of a transaction whose process is gone; None if it lives."""
+    try:
+        return _files.try_lock(folder / ALIVE)
+    except OSError as error:
+        if (folder / JOURNAL).exists():
+            raise StoreError(
+                f"an interrupted write cannot be completed: {error}; it is in {str(folder)!r}"
+            ) from error
+        return None  # another user's, who removes it
+
+
+def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
+    try:
+        journal = json.loads((folder / JOURNAL).read_text())
+        if journal["format"] != FORMAT:
+            raise ValueError(f"a journal of format {journal['format']}")
+        placed = _roll_forward(store, folder, journal, contents)
+        _drop_journal(folder)
+    except Exception as error:
+        raise StoreError(
+            f"an interrupted write cannot be completed: {error!r}; nothing is lost, the old and "
+            f"the new layers are in {str(folder)!r}"
+        ) from error
+    return placed
+
+
+def _moves(journal: Mapping[str, Any]) -> list[Move]:
+    return [Move(**move) for move in journal["moves"]]
+
+
+def _roll_forward(
+    store: Path, folder: Path, journal: Mapping[str, Any], contents: Contents
+) -> list[str]:
+    """Do what the journal says, from wherever it was interrupted; the names of what is in place."""
+    contents.withdraw(folder / SCRATCH)
+    placed = []
+    for number, move in enumerate(_moves(journal)):
+        _make_parent(store / move.place, folder / move.staged, folder / f"parent-{number}")
+        if _put(store, folder, number, move):
+            placed.append(Path(move.place).name)
+    contents.announce(journal["note"], placed, journal["table"], folder / SCRATCH)
+    return placed
+
+
+def _make_parent(place: Path, staged: Path, draft: Path) -> None:
+    """Make the folder in which `place` is to be, with the files of that which `staged` is in."""
+    if place.parent.exists():
+        return
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    for path in staged.parent.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, draft / path.name)
+    _files.flush(draft)
+    draft.rename(place.parent)
+    _files.flush_entry(place.parent.parent)
+
+
+def _put(store: Path, folder: Path, number: int, move: Move) -> bool:
+    """Put one staged folder in its place; whether it is there now."""
+    staged, place = folder / move.staged, store / move.place
+    found = identity(place)
+    if found == move.new:
+        return True
+    # Neither the old nor the new one: somebody else's work of later, which stays.
+    if identity(staged) != move.new or found not in (None, move.old):
+        return False
+    _replace(staged, place, _replaced(folder, number))
+    return True
+
+
+def _take_back(store: Path, folder: Path, number: int, move: Move) -> None:
+    """Undo `_put`."""
+    staged, place, replaced = folder / move.staged, store / move.place, _replaced(folder, number)
+    found = identity(place)
+    if found == move.new and move.old is None:
+        place.rename(staged)
+    elif found == move.new and identity(staged) == move.old:
+        _replace(staged, place, replaced)
+    elif found == move.new:
+        place.rename(staged)
+        replaced.rename(place)
+    elif found is None and replaced.exists():
+        replaced.rename(place)
+    _files.flush_entry(place.parent)
+
+
+def _replaced(folder: Path, number: int) -> Path:
+    return folder / f"replaced-{number}"
+
+
+def _replace(staged: Path, place: Path, replaced: Path) -> None:
+    """Put `staged` at `place`; what stands there goes to `staged`, or to `replaced`."""
+    if not place.exists():
+        staged.rename(place)
+    elif not _files.exchange(staged, place):
+        place.rename(replaced)
+        # On disk before the next rename: a power cut must not leave the old layer without a name.
+        _files.flush_entry(replaced.parent)
+        staged.rename(place)
+    _files.flush_entry(place.parent)
+    _files.flush_entry(staged.parent)
+
+
+def _drop_journal(folder: Path) -> None:
+    (folder / JOURNAL).unlink()
+    _files.flush_entry(folder)
+
+
+def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
+    """Call `work`; an interrupt of the user comes when it is done, with a note of that."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        work()
+        return
+    received: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    try:
+        work()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        try:
+            handler(*received[0])
+        except KeyboardInterrupt as interrupt:
+            if note:
+                interrupt.add_note(note)
+            raise
 
 
 def _may(path: Path, mode: int) -> bool:
     """Whether this process, with its effective user, has the rights `mode` on `path`."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _move(source: Path, target: Path, begun: list[tuple[Path, Path]]) -> None:
-    # Noted first: an interrupt may come right after the rename.
-    begun.append((source, target))
-    source.rename(target)
-
-
-def _undo(begun: Sequence[tuple[Path, Path]], retired: Path) -> None:
-    """Move back what was moved; what cannot be is left in `retired`, never removed."""
-    try:
-        for source, target in reversed(begun):
-            if target.exists() and not source.exists():
-                target.rename(source)
-    except OSError as error:
-        raise StoreError(
-            f"publishing failed and could not be undone: {error!r}; what the new layers replaced "
-            f"is in {str(retired)!r}"
-        ) from error
-    with suppress(OSError):
-        retired.rmdir()

@@ -123,6 +123,18 @@ def parse_bool(value: Any, parameter: str) -> bool:
     return bool(value)
 
 
+def parse_wait(value: Any, parameter: str = "wait") -> float | None:
+    """Seconds; None, as long as it takes, for True, and none at all for False."""
+    if isinstance(value, bool | np.bool_):
+        return None if value else 0.0
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if not is_number or not 0 <= value < float("inf"):
+        raise ParameterError(
+            f"{parameter} must be True, False or a number of seconds, got {value!r}"
+        )
+    return float(value)
+
+
 def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | None:
     """float32 or float64; None leaves the choice to the image."""
     if value is None:

@@ -269,6 +269,11 @@ class Recipe:
         return _display.pipeline_html(self.steps)
 
 
+def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:
+    """The functions that steps call, by the step's name, as `Recipe.from_json` takes them."""
+    return {name: step.function for name, step in recipe.steps if isinstance(step, Function)}
+
+
 def _free_name(step: Step, taken: set[str]) -> str:
     kind = step.name if isinstance(step, Function) else step.kind
     name, count = kind, 1

@@ -8,35 +8,43 @@ new ones, never a part of one.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import _backends, _store, ops
-from ._channels import channel_labels, label_keys, select_channels
+from . import ops
+from ._channels import select_channels
 from ._cohorts import Cohort
+from ._contents import check_store
 from ._images import checked, processing_dtype
-from ._layouts import Layout, scales_of, with_data
-from ._progress import Progress, parse_progress
+from ._json import parse_json
+from ._layers import Source, as_element, check_sdata
+from ._layouts import Layout, scales_of
+from ._progress import parse_progress
 from ._scales import cumulative
+from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
     parse_bool,
     parse_count,
     parse_float_dtype,
     parse_memory,
+    parse_wait,
 )
-from .errors import ChannelError, LayerError, ParameterError, PxprepError, StoreError
+from ._writing import Destination, recovered
+from .errors import ChannelError, LayerError, ParameterError
 from .pipeline import FittedPipeline, Pipeline
+from .provenance import Run
+from .recipes import Recipe, functions_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-__all__ = ["pixel_clustering_preprocess", "read_images"]
+__all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
 
 CODECS = ("lz4", "zstd")
 # The defaults that `pipeline` takes the place of.
@@ -64,6 +72,8 @@ def pixel_clustering_preprocess(
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: Any = False,
+    resume: bool = False,
+    wait: bool | float = True,
 ) -> SpatialData:
     """Prepare image layers for pixel clustering: read, measure, apply, write.
 
@@ -103,7 +113,8 @@ def pixel_clustering_preprocess(
         sequence makes a single-scale layer.
     overwrite
         Whether an image layer called `output_layer` may be replaced, which may be the input
-        itself. Arrays that were read from the replaced layer before are no longer valid.
+        itself; the same steps are not applied to it a second time. Arrays that were read from the
+        replaced layer before are no longer valid.
     cap_max
         Values above this become this in a last step; as `q`. None leaves out the step.
     dtype
@@ -124,6 +135,13 @@ def pixel_clustering_preprocess(
         9; needs spatialdata 0.8. None is what SpatialData chooses.
     progress
         True shows a bar for each pass over the data.
+    resume
+        False: the new layers appear in the store together, when all are finished. True: one by
+        one, and those that an interrupted call with the same parameters has finished are kept
+        and not made again.
+    wait
+        Whether to wait while another process is publishing layers in the store, or for how many
+        seconds. Readers never wait.
 
     Returns
     -------
@@ -135,11 +153,13 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image, or an output layer has no valid name or exists.
+        If an input layer is missing or no image; or an output layer has no valid name, exists, is
+        what other elements of `sdata` are computed from, or is of another run than is resumed.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
-        If the store cannot be written to; it is then as it was.
+        If the store cannot be written to or somebody else changed it meanwhile; its layers are
+        then as they were.
 
     Warns
     -----
@@ -148,6 +168,9 @@ def pixel_clustering_preprocess(
 
     Notes
     -----
+    A store holds the old layers or the new ones, whole, whatever happens on the way; what made a
+    layer is kept in ``sdata.attrs["pxprep"]``, see `pxprep.provenance`.
+
     Takes the place of ``harpy.im.pixel_clustering_preprocess`` (formerly ``sparrow.im``), with the
     same parameters in the same order. Memory: a few chunks for each worker.
 
@@ -167,7 +190,7 @@ def pixel_clustering_preprocess(
     >>> sdata["clean1"].dims, sdata["clean1"].c.values.tolist()
     (('c', 'y', 'x'), ['CD3', 'CD20'])
     """
-    _check_sdata(sdata)
+    check_sdata(sdata)
     given = {
         "q": q,
         "q_sum": q_sum,
@@ -180,29 +203,93 @@ def pixel_clustering_preprocess(
     bar = parse_progress(progress)
     budget = parse_memory(memory)
     codec = _parse_compressor(compressor)
-    inputs, outputs = _paired_names(img_layer, output_layer)
-    _check_outputs(sdata, outputs, parse_bool(overwrite, "overwrite"))
-    _check_dependents(sdata, outputs)
-    images = read_images(sdata, inputs, channels, dtype=dtype)
-    layouts = [
-        Layout.of(sdata.images[name], images[name], chunks, scale_factors) for name in inputs
-    ]
-    cohort = _checked_cohort(steps, images, pool)
-
+    may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
+    pairs = _paired_names(img_layer, output_layer)
+    _check_outputs(sdata, pairs)
+    target = Destination.of(sdata, pairs, parse_wait(wait))
+    sources = {name: Source.of(_layer(sdata, name)) for name in pairs.values()}
+    asked = {
+        "channels": channels,
+        "dtype": parse_float_dtype(dtype),
+        "pool": pool,
+        "chunks": chunks,
+        "scale_factors": scale_factors,
+        "compressor": compressor,
+        "layers": pairs,
+    }
     recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
-    with cohort.keeping(budget, recipe.depth(cohort.labels)):
-        fitted = (
-            steps
-            if isinstance(steps, FittedPipeline)
-            else steps.fit(images, pool=pool, progress=bar)
-        )
-        processed = fitted.transform(images)
-        elements = {
-            output: _as_element(processed[name], sdata.images[name], layout)
-            for name, output, layout in zip(inputs, outputs, layouts, strict=True)
+    parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
+    run = None
+    if one_by_one:
+        fitted = steps if isinstance(steps, FittedPipeline) else None
+        target, run = target.resuming(sources, parameters, fitted)
+        if run is not None:
+            steps = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
+    _check_new(target, may_replace)
+    target = target.check(sources, parameters)
+    pairs = {name: pairs[name] for name in target.todo}
+    if pairs:
+        images = read_images(sdata, list(pairs.values()), channels, dtype=dtype)
+        layouts = {
+            name: Layout.of(sdata.images[name], image, chunks, scale_factors)
+            for name, image in images.items()
         }
-        _put(sdata, elements, bar, codec)
+        cohort = _checked_cohort(steps, images, pool)
+        with cohort.keeping(budget, recipe.depth(cohort.labels)):
+            if isinstance(steps, Pipeline):
+                steps = steps.fit(images, pool=pool, progress=bar)
+            processed = steps.transform(images)
+            elements = {
+                output: _as_element(processed[name], sdata.images[name], layouts[name])
+                for output, name in pairs.items()
+            }
+            identities = {name: source.identity for name, source in sources.items()}
+            target.put(elements, run or Run.of(parameters, identities, steps), bar, codec)
+    target.refresh()
     return sdata
+
+
+def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
+    """End what processes that died while they wrote to a store have left.
+
+    The next `pixel_clustering_preprocess` on the store does the same. Layers that were being
+    published are completed, also in the consolidated metadata; what was not finished is removed.
+
+    Parameters
+    ----------
+    path
+        Folder of a SpatialData store.
+    wait
+        Whether to wait while another process is publishing layers, or for how many seconds.
+
+    Returns
+    -------
+    Recovered
+        Names of the layers ``completed``, and how many unfinished writes were ``removed``.
+
+    Raises
+    ------
+    ParameterError
+        If `path` is no path.
+    StoreError
+        If there is no store, or it cannot be changed; nothing is lost then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pxprep
+    >>> from spatialdata import SpatialData
+    >>> store = tempfile.mkdtemp() + "/study.zarr"
+    >>> SpatialData().write(store)
+    >>> pxprep.repair(store)
+    Recovered(completed=(), removed=0)
+    """
+    if not isinstance(path, str | Path):
+        raise ParameterError(f"path must be the path of a SpatialData store, got {path!r}")
+    seconds = parse_wait(wait)
+    store = Path(path).resolve()
+    check_store(store)
+    return recovered(store, seconds)
 
 
 def read_images(
@@ -237,7 +324,7 @@ def read_images(
     ChannelError
         If a layer lacks one of `channels`.
     """
-    _check_sdata(sdata)
+    check_sdata(sdata)
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in _names(layers, "img_layer"):
@@ -250,17 +337,6 @@ def read_images(
             image = image.astype(float_type)
         images[name] = image
     return images
-
-
-def _check_sdata(sdata: Any) -> None:
-    try:
-        from spatialdata import SpatialData
-    except ImportError as error:
-        raise PxprepError(
-            "SpatialData is not installed: pip install 'pxprep[spatialdata]'"
-        ) from error
-    if not isinstance(sdata, SpatialData):
-        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
 
 
 def _parse_compressor(value: Any) -> dict[str, Any]:
@@ -313,7 +389,8 @@ def _names(layers: Any, parameter: str) -> list[str]:
     return [str(name) for name in names]
 
 
-def _paired_names(img_layer: Any, output_layer: Any) -> tuple[list[str], list[str]]:
+def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
+    """By name of each new layer, that of the layer it is made from."""
     inputs, outputs = _names(img_layer, "img_layer"), _names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(
@@ -327,13 +404,10 @@ def _paired_names(img_layer: Any, output_layer: Any) -> tuple[list[str], list[st
             raise ParameterError(
                 f"{parameter} must name each layer once (in any case), got {twice}"
             )
-    return inputs, outputs
+    return dict(zip(outputs, inputs, strict=True))
 
 
-def _check_outputs(sdata: SpatialData, outputs: Sequence[str], overwrite: bool) -> None:
-    store = _store_path(sdata)
-    if store is not None:
-        _store.check_writable(store)
+def _check_outputs(sdata: SpatialData, outputs: Iterable[str]) -> None:
     elements = {name: kind for kind, name, _ in sdata.gen_elements()}
     for name in outputs:
         _check_name(name)
@@ -348,35 +422,22 @@ def _check_outputs(sdata: SpatialData, outputs: Sequence[str], overwrite: bool) 
                 f"output_layer {name!r} is the name of an element in {kind}; it must be new or the "
                 "name of an image layer"
             )
-        on_disk = store is not None and (store / "images" / name).exists()
-        if (kind is not None or on_disk) and not overwrite:
+
+
+def _check_new(target: Destination, may_replace: bool) -> None:
+    for name in target.todo:
+        if not may_replace and (name in target.sdata.images or target.exists(name)):
             raise LayerError(f"output_layer {name!r} exists already; overwrite=True replaces it")
 
 
-def _check_dependents(sdata: SpatialData, outputs: Sequence[str]) -> None:
-    """Raise LayerError if another element of `sdata` is computed from a layer to be replaced.
-
-    It would silently read the new layer once that is in its place.
-    """
-    from spatialdata import get_dask_backing_files
-
-    store = _store_path(sdata)
-    if store is None:
-        return
-    for name in outputs:
-        place = (store / "images" / name).resolve()
-        users = [
-            other
-            for kind, other, element in sdata.gen_elements()
-            if kind in ("images", "labels") and other not in outputs
-            for file in get_dask_backing_files(element)
-            if Path(file).resolve().is_relative_to(place)
-        ]
-        if users:
-            raise LayerError(
-                f"output_layer {name!r} cannot be replaced: {sorted(set(users))} of sdata are "
-                "computed from it; write them to the store or remove them first"
-            )
+def _kept(recipe: Recipe, must: bool) -> Any:
+    """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
+    try:
+        return recipe.to_dict()
+    except ParameterError as error:
+        if must:
+            raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
+        return repr(recipe)
 
 
 def _check_name(name: str) -> None:
@@ -417,108 +478,11 @@ def _checked_cohort(
 
 
 def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
-    """`image` as an element for SpatialData, with the transformations of `source`."""
-    from spatialdata.models import Image2DModel, Image3DModel
-    from spatialdata.transformations import get_transformation
-
-    model = Image3DModel if "z" in image.dims else Image2DModel
+    """`image` as an element: every scale the mean of the finest pixels, in chunks as `layout`."""
     image = image.chunk(layout.chunks[0])
-    element = model.parse(
-        image.data,
-        dims=image.dims,
-        c_coords=None if channel_labels(image) is None else list(label_keys(image)),
-        transformations=dict(get_transformation(source, get_all=True)),
-        scale_factors=[dict(factors) for factors in layout.factors] or None,
-    )
-    # SpatialData takes means of means and chooses chunks; here every scale is the mean of the
-    # finest pixels, in chunks like those of the input.
     coarser = [ops.coarsen(image, factors) for factors in cumulative(layout.factors)]
     scales = [
         scale.chunk(chunks).data
         for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
     ]
-    element = with_data(element, scales)
-    own = {key: value for key, value in image.attrs.items() if key != "transform"}
-    for scale in scales_of(element):
-        scale.attrs.update(own)
-    return element
-
-
-def _put(
-    sdata: SpatialData, elements: Mapping[str, Any], bar: Progress, codec: Mapping[str, Any]
-) -> None:
-    """Add the elements to `sdata`, through its store if it has one."""
-    store = _store_path(sdata)
-    if store is not None:
-        _write(sdata, store, elements, bar, codec)
-        elements = {name: _on_disk(element, store, name) for name, element in elements.items()}
-    for name, element in elements.items():
-        if name in sdata.images:
-            del sdata.images[name]  # else SpatialData warns that the name is taken
-        sdata.images[name] = element
-
-
-def _write(
-    sdata: SpatialData,
-    store: Path,
-    elements: Mapping[str, Any],
-    bar: Progress,
-    codec: Mapping[str, Any],
-) -> None:
-    from spatialdata import SpatialData
-    from spatialdata._io.format import SpatialDataContainerFormatV01
-    from zarr import open_group
-
-    root = open_group(store, mode="r+")
-    formats = SpatialDataContainerFormatV01() if root.metadata.zarr_format == 2 else None
-    root.require_group("images")
-    with _store.staging(store) as folder:
-        stage = folder / "stage.zarr"
-        staged = SpatialData()
-        staged.write(stage, sdata_formats=formats)
-        for name, element in elements.items():
-            staged.images[name] = element
-            with bar(f"write {name}"), _backends.threads_at_rest():
-                staged.write_element(name, sdata_formats=formats, **codec)
-        _check_staged(stage, elements)
-        # Beside the staging folder, whose removal must not take the old layers with it.
-        retired = folder.with_name(f"{folder.name}-retired")
-        moves = [(stage / "images" / name, store / "images" / name) for name in elements]
-        _store.publish(moves, retired, partial(_consolidate, sdata))
-
-
-def _consolidate(sdata: SpatialData) -> None:
-    if sdata.has_consolidated_metadata():
-        sdata.write_consolidated_metadata()
-
-
-def _check_staged(stage: Path, elements: Mapping[str, Any]) -> None:
-    """Raise StoreError unless the elements can be read back as they were to be written."""
-    for name, element in elements.items():
-        written = scales_of(_on_disk(element, stage, name))
-        for expected, found in zip(scales_of(element), written, strict=True):
-            if (expected.shape, expected.dtype) != (found.shape, found.dtype):
-                raise StoreError(
-                    f"layer {name!r} was not written as it should be: expected "
-                    f"{expected.dtype}{expected.shape}, found {found.dtype}{found.shape}; "
-                    "the store is as it was"
-                )
-
-
-def _on_disk(element: Any, store: Path, name: str) -> Any:
-    """`element` with the arrays that were written for it, lazily; reads no other layer."""
-    from zarr import open_group
-
-    folder = store / "images" / name
-    attrs: Any = open_group(folder, mode="r", use_consolidated=False).attrs
-    # OME-Zarr metadata: under "ome" in zarr format 3, at the top in format 2.
-    (multiscale,) = attrs.get("ome", attrs)["multiscales"]
-    paths = [folder / dataset["path"] for dataset in multiscale["datasets"]]
-    return with_data(element, [_backends.from_zarr(path) for path in paths])
-
-
-def _store_path(sdata: SpatialData) -> Path | None:
-    path = sdata.path
-    if path is not None and not isinstance(path, Path):
-        raise StoreError(f"the store must be a folder on a local file system, got {path!r}")
-    return path
+    return as_element(image, source, scales, layout.factors)

@@ -1,0 +1,187 @@
+"""What the operating system offers for writes that last: flushing, exchange of folders, locks."""
+
+import ctypes
+import errno
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FLUSHING_THREADS = 8
+# What a system says of a request that a file system does not know.
+UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# What it says of a lock that another process holds.
+LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # Linux: renameat2
+_RENAME_SWAP = 2  # macOS: renamex_np
+
+
+def flush(folder: Path) -> None:
+    """Put all files below `folder`, then the names in its folders, on disk.
+
+    In threads: a disk takes many requests at once, and each of them waits.
+    """
+    files, folders = [], [str(folder)]
+    for entry in _below(folder):
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            files.append(entry.path)
+    with ThreadPoolExecutor(FLUSHING_THREADS) as pool:
+        for entries in (files, folders):
+            list(pool.map(flush_entry, entries))
+
+
+def flush_entry(path: str | Path) -> None:
+    """Put one file, or the names in one folder, on disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if os.name == "nt" and os.path.isdir(path):  # noqa: PTH112
+            return  # Windows flushes names with the files and cannot open a folder.
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems write names at once and know no request to do so.
+        if error.errno not in UNKNOWN or not os.path.isdir(path):  # noqa: PTH112
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None:
+    """Write a file so that at any moment, even of a power cut, it has its old or its new content.
+
+    On return the new content is on disk. A process that dies leaves a draft at most, in the folder
+    `drafts` on the same file system.
+    """
+    partial = (drafts or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            partial.chmod(path.stat().st_mode & 0o777)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    flush_entry(path.parent)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; False where the system or the file system cannot.
+
+    Raises
+    ------
+    OSError
+        If they may not be exchanged, or one is missing.
+    """
+    call = _exchange_call()
+    if call is None:
+        return False
+    if call(os.fsencode(first), os.fsencode(second)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in UNKNOWN:
+        return False
+    raise OSError(code, os.strerror(code), str(first), None, str(second))
+
+
+@cache
+def _exchange_call() -> Any:
+    """The system's function of two paths; None where it has none."""
+    if sys.platform not in ("linux", "darwin"):
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        swap = getattr(library, "renamex_np", None)
+        return swap and (lambda first, second: swap(first, second, ctypes.c_uint(_RENAME_SWAP)))
+    rename = getattr(library, "renameat2", None)
+    return rename and (
+        lambda first, second: rename(
+            _AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE)
+        )
+    )
+
+
+def try_lock(path: Path) -> int | None:
+    """Lock the file `path`, made if need be; None if somebody else holds the lock.
+
+    What is returned is given to `unlock`. The kernel frees the lock when its holder dies.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened, or its file system has no locks.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            held = _lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Who held the lock before may have removed the file: then this lock is of no use.
+        if held and _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+        if not held:
+            return None
+
+
+def unlock(descriptor: int) -> None:
+    """Free a lock."""
+    os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in LOCKED:
+            return False
+        raise
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path)
+
+
+def folder_times(folder: Path) -> list[tuple[str, int, int]]:
+    """For `folder` and all folders in it: which it is, and when a name in it last changed."""
+    found = [str(folder), *(entry.path for entry in _below(folder) if _is_folder(entry))]
+    stats = [os.stat(path) for path in found]  # noqa: PTH116
+    return sorted(
+        (path, stat.st_ino, stat.st_mtime_ns) for path, stat in zip(found, stats, strict=True)
+    )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)

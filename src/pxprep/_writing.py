@@ -1,0 +1,229 @@
+"""Where the wrapper's new layers go: in memory, or to a store, together or one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _layers, _store
+from ._contents import KEY, RootContents, read_attrs
+from ._layers import Snapshot, Source, layer_folder
+from ._progress import Progress
+from .errors import LayerError, ParameterError, StoreError
+from .pipeline import FittedPipeline
+from .provenance import Json, Records, Run, merged
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# What of a call's parameters does not say what was done to a layer.
+_NOT_STEPS = ("layers",)
+
+
+def recovered(store: Path, wait: float | None) -> _store.Recovered:
+    """End what processes that died while they wrote to a store have begun."""
+    return _store.recover(store, RootContents(store, merged), wait)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Layers that are to be made, and where.
+
+    Attributes
+    ----------
+    sdata
+        The object that gets them.
+    store
+        Its folder on disk; None in memory.
+    pairs
+        By name of the new layer, the name of the layer it is made from.
+    wait
+        For how many seconds another process may be writing; None: as long as it takes.
+    one_by_one
+        Whether each layer is published when it is finished, not all together at the end.
+    done
+        Those that an earlier, interrupted call has made.
+    before
+        The layers on disk as they were when they were read.
+    """
+
+    sdata: SpatialData
+    store: Path | None
+    pairs: Mapping[str, str]
+    wait: float | None = None
+    one_by_one: bool = False
+    done: tuple[str, ...] = ()
+    before: Snapshot = field(default_factory=lambda: Snapshot({}))
+
+    @classmethod
+    def of(cls, sdata: SpatialData, pairs: Mapping[str, str], wait: float | None) -> Destination:
+        """A destination that can be written to, once what died while it wrote to it is ended."""
+        store = _layers.store_path(sdata)
+        if store is not None:
+            _store.check_writable(store)
+            _layers.check_places(store, pairs)
+            completed = set(recovered(store, wait).completed)
+            stale = sorted(completed & set(pairs.values()))
+            if stale:
+                raise StoreError(
+                    f"an interrupted write of {stale} was completed just now, after sdata had "
+                    "been read: read the store again; nothing else was changed"
+                )
+        return cls(sdata, store, pairs, wait)
+
+    @property
+    def todo(self) -> list[str]:
+        """Names of the layers that are still to be made."""
+        return [name for name in self.pairs if name not in self.done]
+
+    def exists(self, name: str) -> bool:
+        """Whether an image layer of this name is on disk."""
+        return self.store is not None and layer_folder(self.store, name).exists()
+
+    def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
+        """Raise LayerError if layers are in the way; remembers how everything is on disk.
+
+        `sources` by name of the layer.
+        """
+        if self.store is None:
+            Records.parsed(self.sdata.attrs.get(KEY))
+            return self
+        RootContents(self.store, merged).check()
+        if not self.one_by_one:
+            self._check_not_applied(parameters)
+        _layers.check_dependents(self.sdata, self.store, self.todo)
+        folders = {layer_folder(self.store, name) for name in self.todo}
+        folders.update(*(sources[self.pairs[name]].folders for name in self.todo))
+        return replace(self, before=Snapshot.of(folders))
+
+    def _check_not_applied(self, parameters: Json) -> None:
+        """Raise LayerError where these very steps have replaced their input already."""
+        records = Records.on_disk(self.store) if self.store is not None else Records({}, {})
+        for name, source in self.pairs.items():
+            entry, run = records.layers.get(name), records.run_of(name)
+            if name != source or entry is None or run is None or entry["source"] != name:
+                continue
+            if _steps(run["parameters"]) == _steps(parameters):
+                raise LayerError(
+                    f"output_layer {name!r} already holds the result of these steps, made from "
+                    "itself: they are not applied twice; choose another output_layer"
+                )
+
+    def resuming(
+        self,
+        sources: Mapping[str, Source],
+        parameters: Json,
+        given: FittedPipeline | None,
+    ) -> tuple[Destination, Run | None]:
+        """The destination without what is done, and the run that made that."""
+        if self.store is None:
+            raise ParameterError("resume needs an sdata that is backed by a store")
+        records = Records.on_disk(self.store)
+        runs = {name: run for name in self.pairs if (run := records.run_of(name)) is not None}
+        if not runs:
+            return replace(self, one_by_one=True), None
+        for name, run in runs.items():
+            why = self._difference(run, runs, sources, parameters, given)
+            if why:
+                raise LayerError(
+                    f"output_layer {name!r} is of another run ({why}): resume does not mix runs; "
+                    "remove it, choose other names, or replace all with overwrite and no resume"
+                )
+        first = next(iter(runs.values()))
+        begun = Run(parameters, first["sources"], first["fitted"])
+        return replace(self, one_by_one=True, done=tuple(runs)), begun
+
+    def _difference(
+        self,
+        run: Json,
+        runs: Mapping[str, Json],
+        sources: Mapping[str, Source],
+        parameters: Json,
+        given: FittedPipeline | None,
+    ) -> str:
+        """What tells this run from an earlier one; nothing if they are the same."""
+        if len({other["id"] for other in runs.values()}) > 1:
+            return "the finished layers are of several runs"
+        if run["parameters"] != parameters:
+            names = {*run["parameters"], *parameters}
+            other = sorted(n for n in names if run["parameters"].get(n) != parameters.get(n))
+            return f"with other {', '.join(other)}"
+        if given is not None and json.loads(given.to_json()) != run["fitted"]:
+            return "with other numbers"
+        # What was processed in place is no longer what it was made from.
+        replaced = {source for name, source in self.pairs.items() if name == source}
+        changed = [
+            name
+            for name, source in sources.items()
+            if not (name in replaced and name in runs) and source.identity != run["sources"][name]
+        ]
+        return f"its source {changed} was another" if changed else ""
+
+    def put(
+        self, elements: Mapping[str, Any], run: Run, bar: Progress, codec: Mapping[str, Any]
+    ) -> None:
+        """Add the elements to the object, through its store if it has one."""
+        if self.store is None:
+            note = run.note(self.pairs, elements)
+            kept = merged(self.sdata.attrs.get(KEY), note, list(elements))
+            for name, element in elements.items():
+                _layers.put(self.sdata, name, element)
+            self.sdata.attrs[KEY] = kept
+            return
+        groups = [[name] for name in elements] if self.one_by_one else [list(elements)]
+        done = list(self.done)
+        for group in groups:
+            part = {name: elements[name] for name in group}
+            with _layers.telling(group, self.store, done):
+                self._write(self.store, part, run, bar, codec)
+            for name, element in part.items():
+                _layers.put(self.sdata, name, _layers.on_disk(element, self.store, name))
+            self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
+            done += group
+
+    def _write(
+        self,
+        store: Path,
+        elements: Mapping[str, Any],
+        run: Run,
+        bar: Progress,
+        codec: Mapping[str, Any],
+    ) -> None:
+        note = run.note(self.pairs, elements)
+        marks = {
+            name: {key: entry[key] for key in ("run", "source", "token")}
+            for name, entry in note["layers"].items()
+        }
+        with _layers.WRITING, self._transaction(store) as transaction:
+            folder = transaction.folder
+            moves = _layers.stage(store, folder, elements, marks, bar, codec)
+            transaction.publish(moves, note, self._guard(store, list(elements)).check)
+
+    def _transaction(self, store: Path) -> AbstractContextManager[_store.Transaction]:
+        return _store.transaction(store, RootContents(store, merged), self.wait)
+
+    def _guard(self, store: Path, names: Sequence[str]) -> Snapshot:
+        """How the layers that are replaced were, and, but for those replaced on the way, all."""
+        if not self.one_by_one:
+            return self.before
+        own = {layer_folder(store, name) for name in names}
+        own |= {layer_folder(store, self.pairs[name]) for name in names}
+        return Snapshot({path: state for path, state in self.before.states.items() if path in own})
+
+    def refresh(self) -> None:
+        """Add the layers that are done to the object, where it was read before they were."""
+        missing = [name for name in self.done if name not in self.sdata.images]
+        if missing and self.store is not None:
+            from spatialdata import read_zarr
+
+            there = read_zarr(self.store, selection=("images",))
+            for name in missing:
+                _layers.put(self.sdata, name, there.images[name])
+
+
+def _steps(parameters: Json) -> Json:
+    return {key: value for key, value in parameters.items() if key not in _NOT_STEPS}

@@ -1,0 +1,249 @@
+"""What made a layer: kept in the attrs of a SpatialData object and its store, and read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._contents import KEY, read_attrs
+from ._layers import check_sdata, layer_folder, store_path
+from ._layouts import scales_of
+from .errors import LayerError, ParameterError, StoreError
+from .pipeline import FittedPipeline
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+__all__ = ["Provenance", "provenance"]
+
+FORMAT = 1
+PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a layer.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    source
+        The layer that it was made from, by name.
+    time
+        When it was finished.
+    parameters
+        What the call asked for: the pipeline's steps, channels, chunks, and the names of all the
+        layers of the cohort.
+    versions
+        Of the packages that had a part in it.
+    run
+        The same for all layers of one call.
+    """
+
+    layer: str
+    source: str
+    time: datetime
+    parameters: Mapping[str, Any]
+    versions: Mapping[str, str]
+    run: str
+    _fitted: Any = field(repr=False)
+
+    def fitted(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> FittedPipeline:
+        """The pipeline with its numbers, to look at or to apply to other images.
+
+        Parameters
+        ----------
+        functions
+            The functions that steps call, by the step's name: their code is not kept.
+
+        Raises
+        ------
+        ParameterError
+            If a function is not given, or the pipeline has a parameter that JSON could not keep.
+        """
+        if not isinstance(self._fitted, Mapping):
+            raise ParameterError(
+                f"the pipeline that made layer {self.layer!r} could not be kept: {self._fitted}"
+            )
+        return FittedPipeline.from_json(json.dumps(self._fitted), functions)
+
+
+def provenance(sdata: SpatialData, layer: str) -> Provenance:
+    """What made a layer: pipeline, numbers, source, versions and time.
+
+    Parameters
+    ----------
+    sdata
+        In memory or backed by a zarr store.
+    layer
+        Name of a layer that `pixel_clustering_preprocess` made.
+
+    Returns
+    -------
+    Provenance
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, pxprep did not make it, or it was replaced since.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> from spatialdata import SpatialData
+    >>> from spatialdata.models import Image2DModel
+    >>> fov = tissue(size=64)["fov0"]
+    >>> element = Image2DModel.parse(fov.data, dims=fov.dims, c_coords=fov.c.values.tolist())
+    >>> sdata = SpatialData(images={"fov0": element})
+    >>> sdata = pxprep.pixel_clustering_preprocess(sdata, "fov0", "clean", q=98)
+    >>> made = pxprep.provenance(sdata, "clean")
+    >>> made.source, made.parameters["pipeline"]["steps"][0]["name"]
+    ('fov0', 'quantile_norm')
+    >>> made.fitted().transform(fov).sizes["c"]
+    10
+    """
+    check_sdata(sdata)
+    if layer not in sdata.images:
+        raise LayerError(f"layer {layer!r} does not exist; images are {sorted(sdata.images)}")
+    store = store_path(sdata)
+    in_store = store is not None and layer_folder(store, layer).is_dir()
+    kept = read_attrs(store).get(KEY) if store is not None and in_store else sdata.attrs.get(KEY)
+    records = Records.parsed(kept)
+    entry = records.layers.get(layer)
+    if entry is None:
+        raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
+    mark = token_on_disk(store, layer) if store is not None and in_store else entry["token"]
+    # SpatialData's own copies lack the mark; what it says of the image must do for them.
+    if mark not in (None, entry["token"]) or _looks(sdata.images[layer]) != entry["image"]:
+        raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
+    run = records.runs[entry["run"]]
+    return Provenance(
+        layer=layer,
+        source=entry["source"],
+        time=datetime.fromisoformat(entry["time"]),
+        parameters=run["parameters"],
+        versions=run["versions"],
+        run=entry["run"],
+        _fitted=run["fitted"],
+    )
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is kept under our key: runs, and for each layer which of them made it."""
+
+    runs: Mapping[str, Json]
+    layers: Mapping[str, Json]
+
+    @classmethod
+    def parsed(cls, kept: Any) -> Records:
+        """What attrs hold under our key, or a StoreError if that is not of this format."""
+        if kept is None:
+            return cls({}, {})
+        if not isinstance(kept, Mapping) or kept.get("format") != FORMAT:
+            raise StoreError(
+                f"attrs[{KEY!r}] must be of format {FORMAT}, got {kept!r:.100}: a newer pxprep "
+                "wrote it, or another program; nothing was changed"
+            )
+        return cls(kept["runs"], kept["layers"])
+
+    @classmethod
+    def on_disk(cls, store: Path) -> Records:
+        """Those of a store, but only of layers that are there."""
+        records = cls.parsed(read_attrs(store).get(KEY))
+        there = {
+            name: entry
+            for name, entry in records.layers.items()
+            if token_on_disk(store, name) == entry["token"]
+        }
+        return cls(records.runs, there)
+
+    def run_of(self, layer: str) -> Json | None:
+        """The run that made a layer, if it is known."""
+        entry = self.layers.get(layer)
+        return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
+
+
+def merged(kept: Any, note: Any, placed: Sequence[str]) -> Json:
+    """What is kept once the layers `placed` are there; runs that no layer is left of go."""
+    records = Records.parsed(kept)
+    layers = {**records.layers, **{name: note["layers"][name] for name in placed}}
+    runs = {note["run"]: note["record"], **records.runs}
+    used = {entry["run"] for entry in layers.values()}
+    return {
+        "format": FORMAT,
+        "runs": {name: record for name, record in runs.items() if name in used},
+        "layers": layers,
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the wrapper: what it was asked for, from which sources, and what it measured."""
+
+    parameters: Json
+    sources: Mapping[str, str]
+    fitted: Any
+
+    @classmethod
+    def of(cls, parameters: Json, sources: Mapping[str, str], fitted: FittedPipeline) -> Run:
+        """The run that fitted a pipeline; where JSON cannot keep it, the reason is kept."""
+        try:
+            kept: Any = json.loads(fitted.to_json())
+        except ParameterError as error:
+            kept = f"{error} ({fitted.pipeline!r})"
+        return cls(parameters, sources, kept)
+
+    @property
+    def name(self) -> str:
+        """The same for the same parameters, sources and numbers."""
+        whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    def note(self, sources: Mapping[str, str], elements: Mapping[str, Any]) -> Json:
+        """What to keep of new layers, each made from the layer that `sources` names."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        versions = {package: version(package) for package in PACKAGES}
+        layers = {
+            name: {
+                "run": self.name,
+                "source": sources[name],
+                "token": uuid.uuid4().hex,
+                "time": now,
+                "image": _looks(element),
+            }
+            for name, element in elements.items()
+        }
+        record = {
+            "parameters": self.parameters,
+            "sources": dict(self.sources),
+            "versions": versions,
+            "fitted": self.fitted,
+        }
+        return {"run": self.name, "record": record, "layers": layers}
+
+
+def token_on_disk(store: Path, layer: str) -> str | None:
+    """The mark that pxprep gave a layer in a store; None if it has none."""
+    folder = layer_folder(store, layer)
+    if not folder.is_dir():
+        return None
+    mark = read_attrs(folder).get(KEY)
+    return mark.get("token") if isinstance(mark, Mapping) else None
+
+
+def _looks(element: Any) -> Json:
+    finest = scales_of(element)[0]
+    labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None
+    return {"shape": list(finest.shape), "dtype": str(finest.dtype), "channels": labels}
