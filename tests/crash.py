@@ -5,6 +5,7 @@ and kills it before the chosen one, or makes that call fail. For all points, or 
 
     python tests/crash.py                              # every call, every scenario
     python tests/crash.py --sample 200                 # so many points, spread over all scenarios
+    python tests/crash.py --publishing                 # every call from the first journal on
     python tests/crash.py --how EIO ENOSPC interrupt   # the call fails; Ctrl-C comes before it
     python tests/crash.py --double 200                 # the recovery is killed as well
     python tests/crash.py --random 200                 # at random moments
@@ -90,7 +91,8 @@ def install_hook(store, on_change):
     def hook(event, args):
         is_open = event == "open" and args and isinstance(args[2], int) and args[2] & WRITE_FLAGS
         if (is_open or event in CHANGES) and concerns(args[0]):
-            on_change(event)
+            is_path = isinstance(args[0], str | bytes | os.PathLike)
+            on_change(f"{event} {Path(os.fsdecode(args[0])).name}" if is_path else event)
 
     exchange, fsync = _files.exchange, os.fsync
 
@@ -200,6 +202,8 @@ class Scenario:
         self.new = layers(self.store)
         self.reset()
         self.calls = calls_of(self.act, self.store)
+        # The draft of the journal: the store is locked by then, and all layers are staged.
+        self.journal = next(i for i, call in enumerate(self.calls) if "journal.json" in call)
 
     def reset(self):
         shutil.rmtree(self.store, ignore_errors=True)
@@ -307,7 +311,9 @@ def kill_after(seconds):
 def points(scenarios, options, rng):
     """(scenario, a name of what is done, kill) for all that was asked for."""
     every = [
-        (scenario, number) for scenario in scenarios for number in range(len(scenario.calls) + 1)
+        (scenario, number)
+        for scenario in scenarios
+        for number in range(options.publishing and scenario.journal, len(scenario.calls) + 1)
     ]
     for number in range(options.random):
         seconds = rng.uniform(0, options.seconds)
@@ -328,6 +334,9 @@ def points(scenarios, options, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sample", type=int, help="so many of the points")
+    parser.add_argument(
+        "--publishing", action="store_true", help="only calls from the first journal on"
+    )
     parser.add_argument(
         "--double", type=int, default=0, help="so many, and the recovery is killed, too"
     )

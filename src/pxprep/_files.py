@@ -7,11 +7,15 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 FLUSHING_THREADS = 8
+# Seconds between two looks for files that were written meanwhile.
+FLUSHING_PAUSE = 0.25
 # What a system says of a request that a file system does not know.
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What it says of a lock that another process holds.
@@ -35,6 +39,31 @@ def flush(folder: Path) -> None:
     with ThreadPoolExecutor(FLUSHING_THREADS) as pool:
         for entries in (files, folders):
             list(pool.map(flush_entry, entries))
+
+
+@contextmanager
+def flushing(folder: Path) -> Iterator[None]:
+    """Put files on disk while others are being written to `folder`: little is left for `flush`."""
+    done = Event()
+
+    def work() -> None:
+        seen: set[str] = set()
+        while not done.wait(FLUSHING_PAUSE):
+            with suppress(OSError):  # gone, or not readable: `flush` will say so
+                for entry in _below(folder):
+                    # Drafts get their names when they are complete.
+                    if entry.path in seen or ".partial" in entry.name or entry.is_dir():
+                        continue
+                    seen.add(entry.path)
+                    flush_entry(entry.path)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def flush_entry(path: str | Path) -> None:

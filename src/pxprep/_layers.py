@@ -259,7 +259,11 @@ def stage(
         staged.write(root, sdata_formats=formats)
         for name, element in elements.items():
             staged.images[name] = element
-            with bar(f"write {name}"), _backends.threads_at_rest():
+            with (
+                bar(f"write {name}"),
+                _files.flushing(layer_folder(root, name)),
+                _backends.threads_at_rest(),
+            ):
                 staged.write_element(name, sdata_formats=formats, **codec)
     moves = {}
     for name, element in elements.items():

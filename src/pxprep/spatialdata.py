@@ -221,10 +221,7 @@ def pixel_clustering_preprocess(
     parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
     run = None
     if one_by_one:
-        fitted = steps if isinstance(steps, FittedPipeline) else None
-        target, run = target.resuming(sources, parameters, fitted)
-        if run is not None:
-            steps = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
+        target, run, steps = _resumed(target, sources, parameters, steps)
     _check_new(target, may_replace)
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
@@ -422,6 +419,22 @@ def _check_outputs(sdata: SpatialData, outputs: Iterable[str]) -> None:
                 f"output_layer {name!r} is the name of an element in {kind}; it must be new or the "
                 "name of an image layer"
             )
+
+
+def _resumed(
+    target: Destination,
+    sources: Mapping[str, Source],
+    parameters: Mapping[str, Any],
+    steps: Pipeline | FittedPipeline,
+) -> tuple[Destination, Run | None, Pipeline | FittedPipeline]:
+    """What is left to do; the run that had begun it, if one had, and the steps with its numbers."""
+    given = steps if isinstance(steps, FittedPipeline) else None
+    target, run = target.resuming(sources, dict(parameters), given)
+    if run is None:
+        return target, None, steps
+    recipe = steps if given is None else given.pipeline
+    fitted = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
+    return target, run, fitted
 
 
 def _check_new(target: Destination, may_replace: bool) -> None:
