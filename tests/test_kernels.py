@@ -118,14 +118,14 @@ def test_blur_takes_pixels_of_any_type_and_layout(name, sigma, layout):
     assert_near(found, plane if sigma == 0 else by_scipy(plane, sigma))
 
 
-@pytest.mark.parametrize("rows", [1, 3, 64, 1000])
+@pytest.mark.parametrize("tile", [(1, 9), (3, 1), (64, 7), (1000, 1000)])
 @pytest.mark.parametrize("share", [0, 0.01])
 @pytest.mark.parametrize("sigma", [0.3, 1, 2.4])
-def test_blur_does_not_depend_on_where_strips_begin(sigma, share, rows, monkeypatch):
+def test_blur_does_not_depend_on_where_tiles_begin(sigma, share, tile, monkeypatch):
     plane = some_plane((150, 23), F4)
     plane[np.random.default_rng(1).random(plane.shape) < share] = np.nan
     expected = blurred(plane, sigma, F4)
-    monkeypatch.setattr(_blocks, "STRIP_ROWS", rows)
+    monkeypatch.setattr(_blocks, "BLUR_TILE", tile)
     assert_same_bits(blurred(plane, sigma, F4), expected)
 
 
@@ -167,7 +167,7 @@ def test_blur_of_each_row_by_the_kernels_alone_has_the_bits_of_the_whole(sigma):
     row = np.empty((1, 14), F4)
     for top, expected in enumerate(blurred(plane, sigma, F4)):
         surround(plane, top, reach, blur_radius(sigma), padded)
-        blur_strip(padded, taps, np.empty(14 + 2 * reach, F4), row)
+        blur_strip(padded, taps, np.empty(14 + 2 * reach, F4), row, 0)
         assert_same_bits(row[0], expected)
 
 

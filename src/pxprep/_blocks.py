@@ -6,6 +6,7 @@ is said. Missing pixels are NaN in what comes out, and NaN or infinite in what c
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from ._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
 from ._typing import Block
 from ._windows import Pixels, Window
 
-# Rows that are blurred at a time, so that they stay in cache.
-STRIP_ROWS = 64
+# Rows and columns that are blurred at a time, so that they stay in cache.
+BLUR_TILE = (64, 1024)
 
 
 def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
@@ -183,44 +184,51 @@ def _blur_plane(
 ) -> None:
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
-    rows = min(out.shape[0], max(STRIP_ROWS, 2 * reach))
-    padded = np.empty((rows + 2 * reach, out.shape[1] + 2 * reach), out.dtype)
-    line = np.empty(padded.shape[1], out.dtype)
-    for top in range(window.top, window.bottom, rows):
-        strip = window._replace(top=top, bottom=min(top + rows, window.bottom))
-        target = out[slice(*(row - window.top for row in strip[:2]))]
-        room = padded[: len(target) + 2 * reach]
-        have = strip.grown(radius, *size)
-        above, before = (
-            reach - (edge - copied)
-            for edge, copied in ((strip.top, have.top), (strip.left, have.left))
-        )
+    rows, columns = (
+        min(own, max(most, 2 * reach)) for own, most in zip(out.shape, BLUR_TILE, strict=True)
+    )
+    room = np.empty((rows + 2 * reach) * (columns + 2 * reach), out.dtype)
+    line = np.empty(columns + 2 * reach, out.dtype)
+    for top, left in product(
+        range(window.top, window.bottom, rows), range(window.left, window.right, columns)
+    ):
+        bottom, right = min(top + rows, window.bottom), min(left + columns, window.right)
+        tile = Window(top, bottom, left, right)
+        shape = bottom - top + 2 * reach, right - left + 2 * reach
+        padded = room[: shape[0] * shape[1]].reshape(shape)
+        have = tile.grown(radius, *size)
+        above, before = reach - (top - have.top), reach - (left - have.left)
         missing = False
         for part in pixels.parts(have, out.dtype):
             place = above + part.row, before + part.column, part.height, part.width
-            missing |= place_rows(part.values, part.top, part.left, divisor, room, *place)
+            missing |= place_rows(part.values, part.top, part.left, divisor, padded, *place)
         filled = above, above + have.shape[0], before, before + have.shape[1]
-        mirror(room, reach - radius, *filled)
-        _blur_strip(room, missing, taps, line, target)
+        mirror(padded, reach - radius, *filled)
+        target = out[top - window.top : bottom - window.top]
+        _blur_tile(padded, missing, taps, line[: shape[1]], target, left - window.left)
 
 
-def _blur_strip(window: Block, missing: bool, taps: Block, line: Block, out: Block) -> None:
+def _blur_tile(
+    padded: Block, missing: bool, taps: Block, line: Block, out: Block, column: int
+) -> None:
     if not missing:
-        blur_strip(window, taps, line, out)
+        blur_strip(padded, taps, line, out, column)
         return
     reach = taps.size - 1
-    is_missing = np.isnan(window)
-    window[is_missing] = 0
-    blur_strip(window, taps, line, out)
-    weight = np.empty_like(out)
-    blur_strip((~is_missing).astype(out.dtype), taps, line, weight)
+    is_missing = np.isnan(padded)
+    padded[is_missing] = 0
+    blur_strip(padded, taps, line, out, column)
+    inner = tuple(slice(reach, size - reach) for size in padded.shape)
+    blurred = out[:, column : column + padded.shape[1] - 2 * reach]
+    weight = np.empty(blurred.shape, out.dtype)
+    blur_strip((~is_missing).astype(out.dtype), taps, line, weight, 0)
     # Where every pixel under the kernel is valid the weight is this number to the last bit, and
-    # the plain result stands: a NaN elsewhere in the strip must not change it.
+    # the plain result stands: a NaN elsewhere in the tile must not change it.
     full = np.empty((1, 1), out.dtype)
     ones = np.ones((1 + 2 * reach,) * 2, out.dtype)
-    blur_strip(ones, taps, np.empty_like(ones[0]), full)
-    np.divide(out, weight, out=out, where=(weight != full) & (weight > 0))
-    out[is_missing[reach : reach + out.shape[0], reach : reach + out.shape[1]]] = np.nan
+    blur_strip(ones, taps, np.empty_like(ones[0]), full, 0)
+    np.divide(blurred, weight, out=blurred, where=(weight != full) & (weight > 0))
+    blurred[is_missing[inner]] = np.nan
 
 
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:

@@ -89,16 +89,17 @@ def mirror(padded: Any, margin: int, top: int, bottom: int, left: int, right: in
 
 
 @kernel
-def blur_strip(padded: Any, taps: Any, line: Any, out: Any) -> None:
+def blur_strip(padded: Any, taps: Any, line: Any, out: Any, column: int) -> None:
     """Blur the inner part of `padded` into `out`: down the columns into `line`, then along that.
 
-    `padded` is `taps.size - 1` pixels wider than `out` on every side, `line` as wide as `padded`.
-    Rows are contiguous.
+    `padded` surrounds the rows of `out`, from `column` on, by `taps.size - 1` pixels on every side;
+    `line` is as wide. Rows are contiguous.
     """
     reach = taps.size - 1
-    width = out.shape[1]
+    width = padded.shape[1] - 2 * reach
     for i in range(out.shape[0]):
         c = i + reach
+        target = out[i][column : column + width]
         _first_sweep(
             line,
             padded[c],
@@ -133,7 +134,7 @@ def blur_strip(padded: Any, taps: Any, line: Any, out: Any) -> None:
                 taps[k + 3],
             )
         _first_sweep(
-            out[i],
+            target,
             line[reach : reach + width],
             line[reach - 1 : reach - 1 + width],
             line[reach + 1 : reach + 1 + width],
@@ -152,7 +153,7 @@ def blur_strip(padded: Any, taps: Any, line: Any, out: Any) -> None:
         for k in range(1 + SWEEP, reach + 1, SWEEP):
             a, b = reach - k, reach + k
             _sweep(
-                out[i],
+                target,
                 line[a : a + width],
                 line[b : b + width],
                 line[a - 1 : a - 1 + width],
