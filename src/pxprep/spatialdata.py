@@ -432,7 +432,7 @@ def _resumed(
     target, run = target.resuming(sources, dict(parameters), given)
     if run is None:
         return target, None, steps
-    recipe = steps if given is None else given.pipeline
+    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
     fitted = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
     return target, run, fitted
 
