@@ -468,7 +468,9 @@ def test_functions_of_the_user_get_the_array_that_they_were_given(tmp_path):
     assert_same_bits(lazy.pxprep.preprocess(), an_image(values).pxprep.preprocess())
 
 
-@pytest.mark.parametrize("compressor", [None, codecs.ZstdCodec(), codecs.BloscCodec()], ids=str)
+@pytest.mark.parametrize(
+    "compressor", [None, codecs.ZstdCodec(), codecs.BloscCodec()], ids=["none", "zstd", "blosc"]
+)
 def test_functions_of_the_user_may_write_to_the_blocks_that_they_get(compressor, tmp_path):
     values = some_values("f4")
 
