@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import oracle
 import pxprep
 from oracle import preprocess
 from pxprep import (
@@ -724,3 +725,30 @@ def test_html_is_escaped(image):
 
 def test_public_names_are_the_modules_names():
     assert pxprep.quantile is pxprep.ops.quantile
+
+
+@pytest.mark.parametrize("chunks", [None, {"c": (1, 2), "y": (1, 9, 13), "x": 7}], ids=str)
+def test_steps_that_measure_nothing_in_a_pipeline(make_image, chunks):
+    image = make_image("float32", nan=0.05, chunks=chunks)
+    pipeline = (
+        Pipeline().remove_hot_pixels({"CD3": 3, ...: 9}).arcsinh([1, 5, 2]).log1p().quantile_norm()
+    )
+    again = Pipeline.from_json(pipeline.to_json())
+    assert again == pipeline
+    expected = oracle.remove_hot_pixels(oracle.plain(image), [9, 3, 9])
+    expected = oracle.quantile_norm(oracle.log1p(oracle.arcsinh(expected, [1, 5, 2])))
+    for result in (again.fit_transform(image), again.fit(image).transform(image)):
+        oracle.assert_agrees(result, expected)
+
+
+def test_own_steps_may_have_any_fields():
+    @dataclass(frozen=True)
+    class Deep(Step):
+        kind = "deep"
+        depth: int = 3
+
+        def apply(self, image, numbers):
+            return image + self.depth
+
+    image = xr.DataArray(np.ones((1, 2, 2), "f4"), dims=("c", "y", "x"))
+    assert (Pipeline([Deep()]).quantile_norm(50).fit_transform(image) == 1).all()

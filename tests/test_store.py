@@ -469,3 +469,33 @@ def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
     assert ("fsync", own) in events[journal:moved]
     assert {("fsync", "images"), ("fsync", "stage")} <= set(events[moved:ended])
     assert ("fsync", own) in events[ended:]
+
+
+def test_files_are_flushed_while_others_are_written(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(_files, "FLUSHING_PAUSE", 0.01)
+    monkeypatch.setattr(_files, "flush_entry", flushed.append)
+    folder = tmp_path / "layer"
+    with _files.flushing(folder):
+        (folder / "c").mkdir(parents=True)
+        (folder / "c" / "0").write_text("chunk")
+        (folder / "c" / "1.partial").write_text("draft")
+        deadline = time.monotonic() + 10
+        while not flushed and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert flushed == [str(folder / "c" / "0")]
+
+
+def test_what_could_not_be_flushed_on_the_way_is_an_error(tmp_path, monkeypatch):
+    """The system tells of a failed write once: later flushes of the file succeed."""
+    tried = threading.Event()
+
+    def fail(path):
+        tried.set()
+        raise OSError(errno.EIO, "no medium", path)
+
+    monkeypatch.setattr(_files, "FLUSHING_PAUSE", 0.01)
+    monkeypatch.setattr(_files, "flush_entry", fail)
+    (tmp_path / "chunk").write_text("chunk")
+    with pytest.raises(OSError, match="no medium"), _files.flushing(tmp_path):
+        tried.wait(10)

@@ -55,7 +55,7 @@ def divide(
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
-    divisors = _divisors(scale, pixels.n_channels, dtype)
+    divisors = _rounded(scale, dtype)
     for part in pixels.parts(window, dtype):
         values, top, left, *place = part[2:]
         target = out[part.channel][part.plane]
@@ -116,14 +116,12 @@ def log1p(block: Block) -> None:
     np.log1p(block, out=block)
 
 
-def cool_hot_pixels(
-    block: Block, inner: tuple[slice, slice], thresholds: Block, *, dtype: np.dtype[Any]
-) -> Block:
+def cool_hot_pixels(block: Block, inner: tuple[slice, slice], thresholds: Block) -> Block:
     """The inner part of a block, where values far above all neighbours become the largest of these.
 
     `inner` leaves out the rows and columns around it that were only read as neighbours.
     """
-    rows, columns = block.shape[2:]
+    (rows, columns), dtype = block.shape[2:], block.dtype
     limits = _rounded(thresholds, dtype)
     cooled = np.empty_like(block)
     padded = np.full((rows + 2, columns + 2), -np.inf, dtype)

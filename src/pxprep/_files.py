@@ -43,19 +43,31 @@ def flush(folder: Path) -> None:
 
 @contextmanager
 def flushing(folder: Path) -> Iterator[None]:
-    """Put files on disk while others are being written to `folder`: little is left for `flush`."""
+    """Put files on disk while others are being written to `folder`: little is left for `flush`.
+
+    Raises
+    ------
+    OSError
+        On exit, if a file could not be put on disk: the system says so once, and not to `flush`.
+    """
     done = Event()
+    failed: list[OSError] = []
 
     def work() -> None:
         seen: set[str] = set()
-        while not done.wait(FLUSHING_PAUSE):
-            with suppress(OSError):  # gone, or not readable: `flush` will say so
+        while not done.wait(FLUSHING_PAUSE) and not failed:
+            with suppress(FileNotFoundError):  # drafts get their names when they are complete
                 for entry in _below(folder):
-                    # Drafts get their names when they are complete.
                     if entry.path in seen or ".partial" in entry.name or entry.is_dir():
                         continue
+                    try:
+                        flush_entry(entry.path)
+                    except FileNotFoundError:
+                        raise
+                    except OSError as error:
+                        failed.append(error)
+                        return
                     seen.add(entry.path)
-                    flush_entry(entry.path)
 
     thread = Thread(target=work, daemon=True)
     thread.start()
@@ -64,6 +76,8 @@ def flushing(folder: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def flush_entry(path: str | Path) -> None:

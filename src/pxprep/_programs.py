@@ -207,9 +207,7 @@ class CoolHotPixels(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Become the pixels of `want` without hot ones."""
         block, inner = strip.block(), want.within(strip.window)
-        limits = np.array(self.thresholds)
-        cooled = _blocks.cool_hot_pixels(block, inner, limits, dtype=strip.program.dtype)
-        strip.become(cooled, want)
+        strip.become(_blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)
 
 
 @dataclass(frozen=True)
@@ -306,7 +304,7 @@ class Program:
             return pixels.read(window)
         return self._strip(pixels, window, numbers).block()
 
-    def run_into(
+    def write(
         self, pixels: Pixels, window: Window, numbers: Sequence[Any], targets: Sequence[Block]
     ) -> None:
         """As `run`, into an array with axes (z, y, x) for each channel."""
@@ -343,7 +341,7 @@ def run_into(
     """
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         place = slice(None), *strip.within(window)
-        program.run_into(
+        program.write(
             pixels, strip, numbers, [channel[place] for target in targets for channel in target]
         )
 

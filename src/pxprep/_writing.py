@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _layers, _store
-from ._contents import KEY, RootContents, read_attrs
+from ._contents import KEY, Json, RootContents, read_attrs
 from ._layers import Snapshot, Source, layer_folder
 from ._progress import Progress
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
-from .provenance import Json, Records, Run, merged
+from .provenance import Records, Run, merged
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._contents import KEY, read_attrs
+from ._contents import KEY, Json, read_attrs
 from ._layers import check_sdata, layer_folder, store_path
 from ._layouts import scales_of
 from .errors import LayerError, ParameterError, StoreError
@@ -25,8 +25,6 @@ __all__ = ["Provenance", "provenance"]
 
 FORMAT = 1
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -191,13 +191,13 @@ class Recipe:
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what all steps together read."""
-        return sum(step.depth(labels) for _, step in self.steps)
+        return sum(step.pixels_around(labels) for _, step in self.steps)
 
     def settles(self, labels: Sequence[Label]) -> bool:
         """Whether steps that read neighbours all come before the last one that measures."""
         steps = [step for _, step in self.steps]
         measuring = [position for position, step in enumerate(steps) if measures(step)]
-        reading = [position for position, step in enumerate(steps) if step.depth(labels)]
+        reading = [position for position, step in enumerate(steps) if step.pixels_around(labels)]
         return bool(measuring and reading) and reading[-1] < measuring[-1]
 
     def check(self, labels: Sequence[Label]) -> None:

@@ -104,7 +104,7 @@ class Step(ABC):
     def check(self, labels: Sequence[Label]) -> None:  # noqa: B027 - most steps fit any channels
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
 
-    def depth(self, labels: Sequence[Label]) -> int:
+    def pixels_around(self, labels: Sequence[Label]) -> int:
         """How many pixels away in y and x `apply` reads, for channels `labels`; 0 by default."""
         return 0
 
@@ -249,7 +249,7 @@ class Blur(Step):
         """Raise if `sigma` does not fit the channels."""
         per_channel(self.sigma, labels, "sigma")
 
-    def depth(self, labels: Sequence[Label]) -> int:
+    def pixels_around(self, labels: Sequence[Label]) -> int:
         """The radius of the widest kernel."""
         return blur_depth(per_channel(self.sigma, labels, "sigma"))
 
@@ -399,7 +399,7 @@ class RemoveHotPixels(Step):
         """Raise if `threshold` does not fit the channels."""
         per_channel(self.threshold, labels, "threshold")
 
-    def depth(self, labels: Sequence[Label]) -> int:
+    def pixels_around(self, labels: Sequence[Label]) -> int:
         """The neighbours."""
         return 1
 
