@@ -7,6 +7,7 @@ is computed. Both call the same functions of `_blocks` and give the same bits.
 Images have the axes (c, z, y, x).
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -288,6 +289,13 @@ class _RestingPool(ThreadPoolExecutor):
         # keep a list of tasks is not enough: an interrupt may come between a task and its entry.
         barrier = Barrier(self._n_workers)
         wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
+
+
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for later."""
+    trim = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:

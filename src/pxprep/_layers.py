@@ -258,6 +258,8 @@ def stage(
         staged = SpatialData()
         staged.write(root, sdata_formats=formats)
         for name, element in elements.items():
+            # The pass that writes needs the most; what the others freed lies scattered.
+            _backends.give_back_memory()
             staged.images[name] = element
             with (
                 bar(f"write {name}"),
