@@ -326,6 +326,8 @@ def _subtract_opening_of_plane(
         opened = _eroded(np.negative(eroded, out=eroded), centres, tile, radius)
         with np.errstate(over="ignore"):
             target += opened
+        if missing:
+            target[np.isnan(target)] = np.nan  # all of the same bits
 
 
 def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:

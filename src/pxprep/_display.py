@@ -145,7 +145,9 @@ def _numbers(array: xr.DataArray) -> str:
     """A number; or for one of each image, the median of all, the lowest and the highest."""
     if array.ndim == 0:
         return _number(array.values)
-    low, middle, high = (_number(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax))
+    low, middle, high = (
+        _number(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
+    )
     return f"{middle} ({low} to {high})"
 
 

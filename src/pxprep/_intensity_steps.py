@@ -96,9 +96,7 @@ class PercentileClip(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Clip to the limits."""
-        result: xr.DataArray = _intensity.clipped(
-            Cohort.of(image), numbers["low"], numbers["high"]
-        )
+        result: xr.DataArray = _intensity.clipped(Cohort.of(image), numbers["low"], numbers["high"])
         return result
 
 

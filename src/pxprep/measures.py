@@ -156,11 +156,10 @@ def cohort_quantiles(cohort: Cohort, q: Block, *, zeros: str) -> xr.DataArray:
 
 def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
-    # Of a range nothing is left where both ends are the same.
-    has_range = {LOWER, "max"} <= set(numbers)
-    constant = numbers[LOWER].data == numbers["quantile"].data if has_range else False
+    # Where two quantiles are the same, nothing is left to measure.
+    constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False
     counts = (numbers[name].data for name in ("counted", "negative", "infinite"))
-    flags = flags_of(*counts, constant)
+    flags = flags_of(*counts, constant=constant)
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
@@ -287,8 +286,9 @@ def settled_limits(
     Warns of what is in `flags` and not in `known`, both (fov, c).
     """
     limits = quantiles if pool is None else _pairs_of_means(quantiles)
+    empty = np.isnan(quantiles[:, 0]) * np.uint8(EMPTY)
     notes = _empty_notes(
-        flags,
+        empty,
         known,
         labels,
         names,
@@ -296,14 +296,15 @@ def settled_limits(
         what="no value to measure",
         consequence="nothing is clipped",
     )
+    known_empty = (known & EMPTY).astype(bool)
     same = limits[..., 0, :] == limits[..., 1, :]
+    same &= ~(known_empty if pool is None else known_empty.all(axis=0))
     if same.any():
         places = _places(same, labels, names) if pool is None else _channels(labels, same)
         notes.append(f"both quantiles of {places} are the same: all its values become that")
     new = flags & ~known
     notes += _value_notes(new, lambda bit: _channels(labels, (new & bit).any(axis=0)))
-    if (known != EVERYTHING).any():
-        _warn(step, notes)
+    _warn(step, notes)
     return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits)
 
 
