@@ -65,9 +65,9 @@ def subtract_background(
 
     Notes
     -----
-    The white top-hat is the image minus its opening: at each pixel the largest, over all discs that
-    hold it and are centred in the image, of the smallest value in the disc (Serra 1982). NaN pixels
-    and what lies outside the image do not count. Without NaNs it is
+    The white top-hat (Meyer 1979) is the image minus its opening: at each pixel the largest, over
+    all discs that hold it and are centred in the image, of the smallest value in the disc. NaN
+    pixels and what lies outside the image do not count. Without NaNs it is
     ``scipy.ndimage.white_tophat(plane, footprint=disc)`` to the last bit, with the disc of
     ``skimage.morphology.disk(radius)``. Two radii around a pixel are read.
 

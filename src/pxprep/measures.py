@@ -158,8 +158,10 @@ def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
     # Where two quantiles are the same, nothing is left to measure.
     constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False
-    counts = (numbers[name].data for name in ("counted", "negative", "infinite"))
-    flags = flags_of(*counts, constant=constant)
+    counted, negative, infinite = (
+        numbers[name].data for name in ("counted", "negative", "infinite")
+    )
+    flags = flags_of(counted, negative, infinite, constant)
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
