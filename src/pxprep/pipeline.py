@@ -349,7 +349,8 @@ class FittedPipeline:
         modified z-score, 0.6745 |x - median| / MAD (Iglewicz and Hoaglin 1993), is above `score`
         **and** it differs from the median by more than a factor of `fold`, so that in a cohort of
         very similar images not every small difference counts. An image in which a channel has no
-        signal is far off where most images have some. With fewer than three images nothing is.
+        signal is far off where most images have some. With fewer than three images nothing is. Of
+        steps that measure two quantiles, the upper ones are compared.
 
         Parameters
         ----------
