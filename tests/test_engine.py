@@ -44,6 +44,8 @@ def operations(draw):
     three = st.tuples(scales, scales, scales)
     sigmas = st.tuples(*[st.sampled_from([0, 0.1, 0.4, 1, 2.2])] * 3)
     limits = st.sampled_from([0.0, 0.9, 30.0])
+    radii = st.tuples(*[st.sampled_from([0, 1, 3, 8])] * 3)
+    ends = three.map(lambda low: np.array([low, np.array(low) + 20]))
     return draw(
         st.one_of(
             st.tuples(st.just(_programs.Divide()), three.map(np.array)),
@@ -54,6 +56,10 @@ def operations(draw):
             st.tuples(three.map(_programs.Arcsinh), st.none()),
             st.tuples(st.just(_programs.Log1p()), st.none()),
             st.tuples(three.map(_programs.CoolHotPixels), st.none()),
+            st.tuples(three.map(_programs.SubtractConstant), st.none()),
+            st.tuples(radii.map(_programs.SubtractOpening), st.none()),
+            st.tuples(st.just(_programs.ClipBetween()), ends),
+            st.tuples(st.just(_programs.Rescale()), ends),
         )
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import accessors as accessors
 from . import ops
+from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
 from .errors import (
     ChannelError,
     ImageError,
@@ -49,7 +50,9 @@ __all__ = [
     "ImageError",
     "LayerError",
     "Log1p",
+    "MinMax",
     "ParameterError",
+    "PercentileClip",
     "Pipeline",
     "PostNorm",
     "Provenance",
@@ -59,6 +62,7 @@ __all__ = [
     "RemoveHotPixels",
     "Step",
     "StoreError",
+    "SubtractBackground",
     "SumMask",
     "SumNorm",
     "ops",

@@ -101,6 +101,32 @@ class Accessor:
         """Set pixels far above all neighbours to these; see `pxprep.ops.remove_hot_pixels`."""
         return ops.remove_hot_pixels(self._images, threshold, image=image)
 
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+        *,
+        image: Any = None,
+    ) -> Any:
+        """Subtract each channel's background; see `pxprep.ops.subtract_background`."""
+        return ops.subtract_background(self._images, radius, constant, image=image)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        *,
+        zeros: str = "exclude",
+        pool: str | None = "mean",
+        image: Any = None,
+    ) -> Any:
+        """Clip each channel to two of its quantiles; see `pxprep.ops.percentile_clip`."""
+        return ops.percentile_clip(self._images, low, high, zeros=zeros, pool=pool, image=image)
+
+    def minmax(self, *, pool: str | None = "mean", image: Any = None) -> Any:
+        """Bring each channel to 0 to 1; see `pxprep.ops.minmax`."""
+        return ops.minmax(self._images, pool=pool, image=image)
+
     def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
         return ops.divide(self._images, scale, image=image)

@@ -220,9 +220,11 @@ class FittedPipeline:
         """All numbers, over ``c`` (and ``fov``): variables are called ``step_number``.
 
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
-        ``sum_mask_threshold`` what sums must exceed. ``..._quantile`` are the quantiles of each
-        image, ``..._counted`` how many pixels they are of, ``..._negative`` how many of those are
-        below zero, ``..._infinite`` how many pixels were left out as infinite.
+        ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
+        channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1.
+        ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
+        ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
+        many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
         """
         variables: dict[str, xr.DataArray] = {
             f"{name}_{variable}": array
@@ -347,7 +349,8 @@ class FittedPipeline:
         modified z-score, 0.6745 |x - median| / MAD (Iglewicz and Hoaglin 1993), is above `score`
         **and** it differs from the median by more than a factor of `fold`, so that in a cohort of
         very similar images not every small difference counts. An image in which a channel has no
-        signal is far off where most images have some. With fewer than three images nothing is.
+        signal is far off where most images have some. With fewer than three images nothing is. Of
+        steps that measure two quantiles, the upper ones are compared.
 
         Parameters
         ----------
