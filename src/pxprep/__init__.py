@@ -36,6 +36,7 @@ from .steps import (
     SumMask,
     SumNorm,
 )
+from .tables import pixel_table
 
 __version__ = version("pxprep")
 
@@ -63,6 +64,7 @@ __all__ = [
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "pixel_table",
     "provenance",
     "quantile",
     "repair",
