@@ -221,6 +221,13 @@ def test_samples_do_not_depend_on_chunks(make_image, chunks, monkeypatch):
         pd.testing.assert_frame_equal(pixel_table(other, fraction=0.4, seed=5), expected)
 
 
+@pytest.mark.parametrize("chunks", [{"z": 1, "y": 2}, {"z": 3, "y": 4, "x": 5}])
+def test_samples_of_volumes(make_image, chunks, small_strips):
+    image = make_image(shape=(2, 3, 9, 11), nan=0.1)
+    expected = pixel_table(image.chunk(y=-1), fraction=0.4, seed=5)
+    pd.testing.assert_frame_equal(pixel_table(image.chunk(chunks), fraction=0.4, seed=5), expected)
+
+
 def test_samples_do_not_depend_on_other_images_channels_or_workers(cohort):
     expected = pixel_table(cohort, fraction=0.4, seed=5)
     turned = pixel_table(dict(reversed(cohort.items())), fraction=0.4, seed=5)
