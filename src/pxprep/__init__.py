@@ -37,6 +37,7 @@ from .steps import (
     SumMask,
     SumNorm,
 )
+from .tables import pixel_table
 
 __version__ = version("pxprep")
 
@@ -67,6 +68,7 @@ __all__ = [
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "pixel_table",
     "provenance",
     "quantile",
     "repair",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,12 @@ def check_sdata(sdata: Any) -> None:
         ) from error
     if not isinstance(sdata, SpatialData):
         raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
+
+
+def is_sdata(value: Any) -> bool:
+    """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
+    module = sys.modules.get("spatialdata")
+    return module is not None and isinstance(value, module.SpatialData)
 
 
 def store_path(sdata: SpatialData) -> Path | None:

@@ -1,11 +1,12 @@
 """`.pxprep` on images and trees of images: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from . import _datatree, ops
+from . import _datatree, ops, tables
 from ._cohorts import Cohort
 from ._typing import Images, Label, PerChannel
 from .pipeline import FittedPipeline, Pipeline
@@ -200,3 +201,30 @@ class Accessor:
     def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
         """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""
         return fitted.transform(self._images, fov=fov, image=image)
+
+    def pixel_table(
+        self,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        labels: Any = None,
+        drop_background: bool = False,
+        channels: Sequence[Label] | None = None,
+        to: str = "pandas",
+        file: str | Path | None = None,
+        overwrite: bool = False,
+        image: Any = None,
+    ) -> Any:
+        """Pixels as a table for clustering; see `pxprep.pixel_table`."""
+        return tables.pixel_table(
+            self._images,
+            fraction=fraction,
+            seed=seed,
+            labels=labels,
+            drop_background=drop_background,
+            channels=channels,
+            to=to,
+            file=file,
+            overwrite=overwrite,
+            image=image,
+        )

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
 
 CODECS = ("lz4", "zstd")
+# What an element of a kind is called in messages.
+KINDS = {"images": "an image", "labels": "labels"}
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
@@ -325,7 +327,7 @@ def read_images(
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in _names(layers, "img_layer"):
-        image = checked(_finest(_layer(sdata, name)), f"layer {name!r}")
+        image = checked(scales_of(_layer(sdata, name))[0], f"layer {name!r}")
         try:
             image = select_channels(image, channels)
         except ChannelError as error:
@@ -334,6 +336,18 @@ def read_images(
             image = image.astype(float_type)
         images[name] = image
     return images
+
+
+def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
+    """The finest scale of a labels layer, lazily if the object is backed by a store.
+
+    Raises
+    ------
+    LayerError
+        If the layer is missing or holds no labels.
+    """
+    check_sdata(sdata)
+    return scales_of(_element(sdata, name, "labels", "labels"))[0]
 
 
 def _parse_compressor(value: Any) -> dict[str, Any]:
@@ -465,18 +479,21 @@ def _check_name(name: str) -> None:
 
 
 def _layer(sdata: SpatialData, name: str) -> Any:
-    if name in sdata.images:
-        return sdata.images[name]
-    kinds = {other: kind for kind, other, _ in sdata.gen_elements()}
+    return _element(sdata, name, "images", "img_layer")
+
+
+def _element(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+    known = getattr(sdata, kind)
+    if name in known:
+        return known[name]
+    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
     if name in kinds:
-        raise LayerError(f"img_layer {name!r} must be an image, but it is one of the {kinds[name]}")
-    near = difflib.get_close_matches(name, list(sdata.images), n=1)
+        raise LayerError(
+            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+        )
+    near = difflib.get_close_matches(name, list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise LayerError(f"img_layer {name!r} does not exist{hint}; images are {sorted(sdata.images)}")
-
-
-def _finest(element: Any) -> xr.DataArray:
-    return scales_of(element)[0]
+    raise LayerError(f"{parameter} {name!r} does not exist{hint}; {kind} are {sorted(known)}")
 
 
 def _checked_cohort(
