@@ -36,7 +36,7 @@ class Provenance:
     layer
         Its name.
     source
-        The layer that it was made from, by name.
+        The layer that it was made from, by name; of an imported layer, the file and the image.
     time
         When it was finished.
     parameters
@@ -84,7 +84,7 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
     sdata
         In memory or backed by a zarr store.
     layer
-        Name of a layer that `pixel_clustering_preprocess` made.
+        Name of a layer that `pixel_clustering_preprocess` or `pxprep.io.import_images` made.
 
     Returns
     -------
