@@ -114,7 +114,7 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
     return {place: tiffs for place, tiffs in found.items() if tiffs}
 
 
-def tiffs_of_fov(place: Path, subfolder: str | None) -> list[Path]:
+def tiffs_of_fov(place: Path, subfolder: str | None = None) -> list[Path]:
     """The TIFFs of a field of view."""
     if subfolder is not None:
         return tiffs_in(place / subfolder)

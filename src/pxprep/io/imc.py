@@ -136,13 +136,16 @@ def _opened(file: Path) -> Iterator[Any]:
         from readimc import MCDFile, TXTFile
     except ImportError as error:
         raise ParameterError("IMC needs the package readimc: pip install 'pxprep[io]'") from error
+    imc = (TXTFile if _is_text(file) else MCDFile)(file)
     try:
-        with (TXTFile if _is_text(file) else MCDFile)(file) as imc:
-            yield imc
+        imc.open()
+        yield imc
     except PxprepError:
         raise
     except Exception as error:
         raise ImageError(f"{str(file)!r} cannot be read as IMC: {error!r}") from error
+    finally:
+        imc.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
 
 def _acquisitions(imc: Any) -> dict[int, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -74,14 +73,14 @@ def open_images(
     ['nuclei', 'membranes']
     """
     place = existing_path(path)
-    kind, files = _recognised(place, subfolder)
-    if subfolder is not None and kind != FOVS:
-        raise ParameterError(f"subfolder is for {FOVS}, {str(place)!r} holds {kind}")
+    kind, files = (FOVS, []) if subfolder is not None else _recognised(place)
+    if kind != TIFFS and channel_names is not None:
+        raise ParameterError(
+            f"channel_names are for TIFFs that do not tell them; {kind} name their channels"
+        )
     if kind == FOVS:
-        _refuse(channel_names, kind)
         return read_folder(place, channels, subfolder=subfolder)
     if kind == IMC:
-        _refuse(channel_names, kind)
         return _together([read_imc(file, channels) for file in files], files)
     if place.is_dir() and channel_names is None and _hold_one_channel(files):
         by_label = channel_files(files)
@@ -91,7 +90,7 @@ def open_images(
     return _together(found, files)
 
 
-def _recognised(place: Path, subfolder: str | None) -> tuple[str, list[Path]]:
+def _recognised(place: Path) -> tuple[str, list[Path]]:
     """What a path holds, and the files."""
     listed = [place] if place.is_file() else naturally(place.iterdir())
     files = [path for path in listed if path.is_file()]
@@ -102,7 +101,7 @@ def _recognised(place: Path, subfolder: str | None) -> tuple[str, list[Path]]:
     by_kind = {
         TIFFS: [file for file in files if file.suffix.lower() in SUFFIXES],
         IMC: tables,
-        FOVS: [folder for folder in folders if tiffs_of_fov(folder, subfolder)],
+        FOVS: [folder for folder in folders if tiffs_of_fov(folder)],
     }
     found = [kind for kind, paths in by_kind.items() if paths]
     if len(found) != 1:
@@ -116,13 +115,6 @@ def _recognised(place: Path, subfolder: str | None) -> tuple[str, list[Path]]:
 def _is_imc_text(file: Path) -> bool:
     with file.open("rb") as text:
         return text.read(len(IMC_TEXT)) == IMC_TEXT
-
-
-def _refuse(channel_names: Any, kind: str) -> None:
-    if channel_names is not None:
-        raise ParameterError(
-            f"channel_names are for TIFFs that do not tell them; {kind} name their channels"
-        )
 
 
 def _hold_one_channel(files: Sequence[Path]) -> bool:

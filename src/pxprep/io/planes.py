@@ -55,7 +55,9 @@ class TiffPixels(FilePixels):
         out = np.empty((*sizes, *window.shape), self.dtype)
         numbers = np.arange(len(self.planes)).reshape(self.shape[:-2])
         wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel()
-        targets = zip((self.planes[n] for n in wanted), out.reshape(-1, *window.shape), strict=True)
+        targets = zip(
+            (self.planes[n] for n in wanted), out.reshape(len(wanted), *window.shape), strict=True
+        )
         for file, group in groupby(targets, key=lambda target: target[0].file):
             try:
                 self._read_file(file, list(group), window)
