@@ -8,13 +8,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
-import xarray as xr
 
 pytest.importorskip("spatialdata")
 pytest.importorskip("typer")
@@ -23,10 +21,10 @@ import spatialdata
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import FittedPipeline, Pipeline, _store
+from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import main, values
 from pxprep.datasets import tissue
-from stores import files, layers, make_study, same
+from stores import files, image, make_study
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("pxprep")
@@ -282,14 +280,14 @@ def test_values():
 
 def test_channels_without_names(tmp_path, call):
     """SpatialData calls them 0, 1, 2: what is typed is text."""
-    values = np.random.default_rng(0).gamma(2, 9, (3, 16, 16)).astype("f4")
-    image = Image2DModel.parse(values, dims=("c", "y", "x"))
+    pixels = np.random.default_rng(0).gamma(2, 9, (3, 16, 16)).astype("f4")
+    raw = Image2DModel.parse(pixels, dims=("c", "y", "x"))
     store = tmp_path / "study.zarr"
-    spatialdata.SpatialData({"raw": image}).write(store)
+    spatialdata.SpatialData({"raw": raw}).write(store)
     options = "--layer raw --output clean --channel 2 --channel 0 --sigma 2=0 --sigma *=1"
     code, _, errors = call("run", store, *options.split())
     assert code == 0, errors
-    expected = image.sel(c=[2, 0]).pxprep.preprocess(sigma=[0, 1])
+    expected = raw.sel(c=[2, 0]).pxprep.preprocess(sigma=[0, 1])
     same_layer(store, "clean", expected)
 
 
@@ -331,17 +329,15 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     assert (code, errors) == (0, "")
     assert [each["store"] for each in json.loads(printed)["stores"]] == [str(first), str(second)]
     for store in (first, second):
-        image = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
-        same_layer(store, "fov1_x", fitted.transform(image))
+        chosen = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
+        same_layer(store, "fov1_x", fitted.transform(chosen))
 
 
 def test_outliers_are_shown(tmp_path, call):
     fovs = tissue(n_fovs=5, size=64)
     fovs["fov2"][{"c": 3}] *= 5
     fovs["fov4"][{"c": 1}] = 0
-    images = {
-        name: Image2DModel.parse(fov, c_coords=fov.c.values) for name, fov in fovs.items()
-    }
+    images = {name: Image2DModel.parse(fov, c_coords=fov.c.values) for name, fov in fovs.items()}
     spatialdata.SpatialData(images).write(tmp_path / "study.zarr")
     how = ["--layer", "fov*", "--q-post", "none", "--output", tmp_path / "numbers.json"]
     code, printed, errors = call("fit", tmp_path / "study.zarr", *how)
@@ -369,10 +365,10 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     store = tmp_path / "study.zarr"
     # Another program replaces a layer; a process dies while it writes; metadata are lost.
     sdata = spatialdata.read_zarr(store)
-    element = sdata["fov1"]
+    del sdata.images["lost"]
     sdata.delete_element_from_disk("lost")
-    sdata.images["lost"] = element
-    sdata.write_element("lost", overwrite=True)
+    sdata.images["lost"] = image(5)
+    sdata.write_element("lost")
     (store / ".pxprep" / "dead").mkdir(parents=True)
     (store / ".pxprep" / "lock").touch()
     (store / "images" / "fov2" / "zarr.json").write_text("{")
@@ -399,28 +395,16 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     assert "is damaged: images/fov2" in errors
 
 
-def test_unfinished_writes_that_live(tmp_path):
-    """A writer that lives is no leftover, and looking does not disturb it."""
-    make_study(tmp_path / "study.zarr")
-    contents = pxprep._writing.RootContents(tmp_path / "study.zarr", pxprep._writing.merged)
-    assert _store.unfinished(tmp_path / "study.zarr") == ((), 0, 0)
-    with _store.transaction(tmp_path / "study.zarr", contents):
-        assert _store.unfinished(tmp_path / "study.zarr") == ((), 0, 1)
-        assert _store.recover(tmp_path / "study.zarr", contents) == ((), 0)
-    assert _store.unfinished(tmp_path / "study.zarr") == ((), 0, 0)
-    assert not (tmp_path / "study.zarr" / ".pxprep").exists()
-
-
 # --- terminals, Ctrl-C ----------------------------------------------------------------------------
 
 
 def make_large(path):
     """Large enough for an interrupt to come while blocks are computed."""
     counts = np.random.default_rng(0).poisson(5, (2, 640, 640)).astype(np.uint16)
-    image = Image2DModel.parse(
+    raw = Image2DModel.parse(
         da.from_array(counts, chunks=(2, 64, 64)), dims=("c", "y", "x"), c_coords=["CD3", "CD20"]
     )
-    spatialdata.SpatialData({"raw": image}).write(path)
+    spatialdata.SpatialData({"raw": raw}).write(path)
     return path
 
 
@@ -533,7 +517,11 @@ BAD = {
         1,
         r"fitted\.json': text must be a pipeline",
     ),
-    "bytes": (["apply", "bytes.json", "study.zarr", *RAW, *OUT], 1, r"'bytes\.json' cannot be read"),
+    "bytes": (
+        ["apply", "bytes.json", "study.zarr", *RAW, *OUT],
+        1,
+        r"'bytes\.json' cannot be read",
+    ),
     "second store": (
         ["apply", "fitted.json", "study.zarr", "bare.zarr", *RAW, *OUT],
         1,
@@ -631,18 +619,30 @@ def test_bad_input(bad, call, monkeypatch, name):
     assert files(bad) == before
 
 
+def test_damaged_chunk(tmp_path, call):
+    """It is found on the way, and named; the store is as it was."""
+    make_study(tmp_path / "study.zarr")
+    (chunk,) = (tmp_path / "study.zarr" / "images" / "fov0").rglob("c/0/0/0")
+    chunk.write_bytes(b"rotten")
+    before = files(tmp_path)
+    code, printed, errors = call("run", tmp_path / "study.zarr", *RAW, *OUT)
+    assert (code, printed) == (1, "")
+    (line,) = errors.splitlines()
+    assert f"{str(chunk)!r} is damaged" in line
+    assert files(tmp_path) == before
+
+
 def test_an_error_that_should_not_happen(bad, call, monkeypatch):
-    """A chunk that is no chunk: the traceback helps, and the store is as it was."""
-    monkeypatch.chdir(bad)
-    make_study(bad / "rotten.zarr")
-    for path in (bad / "rotten.zarr" / "images" / "fov0").rglob("c/0/0/0"):
-        path.write_bytes(b"rotten")
-    before = files(bad / "rotten.zarr")
-    code, printed, errors = call("run", "rotten.zarr", *RAW, *OUT)
+    """The traceback is for those who mend it; JSON is all or nothing."""
+
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr("pxprep.cli.run.pixel_clustering_preprocess", fail)
+    code, printed, errors = call("run", bad / "study.zarr", *RAW, *OUT, "--json")
     assert (code, printed) == (70, "")
     assert "Traceback" in errors
-    assert "pxprep: this should not happen" in errors.splitlines()[-1]
-    assert files(bad / "rotten.zarr") == before
+    assert errors.splitlines()[-1].startswith("pxprep: ZeroDivisionError should not happen here")
 
 
 # --- shells ---------------------------------------------------------------------------------------
@@ -656,9 +656,7 @@ def test_completion(bad):
     assert "complete -o" in script.stdout
     assert "_PXPREP_COMPLETE=complete_bash" in script.stdout
     words = "pxprep run study.zarr --layer f"
-    found = run(
-        cwd=bad, _PXPREP_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4"
-    )
+    found = run(cwd=bad, _PXPREP_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
     assert found.stdout.split() == ["fov0", "fov1", "fov2"]
 
 

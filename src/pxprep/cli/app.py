@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +19,8 @@ from .run import run
 
 FAILED, BUG, INTERRUPTED = 1, 70, 130
 EXIT_CODES = (
-    f"Exit codes: 0 done; {FAILED} an error that one line tells; 2 wrong usage; {BUG} an error that "
-    f"should not happen, with a traceback; {INTERRUPTED} interrupted (Ctrl-C)."
+    f"Exit codes: 0 done; {FAILED} an error that one line tells; 2 wrong usage; {BUG} an error "
+    f"that should not happen, with a traceback; {INTERRUPTED} interrupted (Ctrl-C)."
 )
 
 
@@ -43,14 +44,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # A command is a function with a line here, in the order in which the help lists them.
-for _name, _command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "inspect": inspect,
     "run": run,
     "fit": fit,
     "apply": apply,
     "repair": repair,
-}.items():
+}
+for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 
 
@@ -71,7 +73,8 @@ def main() -> None:
     except PxprepError as error:
         say_error(error)
         sys.exit(FAILED)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        say("this should not happen; please report it with the lines above", "red")
+        name = type(error).__name__
+        say(f"{name} should not happen here: please report it with the lines above", "red")
         sys.exit(BUG)

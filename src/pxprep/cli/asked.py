@@ -58,7 +58,9 @@ class Steps:
         if no_norm_sum:
             given["norm_sum"] = False
         channels = list(channel) if channel else None
-        files = [option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file]
+        files = [
+            option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file
+        ]
         if len(files) > 1 or (files and given):
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
         if fitted is not None:

@@ -109,7 +109,7 @@ def apply(
         wait=wait,
         no_wait=no_wait,
     )
-    documents = []
+    documents: list[dict[str, Any]] = []
     with only_answers_on_stdout():
         todo = []
         for store in stores:
@@ -130,7 +130,9 @@ def apply(
 def _check_file(file: Path, overwrite: bool) -> None:
     """Raise ParameterError unless a file can be written there."""
     if not file.parent.is_dir() or file.is_dir():
-        raise ParameterError(f"output_layer must be a file in a folder that exists, got {str(file)!r}")
+        raise ParameterError(
+            f"output_layer must be a file in a folder that exists, got {str(file)!r}"
+        )
     if file.exists() and not overwrite:
         raise ParameterError(f"{str(file)!r} exists already; overwrite=True replaces it")
 

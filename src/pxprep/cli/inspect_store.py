@@ -118,7 +118,9 @@ def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
         lines.append("  channels: " + ", ".join(map(str, layer["channels"])))
     made = layer["provenance"]
     if made is not None and "source" in made:
-        lines.append(f"  made {made['time']} with pxprep {made['versions']['pxprep']}: {_steps(made)}")
+        lines.append(
+            f"  made {made['time']} with pxprep {made['versions']['pxprep']}: {_steps(made)}"
+        )
     return lines
 
 

@@ -103,24 +103,19 @@ QPost = Annotated[
     _steps(
         "--q-post",
         metavar="VALUE",
-        help="Percent: each channel is divided by this quantile at the end; as --q. "
-        "Default: 99.9.",
+        help="Percent: each channel is divided by this quantile at the end; as --q. Default: 99.9.",
     ),
 ]
 Sigma = Annotated[
     list[str] | None,
-    _steps(
-        "--sigma", metavar="VALUE", help="Pixels: width of the blur; as --q. Default: 2."
-    ),
+    _steps("--sigma", metavar="VALUE", help="Pixels: width of the blur; as --q. Default: 2."),
 ]
 NoNormSum = Annotated[
     bool, _steps("--no-norm-sum", help="Do not divide pixels by their sum over channels.")
 ]
 CapMax = Annotated[
     list[str] | None,
-    _steps(
-        "--cap-max", metavar="VALUE", help="Values above this become this at the end; as --q."
-    ),
+    _steps("--cap-max", metavar="VALUE", help="Values above this become this at the end; as --q."),
 ]
 PipelineFile = Annotated[
     Path | None,
@@ -140,9 +135,7 @@ PoolOption = Annotated[
 ]
 DType = Annotated[
     FloatType | None,
-    typer.Option(
-        "--dtype", show_default=False, help="Type of the computation, and of the layers."
-    ),
+    typer.Option("--dtype", show_default=False, help="Type of the computation, and of the layers."),
 ]
 Memory = Annotated[
     str | None,

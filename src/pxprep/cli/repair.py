@@ -28,4 +28,6 @@ def repair(
 def _in_words(completed: list[str], removed: int) -> str:
     if not completed and not removed:
         return "nothing to repair"
-    return f"layers completed: {', '.join(completed) or 'none'}; unfinished writes removed: {removed}"
+    return (
+        f"layers completed: {', '.join(completed) or 'none'}; unfinished writes removed: {removed}"
+    )

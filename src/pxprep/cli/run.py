@@ -130,7 +130,9 @@ def _telling_what_is_written(store: Path, outputs: Sequence[str]) -> Iterator[No
         yield
     except KeyboardInterrupt as interrupt:
         if not getattr(interrupt, "__notes__", None):
-            written = [name for name in before if identity(layer_folder(store, name)) != before[name]]
+            written = [
+                name for name in before if identity(layer_folder(store, name)) != before[name]
+            ]
             interrupt.add_note(
                 f"{written} are written to the store {str(store)!r}"
                 if written

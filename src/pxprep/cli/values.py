@@ -69,9 +69,7 @@ def with_labels(value: Any, labels: Sequence[Label]) -> Any:
     return value
 
 
-def _by_name(
-    texts: Sequence[str], option: str, number: Callable[[str], Any], expected: str
-) -> Any:
+def _by_name(texts: Sequence[str], option: str, number: Callable[[str], Any], expected: str) -> Any:
     found: dict[Any, Any] = {}
     for text in texts:
         # Names may hold "=" themselves.
