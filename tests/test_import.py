@@ -237,7 +237,7 @@ BAD = {
     "no images": ({"source": {}}, ParameterError, "source must hold images by name"),
     "names": ({"source": {1: pixels()}}, ParameterError, "source must hold images by name"),
     "an image": ({"source": {"fov": pixels()}}, ImageError, "image 'fov' must be an xarray"),
-    "channels": ({"channels": ["CD4"]}, ChannelError, "'fov0' lacks 'CD4'; 'fov1' lacks 'CD4'"),
+    "channels": ({"channels": ["CD4"]}, ChannelError, "channels: no channel 'CD4'"),
     "channel_names": ({"channel_names": NAMES}, ParameterError, "channel_names are for TIFFs"),
     "subfolder": ({"subfolder": "x"}, ParameterError, "none are in 'x'"),
     "chunks": ({"chunks": 0}, ParameterError, "chunks must be"),

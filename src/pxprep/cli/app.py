@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import PxprepError
 from .demo import demo
 from .fit import apply, fit
+from .import_ import import_
 from .inspect_store import inspect
 from .messages import say, say_error, say_interrupted, warnings_in_lines
 from .repair import repair
@@ -46,6 +47,7 @@ app = typer.Typer(
 # A command is a function with a line here, in the order in which the help lists them.
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
+    "import": import_,
     "inspect": inspect,
     "run": run,
     "fit": fit,

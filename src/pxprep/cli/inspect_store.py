@@ -11,7 +11,7 @@ from .._contents import KEY, zarr_format
 from .._layouts import scales_of
 from .._store import unfinished
 from ..errors import LayerError
-from ..provenance import Records, provenance
+from ..provenance import IMPORT, Records, provenance
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .stores import RASTERS, read
@@ -126,6 +126,8 @@ def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
 
 def _steps(made: Mapping[str, Any]) -> str:
     """The names of the steps in order, or the text that is kept where they have no JSON."""
+    if IMPORT in made["parameters"]:
+        return "imported"
     pipeline = made["parameters"]["pipeline"]
     if isinstance(pipeline, str):
         return " ".join(pipeline.split())

@@ -16,6 +16,7 @@ _OPTIONS = {
     "img_layer": "--layer",
     "output_layer": "--output",
     "channels": "--channel",
+    "channel_names": "--names",
     "overwrite=True": "--overwrite",
     "resume=True": "--resume",
     "pxprep.repair": "pxprep repair",
@@ -23,7 +24,7 @@ _OPTIONS = {
 # Words that are nothing but parameters; a text in quotes is the user's.
 _PARAMETERS = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.-])"
-    r"(img_layer|output_layer|q_sum|q_post|cap_max|norm_sum|scale_factors|overwrite=True|"
+    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|overwrite=True|"
     r"resume=True|pxprep\.repair)(?![\w=])"
 )
 # Words that are parameters where a message begins to speak of one.

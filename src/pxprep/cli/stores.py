@@ -100,11 +100,12 @@ def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
 
 
 def _source(sdata: "SpatialData", name: str) -> str | None:
-    """The layer that pxprep made a layer from; None if it did not make it."""
+    """The layer that pxprep made a layer from; None if it did not make it from another."""
     try:
-        return provenance(sdata, name).source
+        made = provenance(sdata, name)
     except LayerError:
         return None
+    return None if made.is_import else made.source
 
 
 def output_names(asked: Sequence[str], layers: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from .._typing import Label
 from .._validate import parse_bool, parse_chunks, parse_wait
 from .._writing import Destination, check_outputs
 from ..errors import LayerError, ParameterError
-from ..provenance import Run
+from ..provenance import IMPORT, Run
 from .names import agreed
 from .opening import open_images
 
@@ -111,7 +111,7 @@ def import_images(
     folder = _parse_store(store)
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar = parse_progress(progress)
-    images = _by_layer(_images(source, channels, channel_names, subfolder))
+    images = by_layer(_images(source, channels, channel_names, subfolder))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in images.items()}
     check_installed()
     with _opened(folder, list(images)) as sdata:
@@ -130,7 +130,7 @@ def import_images(
             "chunks": chunks,
             "scale_factors": scale_factors,
         }
-        parameters = parse_json({"import": asked})
+        parameters = parse_json({IMPORT: asked})
         target = target.check(sources, parameters)
         elements = {
             layer: as_element(image, _transformations(image), layouts[layer])
@@ -161,8 +161,11 @@ def _images(
     return agreed(images, channels)
 
 
-def _by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """The images by the names of their layers, lazily and with dims in the usual order."""
+def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """The images by the names of their layers, lazily and with dims in the usual order.
+
+    Characters that SpatialData does not allow in names become ``_``.
+    """
     names: dict[str, str] = {}
     layers = {}
     for name, image in images.items():

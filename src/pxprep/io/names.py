@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from .._channels import label_keys, parse_channels, select_channels
+from .._channels import label_keys, parse_channels, require_known, select_channels
 from .._typing import Label
 from ..errors import ChannelError, ParameterError
 
@@ -61,16 +61,20 @@ def agreed_channels(
         sets = Counter(frozenset(labels) for labels in by_image.values())
         usual = sets.most_common(1)[0][0]
         wanted = list(next(labels for labels in by_image.values() if frozenset(labels) == usual))
+    else:
+        known = dict.fromkeys(label for labels in by_image.values() for label in labels)
+        require_known(wanted, list(known), "channels")
     odd = {
         name: _difference(labels, wanted, exactly=channels is None)
         for name, labels in by_image.items()
     }
     if any(odd.values()):
-        listed = "; ".join(f"{name!r} {what}" for name, what in odd.items() if what)
-        common = [label for label in wanted if all(label in own for own in by_image.values())]
         must = "all images must have the same channels" if channels is None else "channels"
+        listed = "; ".join(f"{name!r} {what}" for name, what in odd.items() if what)
+        common = [repr(label) for label in wanted if all(label in own for own in by_image.values())]
         raise ChannelError(
-            f"{must}, {', '.join(map(repr, wanted))}: {listed}; all images have channels={common!r}"
+            f"{must}, {', '.join(map(repr, wanted))}: {listed}; all images have "
+            f"{', '.join(common) or 'none of them'}"
         )
     return tuple(wanted)
 

@@ -155,13 +155,13 @@ def _labels(
     named = [name for name in own if name]
     if len(named) != n_channels:
         raise ChannelError(
-            f"{what}: {len(named)} of {n_channels} channels have a name; give channel_names=[...] "
-            "with all of them, in the file's order"
+            f"{what}: {len(named)} of {n_channels} channels have a name; give channel_names, "
+            "all of them in the file's order"
         )
     twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
     if twice:
         raise ChannelError(
             f"{what}: {', '.join(map(repr, twice))} names more than one channel; give "
-            "channel_names=[...] with all of them, in the file's order"
+            "channel_names, all of them in the file's order"
         )
     return named
