@@ -1,8 +1,11 @@
 """Files that people have become layers of a store: to the bit, all of them or none."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ pytest.importorskip("spatialdata")
 pytest.importorskip("tifffile")
 pytest.importorskip("ome_types")
 pytest.importorskip("readimc")
+pytest.importorskip("typer")
 
 import spatialdata
 import tifffile
@@ -20,9 +24,13 @@ from spatialdata.transformations import get_transformation
 import pxprep
 from imc_files import write_mcd
 from pxprep import ChannelError, ImageError, LayerError, ParameterError, StoreError
+from pxprep.cli import main
+from pxprep.cli.stores import chosen_layers
 from pxprep.io import import_images, open_images
 from stores import files, make_study
 
+PAGE = Path(__file__).parents[1] / "docs" / "import.md"
+COMMAND = Path(sys.executable).with_name("pxprep")
 NAMES = ["CD3", "CD20", "DAPI"]
 
 
@@ -288,6 +296,81 @@ def test_a_name_that_another_element_has(tmp_path, study):
     images = open_images(study)
     with pytest.raises(LayerError, match="layer 'cells' is the name of an element in labels"):
         import_images({"cells": images["fov0"]}, tmp_path / "old.zarr", overwrite=True)
+
+
+# --- the command, and the page about it -----------------------------------------------------------
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Runs the command here, and checks its exit code."""
+
+    def function(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["pxprep", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == code
+
+    return function
+
+
+def make_files(folder):
+    """What docs/import.md begins with."""
+    write_fovs(folder / "mibi")
+    metadata = {"axes": "CYX", "Channel": {"Name": NAMES}}
+    gray = {"photometric": "minisblack"}
+    tifffile.imwrite(folder / "slide.ome.tiff", pixels(), metadata=metadata, **gray)
+    tifffile.imwrite(folder / "codex.tiff", pixels(), **gray)
+    (folder / "markers.txt").write_text("\n".join(NAMES) + "\n\n")
+    acquisition = ("ROI 1", {("In", 115): "CD3"}, pixels((1, 7, 5)).astype("float32"))
+    write_mcd(folder / "tissue.mcd", [acquisition])
+
+
+def test_the_page(tmp_path, monkeypatch, call, capsys):
+    make_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    first, *lines = "".join(text for kind, text in blocks if kind == "bash").splitlines()
+    done = subprocess.run(
+        [COMMAND, *shlex.split(first)[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"from {tmp_path / 'mibi' / 'fov1'}: fov1" in done.stdout
+    for line in lines:
+        call(*shlex.split(line)[1:])
+    assert "tissue: c 1, y 7, x 5, float32" in capsys.readouterr().out
+    sdata = spatialdata.read_zarr("study.zarr")
+    assert sorted(sdata.images) == ["codex", "fov0", "fov1", "slide", "tissue"]
+    check(sdata, {"fov1": pixels(seed=1), "codex": pixels()})
+    np.testing.assert_array_equal(sdata["slide"]["scale0"]["image"].values, pixels()[[2, 0]])
+    assert list(sdata["slide"]) == ["scale0", "scale1", "scale2"]
+    # A pattern finds what was imported: it is not made from another layer.
+    assert chosen_layers(sdata, ["fov*"]) == ["fov0", "fov1"]
+    exec("".join(text for kind, text in blocks if kind == "python"), {})
+    sdata = spatialdata.read_zarr("python.zarr")
+    check(sdata, {"fov0": pixels()[:, :32, :32]}, chunks=(1, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["codex.tiff"], 1, "0 of 3 channels have a name; give --names, all of them in"),
+        (["codex.tiff", "--names", "nowhere"], 1, "'nowhere' cannot be read"),
+        (["mibi", "--channel", "CD4"], 1, "--channel: no channel 'CD4' (did you mean 'CD3'?)"),
+        (["mibi", "--chunks", "0"], 1, "--chunks must be a positive number of pixels"),
+        (["mibi", "--chunks", "many"], 2, "must be a whole number or DIM=NUMBER, got 'many'"),
+        (["nowhere"], 1, "path does not exist"),
+    ],
+    ids=["no names", "no file", "channel", "chunks", "usage", "no source"],
+)
+def test_the_command_with_bad_input(tmp_path, monkeypatch, call, capsys, arguments, code, words):
+    make_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    call("import", *arguments, "new.zarr", code=code)
+    said = capsys.readouterr().err
+    assert words in " ".join(said.replace("│", " ").split())
+    assert "Traceback" not in said
+    assert not (tmp_path / "new.zarr").exists()
 
 
 # --- memory ---------------------------------------------------------------------------------------

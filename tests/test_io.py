@@ -1,5 +1,7 @@
 """Files that people have, read lazily: the pixels are those that were written, to the bit."""
 
+import pickle
+
 import dask
 import numpy as np
 import pytest
@@ -77,6 +79,8 @@ def check(image, values, names=NAMES):
     for part in ((0, ..., slice(5, 6), 7), (slice(1, 3), ..., slice(30, 35), slice(3, 60, 4))):
         np.testing.assert_array_equal(image.data[part].compute(), values[part])
     np.testing.assert_array_equal(image.isel(c=[2, 0]).values, values[[2, 0]])
+    elsewhere = pickle.loads(pickle.dumps(image))  # as to another process
+    np.testing.assert_array_equal(elsewhere[:, ..., 3].values, values[..., 3])
 
 
 # --- OME-TIFF and other TIFFs of several channels -------------------------------------------------
