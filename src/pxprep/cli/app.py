@@ -13,7 +13,7 @@ from ..errors import PxprepError
 from .demo import demo
 from .fit import apply, fit
 from .inspect_store import inspect
-from .messages import say, say_error, say_interrupted, warnings_in_lines
+from .messages import only_own_messages, say, say_error, say_interrupted
 from .repair import repair
 from .run import run
 
@@ -68,7 +68,7 @@ def _version(
 def main() -> None:
     """Run the command and exit; see `EXIT_CODES`."""
     try:
-        with warnings_in_lines():
+        with only_own_messages():
             app(prog_name="pxprep")
     except PxprepError as error:
         say_error(error)
