@@ -176,6 +176,16 @@ def test_page_tells_all(call):
     assert exit_codes == re.findall(r"\b(\d+)\b", printed[printed.index("Exit codes") :])
 
 
+def test_help_needs_no_large_package():
+    code = (
+        "import sys, pxprep.cli; "
+        "heavy = {'spatialdata', 'matplotlib', 'zarr'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # --- every option ---------------------------------------------------------------------------------
 
 
@@ -327,8 +337,8 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
         "apply", file, first, second, "--layer", "fov1", "--output", "extra"
     )
     assert (code, printed) == (1, "")
-    assert f"{second}: --output 'extra' exists already; --overwrite replaces it" in errors
-    assert f"; done before and kept: {first}" in errors
+    assert f"{str(second)!r}: --output 'extra' exists already; --overwrite replaces it" in errors
+    assert f"; done before and kept: {str(first)!r}" in errors
     assert "extra" in spatialdata.read_zarr(first).images
     for store in (first, second):
         chosen = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
@@ -477,9 +487,21 @@ BAD = {
     "pattern": (["run", "bare.zarr", "--layer", "f*", *OUT], 1, r"--layer 'f\*' matches no layer"),
     "layer": (["run", "study.zarr", "--layer", "fov9", *OUT], 1, r"--layer 'fov9' .*did you mean"),
     "labels": (["run", "study.zarr", "--layer", "cells", *OUT], 1, r"'cells' must be an image"),
-    "taken": (["run", "study.zarr", *RAW, "--output", "fov1"], 1, r"exists already; --overwrite"),
-    "too few outputs": (["run", "study.zarr", *RAW, *RAW, *OUT], 1, r"--output must name one"),
-    "twice": (["run", "study.zarr", *RAW, *RAW, *OUT, *OUT], 1, r"--layer must name each layer"),
+    "taken": (
+        ["run", "study.zarr", *RAW, "--output", "fov1"],
+        1,
+        r"exists already; --overwrite replaces",
+    ),
+    "too few outputs": (
+        ["run", "study.zarr", "--layer", "fov[01]", *OUT],
+        1,
+        r"--output must name one",
+    ),
+    "twice": (
+        ["run", "study.zarr", *RAW, *RAW, *OUT, *OUT],
+        1,
+        r"--layer must name each only once",
+    ),
     "channel": (
         ["run", "study.zarr", *RAW, *OUT, "--channel", "CD33"],
         1,
@@ -533,12 +555,12 @@ BAD = {
     "second store": (
         ["apply", "fitted.json", "study.zarr", "bare.zarr", *RAW, *OUT],
         1,
-        r"bare\.zarr: --layer 'fov0' does not exist",
+        r"bare\.zarr': --layer 'fov0' does not exist",
     ),
     "channels of a fit": (
         ["apply", "fitted.json", "study.zarr", "--layer", "red", *OUT],
         1,
-        r"study\.zarr: layer 'red': --channel: no channel 'CD3'",
+        r"study\.zarr': layer 'red': --channel: no channel 'CD3'",
     ),
     "fit into a file": (
         ["fit", "study.zarr", *RAW, "--output", "text.json"],
@@ -554,6 +576,16 @@ BAD = {
         ["fit", "study.zarr", *RAW, "--layer", "red", "--output", "f.json"],
         1,
         r"image 'red': the channels must be 'CD3', 'CD20'",
+    ),
+    "fit a store twice": (
+        ["fit", "study.zarr", "study.zarr", *RAW, "--output", "f.json"],
+        1,
+        r"STORE must name each only once, got \['study\.zarr'\]",
+    ),
+    "fit a layer twice": (
+        ["fit", "study.zarr", *RAW, *RAW, "--output", "f.json"],
+        1,
+        r"--layer must name each only once, got \['fov0'\]",
     ),
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
     "demo again": (["demo", "."], 1, r"tissue\.zarr' exists already; --overwrite"),

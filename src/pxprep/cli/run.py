@@ -89,7 +89,7 @@ def recovered(store: Path, wait: bool | float) -> "SpatialData":
     if store.is_dir():
         found = repair(store, wait=wait)
         if found != ((), 0):
-            say(f"ended what an interrupted write had left in {store}")
+            say(f"ended what an interrupted write had left in {str(store)!r}")
     return opened(store)
 
 
