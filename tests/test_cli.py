@@ -62,19 +62,6 @@ def call(monkeypatch, capsys):
     return function
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The folder in which the commands of docs/cli.md ran, and what became of each."""
-    folder = tmp_path_factory.mktemp("page")
-    return folder, {line: run(*shlex.split(line)[1:], cwd=folder) for line in COMMANDS}
-
-
-def done(page, *words):
-    """The last command of the page that has all these words."""
-    _, results = page
-    return [result for line, result in results.items() if set(words) <= set(line.split())][-1]
-
-
 def same_layer(store, name, expected):
     """Whether a layer on disk is an image, to the last bit, with the same channels."""
     found = spatialdata.read_zarr(store)[name]
@@ -83,38 +70,48 @@ def same_layer(store, name, expected):
     assert found.c.values.tolist() == expected.c.values.tolist()
 
 
+def elements(fovs):
+    return {
+        name: Image2DModel.parse(fov.data, dims=fov.dims, c_coords=fov.c.values.tolist())
+        for name, fov in fovs.items()
+    }
+
+
 # --- the page -------------------------------------------------------------------------------------
 
 
-def test_commands_of_the_page_run(page):
-    _, results = page
-    assert len(results) >= 7
+def test_the_page(tmp_path):
+    """Its commands run as they stand there, and do what functions of the library do."""
+    results = {line: run(*shlex.split(line)[1:], cwd=tmp_path) for line in COMMANDS}
     for line, result in results.items():
-        assert result.returncode == 0, f"{line}: {result.stderr}"
-        assert result.stderr == "", line
         assert line.startswith("pxprep ")
-
-
-def test_demo(page):
-    folder, _ = page
+        assert (result.returncode, result.stderr) == (0, ""), line
+    said = {}
+    for line, result in results.items():
+        _, command, *arguments = shlex.split(line)
+        said[command, "--json" in arguments] = result.stdout
+    assert len(said) == len(results) == 7
     fovs = tissue(n_fovs=3, size=128)
+    store = tmp_path / "study" / "tissue.zarr"
+    check_demo(said["demo", False], store, fovs)
+    check_run(said["run", False], json.loads(said["run", True]), store, fovs)
+    check_fit_and_apply(said["fit", False], tmp_path / "batch1.json", store, fovs)
+    check_inspect(said["inspect", False], json.loads(said["inspect", True]), store, fovs)
+
+
+def check_demo(words, store, fovs):
     fitted = Pipeline.sparrow().fit(fovs)
     for name, fov in fovs.items():
-        same_layer(folder / "study" / "tissue.zarr", f"{name}_clean", fitted.transform(fov))
-    printed = done(page, "demo").stdout
+        same_layer(store, f"{name}_clean", fitted.transform(fov))
     for value in fitted.numbers.quantile_norm_scale.values:
-        assert f"{value:.6g}" in printed
-    assert f"sum_mask_threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in printed
-    picture = (folder / "study" / "before-after.png").read_bytes()
+        assert f"{value:.6g}" in words
+    assert f"sum_mask_threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in words
+    picture = store.with_name("before-after.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
 
 
-def test_run_is_the_wrapper(page):
-    folder, _ = page
-    fovs = tissue(n_fovs=3, size=128)
-    sdata = spatialdata.SpatialData(
-        {name: Image2DModel.parse(fov, c_coords=fov.c.values) for name, fov in fovs.items()}
-    )
+def check_run(words, document, store, fovs):
+    sdata = spatialdata.SpatialData(elements(fovs))
     soft = [f"{name}_soft" for name in fovs]
     pxprep.pixel_clustering_preprocess(
         sdata,
@@ -124,45 +121,37 @@ def test_run_is_the_wrapper(page):
         sigma={"DAPI": 0, ...: 2.5},
         q_post=None,
     )
-    for name in soft[1:]:  # the first is replaced later on the page
-        same_layer(folder / "study" / "tissue.zarr", name, sdata[name])
-    words = done(page, "run", "--q-post").stdout
-    assert "fov2_soft: c 3, y 128, x 128, float32, chunks 1 x 128 x 128" in words
-    assert "from fov2\n" in words
-    document = json.loads(done(page, "run", "--json").stdout)
+    for name in soft[1:]:
+        same_layer(store, name, sdata[name])
+    assert "fov2_soft: c 3, y 128, x 128, float32, chunks 1 x 128 x 128, " in words
+    assert ", from fov2\n" in words
+    # The last command replaces the first layer.
     fitted = Pipeline.sparrow(sigma=3).fit({"fov0": fovs["fov0"]})
+    same_layer(store, "fov0_soft", fitted.transform(fovs["fov0"]))
     assert document["fitted"] == json.loads(fitted.to_json())
     assert [layer["name"] for layer in document["layers"]] == ["fov0_soft"]
-    same_layer(folder / "study" / "tissue.zarr", "fov0_soft", fitted.transform(fovs["fov0"]))
 
 
-def test_fit_and_apply_are_the_pipeline(page):
-    folder, _ = page
-    fovs = tissue(n_fovs=3, size=128)
+def check_fit_and_apply(words, file, store, fovs):
     fitted = Pipeline.sparrow().fit({name: fovs[name] for name in ("fov0", "fov1")})
-    assert (folder / "batch1.json").read_text() == fitted.to_json()
-    assert str(fitted) in done(page, "fit").stdout
-    store = folder / "study" / "tissue.zarr"
+    assert file.read_text() == fitted.to_json()
+    assert str(fitted) in words
     same_layer(store, "fov2_later", fitted.transform(fovs["fov2"]))
     made = pxprep.provenance(spatialdata.read_zarr(store), "fov2_later")
     assert made.fitted() == fitted
 
 
-def test_inspect(page):
-    words = done(page, "inspect").stdout
-    document = json.loads(done(page, "inspect", "--json").stdout)
-    assert "fov0: c 10, y 128, x 128" in next(
-        result.stdout for line, result in page[1].items() if "inspect" in line
-    )
-    assert words == done(page, "inspect", "--json").stdout
+def check_inspect(words, document, store, fovs):
+    labels = fovs["fov0"].c.values.tolist()
+    assert "fov0: c 10, y 128, x 128, uint16, chunks 1 x 128 x 128, " in words
+    assert f"channels: {', '.join(labels)}" in words
+    assert "no interrupted writes" in words
     by_name = {layer["name"]: layer for layer in document["layers"]}
-    assert sorted(by_name) == sorted(
-        [f"fov{i}{end}" for i in range(3) for end in ("", "_clean", "_soft")] + ["fov2_later"]
-    )
+    made = {f"{name}{end}" for name in fovs for end in ("", "_clean", "_soft")}
+    assert set(by_name) == made | {"fov2_later"}
     raw, soft = by_name["fov1"], by_name["fov1_soft"]
-    assert raw["kind"] == "images"
-    assert raw["dims"] == ["c", "y", "x"]
-    assert raw["channels"] == list(tissue(n_fovs=1, size=16)["fov0"].c.values)
+    assert (raw["kind"], raw["dims"], raw["dtype"]) == ("images", ["c", "y", "x"], "uint16")
+    assert raw["channels"] == labels
     assert raw["scales"] == [{"shape": [10, 128, 128], "chunks": [1, 128, 128]}]
     assert raw["provenance"] is None
     assert soft["channels"] == ["DAPI", "CD3", "CD20"]
@@ -170,15 +159,13 @@ def test_inspect(page):
     steps = soft["provenance"]["parameters"]["pipeline"]["steps"]
     assert [step["as"] for step in steps] == ["quantile_norm", "blur", "sum_mask", "sum_norm"]
     assert soft["provenance"]["versions"]["pxprep"] == pxprep.__version__
-    folder = page[0] / "study" / "tissue.zarr" / "images" / "fov1_soft"
-    assert soft["bytes"] == sum(len(content) for content in files(folder).values())
+    on_disk = files(store / "images" / "fov1_soft").values()
+    assert soft["bytes"] == sum(len(content) for content in on_disk)
     assert document["damaged"] == []
     assert document["unfinished"] == {"complete": [], "remove": 0, "writing": 0}
-    repaired = json.loads(done(page, "repair").stdout)
-    assert (repaired["completed"], repaired["removed"]) == ([], 0)
 
 
-def test_page_tells_all(page, call):
+def test_page_tells_all(call):
     """Every command has a row, every exit code its line, and the help says the same."""
     code, printed, _ = call("--help")
     assert code == 0
@@ -189,10 +176,20 @@ def test_page_tells_all(page, call):
     assert exit_codes == re.findall(r"\b(\d+)\b", printed[printed.index("Exit codes") :])
 
 
+def test_help_needs_no_large_package():
+    code = (
+        "import sys, pxprep.cli; "
+        "heavy = {'spatialdata', 'matplotlib', 'zarr'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 # --- every option ---------------------------------------------------------------------------------
 
 
-def test_all_options_of_run(tmp_path):
+def test_all_options_of_run(tmp_path, call):
     """In one subprocess; the same call of the wrapper writes the same bytes of chunks."""
     sdata = make_study(tmp_path / "expected.zarr")
     make_study(tmp_path / "study.zarr")
@@ -206,7 +203,7 @@ def test_all_options_of_run(tmp_path):
     codec = {"compressor": {"zstd": 4}} if HAS_CODECS else {}
     options += " --compressor zstd:4" if HAS_CODECS else ""
     result = run("run", "study.zarr", *options.split(), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     pxprep.pixel_clustering_preprocess(
         sdata,
         ["fov0", "fov1"],
@@ -238,7 +235,13 @@ def test_all_options_of_run(tmp_path):
         )
         assert found == expected
         assert len(found) > 3
+    # The same command once more finds all done.
+    before = files(tmp_path / "study.zarr")
+    code, again, errors = call("run", tmp_path / "study.zarr", *options.split())
+    assert (code, errors) == (0, "")
+    assert files(tmp_path / "study.zarr") == before
     document = json.loads(result.stdout)
+    assert json.loads(again)["layers"] == document["layers"]
     made = pxprep.provenance(sdata, "a")
     assert document["layers"][0]["provenance"]["parameters"] == json.loads(
         json.dumps(made.parameters)
@@ -328,6 +331,15 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     )
     assert (code, errors) == (0, "")
     assert [each["store"] for each in json.loads(printed)["stores"]] == [str(first), str(second)]
+    # What was done before the second store failed is kept, and said.
+    call("apply", file, second, "--layer", "fov1", "--output", "extra")
+    code, printed, errors = call(
+        "apply", file, first, second, "--layer", "fov1", "--output", "extra"
+    )
+    assert (code, printed) == (1, "")
+    assert f"{str(second)!r}: --output 'extra' exists already; --overwrite replaces it" in errors
+    assert f"; done before and kept: {str(first)!r}" in errors
+    assert "extra" in spatialdata.read_zarr(first).images
     for store in (first, second):
         chosen = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
         same_layer(store, "fov1_x", fitted.transform(chosen))
@@ -337,16 +349,14 @@ def test_outliers_are_shown(tmp_path, call):
     fovs = tissue(n_fovs=5, size=64)
     fovs["fov2"][{"c": 3}] *= 5
     fovs["fov4"][{"c": 1}] = 0
-    images = {name: Image2DModel.parse(fov, c_coords=fov.c.values) for name, fov in fovs.items()}
-    spatialdata.SpatialData(images).write(tmp_path / "study.zarr")
+    spatialdata.SpatialData(elements(fovs)).write(tmp_path / "study.zarr")
     how = ["--layer", "fov*", "--q-post", "none", "--output", tmp_path / "numbers.json"]
     code, printed, errors = call("fit", tmp_path / "study.zarr", *how)
     assert code == 0
     assert re.search(r"quantile_norm +fov2 +CD8", printed)
     # Warnings are a line each, and no traceback or source line.
     (line,) = errors.splitlines()
-    assert line.startswith("pxprep: warning: ")
-    assert "CD45" in line
+    assert line.startswith("pxprep: warning: quantile_norm: no finite non-zero value in 'CD45'")
     _, printed, _ = call("fit", tmp_path / "study.zarr", *how, "--overwrite", "--json")
     rows = json.loads(printed)["outliers"]
     with pytest.warns(pxprep.PxprepWarning, match="CD45"):
@@ -388,11 +398,19 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     assert by_name["cells"]["kind"] == "labels"
     assert by_name["cells"]["channels"] is None
     _, words, _ = call("inspect", store)
+    assert files(store) == before
     assert "remove 1 unfinished writes" in words
     assert "images/fov2: " in words
     code, _, errors = call("run", store, "--layer", "fov0", "--output", "x")
     assert code == 1
     assert "is damaged: images/fov2" in errors
+    assert "pxprep: ended what an interrupted write had left" in errors
+    assert not (store / ".pxprep").exists()
+    (store / ".pxprep" / "dead").mkdir(parents=True)
+    code, printed, _ = call("repair", store, "--json")
+    assert json.loads(printed) == {"store": str(store), "completed": [], "removed": 1}
+    _, printed, _ = call("repair", store)
+    assert printed == "nothing to repair\n"
 
 
 # --- terminals, Ctrl-C ----------------------------------------------------------------------------
@@ -469,9 +487,21 @@ BAD = {
     "pattern": (["run", "bare.zarr", "--layer", "f*", *OUT], 1, r"--layer 'f\*' matches no layer"),
     "layer": (["run", "study.zarr", "--layer", "fov9", *OUT], 1, r"--layer 'fov9' .*did you mean"),
     "labels": (["run", "study.zarr", "--layer", "cells", *OUT], 1, r"'cells' must be an image"),
-    "taken": (["run", "study.zarr", *RAW, "--output", "fov1"], 1, r"exists already; --overwrite"),
-    "too few outputs": (["run", "study.zarr", *RAW, *RAW, *OUT], 1, r"--output must name one"),
-    "twice": (["run", "study.zarr", *RAW, *RAW, *OUT, *OUT], 1, r"--layer must name each layer"),
+    "taken": (
+        ["run", "study.zarr", *RAW, "--output", "fov1"],
+        1,
+        r"exists already; --overwrite replaces",
+    ),
+    "too few outputs": (
+        ["run", "study.zarr", "--layer", "fov[01]", *OUT],
+        1,
+        r"--output must name one",
+    ),
+    "twice": (
+        ["run", "study.zarr", *RAW, *RAW, *OUT, *OUT],
+        1,
+        r"--layer must name each only once",
+    ),
     "channel": (
         ["run", "study.zarr", *RAW, *OUT, "--channel", "CD33"],
         1,
@@ -525,12 +555,12 @@ BAD = {
     "second store": (
         ["apply", "fitted.json", "study.zarr", "bare.zarr", *RAW, *OUT],
         1,
-        r"bare\.zarr: --layer 'fov0' does not exist",
+        r"bare\.zarr': --layer 'fov0' does not exist",
     ),
     "channels of a fit": (
         ["apply", "fitted.json", "study.zarr", "--layer", "red", *OUT],
         1,
-        r"study\.zarr: layer 'red': --channel: no channel 'CD3'",
+        r"study\.zarr': layer 'red': --channel: no channel 'CD3'",
     ),
     "fit into a file": (
         ["fit", "study.zarr", *RAW, "--output", "text.json"],
@@ -546,6 +576,16 @@ BAD = {
         ["fit", "study.zarr", *RAW, "--layer", "red", "--output", "f.json"],
         1,
         r"image 'red': the channels must be 'CD3', 'CD20'",
+    ),
+    "fit a store twice": (
+        ["fit", "study.zarr", "study.zarr", *RAW, "--output", "f.json"],
+        1,
+        r"STORE must name each only once, got \['study\.zarr'\]",
+    ),
+    "fit a layer twice": (
+        ["fit", "study.zarr", *RAW, *RAW, "--output", "f.json"],
+        1,
+        r"--layer must name each only once, got \['fov0'\]",
     ),
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
     "demo again": (["demo", "."], 1, r"tissue\.zarr' exists already; --overwrite"),
@@ -619,6 +659,16 @@ def test_bad_input(bad, call, monkeypatch, name):
     assert files(bad) == before
 
 
+def test_doubtful_input_is_one_warning(tmp_path, call):
+    make_study(tmp_path / "study.zarr")
+    code, printed, errors = call(
+        "run", tmp_path / "study.zarr", *RAW, *OUT, "--q-sum", "0.5", "--quiet"
+    )
+    assert (code, printed) == (0, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("pxprep: warning: --q-sum is in percent: 0.5 drops 0.5 % of the pixels")
+
+
 def test_damaged_chunk(tmp_path, call):
     """It is found on the way, and named; the store is as it was."""
     make_study(tmp_path / "study.zarr")
@@ -648,13 +698,12 @@ def test_an_error_that_should_not_happen(bad, call, monkeypatch):
 # --- shells ---------------------------------------------------------------------------------------
 
 
-def test_completion(bad):
-    """Of bash, in real processes: commands, options, and the layers of the store."""
-    how = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    script = run("--show-completion", "bash", cwd=bad, **how)
-    assert script.returncode == 0
-    assert "complete -o" in script.stdout
-    assert "_PXPREP_COMPLETE=complete_bash" in script.stdout
+def test_completion(bad, call, monkeypatch):
+    """Of bash: its script, and what that gets from the command, the layers of the store."""
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, script, _ = call("--show-completion", "bash")
+    assert code == 0
+    assert "_PXPREP_COMPLETE=complete_bash" in script
     words = "pxprep run study.zarr --layer f"
     found = run(cwd=bad, _PXPREP_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
     assert found.stdout.split() == ["fov0", "fov1", "fov2"]

@@ -14,7 +14,7 @@ from .demo import demo
 from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
-from .messages import say, say_error, say_interrupted, warnings_in_lines
+from .messages import only_own_messages, say, say_error, say_interrupted
 from .repair import repair
 from .run import run
 
@@ -70,7 +70,7 @@ def _version(
 def main() -> None:
     """Run the command and exit; see `EXIT_CODES`."""
     try:
-        with warnings_in_lines():
+        with only_own_messages():
             app(prog_name="pxprep")
     except PxprepError as error:
         say_error(error)

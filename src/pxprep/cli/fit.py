@@ -16,7 +16,14 @@ from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, memory_or_none, name_of, read_fitted, writing
 from .run import in_words, made, recovered
-from .stores import chosen_layers, labels_of, naming, opened, output_names
+from .stores import (
+    chosen_layers,
+    labels_of,
+    naming,
+    opened,
+    output_names,
+    require_once,
+)
 
 
 def fit(
@@ -130,11 +137,9 @@ def apply(
 def _check_file(file: Path, overwrite: bool) -> None:
     """Raise ParameterError unless a file can be written there."""
     if not file.parent.is_dir() or file.is_dir():
-        raise ParameterError(
-            f"output_layer must be a file in a folder that exists, got {str(file)!r}"
-        )
+        raise ParameterError(f"--output must be a file in a folder that exists, got {str(file)!r}")
     if file.exists() and not overwrite:
-        raise ParameterError(f"{str(file)!r} exists already; overwrite=True replaces it")
+        raise ParameterError(f"{str(file)!r} exists already; --overwrite replaces it")
 
 
 def _cohort(
@@ -155,6 +160,7 @@ def _cohort(
 
 def _prefixes(stores: Sequence[Path]) -> list[str]:
     """What the names of layers begin with: nothing for one store, else the store's name or path."""
+    require_once([str(store) for store in stores], "STORE")
     if len(stores) == 1:
         return [""]
     names = [store.name.removesuffix(".zarr") for store in stores]

@@ -1,5 +1,6 @@
 """What the command says on stderr: one line for each error and warning, in words of its options."""
 
+import logging
 import re
 import sys
 import warnings
@@ -66,12 +67,14 @@ def _notes(error: BaseException) -> list[str]:
 
 
 @contextmanager
-def warnings_in_lines() -> Iterator[None]:
-    """Warnings of pxprep are a line each; those of other packages are for programmers."""
+def only_own_messages() -> Iterator[None]:
+    """Warnings of pxprep are a line each; what other packages warn of is for programmers."""
+    disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        warnings.simplefilter("always", PxprepWarning)
+            logging.disable(logging.WARNING)
+        warnings.simplefilter("default", PxprepWarning)
         show = warnings.showwarning
 
         def show_in_a_line(message: Any, category: type[Warning], *where: Any) -> None:
@@ -81,4 +84,7 @@ def warnings_in_lines() -> Iterator[None]:
                 show(message, category, *where)
 
         warnings.showwarning = show_in_a_line  # type: ignore[assignment]
-        yield
+        try:
+            yield
+        finally:
+            logging.disable(disabled)

@@ -1,15 +1,15 @@
 """`pxprep run`: layers in, layers out; and what all commands that make layers do."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._contents import KEY
 from .._layers import layer_folder
 from .._store import identity
-from ..provenance import provenance
+from ..provenance import Records
 from ..spatialdata import pixel_clustering_preprocess, repair
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
@@ -89,7 +89,7 @@ def recovered(store: Path, wait: bool | float) -> "SpatialData":
     if store.is_dir():
         found = repair(store, wait=wait)
         if found != ((), 0):
-            say(f"ended what an interrupted write had left in {store}")
+            say(f"ended what an interrupted write had left in {str(store)!r}")
     return opened(store)
 
 
@@ -108,11 +108,13 @@ def made(
         pixel_clustering_preprocess(
             sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
         )
+    new = [described(sdata, "images", name) for name in outputs]
+    runs = Records.parsed(sdata.attrs[KEY]).runs
     return {
         "store": str(sdata.path),
         "seconds": round(time.perf_counter() - started, 3),
-        "layers": [described(sdata, "images", name) for name in outputs],
-        "fitted": json.loads(provenance(sdata, outputs[0]).fitted().to_json()),
+        "layers": new,
+        "fitted": runs[new[0]["provenance"]["run"]]["fitted"],
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._channels import label_keys
 from .._contents import check_store
 from .._typing import Label
-from ..errors import LayerError, PxprepError, StoreError
+from ..errors import LayerError, ParameterError, PxprepError, StoreError
 from ..provenance import provenance
 from ..spatialdata import read_images
 
@@ -60,7 +60,7 @@ def naming(path: Path, done: Sequence[Path] = ()) -> Iterator[None]:
     try:
         yield
     except PxprepError as error:
-        error.args = (f"{path}: {error}",)
+        error.args = (f"{str(path)!r}: {error}",)
         _note_done(error, done)
         raise
     except KeyboardInterrupt as interrupt:
@@ -70,7 +70,7 @@ def naming(path: Path, done: Sequence[Path] = ()) -> Iterator[None]:
 
 def _note_done(error: BaseException, done: Sequence[Path]) -> None:
     if done:
-        error.add_note(f"done before and kept: {', '.join(map(str, done))}")
+        error.add_note(f"done before and kept: {', '.join(repr(str(path)) for path in done)}")
 
 
 def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
@@ -81,7 +81,15 @@ def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
             names += [match for match in _matching(sdata, name) if match not in names]
         else:
             names.append(name)
+    require_once(names, "--layer")
     return names
+
+
+def require_once(names: Sequence[str], option: str) -> None:
+    """Raise ParameterError if something was typed twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ParameterError(f"{option} must name each only once, got {twice} more than once")
 
 
 def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
@@ -93,7 +101,7 @@ def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
     ]
     if not found:
         raise LayerError(
-            f"img_layer {pattern!r} matches no layer but those that pxprep made; images are "
+            f"--layer {pattern!r} matches no layer but those that pxprep made; images are "
             f"{sorted(sdata.images)}"
         )
     return found
