@@ -26,7 +26,7 @@ from dask.base import get_scheduler
 from dask.local import get_sync
 
 from . import _blocks
-from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
+from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, standard, with_axes
 from ._programs import Bounds, Operation, Program, count_into, run_into
@@ -152,7 +152,9 @@ def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[N
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    keepers = [Keeper(blocks, edges, _sample_bytes(len(sources)), depth) for _ in sources]
+    n_bytes = _sample_bytes(len(sources))
+    samplings = [Sampling(n_bytes, len(list(source.indices()))) for source in sources]
+    keepers = [Keeper(blocks, edges, sampling, depth) for sampling in samplings]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
     # A thread that waits for a block holds memory, so there are more where memory may be had.

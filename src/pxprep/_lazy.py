@@ -39,7 +39,7 @@ from ._jobs import (
     first_counts,
     processed,
 )
-from ._keeping import EDGE_BYTES
+from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
 from ._programs import Bounds, Gathered, Operation, Program
 from ._sources import AXES, Graph, Index, Source, run_keys
@@ -149,7 +149,7 @@ class Chain:
     def surveyed(self, n_bytes: int) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
         plain = replace(self, steps=())
-        job = Surveying(n_bytes // max(1, len(list(self.source.indices()))))
+        job = Surveying(Sampling(n_bytes, len(list(self.source.indices()))))
         return plain._reduced("surveyed", job, [], (1,), np.dtype(object))
 
     def first_counts(self, zeros: bool, n_bytes: int) -> Array:

@@ -20,8 +20,12 @@ from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
 from ._programs import Bounds, Gathered
 from ._typing import Array, Block
 
-# How many standard deviations of a sample's rank a bracket extends to either side.
+# How many standard deviations of a sample's rank a bracket extends to either side: as if pixels did
+# not know of each other, and as the tiles of the sample differ. Fewer of the latter must do where
+# more would not fit.
 SPREADS = 30.0
+TILE_SPREADS = 5.0
+LEAST_TILE_SPREADS = 2.0
 # Bytes that gathered values may take; where a bracket would need more, digits are counted.
 MOST_GATHERED = 128 << 20
 
@@ -219,27 +223,40 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     """
     if not samples:
         return None
-    bounds, inside = [], 0.0
+    bounds = []
     for channel, percent in enumerate(q):
-        values = np.concatenate([sample[channel].reshape(-1) for sample in samples])
-        values = values[np.isfinite(values) & ((values != 0) | zeros)].astype(np.float64)
-        fraction = percent / 100
-        # Pixels are like their neighbours, so that a sample says less than its size promises.
-        margin = 20 + SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
-        low = int((values.size - 1) * fraction - margin)
-        high = int((values.size - 1) * fraction + margin) + 1
-        inside += min(1.0, 2 * margin / max(1, values.size)) / len(q)
-        ranks = np.array([max(low, 0), min(high, values.size - 1)])
+        tiles = [sample[channel].reshape(-1) for sample in samples]
+        tiles = [tile[np.isfinite(tile) & ((tile != 0) | zeros)] for tile in tiles]
+        values, fraction = np.concatenate(tiles), percent / 100
+        middle, last = (values.size - 1) * fraction, values.size - 1
+        alone = SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
+        together = _deviation(tiles, fraction)
+        wanted = 20 + max(alone, TILE_SPREADS * together)
+        # Some of the room is left, as the sample has not quite the share that the image has.
+        margin = min(wanted, 20 + 0.4 * values.size * MOST_GATHERED / n_bytes)
+        if margin < wanted and margin < max(alone, LEAST_TILE_SPREADS * together):
+            return None
+        low, high = int(middle - margin), int(middle + margin) + 1
+        ranks = np.clip([low, high], 0, max(last, 0))
         ordered = np.partition(values, ranks)[ranks] if values.size else ranks
-        bounds.append(
-            (
-                ordered[0] if low > 0 and values.size else -np.inf,
-                ordered[1] if high < values.size else np.inf,
-            )
-        )
-    if inside * n_bytes > MOST_GATHERED:
-        return None
+        bounds.append((ordered[0] if low > 0 else -np.inf, ordered[1] if high <= last else np.inf))
     return Bounds(*np.array(bounds, np.float64).T)
+
+
+def _deviation(tiles: Sequence[Block], fraction: float) -> float:
+    """Standard deviation of how many values lie below a sample's quantile.
+
+    That of the tiles: pixels are like their neighbours, so that they say less than they promise.
+    """
+    values = np.concatenate(tiles)
+    if len(tiles) < 2 or not values.size:
+        return 0.0
+    rank = int((values.size - 1) * fraction)
+    quantile = np.partition(values, rank)[rank]
+    below = np.array([np.count_nonzero(tile < quantile) for tile in tiles])
+    sizes = np.array([tile.size for tile in tiles])
+    odds = below - below.sum() / sizes.sum() * sizes
+    return float(np.sqrt((odds**2).sum() * len(tiles) / (len(tiles) - 1)))
 
 
 def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
