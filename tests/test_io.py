@@ -16,7 +16,8 @@ import tifffile
 import pxprep
 from imc_files import write_mcd, write_txt
 from pxprep import ChannelError, ImageError, ParameterError, PxprepWarning
-from pxprep.io import open_images, read_folder, read_imc, read_tiff, stacks
+from pxprep.io import imc, open_images, read_folder, read_imc, read_tiff, stacks
+from pxprep.io.arrays import FilePixels
 
 NAMES = ["DAPI", "CD3", "CD20"]
 GRAY = {"photometric": "minisblack"}
@@ -455,6 +456,33 @@ def test_images_are_processed_where_they_are(tmp_path):
     )
 
 
+class InMemory(FilePixels):
+    def __init__(self, values):
+        super().__init__(values.shape, values.dtype)
+        self.values = values
+
+    def read(self, region):
+        return self.values[tuple(slice(*ends) for ends in region)]
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        (),
+        (1,),
+        (slice(1, None), slice(None), 7),
+        (slice(None), slice(20, 5), slice(3, 9)),
+        (slice(None, None, -1), slice(4, 30, 7), [8, 2, 5]),
+        (np.array([True, False, True]), 3),
+    ],
+    ids=["all", "channel", "column", "nothing", "steps", "mask"],
+)
+def test_any_selection_is_as_that_of_numpy(selection):
+    """Dask may ask for more than plain parts."""
+    values = pixels()
+    np.testing.assert_array_equal(InMemory(values)[selection], values[selection])
+
+
 # --- imaging mass cytometry -----------------------------------------------------------------------
 
 PANEL = {("In", 115): "CD3", ("Ir", 191): "DNA", ("Ir", 193): "DNA", ("Xe", 131): ""}
@@ -473,6 +501,9 @@ def test_mcd(tmp_path, no_compute):
     assert list(images) == ["s1_ROI 1", "s1_ROI 2"]
     check(images["s1_ROI 1"], first, LABELS)
     np.testing.assert_array_equal(images["s1_ROI 2"].values, second)
+    with imc._opened(tmp_path / "s1.mcd") as mcd:
+        pixels, _ = imc._of_mcd(mcd, tmp_path / "s1.mcd")
+    np.testing.assert_array_equal(pixels[1:3, 4:, 2], first[1:3, 4:, 2])
     assert images["s1_ROI 2"].attrs["um_per_pixel"] == {"y": 2.0, "x": 1.0}
     chosen = open_images(tmp_path / "s1.mcd", ["Xe131", "CD3"])["s1_ROI 1"]
     np.testing.assert_array_equal(chosen.values, first[[3, 0]])

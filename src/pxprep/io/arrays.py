@@ -51,15 +51,12 @@ class FilePixels(ABC):
 
 
 def _ends(part: Any, size: int) -> tuple[tuple[int, int], Any]:
-    """The first and the last but one of what is selected, and what to select of those."""
-    if isinstance(part, slice) and part.step in (None, 1):
-        start, stop, _ = part.indices(size)
-        return (start, max(start, stop)), slice(None)
+    """Where a selection along an axis begins and ends, and what it selects of that."""
     places = np.arange(size)[part]
     if not places.size:
         return (0, 0), slice(None)
-    low = int(places.min())
-    return (low, int(places.max()) + 1), places - low
+    ends = (int(places.min()), int(places.max()) + 1)
+    return ends, slice(None, None, part.step) if isinstance(part, slice) else places - ends[0]
 
 
 def lazy_image(
