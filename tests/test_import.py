@@ -291,6 +291,15 @@ def test_what_is_no_store(tmp_path, study):
     assert (tmp_path / "file").read_text() == "data"
 
 
+def test_a_store_that_cannot_be_read(tmp_path, study):
+    make_study(tmp_path / "old.zarr")
+    (tmp_path / "old.zarr" / "images" / "fov0" / "zarr.json").write_text("{")
+    before = files(tmp_path / "old.zarr")
+    with pytest.raises(StoreError, match=r"old\.zarr' cannot be read"):
+        import_images({"new": open_images(study)["fov0"]}, tmp_path / "old.zarr")
+    assert files(tmp_path / "old.zarr") == before
+
+
 def test_a_name_that_another_element_has(tmp_path, study):
     make_study(tmp_path / "old.zarr")
     images = open_images(study)

@@ -18,8 +18,8 @@ from .._layouts import Layout
 from .._progress import parse_progress
 from .._typing import Label
 from .._validate import parse_bool, parse_chunks, parse_wait
-from .._writing import Destination, check_outputs
-from ..errors import LayerError, ParameterError
+from .._writing import Destination, check_outputs, recovered
+from ..errors import LayerError, ParameterError, StoreError
 from ..provenance import IMPORT, Run
 from .names import agreed
 from .opening import open_images
@@ -114,7 +114,7 @@ def import_images(
     images = by_layer(_images(source, channels, channel_names, subfolder))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in images.items()}
     check_installed()
-    with _opened(folder, list(images)) as sdata:
+    with _opened(folder, list(images), seconds) as sdata:
         # With a colon none is the name of a layer.
         pairs = {
             layer: f"{image.attrs.get('source', 'memory')}: {layer}"
@@ -185,13 +185,17 @@ def _layout(image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
 
 
 @contextmanager
-def _opened(folder: Path, layers: Sequence[str]) -> Iterator[SpatialData]:
+def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator[SpatialData]:
     """The store in a folder, that may take these layers; a new one is gone if there is an error."""
     from spatialdata import SpatialData, read_zarr
 
     if folder.exists():
         check_store(folder)
-        sdata = read_zarr(folder)
+        recovered(folder, wait)
+        try:
+            sdata = read_zarr(folder)
+        except Exception as error:
+            raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
         check_outputs(sdata, layers, "layer")
         yield sdata
         return

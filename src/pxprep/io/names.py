@@ -19,7 +19,8 @@ def existing_path(path: Any, parameter: str = "path") -> Path:
     found = Path(path).expanduser()
     if not found.exists():
         raise ParameterError(f"{parameter} does not exist: {str(found)!r}")
-    return found.resolve()
+    # A link keeps its name.
+    return found.resolve() if found.name in ("", "..") else found.parent.resolve() / found.name
 
 
 def stem(file: Path) -> str:
