@@ -50,8 +50,11 @@ def test_modules_import_only_from_rooms_above(path):
     ("package", "rooms"),
     [
         ("numba", {"_kernels"}),
-        ("dask", {"_backends", "_lazy", "_sources"}),
-        ("spatialdata", {"_contents", "_layers", "_writing", "provenance", "spatialdata", "cli"}),
+        ("dask", {"_backends", "_lazy", "_sources", "io"}),
+        (
+            "spatialdata",
+            {"_contents", "_layers", "_writing", "provenance", "spatialdata", "io", "cli"},
+        ),
         ("matplotlib", {"plot"}),
         ("typer", {"cli"}),
         ("rich", {"cli"}),
@@ -59,6 +62,9 @@ def test_modules_import_only_from_rooms_above(path):
         ("pandas", {"_cohort_review", "pipeline", "tables"}),
         ("pyarrow", {"tables"}),
         ("anndata", {"tables"}),
+        ("tifffile", {"io"}),
+        ("ome_types", {"io"}),
+        ("readimc", {"io"}),
     ],
 )
 def test_packages_stay_in_their_rooms(package, rooms):

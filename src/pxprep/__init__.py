@@ -76,7 +76,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`pxprep.datasets` and `pxprep.plot` are imported when they are used."""
-    if name in ("datasets", "plot"):
+    """`pxprep.datasets`, `pxprep.io` and `pxprep.plot` are imported when they are used."""
+    if name in ("datasets", "io", "plot"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

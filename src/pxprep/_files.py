@@ -165,10 +165,11 @@ def _exchange_call() -> Any:
     )
 
 
-def try_lock(path: Path) -> int | None:
+def try_lock(path: Path, *, make: bool = True) -> int | None:
     """Lock the file `path`, made if need be; None if somebody else holds the lock.
 
-    What is returned is given to `unlock`. The kernel frees the lock when its holder dies.
+    What is returned is given to `unlock`. The kernel frees the lock when its holder dies. Without
+    `make` the file must exist, and it is enough that it may be read.
 
     Raises
     ------
@@ -176,7 +177,7 @@ def try_lock(path: Path) -> int | None:
         If the file cannot be opened, or its file system has no locks.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
         try:
             held = _lock(descriptor)
         except BaseException:

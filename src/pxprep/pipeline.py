@@ -1,6 +1,6 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -445,8 +445,7 @@ class FittedPipeline:
             dtype=np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
             fovs=tuple(fovs),
             measured={
-                name: labeled_numbers(decode_numbers(variables, name), labels, fovs)
-                for name, variables in numbers.items()
+                name: _decoded(variables, name, labels, fovs) for name, variables in numbers.items()
             },
         )
 
@@ -472,3 +471,17 @@ class FittedPipeline:
         return _display.fitted_html(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
+
+
+def _decoded(
+    variables: Any, step: str, channels: Sequence[Label] | None, fovs: Sequence[Label]
+) -> Numbers:
+    """What a step measured, from JSON; raises ParameterError if it is not of these labels."""
+    numbers = decode_numbers(variables, step)
+    try:
+        return labeled_numbers(numbers, channels, fovs)
+    except ValueError as error:
+        raise ParameterError(
+            f"text must hold as many numbers of step {step!r} as there are channels and fovs: "
+            f"{error}"
+        ) from error

@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import ops
 from ._channels import select_channels
 from ._cohorts import Cohort
 from ._contents import check_store
 from ._images import checked, processing_dtype
 from ._json import parse_json
-from ._layers import Source, as_element, check_sdata
+from ._layers import Source, as_element, check_sdata, transformations_of
 from ._layouts import Layout, scales_of
 from ._progress import parse_progress
-from ._scales import cumulative
 from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -35,7 +33,7 @@ from ._validate import (
     parse_memory,
     parse_wait,
 )
-from ._writing import Destination, recovered
+from ._writing import Destination, check_outputs, recovered
 from .errors import ChannelError, LayerError, ParameterError
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Run
@@ -207,7 +205,7 @@ def pixel_clustering_preprocess(
     codec = _parse_compressor(compressor)
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
     pairs = _paired_names(img_layer, output_layer)
-    _check_outputs(sdata, pairs)
+    check_outputs(sdata, pairs)
     target = Destination.of(sdata, pairs, parse_wait(wait))
     sources = {name: Source.of(_layer(sdata, name)) for name in pairs.values()}
     asked = {
@@ -224,7 +222,7 @@ def pixel_clustering_preprocess(
     run = None
     if one_by_one:
         target, run, steps = _resumed(target, sources, parameters, steps)
-    _check_new(target, may_replace)
+    target.check_new(may_replace)
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
@@ -239,7 +237,9 @@ def pixel_clustering_preprocess(
                 steps = steps.fit(images, pool=pool, progress=bar)
             processed = steps.transform(images)
             elements = {
-                output: _as_element(processed[name], sdata.images[name], layouts[name])
+                output: as_element(
+                    processed[name], transformations_of(sdata.images[name]), layouts[name]
+                )
                 for output, name in pairs.items()
             }
             identities = {name: source.identity for name, source in sources.items()}
@@ -418,23 +418,6 @@ def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _check_outputs(sdata: SpatialData, outputs: Iterable[str]) -> None:
-    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
-    for name in outputs:
-        _check_name(name)
-        same_folded = [other for other in elements if other.casefold() == name.casefold()]
-        if same_folded and same_folded != [name]:
-            raise LayerError(
-                f"output_layer {name!r} differs only in case from the element {same_folded[0]!r}"
-            )
-        kind = elements.get(name)
-        if kind not in (None, "images"):
-            raise LayerError(
-                f"output_layer {name!r} is the name of an element in {kind}; it must be new or the "
-                "name of an image layer"
-            )
-
-
 def _resumed(
     target: Destination,
     sources: Mapping[str, Source],
@@ -451,12 +434,6 @@ def _resumed(
     return target, run, fitted
 
 
-def _check_new(target: Destination, may_replace: bool) -> None:
-    for name in target.todo:
-        if not may_replace and (name in target.sdata.images or target.exists(name)):
-            raise LayerError(f"output_layer {name!r} exists already; overwrite=True replaces it")
-
-
 def _kept(recipe: Recipe, must: bool) -> Any:
     """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
     try:
@@ -465,17 +442,6 @@ def _kept(recipe: Recipe, must: bool) -> Any:
         if must:
             raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
         return repr(recipe)
-
-
-def _check_name(name: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            "output_layer must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
 
 
 def _layer(sdata: SpatialData, name: str) -> Any:
@@ -505,14 +471,3 @@ def _checked_cohort(
     cohort = Cohort.of(images, pool)
     steps.check(cohort.labels)
     return cohort
-
-
-def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
-    """`image` as an element: every scale the mean of the finest pixels, in chunks as `layout`."""
-    image = image.chunk(layout.chunks[0])
-    coarser = [ops.coarsen(image, factors) for factors in cumulative(layout.factors)]
-    scales = [
-        scale.chunk(chunks).data
-        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
-    ]
-    return as_element(image, source, scales, layout.factors)

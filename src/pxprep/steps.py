@@ -148,7 +148,7 @@ class Step(ABC):
             raise ParameterError(
                 f"a step must be a mapping with name and configuration, got {data!r}"
             ) from error
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise ParameterError(
                 f"no step is called {kind!r}; known are {sorted(_KINDS)} (import the module that "
                 "defines your own step first)"
