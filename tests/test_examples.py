@@ -37,8 +37,7 @@ def test_notebook_runs(path, tmp_path):
         pytest.skip("xarray without trees")
     # Not as a file: processes that a cluster starts would run it again.
     done = subprocess.run(
-        [sys.executable, "-"],
-        input=code,
+        [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "MPLBACKEND": "agg"},
         capture_output=True,
