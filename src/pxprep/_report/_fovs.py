@@ -48,6 +48,23 @@ class Fov:
 
 
 @dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels of an image that are pictured, axes (c, y, x).
+
+    Attributes
+    ----------
+    before, after
+        `before` is None where the image is no longer there.
+    note
+        Which pixels these are; nothing if all.
+    """
+
+    before: Block | None
+    after: Block
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
 class Seen:
     """What was read of an image.
 
@@ -57,18 +74,11 @@ class Seen:
         The image.
     n_dropped, n_pixels
         How many pixels have no value in any channel, of how many; exact.
-    before, after
-        The pixels that are pictured, axes (c, y, x); None where there are no pictures.
-    note
-        Which pixels these are; nothing if all.
     """
 
     fov: Fov
     n_dropped: int
     n_pixels: int
-    before: Block | None
-    after: Block | None
-    note: str
 
 
 def paired(before: Any, after: Any, fitted: FittedPipeline, image: Any) -> list[Fov]:
@@ -127,20 +137,15 @@ def pictured(fovs: Sequence[Fov], n_channels: int, outliers: "DataFrame") -> tup
     return [fov for fov in fovs if fov in chosen], rule
 
 
-def look(fov: Fov, with_pictures: bool) -> Seen:
+def look(fov: Fov, with_pictures: bool) -> tuple[Seen, Pixels | None]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
-    arrays = [count_dropped(fov.after)]
-    if with_pictures:
-        arrays.append(thinned(fov.after, MOST_PIXELS))
-        if fov.before is not None:
-            arrays.append(thinned(fov.before, MOST_PIXELS))
-    n_dropped, *pictures = _backends.compute(*arrays)
-    after, before = (*pictures, None, None)[:2]
-    return Seen(
-        fov=fov,
-        n_dropped=int(n_dropped),
-        n_pixels=fov.after.size // fov.after.sizes[CHANNEL],
-        before=before,
-        after=after,
-        note=thinning_note(fov.after, MOST_PIXELS),
+    images = [image for image in (fov.after, fov.before) if image is not None and with_pictures]
+    n_dropped, *shown = _backends.compute(
+        count_dropped(fov.after), *(thinned(image, MOST_PIXELS) for image in images)
     )
+    n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
+    seen = Seen(fov, int(n_dropped), n_pixels)
+    if not with_pictures:
+        return seen, None
+    after, before = (*shown, None)[:2]
+    return seen, Pixels(before, after, thinning_note(fov.after, MOST_PIXELS))

@@ -1,46 +1,23 @@
 """A run as one HTML file."""
 
-import base64
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import _display
-from .._channels import CHANNEL
 from .._files import replace_file
 from .._progress import Pass
 from .._typing import Images
 from ..errors import ParameterError
-from ..measures import EMPTY, INFINITE, NEGATIVE, findings
 from ..pipeline import FittedPipeline
+from ..plot import DROPPED
 from ..plot._cohort import measuring_steps
-from ..plot._layout import number_text
-from ..plot._mask import percent_text
 from ..provenance import Provenance
+from . import _tables
 from ._check import check_file
-from ._fovs import Fov, Seen, look, paired, pictured
-from ._pictures import cards, cohort_picture, mask_picture
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-PACKAGES = ("pxprep", "numpy", "scipy", "numba", "xarray", "dask", "zarr", "spatialdata")
-GiB = 2**30
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page; all cells but the first of each row are numbers if it is `numeric`."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numeric: bool = False
+from ._fovs import Fov, look, paired, pictured
+from ._pictures import ImagePictures, cohort_picture
 
 
 def report(
@@ -149,26 +126,27 @@ def write(
     chosen, rule = pictured(fovs, fitted.n_channels, outliers)
     seen, pictures = [], []
     for fov in fovs:
-        found = look(fov, fov in chosen)
-        if fov in chosen:
-            pictures.append(_pictures_of(found, fitted))
-        seen.append(found.without_pixels())
+        found, pixels = look(fov, with_pictures=fov in chosen)
+        seen.append(found)
+        if pixels is not None:
+            pictures.append(ImagePictures.of(found, pixels, fitted))
     page = _template().render(
         title=title or "pxprep report",
         time=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        facts=_facts(seen, fitted, outliers, passes),
-        notes=[*_notes(fitted), *_missing(fovs)],
-        steps=_steps(fitted),
-        channels=_channels(fitted),
-        dropped=_dropped(seen, outliers),
+        facts=_tables.facts(seen, fitted, outliers, passes),
+        notes=_tables.notes(fitted, fovs),
+        steps=_tables.steps_table(fitted),
+        channels=_tables.channels_table(fitted),
+        dropped=_tables.dropped_table(seen, outliers),
         drawings=[(step, cohort_picture(fitted, step)) for step in measuring_steps(fitted)],
-        outliers=_outliers(outliers),
+        outliers=_tables.outliers_table(outliers),
         pictures=pictures,
         rule=rule,
-        passes=_passes(passes),
-        made=list(_made(made)),
-        versions=_versions(),
-        fitted=_fitted_link(fitted),
+        dropped_colour=DROPPED,
+        passes=_tables.passes_table(passes),
+        made=list(_tables.provenance_tables(made)),
+        versions=_tables.versions_table(),
+        fitted=_tables.fitted_link(fitted),
     )
     replace_file(path, page.encode())
     return path

@@ -119,11 +119,12 @@ def channels(
 def _explain(axis: Any, shown: np.ndarray[Any, Any], high: float | None) -> None:
     """Say below the last row what all thumbnails have in common."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_hex
 
     handles = []
     if high is not None:
-        dark, bright = (colormaps[COLORMAP](end) for end in (0.0, 1.0))
-        handles += [patch(dark, "0"), patch(bright, f"{number_text(high)} or more")]
+        ends = {0.0: "0", 1.0: f"{number_text(high)} or more"}
+        handles += [patch(to_hex(colormaps[COLORMAP](end)), label) for end, label in ends.items()]
     if not np.isfinite(shown).all():
         handles.append(patch(DROPPED, "no value"))
     if handles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,9 @@ ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 # Room for names at the left and the right of a panel, for each letter of them.
 LETTER, MOST_LETTERS, LEAST_RIGHT = 0.075, 24, 0.4
 SUMS = "all channels"
-IMAGE = {"marker": "o", "color": BLUE, "alpha": 0.6, "linewidths": 0}
-OUTLIER = {"marker": "D", "color": VERMILION}
-SILENT = {"marker": "x", "color": GREY}
+IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
+OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
+SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
 # The axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
 
@@ -100,12 +100,12 @@ def cohort(
     names = chosen_steps(fitted, steps)
     outliers = fitted.outliers(score, fold)
     panels = [_Panel.of(fitted, name, outliers) for name in names]
-    axes = _new_axes(panels) if axes is None else _given_axes(axes, len(panels))
-    for axis, panel in zip(axes, panels, strict=True):
+    drawn = _new_axes(panels) if axes is None else _given_axes(axes, len(panels))
+    for axis, panel in zip(drawn, panels, strict=True):
         panel.draw(axis, float(fold))
     # Below what is lowest, and of that the leftmost.
-    _explain(min(axes, key=lambda axis: axis.get_position().p0.tolist()[::-1]), panels)
-    return axes
+    _explain(min(drawn, key=lambda axis: axis.get_position().p0.tolist()[::-1]), panels)
+    return drawn
 
 
 def measuring_steps(fitted: FittedPipeline) -> list[str]:
@@ -271,15 +271,11 @@ def _explain(axis: Any, panels: Sequence[_Panel]) -> None:
         "no signal": any((panel.ratios == 0).any() for panel in panels),
     }
     handles = [
-        Line2D([], [], linestyle="", markersize=4, label=label, **_of_line(how))
+        Line2D([], [], linestyle="", markersize=4, label=label, **how)
         for (label, seen), how in zip(is_seen.items(), (IMAGE, OUTLIER, SILENT), strict=True)
         if seen
     ]
     legend_below(axis, handles, 0.42, left=0.4, handletextpad=0.2)
-
-
-def _of_line(how: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in how.items() if key != "linewidths"}
 
 
 def _new_axes(panels: Sequence[_Panel]) -> np.ndarray[Any, Any]:

@@ -46,7 +46,7 @@ TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
 WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.42
 # What the lines are.
-STYLES = {"--": "fitted quantile", ":": "of this image alone"}
+STYLES: dict[Any, str] = {"--": "fitted quantile", ":": "of this image alone"}
 # Of the logarithmic axis: below one pixel.
 LEAST_COUNT = 0.7
 COLOURS = {"before": BLUE, "after": VERMILION}
@@ -152,7 +152,7 @@ def histogram(
         lines = fitted_lines(fitted, before.name if fov is None else fov)
     if axes is None:
         width = min(WIDTH * MOST_COLUMNS / columns_of(len(channels)), WIDEST)
-        room = {"left": LEFT, "gap": GAP, "below": BELOW, "legend": LEGEND}
+        room: dict[str, float] = {"left": LEFT, "gap": GAP, "below": BELOW, "legend": LEGEND}
         axes = new_axes(len(channels), (width, HEIGHT), rows=len(images), **room)
     places = blocks(axes, len(channels), rows=len(images))
     shown = _backends.compute(*(thinned(image, max_pixels) for image in images.values()))
@@ -263,8 +263,10 @@ def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
-        return np.arange(np.floor(low) - 0.5, low + span + width, width)
-    return np.linspace(low, low + span, bins + 1)
+        whole: Block = np.arange(np.floor(low) - 0.5, low + span + width, width)
+        return whole
+    edges: Block = np.linspace(low, low + span, bins + 1)
+    return edges
 
 
 def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
@@ -275,10 +277,19 @@ def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
     axis.set_ylim(LEAST_COUNT, 2 * most)
     axis.yaxis.set_major_locator(LogLocator(numticks=4))
     axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(lambda value, _: count_text(value))
     axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], prune="upper"))
     axis.xaxis.set_major_formatter(lambda value, _: number_text(value))
     axis.tick_params(labelsize=SMALL, length=2, pad=1.5, labelleft=numbers)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def count_text(value: float) -> str:
+    """A power of ten, in few characters."""
+    for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.0f}{suffix}"
+    return f"{value:.0f}"
 
 
 def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:
@@ -286,11 +297,13 @@ def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:
     from matplotlib.lines import Line2D
 
     used = {line.style for line in lines}
-    handles = [
+    handles: list[Any] = [
         Line2D([], [], color="black", linewidth=1.1, linestyle=style, label=label)
         for style, label in STYLES.items()
         if style in used
     ]
     if handles or note:
-        title = {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
+        title: dict[str, Any] = (
+            {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
+        )
         legend_below(axis, handles, BELOW, **title)

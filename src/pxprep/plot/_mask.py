@@ -95,7 +95,7 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any
 
 def pixel_kinds(image: xr.DataArray) -> Array:
     """For each pixel (y, x) its place in `KINDS`, uint8; lazy if the image is."""
-    finite = np.isfinite(image)
+    finite: xr.DataArray = xr.apply_ufunc(np.isfinite, image, dask="allowed")
     has_any, has_all = finite.any(CHANNEL), finite.all(CHANNEL)
     kinds = (~has_any + 2 * (has_any & ~has_all)).astype(np.uint8)
     return kinds.transpose("y", "x").data
