@@ -21,6 +21,7 @@ from .errors import (
     PxprepWarning,
     StoreError,
 )
+from .layer_reports import report_layers
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Provenance, provenance
@@ -71,6 +72,7 @@ __all__ = [
     "quantile",
     "repair",
     "report",
+    "report_layers",
 ]
 
 

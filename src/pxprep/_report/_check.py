@@ -38,3 +38,10 @@ def check_file(file: Any, parameter: str = "file") -> Path:
             "pip install 'pxprep[report]'"
         )
     return path
+
+
+def check_title(title: Any) -> str | None:
+    """The heading of a report; None for the usual one."""
+    if title is not None and not isinstance(title, str):
+        raise ParameterError(f"title must be a string, got {title!r}")
+    return title

@@ -15,7 +15,7 @@ from ..plot import DROPPED
 from ..plot._cohort import measuring_steps
 from ..provenance import Provenance
 from . import _tables
-from ._check import check_file
+from ._check import check_file, check_title
 from ._fovs import Fov, look, paired, pictured
 from ._pictures import ImagePictures, cohort_picture
 
@@ -90,15 +90,14 @@ def report(
     path = check_file(file)
     if not isinstance(fitted, FittedPipeline):
         raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
-    if title is not None and not isinstance(title, str):
-        raise ParameterError(f"title must be a string, got {title!r}")
+    heading = check_title(title)
     made = [provenance] if isinstance(provenance, Provenance) else provenance
     rule = "a Provenance or a sequence of them, from pxprep.provenance"
     return write(
         path,
         paired(before, after, fitted, image),
         fitted,
-        title=title,
+        title=heading,
         passes=_sequence(passes, Pass, "passes", "a pxprep.Passes or a sequence of its items"),
         made=_sequence(made, Provenance, "provenance", rule),
     )

@@ -245,7 +245,7 @@ def draw_histogram(
     marks = [(line, value) for line, value in marks if np.isfinite(value)]
     edges = bin_edges(values, [value for _, value in marks], bins)
     low, high = edges[0], edges[-1]
-    counts, _ = np.histogram(np.minimum(values, high), edges)
+    counts: Block = np.histogram(np.minimum(values, high), edges)[0]
     axis.stairs(counts, edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
     for line, value in marks:
         axis.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
