@@ -51,8 +51,21 @@ def test_modules_import_only_from_rooms_above(path):
     [
         ("numba", {"_kernels"}),
         ("dask", {"_backends", "_lazy", "_sources"}),
-        ("spatialdata", {"_contents", "_layers", "_writing", "provenance", "spatialdata", "cli"}),
+        (
+            "spatialdata",
+            {
+                "_contents",
+                "_layers",
+                "_writing",
+                "provenance",
+                "spatialdata",
+                "layer_reports",
+                "cli",
+            },
+        ),
         ("matplotlib", {"plot"}),
+        ("jinja2", {"_report"}),
+        ("PIL", {"_report"}),
         ("typer", {"cli"}),
         ("rich", {"cli"}),
         ("tqdm", {"_progress"}),
@@ -89,7 +102,7 @@ def test_import_works_where_nothing_can_be_cached(tmp_path):
 def test_import_is_light():
     code = (
         "import sys, pxprep; "
-        "heavy = {'spatialdata', 'matplotlib', 'distributed', 'typer', 'zarr'} & set(sys.modules); "
+        "heavy = {'spatialdata', 'matplotlib', 'distributed', 'typer', 'zarr', 'PIL'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

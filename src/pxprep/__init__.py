@@ -1,7 +1,7 @@
 """Exact, label-aware preparation of multiplexed tissue images for pixel clustering.
 
-Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData and
-Matplotlib are imported only when a function that needs them is called.
+Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData,
+Matplotlib and Jinja2 are imported only when a function that needs them is called.
 """
 
 import importlib
@@ -9,7 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from . import accessors as accessors
-from . import ops
+from . import ops, plot
+from ._progress import Passes
+from ._report import report
 from .errors import (
     ChannelError,
     ImageError,
@@ -19,6 +21,7 @@ from .errors import (
     PxprepWarning,
     StoreError,
 )
+from .layer_reports import report_layers
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Provenance, provenance
@@ -50,6 +53,7 @@ __all__ = [
     "LayerError",
     "Log1p",
     "ParameterError",
+    "Passes",
     "Pipeline",
     "PostNorm",
     "Provenance",
@@ -63,14 +67,17 @@ __all__ = [
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "plot",
     "provenance",
     "quantile",
     "repair",
+    "report",
+    "report_layers",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`pxprep.datasets` and `pxprep.plot` are imported when they are used."""
-    if name in ("datasets", "plot"):
+    """`pxprep.datasets` is imported when it is used."""
+    if name == "datasets":
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
