@@ -59,7 +59,7 @@ def facts(
         "outliers": f"{len(outliers):,}",
     }
     if passes:
-        found["measured and written in"] = _seconds(sum(done.seconds for done in passes))
+        found["time of all passes"] = _seconds(sum(done.seconds for done in passes))
     return found
 
 

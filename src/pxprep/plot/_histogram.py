@@ -30,7 +30,6 @@ from ._layout import (
     columns_of,
     legend_below,
     new_axes,
-    number_text,
     require_matplotlib,
     titles_of,
     turn_off,
@@ -277,19 +276,22 @@ def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
     axis.set_ylim(LEAST_COUNT, 2 * most)
     axis.yaxis.set_major_locator(LogLocator(numticks=4))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(lambda value, _: count_text(value))
-    axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], prune="upper"))
-    axis.xaxis.set_major_formatter(lambda value, _: number_text(value))
+    axis.yaxis.set_major_formatter(lambda value, _: tick_text(value))
+    low, high = axis.get_xlim()
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+    # Not where a number would stick out.
+    ticks = ticks[(ticks >= low) & (ticks <= high - 0.07 * (high - low))]
+    axis.set_xticks(ticks, [tick_text(tick) for tick in ticks.tolist()])
     axis.tick_params(labelsize=SMALL, length=2, pad=1.5, labelleft=numbers)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def count_text(value: float) -> str:
-    """A power of ten, in few characters."""
+def tick_text(value: float) -> str:
+    """A round number, in few characters."""
     for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.0f}{suffix}"
-    return f"{value:.0f}"
+        if unit <= abs(value) < 1e12:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:g}"
 
 
 def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:

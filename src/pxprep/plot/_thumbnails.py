@@ -79,7 +79,7 @@ def bare(axis: Any) -> None:
 def coloured(thumbnail: Block, levels: int = 64) -> tuple[Block, Block]:
     """A thumbnail as `draw` shows it, in few colours: indices, and the colours (n, 3), uint8.
 
-    Few colours make small files; the last one is that of missing pixels.
+    Few colours make small files; at most 255, as the last one is that of missing pixels.
     """
     floats = as_floats(thumbnail)
     finite = np.isfinite(floats)
