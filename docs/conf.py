@@ -36,6 +36,7 @@ html_static_path = ["_static"]
 html_css_files = ["pxprep.css"]
 html_show_sphinx = False
 html_show_copyright = False
+html_copy_source = False
 
 myst_heading_anchors = 3
 

@@ -26,7 +26,9 @@ def public_names():
     for name in MODULES:
         module = importlib.import_module(f"pxprep.{name}")
         for member in module.__all__:
-            if callable(getattr(module, member)) and (name == "ops" or member not in pxprep.__all__):
+            if callable(getattr(module, member)) and (
+                name == "ops" or member not in pxprep.__all__
+            ):
                 yield f"{name}.{member}"
 
 
@@ -55,7 +57,9 @@ def headings(path):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES, *NOTEBOOKS], ids=lambda path: path.name
+    "path",
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES, *NOTEBOOKS],
+    ids=lambda path: path.name,
 )
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", markdown(path)):
