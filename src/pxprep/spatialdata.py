@@ -39,6 +39,7 @@ from ._validate import (
 from ._writing import Destination, recovered
 from .errors import ChannelError, LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
+from .plot._compare import require_same_size
 from .provenance import Run, provenance
 from .recipes import Recipe, functions_of
 
@@ -355,10 +356,17 @@ def compared_layers(
     after = read_images(sdata, list(pairs), fitted.channels)
     there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
     before = read_images(sdata, there, fitted.channels) if there else {}
+    for layer, source in pairs.items():
+        if source in before:
+            require_same_size(before[source], after[layer], f"layer {layer!r}: ")
     return [
-        Fov(source, f"{source} → {layer}", before.get(source), after[layer])
+        Fov(source, _title(source, layer), before.get(source), after[layer])
         for layer, source in pairs.items()
     ]
+
+
+def _title(source: str, layer: str) -> str:
+    return layer if layer == source else f"{source} → {layer}"
 
 
 def _write_report(

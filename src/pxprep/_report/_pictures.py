@@ -81,11 +81,14 @@ def _cards(
     sides = {"before": pixels.before, "after": pixels.after}
     shown = {side: image for side, image in sides.items() if image is not None}
     most = max(np.isfinite(image).sum(axis=(1, 2)).max() for image in shown.values())
+    # Axes take most of the time, and serve all channels.
+    figure = new_figure(WIDTH, EDGE + len(shown) * (HEIGHT + BELOW))
+    tops = [EDGE + row * (HEIGHT + BELOW) for row in range(len(shown))]
+    axes = [place(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT) for top in tops]
     for i, label in enumerate(fitted.labels):
-        figure = new_figure(WIDTH, EDGE + len(shown) * (HEIGHT + BELOW))
-        for row, (side, image) in enumerate(shown.items()):
-            y = EDGE + row * (HEIGHT + BELOW)
-            axis = place(figure, LEFT, y, WIDTH - LEFT - RIGHT, HEIGHT)
+        for axis, (side, image) in zip(axes, shown.items(), strict=True):
+            for old in [*axis.patches, *axis.lines, *axis.texts]:
+                old.remove()
             draw_histogram(axis, image[i], lines[side], label, BINS, COLOURS[side])
             scale_counts(axis, int(most), numbers=True)
         thumbnails = {side: _indexed(*coloured(_thin(image)[i])) for side, image in shown.items()}
@@ -116,7 +119,7 @@ def _drawing(figure: Any) -> Drawing:
     from PIL import Image
 
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})
     picture = Image.open(buffer).convert("RGB").quantize(DRAWING_COLOURS)
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return Drawing(_png(picture), width, height)
