@@ -23,6 +23,10 @@ assert abs(scales.ratio.drop("CD8") - 1).max() < 0.05
 assert list(clean.subtree_with_keys)[-1][0] == "slide2/fov5/scale1"
 """,
     "own-steps": "assert again == fitted and lazy.compute().equals(clean)",
+    "flowsom": """
+assert 16_000 <= len(sample) < 18_000
+assert sdata["fov2_clean_clusters"].shape == (256, 256)
+""",
     "large-slide": """
 assert max(peaks) < 600e6
 assert fitted.numbers["quantile_norm_scale"].sel(c="CD8").item() == expected
@@ -58,7 +62,7 @@ def test_notebook_runs(path, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code + "\n" + CLAIMS.get(path.stem, "")],
         cwd=tmp_path,
-        env={**os.environ, "MPLBACKEND": "agg"},
+        env={**os.environ, "MPLBACKEND": "agg", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
