@@ -332,6 +332,14 @@ def test_histogram_texts_have_room(n):
     assert texts_that_stick_out(with_both[0, 0].figure) == []
 
 
+def test_histogram_long_numbers_have_room():
+    """The last number would be at the right edge of the figure, and half of it outside."""
+    values = np.linspace(0, 8.17e-5, 900).reshape(1, 30, 30)
+    (axis,) = plot.histogram(xr.DataArray(values, dims=("c", "y", "x")))[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "5e-05"]
+    assert texts_that_stick_out(axis.figure) == []
+
+
 # --- mask -----------------------------------------------------------------------------------------
 
 

@@ -290,6 +290,16 @@ def test_one_image(fovs, write):
     assert "No image is far from the others." in page.said
 
 
+def test_a_channel_looks_the_same_among_others(fovs, write):
+    pictures = []
+    for channels in (["DAPI", "CD3", "panCK"], ["panCK"]):
+        image = fovs["fov1"].sel(c=channels)
+        fitted = Pipeline().quantile_norm().fit(image)
+        page = write(image, fitted.transform(image), fitted)
+        pictures.append(page.image("Histograms of panCK")[0])
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_each_by_itself(fovs, write):
     fitted = Pipeline().quantile_norm().fit(fovs, pool=None)
     page = write(fovs, fitted.transform(fovs), fitted)
