@@ -53,9 +53,20 @@ def test_modules_import_only_from_rooms_above(path):
         ("dask", {"_backends", "_lazy", "_sources", "io"}),
         (
             "spatialdata",
-            {"_contents", "_layers", "_writing", "provenance", "spatialdata", "io", "cli"},
+            {
+                "_contents",
+                "_layers",
+                "_writing",
+                "provenance",
+                "spatialdata",
+                "layer_reports",
+                "io",
+                "cli",
+            },
         ),
         ("matplotlib", {"plot"}),
+        ("jinja2", {"_report"}),
+        ("PIL", {"_report"}),
         ("typer", {"cli"}),
         ("rich", {"cli"}),
         ("tqdm", {"_progress"}),
@@ -98,7 +109,7 @@ def test_import_works_where_nothing_can_be_cached(tmp_path):
 def test_import_is_light():
     code = (
         "import sys, pxprep; "
-        "heavy = {'spatialdata', 'matplotlib', 'distributed', 'typer', 'zarr', 'anndata'}; "
+        "heavy = {'spatialdata', 'matplotlib', 'distributed', 'typer', 'zarr', 'anndata', 'PIL'}; "
         "heavy &= set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -1,7 +1,7 @@
 """Exact, label-aware preparation of multiplexed tissue images for pixel clustering.
 
-Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData and
-Matplotlib are imported only when a function that needs them is called.
+Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData,
+Matplotlib and Jinja2 are imported only when a function that needs them is called.
 """
 
 import importlib
@@ -9,8 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from . import accessors as accessors
-from . import ops
+from . import ops, plot
 from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
+from ._progress import Passes
+from ._report import report
 from .errors import (
     ChannelError,
     ImageError,
@@ -20,6 +22,7 @@ from .errors import (
     PxprepWarning,
     StoreError,
 )
+from .layer_reports import report_layers
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Provenance, provenance
@@ -53,6 +56,7 @@ __all__ = [
     "Log1p",
     "MinMax",
     "ParameterError",
+    "Passes",
     "PercentileClip",
     "Pipeline",
     "PostNorm",
@@ -69,14 +73,17 @@ __all__ = [
     "ops",
     "pixel_clustering_preprocess",
     "pixel_table",
+    "plot",
     "provenance",
     "quantile",
     "repair",
+    "report",
+    "report_layers",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`pxprep.datasets`, `pxprep.io` and `pxprep.plot` are imported when they are used."""
-    if name in ("datasets", "io", "plot"):
+    """`pxprep.datasets` and `pxprep.io` are imported when they are used."""
+    if name in ("datasets", "io"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

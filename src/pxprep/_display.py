@@ -30,6 +30,19 @@ def channel_table(measured: Measured, labels: Sequence[Label]) -> Table:
     return ["channel", *columns], rows
 
 
+def step_table(steps: Steps, measured: Measured) -> Table:
+    """Header and rows, one for each step, of parameters and the numbers for all channels."""
+    rows = [
+        [
+            name,
+            _step(step),
+            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
+        ]
+        for name, step in steps
+    ]
+    return ["step", "parameters", "measured"], rows
+
+
 def scalars(numbers: xr.Dataset) -> dict[str, str]:
     """The numbers of one step that hold for all channels."""
     return {
@@ -86,17 +99,9 @@ def fitted_html(
     pool: str | None,
 ) -> str:
     """The steps with the numbers for all channels, and a table with a row for each channel."""
-    by_step = [
-        [
-            name,
-            _step(step),
-            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
-        ]
-        for name, step in steps
-    ]
     return (
         f"<p><b>{escape(_caption(labels, fovs, pool))}</b></p>"
-        + _html_table(["step", "parameters", "measured"], by_step)
+        + _html_table(*step_table(steps, measured))
         + _html_table(*channel_table(measured, labels))
     )
 

@@ -10,6 +10,7 @@ from . import _datatree, ops, tables
 from ._cohorts import Cohort
 from ._typing import Images, Label, PerChannel
 from .pipeline import FittedPipeline, Pipeline
+from .plot import ImagePlots
 
 __all__ = ["Accessor"]
 
@@ -50,6 +51,11 @@ class Accessor:
 
     def __init__(self, images: Images) -> None:
         self._images = images
+
+    @property
+    def plot(self) -> ImagePlots:
+        """Figures of the image; see `pxprep.plot`."""
+        return ImagePlots(self._images)
 
     def quantile_norm(
         self, q: PerChannel = 99, *, pool: str | None = "mean", image: Any = None

@@ -23,7 +23,8 @@ from ._images import checked, processing_dtype
 from ._json import parse_json
 from ._layers import Source, as_element, check_sdata, transformations_of
 from ._layouts import Layout, scales_of
-from ._progress import parse_progress
+from ._progress import Passes
+from ._report import Fov, check_file, write
 from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -34,9 +35,10 @@ from ._validate import (
     parse_wait,
 )
 from ._writing import Destination, check_outputs, recovered
-from .errors import ChannelError, LayerError, ParameterError
+from .errors import ChannelError, LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
-from .provenance import Run
+from .plot._compare import require_same_size
+from .provenance import Run, provenance
 from .recipes import Recipe, functions_of
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def pixel_clustering_preprocess(
     progress: Any = False,
     resume: bool = False,
     wait: bool | float = True,
+    report: str | Path | None = None,
 ) -> SpatialData:
     """Prepare image layers for pixel clustering: read, measure, apply, write.
 
@@ -142,6 +145,9 @@ def pixel_clustering_preprocess(
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.
+    report
+        Path of a QC report of the run, ending in ``.html``, that is written in the end, with the
+        time and memory of each pass; see `pxprep.report`. Layers in memory are computed for it.
 
     Returns
     -------
@@ -159,7 +165,7 @@ def pixel_clustering_preprocess(
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
         If the store cannot be written to or somebody else changed it meanwhile; its layers are
-        then as they were.
+        then as they were. Or if the report cannot be written in the end; the layers then are.
 
     Warns
     -----
@@ -200,7 +206,8 @@ def pixel_clustering_preprocess(
         "cap_max": cap_max,
     }
     steps = _chosen_pipeline(pipeline, given)
-    bar = parse_progress(progress)
+    passes = Passes(progress)
+    file = None if report is None else check_file(report, "report")
     budget = parse_memory(memory)
     codec = _parse_compressor(compressor)
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
@@ -234,7 +241,7 @@ def pixel_clustering_preprocess(
         cohort = _checked_cohort(steps, images, pool)
         with cohort.keeping(budget, recipe.depth(cohort.labels)):
             if isinstance(steps, Pipeline):
-                steps = steps.fit(images, pool=pool, progress=bar)
+                steps = steps.fit(images, pool=pool, progress=passes)
             processed = steps.transform(images)
             elements = {
                 output: as_element(
@@ -243,8 +250,10 @@ def pixel_clustering_preprocess(
                 for output, name in pairs.items()
             }
             identities = {name: source.identity for name, source in sources.items()}
-            target.put(elements, run or Run.of(parameters, identities, steps), bar, codec)
+            target.put(elements, run or Run.of(parameters, identities, steps), passes, codec)
     target.refresh()
+    if file is not None:
+        _write_report(file, sdata, target.pairs, steps, passes)
     return sdata
 
 
@@ -348,6 +357,42 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     """
     check_sdata(sdata)
     return scales_of(_element(sdata, name, "labels", "labels"))[0]
+
+
+def compared_layers(
+    sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
+) -> list[Fov]:
+    """Layers before and after, for a report.
+
+    `pairs` has, by name of the new layer, that of the layer it was made from; where that was
+    removed or replaced, there is nothing to show from before.
+    """
+    after = read_images(sdata, list(pairs), fitted.channels)
+    there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
+    before = read_images(sdata, there, fitted.channels) if there else {}
+    for layer, source in pairs.items():
+        if source in before:
+            require_same_size(before[source], after[layer], f"layer {layer!r}: ")
+    return [
+        Fov(source, _title(source, layer), before.get(source), after[layer])
+        for layer, source in pairs.items()
+    ]
+
+
+def _title(source: str, layer: str) -> str:
+    return layer if layer == source else f"{source} → {layer}"
+
+
+def _write_report(
+    file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
+) -> None:
+    made = [provenance(sdata, name) for name in pairs]
+    try:
+        write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
+    except OSError as error:
+        raise StoreError(
+            f"the report {str(file)!r} could not be written: {error}; the layers were"
+        ) from error
 
 
 def _parse_compressor(value: Any) -> dict[str, Any]:
