@@ -10,6 +10,7 @@ from typing import Any
 
 from . import accessors as accessors
 from . import ops, plot
+from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
 from ._progress import Passes
 from ._report import report
 from .errors import (
@@ -39,6 +40,7 @@ from .steps import (
     SumMask,
     SumNorm,
 )
+from .tables import pixel_table
 
 __version__ = version("pxprep")
 
@@ -52,8 +54,10 @@ __all__ = [
     "ImageError",
     "LayerError",
     "Log1p",
+    "MinMax",
     "ParameterError",
     "Passes",
+    "PercentileClip",
     "Pipeline",
     "PostNorm",
     "Provenance",
@@ -63,10 +67,12 @@ __all__ = [
     "RemoveHotPixels",
     "Step",
     "StoreError",
+    "SubtractBackground",
     "SumMask",
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "pixel_table",
     "plot",
     "provenance",
     "quantile",
@@ -77,7 +83,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`pxprep.datasets` is imported when it is used."""
-    if name == "datasets":
+    """`pxprep.datasets` and `pxprep.io` are imported when they are used."""
+    if name in ("datasets", "io"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

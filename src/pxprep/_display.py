@@ -10,7 +10,7 @@ import xarray as xr
 
 from ._channels import CHANNEL
 from ._typing import Label
-from .measures import DETAILS
+from .measures import DETAILS, LOWER
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
@@ -108,7 +108,7 @@ def fitted_html(
 
 def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = DETAILS if set(DETAILS) <= set(numbers) else ()
+    details = (*DETAILS, LOWER) if set(DETAILS) <= set(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 
@@ -150,7 +150,9 @@ def _numbers(array: xr.DataArray) -> str:
     """A number; or for one of each image, the median of all, the lowest and the highest."""
     if array.ndim == 0:
         return _number(array.values)
-    low, middle, high = (_number(np.nanquantile(array, q)) for q in (0, 0.5, 1))
+    low, middle, high = (
+        _number(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
+    )
     return f"{middle} ({low} to {high})"
 
 

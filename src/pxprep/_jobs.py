@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from . import _blocks
-from ._keeping import tile
+from ._keeping import Sampling
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
 from ._programs import Bounds, Gathered, Program, count_into, gather_strips, run_into
 from ._sources import AXES, Reading, standard_axes
@@ -233,9 +233,9 @@ class Surveyed(NamedTuple):
 
 @dataclass(frozen=True)
 class Surveying(Reduction):
-    """A first look at a source, with samples of at most so many bytes of each block."""
+    """A first look at a source, with a sample of it."""
 
-    n_bytes: int
+    sampling: Sampling
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
@@ -246,8 +246,7 @@ class Surveying(Reduction):
             counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
             count_into(program, pixels, window, numbers, None, 0, True, counts)
         chunks = [array for _, _, array in pixels.pieces]
-        taken = tile((window.top, window.left), chunks, self.n_bytes)
-        return Surveyed(counts, [taken] if taken.size else [])
+        return Surveyed(counts, self.sampling.tiles((window.top, window.left), chunks))
 
     def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
         """All together."""
@@ -319,12 +318,17 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
 
 
 def processed(program: Program, samples: Sequence[Block], numbers: Sequence[Any]) -> list[Block]:
-    """What a program makes of samples, near enough: as if each were an image of its own."""
+    """What a program makes of samples: as if each were an image of its own.
+
+    Where they are large enough, pixels that depend on others outside are left out.
+    """
     made = []
     for sample in samples:
         height, width = sample.shape[2:]
         alone = replace(program, height=height, width=width)
-        made.append(alone.run(Pixels.of(sample), Window(0, height, 0, width), numbers))
+        rim = program.depth if min(height, width) > 3 * program.depth else 0
+        inner = Window(rim, height - rim, rim, width - rim)
+        made.append(alone.run(Pixels.of(sample), inner, numbers))
     return made
 
 

@@ -5,17 +5,18 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._typing import Block
 
-# Rows and columns of what is sampled of a block, and how many bytes of samples are enough: of one
-# image, and of a cohort.
-TILE = (64, 256)
-SAMPLE_BYTES = 64 << 20
-COHORT_SAMPLE_BYTES = 256 << 20
+# Rows and columns of a tile of pixels that is sampled, the share of an image that tiles hold, and
+# how many bytes of them are enough: of one image, and of a cohort.
+TILE = (64, 128)
+SAMPLE_SHARE = 1 / 64
+SAMPLE_BYTES = 32 << 20
+COHORT_SAMPLE_BYTES = 128 << 20
 # Edges of blocks are kept up to this even where nothing else is: a few percent of the image.
 EDGE_BYTES = 64 << 20
 # The share of the memory that is available which is the budget if none is given.
@@ -49,6 +50,31 @@ class Budget:
         return Budget, (0,)
 
 
+class Sampling(NamedTuple):
+    """How much is sampled of an image: about so many bytes at most, of so many blocks."""
+
+    n_bytes: int
+    n_blocks: int
+
+    def tiles(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Block]:
+        """Tiles of the block with this index, given its chunks; none where others are enough."""
+        sizes = chunks[0].shape[2:]
+        tile = [min(most, size) for most, size in zip(TILE, sizes, strict=True)]
+        n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
+        wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
+        affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)
+        # Somewhere else in every block, and the same in every run.
+        rng = np.random.default_rng(list(index))
+        found = []
+        for _ in range(min(wanted, int(affordable + rng.random()))):
+            place = [
+                int(rng.integers(size - own + 1)) for size, own in zip(sizes, tile, strict=True)
+            ]
+            rows, columns = (slice(top, top + own) for top, own in zip(place, tile, strict=True))
+            found.append(np.concatenate([chunk[:, :, rows, columns] for chunk in chunks]))
+        return found
+
+
 class Keeper:
     """Keeps what was read of one image until it is closed; on another machine, nothing.
 
@@ -56,20 +82,20 @@ class Keeper:
     ----------
     blocks, edges
         The budgets for whole blocks, and for what lies at their edges.
-    samples
-        Bytes of samples that are taken.
+    sampling
+        What is sampled of it, if anything.
     depth
         How wide those edges are, if that is known before they are asked for.
     """
 
     def __init__(
-        self, blocks: Budget, edges: Budget, samples: int = SAMPLE_BYTES, depth: int = 0
+        self, blocks: Budget, edges: Budget, sampling: Sampling | None = None, depth: int = 0
     ) -> None:
         self._depth = depth
         self._budgets = {"blocks": blocks, "edges": edges}
-        self._samples_left = samples
+        self._sampling = sampling
         self._kept: dict[Any, list[Block]] = {}
-        self._sampled: dict[Any, Block] = {}
+        self._sampled: dict[Any, list[Block]] = {}
         self._seen: set[Any] = set()
         self._is_open = True
         self._lock = Lock()
@@ -81,7 +107,8 @@ class Keeper:
             is_new = self._is_open and index not in self._seen
             if is_new:
                 self._seen.add(index)
-                self._sample(index, chunks)
+                if self._sampling is not None:
+                    self._sampled[index] = self._sampling.tiles(index, chunks)
         if is_new and self._depth and ("blocks", index) not in self._kept:
             self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
@@ -91,8 +118,9 @@ class Keeper:
         return self._get(("edges", index, depth), read)
 
     def samples(self) -> list[Block]:
-        """A small part of each block that was read, with axes (c, z, y, x)."""
-        return [sample for _, sample in sorted(self._sampled.copy().items(), key=itemgetter(0))]
+        """Tiles of the blocks that were read, with axes (c, z, y, x)."""
+        in_order = sorted(self._sampled.copy().items(), key=itemgetter(0))
+        return [tile for _, tiles in in_order for tile in tiles]
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
@@ -114,14 +142,8 @@ class Keeper:
                     self._kept[key] = made
         return made
 
-    def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
-        taken = tile(index, chunks, self._samples_left)
-        if taken.size:
-            self._samples_left -= taken.nbytes
-            self._sampled[index] = taken
-
     def __reduce__(self) -> Any:
-        return Keeper, (Budget(0), Budget(0), 0)
+        return Keeper, (Budget(0), Budget(0))
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
@@ -130,22 +152,6 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     rows = [np.concatenate([chunk[:, :, part] for chunk in chunks]) for part in near]
     columns = [np.concatenate([chunk[:, :, :, part] for chunk in chunks]) for part in near]
     return rows + columns
-
-
-def tile(index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES) -> Block:
-    """A few rows and columns of a block, from another place in each, of at most so many bytes."""
-    height, width = chunks[0].shape[2:]
-    rows = min(TILE[0], height)
-    row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * rows
-    columns = min(TILE[1], n_bytes // row_bytes)
-    # Somewhere else in every block, and the same in every run.
-    place = np.random.default_rng(list(index)).random(2)
-    top, left = (
-        int(share * max(0, size - wanted))
-        for share, size, wanted in zip(place, (height, width), (rows, columns), strict=True)
-    )
-    part = slice(top, top + rows), slice(left, left + columns)
-    return np.concatenate([chunk[:, :, part[0], part[1]] for chunk in chunks])
 
 
 def default_memory() -> int:

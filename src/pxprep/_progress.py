@@ -43,7 +43,7 @@ def tqdm_bar(description: str) -> AbstractContextManager[Any]:
         raise ParameterError(
             "progress=True needs the package tqdm: pip install 'pxprep[spatialdata]'"
         ) from error
-    bar: AbstractContextManager[Any] = TqdmCallback(desc=description, file=sys.stderr)
+    bar: AbstractContextManager[Any] = TqdmCallback(desc=description, unit="task", file=sys.stderr)
     return bar
 
 

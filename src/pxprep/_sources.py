@@ -18,7 +18,7 @@ from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
-from ._keeping import SAMPLE_BYTES, Keeper, edges_of, tile
+from ._keeping import SAMPLE_BYTES, Keeper, Sampling, edges_of
 from ._typing import Array, Block
 from ._windows import Window
 from ._zarr_chunks import direct
@@ -119,7 +119,7 @@ class Source:
         return replace(known, index=index, keeper=self.keeper)
 
     def samples(self) -> list[Block]:
-        """A small part of many blocks, if that is at hand without reading."""
+        """Tiles of many blocks, if they are at hand without reading."""
         keeper = self.keeper
         kept = [] if keeper is None else keeper.samples()
         return kept or self._in_memory
@@ -127,16 +127,16 @@ class Source:
     @cached_property
     def _in_memory(self) -> list[Block]:
         samples: list[Block] = []
-        for index in self.indices():
+        indices = list(self.indices())
+        sampling = Sampling(SAMPLE_BYTES, len(indices))
+        for index in indices:
             reading = self.reading(index)
             values = [self._inlined.graph.get(key) for key in reading.keys]
             found: list[Any] = [getattr(value, "value", value) for value in values]
             if not all(isinstance(chunk, np.ndarray) for chunk in found):
                 return []
             chunks = [standard_axes(chunk, self.axes) for chunk in found]
-            samples.append(tile(index, chunks))
-            if sum(sample.nbytes for sample in samples) > SAMPLE_BYTES:
-                break
+            samples += sampling.tiles(index, chunks)
         return samples
 
     @cached_property

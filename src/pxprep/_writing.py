@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,35 @@ _NOT_STEPS = ("layers",)
 def recovered(store: Path, wait: float | None) -> _store.Recovered:
     """End what processes that died while they wrote to a store have begun."""
     return _store.recover(store, RootContents(store, merged), wait)
+
+
+def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
+    """Raise LayerError unless these can be names of image layers; `what` they are in messages."""
+    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
+    for name in outputs:
+        _check_name(name, what)
+        same_folded = [other for other in elements if other.casefold() == name.casefold()]
+        if same_folded and same_folded != [name]:
+            raise LayerError(
+                f"{what} {name!r} differs only in case from the element {same_folded[0]!r}"
+            )
+        kind = elements.get(name)
+        if kind not in (None, "images"):
+            raise LayerError(
+                f"{what} {name!r} is the name of an element in {kind}; it must be new or the "
+                "name of an image layer"
+            )
+
+
+def _check_name(name: str, what: str) -> None:
+    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
+    # metadata file of the folder that the layers lie in.
+    valid = all(character.isalnum() or character in "_-." for character in name)
+    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
+        raise LayerError(
+            f"{what} must consist of letters, digits, '_', '-' and '.', and not begin with "
+            f"'.' or '__', got {name!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,12 @@ class Destination:
     def exists(self, name: str) -> bool:
         """Whether an image layer of this name is on disk."""
         return self.store is not None and layer_folder(self.store, name).exists()
+
+    def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
+        """Raise LayerError if a layer exists that may not be replaced."""
+        for name in self.todo:
+            if not may_replace and (name in self.sdata.images or self.exists(name)):
+                raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
 
     def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
         """Raise LayerError if layers are in the way; remembers how everything is on disk.

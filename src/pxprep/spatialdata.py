@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import ops
 from ._channels import select_channels
 from ._cohorts import Cohort
 from ._contents import check_store
 from ._images import checked, processing_dtype
 from ._json import parse_json
-from ._layers import Source, as_element, check_sdata
+from ._layers import Source, as_element, check_sdata, transformations_of
 from ._layouts import Layout, scales_of
 from ._progress import Passes
 from ._report import Fov, check_file, write
-from ._scales import cumulative
 from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -36,7 +34,7 @@ from ._validate import (
     parse_memory,
     parse_wait,
 )
-from ._writing import Destination, recovered
+from ._writing import Destination, check_outputs, recovered
 from .errors import ChannelError, LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
 from .plot._compare import require_same_size
@@ -49,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
 
 CODECS = ("lz4", "zstd")
+# What an element of a kind is called in messages.
+KINDS = {"images": "an image", "labels": "labels"}
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
@@ -212,7 +212,7 @@ def pixel_clustering_preprocess(
     codec = _parse_compressor(compressor)
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
     pairs = _paired_names(img_layer, output_layer)
-    _check_outputs(sdata, pairs)
+    check_outputs(sdata, pairs)
     target = Destination.of(sdata, pairs, parse_wait(wait))
     sources = {name: Source.of(_layer(sdata, name)) for name in pairs.values()}
     asked = {
@@ -229,7 +229,7 @@ def pixel_clustering_preprocess(
     run = None
     if one_by_one:
         target, run, steps = _resumed(target, sources, parameters, steps)
-    _check_new(target, may_replace)
+    target.check_new(may_replace)
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
@@ -244,7 +244,9 @@ def pixel_clustering_preprocess(
                 steps = steps.fit(images, pool=pool, progress=passes)
             processed = steps.transform(images)
             elements = {
-                output: _as_element(processed[name], sdata.images[name], layouts[name])
+                output: as_element(
+                    processed[name], transformations_of(sdata.images[name]), layouts[name]
+                )
                 for output, name in pairs.items()
             }
             identities = {name: source.identity for name, source in sources.items()}
@@ -334,7 +336,7 @@ def read_images(
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in _names(layers, "img_layer"):
-        image = checked(_finest(_layer(sdata, name)), f"layer {name!r}")
+        image = checked(scales_of(_layer(sdata, name))[0], f"layer {name!r}")
         try:
             image = select_channels(image, channels)
         except ChannelError as error:
@@ -379,6 +381,18 @@ def _write_report(
         raise StoreError(
             f"the report {str(file)!r} could not be written: {error}; the layers were"
         ) from error
+
+
+def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
+    """The finest scale of a labels layer, lazily if the object is backed by a store.
+
+    Raises
+    ------
+    LayerError
+        If the layer is missing or holds no labels.
+    """
+    check_sdata(sdata)
+    return scales_of(_element(sdata, name, "labels", "labels"))[0]
 
 
 def _parse_compressor(value: Any) -> dict[str, Any]:
@@ -449,23 +463,6 @@ def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _check_outputs(sdata: SpatialData, outputs: Iterable[str]) -> None:
-    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
-    for name in outputs:
-        _check_name(name)
-        same_folded = [other for other in elements if other.casefold() == name.casefold()]
-        if same_folded and same_folded != [name]:
-            raise LayerError(
-                f"output_layer {name!r} differs only in case from the element {same_folded[0]!r}"
-            )
-        kind = elements.get(name)
-        if kind not in (None, "images"):
-            raise LayerError(
-                f"output_layer {name!r} is the name of an element in {kind}; it must be new or the "
-                "name of an image layer"
-            )
-
-
 def _resumed(
     target: Destination,
     sources: Mapping[str, Source],
@@ -482,12 +479,6 @@ def _resumed(
     return target, run, fitted
 
 
-def _check_new(target: Destination, may_replace: bool) -> None:
-    for name in target.todo:
-        if not may_replace and (name in target.sdata.images or target.exists(name)):
-            raise LayerError(f"output_layer {name!r} exists already; overwrite=True replaces it")
-
-
 def _kept(recipe: Recipe, must: bool) -> Any:
     """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
     try:
@@ -498,30 +489,22 @@ def _kept(recipe: Recipe, must: bool) -> Any:
         return repr(recipe)
 
 
-def _check_name(name: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            "output_layer must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
-
-
 def _layer(sdata: SpatialData, name: str) -> Any:
-    if name in sdata.images:
-        return sdata.images[name]
-    kinds = {other: kind for kind, other, _ in sdata.gen_elements()}
+    return _element(sdata, name, "images", "img_layer")
+
+
+def _element(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+    known = getattr(sdata, kind)
+    if name in known:
+        return known[name]
+    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
     if name in kinds:
-        raise LayerError(f"img_layer {name!r} must be an image, but it is one of the {kinds[name]}")
-    near = difflib.get_close_matches(name, list(sdata.images), n=1)
+        raise LayerError(
+            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+        )
+    near = difflib.get_close_matches(name, list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise LayerError(f"img_layer {name!r} does not exist{hint}; images are {sorted(sdata.images)}")
-
-
-def _finest(element: Any) -> xr.DataArray:
-    return scales_of(element)[0]
+    raise LayerError(f"{parameter} {name!r} does not exist{hint}; {kind} are {sorted(known)}")
 
 
 def _checked_cohort(
@@ -533,14 +516,3 @@ def _checked_cohort(
     cohort = Cohort.of(images, pool)
     steps.check(cohort.labels)
     return cohort
-
-
-def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
-    """`image` as an element: every scale the mean of the finest pixels, in chunks as `layout`."""
-    image = image.chunk(layout.chunks[0])
-    coarser = [ops.coarsen(image, factors) for factors in cumulative(layout.factors)]
-    scales = [
-        scale.chunk(chunks).data
-        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
-    ]
-    return as_element(image, source, scales, layout.factors)

@@ -1,6 +1,6 @@
 """How the values of each channel are distributed, and where the fitted quantiles lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from .. import _backends
 from .._channels import label_keys, select_channels
 from .._cohorts import FOV
 from .._images import checked
+from .._intensity_steps import MinMax, PercentileClip
 from .._running import INPUT
 from .._typing import Block, Label
 from .._validate import parse_count
 from ..errors import ChannelError, ParameterError
-from ..measures import DETAILS
+from ..measures import DETAILS, LOWER
 from ..pipeline import FittedPipeline
 from ..steps import Arcsinh, Clip, Log1p, PostNorm, QuantileNorm
 from ._compare import require_same_size
@@ -39,7 +40,15 @@ from ._layout import (
 from ._thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
 # Steps that change each pixel by itself: they move a quantile as they move the pixels.
-POINTWISE = (QuantileNorm, PostNorm, Clip, Arcsinh, Log1p)
+POINTWISE = (QuantileNorm, PostNorm, Clip, Arcsinh, Log1p, PercentileClip, MinMax)
+# The numbers that are drawn, and the quantile of each image that they were made from.
+MARKS = {
+    "scale": "quantile",
+    "low": LOWER,
+    "high": "quantile",
+    "min": LOWER,
+    "max": "quantile",
+}
 # What is beyond this quantile, and some, is counted in the last bar.
 TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
@@ -198,27 +207,32 @@ def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
     steps = fitted.pipeline.steps
     measured = _numbers_of(fitted, fov)
     for position, (name, step) in enumerate(steps):
-        numbers = measured[name]
-        if (
-            "scale" not in numbers
-            or not set(DETAILS) <= set(numbers)
-            or FOV in numbers["scale"].dims
-        ):
-            continue
-        values = {(name, "--"): numbers["scale"]}
-        if FOV not in numbers["quantile"].dims and fitted.pool is not None and len(fitted.fovs) > 1:
-            values[f"{name} of this image", ":"] = numbers["quantile"]
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
             isinstance(later, POINTWISE) for _, later in steps[position:]
         )
-        for (label, style), value in values.items():
+        for label, style, values in _marks(name, measured[name], fitted):
             if is_before:
-                lines["before"].append(_line(label, style, value, fitted))
+                lines["before"].append(_line(label, style, values, fitted))
             if is_after:
-                moved = _moved(value.astype(fitted.dtype), steps[position:], measured)
+                moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
                 lines["after"].append(_line(label, style, moved, fitted))
     return lines
+
+
+def _marks(
+    name: str, numbers: xr.Dataset, fitted: FittedPipeline
+) -> Iterator[tuple[str, str, xr.DataArray]]:
+    """Label, style and values of the quantiles that a step applies, and of the image's own."""
+    if not set(DETAILS) <= set(numbers):
+        return
+    for applied, own in MARKS.items():
+        if applied not in numbers or FOV in numbers[applied].dims:
+            continue
+        label = name if applied == "scale" else f"{name} {applied}"
+        yield label, "--", numbers[applied]
+        if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
+            yield f"{label} of this image", ":", numbers[own]
 
 
 def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
