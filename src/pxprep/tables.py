@@ -114,9 +114,10 @@ def pixel_table(
     Notes
     -----
     Lazy images are computed strip by strip: a row of chunks through all planes, or as many as make
-    32 MiB. A parquet file needs a few times that; the other tables are held as a whole. The statistics of lazy steps of this package (``image.pxprep.preprocess()``) are
-    computed once, before the first strip; those that were put into an image's graph in another
-    way, as ``image / pxprep.quantile(image)``, once for each strip: compute them first.
+    32 MiB. A parquet file needs a few times that; the other tables are held as a whole. The
+    statistics of lazy steps of this package (``image.pxprep.preprocess()``) are computed once,
+    before the first strip; those that came into an image's graph in another way, as in
+    ``image / pxprep.quantile(image)``, once for each strip: compute them first.
 
     The random numbers are those of Philox 4x64 [1]_, one for each pixel.
 
