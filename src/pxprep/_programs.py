@@ -445,13 +445,17 @@ class Gathered:
     Attributes
     ----------
     tally
-        How many values are counted, negative, infinite and below the lower bound.
+        How many values are counted, negative, infinite, below the lower bound, equal to it, and
+        equal to the upper bound.
     inside
         The values between the bounds, in any order; None if they are too many.
+    bounds
+        The lower and the upper one, in the type of the values.
     """
 
     tally: Block
     inside: Block | None
+    bounds: tuple[Any, Any]
 
     @classmethod
     def merged(cls, parts: Sequence["Gathered"], most: int) -> "Gathered":
@@ -461,6 +465,7 @@ class Gathered:
         return cls(
             np.sum([part.tally for part in parts], axis=0),
             np.concatenate(inside) if complete else None,
+            parts[0].bounds,
         )
 
 
@@ -478,18 +483,21 @@ def gather_strips(
     At most `most` values are gathered for each.
     """
     merged = np.empty(len(bounds.low), object)
-    merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in merged]
+    none = np.empty(0, program.dtype)
+    # Bounds are values of the float type, as those that are compared with them.
+    pairs = zip(*(bound.astype(program.dtype) for bound in bounds), strict=True)
+    merged[:] = [Gathered(np.zeros(6, np.int64), none, pair) for pair in pairs]
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         block = program.run(pixels, strip, numbers)
         room = np.empty(block[0].size + 1, program.dtype)
-        for index, (low, high) in enumerate(zip(*bounds, strict=True)):
-            found = _gathered(block[index % len(block)], low, high, zeros, room)
-            merged[index] = Gathered.merged([merged[index], found], most)
+        for index, before in enumerate(merged):
+            found = _gathered(block[index % len(block)], before.bounds, zeros, room)
+            merged[index] = Gathered.merged([before, found], most)
     return merged
 
 
-def _gathered(values: Block, low: Any, high: Any, zeros: bool, room: Block) -> Gathered:
-    tally = np.zeros(4, np.int64)
+def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:
+    tally = np.zeros(6, np.int64)
     flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
-    n = gather(flat, room.dtype.type(low), room.dtype.type(high), zeros, tally, room)
-    return Gathered(tally, room[:n].copy())
+    n = gather(flat, *bounds, zeros, tally, room)
+    return Gathered(tally, room[:n].copy(), bounds)

@@ -296,19 +296,37 @@ def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
     """The quantile of each channel from what was gathered; None if one lies elsewhere."""
     rows = []
     for each, percent in zip(found, q, strict=True):
-        counted, negative, infinite, below = each.tally.tolist()
+        counted, negative, infinite, *_ = each.tally.tolist()
         ranks, weight = _ranks(np.array([counted]), np.array([percent]))
-        inside = ranks[0] - below
         if counted == 0:
             rows.append((np.nan, 0, 0, infinite))
-        elif each.inside is None or inside[0] < 0 or inside[1] >= each.inside.size:
+            continue
+        ends = _at_ranks(each, ranks[0])
+        if ends is None:
             return None
-        else:
-            low, high = np.partition(each.inside, inside)[inside].astype(np.float64)
-            value = _between(low, high, weight[0])
-            rows.append((float(value), counted, negative, infinite))
+        value = _between(ends[0], ends[1], weight[0])
+        rows.append((float(value), counted, negative, infinite))
     value, counted, negative, infinite = (np.array(column) for column in zip(*rows, strict=True))
     return Quantiles(value.astype(np.float64), counted, negative, infinite)
+
+
+def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
+    """The values at two ranks, the lower one first, from what was gathered; None if they are not.
+
+    In their order, these are values equal to the lower bound, those between, and those equal to the
+    upper bound.
+    """
+    *_, below, at_low, at_high = found.tally.tolist()
+    if found.inside is None:
+        return None
+    inner, n = ranks - below - at_low, found.inside.size
+    if inner[0] < -at_low or inner[1] >= n + at_high:
+        return None
+    between = np.unique(inner[(inner >= 0) & (inner < n)])
+    ordered = np.partition(found.inside, between) if between.size else found.inside
+    low, high = found.bounds
+    values = [low if rank < 0 else high if rank >= n else ordered[rank] for rank in inner.tolist()]
+    return np.array(values, np.float64)
 
 
 def _count(
