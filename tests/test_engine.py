@@ -415,7 +415,7 @@ def sampled_places(height, width, rows=64, columns=512):
     numbers = np.arange(rows * columns).reshape(1, 1, rows, columns)
     for i, j in np.ndindex(height // rows, width // columns):
         block = chosen[i * rows :, j * columns :][:rows, :columns]
-        taken = _keeping.tile((0, i, j), [numbers]).ravel()
+        taken = _keeping.cut([numbers], _keeping.tile((0, i, j), [numbers])).ravel()
         block[np.unravel_index(taken, block.shape)] = True
     return chosen
 

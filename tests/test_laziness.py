@@ -27,6 +27,7 @@ CALLS = {
     "remove_hot_pixels": [{"threshold": 5}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
     "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],
+    "keep_where": [{"where": MASK}],
     "quantile": [{}, {"q": 50, "zeros": "include"}],
     "pixel_sum": [{}],
 }

@@ -135,7 +135,7 @@ def test_what_may_not_be_gathered_is_counted(most, monkeypatch):
 
 def corners(index, chunks, n_bytes=1 << 30):
     """A look at the corner of each block."""
-    return np.concatenate([chunk[:, :, :8, :8] for chunk in chunks])
+    return slice(8), slice(8)
 
 
 @pytest.mark.parametrize("q", [5, 90])

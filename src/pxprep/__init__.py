@@ -19,6 +19,7 @@ from .errors import (
     PxprepWarning,
     StoreError,
 )
+from .masks import Mask
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Provenance, provenance
@@ -49,6 +50,7 @@ __all__ = [
     "ImageError",
     "LayerError",
     "Log1p",
+    "Mask",
     "ParameterError",
     "Pipeline",
     "PostNorm",

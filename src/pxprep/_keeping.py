@@ -11,7 +11,9 @@ import numpy as np
 
 from ._typing import Block
 
-# Rows and columns of what is sampled of a block, and how many bytes of samples are enough: of one
+# Rows and columns of a block.
+Place = tuple[slice, slice]
+# How many rows and columns of a block are sampled, and how many bytes of samples are enough: of one
 # image, and of a cohort.
 TILE = (64, 256)
 SAMPLE_BYTES = 64 << 20
@@ -60,16 +62,26 @@ class Keeper:
         Bytes of samples that are taken.
     depth
         How wide those edges are, if that is known before they are asked for.
+    leader
+        The keeper of what is sampled at the same places, and read first.
     """
 
     def __init__(
-        self, blocks: Budget, edges: Budget, samples: int = SAMPLE_BYTES, depth: int = 0
+        self,
+        blocks: Budget,
+        edges: Budget,
+        samples: int = SAMPLE_BYTES,
+        depth: int = 0,
+        leader: "Keeper | None" = None,
     ) -> None:
         self._depth = depth
+        self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._samples_left = samples
         self._kept: dict[Any, list[Block]] = {}
         self._sampled: dict[Any, Block] = {}
+        self.places: dict[Any, Place] = {}
+        self._beside: dict[str, Keeper] = {}
         self._seen: set[Any] = set()
         self._is_open = True
         self._lock = Lock()
@@ -79,7 +91,8 @@ class Keeper:
         chunks = self._get(("blocks", index), read)
         with self._lock:
             is_new = self._is_open and index not in self._seen
-            if is_new:
+            # What lies over an image may be read around a block before the image is read there.
+            if is_new and (self._leader is None or index in self._leader.places):
                 self._seen.add(index)
                 self._sample(index, chunks)
         if is_new and self._depth and ("blocks", index) not in self._kept:
@@ -90,9 +103,18 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def samples(self) -> list[Block]:
-        """A small part of each block that was read, with axes (c, z, y, x)."""
-        return [sample for _, sample in sorted(self._sampled.copy().items(), key=itemgetter(0))]
+    def beside(self, name: str) -> "Keeper":
+        """Keeps what lies over the image, such as a mask, within the same budgets."""
+        with self._lock:
+            if name not in self._beside:
+                budgets = self._budgets["blocks"], self._budgets["edges"]
+                self._beside[name] = Keeper(*budgets, leader=self)
+                self._beside[name]._is_open = self._is_open
+            return self._beside[name]
+
+    def samples(self) -> dict[Any, Block]:
+        """A small part of each block that was read, with axes (c, z, y, x), by index in order."""
+        return dict(sorted(self._sampled.copy().items(), key=itemgetter(0)))
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
@@ -100,6 +122,8 @@ class Keeper:
             self._is_open = False
             self._kept.clear()
             self._sampled.clear()
+            for keeper in self._beside.values():
+                keeper.close()
 
     def _get(self, key: Any, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._kept.get(key)
@@ -115,10 +139,12 @@ class Keeper:
         return made
 
     def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
-        taken = tile(index, chunks, self._samples_left)
-        if taken.size:
-            self._samples_left -= taken.nbytes
-            self._sampled[index] = taken
+        leader = self._leader
+        place = leader.places[index] if leader else tile(index, chunks, self._samples_left)
+        if place is not None:
+            self.places[index] = place
+            self._sampled[index] = cut(chunks, place)
+            self._samples_left -= self._sampled[index].nbytes
 
     def __reduce__(self) -> Any:
         return Keeper, (Budget(0), Budget(0), 0)
@@ -132,20 +158,28 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     return rows + columns
 
 
-def tile(index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES) -> Block:
-    """A few rows and columns of a block, from another place in each, of at most so many bytes."""
+def tile(
+    index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES
+) -> Place | None:
+    """A few rows and columns of a block, another place in each; None if a column has more bytes."""
     height, width = chunks[0].shape[2:]
     rows = min(TILE[0], height)
     row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * rows
     columns = min(TILE[1], n_bytes // row_bytes)
+    if columns == 0:
+        return None
     # Somewhere else in every block, and the same in every run.
     place = np.random.default_rng(list(index)).random(2)
     top, left = (
         int(share * max(0, size - wanted))
         for share, size, wanted in zip(place, (height, width), (rows, columns), strict=True)
     )
-    part = slice(top, top + rows), slice(left, left + columns)
-    return np.concatenate([chunk[:, :, part[0], part[1]] for chunk in chunks])
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def cut(chunks: Sequence[Block], place: Place) -> Block:
+    """The rows and columns of a block, given in runs of channels, that lie at `place`."""
+    return np.concatenate([chunk[(slice(None), slice(None), *place)] for chunk in chunks])
 
 
 def default_memory() -> int:

@@ -18,6 +18,7 @@ from . import _backends
 from ._blocks import bit_constants, integer_offset, key_bits
 from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
 from ._programs import Bounds, Gathered
+from ._sources import Area
 from ._typing import Array, Block
 
 # How many standard deviations of a sample's rank a bracket extends to either side.
@@ -49,6 +50,10 @@ SETTLED = np.dtype(
 )
 
 
+# An image, and the pixels of it that are counted, or None for all.
+Part = tuple[Array, Area | None]
+
+
 class Quantiles(NamedTuple):
     """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c)."""
 
@@ -65,6 +70,7 @@ def exact_quantiles(
     *,
     zeros: bool = False,
     evaluate: Callable[[list[Array]], list[Array]] | None = None,
+    areas: Sequence[Area | None] = (),
 ) -> Quantiles:
     """Quantile `q` of the finite pixels of each channel, for each group of images.
 
@@ -83,6 +89,8 @@ def exact_quantiles(
     evaluate
         Called with the small arrays that each pass ends in; computing them there lets Dask images
         go by block after block, instead of being held for the next pass. Default: stay lazy.
+    areas
+        For each image the pixels that are counted, or None for all; by default all of all images.
 
     Returns
     -------
@@ -90,17 +98,18 @@ def exact_quantiles(
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
     each_alone = all(len(group) == 1 for group in groups)
+    parts = list(zip(images, areas or [None] * len(images), strict=True))
     if evaluate is None:
         # Digits are counted unless the quantiles have been found in one pass by then.
-        found = [_found_at_once(image, q, zeros, len(images)) for image in images if each_alone]
-        return _stacked(_by_radix(images, q, groups, zeros, found=found))
+        found = [_found_at_once(part, q, zeros, len(images)) for part in parts if each_alone]
+        return _stacked(_by_radix(parts, q, groups, zeros, found=found))
     if each_alone:
-        alone = [images[position] for (position,) in groups]
+        alone = [parts[position] for (position,) in groups]
         at_once = _in_one_pass(alone, q, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
-    rest = iter(_by_radix(images, q, left, zeros, evaluate=evaluate) if left else [])
+    rest = iter(_by_radix(parts, q, left, zeros, evaluate=evaluate) if left else [])
     return _stacked([next(rest) if found is None else found for found in at_once])
 
 
@@ -109,7 +118,7 @@ def _stacked(rows: Sequence[Quantiles]) -> Quantiles:
 
 
 def _by_radix(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     q: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
@@ -121,9 +130,9 @@ def _by_radix(
 
     What is in `found`, for each image, is taken instead if it is not None when it is computed.
     """
-    found = found or [None] * len(images)
-    dtypes = [images[group[0]].dtype for group in groups]
-    groups_of: list[list[int]] = [[] for _ in images]
+    found = found or [None] * len(parts)
+    dtypes = [parts[group[0]][0].dtype for group in groups]
+    groups_of: list[list[int]] = [[] for _ in parts]
     for number, group in enumerate(groups):
         for position in group:
             groups_of[position].append(number)
@@ -133,7 +142,7 @@ def _by_radix(
             number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
         }
         open_groups = [[number for number in mine if number in going_on] for mine in groups_of]
-        counts = _count(images, open_groups, selections, level, zeros, found, evaluate is None)
+        counts = _count(parts, open_groups, selections, level, zeros, found, evaluate is None)
         for number, counted in counts.items():
             select, known = (
                 (_refine, selections[number]) if level else (_begin_of(dtypes[number]), q)
@@ -171,14 +180,14 @@ def _either(selection: Block, found: Block, *, dtype: np.dtype[Any]) -> Block:
     return settled
 
 
-def _found_at_once(image: Array, q: Block, zeros: bool, n_images: int) -> Array | None:
+def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | None:
     """The `Quantiles` of a lazy image, or None, as the only item of an array."""
+    image, area = part
     if not _backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
-    bounds = _backends.bounds(
-        image, n_images, partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
-    )
-    return _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q))
+    choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
+    bounds = _backends.bounds(image, n_images, choose, area)
+    return _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q), area)
 
 
 def _most(image: Array) -> int:
@@ -186,7 +195,7 @@ def _most(image: Array) -> int:
 
 
 def _in_one_pass(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     q: Block,
     zeros: bool,
     evaluate: Callable[[list[Array]], list[Array]],
@@ -196,20 +205,21 @@ def _in_one_pass(
     One pass gathers the values around that place and counts those below. Where the wanted ranks
     are among the values gathered, these are the exact order statistics; else it was in vain.
     """
-    brackets = [_bracket_of(image, q, zeros) for image in images]
+    brackets = [_bracket_of(part, q, zeros) for part in parts]
     asked = [
-        _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q))
-        for image, bounds in zip(images, brackets, strict=True)
+        _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q), area)
+        for (image, area), bounds in zip(parts, brackets, strict=True)
         if bounds is not None
     ]
     found = iter(evaluate(asked) if asked else [])
     return [None if bounds is None else next(found)[0] for bounds in brackets]
 
 
-def _bracket_of(image: Array, q: Block, zeros: bool) -> Bounds | None:
+def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
+    image, area = part
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
-    return bracket(_backends.samples(image), q, zeros, image.nbytes)
+    return bracket(_backends.samples(image, area), q, zeros, image.nbytes)
 
 
 def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
@@ -222,13 +232,14 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     bounds, inside = [], 0.0
     for channel, percent in enumerate(q):
         values = np.concatenate([sample[channel].reshape(-1) for sample in samples])
+        sampled = values.size
         values = values[np.isfinite(values) & ((values != 0) | zeros)].astype(np.float64)
         fraction = percent / 100
         # Pixels are like their neighbours, so that a sample says less than its size promises.
         margin = 20 + SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
         low = int((values.size - 1) * fraction - margin)
         high = int((values.size - 1) * fraction + margin) + 1
-        inside += min(1.0, 2 * margin / max(1, values.size)) / len(q)
+        inside += min(values.size, 2 * margin) / sampled / len(q)
         ranks = np.array([max(low, 0), min(high, values.size - 1)])
         ordered = np.partition(values, ranks)[ranks] if values.size else ranks
         bounds.append(
@@ -262,7 +273,7 @@ def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
 
 
 def _count(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     groups_of: Sequence[Sequence[int]],
     selections: Sequence[Array],
     level: int,
@@ -272,16 +283,16 @@ def _count(
 ) -> dict[int, Array]:
     """The counts of a digit for each group, each image read once, or not if `found` is not None."""
     counts: dict[int, Array] = {}
-    for image, groups, unless in zip(images, groups_of, found, strict=True):
+    for (image, area), groups, unless in zip(parts, groups_of, found, strict=True):
         if not groups:
             continue
         prefixes = None
         if level > 0:
             prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
         if lazily and _backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            each = _backends.first_counts(image, zeros, len(images))
+            each = _backends.first_counts(image, zeros, len(parts), area)
         else:
-            each = _backends.count_digits(image, prefixes, level, zeros, unless)
+            each = _backends.count_digits(image, prefixes, level, zeros, unless, area)
         for index, number in enumerate(groups):
             own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
             counts[number] = counts[number] + own if number in counts else own
