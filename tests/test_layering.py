@@ -51,7 +51,18 @@ def test_modules_import_only_from_rooms_above(path):
     [
         ("numba", {"_kernels"}),
         ("dask", {"_backends", "_lazy", "_sources"}),
-        ("spatialdata", {"_contents", "_layers", "_writing", "provenance", "spatialdata", "cli"}),
+        (
+            "spatialdata",
+            {
+                "_contents",
+                "_layer_masks",
+                "_layers",
+                "_writing",
+                "provenance",
+                "spatialdata",
+                "cli",
+            },
+        ),
         ("matplotlib", {"plot"}),
         ("typer", {"cli"}),
         ("rich", {"cli"}),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from ._cohorts import Cohort
 from ._contents import check_store
 from ._images import checked, processing_dtype
 from ._json import parse_json
+from ._layer_masks import LayerMasks, asked_masks, described, mask_sources, read_masks
 from ._layers import Source, as_element, check_sdata
 from ._layouts import Layout, scales_of
 from ._progress import parse_progress
@@ -69,6 +71,8 @@ def pixel_clustering_preprocess(
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
     pool: str | None = "mean",
+    where: Any = None,
+    keep_outside: bool = True,
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: Any = False,
@@ -126,6 +130,13 @@ def pixel_clustering_preprocess(
     pool
         ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
         None: each layer by itself.
+    where
+        Mask of the pixels that are measured: the name of a labels layer (all labels but 0, at the
+        finest scale); a `pxprep.Mask`, for some labels or all others; an `xarray.DataArray`; or one
+        of those for each image layer, in their order or by their names, None for a layer that is
+        measured whole. Steps are applied to all pixels. None measures all.
+    keep_outside
+        False: in the new layers, pixels outside of `where` are NaN in every channel.
     memory
         How much of what was read is kept for the next pass, in bytes or as "2 GiB": layers that
         fit are read once. None is a quarter of the memory that is available; 0 keeps nothing but a
@@ -153,8 +164,9 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image; or an output layer has no valid name, exists, is
-        what other elements of `sdata` are computed from, or is of another run than is resumed.
+        If an input layer is missing or no image, or a mask missing or no labels; or an output layer
+        has no valid name, exists, is what other elements of `sdata` are computed from, or is of
+        another run than is resumed.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
@@ -206,8 +218,12 @@ def pixel_clustering_preprocess(
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
     pairs = _paired_names(img_layer, output_layer)
     _check_outputs(sdata, pairs)
+    keeps_outside = _parse_keep_outside(keep_outside, where, pipeline)
+    on_masks = asked_masks(where, list(pairs.values()))
     target = Destination.of(sdata, pairs, parse_wait(wait))
-    sources = {name: Source.of(_layer(sdata, name)) for name in pairs.values()}
+    layers = {name: _layer(sdata, name) for name in pairs.values()}
+    masks = read_masks(sdata, on_masks)
+    sources = _sources(layers, masks)
     asked = {
         "channels": channels,
         "dtype": parse_float_dtype(dtype),
@@ -217,6 +233,8 @@ def pixel_clustering_preprocess(
         "compressor": compressor,
         "layers": pairs,
     }
+    if where is not None:
+        asked |= {"where": described(on_masks), "keep_outside": keeps_outside}
     recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
     parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
     run = None
@@ -231,11 +249,14 @@ def pixel_clustering_preprocess(
             name: Layout.of(sdata.images[name], image, chunks, scale_factors)
             for name, image in images.items()
         }
-        cohort = _checked_cohort(steps, images, pool)
+        within = {name: masks[name] for name in images} if masks else None
+        cohort = _checked_cohort(steps, images, pool, within)
         with cohort.keeping(budget, recipe.depth(cohort.labels)):
             if isinstance(steps, Pipeline):
-                steps = steps.fit(images, pool=pool, progress=bar)
+                steps = steps.fit(images, pool=pool, where=within, progress=bar)
             processed = steps.transform(images)
+            if not keeps_outside:
+                processed = ops.keep_where(processed, within)
             elements = {
                 output: _as_element(processed[name], sdata.images[name], layouts[name])
                 for output, name in pairs.items()
@@ -479,13 +500,38 @@ def _finest(element: Any) -> xr.DataArray:
     return scales_of(element)[0]
 
 
+def _parse_keep_outside(value: Any, where: Any, pipeline: Any) -> bool:
+    """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
+    keeps = parse_bool(value, "keep_outside")
+    if not keeps and where is None:
+        raise ParameterError("keep_outside=False needs a mask, where, got None")
+    if keeps and where is not None and isinstance(pipeline, FittedPipeline):
+        raise ParameterError(
+            "where says what is measured, and a FittedPipeline measures nothing: leave it out, or "
+            "give keep_outside=False"
+        )
+    return keeps
+
+
+def _sources(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
+    """What layers are made from, by name, and what their masks are read from."""
+    sources = {name: Source.of(element) for name, element in layers.items()}
+    for name, over in mask_sources(masks).items():
+        sources[f"where of {name}"] = over
+        sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
+    return sources
+
+
 def _checked_cohort(
-    steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str | None
+    steps: Pipeline | FittedPipeline,
+    images: Mapping[str, xr.DataArray],
+    pool: str | None,
+    where: LayerMasks | None,
 ) -> Cohort:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
-        return steps.check(images)
-    cohort = Cohort.of(images, pool)
+        return steps.check(images, where=where)
+    cohort = Cohort.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort
 
