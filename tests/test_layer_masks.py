@@ -1,5 +1,8 @@
 """Masks in the wrapper: labels layers and arrays, in memory and on disk."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -307,3 +310,18 @@ def test_labels_that_lie_elsewhere(sdata):
     same = {"global": Sequence([Identity(), Scale([1, 1], ("y", "x"))]), "other": Identity()}
     set_transformation(sdata["regions0"], same, set_all=True)
     clean(sdata, ["fov0"], ["again"], where="regions0")
+
+
+def test_the_page_on_masks_runs():
+    page = (Path(__file__).parents[1] / "docs" / "where.md").read_text()
+    names = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(snippet, "where.md", "exec"), names)
+    inside = names["inside"]
+    fovs = names["fovs"]
+    np.testing.assert_array_equal(names["scales"], fovs["fov0"].where(inside).pxprep.quantile(99))
+    for result in ("seen", "unseen"):
+        assert np.isnan(names[result].where(~inside)).all()
+    assert not names["seen"].equals(names["unseen"])
+    kept = np.isfinite(names["sdata"]["clean1"].values).any(axis=0)
+    assert not (kept & ~names["masks"]["fov1"].values).any()
