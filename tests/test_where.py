@@ -375,9 +375,16 @@ def test_multiscale_trees(kind, make_image):
     tree = kind.from_dict(scales)
     masks = kind.from_dict({name: scale[["cells"]] for name, scale in scales.items()})
     expected = image.pxprep.quantile_norm(80, where=mask)
-    for where in ("cells", masks, mask):
+    for where in ("cells", masks, mask, [masks]):
         made = tree.pxprep.quantile_norm(80, where=where)
         np.testing.assert_array_equal(made["scale0/image"], expected)
+    for where in (masks, {"a": masks, "b": mask}):
+        both = ops.quantile(dict.fromkeys("ab", image), 80, pool=None, where=where)
+        np.testing.assert_array_equal(both, [image.pxprep.quantile(80, where=mask)] * 2)
+    with pytest.raises(ParameterError, match="missing 'b', unknown 'c'"):
+        ops.quantile(
+            dict.fromkeys("ab", image), where=kind.from_dict({"a": scales["scale0"], "c": masks})
+        )
 
 
 # --- laziness, passes, memory ---------------------------------------------------------------------
@@ -405,6 +412,7 @@ def test_a_mask_costs_no_pass(dtype, kind, fit, make_image):
     inside = a_mask((128, 192), part=0.3)
     values[:, ~inside.values] *= 50  # a sample of everything would mislead
     passes = []
+    pipeline = Pipeline().quantile_norm(50).sum_mask(40).blur(1).post_norm(60)
     for masked in (False, True):
         array, reads = counting(values, (2, 32, 64))
         mask = None
@@ -413,9 +421,9 @@ def test_a_mask_costs_no_pass(dtype, kind, fit, make_image):
         image = xr.DataArray(array, dims=("c", "y", "x"))
         with dask.config.set(scheduler="synchronous"):
             if fit:
-                Pipeline.sparrow(sigma=1).fit(image, where=mask, memory=0)
+                pipeline.fit(image, where=mask, memory=0)
             else:
-                image.pxprep.preprocess(sigma=1, where=mask).compute()
+                pipeline.fit_transform(image, where=mask).compute()
         assert len(set(reads.values())) == 1
         passes.append(reads[0, 0, 0])
     assert passes[0] == passes[1]

@@ -86,6 +86,8 @@ def as_mask(value: Any, parameter: str) -> Mask:
         return value
     if isinstance(value, xr.DataArray | str):
         return Mask(value)
+    if is_tree(value) and len(planes := find_planes(value)) == 1:
+        return Mask(next(iter(planes.values())))
     hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
     raise ParameterError(
         f"{parameter} must be a mask (an xarray.DataArray of bool or integer labels with the dims "
@@ -95,6 +97,11 @@ def as_mask(value: Any, parameter: str) -> Mask:
 
 def by_image(where: Any, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
+    if is_tree(where):
+        planes = find_planes(where)
+        # A multiscale mask is one mask, and so is a tree with one for one image.
+        alone = len(planes) == 1 and ("" in planes or len(names) == 1)
+        where = next(iter(planes.values())) if alone else planes
     if isinstance(where, Mapping) and not isinstance(where, xr.Dataset):
         missing = [name for name in names if name not in where]
         unknown = [name for name in where if name not in names]
@@ -140,9 +147,6 @@ def areas_of(
     """
     if where is None:
         return ()
-    if is_tree(where):
-        planes = find_planes(where)
-        where = list(planes.values()) if len(planes) == len(images) == 1 else planes
     masks = by_image(where, list(images))
     if any(mask is not None and isinstance(mask.source, str) for mask in masks):
         masks = _read(masks, list(images), given, variable)
