@@ -6,7 +6,7 @@ of those in `pxprep.ops`, so that a test can call both. All but `blur` must agre
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion
 
 # What to call each step with; one more run of a step is one more entry.
 STEPS = {
@@ -19,6 +19,9 @@ STEPS = {
     "arcsinh": {"cofactor": 3.3},
     "log1p": {},
     "remove_hot_pixels": {"threshold": 12.5},
+    "subtract_background": {"radius": 2},
+    "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
+    "minmax": {},
     "pixel_sum": {},
     "quantile": {"q": 35},
 }
@@ -134,6 +137,55 @@ def remove_hot_pixels(image, threshold):
         if np.isfinite(square).any() and image[place] - np.nanmax(square) > by_channel[place[0]]:
             result[place] = np.nanmax(square)
     return result
+
+
+def subtract_background(image, radius=None, constant=None):
+    given = image
+    image = to_float(image)
+    if constant is not None:
+        by_channel = np.broadcast_to(constant, len(image)).astype(image.dtype)
+        pairs = zip(image, by_channel, strict=True)
+        return np.stack([np.maximum(channel - by, image.dtype.type(0)) for channel, by in pairs])
+    result = given.astype(image.dtype)
+    for channel, own in enumerate(np.broadcast_to(radius, len(image))):
+        for plane in np.ndindex(image.shape[1:-2]) if own else ():
+            result[channel, *plane] = _top_hat(image[channel, *plane], int(own))
+    return result
+
+
+def disc(radius):
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return y**2 + x**2 <= radius**2
+
+
+def _top_hat(plane, radius):
+    """What is missing or outside the image counts for nothing."""
+    lowest = grey_erosion(
+        np.where(np.isnan(plane), np.inf, plane),
+        footprint=disc(radius),
+        mode="constant",
+        cval=np.inf,
+    )
+    opened = grey_dilation(lowest, footprint=disc(radius), mode="constant", cval=-np.inf)
+    return plane - opened
+
+
+def percentile_clip(image, low=1, high=99, zeros="exclude"):
+    lows, highs = quantile(image, low, zeros), quantile(image, high, zeros)
+    image = to_float(image)
+    lows = np.where(np.isnan(lows), -np.inf, lows).astype(image.dtype)
+    highs = np.where(np.isnan(highs), np.inf, highs).astype(image.dtype)
+    return np.stack([np.clip(*parts) for parts in zip(image, lows, highs, strict=True)])
+
+
+def minmax(image):
+    image = to_float(image)
+    lows, highs = quantile(image, 0, "include"), quantile(image, 100, "include")
+    lows, highs = np.where(np.isnan(lows), [[0], [1]], [lows, highs])
+    spans = (highs - lows).astype(image.dtype)
+    spans[spans == 0] = 1
+    ends = zip(image, lows.astype(image.dtype), spans, strict=True)
+    return np.stack([(channel - low) / span for channel, low, span in ends])
 
 
 def clip(image, max):  # noqa: A002

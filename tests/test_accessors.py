@@ -1,10 +1,11 @@
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
-from pxprep import Pipeline, ops
+from pxprep import ParameterError, Pipeline, ops, pixel_table
 from pxprep.accessors import Accessor
 
 ARGUMENTS = {
@@ -17,6 +18,9 @@ ARGUMENTS = {
     "arcsinh": (2,),
     "log1p": (),
     "remove_hot_pixels": (1.5,),
+    "subtract_background": (2,),
+    "percentile_clip": (3, 95),
+    "minmax": (),
     "quantile": (42,),
     "pixel_sum": (),
     "divide": (xr.DataArray([2.0, 3.0], dims="c"),),
@@ -42,7 +46,7 @@ def test_method_is_the_function(image, name):
 
 def test_every_public_method_is_tested():
     methods = {name for name in vars(Accessor) if not name.startswith("_")}
-    assert methods == {*ops.__all__, "preprocess", "fit", "transform"}
+    assert methods == {*ops.__all__, "preprocess", "fit", "transform", "pixel_table", "plot"}
 
 
 def test_fit_shows_progress(image, capsys):
@@ -63,3 +67,22 @@ def test_preprocess_selects_channels_by_label(image):
     xr.testing.assert_identical(
         chosen, Pipeline.sparrow(norm_sum=False).fit_transform(image.sel(c=["b"]))
     )
+
+
+def test_pixel_table(image):
+    labels = image.isel(c=0, drop=True)
+    how = {"fraction": 0.7, "seed": 3, "labels": labels, "drop_background": True, "channels": ["b"]}
+    pd.testing.assert_frame_equal(image.pxprep.pixel_table(**how), pixel_table(image, **how))
+    given, own = (
+        {name: each.default for name, each in inspect.signature(function).parameters.items()}
+        for function in (pixel_table, image.pxprep.pixel_table)
+    )
+    assert own == {name: given[name] for name in given if name not in ("images", "img_layer")}
+    with pytest.raises(ParameterError, match="'parquet', got 'csv'"):
+        image.pxprep.pixel_table(to="csv")
+    with pytest.raises(ParameterError, match="overwrite must be"):
+        image.pxprep.pixel_table(overwrite=3)
+    with pytest.raises(ParameterError, match="file needs"):
+        image.pxprep.pixel_table(file="pixels")
+    with pytest.raises(ParameterError, match="image names a variable"):
+        image.pxprep.pixel_table(image="image")

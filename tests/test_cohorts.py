@@ -50,6 +50,7 @@ PIPELINES = {
     "pixie": Pipeline.pixie(sigma=None),
     "input": Pipeline().quantile_norm({"CD3": 50, ...: 98}).sum_mask(40, reference="input"),
     "threshold": Pipeline().sum_mask(threshold=60).post_norm(97),
+    "range": Pipeline().subtract_background(2).percentile_clip(5, [99, 90, 60]).minmax(),
     "own": Pipeline([QuantileNorm(98), Brightest(), ("root", np.sqrt)]),
 }
 any_pipeline = pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=list(PIPELINES))
@@ -113,6 +114,8 @@ def test_without_pool_each_image_equals_itself_alone(pipeline, form, lazy, cohor
         ("quantile_norm", {"q": 97}),
         ("post_norm", {"q_post": [90, 95, 100]}),
         ("sum_mask", {"q_sum": 40, "zeros": "include"}),
+        ("percentile_clip", {"low": [0, 5, 20], "high": 80}),
+        ("minmax", {}),
         ("quantile", {"q": 35}),
     ],
 )
@@ -388,6 +391,8 @@ UPDATABLE = {
     "sums": Pipeline().quantile_norm(97).sum_mask(30, reference="input"),
     "blurred sums": Pipeline().blur(1).quantile_norm().sum_mask(9, reference="blur").sum_norm(),
     "threshold": Pipeline().sum_mask(threshold=40).quantile_norm(97),
+    "clip": Pipeline().subtract_background(constant=3).percentile_clip([0, 5, 20], 80),
+    "minmax": Pipeline().subtract_background({"CD3": 0, ...: 2}).minmax(),
     "function": Pipeline([("root", np.sqrt), QuantileNorm(97)]),
 }
 updatable = pytest.mark.parametrize("pipeline", UPDATABLE.values(), ids=list(UPDATABLE))
@@ -516,6 +521,8 @@ def test_update_keeps_scales_that_float32_cannot_hold(make_image):
         (Pipeline.sparrow(), "mean", "step 'sum_mask'.*fit all"),
         (Pipeline.sparrow(q_sum=None, norm_sum=False), "mean", "step 'post_norm'.*fit all"),
         (Pipeline().quantile_norm().sum_norm().sum_mask(), "mean", "step 'sum_mask'"),
+        (Pipeline().percentile_clip().minmax(), "mean", "step 'minmax'.*fit all"),
+        (Pipeline().minmax(), "pixels", "pool='pixels'.*fit all"),
         (Pipeline([("mine", Brightest())]), "mean", "step 'mine'.*fit all"),
     ],
 )

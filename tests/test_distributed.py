@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+import pxprep
 from pxprep import Pipeline
 
 distributed = pytest.importorskip("distributed")
@@ -50,6 +52,12 @@ def test_masks_travel(client, image, chunks):
     assert Pipeline.sparrow().fit(lazy, where=where) == fitted
 
 
+def test_tables_on_a_cluster(client, image):
+    lazy = image.chunk({"c": 2, "y": 30, "x": 40}).pxprep.preprocess()
+    table = pxprep.pixel_table(lazy, fraction=0.3)
+    pd.testing.assert_frame_equal(table, image.pxprep.preprocess().pxprep.pixel_table(fraction=0.3))
+
+
 def test_pipelines_travel(image):
     fitted = Pipeline.sparrow(sigma={"CD3": 0, ...: 2}).fit(image)
     assert pickle.loads(pickle.dumps(fitted)) == fitted
@@ -66,7 +74,6 @@ def test_numpy_images_stay_in_this_process(client, image):
 def test_layers_are_written_by_a_cluster(client, tmp_path):
     """Chunks of zeros as well, whose writing is a setting of this process."""
     pytest.importorskip("spatialdata")
-    import pxprep
     from stores import make_study
 
     sdata = make_study(tmp_path / "study.zarr")

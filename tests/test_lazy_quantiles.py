@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import pxprep
 from oracle import assert_same_bits
-from pxprep import Pipeline, _jobs, _lazy, quantiles
+from pxprep import Pipeline, _lazy, quantiles
+from pxprep._keeping import Sampling
 from pxprep._programs import Bounds
 from pxprep._windows import Pixels, Window
 
@@ -133,15 +134,15 @@ def test_what_may_not_be_gathered_is_counted(most, monkeypatch):
         assert set(reads.values()) == {1 + 2 * passes + 1}, reads
 
 
-def corners(index, chunks, n_bytes=1 << 30):
+def corners(sampling, index, chunks):
     """A look at the corner of each block."""
-    return slice(8), slice(8)
+    return [(slice(8), slice(8))]
 
 
 @pytest.mark.parametrize("q", [5, 90])
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_a_look_at_pixels_that_are_unlike_the_others(factor, q, monkeypatch):
-    monkeypatch.setattr(_jobs, "tile", corners)
+    monkeypatch.setattr(Sampling, "places", corners)
     monkeypatch.setattr(quantiles, "SPREADS", 0.1)
     values = some_values(shape=(3, 128, 96)) + np.float32(1)
     blocks = values.reshape(3, 4, 32, 3, 32)

@@ -627,6 +627,7 @@ def test_two_functions_of_one_name_stay_two(image):
         '{"format": 1, "steps": [{"name": "blur"}]}',
         '{"format": 1, "steps": [{"name": "clip", "configuration": {}}]}',
         '{"format": 1, "steps": ["blur"]}',
+        '{"format": 1, "steps": [{"name": ["blur"], "configuration": {}}]}',
     ],
 )
 def test_bad_json(text):
@@ -638,8 +639,8 @@ def test_bad_json(text):
 
 DAMAGE = {
     "pipeline": [[], None, "x"],
-    "channels": [None, "abc", 0, {}],
-    "fovs": [3, None],
+    "channels": [None, "abc", 0, {}, ["CD3"]],
+    "fovs": [3, None, []],
     "pool": ["x", 3],
     "numbers": [[], {}, {"quantile_norm": {}}, {"blur": {}}],
 }
@@ -660,6 +661,7 @@ def test_damaged_json(image, key, value):
         {"dims": ["c"], "dtype": "<f8"},
         {"dims": ["c"], "dtype": "nonsense", "values": [1, 2, 3]},
         {"dims": ["c"], "dtype": "<f8", "values": [[1]]},
+        {"dims": ["c"], "dtype": "<f8", "values": [1]},
     ],
 )
 def test_damaged_numbers(image, entry):

@@ -99,6 +99,10 @@ def test_channels_do_not_see_each_other(make_image, order, seed, lazy):
         lambda image: ops.clip(image, {"CD45": 3, ...: 9}),
         lambda image: ops.arcsinh(image, {"CD45": 3, ...: 9}),
         lambda image: ops.remove_hot_pixels(image, {"CD45": 3, ...: 9}),
+        lambda image: ops.subtract_background(image, {"CD45": 3, ...: 1}),
+        lambda image: ops.subtract_background(image, constant={"CD45": 30, ...: 9}),
+        lambda image: ops.percentile_clip(image, {"CD45": 30, ...: 2}, q),
+        lambda image: ops.minmax(image),
         lambda image: ops.quantile(image, q),
     ):
         assert_same_bits(step(moved), step(image).isel(c=order))

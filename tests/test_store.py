@@ -165,6 +165,9 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
     with pytest.raises(StoreError, match=r"half-way.*nothing is lost.*repair"):
         publish(store, "old", "fresh", contents=contents)
     assert layers(store)["old"] == "old"
+    before = tree(store)
+    assert _store.unfinished(store) == (("old", "fresh"), 0, 0)
+    assert tree(store) == before
     publish(store, "later", note="later")
     assert layers(store) == {
         "fresh": "new fresh",
@@ -179,6 +182,20 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
         "old": "made",
     }
     assert not (store / _store.STAGING).exists()
+    assert _store.unfinished(store) == ((), 0, 0)
+
+
+def test_journal_that_cannot_be_understood_is_named(store):
+    folder = store / _store.STAGING / "dead"
+    folder.mkdir(parents=True)
+    (store / _store.STAGING / _store.LOCK).touch()
+    for text in ("{", '{"format": 99}', "[]"):
+        (folder / _store.JOURNAL).write_text(text)
+        with pytest.raises(StoreError, match=r"dead/journal.json' cannot be understood"):
+            _store.unfinished(store)
+        with pytest.raises(StoreError, match="interrupted write cannot be completed"):
+            _store.recover(store, Listing(store))
+    assert (folder / _store.JOURNAL).read_text() == "[]"
 
 
 def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
@@ -271,7 +288,11 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
     dead = start_writer(store, lives=False)
     dead.wait()
     try:
+        before = tree(store)
+        assert _store.unfinished(store) == ((), 1, 1)
+        assert tree(store) == before
         assert _store.recover(store, Listing(store)) == ((), 1)
+        assert _store.unfinished(store) == ((), 0, 1)
         assert folder.is_dir()
         publish(store, "fresh")
         assert (folder / "stage" / "half" / "zarr.json").read_text() == "new half"
@@ -298,6 +319,7 @@ def test_lock_is_waited_for_or_not(store):
         ):
             pass
         assert 0.2 <= time.monotonic() - before < 5
+        assert _store.unfinished(store) == ((), 0, 1)
     publish(store, "fresh")
 
 

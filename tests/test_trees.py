@@ -32,6 +32,8 @@ POOLED = [
     ("quantile_norm", {"q": 97}),
     ("quantile_norm", {"q": {"CD3": 50, ...: 99}}),
     ("post_norm", {}),
+    ("percentile_clip", {"low": 5, "high": {"CD3": 50, ...: 90}}),
+    ("minmax", {}),
     ("sum_mask", {"q_sum": 30}),
     ("sum_mask", {"q_sum": 30, "reference": ITSELF, "zeros": "include"}),
 ]
@@ -43,6 +45,8 @@ STEPS = [
     ("arcsinh", {"cofactor": {"CD3": 1, ...: 5}}),
     ("log1p", {}),
     ("remove_hot_pixels", {"threshold": 4}),
+    ("subtract_background", {"radius": {"DAPI": 0, ...: 2}}),
+    ("subtract_background", {"constant": [20, 40, 60]}),
     ("divide", {"scale": xr.DataArray([2.0, 3.0, 7.0], dims="c")}),
     ("pixel_sum", {}),
     ("coarsen", {"factors": {"y": 2, "x": 2}}),

@@ -545,15 +545,18 @@ def test_inputs_are_not_changed(make_image):
 
 
 def test_a_keeper_beside_another_samples_the_same_places():
-    block = np.arange(2 * 100 * 700).reshape(2, 1, 100, 700)
-    keeper = _keeping.Keeper(_keeping.Budget(0), _keeping.Budget(0))
+    block = np.arange(2 * 800 * 2100).reshape(2, 1, 800, 2100)
+    nothing = _keeping.Budget(0)
+    keeper = _keeping.Keeper(nothing, nothing, _keeping.Sampling(1 << 20, 1))
     beside = keeper.beside("mask")
     beside.blocks((0, 0, 0), lambda: [block[:1] % 2])  # read before the image: no sample yet
     assert not beside.samples()
     keeper.blocks((0, 0, 0), lambda: [block])
     beside.blocks((0, 0, 0), lambda: [block[:1] % 2])
-    (sample,), (mask,) = keeper.samples().values(), beside.samples().values()
-    np.testing.assert_array_equal(sample[:1] % 2, mask)
+    (tiles,), (masks,) = keeper.samples().values(), beside.samples().values()
+    assert len(tiles) > 1
+    for tile, mask in zip(tiles, masks, strict=True):
+        np.testing.assert_array_equal(tile[:1] % 2, mask)
     assert keeper.beside("mask") is beside
     keeper.close()
     assert not beside.samples()

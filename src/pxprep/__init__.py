@@ -1,7 +1,7 @@
 """Exact, label-aware preparation of multiplexed tissue images for pixel clustering.
 
-Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData and
-Matplotlib are imported only when a function that needs them is called.
+Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData,
+Matplotlib and Jinja2 are imported only when a function that needs them is called.
 """
 
 import importlib
@@ -9,7 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from . import accessors as accessors
-from . import ops
+from . import ops, plot
+from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
+from ._progress import Passes
+from ._report import report
 from .errors import (
     ChannelError,
     ImageError,
@@ -19,6 +22,7 @@ from .errors import (
     PxprepWarning,
     StoreError,
 )
+from .layer_reports import report_layers
 from .masks import Mask
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
@@ -37,6 +41,7 @@ from .steps import (
     SumMask,
     SumNorm,
 )
+from .tables import pixel_table
 
 __version__ = version("pxprep")
 
@@ -51,7 +56,10 @@ __all__ = [
     "LayerError",
     "Log1p",
     "Mask",
+    "MinMax",
     "ParameterError",
+    "Passes",
+    "PercentileClip",
     "Pipeline",
     "PostNorm",
     "Provenance",
@@ -61,18 +69,23 @@ __all__ = [
     "RemoveHotPixels",
     "Step",
     "StoreError",
+    "SubtractBackground",
     "SumMask",
     "SumNorm",
     "ops",
     "pixel_clustering_preprocess",
+    "pixel_table",
+    "plot",
     "provenance",
     "quantile",
     "repair",
+    "report",
+    "report_layers",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`pxprep.datasets` and `pxprep.plot` are imported when they are used."""
-    if name in ("datasets", "plot"):
+    """`pxprep.datasets` and `pxprep.io` are imported when they are used."""
+    if name in ("datasets", "io"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ is computed. Both call the same functions of `_blocks` and give the same bits.
 Images have the axes (c, z, y, x).
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -26,9 +27,9 @@ from dask.base import get_scheduler
 from dask.local import get_sync
 
 from . import _blocks
-from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper
+from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
-from ._lazy import Chain, Choose, Then, standard, with_axes
+from ._lazy import Chain, Choose, Then, numbers_of, standard, with_axes, with_numbers
 from ._programs import Bounds, Operation, Program, count_into, run_into
 from ._sources import Area, Source
 from ._typing import Array, Block
@@ -44,6 +45,8 @@ WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
 # Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
 LEAST_ROWS = 256
+# A strip of an image that is read strip by strip: one row of blocks, or as many as fit in here.
+STRIP_BYTES = 32 * 2**20
 
 
 def is_lazy(array: Array | Area | None) -> bool:
@@ -174,7 +177,9 @@ def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[N
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    keepers = [Keeper(blocks, edges, _sample_bytes(len(sources)), depth) for _ in sources]
+    n_bytes = _sample_bytes(len(sources))
+    samplings = [Sampling(n_bytes, len(list(source.indices()))) for source in sources]
+    keepers = [Keeper(blocks, edges, sampling, depth) for sampling in samplings]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
     # A thread that waits for a block holds memory, so there are more where memory may be had.
@@ -314,6 +319,13 @@ class _RestingPool(ThreadPoolExecutor):
         wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for later."""
+    trim = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together.
 
@@ -327,6 +339,35 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     # Given to this computation alone: another thread may be at one of its own.
     with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
         return tuple(dask_compute(*arrays, scheduler="threads", pool=pool))
+
+
+def measured(arrays: Sequence[Array]) -> list[Array]:
+    """The same arrays; lazy ones with the numbers of their chains computed, all at once.
+
+    Who computes an array part by part would else have them measured anew for each part.
+    """
+    found = [numbers_of(array) if is_lazy(array) else {} for array in arrays]
+    numbers = {name: one for numbers in found for name, one in numbers.items()}
+    values = dict(zip(numbers, compute(*numbers.values()), strict=True))
+    return [
+        with_numbers(array, values) if own else array
+        for array, own in zip(arrays, found, strict=True)
+    ]
+
+
+def strips(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...]]]:
+    """The rows of an image, and of others of its size, as NumPy arrays, from top to bottom.
+
+    With each strip comes the row at which it begins. Lazy arrays are computed strip by strip.
+    """
+    row_bytes = image.nbytes // image.shape[-2]
+    sizes = image.chunks[-2] if is_lazy(image) else (1,) * image.shape[-2]
+    start = stop = 0
+    for size in (*sizes, None):
+        if stop > start and (size is None or (stop + size - start) * row_bytes > STRIP_BYTES):
+            yield start, compute(*[array[..., start:stop, :] for array in (image, *others)])
+            start = stop
+        stop += size or 0
 
 
 def _n_workers() -> int:

@@ -13,12 +13,23 @@ import numpy as np
 
 from ._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from ._kernels.counts import N_SLOTS, count_floats, count_integers
-from ._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
+from ._kernels.erosion import erode, half_widths
+from ._kernels.pointwise import (
+    add_rows,
+    divide_values,
+    keep_values,
+    limit_values,
+    rescale_values,
+    scale_rows,
+    subtract_value,
+)
 from ._typing import Block
 from ._windows import Pixels, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
 BLUR_TILE = (64, 1024)
+# Likewise for an opening, which does more of its work twice where tiles meet.
+OPENING_TILE = (256, 1024)
 
 
 def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
@@ -125,6 +136,32 @@ def clip_above(block: Block, limits: Block) -> None:
     block[np.isinf(block)] = np.nan
     limit = _rounded(limits, block.dtype)[:, np.newaxis, np.newaxis, np.newaxis]
     np.minimum(block, limit, out=block)
+
+
+def clip_between(block: Block, limits: Block) -> None:
+    """Clip the block to the limits of each channel, shape (2, c). Infinities become NaN."""
+    lows, highs = _rounded(limits, block.dtype)
+    for channel, low, high in zip(block, lows, highs, strict=True):
+        limit_values(_line(channel), low, high, block.dtype.type(np.nan))
+
+
+def rescale(block: Block, limits: Block) -> None:
+    """Bring values between the limits of each channel, shape (2, c), to 0 to 1.
+
+    Where both limits are the same, the lower one is subtracted and nothing divided.
+    """
+    with np.errstate(over="ignore"):
+        spans = _rounded(limits[1] - limits[0], block.dtype)
+    spans[spans == 0] = 1
+    for channel, low, span in zip(block, _rounded(limits[0], block.dtype), spans, strict=True):
+        rescale_values(_line(channel), low, span, block.dtype.type(np.nan))
+
+
+def subtract_constant(block: Block, constants: Block) -> None:
+    """Subtract a constant from each channel; what falls below 0 becomes 0."""
+    zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
+    for channel, constant in zip(block, _rounded(constants, block.dtype), strict=True):
+        subtract_value(_line(channel), constant, zero, missing)
 
 
 def arcsinh(block: Block) -> None:
@@ -249,6 +286,79 @@ def _blur_tile(
     blur_strip(ones, taps, np.empty_like(ones[0]), full, 0)
     np.divide(blurred, weight, out=blurred, where=(weight != full) & (weight > 0))
     blurred[is_missing[inner]] = np.nan
+
+
+def subtract_opening(
+    pixels: Pixels,
+    window: Window,
+    radii: Sequence[int],
+    scale: Block | None = None,
+    *,
+    dtype: np.dtype[Any],
+    height: int,
+    width: int,
+) -> Block:
+    """White top-hat by a disc of the pixels of a window of an image of that height and width.
+
+    `pixels` hold what it reads, two radii around; where the image ends, nothing counts. NaNs are
+    left out. `scale` as for `blur`.
+    """
+    out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+    divisors = _divisors(scale, pixels.n_channels, dtype)
+    for channel, plane in np.ndindex(out.shape[:2]):
+        # A disc that covers the whole image from any of its pixels.
+        radius, divisor = min(radii[channel], height + width), divisors[channel]
+        own, target = pixels.plane(channel, plane), out[channel, plane]
+        if radius > 0:
+            _subtract_opening_of_plane(own, window, radius, divisor, (height, width), target)
+        elif scale is None:
+            target[...] = own.read(window)[0, 0]  # bit for bit, infinities too
+        else:
+            divide(own, window, divisor[np.newaxis], dtype=dtype, out=[target[np.newaxis]])
+    return out
+
+
+def _subtract_opening_of_plane(
+    pixels: Pixels,
+    window: Window,
+    radius: int,
+    divisor: Any,
+    size: tuple[int, int],
+    out: Block,
+) -> None:
+    rows, columns = (max(most, 8 * radius) for most in OPENING_TILE)
+    for top, left in product(
+        range(window.top, window.bottom, rows), range(window.left, window.right, columns)
+    ):
+        bottom, right = min(top + rows, window.bottom), min(left + columns, window.right)
+        tile = Window(top, bottom, left, right)
+        centres, have = tile.grown(radius, *size), tile.grown(2 * radius, *size)
+        values = np.empty(have.shape, out.dtype)
+        missing = False
+        for part in pixels.parts(have, out.dtype):
+            place = part.row, part.column, part.height, part.width
+            missing |= place_rows(part.values, part.top, part.left, divisor, values, *place)
+        values += 0  # so that zeros have one sign
+        target = out[tile.within(window)]
+        target[...] = values[tile.within(have)]
+        if missing:
+            values[np.isnan(values)] = np.inf
+        eroded = _eroded(values, have, centres, radius)
+        # A dilation is an erosion upside down.
+        opened = _eroded(np.negative(eroded, out=eroded), centres, tile, radius)
+        with np.errstate(over="ignore"):
+            target += opened
+        if missing:
+            target[np.isnan(target)] = np.nan  # all of the same bits
+
+
+def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
+    """The smallest of `values`, which lie at `place`, in the disc around each pixel of `window`."""
+    out = np.empty(window.shape, values.dtype)
+    line, room = np.empty((2, window.shape[1] + 2 * radius), values.dtype)
+    row, column = window.top - place.top, window.left - place.left
+    erode(values, row, column, half_widths(radius), values.dtype.type(np.inf), line, room, out)
+    return out
 
 
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:

@@ -88,8 +88,18 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
 
     Images without labels are selected by position.
     """
-    if channels is None:
+    wanted = parse_channels(channels)
+    if wanted is None:
         return image
+    known = label_keys(image)
+    require_known(wanted, known, "channels")
+    return image.isel({CHANNEL: [known.index(label) for label in wanted]})
+
+
+def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
+    """Labels that each name one channel; None passes."""
+    if channels is None:
+        return None
     if isinstance(channels, xr.DataArray):
         channels = channels.values
     if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
@@ -103,9 +113,7 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     if not wanted:
         raise ParameterError("channels must name at least one channel, got none")
     require_unique(wanted, "channels")
-    known = label_keys(image)
-    require_known(wanted, known, "channels")
-    return image.isel({CHANNEL: [known.index(label) for label in wanted]})
+    return wanted
 
 
 def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) -> xr.DataArray:

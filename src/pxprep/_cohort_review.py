@@ -15,8 +15,11 @@ from .errors import ParameterError
 from .measures import (
     DETAILS,
     EVERYTHING,
+    LOWER,
     findings,
     labeled_numbers,
+    settled_limits,
+    settled_ranges,
     settled_scales,
     settled_thresholds,
 )
@@ -68,6 +71,8 @@ def _far(
         if len(fovs) < FEWEST_IMAGES or 2 * valid.sum() <= len(fovs):
             continue
         median = np.median(column[valid])
+        if median == 0:
+            continue  # nothing is a multiple of it
         folds, scores = _distances(column, median)
         with np.errstate(divide="ignore"):
             ratios = np.maximum(folds, 1 / folds)
@@ -200,6 +205,15 @@ def _pooled_again(
     if "scale" in both:
         scale = settled_scales(quantiles, flags, known, labels=cohort.labels, dtype=dtype, **settle)
         return {"scale": both["scale"].variable.copy(data=scale)}
+    if LOWER in both:
+        kinds = {("low", "high"): settled_limits, ("min", "max"): settled_ranges}
+        ends, settle_both = next(kind for kind in kinds.items() if set(kind[0]) <= set(both))
+        pairs = np.stack([both[LOWER].values, quantiles], axis=1)
+        limits = settle_both(pairs, flags, known, labels=cohort.labels, **settle)
+        return {
+            end: both[end].variable.copy(data=limits[..., index, :])
+            for index, end in enumerate(ends)
+        }
     thresholds = settled_thresholds(quantiles[:, np.newaxis], flags, known, **settle)
     pooled = thresholds[0] if cohort.pool is not None else thresholds[:, 0]
     return {"threshold": both["threshold"].variable.copy(data=pooled)}

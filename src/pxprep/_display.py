@@ -10,7 +10,7 @@ import xarray as xr
 
 from ._channels import CHANNEL
 from ._typing import Label
-from .measures import DETAILS
+from .measures import DETAILS, LOWER
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
@@ -28,6 +28,19 @@ def channel_table(measured: Measured, labels: Sequence[Label]) -> Table:
     }
     rows = [[str(label), *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
     return ["channel", *columns], rows
+
+
+def step_table(steps: Steps, measured: Measured) -> Table:
+    """Header and rows, one for each step, of parameters and the numbers for all channels."""
+    rows = [
+        [
+            name,
+            _step(step),
+            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
+        ]
+        for name, step in steps
+    ]
+    return ["step", "parameters", "measured"], rows
 
 
 def scalars(numbers: xr.Dataset) -> dict[str, str]:
@@ -86,24 +99,16 @@ def fitted_html(
     pool: str | None,
 ) -> str:
     """The steps with the numbers for all channels, and a table with a row for each channel."""
-    by_step = [
-        [
-            name,
-            _step(step),
-            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
-        ]
-        for name, step in steps
-    ]
     return (
         f"<p><b>{escape(_caption(labels, fovs, pool))}</b></p>"
-        + _html_table(["step", "parameters", "measured"], by_step)
+        + _html_table(*step_table(steps, measured))
         + _html_table(*channel_table(measured, labels))
     )
 
 
 def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = DETAILS if set(DETAILS) <= set(numbers) else ()
+    details = (*DETAILS, LOWER) if set(DETAILS) <= set(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 
@@ -145,7 +150,9 @@ def _numbers(array: xr.DataArray) -> str:
     """A number; or for one of each image, the median of all, the lowest and the highest."""
     if array.ndim == 0:
         return _number(array.values)
-    low, middle, high = (_number(np.nanquantile(array, q)) for q in (0, 0.5, 1))
+    low, middle, high = (
+        _number(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
+    )
     return f"{middle} ({low} to {high})"
 
 

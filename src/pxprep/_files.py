@@ -98,18 +98,16 @@ def flush_entry(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None:
-    """Write a file so that at any moment, even of a power cut, it has its old or its new content.
+@contextmanager
+def drafted(path: Path, drafts: Path | None = None) -> Iterator[Path]:
+    """The path of a draft that takes the place of the file `path` on exit, at once.
 
-    On return the new content is on disk. A process that dies leaves a draft at most, in the folder
-    `drafts` on the same file system.
+    What is written to it must be on disk by then. After an error it is gone; a process that dies
+    leaves it, in the folder `drafts` on the same file system.
     """
     partial = (drafts or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         if path.exists():
             partial.chmod(path.stat().st_mode & 0o777)
         partial.replace(path)
@@ -117,6 +115,18 @@ def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None
         partial.unlink(missing_ok=True)
         raise
     flush_entry(path.parent)
+
+
+def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None:
+    """Write a file so that at any moment, even of a power cut, it has its old or its new content.
+
+    On return the new content is on disk. A process that dies leaves a draft at most, in the folder
+    `drafts` on the same file system.
+    """
+    with drafted(path, drafts) as draft, draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -155,10 +165,11 @@ def _exchange_call() -> Any:
     )
 
 
-def try_lock(path: Path) -> int | None:
+def try_lock(path: Path, *, make: bool = True) -> int | None:
     """Lock the file `path`, made if need be; None if somebody else holds the lock.
 
-    What is returned is given to `unlock`. The kernel frees the lock when its holder dies.
+    What is returned is given to `unlock`. The kernel frees the lock when its holder dies. Without
+    `make` the file must exist, and it is enough that it may be read.
 
     Raises
     ------
@@ -166,7 +177,7 @@ def try_lock(path: Path) -> int | None:
         If the file cannot be opened, or its file system has no locks.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
         try:
             held = _lock(descriptor)
         except BaseException:

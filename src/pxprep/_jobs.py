@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from . import _blocks
-from ._keeping import cut, tile
+from ._keeping import Sampling, cut
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
 from ._programs import Bounds, Gathered, Program, count_into, gather_strips, run_into
 from ._sources import AXES, Reading, Sample, standard_axes
@@ -250,7 +250,7 @@ class Gathering(Reduction):
 
 
 class Surveyed(NamedTuple):
-    """What one look at a source tells: counts of its small integers, and a small part of it."""
+    """What one look at a source tells: counts of its small integers, and tiles of it."""
 
     counts: Block | None
     samples: list[Sample]
@@ -258,17 +258,17 @@ class Surveyed(NamedTuple):
 
 @dataclass(frozen=True)
 class Surveying(Reduction):
-    """A first look at a source, with samples of at most so many bytes of each block.
+    """A first look at a source, with a sample of it.
 
     Attributes
     ----------
-    n_bytes
-        So many.
+    sampling
+        How much is sampled.
     masked
         Whether only what lies inside the last of the masks is counted.
     """
 
-    n_bytes: int
+    sampling: Sampling
     masked: bool
 
     def __call__(
@@ -281,11 +281,11 @@ class Surveying(Reduction):
             where = numbers[-1] if self.masked else None
             count_into(program, pixels, window, (), None, 0, True, counts, where)
         chunks = [array for _, _, array in pixels.pieces]
-        place = tile((window.top, window.left), chunks, self.n_bytes)
-        if place is None:
-            return Surveyed(counts, [])
-        masks = tuple(cut([mask.read(window)], place) for mask in numbers)
-        return Surveyed(counts, [Sample(cut(chunks, place), masks)])
+        samples = [
+            Sample(cut(chunks, place), tuple(cut([mask.read(window)], place) for mask in numbers))
+            for place in self.sampling.places((window.top, window.left), chunks)
+        ]
+        return Surveyed(counts, samples)
 
     def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
         """All together."""
@@ -357,9 +357,10 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
 
 
 def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
-    """What a program makes of samples, near enough: as if each were an image of its own.
+    """What a program makes of samples: as if each were an image of its own.
 
-    Each sample has a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
+    Where they are large enough, pixels that depend on others outside are left out. Each sample has
+    a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
     """
     made = []
     for block, masks in samples:
@@ -367,9 +368,13 @@ def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any
         own = [Pixels.of(next(left)) if number is Mask else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
-        result = alone.run(Pixels.of(block), Window(0, height, 0, width), own)
+        rim = program.depth if min(height, width) > 3 * program.depth else 0
+        inner = Window(rim, height - rim, rim, width - rim)
+        result = alone.run(Pixels.of(block), inner, own)
         where = next(left, None)
-        made.append(result if where is None else np.where(where, result, np.nan))
+        if where is not None:
+            result = np.where(Pixels.of(where).read(inner), result, np.nan)
+        made.append(result)
     return made
 
 

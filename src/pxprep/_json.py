@@ -76,7 +76,7 @@ def encode_numbers(numbers: xr.Dataset) -> dict[str, Any]:
         str(name): {
             "dims": list(array.dims),
             "dtype": array.dtype.str,
-            "values": _encode_floats(array.values.tolist()),
+            "values": encode_floats(array.values.tolist()),
         }
         for name, array in numbers.data_vars.items()
     }
@@ -97,10 +97,12 @@ def decode_numbers(variables: Any, step: str) -> dict[str, xr.DataArray]:
         ) from error
 
 
-def _encode_floats(value: Any) -> Any:
+def encode_floats(value: Any) -> Any:
     """JSON has no NaN and no infinities: they become strings."""
+    if isinstance(value, Mapping):
+        return {key: encode_floats(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_encode_floats(item) for item in value]
+        return [encode_floats(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value

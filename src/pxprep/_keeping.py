@@ -5,7 +5,7 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from ._typing import Block
 
 # Rows and columns of a block.
 Place = tuple[slice, slice]
-# How many rows and columns of a block are sampled, and how many bytes of samples are enough: of one
-# image, and of a cohort.
-TILE = (64, 256)
-SAMPLE_BYTES = 64 << 20
-COHORT_SAMPLE_BYTES = 256 << 20
+# Rows and columns of a tile of pixels that is sampled, the share of an image that tiles hold, and
+# how many bytes of them are enough: of one image, and of a cohort.
+TILE = (64, 128)
+SAMPLE_SHARE = 1 / 64
+SAMPLE_BYTES = 32 << 20
+COHORT_SAMPLE_BYTES = 128 << 20
 # Edges of blocks are kept up to this even where nothing else is: a few percent of the image.
 EDGE_BYTES = 64 << 20
 # The share of the memory that is available which is the budget if none is given.
@@ -51,6 +52,30 @@ class Budget:
         return Budget, (0,)
 
 
+class Sampling(NamedTuple):
+    """How much is sampled of an image: about so many bytes at most, of so many blocks."""
+
+    n_bytes: int
+    n_blocks: int
+
+    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
+        """Where tiles of the block with this index are; none where those of others are enough."""
+        sizes = chunks[0].shape[2:]
+        tile = [min(most, size) for most, size in zip(TILE, sizes, strict=True)]
+        n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
+        wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
+        affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)
+        # Somewhere else in every block, and the same in every run.
+        rng = np.random.default_rng(list(index))
+        found = []
+        for _ in range(min(wanted, int(affordable + rng.random()))):
+            top, left = (
+                int(rng.integers(size - own + 1)) for size, own in zip(sizes, tile, strict=True)
+            )
+            found.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
+        return found
+
+
 class Keeper:
     """Keeps what was read of one image until it is closed; on another machine, nothing.
 
@@ -58,8 +83,8 @@ class Keeper:
     ----------
     blocks, edges
         The budgets for whole blocks, and for what lies at their edges.
-    samples
-        Bytes of samples that are taken.
+    sampling
+        What is sampled of it, if anything.
     depth
         How wide those edges are, if that is known before they are asked for.
     leader
@@ -70,17 +95,17 @@ class Keeper:
         self,
         blocks: Budget,
         edges: Budget,
-        samples: int = SAMPLE_BYTES,
+        sampling: Sampling | None = None,
         depth: int = 0,
         leader: "Keeper | None" = None,
     ) -> None:
         self._depth = depth
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
-        self._samples_left = samples
+        self._sampling = sampling
         self._kept: dict[Any, list[Block]] = {}
-        self._sampled: dict[Any, Block] = {}
-        self.places: dict[Any, Place] = {}
+        self._sampled: dict[Any, list[Block]] = {}
+        self.places: dict[Any, list[Place]] = {}
         self._beside: dict[str, Keeper] = {}
         self._seen: set[Any] = set()
         self._is_open = True
@@ -112,8 +137,8 @@ class Keeper:
                 self._beside[name]._is_open = self._is_open
             return self._beside[name]
 
-    def samples(self) -> dict[Any, Block]:
-        """A small part of each block that was read, with axes (c, z, y, x), by index in order."""
+    def samples(self) -> dict[Any, list[Block]]:
+        """Tiles of the blocks that were read, with axes (c, z, y, x), by index in order."""
         return dict(sorted(self._sampled.copy().items(), key=itemgetter(0)))
 
     def close(self) -> None:
@@ -139,15 +164,17 @@ class Keeper:
         return made
 
     def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
-        leader = self._leader
-        place = leader.places[index] if leader else tile(index, chunks, self._samples_left)
-        if place is not None:
-            self.places[index] = place
-            self._sampled[index] = cut(chunks, place)
-            self._samples_left -= self._sampled[index].nbytes
+        if self._leader is not None:
+            places = self._leader.places[index]
+        elif self._sampling is not None:
+            places = self._sampling.places(index, chunks)
+        else:
+            return
+        self.places[index] = places
+        self._sampled[index] = [cut(chunks, place) for place in places]
 
     def __reduce__(self) -> Any:
-        return Keeper, (Budget(0), Budget(0), 0)
+        return Keeper, (Budget(0), Budget(0))
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
@@ -156,25 +183,6 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     rows = [np.concatenate([chunk[:, :, part] for chunk in chunks]) for part in near]
     columns = [np.concatenate([chunk[:, :, :, part] for chunk in chunks]) for part in near]
     return rows + columns
-
-
-def tile(
-    index: Sequence[int], chunks: Sequence[Block], n_bytes: int = SAMPLE_BYTES
-) -> Place | None:
-    """A few rows and columns of a block, another place in each; None if a column has more bytes."""
-    height, width = chunks[0].shape[2:]
-    rows = min(TILE[0], height)
-    row_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * rows
-    columns = min(TILE[1], n_bytes // row_bytes)
-    if columns == 0:
-        return None
-    # Somewhere else in every block, and the same in every run.
-    place = np.random.default_rng(list(index)).random(2)
-    top, left = (
-        int(share * max(0, size - wanted))
-        for share, size, wanted in zip(place, (height, width), (rows, columns), strict=True)
-    )
-    return slice(top, top + rows), slice(left, left + columns)
 
 
 def cut(chunks: Sequence[Block], place: Place) -> Block:

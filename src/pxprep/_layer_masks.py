@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from ._contents import Json
-from ._layers import Source
+from ._layers import Source, element_of
 from ._layouts import scales_of
-from .errors import LayerError
-from .masks import Mask, by_image, near
+from ._validate import parse_bool
+from .errors import LayerError, ParameterError
+from .masks import Mask, by_image
+from .pipeline import FittedPipeline
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -28,6 +31,19 @@ def asked_masks(where: Any, layers: Sequence[str]) -> LayerMasks:
     return dict(zip(layers, by_image(where, layers), strict=True))
 
 
+def parse_keep_outside(value: Any, where: Any, pipeline: Any) -> bool:
+    """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
+    keeps = parse_bool(value, "keep_outside")
+    if not keeps and where is None:
+        raise ParameterError("keep_outside=False needs a mask, where, got None")
+    if keeps and where is not None and isinstance(pipeline, FittedPipeline):
+        raise ParameterError(
+            "where says what is measured, and a FittedPipeline measures nothing: leave it out, or "
+            "give keep_outside=False"
+        )
+    return keeps
+
+
 def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
     """The masks with the finest scale of labels layers in the place of their names, lazily.
 
@@ -39,7 +55,7 @@ def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
     masks: dict[str, Mask | None] = {}
     for layer, mask in asked.items():
         if mask is not None and isinstance(mask.source, str):
-            element = _labels(sdata, mask.source)
+            element = element_of(sdata, mask.source, "labels", "where")
             _check_place(sdata.images[layer], layer, element, mask.source)
             mask = mask.of(scales_of(element)[0])
         masks[layer] = mask
@@ -51,26 +67,15 @@ def described(asked: LayerMasks) -> Json:
     return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
 
 
-def mask_sources(masks: LayerMasks) -> dict[str, Source]:
-    """What the masks are read from, by name of the image layer."""
-    # The name of a lazy array stands for its content.
-    return {
-        layer: Source.of(mask.source.chunk())
-        for layer, mask in masks.items()
-        if mask is not None and isinstance(mask.source, xr.DataArray)
-    }
-
-
-def _labels(sdata: SpatialData, name: str) -> Any:
-    if name in sdata.labels:
-        return sdata.labels[name]
-    kinds = {other: kind for kind, other, _ in sdata.gen_elements()}
-    if name in kinds:
-        raise LayerError(f"where: {name!r} must be labels, but it is one of the {kinds[name]}")
-    raise LayerError(
-        f"where: labels layer {name!r} does not exist{near(name, sdata.labels)}; labels are "
-        f"{sorted(sdata.labels)}"
-    )
+def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
+    """What layers are made from, by name, and what their masks are read from."""
+    sources = {name: Source.of(element) for name, element in layers.items()}
+    for name, mask in masks.items():
+        if mask is not None and isinstance(mask.source, xr.DataArray):
+            # The name of a lazy array stands for its content.
+            over = sources[f"where of {name}"] = Source.of(mask.source.chunk())
+            sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
+    return sources
 
 
 def _check_place(image: Any, layer: str, labels: Any, name: str) -> None:

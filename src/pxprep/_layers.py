@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from . import _backends, _files, _store
+from . import _backends, _files, _store, ops
 from ._channels import channel_labels, label_keys
 from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
-from ._layouts import scales_of, with_data
+from ._layouts import Layout, scales_of, with_data
 from ._progress import Progress
+from ._scales import Factors, cumulative
 from .errors import LayerError, ParameterError, PxprepError, StoreError
+from .masks import near
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -36,21 +39,51 @@ NOT_WRITTEN = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
     if hasattr(errno, name)
 }
+# What an element of a kind is called in messages.
+KINDS = {"images": "an image", "labels": "labels"}
 # Objects that refer to no array, or to everything.
 _LEAVES = (str, bytes, int, float, complex, type, ModuleType, np.ndarray, np.generic, np.dtype)
 _FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
 
 
-def check_sdata(sdata: Any) -> None:
-    """Raise unless `sdata` is a SpatialData object."""
+def check_installed() -> None:
+    """Raise unless there is SpatialData."""
     try:
-        from spatialdata import SpatialData
+        import spatialdata  # noqa: F401
     except ImportError as error:
         raise PxprepError(
             "SpatialData is not installed: pip install 'pxprep[spatialdata]'"
         ) from error
+
+
+def check_sdata(sdata: Any) -> None:
+    """Raise unless `sdata` is a SpatialData object."""
+    check_installed()
+    from spatialdata import SpatialData
+
     if not isinstance(sdata, SpatialData):
         raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
+
+
+def is_sdata(value: Any) -> bool:
+    """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
+    module = sys.modules.get("spatialdata")
+    return module is not None and isinstance(value, module.SpatialData)
+
+
+def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+    """The element of a kind that a parameter names; raises LayerError if there is none."""
+    known = getattr(sdata, kind)
+    if name in known:
+        return known[name]
+    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
+    if name in kinds:
+        raise LayerError(
+            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+        )
+    raise LayerError(
+        f"{parameter} {name!r} does not exist{near(name, known)}; {kind} are {sorted(known)}"
+    )
 
 
 def store_path(sdata: SpatialData) -> Path | None:
@@ -196,27 +229,46 @@ def _state(folder: Path) -> Any:
     return _store.identity(folder), _files.folder_times(folder) if folder.is_dir() else None
 
 
-def as_element(image: xr.DataArray, source: Any, scales: Sequence[Any], factors: Any) -> Any:
-    """`image` as an element for SpatialData, with the transformations of `source`.
+def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
+    """`image` as an element for SpatialData: every scale the mean of the finest pixels.
 
-    `scales` are the arrays of all scales; SpatialData would take means of means and choose chunks.
+    Of integers it is rounded. SpatialData would take means of means and choose chunks.
     """
     from spatialdata.models import Image2DModel, Image3DModel
-    from spatialdata.transformations import get_transformation
 
+    image = image.chunk(layout.chunks[0])
+    coarser = [_coarsened(image, factors) for factors in cumulative(layout.factors)]
+    scales = [
+        scale.chunk(chunks).data
+        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
+    ]
     model = Image3DModel if "z" in image.dims else Image2DModel
     element = model.parse(
         image.data,
         dims=image.dims,
         c_coords=None if channel_labels(image) is None else list(label_keys(image)),
-        transformations=dict(get_transformation(source, get_all=True)),
-        scale_factors=[dict(scale) for scale in factors] or None,
+        transformations=dict(transformations),
+        scale_factors=[dict(factors) for factors in layout.factors] or None,
     )
     element = with_data(element, scales)
     own = {key: value for key, value in image.attrs.items() if key != "transform"}
     for scale in scales_of(element):
         scale.attrs.update(own)
     return element
+
+
+def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+    is_float = image.dtype.kind == "f"
+    # A float32 does not hold every integer.
+    means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
+    return means if is_float else means.round().astype(image.dtype)
+
+
+def transformations_of(element: Any) -> dict[str, Any]:
+    """The transformations of an element, by coordinate system."""
+    from spatialdata.transformations import get_transformation
+
+    return dict(get_transformation(element, get_all=True))
 
 
 def stage(
@@ -258,6 +310,8 @@ def stage(
         staged = SpatialData()
         staged.write(root, sdata_formats=formats)
         for name, element in elements.items():
+            # The pass that writes needs the most; what the others freed lies scattered.
+            _backends.give_back_memory()
             staged.images[name] = element
             with (
                 bar(f"write {name}"),

@@ -40,7 +40,7 @@ from ._jobs import (
     first_counts,
     processed,
 )
-from ._keeping import EDGE_BYTES
+from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
 from ._programs import Bounds, Gathered, Operation, Program
 from ._sources import AXES, Area, Graph, Index, Source, run_keys
@@ -157,8 +157,8 @@ class Chain:
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
         plain = replace(self, steps=())
-        n_blocks = max(1, len(list(self.source.indices())))
-        job = Surveying(n_bytes // n_blocks, masked=where is not None)
+        sampling = Sampling(n_bytes, len(list(self.source.indices())))
+        job = Surveying(sampling, masked=where is not None)
         return plain._reduced("surveyed", job, self._areas(where), (1,), np.dtype(object))
 
     def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
@@ -436,3 +436,25 @@ def standard(array: Array, axes: str) -> Array | None:
     """The array with axes (c, z, y, x) of a chain whose array has `axes`; None if it is none's."""
     layer = _top_layer(array)
     return None if layer is None or layer.axes != axes else layer.chain.array()
+
+
+def numbers_of(array: Array) -> dict[str, Array]:
+    """The lazy numbers that the chains in the graph of a Dask array take, by their name."""
+    chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
+    numbers = [step.numbers for chain in chains for step in chain.steps]
+    return {one.name: one for one in numbers if isinstance(one, da.Array)}
+
+
+def with_numbers(array: Array, values: Mapping[str, Block]) -> Array:
+    """The same Dask array: `values` are in its graph instead of what would compute them."""
+    graph = array.dask
+    layers, dependencies = dict(graph.layers), dict(graph.dependencies)
+    for name in values.keys() & layers.keys():
+        layers[name] = MaterializedLayer({(name, *[0] * values[name].ndim): values[name]})
+        dependencies[name] = set()
+    return da.Array(
+        HighLevelGraph(layers, dependencies).cull_layers([array.name]),
+        array.name,
+        array.chunks,
+        meta=array._meta,
+    )

@@ -182,6 +182,35 @@ class ClipAbove(Operation):
 
 
 @dataclass(frozen=True)
+class ClipBetween(Operation):
+    """Values become at least the first and at most the second of two measured limits."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Clip."""
+        _blocks.clip_between(strip.block(), numbers)
+
+
+@dataclass(frozen=True)
+class Rescale(Operation):
+    """Values between two measured limits are brought to 0 to 1."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Rescale."""
+        _blocks.rescale(strip.block(), numbers)
+
+
+@dataclass(frozen=True)
+class SubtractConstant(Operation):
+    """The constant of its channel is subtracted from each value, down to 0."""
+
+    constants: tuple[float, ...]
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Subtract."""
+        _blocks.subtract_constant(strip.block(), np.array(self.constants))
+
+
+@dataclass(frozen=True)
 class Arcsinh(Operation):
     """Inverse hyperbolic sine of each value, divided by the cofactor of its channel."""
 
@@ -258,6 +287,38 @@ class Blur(Operation):
             width=program.width,
         )
         strip.become(blurred, want)
+
+
+def opening_depth(radii: Iterable[float]) -> int:
+    """How far an opening reads that has these radii in its channels."""
+    return 2 * max(int(radius) for radius in radii)
+
+
+@dataclass(frozen=True)
+class SubtractOpening(Operation):
+    """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
+
+    radii: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        """Two radii: an erosion, and a dilation of that."""
+        return opening_depth(self.radii)
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Become the pixels of `want` without their background."""
+        pixels, scale = strip.undivided()
+        program = strip.program
+        raised = _blocks.subtract_opening(
+            pixels,
+            want,
+            self.radii,
+            scale,
+            dtype=program.dtype,
+            height=program.height,
+            width=program.width,
+        )
+        strip.become(raised, want)
 
 
 @dataclass(frozen=True)
@@ -402,7 +463,10 @@ def count_into(
 
 
 class Bounds(NamedTuple):
-    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,)."""
+    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,).
+
+    For several quantiles of each channel: (c,) after (c,), in one array.
+    """
 
     low: Block
     high: Block
@@ -444,16 +508,16 @@ def gather_strips(
     most: int,
     where: Pixels | None = None,
 ) -> Block:
-    """The `Gathered` of each channel of the pixels of `window` at the end of a program.
+    """The `Gathered` of all bounds of the pixels of `window` at the end of a program.
 
-    At most `most` values of each channel are gathered; those inside a mask, if there is one.
+    At most `most` values are gathered for each; those inside a mask, if there is one.
     """
     merged = np.empty(len(bounds.low), object)
     merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in merged]
     for values in _measured(program, pixels, window, numbers, where):
         room = np.empty(values[0].size + 1, program.dtype)
-        for index, channel in enumerate(values):
-            found = _gathered(channel, bounds.low[index], bounds.high[index], zeros, room)
+        for index, (low, high) in enumerate(zip(*bounds, strict=True)):
+            found = _gathered(values[index % len(values)], low, high, zeros, room)
             merged[index] = Gathered.merged([merged[index], found], most)
     return merged
 

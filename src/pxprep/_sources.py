@@ -22,7 +22,7 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
 from . import _blocks
-from ._keeping import SAMPLE_BYTES, Keeper, Place, cut, edges_of, tile
+from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Window
 from ._zarr_chunks import direct
@@ -38,10 +38,10 @@ _SOURCES: "WeakValueDictionary[tuple[str, str], Source]" = WeakValueDictionary()
 
 
 class Sample(NamedTuple):
-    """A small part of an image, with axes (c, z, y, x), and of masks that lie over it."""
+    """A tile of an image, with axes (c, z, y, x), and those of masks that lie over it."""
 
     block: Block
-    masks: tuple[Block, ...] = ()
+    masks: Sequence[Block] = ()
 
 
 class Source:
@@ -130,7 +130,7 @@ class Source:
         return replace(known, index=index, keeper=self.keeper)
 
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
-        """A small part of many blocks, and of the areas there, if at hand without reading."""
+        """Tiles of many blocks, and of the areas there, if they are at hand without reading."""
         keeper = self.keeper
         blocks = {} if keeper is None else keeper.samples()
         places = dict(keeper.places) if keeper is not None and blocks else self._places
@@ -139,31 +139,35 @@ class Source:
         for area in areas:
             kept = {} if keeper is None else keeper.beside(area.name).samples()
             found = kept or area.source(self.chunks)._in_memory(places)
-            masks.append({index: area.choose(part) for index, part in found.items()})
+            masks.append({index: list(map(area.choose, tiles)) for index, tiles in found.items()})
         return [
-            Sample(block, tuple(mask[index] for mask in masks))
-            for index, block in blocks.items()
+            Sample(tile, over)
+            for index, tiles in blocks.items()
             if all(index in mask for mask in masks)
+            for tile, *over in zip(tiles, *(mask[index] for mask in masks), strict=True)
         ]
 
     @cached_property
-    def _places(self) -> dict[Index, Place]:
-        """What is sampled of blocks in memory, as far as the bytes of a sample go."""
-        places, n_bytes = {}, 0
-        for index in self.indices():
+    def _places(self) -> dict[Index, list[Place]]:
+        """Where blocks are sampled if all of them are in memory."""
+        indices = list(self.indices())
+        sampling = Sampling(SAMPLE_BYTES, len(indices))
+        places = {}
+        for index in indices:
             chunks = self._at_hand(index)
-            place = tile(index, chunks) if chunks else None
-            if place is None or n_bytes > SAMPLE_BYTES:
-                break
-            places[index] = place
-            rows, columns = place
-            n_bytes += sum(chunk[:, :, rows, columns].nbytes for chunk in chunks)
+            if not chunks:
+                return {}
+            places[index] = sampling.places(index, chunks)
         return places
 
-    def _in_memory(self, places: Mapping[Index, Place]) -> dict[Index, Block]:
-        """The parts at `places` of those blocks that are in memory."""
+    def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
+        """The tiles at `places` of those blocks that are in memory."""
         found = {index: self._at_hand(index) for index in places}
-        return {index: cut(chunks, places[index]) for index, chunks in found.items() if chunks}
+        return {
+            index: [cut(chunks, place) for place in places[index]]
+            for index, chunks in found.items()
+            if chunks
+        }
 
     def _at_hand(self, index: Index) -> list[Block]:
         """The chunks of a block in memory; none of any other."""

@@ -69,6 +69,24 @@ class Recovered(NamedTuple):
     removed: int
 
 
+class Unfinished(NamedTuple):
+    """What `recover` would find.
+
+    Attributes
+    ----------
+    complete
+        Names of layers whose publishing was under way when a process died.
+    remove
+        How many unfinished writes of processes that died would be removed.
+    writing
+        How many writes are under way.
+    """
+
+    complete: tuple[str, ...]
+    remove: int
+    writing: int
+
+
 @dataclass(frozen=True)
 class Move:
     """A staged folder, the place it is for, and what is to be found at either.
@@ -134,6 +152,36 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
         recovered = _recover(store, contents)
     _sweep(store)
     return recovered
+
+
+def unfinished(store: Path) -> Unfinished:
+    """What `recover` would find; nothing is changed."""
+    root = store / STAGING
+    if not (root / LOCK).exists():
+        return Unfinished((), 0, 0)
+    # Else a writer that is about to lock its new folder could be kept from it.
+    held = _files.try_lock(root / LOCK, make=False)
+    if held is None:
+        return Unfinished((), 0, 1)
+    try:
+        folders = [path for path in root.iterdir() if path.is_dir()]
+        dead = [folder for folder in folders if _is_dead(folder)]
+    finally:
+        _files.unlock(held)
+    journals = [folder / JOURNAL for folder in dead if (folder / JOURNAL).exists()]
+    complete = [Path(move.place).name for file in journals for move in _moves(_journal_in(file))]
+    return Unfinished(tuple(complete), len(dead) - len(journals), len(folders) - len(dead))
+
+
+def _is_dead(folder: Path) -> bool:
+    """Whether the process that writes to a transaction's folder is gone."""
+    try:
+        held = _files.try_lock(folder / ALIVE, make=False)
+    except FileNotFoundError:
+        return True
+    if held is not None:
+        _files.unlock(held)
+    return held is not None
 
 
 @contextmanager
@@ -338,9 +386,7 @@ def _lock_of_dead(folder: Path) -> int | None:
 
 def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
     try:
-        journal = json.loads((folder / JOURNAL).read_text())
-        if journal["format"] != FORMAT:
-            raise ValueError(f"a journal of format {journal['format']}")
+        journal = _journal_in(folder / JOURNAL)
         placed = _roll_forward(store, folder, journal, contents)
         _drop_journal(folder)
     except Exception as error:
@@ -349,6 +395,16 @@ def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
             f"the new layers are in {str(folder)!r}"
         ) from error
     return placed
+
+
+def _journal_in(file: Path) -> Any:
+    try:
+        journal = json.loads(file.read_text())
+        if journal["format"] != FORMAT:
+            raise ValueError(f"a journal of format {journal['format']}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{str(file)!r} cannot be understood: {error!r}") from error
+    return journal
 
 
 def _moves(journal: Mapping[str, Any]) -> list[Move]:

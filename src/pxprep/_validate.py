@@ -19,6 +19,8 @@ POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
+# Pixels; a larger disc is no background of cells, and the work grows with it.
+MAX_RADIUS = 1_000
 
 
 def parse_number(value: Any, parameter: str, rule: str) -> float:
@@ -40,6 +42,11 @@ def parse_quantile(value: Any, parameter: str) -> Any:
     be meant as a fraction is refused instead of obeyed.
     """
     return _parse_each(value, parameter, _parse_high_percent)
+
+
+def parse_low_quantile(value: Any, parameter: str) -> Any:
+    """As `parse_quantile`; but small values are plausible here, and obeyed."""
+    return _parse_each(value, parameter, _parse_percent)
 
 
 def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
@@ -74,6 +81,23 @@ def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
         return number
 
     return _parse_each(value, parameter, parse)
+
+
+def parse_radius(value: Any, parameter: str = "radius") -> Any:
+    """A whole number of pixels, for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, _parse_one_radius)
+
+
+def parse_background(radius: Any, constant: Any) -> tuple[Any, Any]:
+    """The radius of a disc, or a constant of at least 0; the other one is None."""
+    if (radius is None) == (constant is None):
+        raise ParameterError(
+            "one of radius and constant must be given, and only one, got "
+            f"radius={radius!r} and constant={constant!r}"
+        )
+    if constant is None:
+        return parse_radius(radius), None
+    return None, parse_positive(constant, "constant", or_zero=True)
 
 
 def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
@@ -284,6 +308,14 @@ def _parse_one_sigma(value: Any, parameter: str) -> float:
     if not 0 <= number <= MAX_SIGMA:
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
     return number
+
+
+def _parse_one_radius(value: Any, parameter: str) -> int:
+    rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
+    number = parse_number(value, parameter, rule)
+    if not 0 <= number <= MAX_RADIUS or not number.is_integer():
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return int(number)
 
 
 def _parse_chunk(size: Any, parameter: str, rule: str) -> int:

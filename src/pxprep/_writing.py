@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from . import _layers, _store
 from ._contents import KEY, Json, RootContents, read_attrs
 from ._layers import Snapshot, Source, layer_folder
 from ._progress import Progress
+from ._validate import parse_count
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
 from .provenance import Records, Run, merged
@@ -22,11 +24,61 @@ if TYPE_CHECKING:
 
 # What of a call's parameters does not say what was done to a layer.
 _NOT_STEPS = ("layers",)
+CODECS = ("lz4", "zstd")
 
 
 def recovered(store: Path, wait: float | None) -> _store.Recovered:
     """End what processes that died while they wrote to a store have begun."""
     return _store.recover(store, RootContents(store, merged), wait)
+
+
+def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
+    """Raise LayerError unless these can be names of image layers; `what` they are in messages."""
+    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
+    for name in outputs:
+        _check_name(name, what)
+        same_folded = [other for other in elements if other.casefold() == name.casefold()]
+        if same_folded and same_folded != [name]:
+            raise LayerError(
+                f"{what} {name!r} differs only in case from the element {same_folded[0]!r}"
+            )
+        kind = elements.get(name)
+        if kind not in (None, "images"):
+            raise LayerError(
+                f"{what} {name!r} is the name of an element in {kind}; it must be new or the "
+                "name of an image layer"
+            )
+
+
+def parse_compressor(value: Any) -> dict[str, Any]:
+    """What `SpatialData.write_element` takes for a codec and its level; nothing for None."""
+    if value is None:
+        return {}
+    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
+    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
+        raise ParameterError(f"{rule}, got {value!r}")
+    ((name, level),) = value.items()
+    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
+    if parsed > 9:
+        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
+    from spatialdata import SpatialData
+
+    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
+        raise ParameterError(
+            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
+        )
+    return {"raster_compressor": {name: parsed}}
+
+
+def _check_name(name: str, what: str) -> None:
+    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
+    # metadata file of the folder that the layers lie in.
+    valid = all(character.isalnum() or character in "_-." for character in name)
+    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
+        raise LayerError(
+            f"{what} must consist of letters, digits, '_', '-' and '.', and not begin with "
+            f"'.' or '__', got {name!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +135,12 @@ class Destination:
     def exists(self, name: str) -> bool:
         """Whether an image layer of this name is on disk."""
         return self.store is not None and layer_folder(self.store, name).exists()
+
+    def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
+        """Raise LayerError if a layer exists that may not be replaced."""
+        for name in self.todo:
+            if not may_replace and (name in self.sdata.images or self.exists(name)):
+                raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
 
     def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
         """Raise LayerError if layers are in the way; remembers how everything is on disk.

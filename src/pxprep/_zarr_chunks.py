@@ -71,9 +71,7 @@ class ZarrChunks:
         encoded = self._encoded(place)
         if encoded is None:
             return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
-        # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
-        values = encoded if self._codec is None else self._codec.decode(encoded)
-        chunk = np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
+        chunk = self._decoded(encoded, place)
         return chunk[
             tuple(
                 slice(start - index * size, stop - index * size)
@@ -81,9 +79,24 @@ class ZarrChunks:
             )
         ]
 
+    def _file(self, place: tuple[int, ...]) -> Path:
+        file: Path = self._folder / self._array.metadata.encode_chunk_key(place)
+        return file
+
+    def _decoded(self, encoded: bytes, place: tuple[int, ...]) -> Block:
+        """The pixels of a chunk."""
+        try:
+            # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
+            values = encoded if self._codec is None else self._codec.decode(encoded)
+            return np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
+        except MemoryError:
+            raise
+        except Exception as error:  # each codec has its own
+            raise StoreError(f"{str(self._file(place))!r} is damaged: {error}") from error
+
     def _encoded(self, place: tuple[int, ...]) -> bytes | None:
         """The bytes of a chunk; None if there is no file, of which zarr knows what that means."""
-        file: Path = self._folder / self._array.metadata.encode_chunk_key(place)
+        file = self._file(place)
         try:
             encoded = file.read_bytes()
         except FileNotFoundError:

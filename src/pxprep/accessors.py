@@ -1,14 +1,16 @@
 """`.pxprep` on images and trees of images: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from . import _datatree, ops
+from . import _datatree, ops, tables
 from ._cohorts import Cohort
 from ._typing import Images, Label, PerChannel
 from .pipeline import FittedPipeline, Pipeline
+from .plot import ImagePlots
 
 __all__ = ["Accessor"]
 
@@ -49,6 +51,11 @@ class Accessor:
 
     def __init__(self, images: Images) -> None:
         self._images = images
+
+    @property
+    def plot(self) -> ImagePlots:
+        """Figures of the image; see `pxprep.plot`."""
+        return ImagePlots(self._images)
 
     def quantile_norm(
         self,
@@ -115,6 +122,35 @@ class Accessor:
     def keep_where(self, where: Any, *, image: Any = None) -> Any:
         """Set pixels outside a mask to NaN in every channel; see `pxprep.ops.keep_where`."""
         return ops.keep_where(self._images, where, image=image)
+
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+        *,
+        image: Any = None,
+    ) -> Any:
+        """Subtract each channel's background; see `pxprep.ops.subtract_background`."""
+        return ops.subtract_background(self._images, radius, constant, image=image)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        *,
+        zeros: str = "exclude",
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
+    ) -> Any:
+        """Clip each channel to two of its quantiles; see `pxprep.ops.percentile_clip`."""
+        return ops.percentile_clip(
+            self._images, low, high, zeros=zeros, pool=pool, image=image, where=where
+        )
+
+    def minmax(self, *, pool: str | None = "mean", image: Any = None, where: Any = None) -> Any:
+        """Bring each channel to 0 to 1; see `pxprep.ops.minmax`."""
+        return ops.minmax(self._images, pool=pool, image=image, where=where)
 
     def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
@@ -196,3 +232,30 @@ class Accessor:
     def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
         """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""
         return fitted.transform(self._images, fov=fov, image=image)
+
+    def pixel_table(
+        self,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        labels: Any = None,
+        drop_background: bool = False,
+        channels: Sequence[Label] | None = None,
+        to: str = "pandas",
+        file: str | Path | None = None,
+        overwrite: bool = False,
+        image: Any = None,
+    ) -> Any:
+        """Pixels as a table for clustering; see `pxprep.pixel_table`."""
+        return tables.pixel_table(
+            self._images,
+            fraction=fraction,
+            seed=seed,
+            labels=labels,
+            drop_background=drop_background,
+            channels=channels,
+            to=to,
+            file=file,
+            overwrite=overwrite,
+            image=image,
+        )

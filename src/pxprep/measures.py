@@ -17,8 +17,10 @@ from ._typing import Array, Block, Label
 from .errors import warn
 from .quantiles import Quantiles, exact_quantiles
 
-# The variables that say what a statistic was made from.
+# The variables that say what a statistic was made from; of a step that measures two quantiles,
+# the first of these is the upper one, and the other is beside them.
 DETAILS = ("quantile", "counted", "negative", "infinite")
+LOWER = "quantile_low"
 
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
@@ -51,6 +53,61 @@ def channel_scales(cohort: Cohort, q: Any, *, parameter: str, step: str) -> xr.D
     )
     dims = (FOV, CHANNEL) if cohort.pool is None else (CHANNEL,)
     return _dataset(cohort, found, {"scale": (dims, scale)})
+
+
+def channel_limits(cohort: Cohort, percents: Block, *, zeros: str, step: str) -> xr.Dataset:
+    """Two quantiles per channel, low and high; infinities where there is nothing to measure.
+
+    Parameters
+    ----------
+    cohort
+        The images.
+    percents
+        Percent, shape (2, c).
+    zeros
+        ``"exclude"`` or ``"include"`` zeros.
+    step
+        What the step is called, for messages.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``low`` and ``high`` (c), or (fov, c) for ``pool=None``; ``quantile`` (the upper one),
+        ``quantile_low``, ``counted``, ``negative`` and ``infinite`` (fov, c) are what was found in
+        each image.
+    """
+    arrays = [pixels(image) for image in cohort]
+    found = _measured(cohort, arrays, percents, zeros=zeros == "include")
+    limits = _settle(partial(settled_limits, labels=cohort.labels), cohort, found, "c", step)
+    return _two_sided(cohort, found, limits, ("low", "high"))
+
+
+def channel_ranges(cohort: Cohort, *, step: str) -> xr.Dataset:
+    """Smallest and largest finite value of each channel; 0 and 1 where there is none.
+
+    Parameters
+    ----------
+    cohort
+        The images.
+    step
+        What the step is called, for messages.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``min`` and ``max`` (c), or (fov, c) for ``pool=None``; ``quantile`` (the maximum),
+        ``quantile_low``, ``counted``, ``negative`` and ``infinite`` (fov, c) are what was found in
+        each image.
+    """
+    arrays = [pixels(image) for image in cohort]
+    extremes = np.repeat([[0.0], [100.0]], len(cohort.labels), axis=1)
+    found = _measured(cohort, arrays, extremes, zeros=True)
+    _, pooled = found
+    constant = pooled.value[:, 0] == pooled.value[:, 1]
+    ranges = _settle(
+        partial(settled_ranges, labels=cohort.labels), cohort, found, "c", step, constant
+    )
+    return _two_sided(cohort, found, ranges, ("min", "max"))
 
 
 def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.Dataset:
@@ -99,20 +156,30 @@ def cohort_quantiles(cohort: Cohort, q: Block, *, zeros: str) -> xr.DataArray:
 
 def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
-    flags = flags_of(*(numbers[name].data for name in ("counted", "negative", "infinite")))
+    # Where two quantiles are the same, nothing is left to measure.
+    constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False
+    counted, negative, infinite = (
+        numbers[name].data for name in ("counted", "negative", "infinite")
+    )
+    flags = flags_of(counted, negative, infinite, constant)
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
-def flags_of(counted: Array, negative: Array, infinite: Array) -> Array:
-    """What was found, as bits."""
-    flags = (counted == 0) * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
+def flags_of(
+    counted: Array, negative: Array, infinite: Array, constant: Array | bool = False
+) -> Array:
+    """What was found, as bits; what is constant is as good as empty."""
+    empty = (counted == 0) | constant
+    flags = empty * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
     return flags.astype(np.uint8)
 
 
 def _measured(
     cohort: Cohort, arrays: list[Array], q: Block, *, zeros: bool
 ) -> tuple[Quantiles, Quantiles]:
-    """Quantiles of each image, axes (fov, c); and those that the statistic is made of.
+    """Quantiles of each image, axes (fov, c) or, for `q` (2, c), (fov, 2, c) for the values.
+
+    And those that the statistic is made of.
 
     The latter are the same, or a single row of all images' pixels.
     """
@@ -139,21 +206,23 @@ def _settle(
     found: tuple[Quantiles, Quantiles],
     known_axis: str,
     step: str,
+    constant: Array | bool = False,
 ) -> Array:
     """`function(quantiles, flags, known flags)`: the statistic, after the warning."""
     _, pooled = found
-    flags = flags_of(pooled.counted, pooled.negative, pooled.infinite)
+    flags = flags_of(pooled.counted, pooled.negative, pooled.infinite, constant)
+    axes = "c" if pooled.value.ndim == 2 else "qc"
     known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
     step = f"{step} inside the mask" if cohort.is_masked else step
     if cohort.pool == "pixels":
         known = _of_all_pixels(known)
     return _backends.per_channel(
         partial(function, pool=cohort.pool, names=cohort.names, step=step),
-        (pooled.value, "fc"),
+        (pooled.value, "f" + axes),
         (flags, "fc"),
         (known, "f" + known_axis),
         dtype=np.dtype(np.float64),
-        axes="fc" if cohort.pool is None else "c",
+        axes="f" + axes if cohort.pool is None else axes,
     )
 
 
@@ -182,22 +251,18 @@ def settled_scales(
     Warns of what is in `flags` and not in `known`, both (fov, c).
     """
     new = flags & ~known
-    newly_empty = (new & EMPTY).astype(bool)
-    empty = (flags & EMPTY).astype(bool).all(axis=0)
     scale = quantiles if pool is None else _means(quantiles)
     zero = scale.astype(dtype) == 0
-    notes = []
-    silent = newly_empty.any(axis=0) & empty
-    if silent.any():
-        notes.append(
-            f"no finite non-zero value in {_channels(labels, silent)}: the scale is 1 (where a "
-            "channel is NaN, steps that sum over channels drop the pixel)"
-        )
-    partly = newly_empty & ~empty
-    if pool != "pixels" and partly.any():
-        consequence = "the scale is 1" if pool is None else "not counted in the cohort's mean"
-        places = _places(partly, labels, names)
-        notes.append(f"no finite non-zero value in {places}: {consequence}")
+    notes = _empty_notes(
+        flags,
+        known,
+        labels,
+        names,
+        pool,
+        what="no finite non-zero value",
+        consequence="the scale is 1",
+        remark=" (where a channel is NaN, steps that sum over channels drop the pixel)",
+    )
     for chosen, what in (
         (zero, "the quantile of {} is 0: the scale is 1"),
         (scale < 0, "the scale of {} is negative: signs change"),
@@ -209,6 +274,78 @@ def settled_scales(
     if (known != EVERYTHING).any():
         _warn(step, notes)
     return np.where(zero | np.isnan(scale), 1.0, scale)
+
+
+def settled_limits(
+    quantiles: Block,
+    flags: Block,
+    known: Block,
+    *,
+    labels: Sequence[Label],
+    names: Sequence[Label],
+    pool: str | None,
+    step: str,
+) -> Block:
+    """The limits of a cohort, (2, c) or (fov, 2, c) for `pool` None, from quantiles (fov, 2, c).
+
+    Warns of what is in `flags` and not in `known`, both (fov, c).
+    """
+    limits = quantiles if pool is None else _pairs_of_means(quantiles)
+    empty = np.isnan(quantiles[:, 0]) * np.uint8(EMPTY)
+    notes = _empty_notes(
+        empty,
+        known,
+        labels,
+        names,
+        pool,
+        what="no value to measure",
+        consequence="nothing is clipped",
+    )
+    known_empty = (known & EMPTY).astype(bool)
+    same = limits[..., 0, :] == limits[..., 1, :]
+    same &= ~(known_empty if pool is None else known_empty.all(axis=0))
+    if same.any():
+        places = _places(same, labels, names) if pool is None else _channels(labels, same)
+        notes.append(f"both quantiles of {places} are the same: all its values become that")
+    new = flags & ~known
+    notes += _value_notes(new, lambda bit: _channels(labels, (new & bit).any(axis=0)))
+    _warn(step, notes)
+    return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits)
+
+
+def settled_ranges(
+    quantiles: Block,
+    flags: Block,
+    known: Block,
+    *,
+    labels: Sequence[Label],
+    names: Sequence[Label],
+    pool: str | None,
+    step: str,
+) -> Block:
+    """The ranges of a cohort, (2, c) or (fov, 2, c) for `pool` None, from extremes (fov, 2, c).
+
+    Warns of what is in `flags` and not in `known`, both (fov, c).
+    """
+    ranges = quantiles
+    if pool is not None:
+        constant = (flags & EMPTY).astype(bool)[:, np.newaxis]
+        # Images without a range do not count, unless there are no others.
+        ranges = _pairs_of_means(np.where(constant, np.nan, quantiles))
+        ranges = np.where(np.isnan(ranges), _pairs_of_means(quantiles), ranges)
+    notes = _empty_notes(
+        flags,
+        known,
+        labels,
+        names,
+        pool,
+        what="no two different values",
+        consequence="the smallest is subtracted, and nothing divided",
+    )
+    new = flags & ~known
+    notes += _value_notes(new, lambda bit: _channels(labels, (new & bit).any(axis=0)))
+    _warn(step, notes)
+    return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges)
 
 
 def settled_thresholds(
@@ -243,6 +380,32 @@ def settled_thresholds(
     return np.where(np.isnan(threshold), 0.0, threshold)
 
 
+def _empty_notes(
+    flags: Block,
+    known: Block,
+    labels: Sequence[Label],
+    names: Sequence[Label],
+    pool: str | None,
+    *,
+    what: str,
+    consequence: str,
+    remark: str = "",
+) -> list[str]:
+    """What to say of channels that are empty, in all images or in some, and not known to be."""
+    empty = (flags & EMPTY).astype(bool)
+    newly_empty = empty & ~(known & EMPTY).astype(bool)
+    everywhere = empty.all(axis=0)
+    notes = []
+    silent = newly_empty.any(axis=0) & everywhere
+    if silent.any():
+        notes.append(f"{what} in {_channels(labels, silent)}: {consequence}{remark}")
+    partly = newly_empty & ~everywhere
+    if pool != "pixels" and partly.any():
+        consequence = consequence if pool is None else "not counted in the cohort's mean"
+        notes.append(f"{what} in {_places(partly, labels, names)}: {consequence}")
+    return notes
+
+
 def _places(chosen: Block, labels: Sequence[Label], names: Sequence[Label]) -> str:
     return _some([f"{labels[c]!r} of image {names[f]!r}" for f, c in np.argwhere(chosen).tolist()])
 
@@ -250,6 +413,11 @@ def _places(chosen: Block, labels: Sequence[Label], names: Sequence[Label]) -> s
 def _means(quantiles: Block) -> Block:
     """The mean over the images of quantiles with axes (fov, c)."""
     return np.array([_exact_mean(column) for column in quantiles.T])
+
+
+def _pairs_of_means(quantiles: Block) -> Block:
+    """The mean over the images of quantiles with axes (fov, 2, c)."""
+    return np.stack([_means(quantiles[:, index]) for index in range(2)])
 
 
 def _exact_mean(values: Block) -> float:
@@ -280,6 +448,18 @@ def _channels(labels: Sequence[Label], chosen: Block) -> str:
 def _some(names: list[str], most: int = 40) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _two_sided(
+    cohort: Cohort, found: tuple[Quantiles, Quantiles], limits: Array, names: tuple[str, str]
+) -> xr.Dataset:
+    """As `_dataset`, for limits (2, c) or (fov, 2, c) that are called so."""
+    dims = (FOV, CHANNEL) if cohort.pool is None else (CHANNEL,)
+    statistic = {name: (dims, limits[..., index, :]) for index, name in enumerate(names)}
+    each, pooled = found
+    upper = each._replace(value=each.value[:, 1])
+    numbers = _dataset(cohort, (upper, pooled), statistic)
+    return numbers.assign({LOWER: ((FOV, CHANNEL), each.value[:, 0])})
 
 
 def _dataset(

@@ -26,6 +26,7 @@ from ._channels import CHANNEL, channel_labels, per_channel, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
 from ._images import as_float
+from ._intensity import minmax, percentile_clip, subtract_background
 from ._programs import (
     Blur,
     ClipAbove,
@@ -56,11 +57,14 @@ __all__ = [
     "divide",
     "keep_where",
     "log1p",
+    "minmax",
+    "percentile_clip",
     "pixel_sum",
     "post_norm",
     "quantile",
     "quantile_norm",
     "remove_hot_pixels",
+    "subtract_background",
     "sum_mask",
     "sum_norm",
 ]

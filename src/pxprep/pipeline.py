@@ -1,6 +1,6 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -230,12 +230,14 @@ class FittedPipeline:
 
     @property
     def numbers(self) -> xr.Dataset:
-        """All numbers, over ``c`` (and ``fov``): variables are called ``step_number``.
+        """All numbers, over ``c`` (and ``fov``), in variables called ``step_number``.
 
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
-        ``sum_mask_threshold`` what sums must exceed. ``..._quantile`` are the quantiles of each
-        image, ``..._counted`` how many pixels they are of, ``..._negative`` how many of those are
-        below zero, ``..._infinite`` how many pixels were left out as infinite.
+        ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
+        channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1.
+        ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
+        ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
+        many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
         """
         variables: dict[str, xr.DataArray] = {
             f"{name}_{variable}": array
@@ -358,10 +360,12 @@ class FittedPipeline:
 
         For each step that measures quantiles, and each channel, the quantile of each image is
         compared with the median over the images, on a logarithmic scale. A pair is far off if its
-        modified z-score, 0.6745 |x - median| / MAD (Iglewicz and Hoaglin 1993), is above `score`
-        **and** it differs from the median by more than a factor of `fold`, so that in a cohort of
-        very similar images not every small difference counts. An image in which a channel has no
-        signal is far off where most images have some. With fewer than three images nothing is.
+        modified z-score, ``0.6745 |x - median| / MAD`` (Iglewicz and Hoaglin 1993), is above
+        `score` **and** it differs from the median by more than a factor of `fold`, so that in a
+        cohort of very similar images not every small difference counts. An image in which a channel
+        has no signal is far off where most images have some. With fewer than three images nothing
+        is. Of steps that measure two quantiles, the upper ones are
+        compared.
 
         Parameters
         ----------
@@ -456,8 +460,7 @@ class FittedPipeline:
             dtype=np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
             fovs=tuple(fovs),
             measured={
-                name: labeled_numbers(decode_numbers(variables, name), labels, fovs)
-                for name, variables in numbers.items()
+                name: _decoded(variables, name, labels, fovs) for name, variables in numbers.items()
             },
         )
 
@@ -483,3 +486,17 @@ class FittedPipeline:
         return _display.fitted_html(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
+
+
+def _decoded(
+    variables: Any, step: str, channels: Sequence[Label] | None, fovs: Sequence[Label]
+) -> Numbers:
+    """What a step measured, from JSON; raises ParameterError if it is not of these labels."""
+    numbers = decode_numbers(variables, step)
+    try:
+        return labeled_numbers(numbers, channels, fovs)
+    except ValueError as error:
+        raise ParameterError(
+            f"text must hold as many numbers of step {step!r} as there are channels and fovs: "
+            f"{error}"
+        ) from error

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Provenance", "provenance"]
 
 FORMAT = 1
+# The key of an import's parameters; those of what was processed have "pipeline".
+IMPORT = "import"
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
 
 
@@ -36,7 +38,7 @@ class Provenance:
     layer
         Its name.
     source
-        The layer that it was made from, by name.
+        The layer that it was made from, by name; of an imported layer, the file and the image.
     time
         When it was finished.
     parameters
@@ -55,6 +57,11 @@ class Provenance:
     versions: Mapping[str, str]
     run: str
     _fitted: Any = field(repr=False)
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the layer was imported, by `pxprep.io.import_images`."""
+        return IMPORT in self.parameters
 
     def fitted(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> FittedPipeline:
         """The pipeline with its numbers, to look at or to apply to other images.
@@ -84,7 +91,7 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
     sdata
         In memory or backed by a zarr store.
     layer
-        Name of a layer that `pixel_clustering_preprocess` made.
+        Name of a layer that `pixel_clustering_preprocess` or `pxprep.io.import_images` made.
 
     Returns
     -------

@@ -21,8 +21,12 @@ from ._programs import Bounds, Gathered
 from ._sources import Area
 from ._typing import Array, Block
 
-# How many standard deviations of a sample's rank a bracket extends to either side.
+# How many standard deviations of a sample's rank a bracket extends to either side: as if pixels did
+# not know of each other, and as the tiles of the sample differ. Fewer of the latter must do where
+# more would not fit.
 SPREADS = 30.0
+TILE_SPREADS = 5.0
+LEAST_TILE_SPREADS = 2.0
 # Bytes that gathered values may take; where a bracket would need more, digits are counted.
 MOST_GATHERED = 128 << 20
 
@@ -55,7 +59,10 @@ Part = tuple[Array, Area | None]
 
 
 class Quantiles(NamedTuple):
-    """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c)."""
+    """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c).
+
+    For several quantiles of each channel `value` has the shape (group, quantile, c).
+    """
 
     value: Array  # float64, NaN where nothing was counted
     counted: Array  # int64, pixels that the quantile is of
@@ -74,13 +81,15 @@ def exact_quantiles(
 ) -> Quantiles:
     """Quantile `q` of the finite pixels of each channel, for each group of images.
 
+    Several quantiles are found in the passes that one takes.
+
     Parameters
     ----------
     images
         Arrays with axes (c, z, y, x), NumPy or Dask, with the same number of channels; of one
         dtype where they share a group.
     q
-        Percent, shape (c,).
+        Percent, shape (c,), or (quantile, c) for several.
     groups
         Positions of the images whose pixels are taken together. An image may be in several groups:
         its pixels are read once for all of them.
@@ -98,45 +107,59 @@ def exact_quantiles(
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
     each_alone = all(len(group) == 1 for group in groups)
+    several, flat = np.atleast_2d(q), np.ravel(q)
     parts = list(zip(images, areas or [None] * len(images), strict=True))
     if evaluate is None:
         # Digits are counted unless the quantiles have been found in one pass by then.
-        found = [_found_at_once(part, q, zeros, len(images)) for part in parts if each_alone]
-        return _stacked(_by_radix(parts, q, groups, zeros, found=found))
+        found = [_found_at_once(part, flat, zeros, len(images)) for part in parts if each_alone]
+        return _stacked(_by_radix(parts, several, groups, zeros, found=found), q.ndim)
     if each_alone:
         alone = [parts[position] for (position,) in groups]
-        at_once = _in_one_pass(alone, q, zeros, evaluate)
+        at_once = _in_one_pass(alone, flat, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
-    rest = iter(_by_radix(parts, q, left, zeros, evaluate=evaluate) if left else [])
-    return _stacked([next(rest) if found is None else found for found in at_once])
+    rest = iter(_by_radix(parts, several, left, zeros, evaluate=evaluate) if left else [])
+    rows = [next(rest) if found is None else _apart(found, len(several)) for found in at_once]
+    return _stacked(rows, q.ndim)
 
 
-def _stacked(rows: Sequence[Quantiles]) -> Quantiles:
-    return Quantiles(*(np.stack(column) for column in zip(*rows, strict=True)))
+def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
+    """All groups together; of each the quantiles, of which there are several if `ndim` is 2."""
+    firsts = [row[0] for row in rows]
+    values = [np.stack([one.value for one in row]) if ndim == 2 else row[0].value for row in rows]
+    _, *others = zip(*firsts, strict=True)
+    return Quantiles(np.stack(values), *(np.stack(column) for column in others))
+
+
+def _apart(found: Quantiles, n: int) -> list[Quantiles]:
+    """Each of `n` quantiles that were found together, one behind the other."""
+    return [Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in found), strict=True)]
 
 
 def _by_radix(
     parts: Sequence[Part],
-    q: Block,
+    several: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
     *,
     found: Sequence[Array | None] = (),
     evaluate: Callable[[list[Array]], list[Array]] | None = None,
-) -> list[Quantiles]:
+) -> list[list[Quantiles]]:
     """The quantiles of each group, digit after digit; each of shape (c,).
 
     What is in `found`, for each image, is taken instead if it is not None when it is computed.
     """
     found = found or [None] * len(parts)
-    dtypes = [parts[group[0]][0].dtype for group in groups]
+    # Each group and quantile has a selection of its own.
+    n = len(several)
+    wanted = [group for group in groups for _ in range(n)]
+    dtypes = [parts[group[0]][0].dtype for group in wanted]
     groups_of: list[list[int]] = [[] for _ in parts]
-    for number, group in enumerate(groups):
+    for number, group in enumerate(wanted):
         for position in group:
             groups_of[position].append(number)
-    selections: list[Array] = [None] * len(groups)
+    selections: list[Array] = [None] * len(wanted)
     for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
         going_on = {
             number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
@@ -145,53 +168,65 @@ def _by_radix(
         counts = _count(parts, open_groups, selections, level, zeros, found, evaluate is None)
         for number, counted in counts.items():
             select, known = (
-                (_refine, selections[number]) if level else (_begin_of(dtypes[number]), q)
+                (_refine, selections[number])
+                if level
+                else (_begin_of(dtypes[number]), several[number % n])
             )
             selections[number] = _backends.per_channel(
                 select, (counted, "cns"), (known, "c"), dtype=SELECTION
             )
         if evaluate is not None:
             selections = evaluate(selections)
-    return [
-        _settled(selection, dtype, found[group[0]])
-        for selection, dtype, group in zip(selections, dtypes, groups, strict=True)
+    settled = [
+        _settled(selection, dtypes[number], found[wanted[number][0]], number % n)
+        for number, selection in enumerate(selections)
     ]
+    return [settled[first : first + n] for first in range(0, len(settled), n)]
 
 
-def _settled(selection: Array, dtype: np.dtype[Any], found: Array | None) -> Quantiles:
-    """What was found in one pass, or else what the selection came to."""
+def _settled(
+    selection: Array, dtype: np.dtype[Any], found: Array | None, position: int
+) -> Quantiles:
+    """What was found in one pass, at that position, or else what the selection came to."""
     if found is None:
         settled = _backends.per_channel(
             partial(_interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
         )
     else:
         settled = _backends.per_channel(
-            partial(_either, dtype=dtype), (selection, "c"), (found, "k"), dtype=SETTLED
+            partial(_either, dtype=dtype, position=position),
+            (selection, "c"),
+            (found, "k"),
+            dtype=SETTLED,
         )
     return Quantiles(*(settled[name] for name in Quantiles._fields))
 
 
-def _either(selection: Block, found: Block, *, dtype: np.dtype[Any]) -> Block:
+def _either(selection: Block, found: Block, *, dtype: np.dtype[Any], position: int) -> Block:
     if found[0] is None:
         return _interpolate(selection, dtype=dtype)
     settled = np.empty(len(selection), SETTLED)
+    own = slice(position * len(selection), (position + 1) * len(selection))
     for name in Quantiles._fields:
-        settled[name] = getattr(found[0], name)
+        settled[name] = getattr(found[0], name)[own]
     return settled
 
 
 def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | None:
-    """The `Quantiles` of a lazy image, or None, as the only item of an array."""
+    """The `Quantiles` of a lazy image, or None, as the only item of an array.
+
+    `q` has the shape (c,); here and below, several quantiles lie one behind the other.
+    """
     image, area = part
     if not _backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
     choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
     bounds = _backends.bounds(image, n_images, choose, area)
-    return _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q), area)
+    return _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
 
 
-def _most(image: Array) -> int:
-    return MOST_GATHERED // (int(image.dtype.itemsize) * int(image.shape[0]))
+def _most(image: Array, q: Block) -> int:
+    return MOST_GATHERED // (int(image.dtype.itemsize) * len(q))
 
 
 def _in_one_pass(
@@ -207,7 +242,7 @@ def _in_one_pass(
     """
     brackets = [_bracket_of(part, q, zeros) for part in parts]
     asked = [
-        _backends.gathered(image, bounds, zeros, _most(image), partial(_selected, q=q), area)
+        _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
         for (image, area), bounds in zip(parts, brackets, strict=True)
         if bounds is not None
     ]
@@ -229,28 +264,44 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     """
     if not samples:
         return None
-    bounds, inside = [], 0.0
-    for channel, percent in enumerate(q):
-        values = np.concatenate([sample[channel].reshape(-1) for sample in samples])
-        sampled = values.size
-        values = values[np.isfinite(values) & ((values != 0) | zeros)].astype(np.float64)
-        fraction = percent / 100
-        # Pixels are like their neighbours, so that a sample says less than its size promises.
-        margin = 20 + SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
-        low = int((values.size - 1) * fraction - margin)
-        high = int((values.size - 1) * fraction + margin) + 1
-        inside += min(values.size, 2 * margin) / sampled / len(q)
-        ranks = np.array([max(low, 0), min(high, values.size - 1)])
+    bounds = []
+    n_channels = len(samples[0])
+    for index, percent in enumerate(q):
+        tiles = [sample[index % n_channels].reshape(-1) for sample in samples]
+        n_sampled = sum(tile.size for tile in tiles)
+        tiles = [tile[np.isfinite(tile) & ((tile != 0) | zeros)] for tile in tiles]
+        values, fraction = np.concatenate(tiles), percent / 100
+        middle, last = (values.size - 1) * fraction, values.size - 1
+        alone = SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
+        together = _deviation(tiles, fraction)
+        wanted = 20 + max(alone, TILE_SPREADS * together)
+        # What is not counted takes no room. Some of it is left, as the sample has not quite the
+        # share that the image has.
+        room = MOST_GATHERED / len(q) / (n_bytes / n_channels)
+        margin = min(wanted, 20 + 0.4 * n_sampled * room)
+        if margin < wanted and margin < max(alone, LEAST_TILE_SPREADS * together):
+            return None
+        low, high = int(middle - margin), int(middle + margin) + 1
+        ranks = np.clip([low, high], 0, max(last, 0))
         ordered = np.partition(values, ranks)[ranks] if values.size else ranks
-        bounds.append(
-            (
-                ordered[0] if low > 0 and values.size else -np.inf,
-                ordered[1] if high < values.size else np.inf,
-            )
-        )
-    if inside * n_bytes > MOST_GATHERED:
-        return None
+        bounds.append((ordered[0] if low > 0 else -np.inf, ordered[1] if high <= last else np.inf))
     return Bounds(*np.array(bounds, np.float64).T)
+
+
+def _deviation(tiles: Sequence[Block], fraction: float) -> float:
+    """Standard deviation of how many values lie below a sample's quantile.
+
+    That of the tiles: pixels are like their neighbours, so that they say less than they promise.
+    """
+    values = np.concatenate(tiles)
+    if len(tiles) < 2 or not values.size:
+        return 0.0
+    rank = int((values.size - 1) * fraction)
+    quantile = np.partition(values, rank)[rank]
+    below = np.array([np.count_nonzero(tile < quantile) for tile in tiles])
+    sizes = np.array([tile.size for tile in tiles])
+    odds = below - below.sum() / sizes.sum() * sizes
+    return float(np.sqrt((odds**2).sum() * len(tiles) / (len(tiles) - 1)))
 
 
 def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from . import _display
+from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
 from ._json import parsed_object, to_text
 from ._running import INPUT, measures
 from ._typing import Label, PerChannel
@@ -36,6 +37,9 @@ FUSED = (
     Arcsinh,
     Log1p,
     RemoveHotPixels,
+    SubtractBackground,
+    PercentileClip,
+    MinMax,
 )
 
 
@@ -183,6 +187,31 @@ class Recipe:
     def remove_hot_pixels(self, threshold: PerChannel, *, name: str | None = None) -> Self:
         """Add `RemoveHotPixels`."""
         return self.then(RemoveHotPixels(threshold), name)
+
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Add `SubtractBackground`."""
+        return self.then(SubtractBackground(radius, constant), name)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        *,
+        zeros: str = "exclude",
+        name: str | None = None,
+    ) -> Self:
+        """Add `PercentileClip`."""
+        return self.then(PercentileClip(low, high, zeros), name)
+
+    def minmax(self, *, name: str | None = None) -> Self:
+        """Add `MinMax`."""
+        return self.then(MinMax(), name)
 
     @property
     def is_fused(self) -> bool:

@@ -7,11 +7,8 @@ new ones, never a part of one.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +20,31 @@ from ._cohorts import Cohort
 from ._contents import check_store
 from ._images import checked, processing_dtype
 from ._json import parse_json
-from ._layer_masks import LayerMasks, asked_masks, described, mask_sources, read_masks
-from ._layers import Source, as_element, check_sdata
+from ._layer_masks import (
+    LayerMasks,
+    asked_masks,
+    described,
+    parse_keep_outside,
+    read_masks,
+    with_masks,
+)
+from ._layers import Source, as_element, check_sdata, element_of, transformations_of
 from ._layouts import Layout, scales_of
-from ._progress import parse_progress
-from ._scales import cumulative
+from ._progress import Passes
+from ._report import Fov, check_file, write
 from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
     parse_bool,
-    parse_count,
     parse_float_dtype,
     parse_memory,
     parse_wait,
 )
-from ._writing import Destination, recovered
-from .errors import ChannelError, LayerError, ParameterError
+from ._writing import Destination, check_outputs, parse_compressor, recovered
+from .errors import ChannelError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
-from .provenance import Run
+from .plot._compare import require_same_size
+from .provenance import Run, provenance
 from .recipes import Recipe, functions_of
 
 if TYPE_CHECKING:
@@ -48,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
 
-CODECS = ("lz4", "zstd")
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
@@ -78,6 +81,7 @@ def pixel_clustering_preprocess(
     progress: Any = False,
     resume: bool = False,
     wait: bool | float = True,
+    report: str | Path | None = None,
 ) -> SpatialData:
     """Prepare image layers for pixel clustering: read, measure, apply, write.
 
@@ -153,6 +157,9 @@ def pixel_clustering_preprocess(
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.
+    report
+        Path of a QC report of the run, ending in ``.html``, that is written in the end, with the
+        time and memory of each pass; see `pxprep.report`. Layers in memory are computed for it.
 
     Returns
     -------
@@ -171,7 +178,7 @@ def pixel_clustering_preprocess(
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
         If the store cannot be written to or somebody else changed it meanwhile; its layers are
-        then as they were.
+        then as they were. Or if the report cannot be written in the end; the layers then are.
 
     Warns
     -----
@@ -212,18 +219,19 @@ def pixel_clustering_preprocess(
         "cap_max": cap_max,
     }
     steps = _chosen_pipeline(pipeline, given)
-    bar = parse_progress(progress)
+    passes = Passes(progress)
+    file = None if report is None else check_file(report, "report")
     budget = parse_memory(memory)
-    codec = _parse_compressor(compressor)
+    codec = parse_compressor(compressor)
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
     pairs = _paired_names(img_layer, output_layer)
-    _check_outputs(sdata, pairs)
-    keeps_outside = _parse_keep_outside(keep_outside, where, pipeline)
+    check_outputs(sdata, pairs)
+    keeps_outside = parse_keep_outside(keep_outside, where, pipeline)
     on_masks = asked_masks(where, list(pairs.values()))
     target = Destination.of(sdata, pairs, parse_wait(wait))
-    layers = {name: _layer(sdata, name) for name in pairs.values()}
+    layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
     masks = read_masks(sdata, on_masks)
-    sources = _sources(layers, masks)
+    sources = with_masks(layers, masks)
     asked = {
         "channels": channels,
         "dtype": parse_float_dtype(dtype),
@@ -240,7 +248,7 @@ def pixel_clustering_preprocess(
     run = None
     if one_by_one:
         target, run, steps = _resumed(target, sources, parameters, steps)
-    _check_new(target, may_replace)
+    target.check_new(may_replace)
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
@@ -253,17 +261,21 @@ def pixel_clustering_preprocess(
         cohort = _checked_cohort(steps, images, pool, within)
         with cohort.keeping(budget, recipe.depth(cohort.labels)):
             if isinstance(steps, Pipeline):
-                steps = steps.fit(images, pool=pool, where=within, progress=bar)
+                steps = steps.fit(images, pool=pool, where=within, progress=passes)
             processed = steps.transform(images)
             if not keeps_outside:
                 processed = ops.keep_where(processed, within)
             elements = {
-                output: _as_element(processed[name], sdata.images[name], layouts[name])
+                output: as_element(
+                    processed[name], transformations_of(sdata.images[name]), layouts[name]
+                )
                 for output, name in pairs.items()
             }
             identities = {name: source.identity for name, source in sources.items()}
-            target.put(elements, run or Run.of(parameters, identities, steps), bar, codec)
+            target.put(elements, run or Run.of(parameters, identities, steps), passes, codec)
     target.refresh()
+    if file is not None:
+        _write_report(file, sdata, target.pairs, steps, passes)
     return sdata
 
 
@@ -346,7 +358,8 @@ def read_images(
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in _names(layers, "img_layer"):
-        image = checked(_finest(_layer(sdata, name)), f"layer {name!r}")
+        element = element_of(sdata, name, "images", "img_layer")
+        image = checked(scales_of(element)[0], f"layer {name!r}")
         try:
             image = select_channels(image, channels)
         except ChannelError as error:
@@ -357,24 +370,52 @@ def read_images(
     return images
 
 
-def _parse_compressor(value: Any) -> dict[str, Any]:
-    """What `SpatialData.write_element` takes for a codec and its level; nothing for None."""
-    if value is None:
-        return {}
-    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
-    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
-        raise ParameterError(f"{rule}, got {value!r}")
-    ((name, level),) = value.items()
-    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
-    if parsed > 9:
-        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
-    from spatialdata import SpatialData
+def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
+    """The finest scale of a labels layer, lazily if the object is backed by a store.
 
-    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
-        raise ParameterError(
-            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
-        )
-    return {"raster_compressor": {name: parsed}}
+    Raises
+    ------
+    LayerError
+        If the layer is missing or holds no labels.
+    """
+    check_sdata(sdata)
+    return scales_of(element_of(sdata, name, "labels", "labels"))[0]
+
+
+def compared_layers(
+    sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
+) -> list[Fov]:
+    """Layers before and after, for a report.
+
+    `pairs` has, by name of the new layer, that of the layer it was made from; where that was
+    removed or replaced, there is nothing to show from before.
+    """
+    after = read_images(sdata, list(pairs), fitted.channels)
+    there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
+    before = read_images(sdata, there, fitted.channels) if there else {}
+    for layer, source in pairs.items():
+        if source in before:
+            require_same_size(before[source], after[layer], f"layer {layer!r}: ")
+    return [
+        Fov(source, _title(source, layer), before.get(source), after[layer])
+        for layer, source in pairs.items()
+    ]
+
+
+def _title(source: str, layer: str) -> str:
+    return layer if layer == source else f"{source} → {layer}"
+
+
+def _write_report(
+    file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
+) -> None:
+    made = [provenance(sdata, name) for name in pairs]
+    try:
+        write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
+    except OSError as error:
+        raise StoreError(
+            f"the report {str(file)!r} could not be written: {error}; the layers were"
+        ) from error
 
 
 def _chosen_pipeline(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
@@ -425,23 +466,6 @@ def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _check_outputs(sdata: SpatialData, outputs: Iterable[str]) -> None:
-    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
-    for name in outputs:
-        _check_name(name)
-        same_folded = [other for other in elements if other.casefold() == name.casefold()]
-        if same_folded and same_folded != [name]:
-            raise LayerError(
-                f"output_layer {name!r} differs only in case from the element {same_folded[0]!r}"
-            )
-        kind = elements.get(name)
-        if kind not in (None, "images"):
-            raise LayerError(
-                f"output_layer {name!r} is the name of an element in {kind}; it must be new or the "
-                "name of an image layer"
-            )
-
-
 def _resumed(
     target: Destination,
     sources: Mapping[str, Source],
@@ -458,12 +482,6 @@ def _resumed(
     return target, run, fitted
 
 
-def _check_new(target: Destination, may_replace: bool) -> None:
-    for name in target.todo:
-        if not may_replace and (name in target.sdata.images or target.exists(name)):
-            raise LayerError(f"output_layer {name!r} exists already; overwrite=True replaces it")
-
-
 def _kept(recipe: Recipe, must: bool) -> Any:
     """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
     try:
@@ -472,54 +490,6 @@ def _kept(recipe: Recipe, must: bool) -> Any:
         if must:
             raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
         return repr(recipe)
-
-
-def _check_name(name: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            "output_layer must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
-
-
-def _layer(sdata: SpatialData, name: str) -> Any:
-    if name in sdata.images:
-        return sdata.images[name]
-    kinds = {other: kind for kind, other, _ in sdata.gen_elements()}
-    if name in kinds:
-        raise LayerError(f"img_layer {name!r} must be an image, but it is one of the {kinds[name]}")
-    near = difflib.get_close_matches(name, list(sdata.images), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise LayerError(f"img_layer {name!r} does not exist{hint}; images are {sorted(sdata.images)}")
-
-
-def _finest(element: Any) -> xr.DataArray:
-    return scales_of(element)[0]
-
-
-def _parse_keep_outside(value: Any, where: Any, pipeline: Any) -> bool:
-    """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
-    keeps = parse_bool(value, "keep_outside")
-    if not keeps and where is None:
-        raise ParameterError("keep_outside=False needs a mask, where, got None")
-    if keeps and where is not None and isinstance(pipeline, FittedPipeline):
-        raise ParameterError(
-            "where says what is measured, and a FittedPipeline measures nothing: leave it out, or "
-            "give keep_outside=False"
-        )
-    return keeps
-
-
-def _sources(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
-    """What layers are made from, by name, and what their masks are read from."""
-    sources = {name: Source.of(element) for name, element in layers.items()}
-    for name, over in mask_sources(masks).items():
-        sources[f"where of {name}"] = over
-        sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
-    return sources
 
 
 def _checked_cohort(
@@ -534,14 +504,3 @@ def _checked_cohort(
     cohort = Cohort.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort
-
-
-def _as_element(image: xr.DataArray, source: Any, layout: Layout) -> Any:
-    """`image` as an element: every scale the mean of the finest pixels, in chunks as `layout`."""
-    image = image.chunk(layout.chunks[0])
-    coarser = [ops.coarsen(image, factors) for factors in cumulative(layout.factors)]
-    scales = [
-        scale.chunk(chunks).data
-        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
-    ]
-    return as_element(image, source, scales, layout.factors)

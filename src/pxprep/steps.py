@@ -149,7 +149,7 @@ class Step(ABC):
             raise ParameterError(
                 f"a step must be a mapping with name and configuration, got {data!r}"
             ) from error
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise ParameterError(
                 f"no step is called {kind!r}; known are {sorted(_KINDS)} (import the module that "
                 "defines your own step first)"
@@ -191,7 +191,7 @@ class QuantileNorm(Step):
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
-        return channel_scales(_cohort(cohort), self.q, parameter="q", step=self.kind)
+        return channel_scales(as_cohort(cohort), self.q, parameter="q", step=self.kind)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
@@ -222,7 +222,7 @@ class PostNorm(Step):
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
-        return channel_scales(_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
+        return channel_scales(as_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
@@ -295,7 +295,7 @@ class SumMask(Step):
         """The threshold, and the quantiles per image that it was made from."""
         if self.threshold is not None:
             return {"threshold": self.threshold}
-        return sum_threshold(_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
+        return sum_threshold(as_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Drop the pixels whose sum is not greater than the threshold."""
@@ -463,5 +463,6 @@ def _path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _cohort(images: Sequence[xr.DataArray]) -> Cohort:
+def as_cohort(images: Sequence[xr.DataArray]) -> Cohort:
+    """What `measure` is given as a cohort: it may have been called with any images."""
     return images if isinstance(images, Cohort) else Cohort.of(images)

@@ -82,3 +82,30 @@ def divide_values(values: Any, divisors: Any, missing: Any) -> None:
     for i in range(values.size):
         v = values[i]
         values[i] = v / divisors[i] if v - v == 0 and divisors[i] > 0 else missing
+
+
+@kernel
+def subtract_value(values: Any, constant: Any, zero: Any, missing: Any) -> None:
+    """Subtract a constant from `values`; what is not above it becomes zero."""
+    for i in range(values.size):
+        v = values[i]
+        above = v - constant if v > constant else zero
+        values[i] = above if v - v == 0 else missing
+
+
+@kernel
+def limit_values(values: Any, low: Any, high: Any, missing: Any) -> None:
+    """Set `values` below `low` to it, and those above `high`."""
+    for i in range(values.size):
+        v = values[i]
+        limited = low if v < low else v
+        limited = high if limited > high else limited
+        values[i] = limited if v - v == 0 else missing
+
+
+@kernel
+def rescale_values(values: Any, low: Any, span: Any, missing: Any) -> None:
+    """Subtract `low` from `values`, and divide by `span`."""
+    for i in range(values.size):
+        v = values[i]
+        values[i] = (v - low) / span if v - v == 0 else missing

@@ -1,0 +1,117 @@
+"""The steps on intensities as values, beside those of `steps`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import xarray as xr
+
+from . import _intensity
+from ._channels import per_channel
+from ._cohorts import Cohort
+from ._programs import opening_depth
+from ._typing import Label, PerChannel
+from ._validate import (
+    ZEROS,
+    parse_background,
+    parse_choice,
+    parse_low_quantile,
+    parse_quantile,
+)
+from .measures import channel_limits, channel_ranges
+from .steps import Measured, Numbers, Step, as_cohort
+
+__all__ = ["MinMax", "PercentileClip", "SubtractBackground"]
+
+
+@dataclass(frozen=True)
+class SubtractBackground(Step):
+    """Subtract the background of each channel; see `pxprep.ops.subtract_background`.
+
+    Parameters
+    ----------
+    radius, constant
+        Pixels, or units of the image; one of both: one number, a sequence in channel order, or a
+        mapping by channel label.
+    """
+
+    kind: ClassVar[str] = "subtract_background"
+    radius: PerChannel | None = None
+    constant: PerChannel | None = None
+
+    def __post_init__(self) -> None:
+        radius, constant = parse_background(self.radius, self.constant)
+        object.__setattr__(self, "radius", radius)
+        object.__setattr__(self, "constant", constant)
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `radius` or `constant` does not fit the channels."""
+        name = "radius" if self.constant is None else "constant"
+        per_channel(getattr(self, name), labels, name)
+
+    def pixels_around(self, labels: Sequence[Label]) -> int:
+        """Two radii of the largest disc; none for a constant."""
+        if self.radius is None:
+            return 0
+        return opening_depth(per_channel(self.radius, labels, "radius"))
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Subtract the background."""
+        result: xr.DataArray = _intensity.subtract_background(image, self.radius, self.constant)
+        return result
+
+
+@dataclass(frozen=True)
+class PercentileClip(Step):
+    """Clip each channel to two quantiles of the cohort; see `pxprep.ops.percentile_clip`.
+
+    Parameters
+    ----------
+    low, high
+        Percent: one number, a sequence in channel order, or a mapping by channel label.
+    zeros
+        ``"exclude"`` or ``"include"`` zeros in the quantiles.
+    """
+
+    kind: ClassVar[str] = "percentile_clip"
+    knows_pools: ClassVar[bool] = True
+    low: PerChannel = 1
+    high: PerChannel = 99
+    zeros: str = "exclude"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", parse_low_quantile(self.low, "low"))
+        object.__setattr__(self, "high", parse_quantile(self.high, "high"))
+        parse_choice(self.zeros, "zeros", ZEROS)
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise if `low` and `high` do not fit the channels, or each other."""
+        _intensity.percents_of(self.low, self.high, tuple(labels))
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
+        """The limits per channel, and the quantiles per image that they were made from."""
+        images: Cohort = as_cohort(cohort)
+        percents = _intensity.percents_of(self.low, self.high, images.labels)
+        return channel_limits(images, percents, zeros=self.zeros, step=self.kind)
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Clip to the limits."""
+        result: xr.DataArray = _intensity.clipped(Cohort.of(image), numbers["low"], numbers["high"])
+        return result
+
+
+@dataclass(frozen=True)
+class MinMax(Step):
+    """Bring each channel to 0 to 1 by the cohort's range; see `pxprep.ops.minmax`."""
+
+    kind: ClassVar[str] = "minmax"
+    knows_pools: ClassVar[bool] = True
+
+    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
+        """The range per channel, and those of each image that it was made from."""
+        return channel_ranges(as_cohort(cohort), step=self.kind)
+
+    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+        """Rescale by the range."""
+        result: xr.DataArray = _intensity.rescaled(Cohort.of(image), numbers["min"], numbers["max"])
+        return result

@@ -1,0 +1,93 @@
+"""Erosion by a disc: the smallest of the pixels around each pixel.
+
+A disc is a stack of runs of pixels. The smallest value of a run that is two pixels longer is the
+smaller of those of two neighbouring runs, so one step for each length serves all rows of the disc,
+and every step is a loop over a row that the compiler vectorises.
+"""
+
+from functools import lru_cache
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from . import kernel
+
+
+@lru_cache(maxsize=256)
+def half_widths(radius: int) -> np.ndarray[Any, Any]:
+    """How far a disc extends to either side, by the distance of a row from its centre.
+
+    A pixel belongs to it if its centre is at most `radius` away. The array is shared by all who
+    ask.
+    """
+    return np.array([isqrt(radius**2 - row**2) for row in range(radius + 1)])
+
+
+@kernel
+def erode(
+    values: Any, row: int, column: int, widths: Any, missing: Any, line: Any, room: Any, out: Any
+) -> None:
+    """Write to `out` the smallest of `values` in the disc around each pixel.
+
+    `out` lies at `row` and `column` of `values`, outside of which nothing counts; where nothing is
+    in the disc it is `missing`, infinity. `widths` are those of `half_widths`; `line` and `room`
+    are as long as a row of `out` and two radii.
+    """
+    reach = widths.size - 1
+    rows, columns = out.shape
+    out[:] = missing
+    for i in range(values.shape[0]):
+        y = i - row
+        nearest = max(0, -y, y - rows + 1)
+        if nearest > reach:
+            continue
+        _place(values[i], column - reach, missing, line)
+        runs, longer = line, room
+        away = reach
+        for width in range(widths[nearest] + 1):
+            if width > 0:
+                size = line.size - 2 * width
+                if width == 1:
+                    _smallest_of_three(runs[: size + 2], longer[:size])
+                else:
+                    _smaller_ends(runs[: size + 2], longer[:size])
+                runs, longer = longer, runs
+            part = runs[reach - width : reach - width + columns]
+            while away >= nearest and widths[away] == width:
+                if 0 <= y - away < rows:
+                    _lower(part, out[y - away])
+                if away > 0 and 0 <= y + away < rows:
+                    _lower(part, out[y + away])
+                away -= 1
+
+
+@kernel
+def _place(source: Any, first: int, missing: Any, line: Any) -> None:
+    """Fill `line` with the values from index `first` on, and `missing` where there are none."""
+    start, stop = max(0, -first), min(line.size, source.size - first)
+    line[:start] = missing
+    line[start:stop] = source[first + start : first + stop]
+    line[stop:] = missing
+
+
+@kernel
+def _smallest_of_three(values: Any, out: Any) -> None:
+    for j in range(out.size):
+        a, b, c = values[j], values[j + 1], values[j + 2]
+        a = a if a < b else b
+        out[j] = a if a < c else c
+
+
+@kernel
+def _smaller_ends(values: Any, out: Any) -> None:
+    for j in range(out.size):
+        a, b = values[j], values[j + 2]
+        out[j] = a if a < b else b
+
+
+@kernel
+def _lower(values: Any, out: Any) -> None:
+    for j in range(out.size):
+        a, b = out[j], values[j]
+        out[j] = a if a < b else b

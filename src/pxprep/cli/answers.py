@@ -1,0 +1,31 @@
+"""What a command answers: words for people, or one JSON document; and whether it shows progress."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import typer
+
+from .._json import encode_floats
+
+
+def answer(document: Mapping[str, Any], words: str, *, as_json: bool, quiet: bool) -> None:
+    """Print a result on stdout."""
+    if as_json:
+        typer.echo(json.dumps(encode_floats(document), indent=2, allow_nan=False))
+    elif not quiet:
+        typer.echo(words)
+
+
+@contextmanager
+def only_answers_on_stdout() -> Iterator[None]:
+    """Whatever else is printed meanwhile, also by other packages, goes to stderr."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def shows_progress(quiet: bool) -> bool:
+    """Whether there is somebody to look at a bar."""
+    return not quiet and sys.stderr.isatty()

@@ -1,0 +1,82 @@
+"""All commands together, and how they end."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import PxprepError
+from .demo import demo
+from .fit import apply, fit
+from .import_ import import_
+from .inspect_store import inspect
+from .messages import only_own_messages, say, say_error, say_interrupted
+from .repair import repair
+from .run import run
+
+FAILED, BUG, INTERRUPTED = 1, 70, 130
+EXIT_CODES = (
+    f"Exit codes: 0 done; {FAILED} an error that one line tells; 2 wrong usage; {BUG} an error "
+    f"that should not happen, with a traceback; {INTERRUPTED} interrupted (Ctrl-C)."
+)
+
+
+class Commands(TyperGroup):
+    """Commands that end with a line about what is left when the user interrupts them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            say_interrupted(interrupt)
+            raise SystemExit(INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Prepare multiplexed tissue images for pixel clustering.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# A command is a function with a line here, in the order in which the help lists them.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "import": import_,
+    "inspect": inspect,
+    "run": run,
+    "fit": fit,
+    "apply": apply,
+    "repair": repair,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"pxprep {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command and exit; see `EXIT_CODES`."""
+    try:
+        with only_own_messages():
+            app(prog_name="pxprep")
+    except PxprepError as error:
+        say_error(error)
+        sys.exit(FAILED)
+    except Exception as error:
+        traceback.print_exc()
+        name = type(error).__name__
+        say(f"{name} should not happen here: please report it with the lines above", "red")
+        sys.exit(BUG)

@@ -1,0 +1,129 @@
+"""What the options ask for, as parameters of the library."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .._typing import Label
+from ..errors import ParameterError, PxprepError
+from ..pipeline import FittedPipeline, Pipeline
+from . import values
+from .options import FloatType
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps: by parameters that were given, or a pipeline from a file, and the channels.
+
+    Attributes
+    ----------
+    given
+        Parameters of `Pipeline.sparrow`, channels by the text that was typed.
+    recipe
+        What was in the file.
+    channels
+        Those that were typed, or else those that a fitted pipeline has; None for all.
+    """
+
+    given: Mapping[str, Any]
+    recipe: Pipeline | FittedPipeline | None
+    channels: list[Any] | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        q: Sequence[str] | None,
+        q_sum: str | None,
+        q_post: Sequence[str] | None,
+        sigma: Sequence[str] | None,
+        no_norm_sum: bool,
+        cap_max: Sequence[str] | None,
+        channel: Sequence[str] | None,
+        pipeline: Path | None,
+        fitted: Path | None = None,
+    ) -> "Steps":
+        """What was typed; files are read."""
+        by_channel = {"q": q, "q_post": q_post, "sigma": sigma, "cap_max": cap_max}
+        given = {
+            name: values.per_channel(texts, "--" + name.replace("_", "-"))
+            for name, texts in by_channel.items()
+            if texts
+        }
+        if q_sum is not None:
+            given["q_sum"] = values.number_or_none(q_sum, "--q-sum")
+        if no_norm_sum:
+            given["norm_sum"] = False
+        channels = list(channel) if channel else None
+        files = [
+            option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file
+        ]
+        if len(files) > 1 or (files and given):
+            values.wrong(files[0], "takes the place of the other steps: give either, not both")
+        if fitted is not None:
+            return cls.fitted(read_fitted(fitted), channels)
+        recipe = None if pipeline is None else _read(pipeline, Pipeline.from_json)
+        return cls(given, recipe, channels)
+
+    @classmethod
+    def fitted(cls, fitted: FittedPipeline, channels: list[str] | None = None) -> "Steps":
+        """A fitted pipeline, for the channels that it was fitted to or for others."""
+        known = None if fitted.channels is None else list(fitted.channels)
+        return cls({}, fitted, known if channels is None else channels)
+
+    def parameters(self, labels: Sequence[Label]) -> dict[str, Any]:
+        """Parameters of `pixel_clustering_preprocess` for images with these labels."""
+        steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
+        if self.recipe is not None:
+            steps["pipeline"] = self.recipe
+        return {"channels": values.with_labels(self.channels, labels), **steps}
+
+
+def writing(
+    *,
+    chunks: Sequence[str] | None,
+    scale_factors: Sequence[str] | None,
+    compressor: str | None,
+    memory: str | None,
+    overwrite: bool,
+    resume: bool,
+    wait: float | None,
+    no_wait: bool,
+) -> dict[str, Any]:
+    """Parameters of `pixel_clustering_preprocess` about new layers."""
+    return {
+        "chunks": values.chunk_sizes(chunks) if chunks else None,
+        "scale_factors": values.scale_factors(scale_factors) if scale_factors else None,
+        "compressor": None if compressor is None else values.compressor(compressor),
+        "memory": memory_or_none(memory),
+        "overwrite": overwrite,
+        "resume": resume,
+        "wait": values.seconds(wait, no_wait),
+    }
+
+
+def read_fitted(file: Path) -> FittedPipeline:
+    """The fitted pipeline in a file."""
+    return _read(file, FittedPipeline.from_json)
+
+
+def memory_or_none(text: str | None) -> int | str | None:
+    """The budget that was typed."""
+    return None if text is None else values.memory(text)
+
+
+def name_of(dtype: FloatType | None) -> str | None:
+    """The float type that was typed."""
+    return None if dtype is None else dtype.value
+
+
+def _read(file: Path, parse: Callable[[str], Parsed]) -> Parsed:
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{str(file)!r} cannot be read: {error}") from error
+    except PxprepError as error:
+        raise ParameterError(f"{str(file)!r}: {error}") from error

@@ -1,0 +1,167 @@
+"""`pxprep fit` and `pxprep apply`: measure once, apply to other stores."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import xarray as xr
+
+from .. import _files
+from ..errors import ParameterError
+from ..pipeline import Pipeline
+from ..spatialdata import read_images
+from . import options as o
+from .answers import answer, only_answers_on_stdout, shows_progress
+from .asked import Steps, memory_or_none, name_of, read_fitted, writing
+from .run import in_words, made, recovered
+from .stores import (
+    chosen_layers,
+    labels_of,
+    naming,
+    opened,
+    output_names,
+    require_once,
+)
+
+
+def fit(
+    stores: o.Stores,
+    layer: o.Layers,
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="JSON file to write the numbers to.")
+    ],
+    channel: o.Channels = None,
+    q: o.Q = None,
+    q_sum: o.QSum = None,
+    q_post: o.QPost = None,
+    sigma: o.Sigma = None,
+    no_norm_sum: o.NoNormSum = False,
+    cap_max: o.CapMax = None,
+    pipeline: o.PipelineFile = None,
+    pool: o.PoolOption = o.Pool.mean,
+    dtype: o.DType = None,
+    memory: o.Memory = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Measure image layers of one or several stores together, and keep the numbers in a file.
+
+    All layers are one cohort. With several stores they are called STORE/LAYER.
+    """
+    steps = Steps.of(
+        q=q,
+        q_sum=q_sum,
+        q_post=q_post,
+        sigma=sigma,
+        no_norm_sum=no_norm_sum,
+        cap_max=cap_max,
+        channel=channel,
+        pipeline=pipeline,
+    )
+    _check_file(output, overwrite)
+    with only_answers_on_stdout():
+        images, parameters = _cohort(stores, layer, steps, name_of(dtype))
+        recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
+        fitted = recipe.fit(
+            images,
+            pool=pool.value_or_none,
+            memory=memory_or_none(memory),
+            progress=shows_progress(quiet),
+        )
+        _files.replace_file(output, fitted.to_json().encode())
+        outliers = fitted.outliers()
+    document = {
+        "file": str(output),
+        "fitted": json.loads(fitted.to_json()),
+        "outliers": outliers.to_dict("records"),
+    }
+    words = [str(fitted), ""]
+    words += [outliers.to_string(index=False), ""] if len(outliers) else []
+    answer(document, "\n".join([*words, f"written to {output}"]), as_json=as_json, quiet=quiet)
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(metavar="FITTED", help="JSON file that `fit` wrote.")],
+    stores: o.Stores,
+    layer: o.Layers,
+    output: o.Outputs,
+    memory: o.Memory = None,
+    chunks: o.Chunks = None,
+    scale_factors: o.ScaleFactors = None,
+    compressor: o.Compressor = None,
+    overwrite: o.Overwrite = False,
+    resume: o.Resume = False,
+    wait: o.Wait = None,
+    no_wait: o.NoWait = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Apply fitted numbers to image layers, those of the channels that were fitted.
+
+    Every store gets its own new layers; all of them are read and checked before the first is
+    written to.
+    """
+    fitted = read_fitted(file)
+    steps = Steps.fitted(fitted)
+    how = writing(
+        chunks=chunks,
+        scale_factors=scale_factors,
+        compressor=compressor,
+        memory=memory,
+        overwrite=overwrite,
+        resume=resume,
+        wait=wait,
+        no_wait=no_wait,
+    )
+    documents: list[dict[str, Any]] = []
+    with only_answers_on_stdout():
+        todo = []
+        for store in stores:
+            with naming(store):
+                sdata = recovered(store, how["wait"])
+                layers = chosen_layers(sdata, layer)
+                fitted.check(read_images(sdata, layers, steps.channels))
+                todo.append((store, sdata, layers))
+        for store, sdata, layers in todo:
+            with naming(store, done=stores[: len(documents)]):
+                documents.append(
+                    made(sdata, layers, output_names(output, layers), steps, how, quiet)
+                )
+    words = "\n".join(map(in_words, documents))
+    answer({"stores": documents}, words, as_json=as_json, quiet=quiet)
+
+
+def _check_file(file: Path, overwrite: bool) -> None:
+    """Raise ParameterError unless a file can be written there."""
+    if not file.parent.is_dir() or file.is_dir():
+        raise ParameterError(f"--output must be a file in a folder that exists, got {str(file)!r}")
+    if file.exists() and not overwrite:
+        raise ParameterError(f"{str(file)!r} exists already; --overwrite replaces it")
+
+
+def _cohort(
+    stores: Sequence[Path], asked: Sequence[str], steps: Steps, dtype: str | None
+) -> tuple[dict[str, xr.DataArray], dict[str, Any]]:
+    """The images of all stores by name; and the parameters of the steps, without the channels."""
+    images: dict[str, xr.DataArray] = {}
+    parameters: dict[str, Any] = {}
+    for store, prefix in zip(stores, _prefixes(stores), strict=True):
+        with naming(store):
+            sdata = opened(store)
+            layers = chosen_layers(sdata, asked)
+            parameters = steps.parameters(labels_of(sdata, layers[0]))
+            found = read_images(sdata, layers, parameters.pop("channels"), dtype=dtype)
+        images |= {prefix + name: image for name, image in found.items()}
+    return images, parameters
+
+
+def _prefixes(stores: Sequence[Path]) -> list[str]:
+    """What the names of layers begin with: nothing for one store, else the store's name or path."""
+    require_once([str(store) for store in stores], "STORE")
+    if len(stores) == 1:
+        return [""]
+    names = [store.name.removesuffix(".zarr") for store in stores]
+    return [f"{name}/" for name in (names if len(set(names)) == len(names) else map(str, stores))]

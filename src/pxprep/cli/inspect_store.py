@@ -1,0 +1,145 @@
+"""`pxprep inspect`: what is in a store, from its metadata alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
+
+from .._channels import channel_labels
+from .._contents import KEY, zarr_format
+from .._layouts import scales_of
+from .._store import unfinished
+from ..errors import LayerError
+from ..provenance import IMPORT, Records, provenance
+from . import options as o
+from .answers import answer, only_answers_on_stdout
+from .stores import RASTERS, read
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -> None:
+    """Show the layers of a store, what made them, and whether the store needs repair.
+
+    Reads metadata only, and changes nothing.
+    """
+    with only_answers_on_stdout():
+        sdata, damaged = read(store, RASTERS)
+        document = {
+            "store": str(store),
+            "zarr_format": zarr_format(store),
+            "layers": [
+                described(sdata, kind, name)
+                for kind in RASTERS
+                for name in sorted(getattr(sdata, kind))
+            ],
+            "damaged": damaged,
+            "unfinished": unfinished(store)._asdict(),
+        }
+    answer(document, _in_words(document), as_json=as_json, quiet=quiet)
+
+
+def described(sdata: "SpatialData", kind: str, name: str) -> dict[str, Any]:
+    """What there is to say about an image or labels, without reading a pixel."""
+    scales = scales_of(getattr(sdata, kind)[name])
+    labels = channel_labels(scales[0])
+    return {
+        "name": name,
+        "kind": kind,
+        "dims": [str(dim) for dim in scales[0].dims],
+        "dtype": str(scales[0].dtype),
+        "channels": None if labels is None else list(labels),
+        "scales": [
+            {"shape": list(scale.shape), "chunks": list(scale.data.chunksize)} for scale in scales
+        ],
+        "bytes": _bytes_below(Path(sdata.path) / kind / name),
+        "provenance": _made(sdata, name) if kind == "images" else None,
+    }
+
+
+def layer_in_words(layer: Mapping[str, Any]) -> str:
+    """One line about a layer."""
+    finest, *coarser = layer["scales"]
+    shape = ", ".join(
+        f"{dim} {size}" for dim, size in zip(layer["dims"], finest["shape"], strict=True)
+    )
+    chunks = " x ".join(map(str, finest["chunks"]))
+    scales = f", {1 + len(coarser)} scales" if coarser else ""
+    return (
+        f"{layer['name']}: {shape}, {layer['dtype']}, chunks {chunks}{scales}, "
+        f"{decimal(layer['bytes'])}{_origin(layer['provenance'])}"
+    )
+
+
+def _origin(made: Mapping[str, Any] | None) -> str:
+    if made is None:
+        return ""
+    return f", from {made['source']}" if "source" in made else f", {made['problem']}"
+
+
+def _made(sdata: "SpatialData", name: str) -> dict[str, Any] | None:
+    """What made a layer; None if pxprep did not."""
+    if name not in Records.parsed(sdata.attrs.get(KEY)).layers:
+        return None
+    try:
+        made = provenance(sdata, name)
+    except LayerError:
+        return {"problem": "replaced since pxprep made it"}
+    return {
+        "source": made.source,
+        "time": made.time.isoformat(),
+        "parameters": dict(made.parameters),
+        "versions": dict(made.versions),
+        "run": made.run,
+    }
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _in_words(document: Mapping[str, Any]) -> str:
+    lines = [f"{document['store']}: zarr format {document['zarr_format']}"]
+    for kind in RASTERS:
+        layers = [layer for layer in document["layers"] if layer["kind"] == kind]
+        lines += ["", f"{kind}: {len(layers)}"]
+        for layer in layers:
+            lines += [f"  {line}" for line in _layer_lines(layer)]
+    if document["damaged"]:
+        lines += ["", "damaged:", *(f"  {problem}" for problem in document["damaged"])]
+    return "\n".join([*lines, "", _repair_in_words(document["unfinished"])])
+
+
+def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
+    lines = [layer_in_words(layer)]
+    if layer["channels"] is not None:
+        lines.append("  channels: " + ", ".join(map(str, layer["channels"])))
+    made = layer["provenance"]
+    if made is not None and "source" in made:
+        lines.append(
+            f"  made {made['time']} with pxprep {made['versions']['pxprep']}: {_steps(made)}"
+        )
+    return lines
+
+
+def _steps(made: Mapping[str, Any]) -> str:
+    """The names of the steps in order, or the text that is kept where they have no JSON."""
+    if IMPORT in made["parameters"]:
+        return "imported"
+    pipeline = made["parameters"]["pipeline"]
+    if isinstance(pipeline, str):
+        return " ".join(pipeline.split())
+    return ", ".join(step["as"] for step in pipeline["steps"]) or "no steps"
+
+
+def _repair_in_words(unfinished: Mapping[str, Any]) -> str:
+    if unfinished["writing"]:
+        return f"being written to by {unfinished['writing']} other processes"
+    if unfinished["complete"] or unfinished["remove"]:
+        return (
+            "interrupted writes: pxprep repair would complete the layers "
+            f"{list(unfinished['complete'])} and remove {unfinished['remove']} unfinished writes"
+        )
+    return "no interrupted writes"

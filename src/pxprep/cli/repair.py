@@ -1,0 +1,33 @@
+"""`pxprep repair`: end what processes that died have left in a store."""
+
+from .. import spatialdata
+from . import options as o
+from .answers import answer, only_answers_on_stdout
+from .values import seconds
+
+
+def repair(
+    store: o.Store,
+    wait: o.Wait = None,
+    no_wait: o.NoWait = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """End what processes that died while they wrote to a store have left.
+
+    Layers that were being published are completed, unfinished ones removed; `pxprep run` does the
+    same before it begins.
+    """
+    with only_answers_on_stdout():
+        found = spatialdata.repair(store, wait=seconds(wait, no_wait))
+    completed, removed = list(found.completed), found.removed
+    document = {"store": str(store), "completed": completed, "removed": removed}
+    answer(document, _in_words(completed, removed), as_json=as_json, quiet=quiet)
+
+
+def _in_words(completed: list[str], removed: int) -> str:
+    if not completed and not removed:
+        return "nothing to repair"
+    return (
+        f"layers completed: {', '.join(completed) or 'none'}; unfinished writes removed: {removed}"
+    )

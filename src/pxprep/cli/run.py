@@ -1,0 +1,143 @@
+"""`pxprep run`: layers in, layers out; and what all commands that make layers do."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._contents import KEY
+from .._layers import layer_folder
+from .._store import identity
+from ..provenance import Records
+from ..spatialdata import pixel_clustering_preprocess, repair
+from . import options as o
+from .answers import answer, only_answers_on_stdout, shows_progress
+from .asked import Steps, name_of, writing
+from .inspect_store import described, layer_in_words
+from .messages import say
+from .stores import chosen_layers, labels_of, opened, output_names
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+def run(
+    store: o.Store,
+    layer: o.Layers,
+    output: o.Outputs,
+    channel: o.Channels = None,
+    q: o.Q = None,
+    q_sum: o.QSum = None,
+    q_post: o.QPost = None,
+    sigma: o.Sigma = None,
+    no_norm_sum: o.NoNormSum = False,
+    cap_max: o.CapMax = None,
+    pipeline: o.PipelineFile = None,
+    fitted: o.FittedFile = None,
+    pool: o.PoolOption = o.Pool.mean,
+    dtype: o.DType = None,
+    memory: o.Memory = None,
+    chunks: o.Chunks = None,
+    scale_factors: o.ScaleFactors = None,
+    compressor: o.Compressor = None,
+    overwrite: o.Overwrite = False,
+    resume: o.Resume = False,
+    report: o.Report = None,
+    wait: o.Wait = None,
+    no_wait: o.NoWait = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Measure image layers together, and write each of them processed.
+
+    The layers are one cohort. A store holds its old layers or the new ones, whatever happens.
+    """
+    steps = Steps.of(
+        q=q,
+        q_sum=q_sum,
+        q_post=q_post,
+        sigma=sigma,
+        no_norm_sum=no_norm_sum,
+        cap_max=cap_max,
+        channel=channel,
+        pipeline=pipeline,
+        fitted=fitted,
+    )
+    how = writing(
+        chunks=chunks,
+        scale_factors=scale_factors,
+        compressor=compressor,
+        memory=memory,
+        overwrite=overwrite,
+        resume=resume,
+        wait=wait,
+        no_wait=no_wait,
+    )
+    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none}
+    if report is not None:
+        how["report"] = report
+    with only_answers_on_stdout():
+        sdata = recovered(store, how["wait"])
+        layers = chosen_layers(sdata, layer)
+        document = made(sdata, layers, output_names(output, layers), steps, how, quiet)
+    answer(document, in_words(document), as_json=as_json, quiet=quiet)
+
+
+def recovered(store: Path, wait: bool | float) -> "SpatialData":
+    """A store, read after what died while it wrote to it has been ended."""
+    if store.is_dir():
+        found = repair(store, wait=wait)
+        if found != ((), 0):
+            say(f"ended what an interrupted write had left in {str(store)!r}")
+    return opened(store)
+
+
+def made(
+    sdata: "SpatialData",
+    layers: Sequence[str],
+    outputs: Sequence[str],
+    steps: Steps,
+    how: Mapping[str, Any],
+    quiet: bool,
+) -> dict[str, Any]:
+    """Make layers; what to answer about them."""
+    started = time.perf_counter()
+    parameters = steps.parameters(labels_of(sdata, layers[0]))
+    with _telling_what_is_written(Path(sdata.path), outputs):
+        pixel_clustering_preprocess(
+            sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
+        )
+    new = [described(sdata, "images", name) for name in outputs]
+    runs = Records.parsed(sdata.attrs[KEY]).runs
+    return {
+        "store": str(sdata.path),
+        "seconds": round(time.perf_counter() - started, 3),
+        "layers": new,
+        "fitted": runs[new[0]["provenance"]["run"]]["fitted"],
+    }
+
+
+def in_words(document: Mapping[str, Any]) -> str:
+    """The answer about layers that were made."""
+    lines = [layer_in_words(layer) for layer in document["layers"]]
+    return "\n".join([*lines, f"written to {document['store']} in {document['seconds']:.1f} s"])
+
+
+@contextmanager
+def _telling_what_is_written(store: Path, outputs: Sequence[str]) -> Iterator[None]:
+    """An interrupt says which layers are new in the store, unless it says so already."""
+    before = {name: identity(layer_folder(store, name)) for name in outputs}
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not getattr(interrupt, "__notes__", None):
+            written = [
+                name for name in before if identity(layer_folder(store, name)) != before[name]
+            ]
+            interrupt.add_note(
+                f"{written} are written to the store {str(store)!r}"
+                if written
+                else f"nothing was written, the layers in the store {str(store)!r} are as they were"
+            )
+        raise

@@ -1,0 +1,128 @@
+"""Stores as they are on disk, opened for a command; and the names of their layers."""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._channels import label_keys
+from .._contents import check_store
+from .._typing import Label
+from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..provenance import provenance
+from ..spatialdata import read_images
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# How SpatialData warns of an element that it cannot read.
+_DAMAGED = re.compile(r"(images|labels|points|shapes|tables)(/[^:]*)?: ")
+RASTERS = ("images", "labels")
+LAYER = "{layer}"
+
+
+def opened(path: Path) -> "SpatialData":
+    """A store, all of which can be read."""
+    sdata, damaged = read(path)
+    if damaged:
+        raise StoreError(f"{str(path)!r} is damaged: {'; '.join(damaged)}")
+    return sdata
+
+
+def read(path: Path, kinds: Sequence[str] | None = None) -> tuple["SpatialData", list[str]]:
+    """A store, and what SpatialData says of the elements in it that are damaged.
+
+    Of all kinds of elements, or of some.
+    """
+    if not path.exists():
+        raise StoreError(f"there is no store {str(path)!r}")
+    check_store(path)
+    import spatialdata
+
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        try:
+            sdata = spatialdata.read_zarr(path, selection=kinds, on_bad_files="warn")
+        except Exception as error:
+            raise StoreError(
+                f"{str(path)!r} cannot be read: {type(error).__name__}: {error}"
+            ) from error
+    said = [str(warning.message) for warning in record]
+    return sdata, [message for message in said if _DAMAGED.match(message)]
+
+
+@contextmanager
+def naming(path: Path, done: Sequence[Path] = ()) -> Iterator[None]:
+    """Errors and interrupts say which store they are about, and which were done before."""
+    try:
+        yield
+    except PxprepError as error:
+        error.args = (f"{str(path)!r}: {error}",)
+        _note_done(error, done)
+        raise
+    except KeyboardInterrupt as interrupt:
+        _note_done(interrupt, done)
+        raise
+
+
+def _note_done(error: BaseException, done: Sequence[Path]) -> None:
+    if done:
+        error.add_note(f"done before and kept: {', '.join(repr(str(path)) for path in done)}")
+
+
+def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
+    """The names that were asked for; in place of a pattern, those that match it."""
+    names: list[str] = []
+    for name in asked:
+        if set(name) & set("*?["):
+            names += [match for match in _matching(sdata, name) if match not in names]
+        else:
+            names.append(name)
+    require_once(names, "--layer")
+    return names
+
+
+def require_once(names: Sequence[str], option: str) -> None:
+    """Raise ParameterError if something was typed twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ParameterError(f"{option} must name each only once, got {twice} more than once")
+
+
+def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
+    """Image layers that match, but for those that pxprep made from others."""
+    found = [
+        name
+        for name in sorted(sdata.images)
+        if fnmatchcase(name, pattern) and _source(sdata, name) in (None, name)
+    ]
+    if not found:
+        raise LayerError(
+            f"--layer {pattern!r} matches no layer but those that pxprep made; images are "
+            f"{sorted(sdata.images)}"
+        )
+    return found
+
+
+def _source(sdata: "SpatialData", name: str) -> str | None:
+    """The layer that pxprep made a layer from; None if it did not make it from another."""
+    try:
+        made = provenance(sdata, name)
+    except LayerError:
+        return None
+    return None if made.is_import else made.source
+
+
+def output_names(asked: Sequence[str], layers: Sequence[str]) -> list[str]:
+    """The names that were asked for, or one for each layer from a template."""
+    if len(asked) == 1 and LAYER in asked[0]:
+        return [asked[0].replace(LAYER, name) for name in layers]
+    return list(asked)
+
+
+def labels_of(sdata: "SpatialData", layer: str) -> tuple[Label, ...]:
+    """The labels of a layer's channels."""
+    return label_keys(read_images(sdata, layer)[layer])

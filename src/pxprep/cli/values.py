@@ -1,0 +1,93 @@
+"""What is typed as the value of an option, as the library takes it. Rules about values are its."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from .._typing import Label
+
+NONE = "none"
+REST = "*"
+
+
+def wrong(option: str, problem: str) -> NoReturn:
+    """End the command: it was used wrongly."""
+    raise typer.BadParameter(problem, param_hint=option)
+
+
+def per_channel(texts: Sequence[str], option: str) -> Any:
+    """One number for all channels, or a mapping by name; ``...`` for `REST`; None for `NONE`."""
+    if list(texts) == [NONE]:
+        return None
+    return _by_name(texts, option, float, f"a number, NAME=NUMBER or {NONE}")
+
+
+def number_or_none(text: str, option: str) -> float | None:
+    """A number; None for `NONE`."""
+    return None if text == NONE else _parsed(text, option, float, f"a number or {NONE}")
+
+
+def chunk_sizes(texts: Sequence[str]) -> Any:
+    """One number of pixels for y and x, or a mapping by dimension."""
+    return _by_name(texts, "--chunks", int, "a whole number or DIM=NUMBER")
+
+
+def scale_factors(texts: Sequence[str]) -> list[Any]:
+    """For each coarser scale a factor, or factors by dimension; an empty list for `NONE`."""
+    if list(texts) == [NONE]:
+        return []
+    expected = f"a whole number, DIM=NUMBER,DIM=NUMBER or {NONE}"
+    return [_by_name(text.split(","), "--scale-factors", int, expected) for text in texts]
+
+
+def compressor(text: str) -> dict[str, int]:
+    """The codec and its level in ``lz4:1``."""
+    name, _, level = text.partition(":")
+    return {name: _parsed(level, "--compressor", int, "CODEC:LEVEL, as lz4:1")}
+
+
+def memory(text: str) -> int | str:
+    """A number of bytes, or text that the library reads."""
+    return int(text) if text.isdecimal() else text
+
+
+def seconds(wait: float | None, no_wait: bool) -> bool | float:
+    """How long to wait for other writers: True without limit, False not at all."""
+    if wait is not None and no_wait:
+        wrong("--wait", "give --wait or --no-wait, not both")
+    return not no_wait if wait is None else wait
+
+
+def with_labels(value: Any, labels: Sequence[Label]) -> Any:
+    """Names as the labels that an image has, which may be numbers; other names stay."""
+    known = {str(label): label for label in labels}
+    if isinstance(value, dict):
+        return {known.get(name, name): item for name, item in value.items()}
+    if isinstance(value, list):
+        return [known.get(name, name) for name in value]
+    return value
+
+
+def _by_name(texts: Sequence[str], option: str, number: Callable[[str], Any], expected: str) -> Any:
+    found: dict[Any, Any] = {}
+    for text in texts:
+        # Names may hold "=" themselves.
+        name, is_named, value = text.rpartition("=")
+        key = name if is_named else None
+        if key in found:
+            what = repr(name) if is_named else "the value for all"
+            wrong(option, f"{what} is given twice")
+        found[key] = _parsed(value, option, number, expected)
+    if None not in found:
+        return {... if name == REST else name: value for name, value in found.items()}
+    if len(found) > 1:
+        wrong(option, f"a value without a name is for all; for the rest write {REST}=VALUE")
+    return found[None]
+
+
+def _parsed(text: str, option: str, number: Callable[[str], Any], expected: str) -> Any:
+    try:
+        return number(text)
+    except ValueError:
+        wrong(option, f"must be {expected}, got {text!r}")

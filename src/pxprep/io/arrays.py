@@ -1,0 +1,72 @@
+"""Pixels in files as lazy images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from .._typing import Block, Label
+
+# Start and stop along each axis.
+Region = Sequence[tuple[int, int]]
+
+
+class FilePixels(ABC):
+    """An image in files, that is read when a part of it is asked for.
+
+    Files are opened for each part and closed after it: there may be thousands, and a part may be
+    read in any thread or process.
+
+    Parameters
+    ----------
+    shape
+        Sizes along c, y and x, or c, z, y and x.
+    dtype
+        Of what is read, in native byte order.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any) -> None:
+        self.shape = tuple(shape)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.ndim = len(self.shape)
+
+    @abstractmethod
+    def read(self, region: Region) -> Block:
+        """The pixels of a region, from the files."""
+
+    def __getitem__(self, selection: Any) -> Block:
+        given = selection if isinstance(selection, tuple) else (selection,)
+        region: list[tuple[int, int]] = []
+        rest: list[Any] = []
+        for number, size in enumerate(self.shape):
+            part = given[number] if number < len(given) else slice(None)
+            ends, left = _ends(part, size)
+            region.append(ends)
+            rest.append(left)
+        pixels: Block = self.read(region)[tuple(rest)]
+        return pixels
+
+
+def _ends(part: Any, size: int) -> tuple[tuple[int, int], Any]:
+    """Where a selection along an axis begins and ends, and what it selects of that."""
+    places = np.arange(size)[part]
+    if not places.size:
+        return (0, 0), slice(None)
+    ends = (int(places.min()), int(places.max()) + 1)
+    return ends, slice(None, None, part.step) if isinstance(part, slice) else places - ends[0]
+
+
+def lazy_image(
+    pixels: FilePixels,
+    chunks: Sequence[int],
+    labels: Sequence[Label],
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """The image that reads `pixels` chunk by chunk."""
+    dims = ("c", "y", "x") if pixels.ndim == 3 else ("c", "z", "y", "x")
+    # A name of its own: the same files may hold something else later.
+    array = da.from_array(pixels, chunks=tuple(chunks), name=False, meta=np.empty(0, pixels.dtype))
+    return xr.DataArray(array, dims=dims, coords={"c": list(labels)}, attrs=dict(attrs))

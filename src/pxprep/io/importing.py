@@ -1,0 +1,223 @@
+"""Images in files become layers of a SpatialData store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from .._contents import check_store
+from .._images import checked
+from .._json import parse_json
+from .._layers import Source, as_element, check_installed
+from .._layouts import Layout
+from .._progress import parse_progress
+from .._typing import Label
+from .._validate import parse_bool, parse_chunks, parse_wait
+from .._writing import Destination, check_outputs, recovered
+from ..errors import LayerError, ParameterError, StoreError
+from ..provenance import IMPORT, Run
+from .names import agreed
+from .opening import open_images
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# The coordinate system in which layers with known pixel sizes lie beside "global", that of pixels.
+MICRONS = "microns"
+AXES = ("c", "z", "y", "x")
+NOT_FITTED = "it was imported, not computed"
+
+
+def import_images(
+    source: str | Path | Mapping[str, xr.DataArray],
+    store: str | Path,
+    *,
+    channels: Sequence[Label] | None = None,
+    channel_names: Sequence[str] | None = None,
+    subfolder: str | None = None,
+    chunks: Any = 1024,
+    scale_factors: Sequence[Any] | None = None,
+    overwrite: bool = False,
+    progress: Any = False,
+    wait: bool | float = True,
+) -> SpatialData:
+    """Write images as layers of a SpatialData store, new or existing, chunk by chunk.
+
+    All layers appear in the store together, when all are written and verified; whatever happens
+    before, the store is as it was.
+
+    Parameters
+    ----------
+    source
+        A file or a folder, see `open_images`; or images by name, as it returns them.
+    store
+        Folder of the store. One that does not exist is made.
+    channels
+        Labels of the channels to use, in that order; None for all of them.
+    channel_names, subfolder
+        See `open_images`; only with a file or a folder.
+    chunks
+        Chunks of the layers in pixels: one number for y and x, one for each dimension, or a mapping
+        by dimension; -1 is the whole dimension. Along c and z they are 1, if nothing else is said.
+    scale_factors
+        Factors of coarser scales, each relative to the one before, as ``[2, 2]``; every scale is
+        the mean of the finest pixels. None is a single scale.
+    overwrite
+        Whether layers of the same names are replaced.
+    progress
+        True shows a bar for each layer.
+    wait
+        Whether to wait while another process is publishing layers in the store, or for how many
+        seconds.
+
+    Returns
+    -------
+    spatialdata.SpatialData
+        The store, with a layer for each image, of the image's name and type. Characters that
+        SpatialData does not allow in names become ``_``. Layers of images whose pixel sizes are
+        known (attrs ``um_per_pixel``) have a second coordinate system, "microns".
+
+    Raises
+    ------
+    ParameterError, ImageError, ChannelError
+        As `open_images`, before anything is written; ImageError also if a file that was there
+        cannot be read to its end.
+    LayerError
+        If a layer exists and `overwrite` is False, or two images would get one name.
+    StoreError
+        If `store` is something else, or cannot be written to.
+
+    Notes
+    -----
+    Where a layer came from is kept: ``pxprep.provenance(sdata, layer).source``. Memory: a few
+    blocks of about 1024 by 1024 pixels for each worker; for TIFFs that are compressed in strips, of
+    whole rows; for IMC, an acquisition.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> from pxprep.io import import_images
+    >>> sdata = import_images(tissue(size=64), tempfile.mkdtemp() + "/study.zarr")
+    >>> list(sdata.images), sdata["fov0"].dims, sdata["fov0"].c.values.tolist()[:2]
+    (['fov0', 'fov1', 'fov2'], ('c', 'y', 'x'), ['DAPI', 'CD45'])
+    """
+    folder = _parse_store(store)
+    may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
+    bar = parse_progress(progress)
+    images = by_layer(_images(source, channels, channel_names, subfolder))
+    layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in images.items()}
+    check_installed()
+    with _opened(folder, list(images), seconds) as sdata:
+        # With a colon none is the name of a layer.
+        pairs = {
+            layer: f"{image.attrs.get('source', 'memory')}: {layer}"
+            for layer, image in images.items()
+        }
+        target = Destination.of(sdata, pairs, seconds)
+        target.check_new(may_replace, "layer")
+        sources = {pairs[layer]: Source.of(image) for layer, image in images.items()}
+        asked = {
+            "channels": channels,
+            "channel_names": channel_names,
+            "subfolder": subfolder,
+            "chunks": chunks,
+            "scale_factors": scale_factors,
+        }
+        parameters = parse_json({IMPORT: asked})
+        target = target.check(sources, parameters)
+        elements = {
+            layer: as_element(image, _transformations(image), layouts[layer])
+            for layer, image in images.items()
+        }
+        identities = {name: source.identity for name, source in sources.items()}
+        target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+    return sdata
+
+
+def _parse_store(value: Any) -> Path:
+    if not isinstance(value, str | Path):
+        raise ParameterError(f"store must be the path of a SpatialData store, got {value!r}")
+    return Path(value).expanduser().resolve()
+
+
+def _images(
+    source: Any, channels: Any, channel_names: Any, subfolder: Any
+) -> dict[str, xr.DataArray]:
+    """The images that the user gave or named, checked and with the same channels."""
+    if not isinstance(source, Mapping):
+        return open_images(source, channels, channel_names=channel_names, subfolder=subfolder)
+    if channel_names is not None or subfolder is not None:
+        raise ParameterError("channel_names and subfolder are for files, got images as source")
+    if not source or not all(isinstance(name, str) for name in source):
+        raise ParameterError(f"source must hold images by name, got names {list(source)}")
+    images = {name: checked(image, f"image {name!r}") for name, image in source.items()}
+    return agreed(images, channels)
+
+
+def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """The images by the names of their layers, lazily and with dims in the usual order.
+
+    Characters that SpatialData does not allow in names become ``_``.
+    """
+    names: dict[str, str] = {}
+    layers = {}
+    for name, image in images.items():
+        layer = "".join(sign if sign.isalnum() or sign in "_-." else "_" for sign in name)
+        other = names.setdefault(layer.casefold(), name)
+        if other != name:
+            raise LayerError(f"images {other!r} and {name!r} would both be layer {layer!r}")
+        image = image.transpose(*[dim for dim in AXES if dim in image.dims])
+        layers[layer] = image if image.chunks is not None else image.chunk()
+    return layers
+
+
+def _layout(image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
+    dims = [str(dim) for dim in image.dims]
+    single = {dim: 1 for dim in ("c", "z") if dim in dims}
+    return Layout.of(image, image, {**single, **parse_chunks(chunks, dims)}, scale_factors)
+
+
+@contextmanager
+def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator[SpatialData]:
+    """The store in a folder, that may take these layers; a new one is gone if there is an error."""
+    from spatialdata import SpatialData, read_zarr
+
+    if folder.exists():
+        check_store(folder)
+        recovered(folder, wait)
+        try:
+            sdata = read_zarr(folder)
+        except Exception as error:
+            raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
+        check_outputs(sdata, layers, "layer")
+        yield sdata
+        return
+    sdata = SpatialData()
+    check_outputs(sdata, layers, "layer")
+    sdata.write(folder)
+    made = set(folder.rglob("*"))
+    try:
+        yield sdata
+    except BaseException:
+        # Another process may have found the store meanwhile, and be writing to it.
+        if set(folder.rglob("*")) == made:
+            shutil.rmtree(folder)
+        raise
+
+
+def _transformations(image: xr.DataArray) -> dict[str, Any]:
+    """By coordinate system: pixels, and micrometres where they are known."""
+    from spatialdata.transformations import Identity, Scale
+
+    sizes = image.attrs.get("um_per_pixel")
+    if not isinstance(sizes, Mapping) or not {"y", "x"} <= set(sizes):
+        return {"global": Identity()}
+    axes = tuple(str(dim) for dim in image.dims if dim in sizes)
+    return {"global": Identity(), MICRONS: Scale([sizes[dim] for dim in axes], axes)}

@@ -1,0 +1,92 @@
+"""What files, images and channels are called, and whether images have the same channels."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from .._channels import label_keys, parse_channels, require_known, select_channels
+from .._typing import Label
+from ..errors import ChannelError, ParameterError
+
+
+def existing_path(path: Any, parameter: str = "path") -> Path:
+    """The file or folder that the user gave, or a ParameterError."""
+    if not isinstance(path, str | Path):
+        raise ParameterError(f"{parameter} must be the path of a file or a folder, got {path!r}")
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise ParameterError(f"{parameter} does not exist: {str(found)!r}")
+    # A link keeps its name.
+    return found.resolve() if found.name in ("", "..") else found.parent.resolve() / found.name
+
+
+def stem(file: Path) -> str:
+    """The name of a file without ``.tiff``, ``.ome.tiff`` or whatever its suffix is."""
+    return file.stem[:-4] if file.stem.lower().endswith(".ome") else file.stem
+
+
+def image_names(file: Path, own: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """Names of the images in a file: the file's, and if there are several, of each its own.
+
+    One that has none of its own gets its number.
+    """
+    if len(own) == 1:
+        return [stem(file)]
+    return [
+        f"{stem(file)}_{name if name and own.count(name) == 1 else number}"
+        for name, number in zip(own, numbers, strict=True)
+    ]
+
+
+def agreed(images: Mapping[str, xr.DataArray], channels: Any = None) -> dict[str, xr.DataArray]:
+    """The images with the same channels in the same order, or a ChannelError.
+
+    `channels` as the user gave them; None for those that most images have.
+    """
+    labels = agreed_channels({name: label_keys(image) for name, image in images.items()}, channels)
+    return {
+        name: image if label_keys(image) == labels else select_channels(image, labels)
+        for name, image in images.items()
+    }
+
+
+def agreed_channels(
+    by_image: Mapping[str, Sequence[Label]], channels: Any = None
+) -> tuple[Label, ...]:
+    """The channels that all images are to have, given those of each; see `agreed`."""
+    wanted = parse_channels(channels)
+    if wanted is None:
+        sets = Counter(frozenset(labels) for labels in by_image.values())
+        usual = sets.most_common(1)[0][0]
+        wanted = list(next(labels for labels in by_image.values() if frozenset(labels) == usual))
+    else:
+        known = dict.fromkeys(label for labels in by_image.values() for label in labels)
+        require_known(wanted, list(known), "channels")
+    odd = {
+        name: _difference(labels, wanted, exactly=channels is None)
+        for name, labels in by_image.items()
+    }
+    if any(odd.values()):
+        must = "all images must have the same channels" if channels is None else "channels"
+        listed = "; ".join(f"{name!r} {what}" for name, what in odd.items() if what)
+        common = [repr(label) for label in wanted if all(label in own for own in by_image.values())]
+        raise ChannelError(
+            f"{must}, {', '.join(map(repr, wanted))}: {listed}; all images have "
+            f"{', '.join(common) or 'none of them'}"
+        )
+    return tuple(wanted)
+
+
+def _difference(labels: Sequence[Label], wanted: Sequence[Label], exactly: bool) -> str:
+    """What tells `labels` from those that are wanted; nothing if that does not matter."""
+    missing = [repr(label) for label in wanted if label not in labels]
+    extra = [repr(label) for label in labels if label not in wanted] if exactly else []
+    parts = []
+    if missing:
+        parts.append(f"lacks {', '.join(missing)}")
+    if extra:
+        parts.append(f"also has {', '.join(extra)}")
+    return " and ".join(parts)
