@@ -78,7 +78,7 @@ def test_wrapper_reports_the_run(sdata, file):
     assert page.table("Steps in their order")[0][1] == "QuantileNorm(q=98)"
     fitted = pxprep.provenance(sdata, "new0").fitted()
     scales = fitted.numbers.quantile_norm_scale.values
-    rows = page.table("What each channel")
+    rows = page.table("The numbers of each channel")
     assert [row[:2] for row in rows] == [
         [label, f"{scale:.6g}"] for label, scale in zip(CHANNELS, scales, strict=True)
     ]

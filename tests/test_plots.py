@@ -271,6 +271,23 @@ def test_histogram_lines_of_an_image_alone(image):
     assert lines(axes[1, 0]) == {"quantile_norm": 0.5}
 
 
+def test_histogram_lines_of_two_limits(fovs, image):
+    chosen = {name: fov.sel(c=["DAPI", "CD3"]) for name, fov in fovs.items()}
+    fitted = Pipeline().percentile_clip(5, 95).minmax().fit(chosen)
+    after = fitted.transform(chosen["fov0"])
+    axes = plot.histogram(chosen["fov0"], after, fitted, ["CD3"])
+    numbers = fitted.numbers.sel(c="CD3")
+    assert lines(axes[0, 0]) == {
+        "percentile_clip low": float(numbers.percentile_clip_low),
+        "percentile_clip low of this image": float(numbers.percentile_clip_quantile_low[0]),
+        "percentile_clip high": float(numbers.percentile_clip_high),
+        "percentile_clip high of this image": float(numbers.percentile_clip_quantile[0]),
+    }
+    marks = lines(axes[1, 0])
+    assert (marks["minmax min"], marks["minmax max"]) == (0, 1)
+    assert (marks["percentile_clip low"], marks["percentile_clip high"]) == (0, 1)
+
+
 def test_histogram_lines_of_each_by_itself(fovs):
     with pytest.warns(match="Ki67"):
         fitted = Pipeline().quantile_norm(99).fit(fovs, pool=None)
@@ -429,7 +446,7 @@ def marks(axis, marker_colour):
         if len(points.get_offsets()) and np.allclose(
             points.get_facecolor()[0][:3], to_rgba(marker_colour)[:3]
         ):
-            found += [tuple(point) for point in points.get_offsets()]
+            found += [tuple(point) for point in points.get_offsets() if np.isfinite(point).all()]
     return sorted(found)
 
 
@@ -492,6 +509,18 @@ def test_cohort_with_a_silent_channel(fovs):
     (axis,) = plot.cohort(fitted)
     row = [*fitted.labels].index("CD8")
     assert [mark[1] for mark in marks(axis, "#555555")].count(row) == 6
+
+
+def test_cohort_with_a_median_of_zero(fovs):
+    """Nothing is a multiple of it: such a channel has no marks."""
+    images = {name: fov.where(fov.c != "CD8", 0) for name, fov in fovs.items()}
+    with pytest.warns(match="CD8"):
+        fitted = Pipeline().percentile_clip(1, 99, zeros="include").fit(images)
+    (axis,) = plot.cohort(fitted)
+    rows = {mark[1] for colour in ("#0072b2", "#d55e00", "#555555") for mark in marks(axis, colour)}
+    labels = [*fitted.labels]
+    assert labels.index("CD8") not in rows
+    assert labels.index("CD3") in rows
 
 
 @pytest.mark.parametrize("n", [1, 40])

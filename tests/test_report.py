@@ -76,7 +76,7 @@ def test_tables_hold_the_numbers(page, fitted, after):
     assert steps[0][1] == "QuantileNorm(q={'CD3': 98, ...: 99})"
     assert steps[2][2] == f"threshold = {float(fitted.numbers.sum_mask_threshold):.6g}"
     numbers = fitted.numbers
-    for row, label in zip(page.table("What each channel is divided"), fitted.labels, strict=True):
+    for row, label in zip(page.table("The numbers of each channel"), fitted.labels, strict=True):
         scales = [numbers[f"{step}_norm_scale"].sel(c=label) for step in ("quantile", "post")]
         assert row == [label, *(f"{float(scale):.6g}" for scale in scales)]
     counts = {name: np.isnan(image.values).all(axis=0).sum() for name, image in after.items()}
@@ -163,7 +163,7 @@ def test_odd_names_are_escaped_and_fit(fovs, write, tmp_path):
     page = write(images, fitted.transform(images), fitted, title="<u>title</u>")
     assert not re.search("<(script|b|i|em|u)>", page.text)
     assert page.headings[0] == "<u>title</u>"
-    assert [row[0] for row in page.table("What each channel")] == names
+    assert [row[0] for row in page.table("The numbers of each channel")] == names
     assert [row[0] for row in page.table("Pixels without")] == [ODD, "<i>"]
     assert ODD in page.headings
     window, width, broken, *_ = measured(tmp_path / "made.html", PHONE, tmp_path)
@@ -303,7 +303,7 @@ def test_a_channel_looks_the_same_among_others(fovs, write):
 def test_each_by_itself(fovs, write):
     fitted = Pipeline().quantile_norm().fit(fovs, pool=None)
     page = write(fovs, fitted.transform(fovs), fitted)
-    rows = page.table("What each channel is divided by: the median of all images")
+    rows = page.table("The numbers of each channel; a scale is what it is divided by: the median")
     scales = fitted.numbers.quantile_norm_scale.sel(c="DAPI").values
     assert rows[0][1] == f"{np.median(scales):.6g} ({scales.min():.6g} to {scales.max():.6g})"
 
@@ -348,6 +348,8 @@ def test_all_dropped_and_odd_sizes(write):
     page = write(image, fitted.transform(image), fitted)
     assert page.table("Pixels without")[0][2:4] == ["100 %", "600"]
     assert page.image("a after")[0].shape == (2, 100, 3)
+    page = write(None, fitted.transform(image), fitted)
+    assert (page.image("b after")[0] == GREY).all()
 
 
 def test_volumes(write):

@@ -81,7 +81,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
         return
     silent = (numbers["counted"] == 0).values
     for chosen, what in (
-        (silent.all(axis=0), "No finite non-zero pixel in {}: not divided by anything."),
+        (silent.all(axis=0), "No finite non-zero pixel in {}."),
         ((numbers["negative"] > 0).values.any(axis=0), "Negative pixels in {}."),
         ((numbers["infinite"] > 0).values.any(axis=0), "Infinite pixels in {}: taken as missing."),
     ):
@@ -110,7 +110,7 @@ def _fitted_to(fitted: FittedPipeline) -> str:
 def channels_table(fitted: FittedPipeline) -> Table:
     """The numbers of each channel."""
     header, rows = _display.channel_table(fitted.measured, fitted.labels)
-    caption = "What each channel is divided by"
+    caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"
     return Table(f"{caption}.", header, rows, range(1, len(header)))
@@ -171,8 +171,8 @@ def passes_table(passes: Sequence[Pass]) -> Table:
         ]
         for done in passes
     ]
-    header = ["pass", "time", "processor time", "peak memory so far"]
-    caption = "Each pass over the data; processor time and memory are those of this process."
+    header = ["pass", "time", "CPU time", "peak memory"]
+    caption = "Each pass over the data; CPU time, and memory at most until then, of this process."
     return Table(caption, header, rows, range(1, 4))
 
 

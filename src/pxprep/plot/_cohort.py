@@ -56,8 +56,8 @@ def cohort(
 
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
     at the ratio of its quantile to the median of all images. What `FittedPipeline.outliers` finds
-    is an orange diamond, with the image's name at the right. Images without signal in a channel are
-    crosses at the left edge.
+    is an orange diamond, with the image's name at the right. Images without signal in a channel, or
+    below 0 where the median is above, are crosses at the left edge.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class _Panel:
     rows
         What the channels are called.
     ratios
-        Of each image's quantile to the median, shape (fov, c); 0 where there is no signal.
+        Of each image's quantile to the median, shape (fov, c), as `_ratios` gives them.
     far
         Which of them are outliers.
     fovs
@@ -243,14 +243,19 @@ class _Panel:
 
 
 def _ratios(quantiles: Block) -> Block:
-    """Ratio of each image's quantile (fov, c) to the median; 0 where there is none."""
-    medians = [
-        np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else np.nan
-        for column in quantiles.T
-    ]
+    """Ratio of each image's quantile (fov, c) to the median; 0 where that is no multiple of it.
+
+    NaN in channels whose median is 0.
+    """
+    medians = np.array([_median(column) for column in quantiles.T])
     with np.errstate(all="ignore"):
-        ratios = quantiles / np.array(medians)
-    return np.where(np.isfinite(ratios) & (ratios > 0), ratios, 0.0)
+        ratios = np.where(medians == 0, np.nan, quantiles / medians)
+    return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
+
+
+def _median(column: Block) -> float:
+    valid = column[~np.isnan(column)]
+    return float(np.median(valid)) if valid.size else np.nan
 
 
 def _ticks(limit: float) -> list[float]:
@@ -268,7 +273,7 @@ def _explain(axis: Any, panels: Sequence[_Panel]) -> None:
     is_seen = {
         "an image": True,
         "far from the others": any((panel.far & (panel.ratios > 0)).any() for panel in panels),
-        "no signal": any((panel.ratios == 0).any() for panel in panels),
+        "no signal, or below 0": any((panel.ratios == 0).any() for panel in panels),
     }
     handles = [
         Line2D([], [], linestyle="", markersize=4, label=label, **how)

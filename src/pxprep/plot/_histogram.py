@@ -1,6 +1,6 @@
 """How the values of each channel are distributed, and where the fitted quantiles lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from .. import _backends
 from .._channels import label_keys, select_channels
 from .._cohorts import FOV
 from .._images import checked
+from .._intensity_steps import MinMax, PercentileClip
 from .._running import INPUT
 from .._typing import Block, Label
 from .._validate import parse_count
 from ..errors import ChannelError, ParameterError
-from ..measures import DETAILS
+from ..measures import DETAILS, LOWER
 from ..pipeline import FittedPipeline
 from ..steps import Arcsinh, Clip, Log1p, PostNorm, QuantileNorm
 from ._compare import require_same_size
@@ -39,7 +40,15 @@ from ._layout import (
 from ._thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
 # Steps that change each pixel by itself: they move a quantile as they move the pixels.
-POINTWISE = (QuantileNorm, PostNorm, Clip, Arcsinh, Log1p)
+POINTWISE = (QuantileNorm, PostNorm, Clip, Arcsinh, Log1p, PercentileClip, MinMax)
+# The numbers that are drawn, and the quantile of each image that they were made from.
+MARKS = {
+    "scale": "quantile",
+    "low": LOWER,
+    "high": "quantile",
+    "min": LOWER,
+    "max": "quantile",
+}
 # What is beyond this quantile, and some, is counted in the last bar.
 TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
@@ -58,6 +67,9 @@ class Line:
     label: str
     values: Mapping[Label, float]
     style: str
+
+
+NO_LINES: dict[str, list[Line]] = {"before": [], "after": []}
 
 
 def histogram(
@@ -134,53 +146,59 @@ def histogram(
     if after is not None:
         images["after"] = checked(after, "after")
         require_same_size(before, after)
+    last = before if after is None else after
+    if channels is None:
+        channels = label_keys(last)
+    bins = parse_count(bins, "bins", "a whole number of at least 1")
+    max_pixels = parse_max_pixels(max_pixels)
+    images = {side: select_channels(image, channels) for side, image in images.items()}
+    _check_fitted(fitted, fov, channels)
+    lines = NO_LINES
+    if fitted is not None:
+        lines = fitted_lines(fitted, before.name if fov is None else fov)
+    if axes is None:
+        axes = _new_axes(len(channels), len(images))
+    places = blocks(axes, len(channels), rows=len(images))
+    shown = _backends.compute(*(thinned(image, max_pixels) for image in images.values()))
+    used = places[: len(channels)]
+    for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
+        for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):
+            draw_histogram(axis, thumbnail, lines[side], key, bins, COLOURS[side])
+    most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
+    for i, (title, block) in enumerate(zip(titles_of(last, channels), used, strict=True)):
+        write_title(block[0], title)
+        is_first = i % axes.shape[1] == 0
+        for side, axis in zip(images, block, strict=True):
+            scale_counts(axis, int(most), numbers=is_first)
+            if is_first and after is not None:
+                write_side(axis, side)
+    turn_off(places[len(channels) :])
+    lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
+    drawn = [line for side in images for line in lines[side]]
+    _explain(lowest, drawn, thinning_note(before, max_pixels))
+    return axes
+
+
+def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:
+    """Raise unless `fitted` is None or has numbers for these channels, and for the image `fov`."""
     if fitted is not None and not isinstance(fitted, FittedPipeline):
         raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
     if fov is not None and (fitted is None or fov not in fitted.fovs):
         known = "there is no fitted" if fitted is None else f"they are {[*fitted.fovs]}"
         raise ParameterError(f"fov must be one of the images of fitted, got {fov!r}: {known}")
-    bins = parse_count(bins, "bins", "a whole number of at least 1")
-    max_pixels = parse_max_pixels(max_pixels)
-    last = list(images.values())[-1]
-    if channels is None:
-        channels = label_keys(last)
-    images = {side: select_channels(image, channels) for side, image in images.items()}
-    lines: dict[str, list[Line]] = {"before": [], "after": []}
-    if fitted is not None:
-        _require_fitted(channels, fitted)
-        lines = fitted_lines(fitted, before.name if fov is None else fov)
-    if axes is None:
-        width = min(WIDTH * MOST_COLUMNS / columns_of(len(channels)), WIDEST)
-        room: dict[str, float] = {"left": LEFT, "gap": GAP, "below": BELOW, "legend": LEGEND}
-        axes = new_axes(len(channels), (width, HEIGHT), rows=len(images), **room)
-    places = blocks(axes, len(channels), rows=len(images))
-    shown = _backends.compute(*(thinned(image, max_pixels) for image in images.values()))
-    used = list(zip(channels, titles_of(last, channels), places, *shown, strict=False))
-    most = 1
-    for key, title, block, *thumbnails in used:
-        for side, axis, thumbnail in zip(images, block, thumbnails, strict=True):
-            counts = draw_histogram(axis, thumbnail, lines[side], key, bins, COLOURS[side])
-            most = max(most, int(counts.max(initial=0)))
-        write_title(block[0], title)
-    turn_off(places[len(channels) :])
-    for i, (_, _, block, *_) in enumerate(used):
-        for side, axis in zip(images, block, strict=True):
-            is_first = i % axes.shape[1] == 0
-            scale_counts(axis, most, numbers=is_first)
-            if is_first and after is not None:
-                write_side(axis, side)
-    first_of_last = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][2]
-    note = thinning_note(before, max_pixels)
-    _explain(first_of_last[-1], [line for side in images for line in lines[side]], note)
-    return axes
-
-
-def _require_fitted(channels: Sequence[Label], fitted: FittedPipeline) -> None:
+    if fitted is None:
+        return
     unknown = [key for key in channels if key not in fitted.labels]
     if unknown:
         raise ChannelError(
             f"channels: fitted has no numbers for {unknown}; it was fitted to {[*fitted.labels]}"
         )
+
+
+def _new_axes(n_channels: int, rows: int) -> np.ndarray[Any, Any]:
+    width = min(WIDTH * MOST_COLUMNS / columns_of(n_channels), WIDEST)
+    size = (width, HEIGHT)
+    return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
 
 
 def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
@@ -189,27 +207,32 @@ def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
     steps = fitted.pipeline.steps
     measured = _numbers_of(fitted, fov)
     for position, (name, step) in enumerate(steps):
-        numbers = measured[name]
-        if (
-            "scale" not in numbers
-            or not set(DETAILS) <= set(numbers)
-            or FOV in numbers["scale"].dims
-        ):
-            continue
-        values = {(name, "--"): numbers["scale"]}
-        if FOV not in numbers["quantile"].dims and fitted.pool is not None and len(fitted.fovs) > 1:
-            values[f"{name} of this image", ":"] = numbers["quantile"]
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
             isinstance(later, POINTWISE) for _, later in steps[position:]
         )
-        for (label, style), value in values.items():
+        for label, style, values in _marks(name, measured[name], fitted):
             if is_before:
-                lines["before"].append(_line(label, style, value, fitted))
+                lines["before"].append(_line(label, style, values, fitted))
             if is_after:
-                moved = _moved(value.astype(fitted.dtype), steps[position:], measured)
+                moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
                 lines["after"].append(_line(label, style, moved, fitted))
     return lines
+
+
+def _marks(
+    name: str, numbers: xr.Dataset, fitted: FittedPipeline
+) -> Iterator[tuple[str, str, xr.DataArray]]:
+    """Label, style and values of the quantiles that a step applies, and of the image's own."""
+    if not set(DETAILS) <= set(numbers):
+        return
+    for applied, own in MARKS.items():
+        if applied not in numbers or FOV in numbers[applied].dims:
+            continue
+        label = name if applied == "scale" else f"{name} {applied}"
+        yield label, "--", numbers[applied]
+        if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
+            yield f"{label} of this image", ":", numbers[own]
 
 
 def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
@@ -237,21 +260,20 @@ def _line(label: str, style: str, values: xr.DataArray, fitted: FittedPipeline) 
 
 def draw_histogram(
     axis: Any, values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
-) -> Block:
-    """Draw the bars of the finite `values` and the lines of a channel; returns the counts."""
+) -> None:
+    """Draw the bars of the finite `values`, and the lines of a channel."""
     values = as_floats(values[np.isfinite(values)])
     marks = [(line, line.values[channel]) for line in lines]
     marks = [(line, value) for line, value in marks if np.isfinite(value)]
     edges = bin_edges(values, [value for _, value in marks], bins)
     low, high = edges[0], edges[-1]
-    counts: Block = np.histogram(np.minimum(values, high), edges)[0]
+    counts = np.histogram(np.minimum(values, high), edges)[0]
     axis.stairs(counts, edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
     for line, value in marks:
         axis.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
     if not values.size:
         axis.text(0.5, 0.5, "no values", ha="center", transform=axis.transAxes, fontsize=SMALL)
     axis.set_xlim(low, high)
-    return counts
 
 
 def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
@@ -273,7 +295,7 @@ def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     axis.set_yscale("log")
-    axis.set_ylim(LEAST_COUNT, 2 * most)
+    axis.set_ylim(LEAST_COUNT, 2 * max(most, 1))
     axis.yaxis.set_major_locator(LogLocator(numticks=4))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(lambda value, _: tick_text(value))
