@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import oracle
 import pxprep
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import Mask, ParameterError, Pipeline, PxprepWarning, Step, _keeping, ops
+from pxprep import Mask, ParameterError, Pipeline, PxprepWarning, Step, _keeping, ops, quantiles
 from pxprep._datatree import TREES
 
 SHAPE = (3, 45, 38)
@@ -25,6 +25,8 @@ MEASURING = {
     "quantile_norm": {"q": 97},
     "post_norm": {"q_post": 99.9},
     "sum_mask": {"q_sum": 20},
+    "percentile_clip": {"low": 4, "high": 90},
+    "minmax": {},
     "quantile": {"q": 35},
 }
 any_measure = pytest.mark.parametrize("name", MEASURING)
@@ -49,6 +51,7 @@ PIPELINES = {
     "sparrow": Pipeline.sparrow(sigma=1, q_sum=30),
     "pixie": Pipeline.pixie(sigma=None, cap_max=0.9),
     "input": Pipeline().arcsinh(3).blur(0.7).quantile_norm(98).sum_mask(40, reference="input"),
+    "range": Pipeline().subtract_background(2).percentile_clip(5, [99, 90, 80]).minmax(),
     "own": Pipeline().quantile_norm(98).then(Brightest()).sum_norm(),
 }
 
@@ -77,8 +80,8 @@ def measured_elsewhere(name, image, mask, **parameters):
     values = plain(image)
     if name == "quantile":
         return oracle.quantile(inside, **parameters)
-    if name == "sum_mask":
-        return oracle.sum_mask(values, reference=inside, **parameters)
+    if name in ("sum_mask", "percentile_clip", "minmax"):
+        return getattr(oracle, name)(values, reference=inside, **parameters)
     (q,) = parameters.values()
     scale = oracle.quantile(inside, q)
     scale[np.isnan(scale) | (scale == 0)] = 1
@@ -188,6 +191,9 @@ def test_an_empty_mask_is_an_empty_image(make_image):
             result = ops.quantile_norm(one, where=nothing).compute()
         assert len(caught) == 1
         np.testing.assert_array_equal(result, image.astype("f4"))
+        for step, said in ((ops.percentile_clip, "no value"), (ops.minmax, "no two different")):
+            with pytest.warns(PxprepWarning, match=f"inside the mask: {said}"):
+                np.testing.assert_array_equal(step(one, where=nothing).compute(), image)
         with pytest.warns(PxprepWarning, match="inside the mask: no pixel has a sum"):
             kept = ops.sum_mask(one, where=nothing.chunk()).compute()
         np.testing.assert_array_equal(np.isnan(kept[0]), image.sum("c") == 0)
@@ -260,7 +266,16 @@ def a_cohort(make_image):
 
 @pytest.mark.parametrize(
     ("name", "pool"),
-    [("sparrow", "mean"), ("pixie", "pixels"), ("input", None), ("own", "mean"), ("own", None)],
+    [
+        ("sparrow", "mean"),
+        ("pixie", "pixels"),
+        ("input", None),
+        ("own", "mean"),
+        ("own", None),
+        ("range", "mean"),
+        ("range", "pixels"),
+        ("range", None),
+    ],
 )
 def test_lazy_eager_and_at_once_are_the_same_bits(name, pool, make_image):
     pipeline = PIPELINES[name]
@@ -413,6 +428,7 @@ def test_a_mask_costs_no_pass(dtype, kind, fit, make_image):
     values[:, ~inside.values] *= 50  # a sample of everything would mislead
     passes = []
     pipeline = Pipeline().quantile_norm(50).sum_mask(40).blur(1).post_norm(60)
+    pipeline = pipeline.percentile_clip(20, 80)
     for masked in (False, True):
         array, reads = counting(values, (2, 32, 64))
         mask = None
@@ -427,6 +443,17 @@ def test_a_mask_costs_no_pass(dtype, kind, fit, make_image):
         assert len(set(reads.values())) == 1
         passes.append(reads[0, 0, 0])
     assert passes[0] == passes[1]
+
+
+def test_what_is_outside_takes_no_room():
+    """Of what may be gathered: a mask that leaves little is measured in one pass, too."""
+    sample = np.random.default_rng(0).gamma(2, 20, (1, 1, 100, 100)).astype("f4")
+    few = np.where(np.arange(100) < 10, sample, np.nan)
+    n_bytes = int(quantiles.MOST_GATHERED / 0.3)
+    assert quantiles.bracket([sample], np.array([50.0]), True, n_bytes) is None
+    low, high = quantiles.bracket([few], np.array([50.0]), True, n_bytes)
+    assert low < np.nanmedian(few) < high
+    assert np.mean((few >= low) & (few <= high)) < 0.3
 
 
 def test_memory_keeps_masks_too(make_image):
