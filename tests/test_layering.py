@@ -70,7 +70,7 @@ def test_modules_import_only_from_rooms_above(path):
         ("typer", {"cli"}),
         ("rich", {"cli"}),
         ("tqdm", {"_progress"}),
-        ("pandas", {"_report", "plot", "_cohort_review", "pipeline", "tables"}),
+        ("pandas", {"_cohort_review", "pipeline", "plot", "_report", "tables"}),
         ("pyarrow", {"tables"}),
         ("anndata", {"tables"}),
         ("tifffile", {"io"}),

@@ -217,7 +217,7 @@ class FittedPipeline:
 
     @property
     def numbers(self) -> xr.Dataset:
-        """All numbers, over ``c`` (and ``fov``): variables are called ``step_number``.
+        """All numbers, over ``c`` (and ``fov``), in variables called ``step_number``.
 
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
         ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
@@ -346,11 +346,12 @@ class FittedPipeline:
 
         For each step that measures quantiles, and each channel, the quantile of each image is
         compared with the median over the images, on a logarithmic scale. A pair is far off if its
-        modified z-score, 0.6745 |x - median| / MAD (Iglewicz and Hoaglin 1993), is above `score`
-        **and** it differs from the median by more than a factor of `fold`, so that in a cohort of
-        very similar images not every small difference counts. An image in which a channel has no
-        signal is far off where most images have some. With fewer than three images nothing is. Of
-        steps that measure two quantiles, the upper ones are compared.
+        modified z-score, ``0.6745 |x - median| / MAD`` (Iglewicz and Hoaglin 1993), is above
+        `score` **and** it differs from the median by more than a factor of `fold`, so that in a
+        cohort of very similar images not every small difference counts. An image in which a channel
+        has no signal is far off where most images have some. With fewer than three images nothing
+        is. Of steps that measure two quantiles, the upper ones are
+        compared.
 
         Parameters
         ----------

@@ -347,6 +347,18 @@ def read_images(
     return images
 
 
+def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
+    """The finest scale of a labels layer, lazily if the object is backed by a store.
+
+    Raises
+    ------
+    LayerError
+        If the layer is missing or holds no labels.
+    """
+    check_sdata(sdata)
+    return scales_of(_element(sdata, name, "labels", "labels"))[0]
+
+
 def compared_layers(
     sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
 ) -> list[Fov]:
@@ -381,18 +393,6 @@ def _write_report(
         raise StoreError(
             f"the report {str(file)!r} could not be written: {error}; the layers were"
         ) from error
-
-
-def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
-    """The finest scale of a labels layer, lazily if the object is backed by a store.
-
-    Raises
-    ------
-    LayerError
-        If the layer is missing or holds no labels.
-    """
-    check_sdata(sdata)
-    return scales_of(_element(sdata, name, "labels", "labels"))[0]
 
 
 def _parse_compressor(value: Any) -> dict[str, Any]:
