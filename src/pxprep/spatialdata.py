@@ -190,8 +190,8 @@ def pixel_clustering_preprocess(
     A store holds the old layers or the new ones, whole, whatever happens on the way; what made a
     layer is kept in ``sdata.attrs["pxprep"]``, see `pxprep.provenance`.
 
-    Takes the place of ``harpy.im.pixel_clustering_preprocess`` (formerly ``sparrow.im``), with the
-    same parameters in the same order. Memory: a few chunks for each worker.
+    Takes the place of ``sparrow.im.pixel_clustering_preprocess`` (now ``harpy.im``, with other
+    names), with its parameters in its order. Memory: a few chunks for each worker.
 
     Examples
     --------
