@@ -25,7 +25,7 @@ MEASURING = {
     "quantile_norm": {"q": 97},
     "post_norm": {"q_post": 99.9},
     "sum_mask": {"q_sum": 20},
-    "percentile_clip": {"low": 4, "high": 90},
+    "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
     "minmax": {},
     "quantile": {"q": 35},
 }
