@@ -27,8 +27,6 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
 # Indented blocks hold shell commands.
 highlight_language = "none"
-# Pages of the table of contents that are not written yet.
-suppress_warnings = ["toc.not_readable"]
 
 html_theme = "furo"
 html_title = "pxprep"

@@ -170,17 +170,19 @@ def _top_hat(plane, radius):
     return plane - opened
 
 
-def percentile_clip(image, low=1, high=99, zeros="exclude"):
-    lows, highs = quantile(image, low, zeros), quantile(image, high, zeros)
+def percentile_clip(image, low=1, high=99, zeros="exclude", reference=None):
+    measured = image if reference is None else reference
+    lows, highs = quantile(measured, low, zeros), quantile(measured, high, zeros)
     image = to_float(image)
     lows = np.where(np.isnan(lows), -np.inf, lows).astype(image.dtype)
     highs = np.where(np.isnan(highs), np.inf, highs).astype(image.dtype)
     return np.stack([np.clip(*parts) for parts in zip(image, lows, highs, strict=True)])
 
 
-def minmax(image):
+def minmax(image, reference=None):
     image = to_float(image)
-    lows, highs = quantile(image, 0, "include"), quantile(image, 100, "include")
+    measured = image if reference is None else reference
+    lows, highs = quantile(measured, 0, "include"), quantile(measured, 100, "include")
     lows, highs = np.where(np.isnan(lows), [[0], [1]], [lows, highs])
     spans = (highs - lows).astype(image.dtype)
     spans[spans == 0] = 1

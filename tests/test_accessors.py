@@ -24,6 +24,7 @@ ARGUMENTS = {
     "quantile": (42,),
     "pixel_sum": (),
     "divide": (xr.DataArray([2.0, 3.0], dims="c"),),
+    "keep_where": (xr.DataArray(np.eye(9, 12, dtype=bool), dims=("y", "x")),),
     "coarsen": ({"y": 2},),
 }
 

@@ -18,7 +18,7 @@ pytest.importorskip("spatialdata")
 pytest.importorskip("typer")
 
 import spatialdata
-from spatialdata.models import Image2DModel
+from spatialdata.models import Image2DModel, Labels2DModel
 
 import pxprep
 from pxprep import FittedPipeline, Pipeline
@@ -254,10 +254,69 @@ def test_all_options_of_run(tmp_path, call):
     assert document["fitted"] == json.loads(made.fitted().to_json())
 
 
+WHERE = {
+    "one for all": ("--where fov0_cells", ["fov0_cells"] * 2),
+    "one for each": (
+        "--where fov0_cells --where fov1_cells --where-labels 1 --where-labels 2",
+        [pxprep.Mask("fov0_cells", [1, 2]), pxprep.Mask("fov1_cells", [1, 2])],
+    ),
+    "others": (
+        "--where {layer}_cells --where-labels 1 --where-not --drop-outside",
+        {name: ~pxprep.Mask(f"{name}_cells", 1) for name in ("fov0", "fov1")},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WHERE)
+def test_masks(kind, tmp_path, call):
+    options, where = WHERE[kind]
+    sdata = make_study(tmp_path / "study.zarr")
+    rng = np.random.default_rng(5)
+    for name in ("fov0", "fov1"):
+        labels = rng.integers(0, 4, sdata[name].shape[1:])
+        sdata[f"{name}_cells"] = Labels2DModel.parse(labels, dims=("y", "x"))
+        sdata.write_element(f"{name}_cells")
+    layers = ["--layer", "fov0", "--layer", "fov1", "--sigma", "1"]
+    command = ["run", tmp_path / "study.zarr", *layers, "--output", "{layer}_new"]
+    code, _, errors = call(*command, *options.split(), "--quiet")
+    assert (code, errors) == (0, "")
+    made = spatialdata.read_zarr(tmp_path / "study.zarr")
+    pxprep.pixel_clustering_preprocess(
+        sdata,
+        ["fov0", "fov1"],
+        ["fov0_own", "fov1_own"],
+        sigma=1,
+        where=where,
+        keep_outside="--drop-outside" not in options,
+    )
+    for name in ("fov0", "fov1"):
+        np.testing.assert_array_equal(made[f"{name}_new"], sdata[f"{name}_own"])
+        kept, own = (
+            pxprep.provenance(one, name).parameters
+            for one, name in ((made, f"{name}_new"), (sdata, f"{name}_own"))
+        )
+        assert (kept["where"], kept["keep_outside"]) == (own["where"], own["keep_outside"])
+    # Measured as well.
+    options = options.replace("--drop-outside", "").split()
+    file = tmp_path / "fitted.json"
+    code, _, errors = call("fit", tmp_path / "study.zarr", *layers, *options, "--output", file)
+    assert (code, errors) == (0, "")
+    expected = pxprep.provenance(sdata, "fov0_own").fitted()
+    assert FittedPipeline.from_json(file.read_text()) == expected
+
+
+@pytest.mark.parametrize("option", ["--where-labels=1", "--where-not", "--drop-outside"])
+def test_options_about_a_mask_need_one(option, call):
+    code, _, errors = call("run", "study.zarr", "--layer", "a", "--output", "b", option)
+    assert code == 2
+    assert option.partition("=")[0] in errors
+    assert "give" in errors
+
+
 def test_every_parameter_of_the_wrapper_is_an_option(call):
     parameters = set(inspect.signature(pxprep.pixel_clustering_preprocess).parameters)
     names = {"img_layer": "layer", "output_layer": "output", "channels": "channel"}
-    names |= {"norm_sum": "no-norm-sum"}
+    names |= {"norm_sum": "no-norm-sum", "keep_outside": "drop-outside"}
     _, printed, _ = call("run", "--help")
     options = {names.get(name, name).replace("_", "-") for name in parameters}
     options -= {"sdata", "progress"}

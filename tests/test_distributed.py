@@ -40,6 +40,18 @@ def test_same_bits_on_a_cluster(client, image):
     assert Pipeline.sparrow().fit(lazy) == Pipeline.sparrow().fit(image)
 
 
+@pytest.mark.parametrize("chunks", [None, {"y": 25, "x": 90}])
+def test_masks_travel(client, image, chunks):
+    labels = (image.isel(c=0) > 2).astype("i4")
+    where = labels if chunks is None else labels.chunk(chunks)
+    lazy = image.chunk({"c": 2, "y": 30, "x": 40})
+    expected = image.pxprep.keep_where(labels).pxprep.preprocess(where=labels, sigma=1)
+    made = lazy.pxprep.keep_where(where).pxprep.preprocess(where=where, sigma=1)
+    xr.testing.assert_identical(made.compute(), expected)
+    fitted = Pipeline.sparrow().fit(image, where=labels)
+    assert Pipeline.sparrow().fit(lazy, where=where) == fitted
+
+
 def test_tables_on_a_cluster(client, image):
     lazy = image.chunk({"c": 2, "y": 30, "x": 40}).pxprep.preprocess()
     table = pxprep.pixel_table(lazy, fraction=0.3)

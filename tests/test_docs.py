@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What autosummary lists in the API page: a name on an indented line of its own.
 LISTED = set(re.findall(r"^   ([A-Za-z][\w.]+)$", (DOCS / "api.rst").read_text(), re.M))
 # Modules whose `__all__` is public, beside the package's own.
-MODULES = ("datasets", "ops", "plot", "spatialdata")
+MODULES = ("datasets", "io", "ops", "plot", "spatialdata")
 
 
 def public_names():

@@ -419,11 +419,11 @@ def assert_exact(found, values, q, zeros=False):
 def sampled_places(height, width, rows=64, columns=512):
     """Which pixels are in the samples of the blocks of an image."""
     chosen = np.zeros((height, width), bool)
-    numbers = np.arange(rows * columns).reshape(1, 1, rows, columns)
+    numbers = np.zeros((1, 1, rows, columns), np.int64)
     for i, j in np.ndindex(height // rows, width // columns):
         block = chosen[i * rows :, j * columns :][:rows, :columns]
-        for tile in Sampling(1 << 20, 1).tiles((0, i, j), [numbers]):
-            block[np.unravel_index(tile.ravel(), block.shape)] = True
+        for place in Sampling(1 << 20, 1).places((0, i, j), [numbers]):
+            block[place] = True
     return chosen
 
 
@@ -476,12 +476,12 @@ def test_tiles_that_differ_widen_the_bracket(monkeypatch):
 def test_the_sample_is_spread_over_the_image():
     block = np.zeros((3, 1, 1024, 1024), "u2")
     tile_bytes = 3 * 64 * 128 * 2
-    few = [len(Sampling(40 * tile_bytes, 400).tiles((0, i, i), [block])) for i in range(400)]
+    few = [len(Sampling(40 * tile_bytes, 400).places((0, i, i), [block])) for i in range(400)]
     assert 20 < sum(few[:200]) + sum(few[200:]) < 60
     assert min(sum(few[:200]), sum(few[200:])) > 5
     # The share of a block that tiles have, and no more.
-    assert len(Sampling(1 << 30, 1).tiles((0, 0, 0), [block])) == 1024 * 1024 // (64 * 64 * 128)
-    assert len(Sampling(1 << 30, 1).tiles((0, 0, 0), [block[..., :9, :9]])) == 1
+    assert len(Sampling(1 << 30, 1).places((0, 0, 0), [block])) == 1024 * 1024 // (64 * 64 * 128)
+    assert len(Sampling(1 << 30, 1).places((0, 0, 0), [block[..., :9, :9]])) == 1
 
 
 def test_a_sample_is_what_the_program_makes_of_the_whole_image():
@@ -489,7 +489,7 @@ def test_a_sample_is_what_the_program_makes_of_the_whole_image():
     values = np.random.default_rng(2).gamma(2, 20, (1, 1, 200, 300)).astype(F4)
     program = Program((Blur((2.0,)),), np.dtype(F4), 200, 300)
     whole = program.run(Pixels.of(values), Window(0, 200, 0, 300), [None])
-    (made,) = processed(program, [values[..., 50:114, 100:228]], [None])
+    (made,) = processed(program, [_sources.Sample(values[..., 50:114, 100:228])], [None])
     np.testing.assert_array_equal(made, whole[..., 58:106, 108:220])
 
 

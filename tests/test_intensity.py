@@ -665,6 +665,35 @@ def test_two_quantiles_are_read_as_often_as_one(look, dtype, make_image, monkeyp
     assert n_reads[0] == n_reads[1]
 
 
+@pytest.mark.parametrize(
+    "process", [ops.minmax, lambda image: ops.percentile_clip(image, 1, 99, zeros="include")]
+)
+def test_many_zeros_are_not_gathered(process, make_image, monkeypatch):
+    values = make_image("float32", (3, 96, 80), zeros=0.7).values
+    # A quarter of the image: brackets around a quantile of others take less.
+    monkeypatch.setattr(quantiles, "MOST_GATHERED", values.nbytes // 4)
+    image, reads = counted(values, (3, 24, 40))
+    result = process(image).compute(scheduler="synchronous")
+    assert_same_bits(result, process(xr.DataArray(values, dims=("c", "y", "x"), name="fov0")))
+    # A first look, one pass, and the result.
+    assert set(reads.values()) == {3}
+
+
+@pytest.mark.parametrize("value", [2**24 + 1, 2**24 + 3])
+def test_bounds_are_values_of_the_float_type(value):
+    """As integers the values lie between those that float32 knows."""
+    values = np.full((1, 64, 64), value, "int32")
+    values[0, :8] = value - 1000
+    image, _ = counted(values, (1, 16, 64))
+    expected = [[float(np.float32(value - 1000))], [float(np.float32(value))]]
+    for pool in ("mean", None):
+        for q, one in zip((0, 50), expected, strict=True):
+            assert ops.quantile([image], q, pool=pool).values.ravel().tolist() == one
+    fitted = Pipeline([lambda one: one, PercentileClip(2, 90)]).fit(image)
+    assert fitted.numbers.percentile_clip_low.values.tolist() == expected[0]
+    assert fitted.numbers.percentile_clip_high.values.tolist() == expected[1]
+
+
 @any_pool
 def test_fitting_two_quantiles_reads_once(pool, make_image):
     values = [make_image("float32", (3, 24, 20), seed=seed).values for seed in range(2)]

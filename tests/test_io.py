@@ -29,6 +29,7 @@ LAYOUTS = {
     "zlib in one strip": {"compression": "zlib", "rowsperstrip": 100_000},
     "zlib strips": {"compression": "zlib", "rowsperstrip": 13},
     "zlib tiles": {"compression": "zlib", "tile": (32, 48)},
+    "LZW strips": {"compression": "lzw", "rowsperstrip": 13},
     "predictor": {"compression": "zlib", "predictor": True, "tile": (64, 64)},
     "big-endian": {"byteorder": ">"},
     "big-endian tiles": {"byteorder": ">", "compression": "zlib", "tile": (16, 16)},

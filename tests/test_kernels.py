@@ -1,5 +1,7 @@
 """The compiled loops, each against plain NumPy or SciPy on arrays of any size, type and layout."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -381,7 +383,7 @@ def test_digits_of_a_block_do_not_depend_on_its_layout(name, layout):
 
 
 def gathered(values, low, high, zeros):
-    tally, room = np.zeros(4, np.int64), np.empty(values.size + 1, values.dtype)
+    tally, room = np.zeros(6, np.int64), np.empty(values.size + 1, values.dtype)
     n = gather(values, values.dtype.type(low), values.dtype.type(high), zeros, tally, room)
     return tally, room[:n]
 
@@ -399,8 +401,9 @@ def test_what_lies_between_bounds_is_gathered_and_the_rest_counted(dtype, zeros,
     tally, inside = gathered(values, low, high, zeros)
     valid = values[np.isfinite(values) & ((values != 0) | zeros)]
     expected = [valid.size, (valid < 0).sum(), np.isinf(values).sum(), (valid < low).sum()]
+    expected += [(valid == low).sum(), (valid == high).sum() * (low < high)]
     np.testing.assert_array_equal(tally, expected)
-    assert_same_bits(inside, valid[(valid >= low) & (valid <= high)])
+    assert_same_bits(inside, valid[(valid > low) & (valid < high)])
 
 
 def test_gathering_nothing_counts_nothing():
@@ -411,17 +414,20 @@ def test_gathering_nothing_counts_nothing():
 
 def test_zeros_of_either_sign_are_one_value():
     values = np.array([0.0, -0.0, 1, -1], F4)
-    assert gathered(values, 0.0, 0.0, True)[1].size == 2
-    assert gathered(values, -0.0, -0.0, True)[1].size == 2
-    assert gathered(values, 0.0, 0.0, False)[1].size == 0
-    assert gathered(values, 0.0, 1.0, True)[0].tolist() == [4, 1, 0, 1]
+    assert gathered(values, -0.5, 0.5, True)[1].size == 2
+    assert gathered(values, -0.5, 0.5, False)[1].size == 0
+    assert gathered(values, 0.0, 0.0, True)[0].tolist() == [4, 1, 0, 1, 2, 0]
+    assert gathered(values, -0.0, -0.0, True)[0].tolist() == [4, 1, 0, 1, 2, 0]
+    assert gathered(values, 0.0, 0.0, False)[0].tolist() == [2, 1, 0, 1, 0, 0]
+    assert gathered(values, 0.0, 1.0, True)[0].tolist() == [4, 1, 0, 1, 2, 1]
+    assert gathered(values, -1.0, -0.0, True)[0].tolist() == [4, 1, 0, 0, 1, 2]
 
 
 def test_tallies_add_up():
-    values, tally = np.array([-1, 2, np.inf, np.nan, 0], F4), np.zeros(4, np.int64)
+    values, tally = np.array([-1, 2, np.inf, np.nan, 0], F4), np.zeros(6, np.int64)
     for _ in range(3):
-        gather(values, F4.type(0), F4.type(9), False, tally, np.empty(6, F4))
-    assert tally.tolist() == [6, 3, 3, 3]
+        gather(values, F4.type(0), F4.type(2), False, tally, np.empty(6, F4))
+    assert tally.tolist() == [6, 3, 3, 3, 0, 3]
 
 
 @pytest.mark.parametrize("q", [0, 30, 50, 99, 100])
@@ -430,9 +436,26 @@ def test_a_bracket_gives_the_quantile_just_if_the_ranks_around_it_are_inside(q):
     first = int(29 * q / 100)
     second = min(first + 1, 29)
     for below, stop in np.ndindex(31, 31):
-        gathered_values = Gathered(np.array([30, 0, 0, below]), values[below:stop][::-1])
+        tally = np.array([30, 0, 0, below, 0, 0])
+        gathered_values = Gathered(tally, values[below:stop][::-1], (-np.inf, np.inf))
         found = quantiles._selected([gathered_values], percent)
         assert (found is not None) == (below <= first and second < stop)
+        if found is not None:
+            assert found.value == np.quantile(values.astype(F8), q / 100)
+
+
+@pytest.mark.parametrize("q", [0, 20, 33, 50, 99, 100])
+def test_values_equal_to_a_bound_are_counted_and_found(q):
+    values = np.round(np.sort(some_plane(40, F4)) / 40)
+    for low, high in product(np.unique(values), repeat=2):
+        if low > high:
+            continue
+        tally, inside = gathered(values, low, high, True)
+        assert inside.size == ((values > low) & (values < high)).sum()
+        found = quantiles._selected([Gathered(tally, inside, (low, high))], np.array([q]))
+        below, up_to = (values < low).sum(), (values <= high).sum()
+        first = int(39 * q / 100)
+        assert (found is not None) == (below <= first and min(first + 1, 39) < up_to)
         if found is not None:
             assert found.value == np.quantile(values.astype(F8), q / 100)
 

@@ -55,6 +55,7 @@ def test_modules_import_only_from_rooms_above(path):
             "spatialdata",
             {
                 "_contents",
+                "_layer_masks",
                 "_layers",
                 "_writing",
                 "provenance",

@@ -13,13 +13,20 @@ from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
 from pxprep.accessors import Accessor
 
 CHUNKS = {"c": 2, "y": 9, "x": 8}
-IMAGE = object()
-# Every function of `ops` and what to call it with; IMAGE stands for the image itself.
+IMAGE, MASK = object(), object()
+# Every function of `ops` and what to call it with; IMAGE stands for the image, MASK for where its
+# first channel is bright.
 CALLS = {
-    "quantile_norm": [{}, {"q": {"CD3": 50, ...: 99}}],
-    "post_norm": [{}, {"q_post": [90, 100, 0]}],
+    "quantile_norm": [{}, {"q": {"CD3": 50, ...: 99}}, {"where": MASK}],
+    "post_norm": [{}, {"q_post": [90, 100, 0]}, {"where": MASK}],
     "blur": [{}, {"sigma": {"CD3": 0, ...: 0.7}}, {"sigma": 50}, {"sigma": 0}, {"sigma": None}],
-    "sum_mask": [{}, {"zeros": "include"}, {"threshold": 30}, {"reference": IMAGE}],
+    "sum_mask": [
+        {},
+        {"zeros": "include"},
+        {"threshold": 30},
+        {"reference": IMAGE},
+        {"reference": IMAGE, "where": MASK},
+    ],
     "sum_norm": [{}],
     "clip": [{"max": 20}, {"max": [1, 20, 300]}],
     "arcsinh": [{}, {"cofactor": [1, 20, 300]}],
@@ -30,7 +37,8 @@ CALLS = {
     "minmax": [{}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
     "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],
-    "quantile": [{}, {"q": 50, "zeros": "include"}],
+    "keep_where": [{"where": MASK}],
+    "quantile": [{}, {"q": 50, "zeros": "include"}, {"where": MASK}],
     "pixel_sum": [{}],
 }
 CASES = [(name, arguments) for name, calls in CALLS.items() for arguments in calls]
@@ -48,7 +56,12 @@ def scheduler(request):
 
 
 def filled_in(arguments, image):
-    return {key: image if value is IMAGE else value for key, value in arguments.items()}
+    def value_of(value):
+        if value is MASK:
+            return image.isel(c=0) > 20
+        return image if value is IMAGE else value
+
+    return {key: value_of(value) for key, value in arguments.items()}
 
 
 def check(function, image, no_compute, scheduler, chunks=CHUNKS):

@@ -322,6 +322,13 @@ def test_labels_of_one_image_and_of_a_volume(make_image):
     assert len(kept) == int(mask.sum())
 
 
+def test_labels_of_types_that_no_integer_holds(cohort, labels, no_compute):
+    lazy = {name: image.chunk(CHUNKS) for name, image in cohort.items()}
+    mixed = {"a": labels["a"].astype("uint64"), "b": labels["b"].astype("int64")}
+    with no_compute(), pytest.raises(ParameterError, match=r"labels must.*'int64', 'uint64'"):
+        pixel_table(lazy, labels=mixed)
+
+
 # AnnData and parquet
 
 # Of anndata, which asks pandas for an option that is to go.

@@ -23,6 +23,7 @@ from .errors import (
     StoreError,
 )
 from .layer_reports import report_layers
+from .masks import Mask
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
 from .provenance import Provenance, provenance
@@ -54,6 +55,7 @@ __all__ = [
     "ImageError",
     "LayerError",
     "Log1p",
+    "Mask",
     "MinMax",
     "ParameterError",
     "Passes",

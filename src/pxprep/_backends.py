@@ -31,7 +31,7 @@ from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Kee
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, numbers_of, standard, with_axes, with_numbers
 from ._programs import Bounds, Operation, Program, count_into, run_into
-from ._sources import Source
+from ._sources import Area, Source
 from ._typing import Array, Block
 from ._validate import float_dtype
 from ._windows import Pixels, Window
@@ -49,9 +49,9 @@ LEAST_ROWS = 256
 STRIP_BYTES = 32 * 2**20
 
 
-def is_lazy(array: Array) -> bool:
-    """Whether `array` is a Dask array."""
-    return isinstance(array, da.Array)
+def is_lazy(array: Array | Area | None) -> bool:
+    """Whether `array` is a Dask array, or an area that one gives."""
+    return isinstance(array.array if isinstance(array, Area) else array, da.Array)
 
 
 def check_supported(array: Array, parameter: str = "image") -> None:
@@ -67,39 +67,50 @@ def check_supported(array: Array, parameter: str = "image") -> None:
 
 
 def apply(
-    image: Array, operation: Operation, numbers: Array | None = None, *, dtype: np.dtype[Any]
+    image: Array,
+    operation: Operation,
+    numbers: Array | Area | None = None,
+    *,
+    dtype: np.dtype[Any],
 ) -> Array:
     """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
         return Chain.of(as_lazy(image), dtype).then(operation, _in_one_chunk(numbers)).array()
     program, pixels, whole = _eager(image, (operation,), dtype)
     out = np.empty((program.out_channels(image.shape[0]), *image.shape[1:]), dtype)
+    known = _mask(numbers) if isinstance(numbers, Area) else numbers
 
     def work(band: slice) -> None:
         window = whole._replace(top=band.start, bottom=band.stop)
-        run_into(program, pixels, window, [numbers], [out[:, :, band]])
+        run_into(program, pixels, window, [known], [out[:, :, band]])
 
     _in_threads(work, _bands(image.shape[2]))
     return out
 
 
 def count_digits(
-    image: Array, prefixes: Array | None, level: int, zeros: bool, unless: Array | None = None
+    image: Array,
+    prefixes: Array | None,
+    level: int,
+    zeros: bool,
+    unless: Array | None = None,
+    where: Area | None = None,
 ) -> Array:
-    """`_blocks.count_digits` of the whole image: int64, axes (c, prefix, slot).
+    """`_blocks.count_digits` of the image, whole or in an area: int64, axes (c, prefix, slot).
 
     Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
     computed.
     """
-    if is_lazy(image) or is_lazy(prefixes):
+    if is_lazy(image) or is_lazy(prefixes) or is_lazy(where):
         chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
-        return chain.counts(_in_one_chunk(prefixes), level, zeros, unless)
+        return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
     program, pixels, whole = _eager(image, (), image.dtype)
+    mask = None if where is None else _mask(where)
 
     def work(band: slice) -> Block:
         counts = _blocks.no_counts(len(image), prefixes)
         window = whole._replace(top=band.start, bottom=band.stop)
-        count_into(program, pixels, window, [], prefixes, level, zeros, counts)
+        count_into(program, pixels, window, [], prefixes, level, zeros, counts, mask)
         return counts
 
     total = np.zeros((len(image), 1 if prefixes is None else prefixes.shape[1], N_SLOTS), np.int64)
@@ -110,31 +121,42 @@ def count_digits(
     return total
 
 
-def samples(image: Array) -> list[Block]:
-    """Small parts of a lazy image, if they can be had without reading it; else none."""
-    return Chain.of(image, float_dtype(image.dtype)).samples() if is_lazy(image) else []
+def samples(image: Array, where: Area | None = None) -> list[Block]:
+    """Small parts of a lazy image, if they can be had without reading it; else none.
+
+    Outside an area they are NaN.
+    """
+    return Chain.of(image, float_dtype(image.dtype)).samples(where) if is_lazy(image) else []
 
 
-def first_counts(image: Array, zeros: bool, n_images: int) -> Array:
+def first_counts(image: Array, zeros: bool, n_images: int, where: Area | None = None) -> Array:
     """`count_digits` of a lazy image of small integers, one of several.
 
     It comes with the look at the image that `bounds` takes, if somebody asks for those.
     """
-    return Chain.of(image, float_dtype(image.dtype)).first_counts(zeros, _sample_bytes(n_images))
+    chain = Chain.of(image, float_dtype(image.dtype))
+    return chain.first_counts(zeros, _sample_bytes(n_images), where)
 
 
-def bounds(image: Array, n_images: int, choose: Choose) -> Array:
+def bounds(image: Array, n_images: int, choose: Choose, where: Area | None = None) -> Array:
     """The bounds that `choose` gives for samples of a lazy image, one of several; shape (1,)."""
     chain = Chain.of(image, float_dtype(image.dtype))
-    return chain.bounds(_sample_bytes(n_images), choose)
+    return chain.bounds(_sample_bytes(n_images), choose, where)
 
 
-def gathered(image: Array, bounds: Bounds | Array, zeros: bool, most: int, then: Then) -> Array:
+def gathered(
+    image: Array,
+    bounds: Bounds | Array,
+    zeros: bool,
+    most: int,
+    then: Then,
+    where: Area | None = None,
+) -> Array:
     """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,).
 
     Where there are no bounds it is None.
     """
-    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, most, then)
+    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, most, then, where)
 
 
 def _sample_bytes(n_images: int) -> int:
@@ -177,6 +199,10 @@ def _eager(
     height, width = image.shape[2:]
     whole = Window(0, height, 0, width)
     return Program(operations, dtype, height, width), Pixels([(0, whole, image)], len(image)), whole
+
+
+def _mask(area: Area) -> Pixels:
+    return Pixels.of(area.whole())
 
 
 def per_channel(
@@ -404,7 +430,7 @@ def in_memory(image: Array, out: Block | None = None) -> Block:
 
 
 def _in_one_chunk(numbers: Array) -> Array:
-    return numbers.rechunk(-1) if is_lazy(numbers) else numbers
+    return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
 
 
 def _as_dask(array: Array) -> Array:

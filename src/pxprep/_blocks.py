@@ -88,6 +88,28 @@ def add_channels(
     return total
 
 
+def chosen(labels: Block, of: tuple[int, ...] | None, inverted: bool) -> Block:
+    """Where labels, or the bools of a mask, are one of `of`, or not zero for None; or are not."""
+    inside = labels.astype(bool, copy=False) if of is None else np.isin(labels, of)
+    return ~inside if inverted else inside
+
+
+def inside(block: Block, mask: Block) -> Block:
+    """The values of a block where a mask of one channel is True, shape (c, n); all in place if all.
+
+    A mask of one plane is that of each plane.
+    """
+    if mask.all():
+        return block
+    everywhere = np.broadcast_to(mask[0], block.shape[1:])
+    return np.stack([channel[everywhere] for channel in block])
+
+
+def keep_inside(block: Block, mask: Block) -> None:
+    """Make pixels of the block missing in every channel where a mask, as for `inside`, is False."""
+    np.copyto(block, block.dtype.type(np.nan), where=~mask)
+
+
 def keep_above(block: Block, sums: Block) -> None:
     """Make pixels of the block missing in every channel where `sums` are NaN."""
     for channel in block:

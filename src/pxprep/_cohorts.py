@@ -14,10 +14,12 @@ from ._channels import label_keys, reorder_channels, select_channels
 from ._datatree import is_tree
 from ._images import checked, like, pixels
 from ._keeping import default_memory
-from ._trees import check_pyramid, find_leaves, read_leaf, with_images
+from ._sources import Area
+from ._trees import check_pyramid, named_leaves, read_leaf, with_images
 from ._typing import Array, Label
 from ._validate import parse_pool
 from .errors import ChannelError, ImageError, ParameterError
+from .masks import areas_of
 
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
@@ -51,6 +53,9 @@ class Cohort(Sequence[xr.DataArray]):
     evaluate
         Applied to the small results of each pass, all images at once; see
         `pxprep.quantiles.exact_quantiles`.
+    areas
+        Which pixels of each image are measured, None for all of them; empty where that is so of all
+        images.
     """
 
     images: tuple[xr.DataArray, ...]
@@ -61,6 +66,7 @@ class Cohort(Sequence[xr.DataArray]):
     channels: tuple[Label, ...] | None = None
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
+    areas: tuple[Area | None, ...] = ()
 
     @classmethod
     def of(
@@ -70,6 +76,7 @@ class Cohort(Sequence[xr.DataArray]):
         image: Any = None,
         labels: Sequence[Label] | None = None,
         what: str = "image",
+        where: Any = None,
     ) -> "Cohort":
         """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
 
@@ -83,15 +90,21 @@ class Cohort(Sequence[xr.DataArray]):
             Channels that the images must have, and their order; None for those that most have.
         what
             What an image is called in messages.
+        where
+            Which pixels are measured, as the user gave it; None for all.
 
         Raises
         ------
         ImageError, ChannelError
             If an image is none, or differs from the others; the message lists all that differ.
+        ParameterError
+            If `where` is no mask, or does not fit.
         """
         pool = parse_pool(pool)
         if isinstance(images, Cohort):
-            return replace(images, pool=pool)
+            named = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, named, images)
+            return replace(images, pool=pool, areas=areas)
         if image is not None and not _has_trees(images):
             raise ParameterError(
                 f"image names a variable of a tree's datasets, got {image!r} for "
@@ -103,7 +116,9 @@ class Cohort(Sequence[xr.DataArray]):
         names = tuple(named)
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
-        return cls(tuple(_aligned(found, called, labels)), names, rebuild, is_one, pool)
+        aligned = tuple(_aligned(found, called, labels))
+        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, image)
+        return cls(aligned, names, rebuild, is_one, pool, areas=areas)
 
     @overload
     def __getitem__(self, index: int) -> xr.DataArray: ...
@@ -122,8 +137,13 @@ class Cohort(Sequence[xr.DataArray]):
         """The channels' labels, or their positions where they have none."""
         return label_keys(self.images[0])
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether some pixels are not measured."""
+        return any(area is not None for area in self.areas)
+
     def singly(self) -> "list[Cohort]":
-        """Each image as a cohort of its own."""
+        """Each image as a cohort of its own, all pixels of which are measured."""
         return [
             Cohort((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
             for image, name in zip(self.images, self.names, strict=True)
@@ -183,8 +203,9 @@ class Cohort(Sequence[xr.DataArray]):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether any image is lazy."""
-        return any(_backends.is_lazy(image.data) for image in self.images)
+        """Whether any image is lazy, or any mask."""
+        arrays = (*(image.data for image in self.images), *self.areas)
+        return any(map(_backends.is_lazy, arrays))
 
     def keeping(self, memory: int | None, depth: int) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
@@ -250,15 +271,11 @@ def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
 
 
 def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, bool]:
-    leaves = find_leaves(tree, variable)
+    named = named_leaves(tree, variable)
+    leaves = list(named.values())
     for leaf in leaves:
         check_pyramid(tree, leaf)
-    images: dict[Label, xr.DataArray] = {}
-    for leaf in leaves:
-        # An image at the top has no path; its name must not be that of another image.
-        name = leaf.path or tree.name or leaf.variable
-        taken = not leaf.path and name in {other.path for other in leaves}
-        images["/" if taken else name] = read_leaf(tree, leaf)
+    images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
         return with_images(tree, dict(zip(leaves, made, strict=True)), channels)

@@ -101,6 +101,7 @@ def percentile_clip(
     zeros: str = "exclude",
     pool: str | None = "mean",
     image: Any = None,
+    where: Any = None,
 ) -> Any:
     """Set values below a low quantile of their channel to it, and those above a high one.
 
@@ -124,6 +125,10 @@ def percentile_clip(
         ``"pixels"`` of all images, or None: each image by itself.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are clipped. None measures all.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def percentile_clip(
     ------
     ParameterError
         If `low` or `high` is no percentage, `low` is not below `high`, `high` looks like a fraction
-        (0 < high <= 1), or `zeros` is something else.
+        (0 < high <= 1), `zeros` is something else, or `where` does not fit.
     ChannelError
         If `low` or `high` names channels that the image does not have, or leaves some out.
     ImageError
@@ -163,13 +168,15 @@ def percentile_clip(
     """
     low, high = parse_low_quantile(low, "low"), parse_quantile(high, "high")
     parse_choice(zeros, "zeros", ZEROS)
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     percents = percents_of(low, high, cohort.labels)
     numbers = channel_limits(cohort, percents, zeros=zeros, step="percentile_clip")
     return clipped(cohort, numbers["low"], numbers["high"])
 
 
-def minmax(images: Images, *, pool: str | None = "mean", image: Any = None) -> Any:
+def minmax(
+    images: Images, *, pool: str | None = "mean", image: Any = None, where: Any = None
+) -> Any:
     """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
 
     Parameters
@@ -183,6 +190,10 @@ def minmax(images: Images, *, pool: str | None = "mean", image: Any = None) -> A
         of several images are below 0 or above 1.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are rescaled. None measures all.
 
     Returns
     -------
@@ -191,6 +202,8 @@ def minmax(images: Images, *, pool: str | None = "mean", image: Any = None) -> A
 
     Raises
     ------
+    ParameterError
+        If `where` does not fit.
     ImageError
         If `images` are no images, or differ in dims.
 
@@ -214,7 +227,7 @@ def minmax(images: Images, *, pool: str | None = "mean", image: Any = None) -> A
     >>> ops.minmax(image).values.tolist()
     [[[0.0, 0.25, nan, 1.0]]]
     """
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     numbers = channel_ranges(cohort, step="minmax")
     return rescaled(cohort, numbers["min"], numbers["max"])
 

@@ -4,7 +4,7 @@ A job is called with the results of the tasks that it depends on. The results of
 merged, a few at a time, until one is left.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
@@ -13,16 +13,40 @@ from uuid import uuid4
 import numpy as np
 
 from . import _blocks
-from ._keeping import Sampling
+from ._keeping import Sampling, cut
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
 from ._programs import Bounds, Gathered, Program, count_into, gather_strips, run_into
-from ._sources import AXES, Reading, standard_axes
+from ._sources import AXES, Reading, Sample, standard_axes
 from ._typing import Block
 from ._windows import Pixels, Window
 
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
 LATER = "later"
 EDGES = -1
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels in and around a block are chosen, in place of the numbers of an operation.
+
+    Attributes
+    ----------
+    choose
+        Chooses pixels of what is read.
+    readings
+        What reads it, each with its place.
+    """
+
+    choose: Callable[[Block], Block]
+    readings: tuple[tuple[Window, Reading], ...]
+
+    def read(self, given: Iterator[Any]) -> Pixels:
+        """Those pixels, given the results that the readings depend on."""
+        pieces = []
+        for place, reading in self.readings:
+            (block,) = reading.run([next(given) for _ in reading.others])
+            pieces.append((0, place, self.choose(block)))
+        return Pixels(pieces, 1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,8 @@ class BlockJob:
     surroundings
         Place of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
-        What the operations and `finish` take; `LATER` where it is given when the task runs.
+        What the operations and `finish` take; `LATER` where it is given when the task runs, and a
+        `Mask` where it is read then.
     finish
         What becomes of the program's result.
     gate
@@ -96,7 +121,7 @@ class BlockJob:
             else:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 pieces += _stacked(place, runs)
-        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
+        numbers = [_known(number, given) for number in self.numbers]
         n_channels = sum(len(run) for run in own)
         return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
 
@@ -165,12 +190,12 @@ class Counting(Reduction):
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> Block:
-        """Run the program and count; `numbers` end with the prefixes, but at the first level."""
-        prefixes = None
-        if self.level > 0:
-            *numbers, prefixes = numbers
+        """Run the program and count; `numbers` end with the prefixes, and the mask or None."""
+        *numbers, prefixes, where = numbers
         counts = np.zeros(self.shape, np.uint32)
-        count_into(program, pixels, window, numbers, prefixes, self.level, self.zeros, counts)
+        count_into(
+            program, pixels, window, numbers, prefixes, self.level, self.zeros, counts, where
+        )
         _blocks.repeat_counts(counts, prefixes)
         return counts
 
@@ -206,11 +231,11 @@ class Gathering(Reduction):
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> Block:
-        """Run the program and gather; `numbers` end with the bounds, or a box of them."""
-        *numbers, bounds = numbers
+        """Run and gather; `numbers` end with the bounds, or a box of them, and the mask or None."""
+        *numbers, bounds, where = numbers
         if not isinstance(bounds, Bounds):
             bounds = bounds[0]
-        return gather_strips(program, pixels, window, numbers, bounds, self.zeros, self.most)
+        return gather_strips(program, pixels, window, numbers, bounds, self.zeros, self.most, where)
 
     def merged(self, parts: Sequence[Block | None]) -> Block | None:
         """All together."""
@@ -225,28 +250,42 @@ class Gathering(Reduction):
 
 
 class Surveyed(NamedTuple):
-    """What one look at a source tells: counts of its small integers, and a small part of it."""
+    """What one look at a source tells: counts of its small integers, and tiles of it."""
 
     counts: Block | None
-    samples: list[Block]
+    samples: list[Sample]
 
 
 @dataclass(frozen=True)
 class Surveying(Reduction):
-    """A first look at a source, with a sample of it."""
+    """A first look at a source, with a sample of it.
+
+    Attributes
+    ----------
+    sampling
+        How much is sampled.
+    masked
+        Whether only what lies inside the last of the masks is counted.
+    """
 
     sampling: Sampling
+    masked: bool
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> Surveyed:
-        """Count, and take a sample."""
+        """Count, and take a sample of the pixels and of the masks in `numbers`."""
         counts = None
         if _blocks.key_bits(pixels.dtype) == DIGIT_BITS:
             counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
-            count_into(program, pixels, window, numbers, None, 0, True, counts)
+            where = numbers[-1] if self.masked else None
+            count_into(program, pixels, window, (), None, 0, True, counts, where)
         chunks = [array for _, _, array in pixels.pieces]
-        return Surveyed(counts, self.sampling.tiles((window.top, window.left), chunks))
+        samples = [
+            Sample(cut(chunks, place), tuple(cut([mask.read(window)], place) for mask in numbers))
+            for place in self.sampling.places((window.top, window.left), chunks)
+        ]
+        return Surveyed(counts, samples)
 
     def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
         """All together."""
@@ -293,7 +332,7 @@ class Bracketing:
     program
         The program.
     numbers
-        Those of its operations, or `LATER`.
+        Those of its operations, `LATER`, or `Mask` itself where the samples hold a part of one.
     choose
         Gives the bounds, or None, for samples of the result.
     """
@@ -305,7 +344,7 @@ class Bracketing:
     def __call__(self, survey: Block, *later: Any) -> Block:
         """The bounds, or None, in a box."""
         given = iter(later)
-        numbers = [next(given) if isinstance(number, str) else number for number in self.numbers]
+        numbers = [_known(number, given) for number in self.numbers]
         return _objects([self.choose(processed(self.program, survey[0].samples, numbers))])
 
 
@@ -317,19 +356,33 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
     return counts
 
 
-def processed(program: Program, samples: Sequence[Block], numbers: Sequence[Any]) -> list[Block]:
+def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
     """What a program makes of samples: as if each were an image of its own.
 
-    Where they are large enough, pixels that depend on others outside are left out.
+    Where they are large enough, pixels that depend on others outside are left out. Each sample has
+    a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
     """
     made = []
-    for sample in samples:
-        height, width = sample.shape[2:]
+    for block, masks in samples:
+        left = iter(masks)
+        own = [Pixels.of(next(left)) if number is Mask else number for number in numbers]
+        height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
         rim = program.depth if min(height, width) > 3 * program.depth else 0
         inner = Window(rim, height - rim, rim, width - rim)
-        made.append(alone.run(Pixels.of(sample), inner, numbers))
+        result = alone.run(Pixels.of(block), inner, own)
+        where = next(left, None)
+        if where is not None:
+            result = np.where(Pixels.of(where).read(inner), result, np.nan)
+        made.append(result)
     return made
+
+
+def _known(number: Any, given: Iterator[Any]) -> Any:
+    """A number of a job, once what was not known is given."""
+    if isinstance(number, Mask):
+        return number.read(given)
+    return next(given) if isinstance(number, str) else number
 
 
 def _is_shut(gate: bool | None, values: list[Any]) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 
 from ._typing import Block
 
+# Rows and columns of a block.
+Place = tuple[slice, slice]
 # Rows and columns of a tile of pixels that is sampled, the share of an image that tiles hold, and
 # how many bytes of them are enough: of one image, and of a cohort.
 TILE = (64, 128)
@@ -56,8 +58,8 @@ class Sampling(NamedTuple):
     n_bytes: int
     n_blocks: int
 
-    def tiles(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Block]:
-        """Tiles of the block with this index, given its chunks; none where others are enough."""
+    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
+        """Where tiles of the block with this index are; none where those of others are enough."""
         sizes = chunks[0].shape[2:]
         tile = [min(most, size) for most, size in zip(TILE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
@@ -67,11 +69,10 @@ class Sampling(NamedTuple):
         rng = np.random.default_rng(list(index))
         found = []
         for _ in range(min(wanted, int(affordable + rng.random()))):
-            place = [
+            top, left = (
                 int(rng.integers(size - own + 1)) for size, own in zip(sizes, tile, strict=True)
-            ]
-            rows, columns = (slice(top, top + own) for top, own in zip(place, tile, strict=True))
-            found.append(np.concatenate([chunk[:, :, rows, columns] for chunk in chunks]))
+            )
+            found.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
         return found
 
 
@@ -86,16 +87,26 @@ class Keeper:
         What is sampled of it, if anything.
     depth
         How wide those edges are, if that is known before they are asked for.
+    leader
+        The keeper of what is sampled at the same places, and read first.
     """
 
     def __init__(
-        self, blocks: Budget, edges: Budget, sampling: Sampling | None = None, depth: int = 0
+        self,
+        blocks: Budget,
+        edges: Budget,
+        sampling: Sampling | None = None,
+        depth: int = 0,
+        leader: "Keeper | None" = None,
     ) -> None:
         self._depth = depth
+        self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
         self._kept: dict[Any, list[Block]] = {}
         self._sampled: dict[Any, list[Block]] = {}
+        self.places: dict[Any, list[Place]] = {}
+        self._beside: dict[str, Keeper] = {}
         self._seen: set[Any] = set()
         self._is_open = True
         self._lock = Lock()
@@ -105,10 +116,10 @@ class Keeper:
         chunks = self._get(("blocks", index), read)
         with self._lock:
             is_new = self._is_open and index not in self._seen
-            if is_new:
+            # What lies over an image may be read around a block before the image is read there.
+            if is_new and (self._leader is None or index in self._leader.places):
                 self._seen.add(index)
-                if self._sampling is not None:
-                    self._sampled[index] = self._sampling.tiles(index, chunks)
+                self._sample(index, chunks)
         if is_new and self._depth and ("blocks", index) not in self._kept:
             self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
@@ -117,10 +128,18 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def samples(self) -> list[Block]:
-        """Tiles of the blocks that were read, with axes (c, z, y, x)."""
-        in_order = sorted(self._sampled.copy().items(), key=itemgetter(0))
-        return [tile for _, tiles in in_order for tile in tiles]
+    def beside(self, name: str) -> "Keeper":
+        """Keeps what lies over the image, such as a mask, within the same budgets."""
+        with self._lock:
+            if name not in self._beside:
+                budgets = self._budgets["blocks"], self._budgets["edges"]
+                self._beside[name] = Keeper(*budgets, leader=self)
+                self._beside[name]._is_open = self._is_open
+            return self._beside[name]
+
+    def samples(self) -> dict[Any, list[Block]]:
+        """Tiles of the blocks that were read, with axes (c, z, y, x), by index in order."""
+        return dict(sorted(self._sampled.copy().items(), key=itemgetter(0)))
 
     def close(self) -> None:
         """Forget everything, and keep nothing more."""
@@ -128,6 +147,8 @@ class Keeper:
             self._is_open = False
             self._kept.clear()
             self._sampled.clear()
+            for keeper in self._beside.values():
+                keeper.close()
 
     def _get(self, key: Any, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._kept.get(key)
@@ -142,6 +163,16 @@ class Keeper:
                     self._kept[key] = made
         return made
 
+    def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
+        if self._leader is not None:
+            places = self._leader.places[index]
+        elif self._sampling is not None:
+            places = self._sampling.places(index, chunks)
+        else:
+            return
+        self.places[index] = places
+        self._sampled[index] = [cut(chunks, place) for place in places]
+
     def __reduce__(self) -> Any:
         return Keeper, (Budget(0), Budget(0))
 
@@ -152,6 +183,11 @@ def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     rows = [np.concatenate([chunk[:, :, part] for chunk in chunks]) for part in near]
     columns = [np.concatenate([chunk[:, :, :, part] for chunk in chunks]) for part in near]
     return rows + columns
+
+
+def cut(chunks: Sequence[Block], place: Place) -> Block:
+    """The rows and columns of a block, given in runs of channels, that lie at `place`."""
+    return np.concatenate([chunk[(slice(None), slice(None), *place)] for chunk in chunks])
 
 
 def default_memory() -> int:

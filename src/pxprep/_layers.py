@@ -26,6 +26,7 @@ from ._layouts import Layout, scales_of, with_data
 from ._progress import Progress
 from ._scales import Factors, cumulative
 from .errors import LayerError, ParameterError, PxprepError, StoreError
+from .masks import near
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -38,6 +39,8 @@ NOT_WRITTEN = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
     if hasattr(errno, name)
 }
+# What an element of a kind is called in messages.
+KINDS = {"images": "an image", "labels": "labels"}
 # Objects that refer to no array, or to everything.
 _LEAVES = (str, bytes, int, float, complex, type, ModuleType, np.ndarray, np.generic, np.dtype)
 _FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
@@ -66,6 +69,21 @@ def is_sdata(value: Any) -> bool:
     """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
     module = sys.modules.get("spatialdata")
     return module is not None and isinstance(value, module.SpatialData)
+
+
+def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+    """The element of a kind that a parameter names; raises LayerError if there is none."""
+    known = getattr(sdata, kind)
+    if name in known:
+        return known[name]
+    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
+    if name in kinds:
+        raise LayerError(
+            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+        )
+    raise LayerError(
+        f"{parameter} {name!r} does not exist{near(name, known)}; {kind} are {sorted(known)}"
+    )
 
 
 def store_path(sdata: SpatialData) -> Path | None:

@@ -33,6 +33,7 @@ from ._jobs import (
     Filling,
     Finish,
     Gathering,
+    Mask,
     Reduction,
     Surveying,
     Writing,
@@ -42,7 +43,7 @@ from ._jobs import (
 from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
 from ._programs import Bounds, Gathered, Operation, Program
-from ._sources import AXES, Graph, Index, Source, run_keys
+from ._sources import AXES, Area, Graph, Index, Source, run_keys
 from ._typing import Array, Block
 from ._windows import Window
 
@@ -56,10 +57,10 @@ Gate = tuple[Array, bool]
 
 @dataclass(frozen=True)
 class Step:
-    """An operation of a chain, and the small array that it takes, if it takes one."""
+    """An operation of a chain, and the small array, or the area, that it takes, if any."""
 
     operation: Operation
-    numbers: Array | None
+    numbers: Array | Area | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class Chain:
             return layer.chain
         return cls(Source.of(array), (), dtype)
 
-    def then(self, operation: Operation, numbers: Array | None = None) -> "Chain":
+    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
         """The chain with one more step."""
         return replace(self, steps=(*self.steps, Step(operation, numbers)))
 
@@ -123,19 +124,26 @@ class Chain:
         )
 
     def counts(
-        self, prefixes: Array | None, level: int, zeros: bool, unless: Array | None = None
+        self,
+        prefixes: Array | None,
+        level: int,
+        zeros: bool,
+        unless: Array | None = None,
+        where: Area | None = None,
     ) -> Array:
-        """The digits of the result, counted: a Dask array of shape (c, prefix, slot).
+        """The digits of the result (in an area), counted: a Dask array of shape (c, prefix, slot).
 
         Nothing is counted if the one item of `unless` is not None when it is computed.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         job = Counting(level, zeros, (sum(self._runs), n_prefixes, N_SLOTS))
-        numbers = [] if prefixes is None else [prefixes]
         gate = None if unless is None else (unless, True)
-        return self._reduced("counts", job, numbers, job.shape, np.dtype(np.int64), gate)
+        dtype = np.dtype(np.int64)
+        return self._reduced("counts", job, [prefixes, where], job.shape, dtype, gate)
 
-    def gathered(self, bounds: Any, zeros: bool, most: int, then: Then) -> Array:
+    def gathered(
+        self, bounds: Any, zeros: bool, most: int, then: Then, where: Area | None = None
+    ) -> Array:
         """`then` of what lies between bounds of each channel, as the only item of an array.
 
         At most `most` values of each channel are gathered; they are given to `then`, a sequence of
@@ -144,17 +152,18 @@ class Chain:
         """
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
         job = Gathering(zeros, most, then)
-        return self._reduced("gathered", job, [bounds], (1,), np.dtype(object), gate)
+        return self._reduced("gathered", job, [bounds, where], (1,), np.dtype(object), gate)
 
-    def surveyed(self, n_bytes: int) -> Array:
+    def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
         plain = replace(self, steps=())
-        job = Surveying(Sampling(n_bytes, len(list(self.source.indices()))))
-        return plain._reduced("surveyed", job, [], (1,), np.dtype(object))
+        sampling = Sampling(n_bytes, len(list(self.source.indices())))
+        job = Surveying(sampling, masked=where is not None)
+        return plain._reduced("surveyed", job, self._areas(where), (1,), np.dtype(object))
 
-    def first_counts(self, zeros: bool, n_bytes: int) -> Array:
+    def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
         """As `counts` of the first digits, of a source of small integers: from the first look."""
-        survey = self.surveyed(n_bytes)
+        survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
         graph = {(name, 0, 0, 0): (first_counts, _only_key(survey), left_out)}
@@ -167,10 +176,10 @@ class Chain:
             meta=np.empty((0, 0, 0), np.int64),
         )
 
-    def bounds(self, n_bytes: int, choose: Choose) -> Array:
+    def bounds(self, n_bytes: int, choose: Choose, where: Area | None = None) -> Array:
         """What `choose` says of samples of the result, as the only item of an array."""
-        survey = self.surveyed(n_bytes)
-        numbers = [step.numbers for step in self.steps]
+        survey = self.surveyed(n_bytes, where)
+        numbers = self._sampled_numbers
         lazy = [number for number in numbers if isinstance(number, da.Array)]
         known = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
@@ -188,12 +197,23 @@ class Chain:
         """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
         return self._reduced("filling", Filling(out), [], (0,), np.dtype(np.int64))
 
-    def samples(self) -> list[Block]:
+    def samples(self, where: Area | None = None) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""
-        numbers = [step.numbers for step in self.steps]
+        numbers = self._sampled_numbers
         if any(isinstance(number, da.Array) for number in numbers):
             return []
-        return processed(self.program, self.source.samples(), numbers)
+        return processed(self.program, self.source.samples(self._areas(where)), numbers)
+
+    def _areas(self, where: Area | None = None) -> list[Area]:
+        """Those that the steps take, and `where`."""
+        areas = [*(step.numbers for step in self.steps), where]
+        return [area for area in areas if isinstance(area, Area)]
+
+    @property
+    def _sampled_numbers(self) -> list[Any]:
+        """What the steps take; `Mask` in the place of an area, of which each sample has a part."""
+        numbers = (step.numbers for step in self.steps)
+        return [Mask if isinstance(number, Area) else number for number in numbers]
 
     def _reduced(
         self,
@@ -220,10 +240,15 @@ class Chain:
         )
 
     def _collected(self, name: str, layer: Any, *more: Any) -> HighLevelGraph:
-        source = self.source.layers
-        layers, dependencies = {name: layer, **source}, {name: set(source)}
-        dependencies.update({key: self.source.array.dask.dependencies[key] for key in source})
-        for array in (*(step.numbers for step in self.steps), *more):
+        layers: dict[str, Any] = {name: layer}
+        dependencies: dict[str, Any] = {name: set()}
+        numbers = (*(step.numbers for step in self.steps), *more)
+        areas = (number for number in numbers if isinstance(number, Area))
+        for source in (self.source, *(area.source(self.source.chunks) for area in areas)):
+            layers.update(source.layers)
+            dependencies.update({key: source.array.dask.dependencies[key] for key in source.layers})
+            dependencies[name].update(source.layers)
+        for array in numbers:
             if isinstance(array, da.Array):
                 layers.update(array.dask.layers)
                 dependencies.update(array.dask.dependencies)
@@ -304,12 +329,18 @@ class Chain:
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
         constants: list[Any] = []
-        for array in (*(step.numbers for step in self.steps), *more):
-            if isinstance(array, da.Array):
-                keys.append(_only_key(array))
+        depths = [*program.depths_after, *(0 for _ in more)]
+        numbers = (*(step.numbers for step in self.steps), *more)
+        for number, depth in zip(numbers, depths, strict=True):
+            if isinstance(number, da.Array):
+                keys.append(_only_key(number))
                 constants.append(LATER)
+            elif isinstance(number, Area):
+                mask = self._mask(number, index, depth)
+                keys.extend(key for _, reading in mask.readings for key in reading.others)
+                constants.append(mask)
             else:
-                constants.append(array)
+                constants.append(number)
         return (
             BlockJob(
                 program,
@@ -322,6 +353,18 @@ class Chain:
             ),
             *keys,
         )
+
+    def _mask(self, area: Area, index: Index, depth: int) -> Mask:
+        """What reads an area in a block, and so many pixels around it."""
+        source, over = self.source, area.source(self.source.chunks)
+        window = source.window(index)
+        around = window.grown(depth, self.program.height, self.program.width)
+        keeper = None if source.keeper is None else source.keeper.beside(area.name)
+        readings = [
+            (source.window(place), replace(over.reading(place), index=place, keeper=keeper))
+            for place in [index, *source.neighbours(index, around)]
+        ]
+        return Mask(area.choose, tuple(readings))
 
     @cached_property
     def _shares_edges(self) -> bool:

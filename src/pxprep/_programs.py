@@ -139,6 +139,15 @@ class Divide(Operation):
 
 
 @dataclass(frozen=True)
+class KeepInside(Operation):
+    """Pixels outside a mask, of which the `Pixels` are given, are NaN in every channel."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Drop those pixels."""
+        _blocks.keep_inside(strip.block(), numbers.read(strip.window))
+
+
+@dataclass(frozen=True)
 class KeepAbove(Operation):
     """Pixels whose sum is not above a measured threshold are NaN in every channel."""
 
@@ -336,6 +345,12 @@ class Program:
         """How far around a pixel the program reads."""
         return sum(operation.depth for operation in self.operations)
 
+    @cached_property
+    def depths_after(self) -> list[int]:
+        """For each operation, how far around a pixel those behind it read."""
+        depths = [operation.depth for operation in self.operations]
+        return [sum(depths[position + 1 :]) for position in range(len(depths))]
+
     def reads(self, window: Window) -> Window:
         """The pixels that are needed for those of `window`."""
         return window.grown(self.depth, self.height, self.width)
@@ -407,6 +422,22 @@ def run_into(
         )
 
 
+def _measured(
+    program: Program,
+    pixels: Pixels,
+    window: Window,
+    numbers: Sequence[Any],
+    where: Pixels | None,
+) -> Iterator[Block]:
+    """The values at the end of a program, strip by strip, shape (c, ...): all, or inside a mask."""
+    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
+        mask = None if where is None else where.read(strip)
+        if mask is None:
+            yield program.run(pixels, strip, numbers)
+        elif mask.any():
+            yield _blocks.inside(program.run(pixels, strip, numbers), mask)
+
+
 def count_into(
     program: Program,
     pixels: Pixels,
@@ -416,16 +447,19 @@ def count_into(
     level: int,
     zeros: bool,
     counts: Block,
+    where: Pixels | None = None,
 ) -> None:
-    """Add to `counts` the digits of the pixels of `window`; see `_blocks.count_digits`."""
-    if not program.operations:
+    """Add to `counts` the digits of the pixels of `window`; see `_blocks.count_digits`.
+
+    Of those inside a mask, if there is one.
+    """
+    if not program.operations and where is None:
         for channels, _, values in pixels.within(window):
             own = None if prefixes is None else prefixes[channels]
             _blocks.count_digits(values, own, level, zeros, counts[channels])
         return
-    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        block = program.run(pixels, strip, numbers)
-        _blocks.count_digits(block, prefixes, level, zeros, counts)
+    for values in _measured(program, pixels, window, numbers, where):
+        _blocks.count_digits(values, prefixes, level, zeros, counts)
 
 
 class Bounds(NamedTuple):
@@ -445,13 +479,17 @@ class Gathered:
     Attributes
     ----------
     tally
-        How many values are counted, negative, infinite and below the lower bound.
+        How many values are counted, negative, infinite, below the lower bound, equal to it, and
+        equal to the upper bound.
     inside
         The values between the bounds, in any order; None if they are too many.
+    bounds
+        The lower and the upper one, in the type of the values.
     """
 
     tally: Block
     inside: Block | None
+    bounds: tuple[Any, Any]
 
     @classmethod
     def merged(cls, parts: Sequence["Gathered"], most: int) -> "Gathered":
@@ -461,6 +499,7 @@ class Gathered:
         return cls(
             np.sum([part.tally for part in parts], axis=0),
             np.concatenate(inside) if complete else None,
+            parts[0].bounds,
         )
 
 
@@ -472,24 +511,27 @@ def gather_strips(
     bounds: Bounds,
     zeros: bool,
     most: int,
+    where: Pixels | None = None,
 ) -> Block:
     """The `Gathered` of all bounds of the pixels of `window` at the end of a program.
 
-    At most `most` values are gathered for each.
+    At most `most` values are gathered for each; those inside a mask, if there is one.
     """
     merged = np.empty(len(bounds.low), object)
-    merged[:] = [Gathered(np.zeros(4, np.int64), np.empty(0, program.dtype)) for _ in merged]
-    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        block = program.run(pixels, strip, numbers)
-        room = np.empty(block[0].size + 1, program.dtype)
-        for index, (low, high) in enumerate(zip(*bounds, strict=True)):
-            found = _gathered(block[index % len(block)], low, high, zeros, room)
-            merged[index] = Gathered.merged([merged[index], found], most)
+    none = np.empty(0, program.dtype)
+    # Bounds are values of the float type, as those that are compared with them.
+    pairs = zip(*(bound.astype(program.dtype) for bound in bounds), strict=True)
+    merged[:] = [Gathered(np.zeros(6, np.int64), none, pair) for pair in pairs]
+    for values in _measured(program, pixels, window, numbers, where):
+        room = np.empty(values[0].size + 1, program.dtype)
+        for index, before in enumerate(merged):
+            found = _gathered(values[index % len(values)], before.bounds, zeros, room)
+            merged[index] = Gathered.merged([before, found], most)
     return merged
 
 
-def _gathered(values: Block, low: Any, high: Any, zeros: bool, room: Block) -> Gathered:
-    tally = np.zeros(4, np.int64)
+def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:
+    tally = np.zeros(6, np.int64)
     flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
-    n = gather(flat, room.dtype.type(low), room.dtype.type(high), zeros, tally, room)
-    return Gathered(tally, room[:n].copy())
+    n = gather(flat, *bounds, zeros, tally, room)
+    return Gathered(tally, room[:n].copy(), bounds)

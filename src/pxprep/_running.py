@@ -15,6 +15,7 @@ from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._images import as_float
 from ._progress import Progress
+from ._transforms import kept
 from ._typing import Array
 from .errors import ImageError
 from .measures import DETAILS, findings, labeled_numbers
@@ -80,6 +81,8 @@ def finished(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
 
 
 def _measured(name: str, step: Step, cohort: Cohort) -> Numbers:
+    if cohort.is_masked and measures(step) and not step.knows_pools:
+        cohort = kept(cohort)
     if cohort.pool is None and measures(step) and not step.knows_pools:
         each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
         stacked = xr.concat(

@@ -5,20 +5,24 @@ task, so that nothing of it is held for the next pass.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, product
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
+import dask.array as da
 import numpy as np
-from dask.array.core import getter, getter_nofancy
+from dask.array.core import getter, getter_nofancy, slices_from_chunks
+from dask.base import tokenize
 from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
-from ._keeping import SAMPLE_BYTES, Keeper, Sampling, edges_of
+from . import _blocks
+from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Window
 from ._zarr_chunks import direct
@@ -33,6 +37,13 @@ SLICING = (getter, getter_nofancy)
 _SOURCES: "WeakValueDictionary[tuple[str, str], Source]" = WeakValueDictionary()
 
 
+class Sample(NamedTuple):
+    """A tile of an image, with axes (c, z, y, x), and those of masks that lie over it."""
+
+    block: Block
+    masks: Sequence[Block] = ()
+
+
 class Source:
     """A Dask array that is read in blocks of all channels, with axes (c, z, y, x).
 
@@ -41,7 +52,7 @@ class Source:
     array
         The array.
     axes
-        Its axes: c, y, x and perhaps z, in any order.
+        Its axes: y, x and perhaps c and z, in any order.
     chunks
         Sizes of its chunks along c, z, y and x.
     """
@@ -118,26 +129,53 @@ class Source:
             return known
         return replace(known, index=index, keeper=self.keeper)
 
-    def samples(self) -> list[Block]:
-        """Tiles of many blocks, if they are at hand without reading."""
+    def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
+        """Tiles of many blocks, and of the areas there, if they are at hand without reading."""
         keeper = self.keeper
-        kept = [] if keeper is None else keeper.samples()
-        return kept or self._in_memory
+        blocks = {} if keeper is None else keeper.samples()
+        places = dict(keeper.places) if keeper is not None and blocks else self._places
+        blocks = blocks or self._in_memory(places)
+        masks = []
+        for area in areas:
+            kept = {} if keeper is None else keeper.beside(area.name).samples()
+            found = kept or area.source(self.chunks)._in_memory(places)
+            masks.append({index: list(map(area.choose, tiles)) for index, tiles in found.items()})
+        return [
+            Sample(tile, over)
+            for index, tiles in blocks.items()
+            if all(index in mask for mask in masks)
+            for tile, *over in zip(tiles, *(mask[index] for mask in masks), strict=True)
+        ]
 
     @cached_property
-    def _in_memory(self) -> list[Block]:
-        samples: list[Block] = []
+    def _places(self) -> dict[Index, list[Place]]:
+        """Where blocks are sampled if all of them are in memory."""
         indices = list(self.indices())
         sampling = Sampling(SAMPLE_BYTES, len(indices))
+        places = {}
         for index in indices:
-            reading = self.reading(index)
-            values = [self._inlined.graph.get(key) for key in reading.keys]
-            found: list[Any] = [getattr(value, "value", value) for value in values]
-            if not all(isinstance(chunk, np.ndarray) for chunk in found):
-                return []
-            chunks = [standard_axes(chunk, self.axes) for chunk in found]
-            samples += sampling.tiles(index, chunks)
-        return samples
+            chunks = self._at_hand(index)
+            if not chunks:
+                return {}
+            places[index] = sampling.places(index, chunks)
+        return places
+
+    def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
+        """The tiles at `places` of those blocks that are in memory."""
+        found = {index: self._at_hand(index) for index in places}
+        return {
+            index: [cut(chunks, place) for place in places[index]]
+            for index, chunks in found.items()
+            if chunks
+        }
+
+    def _at_hand(self, index: Index) -> list[Block]:
+        """The chunks of a block in memory; none of any other."""
+        values = [self._inlined.graph.get(key) for key in self._keys(index)]
+        found: list[Any] = [getattr(value, "value", value) for value in values]
+        if not all(isinstance(chunk, np.ndarray) for chunk in found):
+            return []
+        return [standard_axes(chunk, self.axes) for chunk in found]
 
     @cached_property
     def _inlined(self) -> "InlinedGraph | SlicedArray":
@@ -155,6 +193,8 @@ class Source:
 def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
     """The keys of a block's chunks in an array of that name, one for each run of channels."""
     place = dict(zip("zyx", index, strict=True))
+    if "c" not in axes:
+        return [(name, *(place[axis] for axis in axes))]
     before, _, after = axes.partition("c")
     first, last = ([place[axis] for axis in some] for some in (before, after))
     return [(name, *first, run, *last) for run in range(n_runs)]
@@ -163,7 +203,67 @@ def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
 def standard_axes(chunk: Block, axes: str) -> Block:
     """A chunk that has these axes with the axes (c, z, y, x)."""
     chunk = chunk.transpose([axes.index(axis) for axis in AXES if axis in axes])
+    if "c" not in axes:
+        chunk = chunk[np.newaxis]
     return chunk if "z" in axes else chunk[:, np.newaxis]
+
+
+class Area:
+    """Pixels of an image, chosen by an array over it: a mask, or labels.
+
+    Parameters
+    ----------
+    array
+        NumPy or Dask, of bool or integers.
+    axes
+        Its axes: y, x and perhaps z, in any order.
+    labels
+        Those that are chosen; None for all but zero.
+    inverted
+        Whether all others are.
+    """
+
+    def __init__(
+        self, array: Array, axes: str, labels: tuple[int, ...] | None, inverted: bool
+    ) -> None:
+        self.array = array
+        self.axes = axes
+        # Which pixels of a block of the array are chosen.
+        self.choose = partial(_blocks.chosen, of=labels, inverted=inverted)
+        own = uuid4().hex if isinstance(array, np.ndarray) else array.name
+        self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
+        self._sources: dict[Any, Source] = {}
+
+    def whole(self) -> Block:
+        """Which pixels of an array in memory are chosen, with axes (c, z, y, x)."""
+        return self.choose(standard_axes(self.array, self.axes))
+
+    def source(self, chunks: Sequence[Sequence[int]]) -> Source:
+        """What reads the array in the blocks of an image with chunks along c, z, y and x."""
+        sizes = dict(zip(AXES, map(tuple, chunks), strict=True))
+        wanted = tuple(sizes[axis] for axis in self.axes)
+        if wanted not in self._sources:
+            self._sources[wanted] = Source.of(self._in_chunks(wanted), self.axes)
+        return self._sources[wanted]
+
+    def _in_chunks(self, chunks: tuple[tuple[int, ...], ...]) -> Array:
+        array, name = self.array, f"{self.name}-{tokenize(chunks)}"
+        if isinstance(array, np.ndarray):
+            keys = product([name], *(range(len(sizes)) for sizes in chunks))
+            # Dask's own function would copy the array.
+            graph = {
+                key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
+            }
+            return da.Array(graph, name, chunks, dtype=array.dtype)
+        if array.chunks == chunks:
+            return array
+        sliced = SlicedArray.of(array)
+        if sliced is None:
+            return array.rechunk(chunks)
+        # Read anew in other parts, nothing has to be held between two blocks.
+        stored = array.dask.layers[sliced.original][sliced.original]
+        stored = getattr(stored, "value", stored)
+        return da.from_array(stored, chunks=chunks, name=name, meta=array._meta)
 
 
 @dataclass(frozen=True)

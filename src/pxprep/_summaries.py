@@ -26,6 +26,7 @@ def quantile(
     zeros: str = "exclude",
     pool: str | None = "mean",
     image: Any = None,
+    where: Any = None,
 ) -> xr.DataArray:
     """Quantile of the finite pixels of each channel, exact for any size and any chunks.
 
@@ -43,13 +44,15 @@ def quantile(
         ``"pixels"`` of all images, or None: each image by itself.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured; as for `quantile_norm`.
 
     Returns
     -------
     xarray.DataArray
         Dim ``c``, and ``fov`` for a cohort with ``pool=None``; float64; NaN where nothing counts;
-        lazy if `images` are. Equal to ``numpy.quantile(V, q / 100)`` for the counted values V as
-        float64, to the last bit; for a cohort, the mean over the images of that.
+        lazy if `images` or the mask are. Equal to ``numpy.quantile(V, q / 100)`` for the counted
+        values V as float64, to the last bit; for a cohort, the mean over the images of that.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def quantile(
     >>> ops.quantile(image, 50, zeros="include").values.tolist()
     [1.5]
     """
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = per_channel(parse_quantile(q, "q"), cohort.labels, "q")
     return cohort_quantiles(cohort, percent, zeros=zeros)

@@ -1,5 +1,6 @@
-"""Steps that measure nothing: values on another scale, hot pixels taken out."""
+"""Steps that measure nothing: values on another scale, pixels taken out."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,10 +9,12 @@ import xarray as xr
 from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
-from ._images import like, pixels, processing_dtype
-from ._programs import Arcsinh, CoolHotPixels, Log1p, Operation
+from ._images import as_float, like, pixels, processing_dtype
+from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p, Operation
+from ._sources import Area
 from ._typing import Array, Images, PerChannel
 from ._validate import parse_positive
+from .errors import ParameterError
 
 
 def arcsinh(images: Images, cofactor: PerChannel = 5, *, image: Any = None) -> Any:
@@ -146,7 +149,64 @@ def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = Non
     return cohort.map(partial(applied, operation)).given()
 
 
-def applied(operation: Operation, one: xr.DataArray, numbers: Array | None = None) -> xr.DataArray:
-    """An image after an operation, which takes some numbers or none."""
+def keep_where(images: Images, where: Any, *, image: Any = None) -> Any:
+    """Keep the pixels inside a mask; those outside become NaN in every channel.
+
+    Steps that follow do not see what is outside: it is not measured, and gives nothing to its
+    neighbours in a blur. To leave it out of what is measured only, give `where` to the steps that
+    measure.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
+    where
+        The mask: an `xarray.DataArray` of bool, or of labels (all but 0), with the dims ``y``,
+        ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image, like `images`, None for
+        one that is kept whole.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64, the pixels inside as they were; lazy if they or the mask
+        are.
+
+    Raises
+    ------
+    ParameterError
+        If `where` is no mask, or does not fit.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import ops
+    >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
+    >>> cells = xr.DataArray(np.array([[0, 17]]), dims=("y", "x"))
+    >>> ops.keep_where(image, cells).values.tolist()
+    [[[nan, 2.0]], [[nan, 4.0]]]
+    """
+    if where is None:
+        raise ParameterError("where must be a mask, got None")
+    return kept(Cohort.of(images, image=image, where=where)).given()
+
+
+def kept(cohort: Cohort) -> Cohort:
+    """Images of which only those pixels are left that are measured."""
+
+    def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
+        return as_float(one) if area is None else applied(KeepInside(), one, area)
+
+    return replace(cohort.map(inside, cohort.areas), areas=())
+
+
+def applied(
+    operation: Operation, one: xr.DataArray, numbers: Array | Area | None = None
+) -> xr.DataArray:
+    """An image after an operation, which takes some numbers, an area, or nothing."""
     dtype = processing_dtype(one)
     return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))

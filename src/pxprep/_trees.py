@@ -62,10 +62,50 @@ def find_leaves(tree: Any, variable: Any = None) -> list[Leaf]:
     return leaves
 
 
+def named_leaves(tree: Any, variable: Any = None) -> dict[Label, Leaf]:
+    """As `find_leaves`, by the names of the images."""
+    leaves = find_leaves(tree, variable)
+    named: dict[Label, Leaf] = {}
+    for leaf in leaves:
+        # An image at the top has no path; its name must not be that of another image.
+        name = leaf.path or tree.name or leaf.variable
+        taken = not leaf.path and name in {other.path for other in leaves}
+        named["/" if taken else name] = leaf
+    return named
+
+
 def read_leaf(tree: Any, leaf: Leaf) -> xr.DataArray:
     """The image, at its finest scale."""
     image: xr.DataArray = _node(tree, leaf.scales[0])[leaf.variable]
     return image
+
+
+def read_beside(tree: Any, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
+    """A variable beside an image, or its finest scale, or None; and what else is there, by name."""
+    node = _node(tree, leaf.scales[0])
+    beside: xr.DataArray | None = node[name] if name in node.data_vars else None
+    return beside, [str(other) for other in node.data_vars if other != leaf.variable]
+
+
+def find_planes(tree: Any) -> dict[str, xr.DataArray]:
+    """The one array without channels at each node, at the finest of its scales, by path."""
+    found: dict[str, xr.DataArray] = {}
+    for path, node in walk(tree):
+        *above, last = path.split("/")
+        scale = SCALE.fullmatch(last)
+        planes = [
+            array
+            for array in node.data_vars.values()
+            if {"y", "x"} <= set(array.dims) and CHANNEL not in array.dims
+        ]
+        if len(planes) > 1:
+            raise ParameterError(
+                f"a tree of masks must have one in each node: node {path or '/'!r} has "
+                f"{[array.name for array in planes]}"
+            )
+        if planes and (scale is None or int(scale[1]) == 0):
+            found["/".join(above) if scale else path] = planes[0]
+    return found
 
 
 def with_images(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from . import _layers, _store
 from ._contents import KEY, Json, RootContents, read_attrs
 from ._layers import Snapshot, Source, layer_folder
 from ._progress import Progress
+from ._validate import parse_count
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
 from .provenance import Records, Run, merged
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # What of a call's parameters does not say what was done to a layer.
 _NOT_STEPS = ("layers",)
+CODECS = ("lz4", "zstd")
 
 
 def recovered(store: Path, wait: float | None) -> _store.Recovered:
@@ -45,6 +48,26 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
                 f"{what} {name!r} is the name of an element in {kind}; it must be new or the "
                 "name of an image layer"
             )
+
+
+def parse_compressor(value: Any) -> dict[str, Any]:
+    """What `SpatialData.write_element` takes for a codec and its level; nothing for None."""
+    if value is None:
+        return {}
+    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
+    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
+        raise ParameterError(f"{rule}, got {value!r}")
+    ((name, level),) = value.items()
+    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
+    if parsed > 9:
+        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
+    from spatialdata import SpatialData
+
+    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
+        raise ParameterError(
+            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
+        )
+    return {"raster_compressor": {name: parsed}}
 
 
 def _check_name(name: str, what: str) -> None:

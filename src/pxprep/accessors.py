@@ -58,10 +58,15 @@ class Accessor:
         return ImagePlots(self._images)
 
     def quantile_norm(
-        self, q: PerChannel = 99, *, pool: str | None = "mean", image: Any = None
+        self,
+        q: PerChannel = 99,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
     ) -> Any:
         """Divide each channel by its quantile; see `pxprep.ops.quantile_norm`."""
-        return ops.quantile_norm(self._images, q, pool=pool, image=image)
+        return ops.quantile_norm(self._images, q, pool=pool, image=image, where=where)
 
     def blur(self, sigma: PerChannel | None = 2, *, image: Any = None) -> Any:
         """Blur each channel with a Gaussian; see `pxprep.ops.blur`."""
@@ -76,10 +81,11 @@ class Accessor:
         *,
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
     ) -> Any:
         """Drop pixels whose sum over channels is low; see `pxprep.ops.sum_mask`."""
         return ops.sum_mask(
-            self._images, q_sum, reference, threshold, zeros, pool=pool, image=image
+            self._images, q_sum, reference, threshold, zeros, pool=pool, image=image, where=where
         )
 
     def sum_norm(self, *, image: Any = None) -> Any:
@@ -87,10 +93,15 @@ class Accessor:
         return ops.sum_norm(self._images, image=image)
 
     def post_norm(
-        self, q_post: PerChannel = 99.9, *, pool: str | None = "mean", image: Any = None
+        self,
+        q_post: PerChannel = 99.9,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
     ) -> Any:
         """Divide each channel by its quantile once more; see `pxprep.ops.post_norm`."""
-        return ops.post_norm(self._images, q_post, pool=pool, image=image)
+        return ops.post_norm(self._images, q_post, pool=pool, image=image, where=where)
 
     def clip(self, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
         """Set values above a limit to it; see `pxprep.ops.clip`."""
@@ -107,6 +118,10 @@ class Accessor:
     def remove_hot_pixels(self, threshold: PerChannel, *, image: Any = None) -> Any:
         """Set pixels far above all neighbours to these; see `pxprep.ops.remove_hot_pixels`."""
         return ops.remove_hot_pixels(self._images, threshold, image=image)
+
+    def keep_where(self, where: Any, *, image: Any = None) -> Any:
+        """Set pixels outside a mask to NaN in every channel; see `pxprep.ops.keep_where`."""
+        return ops.keep_where(self._images, where, image=image)
 
     def subtract_background(
         self,
@@ -126,13 +141,16 @@ class Accessor:
         zeros: str = "exclude",
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
     ) -> Any:
         """Clip each channel to two of its quantiles; see `pxprep.ops.percentile_clip`."""
-        return ops.percentile_clip(self._images, low, high, zeros=zeros, pool=pool, image=image)
+        return ops.percentile_clip(
+            self._images, low, high, zeros=zeros, pool=pool, image=image, where=where
+        )
 
-    def minmax(self, *, pool: str | None = "mean", image: Any = None) -> Any:
+    def minmax(self, *, pool: str | None = "mean", image: Any = None, where: Any = None) -> Any:
         """Bring each channel to 0 to 1; see `pxprep.ops.minmax`."""
-        return ops.minmax(self._images, pool=pool, image=image)
+        return ops.minmax(self._images, pool=pool, image=image, where=where)
 
     def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
         """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
@@ -149,9 +167,10 @@ class Accessor:
         zeros: str = "exclude",
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
     ) -> xr.DataArray:
         """Exact quantile of each channel; see `pxprep.ops.quantile`."""
-        return ops.quantile(self._images, q, zeros=zeros, pool=pool, image=image)
+        return ops.quantile(self._images, q, zeros=zeros, pool=pool, image=image, where=where)
 
     def pixel_sum(self, *, image: Any = None) -> Any:
         """Sum over channels of each pixel; see `pxprep.ops.pixel_sum`."""
@@ -169,6 +188,7 @@ class Accessor:
         cap_max: PerChannel | None = None,
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
     ) -> Any:
         """All steps in the reference order; see `pxprep.Pipeline.sparrow`.
 
@@ -182,6 +202,8 @@ class Accessor:
             How a tree of several images is measured; as for `pxprep.Pipeline.fit`.
         image
             Name of the variable that is the image, in a tree whose datasets have several.
+        where
+            Mask of the pixels that are measured; as for `pxprep.Pipeline.fit`.
 
         Returns
         -------
@@ -189,7 +211,7 @@ class Accessor:
             The chosen channels, float32 or float64; lazy if the images are.
         """
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
-        cohort = Cohort.of(self._images, image=image).choosing(channels)
+        cohort = Cohort.of(self._images, image=image, where=where).choosing(channels)
         return pipeline.fit_transform(cohort, pool=pool)
 
     def fit(
@@ -198,11 +220,14 @@ class Accessor:
         *,
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
     ) -> FittedPipeline:
         """Measure the image or the tree; see `pxprep.Pipeline.fit`."""
-        return pipeline.fit(self._images, pool=pool, image=image, memory=memory, progress=progress)
+        return pipeline.fit(
+            self._images, pool=pool, image=image, where=where, memory=memory, progress=progress
+        )
 
     def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
         """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""

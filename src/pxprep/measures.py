@@ -189,7 +189,9 @@ def _measured(
         if len({array.dtype for array in arrays}) > 1:
             arrays = [array.astype(common) for array in arrays]
         groups.append(list(range(len(arrays))))
-    found = exact_quantiles(arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate)
+    found = exact_quantiles(
+        arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
+    )
     if len(groups) == len(arrays):
         return found, found
     each, pooled = (
@@ -211,6 +213,7 @@ def _settle(
     flags = flags_of(pooled.counted, pooled.negative, pooled.infinite, constant)
     axes = "c" if pooled.value.ndim == 2 else "qc"
     known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
+    step = f"{step} inside the mask" if cohort.is_masked else step
     if cohort.pool == "pixels":
         known = _of_all_pixels(known)
     return _backends.per_channel(

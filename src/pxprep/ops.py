@@ -35,7 +35,7 @@ from ._programs import (
     KeepAbove,
 )
 from ._summaries import coarsen, pixel_sum, quantile
-from ._transforms import applied, arcsinh, log1p, remove_hot_pixels
+from ._transforms import applied, arcsinh, keep_where, log1p, remove_hot_pixels
 from ._typing import Images, PerChannel
 from ._validate import (
     ZEROS,
@@ -55,6 +55,7 @@ __all__ = [
     "clip",
     "coarsen",
     "divide",
+    "keep_where",
     "log1p",
     "minmax",
     "percentile_clip",
@@ -70,7 +71,12 @@ __all__ = [
 
 
 def quantile_norm(
-    images: Images, q: PerChannel = 99, *, pool: str | None = "mean", image: Any = None
+    images: Images,
+    q: PerChannel = 99,
+    *,
+    pool: str | None = "mean",
+    image: Any = None,
+    where: Any = None,
 ) -> Any:
     """Divide each channel by its quantile.
 
@@ -90,16 +96,20 @@ def quantile_norm(
         ``"pixels"`` of all images, or None: each image by itself.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are divided; see `keep_where`. None measures all.
 
     Returns
     -------
     xarray.DataArray or cohort
-        Like `images`, float32 or float64; lazy if they are.
+        Like `images`, float32 or float64; lazy if they or the mask are.
 
     Raises
     ------
     ParameterError
-        If `q` is no percentage, or looks like a fraction (0 < q <= 1).
+        If `q` is no percentage, or looks like a fraction (0 < q <= 1), or `where` does not fit.
     ChannelError
         If `q` names channels that the image does not have, or leaves some out.
     ImageError
@@ -128,12 +138,17 @@ def quantile_norm(
     >>> ops.quantile_norm(image, {"CD3": 100, ...: 50}).values.tolist()
     [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
     """
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     return _norm(cohort, q, "q", "quantile_norm")
 
 
 def post_norm(
-    images: Images, q_post: PerChannel = 99.9, *, pool: str | None = "mean", image: Any = None
+    images: Images,
+    q_post: PerChannel = 99.9,
+    *,
+    pool: str | None = "mean",
+    image: Any = None,
+    where: Any = None,
 ) -> Any:
     """Divide each channel by its quantile once more, after the other steps.
 
@@ -151,11 +166,13 @@ def post_norm(
         ``"pixels"`` of all images, or None: each image by itself.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured; as for `quantile_norm`.
 
     Returns
     -------
     xarray.DataArray or cohort
-        Like `images`, float32 or float64; lazy if they are.
+        Like `images`, float32 or float64; lazy if they or the mask are.
 
     Raises
     ------
@@ -179,7 +196,7 @@ def post_norm(
     >>> ops.post_norm(image, 100).values.tolist()
     [[[0.25, nan, 1.0]]]
     """
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     return _norm(cohort, q_post, "q_post", "post_norm")
 
 
@@ -246,6 +263,7 @@ def sum_mask(
     *,
     pool: str | None = "mean",
     image: Any = None,
+    where: Any = None,
 ) -> Any:
     """Drop the pixels whose sum over channels is low: NaN in every channel.
 
@@ -271,16 +289,20 @@ def sum_mask(
         ``"pixels"`` of all images, or None: each image by itself.
     image
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels whose sums are measured; as for `quantile_norm`. Pixels outside are kept
+        or dropped by their sums as those inside are.
 
     Returns
     -------
     xarray.DataArray or cohort
-        Like `images`, float32 or float64; lazy if they are.
+        Like `images`, float32 or float64; lazy if they or the mask are.
 
     Raises
     ------
     ParameterError
-        If `q_sum` is no percentage, `threshold` not finite, or `zeros` something else.
+        If `q_sum` is no percentage, `threshold` not finite, `zeros` something else, or `where` does
+        not fit.
     ChannelError
         If `reference` has other channels than `image`.
     ImageError
@@ -302,7 +324,7 @@ def sum_mask(
     >>> ops.sum_mask(image, 50).values.tolist()
     [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
     """
-    cohort = Cohort.of(images, pool, image)
+    cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
     if threshold is None:
@@ -463,4 +485,7 @@ def _reference(reference: Any, cohort: Cohort, image: Any) -> Cohort:
             f"reference must hold an image for each of images, {list(cohort.names)}, got "
             f"{list(measured.names)}"
         )
-    return replace(measured, names=cohort.names)
+    sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, measured)]
+    if cohort.is_masked and sizes[0] != sizes[1]:
+        raise ImageError("reference must have the sizes of the images where a mask is given")
+    return replace(measured, names=cohort.names, areas=cohort.areas)

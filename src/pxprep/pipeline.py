@@ -66,6 +66,7 @@ class Pipeline(Recipe):
         *,
         pool: str | None = "mean",
         image: Any = None,
+        where: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
     ) -> "FittedPipeline":
@@ -86,6 +87,10 @@ class Pipeline(Recipe):
         image
             Name of the variable that is the image, if `images` is a tree whose datasets have
             several.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
+            but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
+            each image, like `images`. Steps are applied to all pixels. None measures all.
         memory
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
@@ -100,7 +105,8 @@ class Pipeline(Recipe):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If an image is none, channels differ, or a step's parameters do not fit the channels.
+            If an image is none, channels differ, a step's parameters do not fit the channels, or a
+            mask does not fit its image.
 
         Warns
         -----
@@ -109,7 +115,7 @@ class Pipeline(Recipe):
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
-        return self._fit(Cohort.of(images, pool, image), bar, budget)
+        return self._fit(Cohort.of(images, pool, image, where=where), bar, budget)
 
     def _fit(self, cohort: Cohort, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
@@ -130,12 +136,19 @@ class Pipeline(Recipe):
             dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
         )
 
-    def fit_transform(self, images: Images, *, pool: str | None = "mean", image: Any = None) -> Any:
+    def fit_transform(
+        self,
+        images: Images,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
+    ) -> Any:
         """Measure one image or a cohort and apply the steps to it.
 
         Parameters
         ----------
-        images, pool, image
+        images, pool, image, where
             As for `fit`.
 
         Returns
@@ -149,7 +162,7 @@ class Pipeline(Recipe):
         ImageError, ChannelError, ParameterError
             As `fit`.
         """
-        cohort = Cohort.of(images, pool, image)
+        cohort = Cohort.of(images, pool, image, where=where)
         self.check(cohort.labels)
         if self.is_fused and not cohort.is_lazy:
             return self._in_memory(cohort).given()
@@ -283,9 +296,9 @@ class FittedPipeline:
             made = apply_step(name, step, made, self.measured[name])
         return made.map(finished, cohort)
 
-    def check(self, images: Images, *, image: Any = None) -> Cohort:
+    def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
-        cohort = Cohort.of(images, image=image, labels=self.labels)
+        cohort = Cohort.of(images, image=image, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
         return cohort
 
@@ -294,6 +307,7 @@ class FittedPipeline:
         images: Images,
         *,
         image: Any = None,
+        where: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
     ) -> "FittedPipeline":
@@ -308,8 +322,8 @@ class FittedPipeline:
         ----------
         images
             More images, as for `Pipeline.fit`, with the channels that were fitted and other names.
-        image, memory, progress
-            As for `Pipeline.fit`.
+        image, where, memory, progress
+            As for `Pipeline.fit`; masks are those of the new images.
 
         Raises
         ------
@@ -330,7 +344,7 @@ class FittedPipeline:
         """
         require_updatable(self.pipeline.steps, self.measured, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        cohort = replace(self.check(images, image=image), pool=self.pool)
+        cohort = replace(self.check(images, image=image, where=where), pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")

@@ -18,6 +18,7 @@ from . import _backends
 from ._blocks import bit_constants, integer_offset, key_bits
 from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
 from ._programs import Bounds, Gathered
+from ._sources import Area
 from ._typing import Array, Block
 
 # How many standard deviations of a sample's rank a bracket extends to either side: as if pixels did
@@ -53,6 +54,10 @@ SETTLED = np.dtype(
 )
 
 
+# An image, and the pixels of it that are counted, or None for all.
+Part = tuple[Array, Area | None]
+
+
 class Quantiles(NamedTuple):
     """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c).
 
@@ -72,6 +77,7 @@ def exact_quantiles(
     *,
     zeros: bool = False,
     evaluate: Callable[[list[Array]], list[Array]] | None = None,
+    areas: Sequence[Area | None] = (),
 ) -> Quantiles:
     """Quantile `q` of the finite pixels of each channel, for each group of images.
 
@@ -92,6 +98,8 @@ def exact_quantiles(
     evaluate
         Called with the small arrays that each pass ends in; computing them there lets Dask images
         go by block after block, instead of being held for the next pass. Default: stay lazy.
+    areas
+        For each image the pixels that are counted, or None for all; by default all of all images.
 
     Returns
     -------
@@ -100,17 +108,18 @@ def exact_quantiles(
     """
     each_alone = all(len(group) == 1 for group in groups)
     several, flat = np.atleast_2d(q), np.ravel(q)
+    parts = list(zip(images, areas or [None] * len(images), strict=True))
     if evaluate is None:
         # Digits are counted unless the quantiles have been found in one pass by then.
-        found = [_found_at_once(image, flat, zeros, len(images)) for image in images if each_alone]
-        return _stacked(_by_radix(images, several, groups, zeros, found=found), q.ndim)
+        found = [_found_at_once(part, flat, zeros, len(images)) for part in parts if each_alone]
+        return _stacked(_by_radix(parts, several, groups, zeros, found=found), q.ndim)
     if each_alone:
-        alone = [images[position] for (position,) in groups]
+        alone = [parts[position] for (position,) in groups]
         at_once = _in_one_pass(alone, flat, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
-    rest = iter(_by_radix(images, several, left, zeros, evaluate=evaluate) if left else [])
+    rest = iter(_by_radix(parts, several, left, zeros, evaluate=evaluate) if left else [])
     rows = [next(rest) if found is None else _apart(found, len(several)) for found in at_once]
     return _stacked(rows, q.ndim)
 
@@ -129,7 +138,7 @@ def _apart(found: Quantiles, n: int) -> list[Quantiles]:
 
 
 def _by_radix(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     several: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
@@ -141,12 +150,12 @@ def _by_radix(
 
     What is in `found`, for each image, is taken instead if it is not None when it is computed.
     """
-    found = found or [None] * len(images)
+    found = found or [None] * len(parts)
     # Each group and quantile has a selection of its own.
     n = len(several)
     wanted = [group for group in groups for _ in range(n)]
-    dtypes = [images[group[0]].dtype for group in wanted]
-    groups_of: list[list[int]] = [[] for _ in images]
+    dtypes = [parts[group[0]][0].dtype for group in wanted]
+    groups_of: list[list[int]] = [[] for _ in parts]
     for number, group in enumerate(wanted):
         for position in group:
             groups_of[position].append(number)
@@ -156,7 +165,7 @@ def _by_radix(
             number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
         }
         open_groups = [[number for number in mine if number in going_on] for mine in groups_of]
-        counts = _count(images, open_groups, selections, level, zeros, found, evaluate is None)
+        counts = _count(parts, open_groups, selections, level, zeros, found, evaluate is None)
         for number, counted in counts.items():
             select, known = (
                 (_refine, selections[number])
@@ -203,17 +212,17 @@ def _either(selection: Block, found: Block, *, dtype: np.dtype[Any], position: i
     return settled
 
 
-def _found_at_once(image: Array, q: Block, zeros: bool, n_images: int) -> Array | None:
+def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | None:
     """The `Quantiles` of a lazy image, or None, as the only item of an array.
 
     `q` has the shape (c,); here and below, several quantiles lie one behind the other.
     """
+    image, area = part
     if not _backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
-    bounds = _backends.bounds(
-        image, n_images, partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
-    )
-    return _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q))
+    choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
+    bounds = _backends.bounds(image, n_images, choose, area)
+    return _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
 
 
 def _most(image: Array, q: Block) -> int:
@@ -221,7 +230,7 @@ def _most(image: Array, q: Block) -> int:
 
 
 def _in_one_pass(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     q: Block,
     zeros: bool,
     evaluate: Callable[[list[Array]], list[Array]],
@@ -231,20 +240,21 @@ def _in_one_pass(
     One pass gathers the values around that place and counts those below. Where the wanted ranks
     are among the values gathered, these are the exact order statistics; else it was in vain.
     """
-    brackets = [_bracket_of(image, q, zeros) for image in images]
+    brackets = [_bracket_of(part, q, zeros) for part in parts]
     asked = [
-        _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q))
-        for image, bounds in zip(images, brackets, strict=True)
+        _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
+        for (image, area), bounds in zip(parts, brackets, strict=True)
         if bounds is not None
     ]
     found = iter(evaluate(asked) if asked else [])
     return [None if bounds is None else next(found)[0] for bounds in brackets]
 
 
-def _bracket_of(image: Array, q: Block, zeros: bool) -> Bounds | None:
+def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
+    image, area = part
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
-    return bracket(_backends.samples(image), q, zeros, image.nbytes)
+    return bracket(_backends.samples(image, area), q, zeros, image.nbytes)
 
 
 def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
@@ -258,15 +268,17 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     n_channels = len(samples[0])
     for index, percent in enumerate(q):
         tiles = [sample[index % n_channels].reshape(-1) for sample in samples]
+        n_sampled = sum(tile.size for tile in tiles)
         tiles = [tile[np.isfinite(tile) & ((tile != 0) | zeros)] for tile in tiles]
         values, fraction = np.concatenate(tiles), percent / 100
         middle, last = (values.size - 1) * fraction, values.size - 1
         alone = SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
         together = _deviation(tiles, fraction)
         wanted = 20 + max(alone, TILE_SPREADS * together)
-        # Some of the room is left, as the sample has not quite the share that the image has.
+        # What is not counted takes no room. Some of it is left, as the sample has not quite the
+        # share that the image has.
         room = MOST_GATHERED / len(q) / (n_bytes / n_channels)
-        margin = min(wanted, 20 + 0.4 * values.size * room)
+        margin = min(wanted, 20 + 0.4 * n_sampled * room)
         if margin < wanted and margin < max(alone, LEAST_TILE_SPREADS * together):
             return None
         low, high = int(middle - margin), int(middle + margin) + 1
@@ -296,23 +308,41 @@ def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
     """The quantile of each channel from what was gathered; None if one lies elsewhere."""
     rows = []
     for each, percent in zip(found, q, strict=True):
-        counted, negative, infinite, below = each.tally.tolist()
+        counted, negative, infinite, *_ = each.tally.tolist()
         ranks, weight = _ranks(np.array([counted]), np.array([percent]))
-        inside = ranks[0] - below
         if counted == 0:
             rows.append((np.nan, 0, 0, infinite))
-        elif each.inside is None or inside[0] < 0 or inside[1] >= each.inside.size:
+            continue
+        ends = _at_ranks(each, ranks[0])
+        if ends is None:
             return None
-        else:
-            low, high = np.partition(each.inside, inside)[inside].astype(np.float64)
-            value = _between(low, high, weight[0])
-            rows.append((float(value), counted, negative, infinite))
+        value = _between(ends[0], ends[1], weight[0])
+        rows.append((float(value), counted, negative, infinite))
     value, counted, negative, infinite = (np.array(column) for column in zip(*rows, strict=True))
     return Quantiles(value.astype(np.float64), counted, negative, infinite)
 
 
+def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
+    """The values at two ranks, the lower one first, from what was gathered; None if they are not.
+
+    In their order, these are values equal to the lower bound, those between, and those equal to the
+    upper bound.
+    """
+    *_, below, at_low, at_high = found.tally.tolist()
+    if found.inside is None:
+        return None
+    inner, n = ranks - below - at_low, found.inside.size
+    if inner[0] < -at_low or inner[1] >= n + at_high:
+        return None
+    between = np.unique(inner[(inner >= 0) & (inner < n)])
+    ordered = np.partition(found.inside, between) if between.size else found.inside
+    low, high = found.bounds
+    values = [low if rank < 0 else high if rank >= n else ordered[rank] for rank in inner.tolist()]
+    return np.array(values, np.float64)
+
+
 def _count(
-    images: Sequence[Array],
+    parts: Sequence[Part],
     groups_of: Sequence[Sequence[int]],
     selections: Sequence[Array],
     level: int,
@@ -322,16 +352,16 @@ def _count(
 ) -> dict[int, Array]:
     """The counts of a digit for each group, each image read once, or not if `found` is not None."""
     counts: dict[int, Array] = {}
-    for image, groups, unless in zip(images, groups_of, found, strict=True):
+    for (image, area), groups, unless in zip(parts, groups_of, found, strict=True):
         if not groups:
             continue
         prefixes = None
         if level > 0:
             prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
         if lazily and _backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            each = _backends.first_counts(image, zeros, len(images))
+            each = _backends.first_counts(image, zeros, len(parts), area)
         else:
-            each = _backends.count_digits(image, prefixes, level, zeros, unless)
+            each = _backends.count_digits(image, prefixes, level, zeros, unless, area)
         for index, number in enumerate(groups):
             own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
             counts[number] = counts[number] + own if number in counts else own

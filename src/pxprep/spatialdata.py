@@ -7,21 +7,28 @@ new ones, never a part of one.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from . import ops
 from ._channels import select_channels
 from ._cohorts import Cohort
 from ._contents import check_store
 from ._images import checked, processing_dtype
 from ._json import parse_json
-from ._layers import Source, as_element, check_sdata, transformations_of
+from ._layer_masks import (
+    LayerMasks,
+    asked_masks,
+    described,
+    parse_keep_outside,
+    read_masks,
+    with_masks,
+)
+from ._layers import Source, as_element, check_sdata, element_of, transformations_of
 from ._layouts import Layout, scales_of
 from ._progress import Passes
 from ._report import Fov, check_file, write
@@ -29,13 +36,12 @@ from ._store import Recovered
 from ._typing import Label, PerChannel
 from ._validate import (
     parse_bool,
-    parse_count,
     parse_float_dtype,
     parse_memory,
     parse_wait,
 )
-from ._writing import Destination, check_outputs, recovered
-from .errors import ChannelError, LayerError, ParameterError, StoreError
+from ._writing import Destination, check_outputs, parse_compressor, recovered
+from .errors import ChannelError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
 from .plot._compare import require_same_size
 from .provenance import Run, provenance
@@ -46,9 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
 
-CODECS = ("lz4", "zstd")
-# What an element of a kind is called in messages.
-KINDS = {"images": "an image", "labels": "labels"}
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
@@ -71,6 +74,8 @@ def pixel_clustering_preprocess(
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
     pool: str | None = "mean",
+    where: Any = None,
+    keep_outside: bool = True,
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: Any = False,
@@ -129,6 +134,13 @@ def pixel_clustering_preprocess(
     pool
         ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
         None: each layer by itself.
+    where
+        Mask of the pixels that are measured: the name of a labels layer (all labels but 0, at the
+        finest scale); a `pxprep.Mask`, for some labels or all others; an `xarray.DataArray`; or one
+        of those for each image layer, in their order or by their names, None for a layer that is
+        measured whole. Steps are applied to all pixels. None measures all.
+    keep_outside
+        False: in the new layers, pixels outside of `where` are NaN in every channel.
     memory
         How much of what was read is kept for the next pass, in bytes or as "2 GiB": layers that
         fit are read once. None is a quarter of the memory that is available; 0 keeps nothing but a
@@ -159,8 +171,9 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image; or an output layer has no valid name, exists, is
-        what other elements of `sdata` are computed from, or is of another run than is resumed.
+        If an input layer is missing or no image, or a mask missing or no labels; or an output layer
+        has no valid name, exists, is what other elements of `sdata` are computed from, or is of
+        another run than is resumed.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
@@ -209,12 +222,16 @@ def pixel_clustering_preprocess(
     passes = Passes(progress)
     file = None if report is None else check_file(report, "report")
     budget = parse_memory(memory)
-    codec = _parse_compressor(compressor)
+    codec = parse_compressor(compressor)
     may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
     pairs = _paired_names(img_layer, output_layer)
     check_outputs(sdata, pairs)
+    keeps_outside = parse_keep_outside(keep_outside, where, pipeline)
+    on_masks = asked_masks(where, list(pairs.values()))
     target = Destination.of(sdata, pairs, parse_wait(wait))
-    sources = {name: Source.of(_layer(sdata, name)) for name in pairs.values()}
+    layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
+    masks = read_masks(sdata, on_masks)
+    sources = with_masks(layers, masks)
     asked = {
         "channels": channels,
         "dtype": parse_float_dtype(dtype),
@@ -224,6 +241,8 @@ def pixel_clustering_preprocess(
         "compressor": compressor,
         "layers": pairs,
     }
+    if where is not None:
+        asked |= {"where": described(on_masks), "keep_outside": keeps_outside}
     recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
     parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
     run = None
@@ -238,11 +257,14 @@ def pixel_clustering_preprocess(
             name: Layout.of(sdata.images[name], image, chunks, scale_factors)
             for name, image in images.items()
         }
-        cohort = _checked_cohort(steps, images, pool)
+        within = {name: masks[name] for name in images} if masks else None
+        cohort = _checked_cohort(steps, images, pool, within)
         with cohort.keeping(budget, recipe.depth(cohort.labels)):
             if isinstance(steps, Pipeline):
-                steps = steps.fit(images, pool=pool, progress=passes)
+                steps = steps.fit(images, pool=pool, where=within, progress=passes)
             processed = steps.transform(images)
+            if not keeps_outside:
+                processed = ops.keep_where(processed, within)
             elements = {
                 output: as_element(
                     processed[name], transformations_of(sdata.images[name]), layouts[name]
@@ -336,7 +358,8 @@ def read_images(
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in _names(layers, "img_layer"):
-        image = checked(scales_of(_layer(sdata, name))[0], f"layer {name!r}")
+        element = element_of(sdata, name, "images", "img_layer")
+        image = checked(scales_of(element)[0], f"layer {name!r}")
         try:
             image = select_channels(image, channels)
         except ChannelError as error:
@@ -356,7 +379,7 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
         If the layer is missing or holds no labels.
     """
     check_sdata(sdata)
-    return scales_of(_element(sdata, name, "labels", "labels"))[0]
+    return scales_of(element_of(sdata, name, "labels", "labels"))[0]
 
 
 def compared_layers(
@@ -393,26 +416,6 @@ def _write_report(
         raise StoreError(
             f"the report {str(file)!r} could not be written: {error}; the layers were"
         ) from error
-
-
-def _parse_compressor(value: Any) -> dict[str, Any]:
-    """What `SpatialData.write_element` takes for a codec and its level; nothing for None."""
-    if value is None:
-        return {}
-    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
-    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
-        raise ParameterError(f"{rule}, got {value!r}")
-    ((name, level),) = value.items()
-    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
-    if parsed > 9:
-        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
-    from spatialdata import SpatialData
-
-    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
-        raise ParameterError(
-            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
-        )
-    return {"raster_compressor": {name: parsed}}
 
 
 def _chosen_pipeline(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
@@ -489,30 +492,15 @@ def _kept(recipe: Recipe, must: bool) -> Any:
         return repr(recipe)
 
 
-def _layer(sdata: SpatialData, name: str) -> Any:
-    return _element(sdata, name, "images", "img_layer")
-
-
-def _element(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
-    known = getattr(sdata, kind)
-    if name in known:
-        return known[name]
-    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
-    if name in kinds:
-        raise LayerError(
-            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
-        )
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise LayerError(f"{parameter} {name!r} does not exist{hint}; {kind} are {sorted(known)}")
-
-
 def _checked_cohort(
-    steps: Pipeline | FittedPipeline, images: Mapping[str, xr.DataArray], pool: str | None
+    steps: Pipeline | FittedPipeline,
+    images: Mapping[str, xr.DataArray],
+    pool: str | None,
+    where: LayerMasks | None,
 ) -> Cohort:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
-        return steps.check(images)
-    cohort = Cohort.of(images, pool)
+        return steps.check(images, where=where)
+    cohort = Cohort.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

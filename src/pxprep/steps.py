@@ -84,8 +84,8 @@ class Step(ABC):
 
     kind: ClassVar[str]
     reference: str | None = None
-    # Whether `measure` knows what `pool` of a `Cohort` means; else it sees, for pool None, one
-    # image after the other, and for the others all of them.
+    # Whether `measure` knows what `pool` and `areas` of a `Cohort` mean; else it sees, for pool
+    # None, one image after the other, and for the others all of them, with NaN outside of masks.
     knows_pools: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -111,7 +111,8 @@ class Step(ABC):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
-        With ``pool=None`` it is called for one image after the other.
+        With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
+        `where` of `Pipeline.fit`) are NaN.
         """
         return {}
 

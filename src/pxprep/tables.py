@@ -114,10 +114,10 @@ def pixel_table(
     Notes
     -----
     Lazy images are computed strip by strip: a row of chunks through all planes, or as many as make
-    32 MiB. A parquet file needs no more memory than that and a row group; the other tables are held
-    as a whole. The statistics of lazy steps of this package (``image.pxprep.preprocess()``) are
-    computed once, before the first strip; those that were put into an image's graph in another
-    way, as ``image / pxprep.quantile(image)``, once for each strip: compute them first.
+    32 MiB. A parquet file needs a few times that; the other tables are held as a whole. The
+    statistics of lazy steps of this package (``image.pxprep.preprocess()``) are computed once,
+    before the first strip; those that came into an image's graph in another way, as in
+    ``image / pxprep.quantile(image)``, once for each strip: compute them first.
 
     The random numbers are those of Philox 4x64 [1]_, one for each pixel.
 
@@ -199,6 +199,11 @@ class Form:
         label_types = [each.dtype for each in labels if each is not None]
         if label_types:
             places[LABEL] = np.result_type(*label_types)
+            if places[LABEL].kind == "f":
+                raise ParameterError(
+                    "labels must have types that one integer type can hold, got "
+                    f"{sorted(set(map(str, label_types)))}"
+                )
         taken = [name for name in channels if name in places]
         if taken:
             raise ParameterError(

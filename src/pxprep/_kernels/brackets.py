@@ -12,11 +12,12 @@ RUN = 32
 
 @kernel
 def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: Any) -> int:
-    """Copy the values from `low` to `high` to `inside`; returns how many they are.
+    """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
-    Adds to `tally` how many values are counted, negative, infinite and below `low`. NaNs and
-    infinities are not counted, zeros only if `zeros`. `inside` has room for one value more than
-    there are.
+    Adds to `tally` how many values are counted, negative, infinite, below `low`, equal to `low` and
+    else equal to `high`: where values repeat themselves, as zeros do, most are equal to a bound.
+    NaNs and infinities are not counted, zeros only if `zeros`. `inside` has room for one value more
+    than there are.
     """
     n = 0
     for start in range(0, values.size, RUN):
@@ -32,6 +33,7 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
     # As wide as float32, so that they are counted as fast as they are compared.
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
+    at_low, at_high = np.int32(0), np.int32(0)
     for i in range(values.size):
         v = values[i]
         finite = v - v == 0
@@ -40,11 +42,15 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
         negative += np.int32(valid & (v < 0))
         infinite += np.int32((v == v) & ~finite)
         below += np.int32(valid & (v < low))
-        within += np.int32(valid & (v >= low) & (v <= high))
+        within += np.int32(valid & (v > low) & (v < high))
+        at_low += np.int32(valid & (v == low))
+        at_high += np.int32(valid & (v == high) & (v > low))
     tally[0] += counted
     tally[1] += negative
     tally[2] += infinite
     tally[3] += below
+    tally[4] += at_low
+    tally[5] += at_high
     return within > 0
 
 
@@ -55,5 +61,5 @@ def _copy_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -> 
     for i in range(values.size):
         v = values[i]
         inside[n] = v
-        n += (v >= low) & (v <= high) & (v - v == 0) & (zeros | (v != 0))
+        n += (v > low) & (v < high) & (v - v == 0) & (zeros | (v != 0))
     return n

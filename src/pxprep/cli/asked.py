@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from .._typing import Label
 from ..errors import ParameterError, PxprepError
+from ..masks import Mask
 from ..pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
+from .stores import names_for
 
 Parsed = TypeVar("Parsed")
 
@@ -80,6 +82,38 @@ class Steps:
         if self.recipe is not None:
             steps["pipeline"] = self.recipe
         return {"channels": values.with_labels(self.channels, labels), **steps}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which pixels are measured: those with labels, or all others.
+
+    Attributes
+    ----------
+    names
+        Of the labels layers that were typed; None for all pixels of all layers.
+    labels, inverted
+        As `pxprep.Mask` has them; empty for all but 0.
+    """
+
+    names: Sequence[str] | None
+    labels: Sequence[int] | None
+    inverted: bool
+
+    def __post_init__(self) -> None:
+        for option, is_given in (("--where-labels", self.labels), ("--where-not", self.inverted)):
+            if is_given and not self.names:
+                values.wrong(option, "says which labels of --where: give both")
+
+    def masks(self, layers: Sequence[str]) -> Mask | list[Mask] | None:
+        """The parameter `where` for these image layers."""
+        if not self.names:
+            return None
+        several = {"labels": self.labels} if self.labels else {}
+        masks = [
+            Mask(name, inverted=self.inverted, **several) for name in names_for(layers, self.names)
+        ]
+        return masks[0] if len(masks) == 1 else masks
 
 
 def writing(

@@ -9,19 +9,21 @@ import typer
 import xarray as xr
 
 from .. import _files
+from .._layer_masks import asked_masks, read_masks
 from ..errors import ParameterError
+from ..masks import Mask
 from ..pipeline import Pipeline
 from ..spatialdata import read_images
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
-from .asked import Steps, memory_or_none, name_of, read_fitted, writing
+from .asked import Steps, Where, memory_or_none, name_of, read_fitted, writing
 from .run import in_words, made, recovered
 from .stores import (
     chosen_layers,
     labels_of,
+    names_for,
     naming,
     opened,
-    output_names,
     require_once,
 )
 
@@ -41,6 +43,9 @@ def fit(
     cap_max: o.CapMax = None,
     pipeline: o.PipelineFile = None,
     pool: o.PoolOption = o.Pool.mean,
+    where: o.Where = None,
+    where_labels: o.WhereLabels = None,
+    where_not: o.WhereNot = False,
     dtype: o.DType = None,
     memory: o.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -61,13 +66,15 @@ def fit(
         channel=channel,
         pipeline=pipeline,
     )
+    inside = Where(where, where_labels, where_not)
     _check_file(output, overwrite)
     with only_answers_on_stdout():
-        images, parameters = _cohort(stores, layer, steps, name_of(dtype))
+        images, masks, parameters = _cohort(stores, layer, steps, inside, name_of(dtype))
         recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
         fitted = recipe.fit(
             images,
             pool=pool.value_or_none,
+            where=masks or None,
             memory=memory_or_none(memory),
             progress=shows_progress(quiet),
         )
@@ -127,9 +134,7 @@ def apply(
                 todo.append((store, sdata, layers))
         for store, sdata, layers in todo:
             with naming(store, done=stores[: len(documents)]):
-                documents.append(
-                    made(sdata, layers, output_names(output, layers), steps, how, quiet)
-                )
+                documents.append(made(sdata, layers, names_for(layers, output), steps, how, quiet))
     words = "\n".join(map(in_words, documents))
     answer({"stores": documents}, words, as_json=as_json, quiet=quiet)
 
@@ -143,10 +148,11 @@ def _check_file(file: Path, overwrite: bool) -> None:
 
 
 def _cohort(
-    stores: Sequence[Path], asked: Sequence[str], steps: Steps, dtype: str | None
-) -> tuple[dict[str, xr.DataArray], dict[str, Any]]:
-    """The images of all stores by name; and the parameters of the steps, without the channels."""
+    stores: Sequence[Path], asked: Sequence[str], steps: Steps, inside: Where, dtype: str | None
+) -> tuple[dict[str, xr.DataArray], dict[str, Mask | None], dict[str, Any]]:
+    """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     images: dict[str, xr.DataArray] = {}
+    masks: dict[str, Mask | None] = {}
     parameters: dict[str, Any] = {}
     for store, prefix in zip(stores, _prefixes(stores), strict=True):
         with naming(store):
@@ -154,8 +160,10 @@ def _cohort(
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
             found = read_images(sdata, layers, parameters.pop("channels"), dtype=dtype)
+            over = read_masks(sdata, asked_masks(inside.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
-    return images, parameters
+        masks |= {prefix + name: mask for name, mask in over.items()}
+    return images, masks, parameters
 
 
 def _prefixes(stores: Sequence[Path]) -> list[str]:

@@ -31,15 +31,28 @@ class FloatType(StrEnum):
 
 def complete_layers(ctx: typer.Context, incomplete: str) -> list[str]:
     """The image layers of the stores that were typed already; reads names of folders only."""
+    return _elements("images", ctx, incomplete)
+
+
+def complete_labels(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Their labels layers."""
+    return _elements("labels", ctx, incomplete)
+
+
+def _elements(kind: str, ctx: typer.Context, incomplete: str) -> list[str]:
     # Arguments before an option that has no value yet are not parsed.
     typed = [ctx.params.get("store"), *(ctx.params.get("stores") or ()), *ctx.args]
-    folders = [Path(store) / "images" for store in typed if store]
+    folders = [Path(store) / kind for store in typed if store]
     names = {path.name for folder in folders for path in folder.glob("*/")}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 def _steps(*names: str, **how: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Steps", show_default=False, **how)
+
+
+def _mask(*names: str, **how: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Mask", show_default=False, **how)
 
 
 def _writing(*names: str, **how: Any) -> Any:
@@ -132,6 +145,31 @@ PoolOption = Annotated[
         help="Mean of each layer's quantiles, quantiles over the pixels of all layers, or each "
         "layer by itself.",
     ),
+]
+Where = Annotated[
+    list[str] | None,
+    _mask(
+        "--where",
+        metavar="NAME",
+        autocompletion=complete_labels,
+        help="Labels layer: only pixels that have a label are measured. One for all layers; "
+        "repeated, one for each --layer in order; or once with {layer} in it.",
+    ),
+]
+WhereLabels = Annotated[
+    list[int] | None,
+    _mask(
+        "--where-labels",
+        metavar="NUMBER",
+        help="Label whose pixels are measured; repeat for several. All but 0, if not given.",
+    ),
+]
+WhereNot = Annotated[
+    bool, _mask("--where-not", help="Measure all other pixels instead, as those of no artefact.")
+]
+DropOutside = Annotated[
+    bool,
+    _mask("--drop-outside", help="In the new layers, pixels that are not measured are NaN."),
 ]
 DType = Annotated[
     FloatType | None,

@@ -12,11 +12,12 @@ from .._store import identity
 from ..provenance import Records
 from ..spatialdata import pixel_clustering_preprocess, repair
 from . import options as o
+from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
-from .asked import Steps, name_of, writing
+from .asked import Steps, Where, name_of, writing
 from .inspect_store import described, layer_in_words
 from .messages import say
-from .stores import chosen_layers, labels_of, opened, output_names
+from .stores import chosen_layers, labels_of, names_for, opened
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -36,6 +37,10 @@ def run(
     pipeline: o.PipelineFile = None,
     fitted: o.FittedFile = None,
     pool: o.PoolOption = o.Pool.mean,
+    where: o.Where = None,
+    where_labels: o.WhereLabels = None,
+    where_not: o.WhereNot = False,
+    drop_outside: o.DropOutside = False,
     dtype: o.DType = None,
     memory: o.Memory = None,
     chunks: o.Chunks = None,
@@ -74,13 +79,17 @@ def run(
         wait=wait,
         no_wait=no_wait,
     )
-    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none}
+    inside = Where(where, where_labels, where_not)
+    if drop_outside and not where:
+        values.wrong("--drop-outside", "needs a mask: give --where, too")
+    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none, "keep_outside": not drop_outside}
     if report is not None:
         how["report"] = report
     with only_answers_on_stdout():
         sdata = recovered(store, how["wait"])
         layers = chosen_layers(sdata, layer)
-        document = made(sdata, layers, output_names(output, layers), steps, how, quiet)
+        how["where"] = inside.masks(layers)
+        document = made(sdata, layers, names_for(layers, output), steps, how, quiet)
     answer(document, in_words(document), as_json=as_json, quiet=quiet)
 
 

@@ -116,7 +116,7 @@ def _source(sdata: "SpatialData", name: str) -> str | None:
     return None if made.is_import else made.source
 
 
-def output_names(asked: Sequence[str], layers: Sequence[str]) -> list[str]:
+def names_for(layers: Sequence[str], asked: Sequence[str]) -> list[str]:
     """The names that were asked for, or one for each layer from a template."""
     if len(asked) == 1 and LAYER in asked[0]:
         return [asked[0].replace(LAYER, name) for name in layers]

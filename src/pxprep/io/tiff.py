@@ -52,7 +52,7 @@ def read_tiff(
     ------
     ImageError
         If the file is no TIFF or not complete, holds RGB pixels or several points in time, or is
-        compressed in a way that needs the package imagecodecs.
+        compressed in a way that tifffile and, if installed, imagecodecs do not decode.
     ChannelError
         If channels have no names, or not each its own; if images in the file differ in their
         channels and `channels` does not choose among those that all have.
