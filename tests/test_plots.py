@@ -124,18 +124,13 @@ def texts_that_stick_out(figure):
             for text in texts
             if text.get_text() and text.get_visible() and text not in unseen
         ]
-    page = figure.bbox
-    out = [
-        name
-        for name, box in boxes
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1
-    ]
-    over = [
-        (first, second)
-        for i, (first, box) in enumerate(boxes)
-        for second, other in boxes[i + 1 :]
-        if box.overlaps(other)
-    ]
+    names = [name for name, _ in boxes]
+    x0, y0, x1, y1 = np.array([box.extents for _, box in boxes]).T
+    is_out = (x0 < -1) | (y0 < -1) | (x1 > figure.bbox.x1 + 1) | (y1 > figure.bbox.y1 + 1)
+    out = [names[i] for i in np.flatnonzero(is_out)]
+    beside = (x1[:, None] <= x0) | (y1[:, None] <= y0)
+    pairs = np.argwhere(np.triu(~(beside | beside.T), 1))
+    over = [(names[i], names[k]) for i, k in pairs]
     return out + over
 
 
