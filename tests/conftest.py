@@ -1,5 +1,6 @@
 """Fixtures: images and the means to see that nothing is computed."""
 
+import signal
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -11,6 +12,10 @@ import xarray as xr
 # Scripts that tests run; for doctests they would be imported.
 if find_spec("spatialdata") is None:
     collect_ignore = ["contention.py", "crash.py", "powercut.py", "stores.py"]
+
+# A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")
 
