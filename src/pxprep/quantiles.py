@@ -273,7 +273,7 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
         values, fraction = np.concatenate(tiles), percent / 100
         middle, last = (values.size - 1) * fraction, values.size - 1
         alone = SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
-        together = _deviation(tiles, fraction)
+        together = _deviation(tiles, values, fraction)
         wanted = 20 + max(alone, TILE_SPREADS * together)
         # What is not counted takes no room. Some of it is left, as the sample has not quite the
         # share that the image has.
@@ -288,12 +288,11 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     return Bounds(*np.array(bounds, np.float64).T)
 
 
-def _deviation(tiles: Sequence[Block], fraction: float) -> float:
-    """Standard deviation of how many values lie below a sample's quantile.
+def _deviation(tiles: Sequence[Block], values: Block, fraction: float) -> float:
+    """Standard deviation of how many values, those of all tiles, lie below their quantile.
 
     That of the tiles: pixels are like their neighbours, so that they say less than they promise.
     """
-    values = np.concatenate(tiles)
     if len(tiles) < 2 or not values.size:
         return 0.0
     rank = int((values.size - 1) * fraction)
