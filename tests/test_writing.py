@@ -14,7 +14,7 @@ import zarr
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import LayerError, ParameterError, Pipeline, StoreError, _layers
+from pxprep import LayerError, ParameterError, Pipeline, StoreError, _backends, _layers
 from pxprep.spatialdata import read_images
 from stores import CHANNELS, CHUNKS, arrays, counts, files, image, layers, make_study, same
 
@@ -396,13 +396,14 @@ def test_image_that_others_left_half_written(tmp_path, no_compute):
 def test_missing_chunk_is_an_error_and_no_zeros(tmp_path, monkeypatch):
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path)
-    write = spatialdata.SpatialData.write_element
+    store = _backends.store
 
-    def write_without_a_chunk(self, name, **kwargs):
-        write(self, name, **kwargs)
-        (self.path / "images" / name / "s0" / "c" / "0" / "1" / "0").unlink()
+    def store_without_a_chunk(arrays, targets):
+        store(arrays, targets)
+        (chunk,) = sdata.path.glob(".pxprep/*/stage.zarr/images/clean/s0/c/0/1/0")
+        chunk.unlink()
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", write_without_a_chunk)
+    monkeypatch.setattr(_backends, "store", store_without_a_chunk)
     with pytest.raises(StoreError, match="1 chunks are missing, 'c/0/1/0' the first"):
         clean(sdata)
     assert files(sdata.path) == before

@@ -29,7 +29,7 @@ from dask.local import get_sync
 from . import _blocks
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
-from ._lazy import Chain, Choose, Then, numbers_of, standard, with_axes, with_numbers
+from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
 from ._programs import Bounds, Operation, Program, count_into, run_into
 from ._sources import Area, Source
 from ._typing import Array, Block
@@ -261,6 +261,17 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
     return da.map_blocks(run, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
 
 
+def without_pixels(array: Array) -> Array:
+    """A lazy array of the same type, shape and chunks: who writes it to a store makes no chunk.
+
+    Dask writes no block that is empty.
+    """
+    name = f"pxprep-nothing-{uuid4().hex}"
+    empty = _meta(array.ndim, array.dtype)
+    graph = {(name, *index): empty for index in np.ndindex(array.numblocks)}
+    return da.Array(graph, name, array.chunks, meta=empty)
+
+
 def from_zarr(path: Path) -> Array:
     """The zarr array in a folder, lazily, in its own chunks."""
     from zarr import open_array
@@ -339,6 +350,18 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     # Given to this computation alone: another thread may be at one of its own.
     with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
         return tuple(dask_compute(*arrays, scheduler="threads", pool=pool))
+
+
+def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
+    """Write lazy arrays, computed together, to targets to whose parts one assigns.
+
+    Chunks of one array never meet in a chunk of its target.
+    """
+    alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
+    if alone is None:
+        da.store(list(arrays), list(targets), lock=False)
+    else:
+        compute(alone)
 
 
 def measured(arrays: Sequence[Array]) -> list[Array]:

@@ -299,21 +299,12 @@ class Surveying(Reduction):
 
 
 @dataclass(frozen=True, eq=False)
-class Filling(Reduction):
-    """The result written to its place in an array of this process; nothing is left to merge."""
-
-    out: Block
+class Putting(Reduction):
+    """The result put where it belongs; nothing is left to merge."""
 
     def __dask_tokenize__(self) -> str:
         # What stands there is about to be written over.
         return uuid4().hex
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> None:
-        """Run the program."""
-        rows, columns = window.within(Window(0, program.height, 0, program.width))
-        run_into(program, pixels, window, numbers, [self.out[:, :, rows, columns]])
 
     def merged(self, parts: Sequence[None]) -> None:
         """Nothing."""
@@ -321,6 +312,39 @@ class Filling(Reduction):
     def closed(self, total: None) -> Block:
         """Nothing, as an array."""
         return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Filling(Putting):
+    """The result written to its place in an array of this process."""
+
+    out: Block
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> None:
+        """Run the program."""
+        run_into(program, pixels, window, numbers, [self.out[:, :, *window.slices]])
+
+
+@dataclass(frozen=True, eq=False)
+class Storing(Putting):
+    """What `writing` makes of it given to `target`, to which one assigns the parts of an array."""
+
+    target: Any
+    writing: Writing
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> None:
+        """Run the program."""
+        blocks = self.writing(program, pixels, window, numbers)
+        first = 0
+        for block, run in zip(blocks, self.writing.runs, strict=True):
+            whole = slice(first, first + run), slice(0, pixels.planes), *window.slices
+            place = dict(zip(AXES, whole, strict=True))
+            self.target[tuple(place[axis] for axis in self.writing.axes)] = block
+            first += run
 
 
 @dataclass(frozen=True, eq=False)

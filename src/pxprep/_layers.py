@@ -25,6 +25,7 @@ from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ._layouts import Layout, scales_of, with_data
 from ._progress import Progress
 from ._scales import Factors, cumulative
+from ._zarr_chunks import direct
 from .errors import LayerError, ParameterError, PxprepError, StoreError
 from .masks import near
 
@@ -281,6 +282,8 @@ def stage(
 ) -> dict[str, Path]:
     """Write elements to a store of their own in `folder`, and read them again to verify them.
 
+    SpatialData writes what describes them; their chunks are written here.
+
     Parameters
     ----------
     store
@@ -312,13 +315,15 @@ def stage(
         for name, element in elements.items():
             # The pass that writes needs the most; what the others freed lies scattered.
             _backends.give_back_memory()
-            staged.images[name] = element
-            with (
-                bar(f"write {name}"),
-                _files.flushing(layer_folder(root, name)),
-                _backends.threads_at_rest(),
-            ):
+            place = layer_folder(root, name)
+            with _files.flushing(place), _backends.threads_at_rest():
+                arrays = [scale.data for scale in scales_of(element)]
+                empty = [_backends.without_pixels(array) for array in arrays]
+                staged.images[name] = with_data(element, empty)
                 staged.write_element(name, sdata_formats=formats, **codec)
+                targets = [direct(zarr.open_array(path)) for path in _array_folders(place)]
+                with bar(f"write {name}"):
+                    _backends.store(arrays, targets)
     moves = {}
     for name, element in elements.items():
         place = layer_folder(root, name)

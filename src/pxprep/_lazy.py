@@ -35,6 +35,7 @@ from ._jobs import (
     Gathering,
     Mask,
     Reduction,
+    Storing,
     Surveying,
     Writing,
     first_counts,
@@ -196,6 +197,14 @@ class Chain:
     def filling(self, out: Block) -> Array:
         """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
         return self._reduced("filling", Filling(out), [], (0,), np.dtype(np.int64))
+
+    def storing(self, target: Any, axes: str) -> Array:
+        """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
+
+        There is one chunk of planes. The pass's own result is empty.
+        """
+        job = Storing(target, Writing(self._runs, axes))
+        return self._reduced("storing", job, [], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""
@@ -436,6 +445,14 @@ def standard(array: Array, axes: str) -> Array | None:
     """The array with axes (c, z, y, x) of a chain whose array has `axes`; None if it is none's."""
     layer = _top_layer(array)
     return None if layer is None or layer.axes != axes else layer.chain.array()
+
+
+def storing(array: Array, target: Any) -> Array | None:
+    """A pass that writes a chain's array to `target`; None if no single pass can."""
+    layer = _top_layer(array)
+    if layer is None or len(layer.chain.source.chunks[1]) > 1:
+        return None
+    return layer.chain.storing(target, layer.axes)
 
 
 def numbers_of(array: Array) -> dict[str, Array]:

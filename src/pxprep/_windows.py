@@ -31,6 +31,11 @@ class Window(NamedTuple):
         """Rows and columns."""
         return self.bottom - self.top, self.right - self.left
 
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Where it lies in the image."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def within(self, other: "Window") -> tuple[slice, slice]:
         """Where this window lies in an array of the pixels of `other`."""
         return (

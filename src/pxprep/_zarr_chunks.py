@@ -1,14 +1,16 @@
-"""Reads the chunks of a zarr array in the thread that asks for them.
+"""Reads and writes the chunks of a zarr array in the thread that asks for it.
 
-zarr itself hands each chunk to threads of its own and back, one event loop for all that read: two
-threads that read for themselves decode twice as much. Only what needs no more than a file and a
-codec is read here; the rest is left to zarr.
+zarr itself hands each chunk to threads of its own and back, one event loop for all: two threads
+that read for themselves decode twice as much, and one that encodes what it has just made finds it
+in its cache. Only what needs no more than a file and a codec is done here; the rest is left to
+zarr.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -17,12 +19,14 @@ from .errors import StoreError
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]
-# Codecs whose decoder needs nothing but the bytes.
+# Codecs that need nothing but the bytes.
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
+# How the codec of zarr's format 3 calls what numcodecs numbers.
+SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
 class ZarrChunks:
-    """A zarr array in a folder, whose chunks are read and decoded by whoever indexes it.
+    """A zarr array in a folder, whose chunks are read or written by whoever indexes it.
 
     Parameters
     ----------
@@ -31,7 +35,7 @@ class ZarrChunks:
     dtype
         As it is on disk.
     codec
-        What decodes a chunk; None where chunks are plain bytes.
+        What encodes and decodes a chunk; None where chunks are plain bytes.
     """
 
     def __init__(self, array: Any, dtype: np.dtype[Any], codec: Any = None) -> None:
@@ -47,24 +51,66 @@ class ZarrChunks:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
+        out = np.empty([stop - start for start, stop in region], self.dtype)
+        for place, part, within in self._parts(region):
+            out[within] = self._part(place, part)
+        return out
+
+    def __setitem__(self, selection: Any, values: Block) -> None:
+        """Write whole chunks; whoever reads one meanwhile gets all of it, old or new."""
+        region = _region(selection, self.shape)
+        if region is None or not self._is_whole(region):
+            self._array[selection] = values
+            return
+        for place, _, within in self._parts(region):
+            self._write(place, values[within])
+
+    def _parts(
+        self, region: Region
+    ) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
+        """The chunks that hold a region: where they are, and their part of it, and that in it."""
+        chunks = self._array.chunks
         places = [
             range(start // size, -(-stop // size))
-            for (start, stop), size in zip(region, self._array.chunks, strict=True)
+            for (start, stop), size in zip(region, chunks, strict=True)
         ]
-        out = np.empty([stop - start for start, stop in region], self.dtype)
         for place in product(*places):
             part = [
                 (max(start, index * size), min(stop, (index + 1) * size))
-                for (start, stop), index, size in zip(
-                    region, place, self._array.chunks, strict=True
-                )
+                for (start, stop), index, size in zip(region, place, chunks, strict=True)
             ]
-            target = tuple(
+            within = tuple(
                 slice(first - start, last - start)
                 for (first, last), (start, _) in zip(part, region, strict=True)
             )
-            out[target] = self._part(place, part)
-        return out
+            yield place, part, within
+
+    def _is_whole(self, region: Region) -> bool:
+        """Whether no chunk lies in a region and outside it."""
+        return all(
+            start % size == 0 and (stop % size == 0 or stop == end)
+            for (start, stop), size, end in zip(
+                region, self._array.chunks, self.shape, strict=True
+            )
+        )
+
+    def _write(self, place: tuple[int, ...], values: Block) -> None:
+        """Write a chunk; one that reaches beyond the array is filled up."""
+        if values.shape != self._array.chunks:
+            inner = values
+            values = np.full(self._array.chunks, self._array.fill_value or 0, self._on_disk)
+            values[tuple(slice(size) for size in inner.shape)] = inner
+        plain = np.ascontiguousarray(values, self._on_disk)
+        encoded = plain if self._codec is None else self._codec.encode(plain)
+        file = self._file(place)
+        # It gets its name when it is complete, whoever else writes the same chunk.
+        draft = file.with_name(f"{file.name}.{uuid4().hex}.partial")
+        try:
+            _write_file(draft, encoded)
+            draft.replace(file)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
     def _part(self, place: tuple[int, ...], part: Region) -> Block:
         """The pixels of `part`, which lies in the chunk at `place`."""
@@ -153,12 +199,30 @@ def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
 
 
 def _codec(compressor: Any) -> Any:
-    """What decodes the chunks of a compressor, of zarr or of numcodecs; None if unknown."""
+    """The codec of numcodecs that a compressor of zarr is, or one of its own; None if unknown."""
     from numcodecs import get_codec
 
-    is_own = hasattr(compressor, "to_dict")
-    name = compressor.to_dict()["name"] if is_own else compressor.codec_id
-    return get_codec({"id": name}) if name in CODECS else None
+    if not hasattr(compressor, "to_dict"):
+        return compressor if compressor.codec_id in CODECS else None
+    described = compressor.to_dict()
+    if described["name"] not in CODECS:
+        return None
+    options = dict(described.get("configuration", {}))
+    if "shuffle" in options:
+        options["shuffle"] = SHUFFLES[options["shuffle"]]
+    options.pop("typesize", None)  # that of the values
+    return get_codec({"id": described["name"], **options})
+
+
+def _write_file(path: Path, content: Any) -> None:
+    """Write a file, and the folders that it lies in."""
+    try:
+        file = path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
+        file.write(content)
 
 
 def _region(selection: Any, shape: Sequence[int]) -> Region | None:
