@@ -30,11 +30,11 @@ from . import _blocks
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._programs import Bounds, Operation, Program, count_into, run_into
+from ._programs import Bounds, Keep, Operation, Program, count_into, run_into
 from ._sources import Area, Source
 from ._typing import Array, Block
 from ._validate import float_dtype
-from ._windows import Pixels, Window
+from ._windows import Kept, Pixels, Window
 from .errors import ImageError
 
 AXES = "czyx"
@@ -440,10 +440,20 @@ def as_lazy(image: Array) -> Array:
     return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
 
 
+def keeping_result(image: Array) -> tuple[Array, Block]:
+    """A lazy array whose first pass keeps what it makes, for those after it, in a NumPy array.
+
+    That is given, too: it may be the place for what is made of it.
+    """
+    chain = Chain.of(image, float_dtype(image.dtype))
+    kept = Kept(image.shape, chain.dtype)
+    return chain.then(Keep(), kept).array(), kept.pixels
+
+
 def in_memory(image: Array, out: Block | None = None) -> Block:
     """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place.
 
-    `out` may be the very array that was made lazy, if no pixel depends on its neighbours.
+    `out` may be that of `keeping_result`, from which on no pixel depends on its neighbours.
     """
     chain = Chain.of(image, float_dtype(image.dtype))
     if out is None:

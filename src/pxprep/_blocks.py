@@ -16,6 +16,7 @@ from ._kernels.counts import N_SLOTS, count_floats, count_integers
 from ._kernels.erosion import erode, half_widths
 from ._kernels.pointwise import (
     add_rows,
+    divide_by,
     divide_values,
     keep_values,
     limit_values,
@@ -72,6 +73,16 @@ def divide(
         target = out[part.channel][part.plane]
         divisor, missing = divisors[part.channel], dtype.type(np.nan)
         scale_rows(values, top, left, divisor, missing, target, *place)
+
+
+def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
+    """Divide each channel, with contiguous planes, by its scale, rounded to the float type first.
+
+    As `divide` does, which would do so one value at a time.
+    """
+    for channel, divisor in zip(channels, _rounded(scale, channels[0].dtype), strict=True):
+        for plane in channel:
+            divide_by(plane.reshape(-1), divisor, channel.dtype.type(np.nan))
 
 
 def add_channels(
@@ -209,13 +220,15 @@ def blur(
     dtype: np.dtype[Any],
     height: int,
     width: int,
+    out: Block | None = None,
 ) -> Block:
     """The blurred pixels of a window of an image of that height and width; of quotients by `scale`.
 
     `pixels` hold what the blur reads; where the image ends, it is reflected. NaNs are left out and
-    the weights of the others renormalised.
+    the weights of the others renormalised. Rows of `out`, axes (c, z, y, x), are contiguous.
     """
-    out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+    if out is None:
+        out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
     for channel, plane in np.ndindex(out.shape[:2]):
         sigma, divisor = float(sigmas[channel]), divisors[channel]

@@ -191,14 +191,23 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
-    def in_memory(self, place: "Cohort | None" = None) -> "Cohort":
-        """The same cohort with lazy images computed, one after the other.
+    def keeping_result(self) -> "tuple[Cohort, list[Array]]":
+        """The same cohort with lazy images that are kept when they are first computed, and where.
 
-        `place` is a cohort of NumPy images that may be written over: see `_backends.in_memory`.
+        See `_backends.keeping_result`.
         """
-        places = [None if place is None else pixels(image) for image in place or self]
+        made = [_backends.keeping_result(pixels(image)) for image in self]
+        lazy, places = zip(*made, strict=True)
+        return self.map(like, lazy), list(places)
+
+    def in_memory(self, places: Sequence[Array | None] = ()) -> "Cohort":
+        """The same cohort with lazy images computed, one after the other; in given places, if any.
+
+        See `_backends.in_memory`.
+        """
         return self.map(
-            lambda image, out: like(image, _backends.in_memory(pixels(image), out)), places
+            lambda image, out: like(image, _backends.in_memory(pixels(image), out)),
+            places or [None] * len(self),
         )
 
     @property

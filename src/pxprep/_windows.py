@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 
@@ -137,6 +138,29 @@ class Pixels:
                 for plane, values in enumerate(array[index]):
                     own, top, left = _in_rows(values, rows, columns, dtype)
                     yield Part(channel, plane, own, top, left, row, column, *met.shape)
+
+
+class Kept:
+    """Pixels of a whole image as they are between two operations, as far as some pass made them.
+
+    Attributes
+    ----------
+    pixels
+        Axes (c, z, y, x); several threads may write to it, each at places of its own.
+    windows
+        Where they are made.
+    name
+        Its own: nothing else holds the same.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.pixels = np.empty(shape, dtype)
+        self.windows: set[Window] = set()
+        self.name = f"pxprep-kept-{uuid4().hex}"
+
+    def at(self, window: Window) -> Block:
+        """Those of a window, a view."""
+        return self.pixels[:, :, *window.slices]
 
 
 def _in_rows(

@@ -15,7 +15,7 @@ from ._images import processing_dtype
 from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import Progress, parse_progress
 from ._running import apply_step, finished, run
-from ._typing import Images, Label
+from ._typing import Block, Images, Label
 from ._validate import parse_choice, parse_memory, parse_pool
 from .errors import ImageError, ParameterError
 from .measures import EVERYTHING, labeled_numbers
@@ -173,12 +173,13 @@ class Pipeline(Recipe):
 
     def _in_memory(self, cohort: Cohort) -> Cohort:
         """A NumPy cohort, measured and processed, in no more memory than the result's."""
-        held: list[Cohort] = []
+        places: list[Block] = []
 
-        def hold(current: Cohort) -> Cohort:
+        def keep(current: Cohort) -> Cohort:
             # What was blurred stays in the result's place, so that it is not blurred again.
-            held.append(current.in_memory())
-            return held[0].lazily()
+            kept, made = current.keeping_result()
+            places.extend(made)
+            return kept
 
         lazy, bar = cohort.lazily(), parse_progress(False)
         with lazy.keeping(0, self.depth(cohort.labels)):
@@ -187,10 +188,10 @@ class Pipeline(Recipe):
                 lazy,
                 bar=bar,
                 local=True,
-                hold=hold if self.settles(cohort.labels) else None,
+                keep=keep if self.settles(cohort.labels) else None,
             )
             *_, (_, _, processed) = steps
-            return processed.map(finished, lazy).in_memory(*held)
+            return processed.map(finished, lazy).in_memory(places)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -41,6 +41,14 @@ def _scale_row(values: Any, divisor: Any, missing: Any, out: Any) -> None:
 
 
 @kernel
+def divide_by(values: Any, divisor: Any, missing: Any) -> None:
+    """Divide `values` by a number."""
+    for i in range(values.size):
+        v = values[i]
+        values[i] = v / divisor if v - v == 0 else missing
+
+
+@kernel
 def add_rows(
     values: Any,
     top: int,
