@@ -165,6 +165,13 @@ def test_nothing_is_kept_after_the_end():
     assert keeper.make((0, 0, 0), "name", 4, lambda: pytest.fail("made")) is None
 
 
+@pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])
+def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
+    with Cohort.of(an_image()).keeping(memory, 4):
+        assert _backends._n_workers() == _backends._n_threads() + beside
+    assert _backends._n_workers() == _backends._n_threads()
+
+
 def test_results_are_lazy_beyond_the_context():
     """A graph that was made within it computes what is no longer kept."""
     image, pipeline = an_image(), PIPELINES["reference"]

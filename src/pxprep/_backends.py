@@ -180,8 +180,8 @@ def keeping(
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    n_bytes = _sample_bytes(len(sources))
-    samplings = [Sampling(n_bytes, len(list(source.indices()))) for source in sources]
+    sampled = _sample_bytes(len(sources))
+    samplings = [Sampling(sampled, len(list(source.indices()))) for source in sources]
     keepers = [Keeper(blocks, edges, sampling, depth, results=results) for sampling in samplings]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
