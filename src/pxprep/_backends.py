@@ -164,11 +164,14 @@ def _sample_bytes(n_images: int) -> int:
 
 
 @contextmanager
-def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[None]:
+def keeping(
+    images: Iterable[Array], n_bytes: int, depth: int = 0, *, results: bool = False
+) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
-    `depth` is how wide the edges of blocks are that later passes need. Images for which somebody
-    does so already are left to them.
+    `depth` is how wide the edges of blocks are that later passes need. With `results` blocks are
+    kept as they were processed for a measurement, if there was a blur: the result will be wanted.
+    Images for which somebody does so already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
@@ -177,9 +180,9 @@ def keeping(images: Iterable[Array], n_bytes: int, depth: int = 0) -> Iterator[N
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    n_bytes = _sample_bytes(len(sources))
-    samplings = [Sampling(n_bytes, len(list(source.indices()))) for source in sources]
-    keepers = [Keeper(blocks, edges, sampling, depth) for sampling in samplings]
+    sampled = _sample_bytes(len(sources))
+    samplings = [Sampling(sampled, len(list(source.indices()))) for source in sources]
+    keepers = [Keeper(blocks, edges, sampling, depth, results=results) for sampling in samplings]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
     # A thread that waits for a block holds memory, so there are more where memory may be had.

@@ -216,13 +216,17 @@ class Cohort(Sequence[xr.DataArray]):
         arrays = (*(image.data for image in self.images), *self.areas)
         return any(map(_backends.is_lazy, arrays))
 
-    def keeping(self, memory: int | None, depth: int) -> AbstractContextManager[None]:
+    def keeping(
+        self, memory: int | None, depth: int, *, results: bool = False
+    ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 
-        None is a share of the memory that is available. `depth` is how far blurs will reach.
+        None is a share of the memory that is available. `depth` is how far blurs will reach;
+        `results` says that they are also transformed there.
         """
         n_bytes = default_memory() if memory is None else memory
-        return _backends.keeping([pixels(image) for image in self.images], n_bytes, depth)
+        images = [pixels(image) for image in self.images]
+        return _backends.keeping(images, n_bytes, depth, results=results)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

@@ -6,7 +6,9 @@ merged, a few at a time, until one is left.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
+from math import prod
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
@@ -94,6 +96,9 @@ class BlockJob:
         `Mask` where it is read then.
     finish
         What becomes of the program's result.
+    stops
+        Where, behind how many of its operations, the program's result may be kept for later
+        passes, and the name of what comes out there.
     gate
         True: run only if the first result that this one depends on is a box of None; False: only if
         it is another box; None: always, and there is no box.
@@ -105,6 +110,7 @@ class BlockJob:
     surroundings: tuple[tuple[Window, int], ...]
     numbers: tuple[Any, ...]
     finish: "Finish"
+    stops: tuple[tuple[int, str], ...] = ()
     gate: bool | None = None
 
     def __call__(self, *values: Any) -> Any:
@@ -113,17 +119,45 @@ class BlockJob:
         if _is_shut(self.gate, waited):
             return None
         given = iter(waited)
-        own = self.reading.run([next(given) for _ in self.reading.others])
-        pieces = _stacked(self.window, own)
+        others = [next(given) for _ in self.reading.others]
+        around: list[tuple[int, Window, Block]] = []
         for place, kind in self.surroundings:
             if kind == EDGES:
-                pieces += _edge_pieces(place, next(given))
+                around += _edge_pieces(place, next(given))
             else:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
-                pieces += _stacked(place, runs)
+                around += _stacked(place, runs)
         numbers = [_known(number, given) for number in self.numbers]
-        n_channels = sum(len(run) for run in own)
-        return self.finish(self.program, Pixels(pieces, n_channels), self.window, numbers)
+        done, made = self._made()
+        if made is None:
+            own = self.reading.run(others)
+            pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
+            done, made = self._kept(pixels, numbers)
+        if made is not None:
+            pixels = Pixels(_stacked(self.window, made), sum(map(len, made)))
+        program = replace(self.program, operations=self.program.operations[done:])
+        return self.finish(program, pixels, self.window, numbers[done:])
+
+    def _made(self) -> tuple[int, list[Block] | None]:
+        """What an earlier pass has kept of the block, and behind how many operations that is."""
+        for done, name in reversed(self.stops):
+            made = self.reading.made(name)
+            if made is not None:
+                return done, made
+        return 0, None
+
+    def _kept(self, pixels: Pixels, numbers: Sequence[Any]) -> tuple[int, list[Block] | None]:
+        """Likewise, made and kept now if a later pass will need it and there is room."""
+        if not (self.stops and isinstance(self.finish, Counting | Gathering)):
+            return 0, None
+        done, name = self.stops[-1]
+        program = replace(self.program, operations=self.program.operations[:done])
+        shape = pixels.n_channels, pixels.planes, *self.window.shape
+        n_bytes = prod(shape) * program.dtype.itemsize
+        write = Writing((pixels.n_channels,), AXES)
+        make = partial(write, program, pixels, self.window, numbers[:done])
+        made = self.reading.make(name, n_bytes, make)
+        return (0, None) if made is None else (done, made)
 
 
 class Finish:

@@ -89,6 +89,8 @@ class Keeper:
         How wide those edges are, if that is known before they are asked for.
     leader
         The keeper of what is sampled at the same places, and read first.
+    results
+        Whether blocks that were processed are kept, in the place of what they were made from.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class Keeper:
         sampling: Sampling | None = None,
         depth: int = 0,
         leader: "Keeper | None" = None,
+        results: bool = False,
     ) -> None:
         self._depth = depth
+        self._results = results
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
@@ -127,6 +131,32 @@ class Keeper:
     def edges(self, index: Any, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
+
+    def made(self, index: Any, token: str) -> list[Block] | None:
+        """The chunks of a block that `make` has kept by that name; None if there are none."""
+        return self._kept.get(("made", index, token))
+
+    def make(
+        self, index: Any, token: str, n_bytes: int, make: Callable[[], list[Block]]
+    ) -> list[Block] | None:
+        """The chunks of a processed block, of so many bytes; None, not made, if there is no room.
+
+        Later passes need it instead of what was read there, but for its edges.
+        """
+        key = "blocks", index
+        if not (self._results and self._is_open):
+            return None
+        read = self._kept.get(key, [])
+        if not self._budgets["blocks"].take(n_bytes - sum(array.nbytes for array in read)):
+            return None
+        if read and self._depth:
+            self.edges(index, self._depth, partial(edges_of, read, self._depth))
+        made = make()
+        with self._lock:
+            if self._is_open:
+                self._kept.pop(key, None)
+                self._kept["made", index, token] = made
+        return made
 
     def beside(self, name: str) -> "Keeper":
         """Keeps what lies over the image, such as a mask, within the same budgets."""

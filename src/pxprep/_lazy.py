@@ -43,7 +43,7 @@ from ._jobs import (
 )
 from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
-from ._programs import Bounds, Gathered, Operation, Program
+from ._programs import AddChannels, Bounds, Gathered, Operation, Program
 from ._sources import AXES, Area, Graph, Index, Source, run_keys
 from ._typing import Array, Block
 from ._windows import Kept, Window
@@ -361,10 +361,26 @@ class Chain:
                 tuple(surroundings),
                 tuple(constants),
                 finish,
+                self._stops if own.keeper is not None else (),
                 opens,
             ),
             *keys,
         )
+
+    @cached_property
+    def _stops(self) -> tuple[tuple[int, str], ...]:
+        """Behind how many operations a block may be kept, and the name of what comes out there.
+
+        It is worth it behind a blur, and no pixel may depend on others later on.
+        """
+        stops = []
+        for done in range(1, len(self.steps) + 1):
+            first, rest = self.program.operations[:done], self.program.operations[done:]
+            keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
+            reaches = [any(operation.depth for operation in part) for part in (first, rest)]
+            if keeps_channels and reaches == [True, False]:
+                stops.append((done, replace(self, steps=self.steps[:done]).token))
+        return tuple(stops)
 
     def _mask(self, area: Area, index: Index, depth: int) -> Mask:
         """What reads an area in a block, and so many pixels around it."""

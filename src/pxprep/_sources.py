@@ -5,7 +5,7 @@ task, so that nothing of it is held for the next pass.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, product
@@ -301,6 +301,16 @@ class Reading:
         if self.keeper is None or not self.graph:
             return self._read(others)
         return self.keeper.blocks(self.index, partial(self._read, others))
+
+    def made(self, token: str) -> list[Block] | None:
+        """What an earlier pass has made of the block and kept by that name."""
+        return None if self.keeper is None else self.keeper.made(self.index, token)
+
+    def make(self, token: str, n_bytes: int, make: Callable[[], list[Block]]) -> list[Block] | None:
+        """What `make` makes of the block, kept by that name; None, not made, if that cannot be."""
+        if self.keeper is None:
+            return None
+        return self.keeper.make(self.index, token, n_bytes, make)
 
     def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
         """The rows at the top and the bottom, and the columns on the left and the right."""

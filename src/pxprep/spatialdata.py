@@ -142,9 +142,10 @@ def pixel_clustering_preprocess(
     keep_outside
         False: in the new layers, pixels outside of `where` are NaN in every channel.
     memory
-        How much of what was read is kept for the next pass, in bytes or as "2 GiB": layers that
-        fit are read once. None is a quarter of the memory that is available; 0 keeps nothing but a
-        sample and the edges of chunks, for images larger than memory.
+        How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
+        or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
+        that is available; 0 keeps nothing but a sample and the edges of chunks, for images larger
+        than memory.
     compressor
         Codec and level of the new layers' chunks, as ``{"lz4": 1}`` or ``{"zstd": 3}``, levels 0 to
         9; needs spatialdata 0.8. None is what SpatialData chooses.
@@ -259,7 +260,7 @@ def pixel_clustering_preprocess(
         }
         within = {name: masks[name] for name in images} if masks else None
         cohort = _checked_cohort(steps, images, pool, within)
-        with cohort.keeping(budget, recipe.depth(cohort.labels)):
+        with cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
             if isinstance(steps, Pipeline):
                 steps = steps.fit(images, pool=pool, where=within, progress=passes)
             processed = steps.transform(images)

@@ -1,0 +1,189 @@
+"""Processed blocks that the passes of one write share: the bits, how often pixels are blurred."""
+
+from collections import Counter
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from oracle import assert_same_bits
+from pxprep import Mask, Pipeline, _backends, _blocks
+from pxprep._cohorts import Cohort
+from pxprep._keeping import Budget, Keeper
+
+SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
+PLENTY = 1 << 30
+
+
+def an_image(seed=0, shape=SHAPE, dtype="u2", chunks=CHUNKS):
+    rng = np.random.default_rng(seed)
+    values = rng.poisson(rng.gamma(0.5, 20, shape)).astype(dtype)
+    values[:, 5:9, 7:30] = 0
+    image = xr.DataArray(values, dims=("c", "y", "x"), coords={"c": list("abcd")}, name="fov")
+    # Computed, and so not in memory.
+    return image.chunk(dict(zip(image.dims, chunks, strict=True))) + values.dtype.type(0)
+
+
+@pytest.fixture
+def blurred(monkeypatch):
+    """How many pixels of images, not of samples, were blurred, counted with multiplicity."""
+    pixels, blur = Counter(), _blocks.blur
+
+    def counting(source, window, *args, **kwargs):
+        if (kwargs["height"], kwargs["width"]) == SHAPE[1:]:
+            pixels["all"] += window.shape[0] * window.shape[1]
+        return blur(source, window, *args, **kwargs)
+
+    monkeypatch.setattr(_blocks, "blur", counting)
+    return pixels
+
+
+def written(image, pipeline, memory, *, results=True, where=None, pool=None):
+    """What fitting and writing a lazy image gives, block by block, as the wrapper does it."""
+    cohort = Cohort.of({"fov": image})
+    with cohort.keeping(memory, pipeline.depth(cohort.labels), results=results):
+        made = pipeline.fit({"fov": image}, pool=pool, where=where).transform(image, fov="fov")
+        target = np.full(image.shape, -1, made.dtype)
+        _backends.store([made.data], [target])
+    return target
+
+
+PIPELINES = {
+    "reference": Pipeline.sparrow(sigma=1),
+    "blur first": Pipeline().blur(1).quantile_norm(99).sum_mask(5).sum_norm().post_norm(99.9),
+    "twice": Pipeline()
+    .blur(1)
+    .quantile_norm(99)
+    .blur({"a": 2, "b": 0, "c": 1, "d": 1})
+    .post_norm(),
+    "sums of blurred": Pipeline().quantile_norm().blur(1).sum_mask(5).clip(1).post_norm(50),
+    "hot pixels": Pipeline().remove_hot_pixels(3).quantile_norm(99).arcsinh(0.5).post_norm(99),
+    "no blur": Pipeline().quantile_norm(99).sum_norm().post_norm(99),
+}
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_bits_do_not_depend_on_what_is_kept(name, dtype):
+    image, pipeline = an_image(dtype=dtype), PIPELINES[name]
+    expected = pipeline.fit_transform(image.compute())
+    block = image.dtype.itemsize * 4 * 32 * 40
+    for memory in (0, block, 5 * block, PLENTY):
+        found = written(image, pipeline, memory)
+        assert_same_bits(image.copy(data=found), expected)
+
+
+@pytest.mark.parametrize(
+    ("memory", "least", "most"), [(0, 2, 2), (4 * 4 * 4 * 32 * 40, 1.2, 1.9), (PLENTY, 1, 1)]
+)
+def test_what_is_kept_is_not_blurred_again(memory, least, most, blurred):
+    written(an_image(), PIPELINES["reference"], memory)
+    assert least <= blurred["all"] / (70 * 90) <= most
+
+
+def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):
+    keys, close = set(), Keeper.close
+
+    def look_and_close(keeper):
+        keys.update(key[0] for key in keeper._kept)
+        close(keeper)
+
+    monkeypatch.setattr(Keeper, "close", look_and_close)
+    image = an_image()
+    PIPELINES["reference"].fit(image, memory=PLENTY)
+    assert keys == {"blocks", "edges"}
+    written(image, PIPELINES["reference"], PLENTY)
+    assert keys == {"blocks", "edges", "made"}
+
+
+def test_digits_are_counted_of_what_is_kept(blurred):
+    """Of a median there is no bracket: its digits take two passes."""
+    pipeline = Pipeline().blur(1).quantile_norm(50)
+    expected = pipeline.fit_transform(an_image(dtype="f4").compute())
+    blurred.clear()
+    found = written(an_image(dtype="f4"), pipeline, PLENTY)
+    assert blurred["all"] == 70 * 90
+    assert_same_bits(an_image().copy(data=found), expected)
+
+
+def test_sums_of_what_is_blurred_are_measured_of_what_is_kept(blurred):
+    written(an_image(), PIPELINES["sums of blurred"], PLENTY)
+    assert blurred["all"] == 70 * 90
+
+
+def test_masks_of_what_is_measured():
+    image = an_image()
+    inside = xr.DataArray(np.random.default_rng(1).random(SHAPE[1:]) < 0.6, dims=("y", "x"))
+    expected = PIPELINES["reference"].fit(image.compute(), where=Mask(inside))
+    for lazy in (inside, inside.chunk(y=32, x=40)):
+        found = written(image, PIPELINES["reference"], PLENTY, where=Mask(lazy))
+        assert_same_bits(image.copy(data=found), expected.transform(image.compute()))
+
+
+def test_other_numbers_are_other_results():
+    """Names of what is kept tell one fit from another in the same context."""
+    image = an_image()
+    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+        for q in (99, 90):
+            pipeline = Pipeline.sparrow(q=q, sigma=1)
+            found = pipeline.fit(image).transform(image).compute()
+            assert_same_bits(found, pipeline.fit_transform(image.compute()))
+
+
+def test_what_is_kept_takes_the_place_of_what_was_read():
+    read = np.ones((2, 1, 50, 60), "u2")
+    budget = Budget(10 * read.nbytes)
+    keeper = Keeper(budget, Budget(PLENTY), depth=3, results=True)
+    index = 0, 0, 0
+    keeper.blocks(index, lambda: [read])
+    assert not budget.take(9 * read.nbytes + 1)
+    made = [read.astype("f4")]
+    assert keeper.make(index, "name", made[0].nbytes, lambda: made) is made
+    assert keeper.made(index, "name") is made
+    assert keeper.made(index, "other") is keeper.made((0, 0, 1), "name") is None
+    assert budget.take(8 * read.nbytes)
+    assert not budget.take(1)
+    (chunk,) = keeper.blocks(index, lambda: [read + 1])
+    assert (chunk == 2).all(), "what was read is kept beside"
+    top, *_ = keeper.edges(index, 3, lambda: pytest.fail("the edges are needed by others"))
+    np.testing.assert_array_equal(top, read[:, :, :3])
+
+
+@pytest.mark.parametrize("results", [True, False])
+def test_nothing_is_made_where_it_cannot_be_kept(results):
+    keeper = Keeper(Budget(99 if results else PLENTY), Budget(0), results=results)
+    assert keeper.make((0, 0, 0), "name", 100, lambda: pytest.fail("made")) is None
+    assert keeper.made((0, 0, 0), "name") is None
+
+
+def test_nothing_is_kept_after_the_end():
+    keeper = Keeper(Budget(PLENTY), Budget(0), results=True)
+    keeper.make((0, 0, 0), "name", 4, lambda: [np.ones(1, "f4")])
+    keeper.close()
+    assert keeper.made((0, 0, 0), "name") is None
+    assert keeper.make((0, 0, 0), "name", 4, lambda: pytest.fail("made")) is None
+
+
+@pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])
+def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
+    with Cohort.of(an_image()).keeping(memory, 4):
+        assert _backends._n_workers() == _backends._n_threads() + beside
+    assert _backends._n_workers() == _backends._n_threads()
+
+
+def test_results_are_lazy_beyond_the_context():
+    """A graph that was made within it computes what is no longer kept."""
+    image, pipeline = an_image(), PIPELINES["reference"]
+    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+        made = pipeline.fit(image).transform(image)
+        dict(made.__dask_graph__())
+    assert_same_bits(made.compute(), pipeline.fit_transform(image.compute()))
+
+
+def test_volumes():
+    values = np.random.default_rng(0).gamma(0.5, 20, (3, 4, 50, 60)).astype("f4")
+    image = xr.DataArray(da.from_array(values, chunks=(1, 2, 32, 32)), dims=("c", "z", "y", "x"))
+    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+        found = PIPELINES["reference"].fit(image).transform(image).compute()
+    assert_same_bits(found, PIPELINES["reference"].fit_transform(image.compute()))
