@@ -46,7 +46,7 @@ from ._kernels.counts import N_SLOTS
 from ._programs import AddChannels, Bounds, Gathered, Operation, Program
 from ._sources import AXES, Area, Graph, Index, Source, run_keys
 from ._typing import Array, Block
-from ._windows import Kept, Window
+from ._windows import Window
 
 # Partial results that one task merges: each may be as large as a small block.
 FAN_IN = 4
@@ -58,10 +58,10 @@ Gate = tuple[Array, bool]
 
 @dataclass(frozen=True)
 class Step:
-    """An operation of a chain, and what it takes, if anything: a small array, an area, a place."""
+    """An operation of a chain, and the small array, or the area, that it takes, if any."""
 
     operation: Operation
-    numbers: Array | Area | Kept | None
+    numbers: Array | Area | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Chain:
             return layer.chain
         return cls(Source.of(array), (), dtype)
 
-    def then(self, operation: Operation, numbers: Array | Area | Kept | None = None) -> "Chain":
+    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
         """The chain with one more step."""
         return replace(self, steps=(*self.steps, Step(operation, numbers)))
 
@@ -220,11 +220,8 @@ class Chain:
 
     @property
     def _sampled_numbers(self) -> list[Any]:
-        """What the steps take; `Mask` in the place of an area, of which each sample has a part.
-
-        Nothing that is made of a sample is kept.
-        """
-        numbers = [None if isinstance(step.numbers, Kept) else step.numbers for step in self.steps]
+        """What the steps take; `Mask` in the place of an area, of which each sample has a part."""
+        numbers = (step.numbers for step in self.steps)
         return [Mask if isinstance(number, Area) else number for number in numbers]
 
     def _reduced(

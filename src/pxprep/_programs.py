@@ -56,6 +56,12 @@ class Strip:
         self._block, self._scale, self._sums = block, None, None
         self.window, self.pixels = window, Pixels.of(block, window)
 
+    def keep(self, block: Block, window: Window) -> None:
+        """Go on as a block that is written now, the pixels of `window`, and not again."""
+        self.write(list(block))
+        self.become(block, window)
+        self._block = None
+
     def room(self, window: Window) -> Block:
         """A new block for the pixels of `window`, each channel of which is contiguous."""
         shape = self.pixels.n_channels, self.pixels.planes, *window.shape
@@ -157,16 +163,15 @@ class Divide(Operation):
 
 @dataclass(frozen=True)
 class Keep(Operation):
-    """The pixels are put into what is `Kept`; in a sample, of which nothing is kept, nothing is.
+    """The pixels are put into what is `Kept`; where that has them the program begins here.
 
-    Where that has them the program begins here. No operation after this one reads neighbours.
+    No operation after this one reads neighbours.
     """
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Put them there."""
-        if numbers is not None:
-            strip.write(list(numbers.at(want)))
-            numbers.windows.add(want)
+        strip.keep(numbers.at(want), want)
+        numbers.put(want)
 
 
 @dataclass(frozen=True)
@@ -434,7 +439,7 @@ class Program:
         for position, number in enumerate(numbers):
             if isinstance(number, Kept):
                 place = number.at(window)
-                if window in number.windows:
+                if number.has(window):
                     begin, reads, pixels = position + 1, window, Pixels.of(place, window)
         strip = Strip(pixels, reads, self, place)
         for position in range(begin, len(self.operations)):
@@ -478,7 +483,7 @@ def _measured(
         mask = None if where is None else where.read(strip)
         if mask is None:
             yield program.run(pixels, strip, numbers)
-        elif mask.any():
+        elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
             yield _blocks.inside(program.run(pixels, strip, numbers), mask)
 
 

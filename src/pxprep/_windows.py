@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
@@ -141,26 +140,42 @@ class Pixels:
 
 
 class Kept:
-    """Pixels of a whole image as they are between two operations, as far as some pass made them.
+    """Pixels of a block as they are between two operations, as far as some pass has made them.
 
-    Attributes
+    Parameters
     ----------
     pixels
-        Axes (c, z, y, x); several threads may write to it, each at places of its own.
-    windows
-        Where they are made.
-    name
-        Its own: nothing else holds the same.
+        Room for them, axes (c, z, y, x).
+    place
+        Where they lie in the image.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.pixels = np.empty(shape, dtype)
-        self.windows: set[Window] = set()
-        self.name = f"pxprep-kept-{uuid4().hex}"
+    def __init__(self, pixels: Block, place: Window) -> None:
+        self.pixels = pixels
+        self._place = place
+        self._made: set[Window] = set()
 
     def at(self, window: Window) -> Block:
         """Those of a window, a view."""
-        return self.pixels[:, :, *window.slices]
+        return self.pixels[:, :, *window.within(self._place)]
+
+    def put(self, window: Window) -> None:
+        """Those of a window are there now; windows do not overlap."""
+        self._made.add(window)
+
+    def has(self, window: Window) -> bool:
+        """Whether those of a window are there."""
+        return window in self._made or self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all are there."""
+        return sum(map(_area, self._made)) == _area(self._place)
+
+
+def _area(window: Window) -> int:
+    rows, columns = window.shape
+    return rows * columns
 
 
 def _in_rows(

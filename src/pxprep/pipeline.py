@@ -15,7 +15,7 @@ from ._images import processing_dtype
 from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import Progress, parse_progress
 from ._running import apply_step, finished, run
-from ._typing import Block, Images, Label
+from ._typing import Images, Label
 from ._validate import parse_choice, parse_memory, parse_pool
 from .errors import ImageError, ParameterError
 from .measures import EVERYTHING, labeled_numbers
@@ -173,24 +173,10 @@ class Pipeline(Recipe):
 
     def _in_memory(self, cohort: Cohort) -> Cohort:
         """A NumPy cohort, measured and processed, in no more memory than the result's."""
-        places: list[Block] = []
-
-        def keep(current: Cohort) -> Cohort:
-            # What was blurred stays in the result's place, so that it is not blurred again.
-            kept, made = current.keeping_result()
-            places.extend(made)
-            return kept
-
-        lazy, bar = cohort.lazily(), parse_progress(False)
-        with lazy.keeping(0, self.depth(cohort.labels)):
-            steps = run(
-                self.steps,
-                lazy,
-                bar=bar,
-                local=True,
-                keep=keep if self.settles(cohort.labels) else None,
-            )
-            *_, (_, _, processed) = steps
+        # What was blurred stays in the result's place, so that it is not blurred again.
+        lazy, bar, places = cohort.lazily(), parse_progress(False), cohort.places()
+        with lazy.keeping(0, self.depth(cohort.labels), results=True, places=places):
+            *_, (_, _, processed) = run(self.steps, lazy, bar=bar, local=True)
             return processed.map(finished, lazy).in_memory(places)
 
 
@@ -289,7 +275,7 @@ class FittedPipeline:
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
         made = self._transformed(cohort.lazily() if at_once else cohort)
-        return made.in_memory().given() if at_once else made.given()
+        return made.in_memory(cohort.places()).given() if at_once else made.given()
 
     def _transformed(self, cohort: Cohort) -> Cohort:
         made = replace(cohort, pool=self.pool)
