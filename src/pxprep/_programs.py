@@ -82,6 +82,12 @@ class Strip:
             self._sums = None
         return self.kept
 
+    def values(self) -> Block:
+        """As a block that is not written to."""
+        if self._block is None and self._scale is None and self.pixels.dtype == self.program.dtype:
+            return self.pixels.read(self.window)
+        return self.block()
+
     @property
     def kept(self) -> Block:
         """As a block that may be written to, from which no pixel has been dropped yet."""
@@ -122,17 +128,16 @@ class Strip:
     def write(self, targets: Sequence[Block]) -> None:
         """Write an array with axes (z, y, x) for each channel."""
         fits = all(plane.flags.c_contiguous for target in targets for plane in target)
-        _, _, piece = self.pixels.pieces[0]
-        is_there = np.may_share_memory(piece, targets[0])
         if self._scale is not None and fits:
-            if is_there:
+            _, _, piece = self.pixels.pieces[0]
+            if np.may_share_memory(piece, targets[0]):
                 _blocks.divide_in_place(targets, self._scale)
             else:
                 _blocks.divide(
                     self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
                 )
             return
-        block = self.block()
+        block = self.values()
         if not np.may_share_memory(block, targets[0]):
             for target, channel in zip(targets, block, strict=True):
                 target[...] = channel
@@ -415,7 +420,7 @@ class Program:
         """
         if not self.operations:
             return pixels.read(window)
-        return self._strip(pixels, window, numbers).block()
+        return self._strip(pixels, window, numbers).values()
 
     def write(
         self,
