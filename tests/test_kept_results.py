@@ -9,9 +9,10 @@ import xarray as xr
 
 from oracle import assert_same_bits
 from pxprep import Blur, Mask, Pipeline, _backends, _blocks
+from pxprep import _programs as operations
 from pxprep._cohorts import Cohort
 from pxprep._keeping import Budget, Keeper
-from pxprep._windows import Window
+from pxprep._windows import Kept, Pixels, Window
 
 SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
 PLENTY = 1 << 30
@@ -72,6 +73,7 @@ PIPELINES = {
     .blur({"a": 2, "b": 0, "c": 1, "d": 1})
     .post_norm(),
     "sums of blurred": Pipeline().quantile_norm().blur(1).sum_mask(5).clip(1).post_norm(50),
+    "a blur of one pixel": Pipeline().blur(1).quantile_norm(99).blur(0.1).post_norm(99),
     "hot pixels": Pipeline().remove_hot_pixels(3).quantile_norm(99).arcsinh(0.5).post_norm(99),
     "no blur": Pipeline().quantile_norm(99).sum_norm().post_norm(99),
 }
@@ -179,6 +181,31 @@ def test_nothing_is_kept_after_the_end():
     assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
 
 
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize(
+    ("after", "number"),
+    [(operations.ClipAbove((1.0, 0.5)), None), (operations.Divide(), np.array([2.0, 0.0]))],
+    ids=["clip", "divide"],
+)
+def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, number, planes):
+    values = np.random.default_rng(0).gamma(0.5, 2, (2, planes, 40, 9)).astype("f4")
+    values[0, 0, 3, 3] = np.nan
+    whole, blur = Window(0, 40, 0, 9), operations.Blur((1.0, 2.0))
+    part, f4 = Window(5, 31, 0, 9), np.dtype("f4")
+
+    def run(array, steps, numbers):
+        return operations.Program(steps, f4, 40, 9).run(Pixels.of(array), part, numbers)
+
+    blurred = run(values, (blur,), [None])
+    expected = run(values, (blur, after), [None, number])
+    kept = Kept(np.zeros_like(values), whole)
+    for array in (values, np.full_like(values, np.nan)):
+        found = run(array, (blur, operations.Keep(), after), [None, kept, number])
+        assert_same_bits(found, expected)
+        assert_same_bits(kept.at(part), blurred)
+    assert not kept.pixels[:, :, 31:].any()
+
+
 def test_one_place_holds_one_result():
     place = np.zeros((2, 1, 9, 5), "f4")
     keeper = Keeper(Budget(0), Budget(0), results=True, place=place)
@@ -207,8 +234,8 @@ def test_in_memory_what_was_blurred_stays_in_the_place_of_the_result(name, dtype
     blurred.clear()
     assert_same_bits(pipeline.fit_transform(image), expected)
     once = sum(isinstance(step, Blur) for _, step in pipeline.steps)
-    # A second blur begins with the image again.
-    assert blurred["all"] == (3 if once == 2 else once) * 70 * 90
+    # Another blur begins with the image again.
+    assert blurred["all"] == {0: 0, 1: 1, 2: 3}[once] * 70 * 90
 
 
 @pytest.mark.parametrize("axes", ["czyx", "xzyc", "zcyx"])

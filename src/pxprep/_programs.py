@@ -60,7 +60,7 @@ class Strip:
         """Go on as a block that is written now, the pixels of `window`, and not again."""
         self.write(list(block))
         self.become(block, window)
-        self._block = None
+        self._block = self._place = None
 
     def room(self, window: Window) -> Block:
         """A new block for the pixels of `window`, each channel of which is contiguous."""
@@ -445,7 +445,8 @@ class Program:
             if isinstance(number, Kept):
                 place = number.at(window)
                 if number.has(window):
-                    begin, reads, pixels = position + 1, window, Pixels.of(place, window)
+                    begin, reads = position + 1, window
+                    pixels, place = Pixels.of(place, window), None
         strip = Strip(pixels, reads, self, place)
         for position in range(begin, len(self.operations)):
             want = window.grown(self.depths_after[position], self.height, self.width)
