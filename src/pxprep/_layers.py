@@ -320,10 +320,14 @@ def stage(
                 arrays = [scale.data for scale in scales_of(element)]
                 empty = [_backends.without_pixels(array) for array in arrays]
                 staged.images[name] = with_data(element, empty)
-                staged.write_element(name, sdata_formats=formats, **codec)
+                with _backends.at_once():
+                    staged.write_element(name, sdata_formats=formats, **codec)
                 targets = [direct(zarr.open_array(path)) for path in _array_folders(place)]
                 with bar(f"write {name}"):
                     _backends.store(arrays, targets)
+            # Of workers that died on the way.
+            for draft in place.rglob("*.partial"):
+                draft.unlink(missing_ok=True)
     moves = {}
     for name, element in elements.items():
         place = layer_folder(root, name)
