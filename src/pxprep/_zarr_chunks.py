@@ -69,9 +69,7 @@ class ZarrChunks:
         for place, _, within in self._parts(region):
             self._write(place, block[within])
 
-    def _parts(
-        self, region: Region
-    ) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
+    def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
         """The chunks that hold a region: where they are, and their part of it, and that in it."""
         chunks = self._array.chunks
         places = [
@@ -95,9 +93,7 @@ class ZarrChunks:
             return False
         return all(
             start % size == 0 and (stop % size == 0 or stop == end)
-            for (start, stop), size, end in zip(
-                region, self._array.chunks, self.shape, strict=True
-            )
+            for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
         )
 
     def _write(self, place: tuple[int, ...], values: Block) -> None:
