@@ -9,6 +9,7 @@ Images have the axes (c, z, y, x).
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -269,10 +270,16 @@ def without_pixels(array: Array) -> Array:
 
     Dask writes no block that is empty.
     """
-    name = f"pxprep-nothing-{uuid4().hex}"
     empty = _meta(array.ndim, array.dtype)
-    graph = {(name, *index): empty for index in np.ndindex(array.numblocks)}
-    return da.Array(graph, name, array.chunks, meta=empty)
+    axes = range(array.ndim)
+    return da.blockwise(
+        empty.copy,
+        axes,
+        new_axes=dict(zip(axes, array.chunks, strict=True)),
+        name=f"pxprep-nothing-{uuid4().hex}",  # that of Dask would leave out the chunks
+        dtype=array.dtype,
+        meta=empty,
+    )
 
 
 def from_zarr(path: Path) -> Array:
@@ -346,13 +353,35 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
     """
-    scheduler = get_scheduler(collections=[array for array in arrays if is_lazy(array)])
-    here = scheduler in (None, threaded.get) or (local and scheduler is not get_sync)
-    if not here or config.get("pool", None) is not None:
-        return tuple(dask_compute(*arrays))
+    scheduler = _scheduler(arrays)
+    here = local and scheduler is not get_sync
+    if scheduler is threaded.get:
+        here = config.get("pool", None) is None  # else the user's own threads
+    if not here:
+        return tuple(dask_compute(*arrays, scheduler=scheduler))
     # Given to this computation alone: another thread may be at one of its own.
     with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
-        return tuple(dask_compute(*arrays, scheduler="threads", pool=pool))
+        return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
+
+
+def _scheduler(arrays: Sequence[Array]) -> Any:
+    """The function of Dask that computes as the user chose.
+
+    Dask imports distributed to look for a client, though nobody who has not done so can have one.
+    """
+    if config.get("scheduler", None) is None and "distributed" not in sys.modules:
+        return threaded.get
+    return get_scheduler(collections=list(filter(is_lazy, arrays))) or threaded.get
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What others compute meanwhile, with Dask, is computed in the thread that asks for it.
+
+    For many tasks that do next to nothing: threads, or a cluster, would only cost time.
+    """
+    with config.set(scheduler=get_sync):
+        yield
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
@@ -362,7 +391,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     """
     alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
     if alone is None:
-        da.store(list(arrays), list(targets), lock=False)
+        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
     else:
         compute(alone)
 
