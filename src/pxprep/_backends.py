@@ -28,10 +28,11 @@ from dask.base import get_scheduler
 from dask.local import get_sync
 
 from . import _blocks
+from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._programs import Bounds, Operation, Program, count_into, run_into
+from ._programs import Operation, Program, count_into, run_into
 from ._sources import Area, Source
 from ._typing import Array, Block
 from ._validate import float_dtype
@@ -149,15 +150,15 @@ def gathered(
     image: Array,
     bounds: Bounds | Array,
     zeros: bool,
-    most: int,
+    limits: Limits,
     then: Then,
     where: Area | None = None,
 ) -> Array:
-    """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,).
+    """`then` of the `Gathered` of each channel; shape (1,).
 
-    Where there are no bounds it is None.
+    None where there are no bounds, or more values than may be held.
     """
-    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, most, then, where)
+    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, limits, then, where)
 
 
 def _sample_bytes(n_images: int) -> int:
@@ -170,9 +171,10 @@ def keeping(
 ) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
-    `depth` is how wide the edges of blocks are that later passes need. With `results` blocks are
-    kept as they were processed for a measurement, if there was a blur: the result will be wanted.
-    Images for which somebody does so already are left to them.
+    `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
+    rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
+    measurement, if there was a blur: the result will be wanted. Images for which somebody does so
+    already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
@@ -182,7 +184,9 @@ def keeping(
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
     sampled = _sample_bytes(len(sources))
-    samplings = [Sampling(sampled, len(list(source.indices()))) for source in sources]
+    samplings = [
+        Sampling.for_depth(sampled, len(list(source.indices())), depth) for source in sources
+    ]
     keepers = [Keeper(blocks, edges, sampling, depth, results=results) for sampling in samplings]
     for source, keeper in zip(sources, keepers, strict=True):
         source.keeper = keeper
