@@ -27,10 +27,11 @@ from pxprep import (
     PxprepWarning,
     SubtractBackground,
     _backends,
+    _brackets,
     ops,
     quantiles,
 )
-from pxprep._programs import Bounds
+from pxprep._gathering import Bounds
 from pxprep.quantiles import exact_quantiles
 
 FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -671,7 +672,7 @@ def test_two_quantiles_are_read_as_often_as_one(look, dtype, make_image, monkeyp
 def test_many_zeros_are_not_gathered(process, make_image, monkeypatch):
     values = make_image("float32", (3, 96, 80), zeros=0.7).values
     # A quarter of the image: brackets around a quantile of others take less.
-    monkeypatch.setattr(quantiles, "MOST_GATHERED", values.nbytes // 4)
+    monkeypatch.setattr(_brackets, "MOST_GATHERED", values.nbytes // 4)
     image, reads = counted(values, (3, 24, 40))
     result = process(image).compute(scheduler="synchronous")
     assert_same_bits(result, process(xr.DataArray(values, dims=("c", "y", "x"), name="fov0")))

@@ -12,11 +12,12 @@ from scipy.ndimage import gaussian_filter
 import oracle
 from pxprep import _blocks, quantiles
 from pxprep._blocks import bit_constants
+from pxprep._gathering import Gathered
 from pxprep._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from pxprep._kernels.brackets import gather
 from pxprep._kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
 from pxprep._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
-from pxprep._programs import AddChannels, Blur, Divide, Gathered, KeepAbove, Program
+from pxprep._programs import AddChannels, Blur, Divide, KeepAbove, Program
 from pxprep._windows import Pixels, Window
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")

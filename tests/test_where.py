@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 import oracle
 import pxprep
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import Mask, ParameterError, Pipeline, PxprepWarning, Step, _keeping, ops, quantiles
+from pxprep import (
+    Mask,
+    ParameterError,
+    Pipeline,
+    PxprepWarning,
+    Step,
+    _brackets,
+    _keeping,
+    ops,
+    quantiles,
+)
 from pxprep._datatree import TREES
 
 SHAPE = (3, 45, 38)
@@ -449,7 +459,7 @@ def test_what_is_outside_takes_no_room():
     """Of what may be gathered: a mask that leaves little is measured in one pass, too."""
     sample = np.random.default_rng(0).gamma(2, 20, (1, 1, 100, 100)).astype("f4")
     few = np.where(np.arange(100) < 10, sample, np.nan)
-    n_bytes = int(quantiles.MOST_GATHERED / 0.3)
+    n_bytes = int(_brackets.MOST_GATHERED / 0.3)
     assert quantiles.bracket([sample], np.array([50.0]), True, n_bytes) is None
     low, high = quantiles.bracket([few], np.array([50.0]), True, n_bytes)
     assert low < np.nanmedian(few) < high

@@ -9,6 +9,7 @@ Images have the axes (c, z, y, x).
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -28,10 +29,11 @@ from dask.base import get_scheduler
 from dask.local import get_sync
 
 from . import _blocks
+from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._programs import Bounds, Operation, Program, count_into, run_into
+from ._programs import Operation, Program, count_into, run_into
 from ._sources import Area, Source
 from ._typing import Array, Block
 from ._validate import float_dtype
@@ -149,15 +151,15 @@ def gathered(
     image: Array,
     bounds: Bounds | Array,
     zeros: bool,
-    most: int,
+    limits: Limits,
     then: Then,
     where: Area | None = None,
 ) -> Array:
-    """`then` of the `Gathered` of each channel, which have at most so many values; shape (1,).
+    """`then` of the `Gathered` of each channel; shape (1,).
 
-    Where there are no bounds it is None.
+    None where there are no bounds, or more values than may be held.
     """
-    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, most, then, where)
+    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, limits, then, where)
 
 
 def _sample_bytes(n_images: int) -> int:
@@ -175,10 +177,10 @@ def keeping(
 ) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
-    `depth` is how wide the edges of blocks are that later passes need. With `results` blocks are
-    kept as they were processed for a measurement, if there was a blur: the result will be wanted.
-    They are part of `places`, of one array for each image, if given. Images for which somebody
-    keeps already are left to them.
+    `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
+    rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
+    measurement, if there was a blur: the result will be wanted. They are part of `places`, of one
+    array for each image, if given. Images for which somebody keeps already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
@@ -189,7 +191,7 @@ def keeping(
     ]
     sampled, keepers = _sample_bytes(len(sources)), []
     for source, place in sources:
-        sampling = Sampling(sampled, len(list(source.indices())))
+        sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
         keepers.append(Keeper(blocks, edges, sampling, depth, results=results, place=place))
         source.keeper = keepers[-1]
     # A thread that waits for a block holds memory, so there are more where memory may be had.
@@ -276,10 +278,16 @@ def without_pixels(array: Array) -> Array:
 
     Dask writes no block that is empty.
     """
-    name = f"pxprep-nothing-{uuid4().hex}"
     empty = _meta(array.ndim, array.dtype)
-    graph = {(name, *index): empty for index in np.ndindex(array.numblocks)}
-    return da.Array(graph, name, array.chunks, meta=empty)
+    axes = range(array.ndim)
+    return da.blockwise(
+        empty.copy,
+        axes,
+        new_axes=dict(zip(axes, array.chunks, strict=True)),
+        name=f"pxprep-nothing-{uuid4().hex}",  # that of Dask would leave out the chunks
+        dtype=array.dtype,
+        meta=empty,
+    )
 
 
 def from_zarr(path: Path) -> Array:
@@ -353,13 +361,35 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
     """
-    scheduler = get_scheduler(collections=[array for array in arrays if is_lazy(array)])
-    here = scheduler in (None, threaded.get) or (local and scheduler is not get_sync)
-    if not here or config.get("pool", None) is not None:
-        return tuple(dask_compute(*arrays))
+    scheduler = _scheduler(arrays)
+    here = local and scheduler is not get_sync
+    if scheduler is threaded.get:
+        here = config.get("pool", None) is None  # else the user's own threads
+    if not here:
+        return tuple(dask_compute(*arrays, scheduler=scheduler))
     # Given to this computation alone: another thread may be at one of its own.
     with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
-        return tuple(dask_compute(*arrays, scheduler="threads", pool=pool))
+        return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
+
+
+def _scheduler(arrays: Sequence[Array]) -> Any:
+    """The function of Dask that computes as the user chose.
+
+    Dask imports distributed to look for a client, though nobody who has not done so can have one.
+    """
+    if config.get("scheduler", None) is None and "distributed" not in sys.modules:
+        return threaded.get
+    return get_scheduler(collections=list(filter(is_lazy, arrays))) or threaded.get
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What others compute meanwhile, with Dask, is computed in the thread that asks for it.
+
+    For many tasks that do next to nothing: threads, or a cluster, would only cost time.
+    """
+    with config.set(scheduler=get_sync):
+        yield
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
@@ -369,7 +399,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     """
     alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
     if alone is None:
-        da.store(list(arrays), list(targets), lock=False)
+        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
     else:
         compute(alone)
 

@@ -99,11 +99,11 @@ def flush_entry(path: str | Path) -> None:
 
 
 @contextmanager
-def drafted(path: Path, drafts: Path | None = None) -> Iterator[Path]:
+def in_place_of(path: Path, drafts: Path | None = None) -> Iterator[Path]:
     """The path of a draft that takes the place of the file `path` on exit, at once.
 
-    What is written to it must be on disk by then. After an error it is gone; a process that dies
-    leaves it, in the folder `drafts` on the same file system.
+    After an error it is gone; a process that dies leaves it, in the folder `drafts` on the same
+    file system. Nothing is put on disk.
     """
     partial = (drafts or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
     try:
@@ -112,8 +112,16 @@ def drafted(path: Path, drafts: Path | None = None) -> Iterator[Path]:
             partial.chmod(path.stat().st_mode & 0o777)
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is said
+            partial.unlink()
         raise
+
+
+@contextmanager
+def drafted(path: Path, drafts: Path | None = None) -> Iterator[Path]:
+    """As `in_place_of`, and the name is put on disk; what is written must be there before."""
+    with in_place_of(path, drafts) as partial:
+        yield partial
     flush_entry(path.parent)
 
 

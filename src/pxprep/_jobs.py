@@ -13,9 +13,10 @@ from uuid import uuid4
 import numpy as np
 
 from . import _blocks
-from ._keeping import Sampling, cut
+from ._gathering import Bounds, Gathered, Limits, gather_strips, merged
+from ._keeping import CORE, Sampling, cut
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
-from ._programs import Bounds, Gathered, Keep, Program, count_into, gather_strips, run_into
+from ._programs import Keep, Program, count_into, run_into
 from ._sources import AXES, Reading, Sample, standard_axes
 from ._typing import Block
 from ._windows import Kept, Pixels, Window
@@ -173,6 +174,8 @@ class Reduction(Finish):
 
     # The chunk of an array that the last one is, and what the name of its tasks begins with.
     corner: ClassVar[tuple[int, ...]] = (0,)
+    # Whether what is merged may be much larger than what a block has: then one such is enough.
+    grows: ClassVar[bool] = False
 
     def merged(self, parts: Sequence[Any]) -> Any:
         """One result for several."""
@@ -244,41 +247,43 @@ class Counting(Reduction):
 
 @dataclass(frozen=True, eq=False)
 class Gathering(Reduction):
-    """The values of the result that lie between bounds, for each channel; at most `most` of each.
+    """The values of the result that lie between bounds, for each quantile.
 
     Attributes
     ----------
     zeros
         Whether zeros are counted.
-    most
-        How many values of each channel are gathered.
+    limits
+        How many values are enough, and how many may be held.
     then
-        What becomes of the `Gathered` of all channels; it is not called where there are no bounds.
+        What becomes of the `Gathered` of all quantiles; it is not called where there are no bounds,
+        or too many values.
     """
 
     zeros: bool
-    most: int
+    limits: Limits
     then: Callable[[Sequence[Gathered]], Any]
+    grows = True
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
+    ) -> list[Gathered] | None:
         """Run and gather; `numbers` end with the bounds, or a box of them, and the mask or None."""
         *numbers, bounds, where = numbers
         if not isinstance(bounds, Bounds):
             bounds = bounds[0]
-        return gather_strips(program, pixels, window, numbers, bounds, self.zeros, self.most, where)
+        return gather_strips(
+            program, pixels, window, numbers, bounds, self.zeros, self.limits, where
+        )
 
-    def merged(self, parts: Sequence[Block | None]) -> Block | None:
-        """All together."""
-        if parts[0] is None:
-            return None
-        several = zip(*parts, strict=True)
-        return _objects([Gathered.merged(each, self.most) for each in several])
+    def merged(self, parts: Sequence[list[Gathered] | None]) -> list[Gathered] | None:
+        """All together; None if that is too much, as any of them may be."""
+        known = [part for part in parts if part is not None]
+        return merged(known, self.limits) if len(known) == len(parts) else None
 
-    def closed(self, total: Block | None) -> Block:
+    def closed(self, total: list[Gathered] | None) -> Block:
         """What became of them, in a box."""
-        return _objects([None if total is None else self.then(list(total))])
+        return _objects([None if total is None else self.then(total)])
 
 
 class Surveyed(NamedTuple):
@@ -415,7 +420,7 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
 def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
     """What a program makes of samples: as if each were an image of its own.
 
-    Where they are large enough, pixels that depend on others outside are left out. Each sample has
+    Pixels that depend on others outside are left out, as far as a core remains. Each sample has
     a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
     """
     made = []
@@ -424,7 +429,7 @@ def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any
         own = [Pixels.of(next(left)) if number is Mask else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
-        rim = program.depth if min(height, width) > 3 * program.depth else 0
+        rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
         inner = Window(rim, height - rim, rim, width - rim)
         result = alone.run(Pixels.of(block), inner, own)
         where = next(left, None)

@@ -15,9 +15,13 @@ from ._windows import Kept, Window
 
 # Rows and columns of a block.
 Place = tuple[slice, slice]
-# Rows and columns of a tile of pixels that is sampled, the share of an image that tiles hold, and
-# how many bytes of them are enough: of one image, and of a cohort.
-TILE = (64, 128)
+# Many small tiles are sampled, as neighbours are alike: the sizes of their cores, and how wide the
+# rim around them is that a blur takes away. With wider ones there would be too few tiles.
+CORE = (32, 48)
+RIM = 8
+MOST_RIM = 96
+# The share of an image that tiles hold, and how many bytes of them are enough: of one image, and of
+# a cohort.
 SAMPLE_SHARE = 1 / 64
 SAMPLE_BYTES = 32 << 20
 COHORT_SAMPLE_BYTES = 128 << 20
@@ -59,11 +63,17 @@ class Sampling(NamedTuple):
 
     n_bytes: int
     n_blocks: int
+    rim: int = RIM
+
+    @classmethod
+    def for_depth(cls, n_bytes: int, n_blocks: int, depth: int) -> "Sampling":
+        """Tiles of which something is left by programs that read so far around a pixel."""
+        return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
     def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
         """Where tiles of the block with this index are; none where those of others are enough."""
         sizes = chunks[0].shape[2:]
-        tile = [min(most, size) for most, size in zip(TILE, sizes, strict=True)]
+        tile = [min(core + 2 * self.rim, size) for core, size in zip(CORE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
         wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
         affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)

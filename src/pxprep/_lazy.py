@@ -23,6 +23,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from ._blocks import integer_offset
+from ._gathering import Bounds, Gathered, Limits
 from ._jobs import (
     EDGES,
     LATER,
@@ -43,13 +44,15 @@ from ._jobs import (
 )
 from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
-from ._programs import AddChannels, Bounds, Gathered, Operation, Program
+from ._programs import AddChannels, Operation, Program
 from ._sources import AXES, Area, Graph, Index, Source, run_keys
 from ._typing import Array, Block
 from ._windows import Window
 
 # Partial results that one task merges: each may be as large as a small block.
 FAN_IN = 4
+# As many are added at once to one that grows.
+LINK = 8
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
 # A boxed result that is waited for, and whether it must be None for anything to be done.
@@ -143,16 +146,16 @@ class Chain:
         return self._reduced("counts", job, [prefixes, where], job.shape, dtype, gate)
 
     def gathered(
-        self, bounds: Any, zeros: bool, most: int, then: Then, where: Area | None = None
+        self, bounds: Any, zeros: bool, limits: Limits, then: Then, where: Area | None = None
     ) -> Array:
         """`then` of what lies between bounds of each channel, as the only item of an array.
 
-        At most `most` values of each channel are gathered; they are given to `then`, a sequence of
-        `Gathered`, where they are. `bounds` may be an array that `bounds` returns; the item is None
-        if there are none.
+        It is given to `then`, a sequence of `Gathered`, where it is. `bounds` may be an array that
+        `bounds` returns; the item is None if there are none, or if more values lie there than may
+        be held.
         """
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
-        job = Gathering(zeros, most, then)
+        job = Gathering(zeros, limits, then)
         return self._reduced("gathered", job, [bounds, where], (1,), np.dtype(object), gate)
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
@@ -294,15 +297,8 @@ class Chain:
         for number, index in enumerate(self.source.indices()):
             parts.append((f"{name}-block", number))
             graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
-        level = 0
-        while len(parts) > 1:
-            groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
-            level += 1
-            parts = [(f"{name}-merged", level, number) for number in range(len(groups))]
-            graph.update(
-                {key: (job.merged, group) for key, group in zip(parts, groups, strict=True)}
-            )
-        graph[(name, *job.corner)] = (_closed, job, parts[0])
+        merge = _merge_in_chain if job.grows else _merge_in_tree
+        graph[(name, *job.corner)] = (_closed, job, merge(graph, f"{name}-merged", job, parts))
         return graph
 
     def _task(
@@ -440,6 +436,27 @@ class _LazyGraph(Mapping[Any, Any]):
 def _only_key(array: Array) -> Any:
     (key,) = flatten(array.__dask_keys__())
     return key
+
+
+def _merge_in_tree(graph: Graph, name: str, job: Reduction, parts: list[Any]) -> Any:
+    """Add the tasks that merge partial results; returns the key of the last."""
+    level = 0
+    while len(parts) > 1:
+        groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+        level += 1
+        parts = [(name, level, number) for number in range(len(groups))]
+        graph.update({key: (job.merged, group) for key, group in zip(parts, groups, strict=True)})
+    return parts[0]
+
+
+def _merge_in_chain(graph: Graph, name: str, job: Reduction, parts: list[Any]) -> Any:
+    """As `_merge_in_tree`, but only one partial result is ever more than that of a block."""
+    total = parts[0]
+    for number, first in enumerate(range(1, len(parts), LINK)):
+        key = (name, number)
+        graph[key] = (job.merged, [total, *parts[first : first + LINK]])
+        total = key
+    return total
 
 
 def _closed(job: Reduction, total: Any) -> Any:

@@ -8,13 +8,12 @@ go through all operations before the next strip is touched.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import _blocks
 from ._kernels.blur import blur_radius
-from ._kernels.brackets import gather
 from ._typing import Block
 from ._windows import Kept, Pixels, Window
 
@@ -477,7 +476,7 @@ def run_into(
         program.write(pixels, strip, numbers, channels, own[0] if len(own) == 1 else None)
 
 
-def _measured(
+def measured_strips(
     program: Program,
     pixels: Pixels,
     window: Window,
@@ -513,80 +512,5 @@ def count_into(
             own = None if prefixes is None else prefixes[channels]
             _blocks.count_digits(values, own, level, zeros, counts[channels])
         return
-    for values in _measured(program, pixels, window, numbers, where):
+    for values in measured_strips(program, pixels, window, numbers, where):
         _blocks.count_digits(values, prefixes, level, zeros, counts)
-
-
-class Bounds(NamedTuple):
-    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,).
-
-    For several quantiles of each channel: (c,) after (c,), in one array.
-    """
-
-    low: Block
-    high: Block
-
-
-@dataclass(frozen=True, eq=False)
-class Gathered:
-    """What lies between two bounds of the values of a channel.
-
-    Attributes
-    ----------
-    tally
-        How many values are counted, negative, infinite, below the lower bound, equal to it, and
-        equal to the upper bound.
-    inside
-        The values between the bounds, in any order; None if they are too many.
-    bounds
-        The lower and the upper one, in the type of the values.
-    """
-
-    tally: Block
-    inside: Block | None
-    bounds: tuple[Any, Any]
-
-    @classmethod
-    def merged(cls, parts: Sequence["Gathered"], most: int) -> "Gathered":
-        """What lies there of all the values together, if it is at most so many."""
-        inside = [part.inside for part in parts if part.inside is not None]
-        complete = len(inside) == len(parts) and sum(one.size for one in inside) <= most
-        return cls(
-            np.sum([part.tally for part in parts], axis=0),
-            np.concatenate(inside) if complete else None,
-            parts[0].bounds,
-        )
-
-
-def gather_strips(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    bounds: Bounds,
-    zeros: bool,
-    most: int,
-    where: Pixels | None = None,
-) -> Block:
-    """The `Gathered` of all bounds of the pixels of `window` at the end of a program.
-
-    At most `most` values are gathered for each; those inside a mask, if there is one.
-    """
-    merged = np.empty(len(bounds.low), object)
-    none = np.empty(0, program.dtype)
-    # Bounds are values of the float type, as those that are compared with them.
-    pairs = zip(*(bound.astype(program.dtype) for bound in bounds), strict=True)
-    merged[:] = [Gathered(np.zeros(6, np.int64), none, pair) for pair in pairs]
-    for values in _measured(program, pixels, window, numbers, where):
-        room = np.empty(values[0].size + 1, program.dtype)
-        for index, before in enumerate(merged):
-            found = _gathered(values[index % len(values)], before.bounds, zeros, room)
-            merged[index] = Gathered.merged([before, found], most)
-    return merged
-
-
-def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:
-    tally = np.zeros(6, np.int64)
-    flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
-    n = gather(flat, *bounds, zeros, tally, room)
-    return Gathered(tally, room[:n].copy(), bounds)

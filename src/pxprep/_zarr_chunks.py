@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
+from . import _files
 from ._typing import Block
 from .errors import StoreError
 
@@ -51,19 +51,23 @@ class ZarrChunks:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
-        out = np.empty([stop - start for start, stop in region], self.dtype)
+        out = np.empty(_shape(region), self.dtype)
         for place, part, within in self._parts(region):
             out[within] = self._part(place, part)
         return out
 
-    def __setitem__(self, selection: Any, values: Block) -> None:
-        """Write whole chunks; whoever reads one meanwhile gets all of it, old or new."""
+    def __setitem__(self, selection: Any, values: Any) -> None:
+        """Write whole chunks; whoever reads one meanwhile gets all of it, old or new.
+
+        Each becomes a file, also one that holds nothing but the fill value.
+        """
         region = _region(selection, self.shape)
-        if region is None or not self._is_whole(region):
+        if region is None or not self._takes(region, np.shape(values)):
             self._array[selection] = values
             return
+        block = np.asarray(values)
         for place, _, within in self._parts(region):
-            self._write(place, values[within])
+            self._write(place, block[within])
 
     def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
         """The chunks that hold a region: where they are, and their part of it, and that in it."""
@@ -83,8 +87,10 @@ class ZarrChunks:
             )
             yield place, part, within
 
-    def _is_whole(self, region: Region) -> bool:
-        """Whether no chunk lies in a region and outside it."""
+    def _takes(self, region: Region, shape: tuple[int, ...]) -> bool:
+        """Whether values of that shape are all of the chunks that hold a region."""
+        if self._array.read_only or shape != _shape(region):
+            return False
         return all(
             start % size == 0 and (stop % size == 0 or stop == end)
             for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
@@ -93,20 +99,14 @@ class ZarrChunks:
     def _write(self, place: tuple[int, ...], values: Block) -> None:
         """Write a chunk; one that reaches beyond the array is filled up."""
         if values.shape != self._array.chunks:
-            inner = values
-            values = np.full(self._array.chunks, self._array.fill_value or 0, self._on_disk)
+            inner, fill = values, self._array.fill_value
+            values = np.full(self._array.chunks, 0 if fill is None else fill, self._on_disk)
             values[tuple(slice(size) for size in inner.shape)] = inner
         plain = np.ascontiguousarray(values, self._on_disk)
         encoded = plain if self._codec is None else self._codec.encode(plain)
-        file = self._file(place)
         # It gets its name when it is complete, whoever else writes the same chunk.
-        draft = file.with_name(f"{file.name}.{uuid4().hex}.partial")
-        try:
+        with _files.in_place_of(self._file(place)) as draft:
             _write_file(draft, encoded)
-            draft.replace(file)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
 
     def _part(self, place: tuple[int, ...], part: Region) -> Block:
         """The pixels of `part`, which lies in the chunk at `place`."""
@@ -185,6 +185,8 @@ def _is_regular(array: Any) -> bool:
 def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
     """The type of values in chunks; None if they are not just one value behind the other."""
     dtype: np.dtype[Any] = array.dtype
+    if dtype.kind not in "biufc":
+        return None
     if array.metadata.zarr_format == 2:
         return dtype
     serializer = array.serializer.to_dict()
@@ -204,10 +206,13 @@ def _codec(compressor: Any) -> Any:
     if described["name"] not in CODECS:
         return None
     options = dict(described.get("configuration", {}))
-    if "shuffle" in options:
-        options["shuffle"] = SHUFFLES[options["shuffle"]]
     options.pop("typesize", None)  # that of the values
-    return get_codec({"id": described["name"], **options})
+    try:
+        if "shuffle" in options:
+            options["shuffle"] = SHUFFLES[options["shuffle"]]
+        return get_codec({"id": described["name"], **options})
+    except (KeyError, TypeError):  # an option of later versions
+        return None
 
 
 def _write_file(path: Path, content: Any) -> None:
@@ -219,6 +224,10 @@ def _write_file(path: Path, content: Any) -> None:
         file = path.open("wb")
     with file:
         file.write(content)
+
+
+def _shape(region: Region) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in region)
 
 
 def _region(selection: Any, shape: Sequence[int]) -> Region | None:

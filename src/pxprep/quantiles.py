@@ -16,19 +16,11 @@ import numpy as np
 
 from . import _backends
 from ._blocks import bit_constants, integer_offset, key_bits
+from ._brackets import bracket, limits_of
+from ._gathering import Bounds, Gathered
 from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
-from ._programs import Bounds, Gathered
 from ._sources import Area
 from ._typing import Array, Block
-
-# How many standard deviations of a sample's rank a bracket extends to either side: as if pixels did
-# not know of each other, and as the tiles of the sample differ. Fewer of the latter must do where
-# more would not fit.
-SPREADS = 30.0
-TILE_SPREADS = 5.0
-LEAST_TILE_SPREADS = 2.0
-# Bytes that gathered values may take; where a bracket would need more, digits are counted.
-MOST_GATHERED = 128 << 20
 
 # How far the selection of one channel has come: of `counted` pixels, the wanted quantile lies
 # between two neighbouring ranks; their keys begin with the digits in `prefix`, and `rank` is what
@@ -222,11 +214,14 @@ def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | 
         return None
     choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
     bounds = _backends.bounds(image, n_images, choose, area)
-    return _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
+    return _gathered(part, bounds, q, zeros)
 
 
-def _most(image: Array, q: Block) -> int:
-    return MOST_GATHERED // (int(image.dtype.itemsize) * len(q))
+def _gathered(part: Part, bounds: Bounds | Array, q: Block, zeros: bool) -> Array:
+    """The `Quantiles` of a lazy image as far as they lie between bounds; as above."""
+    image, area = part
+    limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
+    return _backends.gathered(image, bounds, zeros, limits, partial(_selected, q=q), area)
 
 
 def _in_one_pass(
@@ -242,8 +237,8 @@ def _in_one_pass(
     """
     brackets = [_bracket_of(part, q, zeros) for part in parts]
     asked = [
-        _backends.gathered(image, bounds, zeros, _most(image, q), partial(_selected, q=q), area)
-        for (image, area), bounds in zip(parts, brackets, strict=True)
+        _gathered(part, bounds, q, zeros)
+        for part, bounds in zip(parts, brackets, strict=True)
         if bounds is not None
     ]
     found = iter(evaluate(asked) if asked else [])
@@ -255,52 +250,6 @@ def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
     return bracket(_backends.samples(image, area), q, zeros, image.nbytes)
-
-
-def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
-    """Bounds between which the quantile `q` of each channel must lie, as far as samples tell.
-
-    None if there is no sample, or if too much of an image of so many bytes lies between them.
-    """
-    if not samples:
-        return None
-    bounds = []
-    n_channels = len(samples[0])
-    for index, percent in enumerate(q):
-        tiles = [sample[index % n_channels].reshape(-1) for sample in samples]
-        n_sampled = sum(tile.size for tile in tiles)
-        tiles = [tile[np.isfinite(tile) & ((tile != 0) | zeros)] for tile in tiles]
-        values, fraction = np.concatenate(tiles), percent / 100
-        middle, last = (values.size - 1) * fraction, values.size - 1
-        alone = SPREADS * np.sqrt(values.size * fraction * (1 - fraction))
-        together = _deviation(tiles, values, fraction)
-        wanted = 20 + max(alone, TILE_SPREADS * together)
-        # What is not counted takes no room. Some of it is left, as the sample has not quite the
-        # share that the image has.
-        room = MOST_GATHERED / len(q) / (n_bytes / n_channels)
-        margin = min(wanted, 20 + 0.4 * n_sampled * room)
-        if margin < wanted and margin < max(alone, LEAST_TILE_SPREADS * together):
-            return None
-        low, high = int(middle - margin), int(middle + margin) + 1
-        ranks = np.clip([low, high], 0, max(last, 0))
-        ordered = np.partition(values, ranks)[ranks] if values.size else ranks
-        bounds.append((ordered[0] if low > 0 else -np.inf, ordered[1] if high <= last else np.inf))
-    return Bounds(*np.array(bounds, np.float64).T)
-
-
-def _deviation(tiles: Sequence[Block], values: Block, fraction: float) -> float:
-    """Standard deviation of how many values, those of all tiles, lie below their quantile.
-
-    That of the tiles: pixels are like their neighbours, so that they say less than they promise.
-    """
-    if len(tiles) < 2 or not values.size:
-        return 0.0
-    rank = int((values.size - 1) * fraction)
-    quantile = np.partition(values, rank)[rank]
-    below = np.array([np.count_nonzero(tile < quantile) for tile in tiles])
-    sizes = np.array([tile.size for tile in tiles])
-    odds = below - below.sum() / sizes.sum() * sizes
-    return float(np.sqrt((odds**2).sum() * len(tiles) / (len(tiles) - 1)))
 
 
 def _selected(found: Sequence[Gathered], q: Block) -> Quantiles | None:
@@ -328,16 +277,10 @@ def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
     upper bound.
     """
     *_, below, at_low, at_high = found.tally.tolist()
-    if found.inside is None:
+    first, second = (ranks - below - at_low).tolist()
+    if first < -at_low or second >= found.inside.size + at_high:
         return None
-    inner, n = ranks - below - at_low, found.inside.size
-    if inner[0] < -at_low or inner[1] >= n + at_high:
-        return None
-    between = np.unique(inner[(inner >= 0) & (inner < n)])
-    ordered = np.partition(found.inside, between) if between.size else found.inside
-    low, high = found.bounds
-    values = [low if rank < 0 else high if rank >= n else ordered[rank] for rank in inner.tolist()]
-    return np.array(values, np.float64)
+    return np.array(found.at([first, second]), np.float64)
 
 
 def _count(
