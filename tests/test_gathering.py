@@ -227,7 +227,7 @@ def test_what_strips_have_shown_leaves_less_to_gather(monkeypatch):
     monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
     image, _ = counted(values, values.shape)
     found = image.pxprep.quantile(99.9).compute(scheduler="synchronous")
-    expected = [np.quantile(one[one != 0].astype("f8"), 0.999) for one in values]
+    expected = [np.quantile(one[one != 0].astype("f8"), 99.9 / 100) for one in values]
     np.testing.assert_array_equal(found, expected)
     assert len(sizes) == 3 * 40
     assert sum(sizes) < 0.2 * values.size
