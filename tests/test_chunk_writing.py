@@ -4,6 +4,8 @@ import errno
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import dask.base
 import numpy as np
 import pytest
 import xarray as xr
@@ -687,7 +690,7 @@ def test_scales_are_written_together_and_the_finest_is_made_once(scheduler, tmp_
         assert len(reads) == np.prod(array.numblocks)
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
 def test_one_array_is_written_by_any_scheduler(scheduler, tmp_path):
     values = some_values("<u2", (3, 26, 22))
     image = xr.DataArray(values, dims=("c", "y", "x"))
@@ -720,3 +723,45 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
         da.store([empty], [zarr.open_array(tmp_path / "own")], lock=False)
     assert files(tmp_path / "own") == before
     assert chunk_files(tmp_path / "own") == {}
+
+
+WITHOUT_CLUSTER = """
+import sys
+import numpy as np, dask, dask.array as da, xarray as xr, zarr
+from pxprep import Pipeline, _backends
+from pxprep._zarr_chunks import direct
+values = np.random.default_rng(0).random((2, 20, 20), "f4")
+image = xr.DataArray(da.from_array(values, chunks=10), dims=("c", "y", "x"))
+lazy = Pipeline.sparrow().fit(image).transform(image)
+array = zarr.create_array(sys.argv[1], shape=image.shape, chunks=(2, 10, 10), dtype="f4")
+_backends.store([lazy.data], [direct(array)])
+_backends.store([lazy.data, image.data], [direct(array), direct(array)])
+with _backends.threads_at_rest():
+    _backends.compute(lazy.data)
+assert "distributed" not in sys.modules
+lazy.compute()
+assert "distributed" in sys.modules, "Dask does not import it itself"
+print("as fast as can be")
+"""
+
+
+def test_nothing_that_is_computed_imports_distributed(tmp_path):
+    pytest.importorskip("distributed")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CLUSTER, tmp_path / "array"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "as fast as can be\n", done.stderr
+
+
+def test_the_scheduler_that_the_user_chose_computes(no_compute):
+    lazy = da.ones((2, 10, 10), chunks=5)
+    for scheduler in ("synchronous", "threads", "processes"):
+        with dask.config.set(scheduler=scheduler):
+            assert _backends._scheduler([lazy]) is dask.base.get_scheduler(scheduler=scheduler)
+    with no_compute(), pytest.raises(pytest.fail.Exception):
+        _backends.compute(lazy)
+    with no_compute(), pytest.raises(pytest.fail.Exception):
+        _backends.store([lazy, lazy], [np.zeros(lazy.shape)] * 2)

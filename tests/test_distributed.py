@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 import pxprep
-from pxprep import Pipeline
+from pxprep import Pipeline, _backends
+from pxprep._zarr_chunks import direct
 
 distributed = pytest.importorskip("distributed")
 
@@ -85,6 +87,75 @@ def test_layers_are_written_by_a_cluster(client, tmp_path):
     expected = Pipeline().blur(1).fit_transform(sdata["fov1"].compute())
     np.testing.assert_array_equal(sdata["blurred"].values, expected.values)
     assert not (sdata.path / ".pxprep").exists()
+
+
+def executed(client):
+    """How many tasks the workers have run."""
+    return sum(client.run(lambda dask_worker: dask_worker.state.executed_count).values())
+
+
+def test_a_client_is_found(client, image):
+    """Whatever is computed, and though nobody asks Dask while there cannot be one."""
+    lazy = image.chunk({"c": 2, "y": 30, "x": 40})
+    before = executed(client)
+    Pipeline.sparrow().fit(lazy)
+    measured = executed(client)
+    assert measured > before
+    (found,) = _backends.compute(lazy.data + 1)
+    assert executed(client) > measured
+    np.testing.assert_array_equal(found, image.values + 1)
+
+
+@pytest.mark.parametrize("n_scales", [1, 2])
+def test_workers_write_chunks(client, image, n_scales, tmp_path):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    lazy = image.chunk({"c": 2, "y": 30, "x": 40}).pxprep.clip(5)
+    scales = [lazy, lazy.pxprep.coarsen({"y": 2, "x": 2}).chunk({"y": 30, "x": 40})][:n_scales]
+    targets = [
+        zarr.create_array(tmp_path / str(n), shape=scale.shape, chunks=(2, 30, 40), dtype="f4")
+        for n, scale in enumerate(scales)
+    ]
+    before = executed(client)
+    _backends.store([scale.data for scale in scales], [direct(target) for target in targets])
+    assert executed(client) >= before + 9 * n_scales
+    for scale, target in zip(scales, targets, strict=True):
+        np.testing.assert_array_equal(target[...], scale.values)
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
+def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, monkeypatch):
+    """Their pixels; SpatialData writes the metadata here, as it does without a cluster."""
+    spatialdata = pytest.importorskip("spatialdata")
+    from stores import arrays, files, make_study, same
+
+    sdata = make_study(tmp_path / "study.zarr", multiscale=True)
+    write, seen = spatialdata.SpatialData.write_element, []
+
+    def writing(self, name, **kwargs):
+        before = executed(client)
+        write(self, name, **kwargs)
+        seen.append(executed(client) - before)
+
+    monkeypatch.setattr(spatialdata.SpatialData, "write_element", writing)
+    fitted = Pipeline().blur(1).fit(pxprep.spatialdata.read_images(sdata, "fov0"))
+    before = executed(client)
+    pxprep.pixel_clustering_preprocess(sdata, "fov0", "made", pipeline=fitted, chunks=8)
+    assert executed(client) > before
+    with dask.config.set(scheduler="synchronous"):
+        pxprep.pixel_clustering_preprocess(sdata, "fov0", "same", pipeline=fitted, chunks=8)
+    assert seen == [0, 0]
+    found = spatialdata.read_zarr(sdata.path)
+    assert same(arrays(found["made"]), arrays(found["same"]))
+    written = [
+        {
+            path.relative_to(sdata.path / "images" / name): raw
+            for path, raw in files(sdata.path / "images" / name).items()
+            if path.parent.name != name  # our mark
+        }
+        for name in ("made", "same")
+    ]
+    assert written[0] == written[1]
+    assert len([path for path in written[0] if path.name.isdigit()]) == 9 + 4
 
 
 def test_same_numbers_when_a_worker_is_killed(tmp_path):

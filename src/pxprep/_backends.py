@@ -267,10 +267,16 @@ def without_pixels(array: Array) -> Array:
 
     Dask writes no block that is empty.
     """
-    name = f"pxprep-nothing-{uuid4().hex}"
     empty = _meta(array.ndim, array.dtype)
-    graph = {(name, *index): empty for index in np.ndindex(array.numblocks)}
-    return da.Array(graph, name, array.chunks, meta=empty)
+    axes = range(array.ndim)
+    return da.blockwise(
+        empty.copy,
+        axes,
+        new_axes=dict(zip(axes, array.chunks, strict=True)),
+        name=f"pxprep-nothing-{uuid4().hex}",  # that of Dask would leave out the chunks
+        dtype=array.dtype,
+        meta=empty,
+    )
 
 
 def from_zarr(path: Path) -> Array:

@@ -322,7 +322,7 @@ def stage(
                 staged.images[name] = with_data(element, empty)
                 with _backends.at_once():
                     staged.write_element(name, sdata_formats=formats, **codec)
-                targets = [direct(zarr.open_array(path)) for path in _array_folders(place)]
+                targets = [direct(array) for array in _empty_arrays(place, name)]
                 with bar(f"write {name}"):
                     _backends.store(arrays, targets)
             # Of workers that died on the way.
@@ -335,6 +335,21 @@ def stage(
         edit_attrs(place, partial(_marked, marks[name]))
         moves[f"images/{name}"] = place
     return moves
+
+
+def _empty_arrays(folder: Path, name: str) -> list[Any]:
+    """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
+    from zarr import open_array
+
+    arrays: list[Any] = [open_array(path) for path in _array_folders(folder)]
+    for path, array in zip(_array_folders(folder), arrays, strict=True):
+        # Of those nobody could tell whether their pixels have been.
+        if len(_missing_chunks(path, array)) < array.nchunks:
+            raise StoreError(
+                f"SpatialData wrote chunks of layer {name!r} of which it had no pixels; the store "
+                "is as it was"
+            )
+    return arrays
 
 
 def _marked(mark: Mapping[str, Any], attrs: Mapping[str, Any]) -> dict[str, Any]:
