@@ -391,9 +391,8 @@ def test_arrays_that_were_opened_to_be_read_are_not_written(tmp_path):
 def test_what_needs_more_than_a_codec_is_written_by_zarr(kind, tmp_path):
     array = made(tmp_path / "image", **{"chunks": CHUNKS, **LEFT_ALONE[kind]})
     assert direct(array) is array
-    image = xr.DataArray(some_values(), dims=("c", "y", "x")).chunk(
-        dict(zip("cyx", CHUNKS, strict=True))
-    )
+    chunks = dict(zip("cyx", array.shards or CHUNKS, strict=True))
+    image = xr.DataArray(some_values(), dims=("c", "y", "x")).chunk(chunks)
     _backends.store([image.pxprep.clip(30).data], [direct(array)])
     found = zarr.open_array(tmp_path / "image", mode="r")[...]
     np.testing.assert_array_equal(found, np.minimum(some_values(), 30))

@@ -140,7 +140,7 @@ def test_chosen_compressors(codec, tmp_path):
     except pxprep.ParameterError as error:
         pytest.skip(str(error))
     for scale, array in zip(arrays(element), zarr_arrays(sdata), strict=True):
-        assert next(iter(codec)) in repr(array.compressors)
+        assert next(iter(codec)) in repr(array.compressors).lower()
         np.testing.assert_array_equal(array[...], scale)
 
 
