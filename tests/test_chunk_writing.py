@@ -69,7 +69,11 @@ def chunk_files(folder):
 
 
 def assert_same_files(folder):
-    own, theirs = files(folder / "own"), files(folder / "theirs")
+    own, theirs = (
+        # Into the header of gzip the codec of both writes the time.
+        {k: v[:4] + v[8:] if v[:2] == b"\x1f\x8b" else v for k, v in files(folder / name).items()}
+        for name in ("own", "theirs")
+    )
     assert own.keys() == theirs.keys()
     assert [name for name, raw in own.items() if raw != theirs[name]] == []
 
