@@ -601,8 +601,10 @@ def test_several_threads_write_the_same_and_neighbouring_chunks(name, tmp_path):
 
     with ThreadPoolExecutor(5) as pool:
         reading = pool.submit(read)
-        assert all(pool.map(write, range(1, 5)))
-        done.set()
+        try:
+            assert all(pool.map(write, range(1, 5)))
+        finally:
+            done.set()
         assert reading.result()
     assert drafts(tmp_path) == []
     last = zarr.open_array(tmp_path / "own")[...]
