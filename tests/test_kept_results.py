@@ -8,9 +8,11 @@ import pytest
 import xarray as xr
 
 from oracle import assert_same_bits
-from pxprep import Mask, Pipeline, _backends, _blocks
+from pxprep import Blur, Mask, Pipeline, _backends, _blocks
+from pxprep import _programs as operations
 from pxprep._cohorts import Cohort
 from pxprep._keeping import Budget, Keeper
+from pxprep._windows import Kept, Pixels, Window
 
 SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
 PLENTY = 1 << 30
@@ -49,6 +51,19 @@ def written(image, pipeline, memory, *, results=True, where=None, pool=None):
     return target
 
 
+def step_by_step(image, fitted):
+    """Each step on its own, on all of the image."""
+    for name, step in fitted.pipeline.steps:
+        image = step.apply(image, fitted.measured[name])
+    return image
+
+
+def room_of(keeper, index, token, shape):
+    """Room for a block whose size is all that matters."""
+    place = Window(0, shape[2], 0, shape[3])
+    return keeper.room(index, token, place, shape, np.dtype("f4"))
+
+
 PIPELINES = {
     "reference": Pipeline.sparrow(sigma=1),
     "blur first": Pipeline().blur(1).quantile_norm(99).sum_mask(5).sum_norm().post_norm(99.9),
@@ -58,6 +73,7 @@ PIPELINES = {
     .blur({"a": 2, "b": 0, "c": 1, "d": 1})
     .post_norm(),
     "sums of blurred": Pipeline().quantile_norm().blur(1).sum_mask(5).clip(1).post_norm(50),
+    "a blur of one pixel": Pipeline().blur(1).quantile_norm(99).blur(0.1).post_norm(99),
     "hot pixels": Pipeline().remove_hot_pixels(3).quantile_norm(99).arcsinh(0.5).post_norm(99),
     "no blur": Pipeline().quantile_norm(99).sum_norm().post_norm(99),
 }
@@ -87,6 +103,7 @@ def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):
 
     def look_and_close(keeper):
         keys.update(key[0] for key in keeper._kept)
+        keys.update(["made"] if keeper._made else [])
         close(keeper)
 
     monkeypatch.setattr(Keeper, "close", look_and_close)
@@ -138,9 +155,8 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
     index = 0, 0, 0
     keeper.blocks(index, lambda: [read])
     assert not budget.take(9 * read.nbytes + 1)
-    made = [read.astype("f4")]
-    assert keeper.make(index, "name", made[0].nbytes, lambda: made) is made
-    assert keeper.made(index, "name") is made
+    kept = room_of(keeper, index, "name", (2, 1, 50, 60))
+    assert keeper.made(index, "name") is kept
     assert keeper.made(index, "other") is keeper.made((0, 0, 1), "name") is None
     assert budget.take(8 * read.nbytes)
     assert not budget.take(1)
@@ -151,18 +167,110 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
 
 
 @pytest.mark.parametrize("results", [True, False])
-def test_nothing_is_made_where_it_cannot_be_kept(results):
+def test_there_is_no_room_where_nothing_can_be_kept(results):
     keeper = Keeper(Budget(99 if results else PLENTY), Budget(0), results=results)
-    assert keeper.make((0, 0, 0), "name", 100, lambda: pytest.fail("made")) is None
+    assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
     assert keeper.made((0, 0, 0), "name") is None
 
 
 def test_nothing_is_kept_after_the_end():
     keeper = Keeper(Budget(PLENTY), Budget(0), results=True)
-    keeper.make((0, 0, 0), "name", 4, lambda: [np.ones(1, "f4")])
+    room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5))
     keeper.close()
     assert keeper.made((0, 0, 0), "name") is None
-    assert keeper.make((0, 0, 0), "name", 4, lambda: pytest.fail("made")) is None
+    assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize(
+    ("after", "number"),
+    [(operations.ClipAbove((1.0, 0.5)), None), (operations.Divide(), np.array([2.0, 0.0]))],
+    ids=["clip", "divide"],
+)
+def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, number, planes):
+    values = np.random.default_rng(0).gamma(0.5, 2, (2, planes, 40, 9)).astype("f4")
+    values[0, 0, 3, 3] = np.nan
+    whole, blur = Window(0, 40, 0, 9), operations.Blur((1.0, 2.0))
+    part, f4 = Window(5, 31, 0, 9), np.dtype("f4")
+
+    def run(array, steps, numbers):
+        return operations.Program(steps, f4, 40, 9).run(Pixels.of(array), part, numbers)
+
+    blurred = run(values, (blur,), [None])
+    expected = run(values, (blur, after), [None, number])
+    kept = Kept(np.zeros_like(values), whole)
+    for array in (values, np.full_like(values, np.nan)):
+        found = run(array, (blur, operations.Keep(), after), [None, kept, number])
+        assert found.tobytes() == expected.tobytes()
+        assert kept.at(part).tobytes() == blurred.tobytes()
+    assert not kept.pixels[:, :, 31:].any()
+
+
+def test_one_place_holds_one_result():
+    place = np.zeros((2, 1, 9, 5), "f4")
+    keeper = Keeper(Budget(0), Budget(0), results=True, place=place)
+    first = keeper.room((0, 0, 0), "first", Window(3, 9, 0, 5), (2, 1, 6, 5), place.dtype)
+    first.at(Window(4, 6, 1, 5))[:] = 1
+    first.put(Window(4, 6, 1, 5))
+    assert place[:, :, 4:6, 1:].all()
+    assert place.sum() == 2 * 2 * 4
+    assert first.has(Window(4, 6, 1, 5))
+    assert not first.has(Window(6, 9, 0, 5))
+    room_of(keeper, (0, 1, 0), "first", (2, 1, 3, 5))
+    assert keeper.made((0, 0, 0), "first") is first
+    assert not first.is_complete
+    second = room_of(keeper, (0, 0, 0), "second", (2, 1, 6, 5))
+    assert keeper.made((0, 0, 0), "second") is second
+    assert keeper.made((0, 0, 0), "first") is None
+    assert keeper.made((0, 1, 0), "first") is not None
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_in_memory_what_was_blurred_stays_in_the_place_of_the_result(name, dtype, blurred):
+    image, pipeline = an_image(dtype=dtype).compute(), PIPELINES[name]
+    fitted = pipeline.fit(image)
+    expected = step_by_step(image, fitted)
+    blurred.clear()
+    assert_same_bits(pipeline.fit_transform(image), expected)
+    once = sum(isinstance(step, Blur) for _, step in pipeline.steps)
+    # Another blur begins with the image again.
+    assert blurred["all"] == {0: 0, 1: 1, 2: 3}[once] * 70 * 90
+
+
+@pytest.mark.parametrize("axes", ["czyx", "xzyc", "zcyx"])
+def test_in_memory_volumes(axes):
+    values = np.random.default_rng(0).gamma(0.5, 20, (3, 4, 50, 60)).astype("f4")
+    values[1, 2, 7, 8] = np.nan
+    image = xr.DataArray(values, dims=("c", "z", "y", "x")).transpose(*axes)
+    pipeline = PIPELINES["reference"]
+    found = pipeline.fit_transform(image)
+    assert_same_bits(found, step_by_step(image, pipeline.fit(image)))
+
+
+def test_in_memory_with_masks_that_leave_out_many_rows(blurred):
+    image = an_image(shape=(4, 900, 7)).compute()
+    image[:, 300:310] = 7
+    inside = xr.DataArray(np.zeros((900, 7), bool), dims=("y", "x"))
+    inside[40:300] = True
+    pipeline = PIPELINES["reference"]
+    expected = step_by_step(image, pipeline.fit(image, where=Mask(inside)))
+    assert_same_bits(pipeline.fit_transform(image, where=Mask(inside)), expected)
+
+
+def test_in_memory_a_reference_to_what_has_been_written_over():
+    """The sums are those of the first blur, whose place the second one has taken."""
+    pipeline = (
+        Pipeline()
+        .blur(1)
+        .quantile_norm(99, name="first")
+        .blur(2)
+        .quantile_norm(99)
+        .sum_mask(5, reference="first")
+        .post_norm(99)
+    )
+    image = an_image().compute()
+    assert_same_bits(pipeline.fit_transform(image), step_by_step(image, pipeline.fit(image)))
 
 
 @pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -167,36 +168,39 @@ def _sample_bytes(n_images: int) -> int:
 
 @contextmanager
 def keeping(
-    images: Iterable[Array], n_bytes: int, depth: int = 0, *, results: bool = False
+    images: Iterable[Array],
+    n_bytes: int,
+    depth: int = 0,
+    *,
+    results: bool = False,
+    places: Sequence[Block] = (),
 ) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
     `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
     rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
-    measurement, if there was a blur: the result will be wanted. Images for which somebody does so
-    already are left to them.
+    measurement, if there was a blur: the result will be wanted. They are part of `places`, of one
+    array for each image, if given. Images for which somebody keeps already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
-        source
-        for image in images
+        (source, place)
+        for image, place in zip_longest(images, places)
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
-    sampled = _sample_bytes(len(sources))
-    samplings = [
-        Sampling.for_depth(sampled, len(list(source.indices())), depth) for source in sources
-    ]
-    keepers = [Keeper(blocks, edges, sampling, depth, results=results) for sampling in samplings]
-    for source, keeper in zip(sources, keepers, strict=True):
-        source.keeper = keeper
+    sampled, keepers = _sample_bytes(len(sources)), []
+    for source, place in sources:
+        sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
+        keepers.append(Keeper(blocks, edges, sampling, depth, results=results, place=place))
+        source.keeper = keepers[-1]
     # A thread that waits for a block holds memory, so there are more where memory may be had.
     waiting = _WAITING.set(WAITING_THREADS if n_bytes else _WAITING.get())
     try:
         yield
     finally:
         _WAITING.reset(waiting)
-        for source, keeper in zip(sources, keepers, strict=True):
+        for (source, _), keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
 
@@ -476,15 +480,12 @@ def as_lazy(image: Array) -> Array:
     return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
 
 
-def in_memory(image: Array, out: Block | None = None) -> Block:
-    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place.
+def in_memory(image: Array, out: Block) -> Block:
+    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place in `out`.
 
-    `out` may be the very array that was made lazy, if no pixel depends on its neighbours.
+    That may be where blocks were kept, as `keeping` says.
     """
-    chain = Chain.of(image, float_dtype(image.dtype))
-    if out is None:
-        out = np.empty(image.shape, image.dtype)
-    compute(chain.filling(out), local=True)
+    compute(Chain.of(image, float_dtype(image.dtype)).filling(out), local=True)
     return out
 
 

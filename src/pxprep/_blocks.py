@@ -16,6 +16,7 @@ from ._kernels.counts import N_SLOTS, count_floats, count_integers
 from ._kernels.erosion import erode, half_widths
 from ._kernels.pointwise import (
     add_rows,
+    divide_by,
     divide_values,
     keep_values,
     limit_values,
@@ -27,7 +28,7 @@ from ._typing import Block
 from ._windows import Pixels, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
-BLUR_TILE = (64, 1024)
+BLUR_TILE = (64, 2048)
 # Likewise for an opening, which does more of its work twice where tiles meet.
 OPENING_TILE = (256, 1024)
 
@@ -72,6 +73,16 @@ def divide(
         target = out[part.channel][part.plane]
         divisor, missing = divisors[part.channel], dtype.type(np.nan)
         scale_rows(values, top, left, divisor, missing, target, *place)
+
+
+def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
+    """Divide each channel, with contiguous planes, by its scale, rounded to the float type first.
+
+    As `divide` does, which would do so one value at a time.
+    """
+    for channel, divisor in zip(channels, _rounded(scale, channels[0].dtype), strict=True):
+        for plane in channel:
+            divide_by(plane.reshape(-1), divisor, channel.dtype.type(np.nan))
 
 
 def add_channels(
@@ -209,13 +220,15 @@ def blur(
     dtype: np.dtype[Any],
     height: int,
     width: int,
+    out: Block | None = None,
 ) -> Block:
     """The blurred pixels of a window of an image of that height and width; of quotients by `scale`.
 
     `pixels` hold what the blur reads; where the image ends, it is reflected. NaNs are left out and
-    the weights of the others renormalised.
+    the weights of the others renormalised. Rows of `out`, axes (c, z, y, x), are contiguous.
     """
-    out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+    if out is None:
+        out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
     for channel, plane in np.ndindex(out.shape[:2]):
         sigma, divisor = float(sigmas[channel]), divisors[channel]
@@ -244,14 +257,14 @@ def _blur_plane(
     rows, columns = (
         min(own, max(most, 2 * reach)) for own, most in zip(out.shape, BLUR_TILE, strict=True)
     )
-    room = np.empty((rows + 2 * reach) * (columns + 2 * reach), out.dtype)
-    line = np.empty(columns + 2 * reach, out.dtype)
+    room = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
     for top, left in product(
         range(window.top, window.bottom, rows), range(window.left, window.right, columns)
     ):
         bottom, right = min(top + rows, window.bottom), min(left + columns, window.right)
         tile = Window(top, bottom, left, right)
-        shape = bottom - top + 2 * reach, right - left + 2 * reach
+        # One row more than is blurred, as `blur_strip` wants it.
+        shape = bottom - top + 2 * reach + 1, right - left + 2 * reach
         padded = room[: shape[0] * shape[1]].reshape(shape)
         have = tile.grown(radius, *size)
         above, before = reach - (top - have.top), reach - (left - have.left)
@@ -260,30 +273,29 @@ def _blur_plane(
             place = above + part.row, before + part.column, part.height, part.width
             missing |= place_rows(part.values, part.top, part.left, divisor, padded, *place)
         filled = above, above + have.shape[0], before, before + have.shape[1]
-        mirror(padded, reach - radius, *filled)
+        mirror(padded[:-1], reach - radius, *filled)
         target = out[top - window.top : bottom - window.top]
-        _blur_tile(padded, missing, taps, line[: shape[1]], target, left - window.left)
+        _blur_tile(padded, missing, taps, target, left - window.left)
 
 
-def _blur_tile(
-    padded: Block, missing: bool, taps: Block, line: Block, out: Block, column: int
-) -> None:
+def _blur_tile(padded: Block, missing: bool, taps: Block, out: Block, column: int) -> None:
+    lines = np.empty((2, padded.shape[1]), out.dtype)
     if not missing:
-        blur_strip(padded, taps, line, out, column)
+        blur_strip(padded, taps, lines, out, column)
         return
     reach = taps.size - 1
     is_missing = np.isnan(padded)
     padded[is_missing] = 0
-    blur_strip(padded, taps, line, out, column)
-    inner = tuple(slice(reach, size - reach) for size in padded.shape)
+    blur_strip(padded, taps, lines, out, column)
+    inner = slice(reach, reach + len(out)), slice(reach, -reach)
     blurred = out[:, column : column + padded.shape[1] - 2 * reach]
     weight = np.empty(blurred.shape, out.dtype)
-    blur_strip((~is_missing).astype(out.dtype), taps, line, weight, 0)
+    blur_strip((~is_missing).astype(out.dtype), taps, lines, weight, 0)
     # Where every pixel under the kernel is valid the weight is this number to the last bit, and
     # the plain result stands: a NaN elsewhere in the tile must not change it.
     full = np.empty((1, 1), out.dtype)
-    ones = np.ones((1 + 2 * reach,) * 2, out.dtype)
-    blur_strip(ones, taps, np.empty_like(ones[0]), full, 0)
+    ones = np.ones((2 + 2 * reach, 1 + 2 * reach), out.dtype)
+    blur_strip(ones, taps, np.empty_like(ones[:2]), full, 0)
     np.divide(blurred, weight, out=blurred, where=(weight != full) & (weight > 0))
     blurred[is_missing[inner]] = np.nan
 

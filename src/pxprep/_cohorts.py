@@ -12,11 +12,11 @@ import xarray as xr
 from . import _backends
 from ._channels import label_keys, reorder_channels, select_channels
 from ._datatree import is_tree
-from ._images import checked, like, pixels
+from ._images import checked, like, pixels, processing_dtype
 from ._keeping import default_memory
 from ._sources import Area
 from ._trees import check_pyramid, named_leaves, read_leaf, with_images
-from ._typing import Array, Label
+from ._typing import Array, Block, Label
 from ._validate import parse_pool
 from .errors import ChannelError, ImageError, ParameterError
 from .masks import areas_of
@@ -191,12 +191,12 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
-    def in_memory(self, place: "Cohort | None" = None) -> "Cohort":
-        """The same cohort with lazy images computed, one after the other.
+    def places(self) -> list[Block]:
+        """Room in memory for each image as it is processed, with axes (c, z, y, x)."""
+        return [np.empty(pixels(image).shape, processing_dtype(image)) for image in self]
 
-        `place` is a cohort of NumPy images that may be written over: see `_backends.in_memory`.
-        """
-        places = [None if place is None else pixels(image) for image in place or self]
+    def in_memory(self, places: Sequence[Block]) -> "Cohort":
+        """The same cohort with lazy images computed, one after the other, in given places."""
         return self.map(
             lambda image, out: like(image, _backends.in_memory(pixels(image), out)), places
         )
@@ -208,16 +208,16 @@ class Cohort(Sequence[xr.DataArray]):
         return any(map(_backends.is_lazy, arrays))
 
     def keeping(
-        self, memory: int | None, depth: int, *, results: bool = False
+        self, memory: int | None, depth: int, *, results: bool = False, places: Sequence[Block] = ()
     ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 
         None is a share of the memory that is available. `depth` is how far blurs will reach;
-        `results` says that they are also transformed there.
+        `results` says that they are also transformed there, into `places` if these are given.
         """
         n_bytes = default_memory() if memory is None else memory
         images = [pixels(image) for image in self.images]
-        return _backends.keeping(images, n_bytes, depth, results=results)
+        return _backends.keeping(images, n_bytes, depth, results=results, places=places)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

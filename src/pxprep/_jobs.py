@@ -6,9 +6,7 @@ merged, a few at a time, until one is left.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate
-from math import prod
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
@@ -18,10 +16,10 @@ from . import _blocks
 from ._gathering import Bounds, Gathered, Limits, gather_strips, merged
 from ._keeping import CORE, Sampling, cut
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
-from ._programs import Program, count_into, run_into
+from ._programs import Keep, Program, count_into, run_into
 from ._sources import AXES, Reading, Sample, standard_axes
 from ._typing import Block
-from ._windows import Pixels, Window
+from ._windows import Kept, Pixels, Window
 
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
 LATER = "later"
@@ -129,36 +127,36 @@ class BlockJob:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 around += _stacked(place, runs)
         numbers = [_known(number, given) for number in self.numbers]
-        done, made = self._made()
-        if made is None:
+        done, kept = self._made()
+        if kept is not None and kept.is_complete:
+            pixels = Pixels.of(kept.pixels, self.window)
+        else:
             own = self.reading.run(others)
             pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
-            done, made = self._kept(pixels, numbers)
-        if made is not None:
-            pixels = Pixels(_stacked(self.window, made), sum(map(len, made)))
-        program = replace(self.program, operations=self.program.operations[done:])
-        return self.finish(program, pixels, self.window, numbers[done:])
+        if kept is None:
+            done, kept = self._room(pixels)
+        if kept is None:
+            return self.finish(self.program, pixels, self.window, numbers)
+        operations = list(self.program.operations)
+        operations[done:done], numbers[done:done] = [Keep()], [kept]
+        program = replace(self.program, operations=tuple(operations))
+        return self.finish(program, pixels, self.window, numbers)
 
-    def _made(self) -> tuple[int, list[Block] | None]:
+    def _made(self) -> tuple[int, Kept | None]:
         """What an earlier pass has kept of the block, and behind how many operations that is."""
         for done, name in reversed(self.stops):
-            made = self.reading.made(name)
-            if made is not None:
-                return done, made
+            kept = self.reading.made(name)
+            if kept is not None:
+                return done, kept
         return 0, None
 
-    def _kept(self, pixels: Pixels, numbers: Sequence[Any]) -> tuple[int, list[Block] | None]:
-        """Likewise, made and kept now if a later pass will need it and there is room."""
+    def _room(self, pixels: Pixels) -> tuple[int, Kept | None]:
+        """Likewise, room for what is made now, if a later pass will need it and there is some."""
         if not (self.stops and isinstance(self.finish, Counting | Gathering)):
             return 0, None
         done, name = self.stops[-1]
-        program = replace(self.program, operations=self.program.operations[:done])
         shape = pixels.n_channels, pixels.planes, *self.window.shape
-        n_bytes = prod(shape) * program.dtype.itemsize
-        write = Writing((pixels.n_channels,), AXES)
-        make = partial(write, program, pixels, self.window, numbers[:done])
-        made = self.reading.make(name, n_bytes, make)
-        return (0, None) if made is None else (done, made)
+        return done, self.reading.room(name, self.window, shape, self.program.dtype)
 
 
 class Finish:

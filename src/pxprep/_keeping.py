@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._typing import Block
+from ._windows import Kept, Window
 
 # Rows and columns of a block.
 Place = tuple[slice, slice]
@@ -100,7 +102,10 @@ class Keeper:
     leader
         The keeper of what is sampled at the same places, and read first.
     results
-        Whether blocks that were processed are kept, in the place of what they were made from.
+        Whether blocks that were processed are kept, instead of what they were made from.
+    place
+        Where they are put, an array of the size of the image; None for as many arrays as fit in
+        the budget.
     """
 
     def __init__(
@@ -111,9 +116,12 @@ class Keeper:
         depth: int = 0,
         leader: "Keeper | None" = None,
         results: bool = False,
+        place: Block | None = None,
     ) -> None:
         self._depth = depth
         self._results = results
+        self._place = place
+        self._made: dict[Any, dict[str, Kept]] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
@@ -142,31 +150,42 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def made(self, index: Any, token: str) -> list[Block] | None:
-        """The chunks of a block that `make` has kept by that name; None if there are none."""
-        return self._kept.get(("made", index, token))
+    def made(self, index: Any, token: str) -> Kept | None:
+        """What is kept, by that name, of a block that was processed."""
+        return self._made.get(index, {}).get(token)
 
-    def make(
-        self, index: Any, token: str, n_bytes: int, make: Callable[[], list[Block]]
-    ) -> list[Block] | None:
-        """The chunks of a processed block, of so many bytes; None, not made, if there is no room.
+    def room(
+        self,
+        index: Any,
+        token: str,
+        place: Window,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> Kept | None:
+        """Room for a block that is processed, kept by that name from now on; None if there is none.
 
         Later passes need it instead of what was read there, but for its edges.
         """
-        key = "blocks", index
         if not (self._results and self._is_open):
             return None
-        read = self._kept.get(key, [])
-        if not self._budgets["blocks"].take(n_bytes - sum(array.nbytes for array in read)):
-            return None
-        if read and self._depth:
-            self.edges(index, self._depth, partial(edges_of, read, self._depth))
-        made = make()
+        if self._place is not None:
+            kept = Kept(self._place[:, :, *place.slices], place)
+        else:
+            key = "blocks", index
+            read = self._kept.get(key, [])
+            n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
+            if not self._budgets["blocks"].take(n_bytes):
+                return None
+            if read and self._depth:
+                self.edges(index, self._depth, partial(edges_of, read, self._depth))
+            kept = Kept(np.empty(shape, dtype), place)
         with self._lock:
             if self._is_open:
-                self._kept.pop(key, None)
-                self._kept["made", index, token] = made
-        return made
+                self._kept.pop(("blocks", index), None)
+                # In one place only what was put there last.
+                others = {} if self._place is not None else self._made.get(index, {})
+                self._made[index] = {**others, token: kept}
+        return kept
 
     def beside(self, name: str) -> "Keeper":
         """Keeps what lies over the image, such as a mask, within the same budgets."""
@@ -186,6 +205,7 @@ class Keeper:
         with self._lock:
             self._is_open = False
             self._kept.clear()
+            self._made.clear()
             self._sampled.clear()
             for keeper in self._beside.values():
                 keeper.close()

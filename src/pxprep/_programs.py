@@ -15,7 +15,7 @@ import numpy as np
 from . import _blocks
 from ._kernels.blur import blur_radius
 from ._typing import Block
-from ._windows import Pixels, Window
+from ._windows import Kept, Pixels, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -35,12 +35,17 @@ class Strip:
         All that it reads.
     program
         The program.
+    place
+        Where the pixels that are wanted may be put right away, with axes (c, z, y, x), if anywhere.
     """
 
-    def __init__(self, pixels: Pixels, window: Window, program: "Program") -> None:
+    def __init__(
+        self, pixels: Pixels, window: Window, program: "Program", place: Block | None = None
+    ) -> None:
         self.pixels = pixels
         self.window = window
         self.program = program
+        self._place = place
         self._block: Block | None = None
         self._scale: Block | None = None
         self._sums: Block | None = None
@@ -49,6 +54,20 @@ class Strip:
         """Go on as a new block, which may be written to, of the pixels of `window`."""
         self._block, self._scale, self._sums = block, None, None
         self.window, self.pixels = window, Pixels.of(block, window)
+
+    def keep(self, block: Block, window: Window) -> None:
+        """Go on as a block that is written now, the pixels of `window`, and not again."""
+        self.write(list(block))
+        self.become(block, window)
+        self._block = self._place = None
+
+    def room(self, window: Window) -> Block:
+        """A new block for the pixels of `window`, each channel of which is contiguous."""
+        shape = self.pixels.n_channels, self.pixels.planes, *window.shape
+        place, self._place = self._place, None
+        if place is not None and place.shape == shape and place[0].flags.c_contiguous:
+            return place
+        return np.empty(shape, self.program.dtype)
 
     def block(self) -> Block:
         """As a block that may be written to."""
@@ -61,6 +80,12 @@ class Strip:
             _blocks.keep_above(self.kept, self._sums)
             self._sums = None
         return self.kept
+
+    def values(self) -> Block:
+        """As a block that is not written to."""
+        if self._block is None and self._scale is None and self.pixels.dtype == self.program.dtype:
+            return self.pixels.read(self.window)
+        return self.block()
 
     @property
     def kept(self) -> Block:
@@ -102,16 +127,19 @@ class Strip:
     def write(self, targets: Sequence[Block]) -> None:
         """Write an array with axes (z, y, x) for each channel."""
         fits = all(plane.flags.c_contiguous for target in targets for plane in target)
-        _, _, piece = self.pixels.pieces[0]
-        # What is written over what was read would be divided one value at a time.
-        apart = not np.may_share_memory(piece, targets[0])
-        if self._scale is not None and fits and apart:
-            _blocks.divide(
-                self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
-            )
+        if self._scale is not None and fits:
+            _, _, piece = self.pixels.pieces[0]
+            if np.may_share_memory(piece, targets[0]):
+                _blocks.divide_in_place(targets, self._scale)
+            else:
+                _blocks.divide(
+                    self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
+                )
             return
-        for target, channel in zip(targets, self.block(), strict=True):
-            target[...] = channel
+        block = self.values()
+        if not np.may_share_memory(block, targets[0]):
+            for target, channel in zip(targets, block, strict=True):
+                target[...] = channel
 
 
 @dataclass(frozen=True)
@@ -135,6 +163,19 @@ class Divide(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide."""
         strip.divide(numbers)
+
+
+@dataclass(frozen=True)
+class Keep(Operation):
+    """The pixels are put into what is `Kept`; where that has them the program begins here.
+
+    No operation after this one reads neighbours.
+    """
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Put them there."""
+        strip.keep(numbers.at(want), want)
+        numbers.put(want)
 
 
 @dataclass(frozen=True)
@@ -284,6 +325,7 @@ class Blur(Operation):
             dtype=program.dtype,
             height=program.height,
             width=program.width,
+            out=strip.room(want),
         )
         strip.become(blurred, want)
 
@@ -377,23 +419,37 @@ class Program:
         """
         if not self.operations:
             return pixels.read(window)
-        return self._strip(pixels, window, numbers).block()
+        return self._strip(pixels, window, numbers).values()
 
     def write(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], targets: Sequence[Block]
+        self,
+        pixels: Pixels,
+        window: Window,
+        numbers: Sequence[Any],
+        targets: Sequence[Block],
+        place: Block | None = None,
     ) -> None:
-        """As `run`, into an array with axes (z, y, x) for each channel."""
+        """As `run`, into an array with axes (z, y, x) for each channel; of `place`, if of one."""
         if self.operations:
-            self._strip(pixels, window, numbers).write(targets)
+            self._strip(pixels, window, numbers, place).write(targets)
             return
         for target, channel in zip(targets, pixels.read(window), strict=True):
             target[...] = channel
 
-    def _strip(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Strip:
-        strip, left = Strip(pixels, self.reads(window), self), self.depth
-        for operation, number in zip(self.operations, numbers, strict=True):
-            left -= operation.depth
-            operation(strip, number, window.grown(left, self.height, self.width))
+    def _strip(
+        self, pixels: Pixels, window: Window, numbers: Sequence[Any], place: Block | None = None
+    ) -> Strip:
+        begin, reads = 0, self.reads(window)
+        for position, number in enumerate(numbers):
+            if isinstance(number, Kept):
+                place = number.at(window)
+                if number.has(window):
+                    begin, reads = position + 1, window
+                    pixels, place = Pixels.of(place, window), None
+        strip = Strip(pixels, reads, self, place)
+        for position in range(begin, len(self.operations)):
+            want = window.grown(self.depths_after[position], self.height, self.width)
+            self.operations[position](strip, numbers[position], want)
         return strip
 
     def strips(self, window: Window, n_values: int) -> Iterator[Window]:
@@ -415,10 +471,9 @@ def run_into(
     Each target holds a run of channels, one behind the other.
     """
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        place = slice(None), *strip.within(window)
-        program.write(
-            pixels, strip, numbers, [channel[place] for target in targets for channel in target]
-        )
+        own = [target[:, :, *strip.within(window)] for target in targets]
+        channels = [channel for target in own for channel in target]
+        program.write(pixels, strip, numbers, channels, own[0] if len(own) == 1 else None)
 
 
 def measured_strips(
@@ -433,7 +488,7 @@ def measured_strips(
         mask = None if where is None else where.read(strip)
         if mask is None:
             yield program.run(pixels, strip, numbers)
-        elif mask.any():
+        elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
             yield _blocks.inside(program.run(pixels, strip, numbers), mask)
 
 

@@ -32,20 +32,17 @@ def run(
     bar: Progress | None = None,
     local: bool = False,
     last: bool = True,
-    hold: Callable[[Cohort], Cohort] | None = None,
 ) -> Iterator[tuple[str, Numbers, Cohort]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
-    measurement. `hold` is given what the last measurement sees, and returns the same in memory.
+    measurement.
     """
     needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
         is_last = not any(measures(later) for _, later in steps[position + 1 :])
-        if hold is not None and is_last and measures(step) and step.reference is None:
-            current = hold(current)
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:

@@ -5,7 +5,7 @@ task, so that nothing of it is held for the next pass.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, product
@@ -24,7 +24,7 @@ from dask.layers import ArraySliceDep
 from . import _blocks
 from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
-from ._windows import Window
+from ._windows import Kept, Window
 from ._zarr_chunks import direct
 
 Index = tuple[int, int, int]
@@ -302,15 +302,17 @@ class Reading:
             return self._read(others)
         return self.keeper.blocks(self.index, partial(self._read, others))
 
-    def made(self, token: str) -> list[Block] | None:
-        """What an earlier pass has made of the block and kept by that name."""
+    def made(self, token: str) -> Kept | None:
+        """What is kept of the block by that name."""
         return None if self.keeper is None else self.keeper.made(self.index, token)
 
-    def make(self, token: str, n_bytes: int, make: Callable[[], list[Block]]) -> list[Block] | None:
-        """What `make` makes of the block, kept by that name; None, not made, if that cannot be."""
+    def room(
+        self, token: str, place: Window, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Kept | None:
+        """Room for what is made of the block, kept by that name; None if there is none."""
         if self.keeper is None:
             return None
-        return self.keeper.make(self.index, token, n_bytes, make)
+        return self.keeper.room(self.index, token, place, shape, dtype)
 
     def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
         """The rows at the top and the bottom, and the columns on the left and the right."""

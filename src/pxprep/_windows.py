@@ -139,6 +139,45 @@ class Pixels:
                     yield Part(channel, plane, own, top, left, row, column, *met.shape)
 
 
+class Kept:
+    """Pixels of a block as they are between two operations, as far as some pass has made them.
+
+    Parameters
+    ----------
+    pixels
+        Room for them, axes (c, z, y, x).
+    place
+        Where they lie in the image.
+    """
+
+    def __init__(self, pixels: Block, place: Window) -> None:
+        self.pixels = pixels
+        self._place = place
+        self._made: set[Window] = set()
+
+    def at(self, window: Window) -> Block:
+        """Those of a window, a view."""
+        return self.pixels[:, :, *window.within(self._place)]
+
+    def put(self, window: Window) -> None:
+        """Those of a window are there now; windows do not overlap."""
+        self._made.add(window)
+
+    def has(self, window: Window) -> bool:
+        """Whether those of a window are there."""
+        return window in self._made or self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all are there."""
+        return sum(map(_area, self._made)) == _area(self._place)
+
+
+def _area(window: Window) -> int:
+    rows, columns = window.shape
+    return rows * columns
+
+
 def _in_rows(
     values: Block, rows: slice, columns: slice, dtype: np.dtype[Any]
 ) -> tuple[Block, int, int]:

@@ -173,24 +173,11 @@ class Pipeline(Recipe):
 
     def _in_memory(self, cohort: Cohort) -> Cohort:
         """A NumPy cohort, measured and processed, in no more memory than the result's."""
-        held: list[Cohort] = []
-
-        def hold(current: Cohort) -> Cohort:
-            # What was blurred stays in the result's place, so that it is not blurred again.
-            held.append(current.in_memory())
-            return held[0].lazily()
-
-        lazy, bar = cohort.lazily(), parse_progress(False)
-        with lazy.keeping(0, self.depth(cohort.labels)):
-            steps = run(
-                self.steps,
-                lazy,
-                bar=bar,
-                local=True,
-                hold=hold if self.settles(cohort.labels) else None,
-            )
-            *_, (_, _, processed) = steps
-            return processed.map(finished, lazy).in_memory(*held)
+        # What was blurred stays in the result's place, so that it is not blurred again.
+        lazy, bar, places = cohort.lazily(), parse_progress(False), cohort.places()
+        with lazy.keeping(0, self.depth(cohort.labels), results=True, places=places):
+            *_, (_, _, processed) = run(self.steps, lazy, bar=bar, local=True)
+            return processed.map(finished, lazy).in_memory(places)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -288,7 +275,7 @@ class FittedPipeline:
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
         made = self._transformed(cohort.lazily() if at_once else cohort)
-        return made.in_memory().given() if at_once else made.given()
+        return made.in_memory(cohort.places()).given() if at_once else made.given()
 
     def _transformed(self, cohort: Cohort) -> Cohort:
         made = replace(cohort, pool=self.pool)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from . import _display
 from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
 from ._json import parsed_object, to_text
-from ._running import INPUT, measures
+from ._running import INPUT
 from ._typing import Label, PerChannel
 from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
 from .errors import ParameterError
@@ -221,13 +221,6 @@ class Recipe:
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what all steps together read."""
         return sum(step.pixels_around(labels) for _, step in self.steps)
-
-    def settles(self, labels: Sequence[Label]) -> bool:
-        """Whether steps that read neighbours all come before the last one that measures."""
-        steps = [step for _, step in self.steps]
-        measuring = [position for position, step in enumerate(steps) if measures(step)]
-        reading = [position for position, step in enumerate(steps) if step.pixels_around(labels)]
-        return bool(measuring and reading) and reading[-1] < measuring[-1]
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""

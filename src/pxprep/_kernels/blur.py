@@ -89,84 +89,19 @@ def mirror(padded: Any, margin: int, top: int, bottom: int, left: int, right: in
 
 
 @kernel
-def blur_strip(padded: Any, taps: Any, line: Any, out: Any, column: int) -> None:
-    """Blur the inner part of `padded` into `out`: down the columns into `line`, then along that.
+def blur_strip(padded: Any, taps: Any, lines: Any, out: Any, column: int) -> None:
+    """Blur the inner part of `padded` into `out`: down the columns into `lines`, then along those.
 
     `padded` surrounds the rows of `out`, from `column` on, by `taps.size - 1` pixels on every side;
-    `line` is as wide. Rows are contiguous.
+    below is one row more, of any values. `lines` are two rows as wide. All are contiguous.
     """
     reach = taps.size - 1
     width = padded.shape[1] - 2 * reach
-    for i in range(out.shape[0]):
-        c = i + reach
-        target = out[i][column : column + width]
-        _first_sweep(
-            line,
-            padded[c],
-            padded[c - 1],
-            padded[c + 1],
-            padded[c - 2],
-            padded[c + 2],
-            padded[c - 3],
-            padded[c + 3],
-            padded[c - 4],
-            padded[c + 4],
-            taps[0],
-            taps[1],
-            taps[2],
-            taps[3],
-            taps[4],
-        )
-        for k in range(1 + SWEEP, reach + 1, SWEEP):
-            _sweep(
-                line,
-                padded[c - k],
-                padded[c + k],
-                padded[c - k - 1],
-                padded[c + k + 1],
-                padded[c - k - 2],
-                padded[c + k + 2],
-                padded[c - k - 3],
-                padded[c + k + 3],
-                taps[k],
-                taps[k + 1],
-                taps[k + 2],
-                taps[k + 3],
-            )
-        _first_sweep(
-            target,
-            line[reach : reach + width],
-            line[reach - 1 : reach - 1 + width],
-            line[reach + 1 : reach + 1 + width],
-            line[reach - 2 : reach - 2 + width],
-            line[reach + 2 : reach + 2 + width],
-            line[reach - 3 : reach - 3 + width],
-            line[reach + 3 : reach + 3 + width],
-            line[reach - 4 : reach - 4 + width],
-            line[reach + 4 : reach + 4 + width],
-            taps[0],
-            taps[1],
-            taps[2],
-            taps[3],
-            taps[4],
-        )
-        for k in range(1 + SWEEP, reach + 1, SWEEP):
-            a, b = reach - k, reach + k
-            _sweep(
-                target,
-                line[a : a + width],
-                line[b : b + width],
-                line[a - 1 : a - 1 + width],
-                line[b + 1 : b + 1 + width],
-                line[a - 2 : a - 2 + width],
-                line[b + 2 : b + 2 + width],
-                line[a - 3 : a - 3 + width],
-                line[b + 3 : b + 3 + width],
-                taps[k],
-                taps[k + 1],
-                taps[k + 2],
-                taps[k + 3],
-            )
+    values, stride = padded.reshape(-1), np.uint64(padded.shape[1])
+    for i in range(0, out.shape[0], 2):
+        _blur_down(values, np.uint64(i + reach), stride, taps, lines[0], lines[1])
+        for row in range(i, min(i + 2, out.shape[0])):
+            _blur_along(lines[row - i], taps, out[row][column : column + width])
 
 
 @kernel
@@ -176,50 +111,75 @@ def _mirrored(index: int, size: int) -> int:
     return index if index < size else 2 * size - 1 - index
 
 
-# Pairs are added before they are weighted: half the multiplications. The compiler vectorises this
-# where the rows are arguments of a function.
+# Pairs are added before they are weighted: half the multiplications. Two rows are made at once, as
+# most of what they are made of is the same. Indices are unsigned, or else it would be asked of each
+# whether it counts from the end, and nothing be vectorised.
 @kernel
-def _first_sweep(
-    total: Any,
-    centre: Any,
-    a1: Any,
-    b1: Any,
-    a2: Any,
-    b2: Any,
-    a3: Any,
-    b3: Any,
-    a4: Any,
-    b4: Any,
-    w0: Any,
-    w1: Any,
-    w2: Any,
-    w3: Any,
-    w4: Any,
+def _blur_down(values: Any, row: Any, stride: Any, taps: Any, first: Any, second: Any) -> None:
+    _centre_down(values, row * stride, stride, taps[:5], first, second)
+    for k in range(1 + SWEEP, taps.size, SWEEP):
+        away = np.uint64(k)
+        before, after = (row - away) * stride, (row + away) * stride
+        _sweep_down(values, before, after, stride, taps[k : k + 4], first, second)
+
+
+@kernel
+def _centre_down(values: Any, centre: Any, stride: Any, taps: Any, first: Any, second: Any) -> None:
+    w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
+    two = stride + stride
+    three, four, five = two + stride, two + two, two + two + stride
+    for j in range(np.uint64(first.size)):
+        x = centre + j
+        a4, a3, a2, a1 = values[x - four], values[x - three], values[x - two], values[x - stride]
+        c, b1, b2 = values[x], values[x + stride], values[x + two]
+        b3, b4, b5 = values[x + three], values[x + four], values[x + five]
+        first[j] = w0 * c + ((w1 * (a1 + b1) + w2 * (a2 + b2)) + (w3 * (a3 + b3) + w4 * (a4 + b4)))
+        second[j] = w0 * b1 + ((w1 * (c + b2) + w2 * (a1 + b3)) + (w3 * (a2 + b4) + w4 * (a3 + b5)))
+
+
+@kernel
+def _sweep_down(
+    values: Any, before: Any, after: Any, stride: Any, taps: Any, first: Any, second: Any
 ) -> None:
-    for j in range(total.size):
-        total[j] = w0 * centre[j] + (
-            (w1 * (a1[j] + b1[j]) + w2 * (a2[j] + b2[j]))
-            + (w3 * (a3[j] + b3[j]) + w4 * (a4[j] + b4[j]))
+    w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
+    two = stride + stride
+    three, four = two + stride, two + two
+    for j in range(np.uint64(first.size)):
+        x, y = before + j, after + j
+        a4, a3, a2, a1 = values[x - three], values[x - two], values[x - stride], values[x]
+        a0, b1, b2 = values[x + stride], values[y], values[y + stride]
+        b3, b4, b5 = values[y + two], values[y + three], values[y + four]
+        first[j] += (w1 * (a1 + b1) + w2 * (a2 + b2)) + (w3 * (a3 + b3) + w4 * (a4 + b4))
+        second[j] += (w1 * (a0 + b2) + w2 * (a1 + b3)) + (w3 * (a2 + b4) + w4 * (a3 + b5))
+
+
+@kernel
+def _blur_along(line: Any, taps: Any, out: Any) -> None:
+    reach = np.uint64(taps.size - 1)
+    _centre_along(line, reach, taps[:5], out)
+    for k in range(1 + SWEEP, taps.size, SWEEP):
+        away = np.uint64(k)
+        _sweep_along(line, reach - away, reach + away, taps[k : k + 4], out)
+
+
+@kernel
+def _centre_along(line: Any, centre: Any, taps: Any, out: Any) -> None:
+    w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    for j in range(np.uint64(out.size)):
+        x = centre + j
+        out[j] = w0 * line[x] + (
+            (w1 * (line[x - one] + line[x + one]) + w2 * (line[x - two] + line[x + two]))
+            + (w3 * (line[x - three] + line[x + three]) + w4 * (line[x - four] + line[x + four]))
         )
 
 
 @kernel
-def _sweep(
-    total: Any,
-    a1: Any,
-    b1: Any,
-    a2: Any,
-    b2: Any,
-    a3: Any,
-    b3: Any,
-    a4: Any,
-    b4: Any,
-    w1: Any,
-    w2: Any,
-    w3: Any,
-    w4: Any,
-) -> None:
-    for j in range(total.size):
-        total[j] += (w1 * (a1[j] + b1[j]) + w2 * (a2[j] + b2[j])) + (
-            w3 * (a3[j] + b3[j]) + w4 * (a4[j] + b4[j])
+def _sweep_along(line: Any, before: Any, after: Any, taps: Any, out: Any) -> None:
+    w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    for j in range(np.uint64(out.size)):
+        x, y = before + j, after + j
+        out[j] += (w1 * (line[x] + line[y]) + w2 * (line[x - one] + line[y + one])) + (
+            w3 * (line[x - two] + line[y + two]) + w4 * (line[x - three] + line[y + three])
         )

@@ -6,7 +6,9 @@ import numpy as np
 
 from . import kernel
 
-# Values of which none is copied if none lies between the bounds: neighbours are mostly alike.
+# Values that are tallied at once, and those of which none is copied if none lies between the
+# bounds: neighbours are mostly alike.
+TALLIED = 256
 RUN = 32
 
 
@@ -20,10 +22,13 @@ def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: An
     than there are.
     """
     n = 0
-    for start in range(0, values.size, RUN):
-        part = values[start : start + RUN]
+    for start in range(0, values.size, TALLIED):
+        part = values[start : start + TALLIED]
         if _tally(part, low, high, zeros, tally):
-            n += _copy_inside(part, low, high, zeros, inside[n:])
+            for first in range(0, part.size, RUN):
+                run = part[first : first + RUN]
+                if _any_inside(run, low, high):
+                    n += _copy_inside(run, low, high, zeros, inside[n:])
     return n
 
 
@@ -51,6 +56,16 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
     tally[3] += below
     tally[4] += at_low
     tally[5] += at_high
+    return within > 0
+
+
+@kernel
+def _any_inside(values: Any, low: Any, high: Any) -> Any:
+    """Whether any value lies between the bounds, be it counted or not."""
+    within = np.int32(0)
+    for i in range(values.size):
+        v = values[i]
+        within += np.int32((v > low) & (v < high))
     return within > 0
 
 

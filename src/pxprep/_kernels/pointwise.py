@@ -41,6 +41,14 @@ def _scale_row(values: Any, divisor: Any, missing: Any, out: Any) -> None:
 
 
 @kernel
+def divide_by(values: Any, divisor: Any, missing: Any) -> None:
+    """Divide `values` by a number."""
+    for i in range(values.size):
+        v = values[i]
+        values[i] = v / divisor if v - v == 0 else missing
+
+
+@kernel
 def add_rows(
     values: Any,
     top: int,
@@ -57,8 +65,17 @@ def add_rows(
     """Add to `total` the values, divided as `scale_rows` does; `line` has room for a row."""
     for i in range(height):
         part = line[:width]
-        _scale_row(values[top + i][left : left + width], divisor, missing, part)
+        if divisor == 1:
+            _place_row(values[top + i][left : left + width], part)
+        else:
+            _scale_row(values[top + i][left : left + width], divisor, missing, part)
         _add_row(part, missing, total[row + i][column : column + width])
+
+
+@kernel
+def _place_row(values: Any, out: Any) -> None:
+    for i in range(values.size):
+        out[i] = values[i]
 
 
 @kernel
