@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from pxprep import Pipeline, _backends, _brackets, _gathering, _jobs, _lazy, quantiles
+from pxprep import Pipeline, _backends, _brackets, _gathering, _jobs, _lazy, _programs, quantiles
 from pxprep._brackets import limits_of
 from pxprep._gathering import SPARE, Bounds, Gathered
 from pxprep._jobs import processed
@@ -211,6 +211,26 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
     most = SPARE * (0.1 * values[0].size + 4)
     assert max(map(max, sizes)) <= most
     assert n_values <= 3 * (most + n_parts * 20 * 16)
+
+
+def test_what_strips_have_shown_leaves_less_to_gather(monkeypatch):
+    """Nothing is known at first; after a strip it is that most values are not among the largest."""
+    values = some_values(shape=(3, 400, 160))
+    sizes = []
+
+    def gathering(*args):
+        sizes.append(gather(*args))
+        return sizes[-1]
+
+    monkeypatch.setattr(_gathering, "gather", gathering)
+    monkeypatch.setattr(_programs, "STRIP_VALUES", 3 * 160 * 10)
+    monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
+    image, _ = counted(values, values.shape)
+    found = image.pxprep.quantile(99.9).compute(scheduler="synchronous")
+    expected = [np.quantile(one[one != 0].astype("f8"), 99.9 / 100) for one in values]
+    np.testing.assert_array_equal(found, expected)
+    assert len(sizes) == 3 * 40
+    assert sum(sizes) < 0.2 * values.size
 
 
 def test_what_is_lost_in_one_block_is_not_forgotten(monkeypatch):

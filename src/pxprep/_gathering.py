@@ -162,7 +162,8 @@ def gather_strips(
                 for index, first in enumerate(parts[0])
             ]
         )
-        if n_held(list(chain(*parts))) > limits.most:
+        # Bounds that have been narrowed leave less to gather in the strips that follow.
+        if n_held(list(chain(*parts[1:]))) > n_held(parts[0]):
             together = merged(parts, limits)
             if together is None:
                 return None
