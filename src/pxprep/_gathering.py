@@ -163,7 +163,8 @@ def gather_strips(
             ]
         )
         # Bounds that have been narrowed leave less to gather in the strips that follow.
-        if n_held(list(chain(*parts[1:]))) > n_held(parts[0]):
+        before, since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
+        if since > min(before, limits.most - before):
             together = merged(parts, limits)
             if together is None:
                 return None
