@@ -104,6 +104,10 @@ def test_a_client_is_found(client, image):
     (found,) = _backends.compute(lazy.data + 1)
     assert executed(client) > measured
     np.testing.assert_array_equal(found, image.values + 1)
+    before = executed(client)
+    with client.as_current(), dask.config.set(scheduler=None):  # as in a task of a worker
+        _backends.compute(lazy.data + 2)
+    assert executed(client) > before
 
 
 @pytest.mark.parametrize("n_scales", [1, 2])

@@ -132,6 +132,25 @@ def test_files_are_those_that_spatialdata_writes(zarr_format, multiscale, tmp_pa
     assert differing == ({".zattrs"} if zarr_format == 2 else {"zarr.json"})
 
 
+@pytest.mark.parametrize("multiscale", [False, True])
+def test_layers_whose_chunks_are_left_to_zarr(multiscale, tmp_path, monkeypatch):
+    """The same files, of chunks of zeros as well."""
+    sdata = make_study(tmp_path / "study.zarr", multiscale)
+    for scale in _layers.scales_of(sdata["fov0"]):
+        scale.data = scale.data * (scale.data > 30)
+        scale.data[:, :, :8] = 0
+    clean(sdata, pipeline=NORM, chunks=8)
+    monkeypatch.setattr(_layers, "direct", lambda array: array)
+    clean(sdata, "fov0", "by_zarr", pipeline=NORM, chunks=8)
+    own, theirs = (
+        {str(path.relative_to(sdata.path / "images" / name)): raw for path, raw in found.items()}
+        for name in ("clean", "by_zarr")
+        for found in [files(sdata.path / "images" / name)]
+    )
+    assert own.keys() == theirs.keys()
+    assert {name for name in own if own[name] != theirs[name]} == {"zarr.json"}  # our mark
+
+
 @pytest.mark.parametrize("codec", [{"lz4": 5}, {"zstd": 2}])
 def test_chosen_compressors(codec, tmp_path):
     sdata = make_study(tmp_path / "study.zarr", multiscale=True)
