@@ -126,13 +126,14 @@ class BlockJob:
             else:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 around += _stacked(place, runs)
-        numbers = [_known(number, given) for number in self.numbers]
         done, kept = self._made()
         if kept is not None and kept.is_complete:
             pixels = Pixels.of(kept.pixels, self.window)
         else:
             own = self.reading.run(others)
             pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
+        # Masks after the image: they are sampled at its places.
+        numbers = [_known(number, given) for number in self.numbers]
         if kept is None:
             done, kept = self._room(pixels)
         if kept is None:
