@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import oracle
 from oracle import assert_same_bits
 from pxprep import Blur, Mask, Pipeline, _backends, _blocks
 from pxprep import _programs as operations
@@ -88,6 +89,27 @@ def test_bits_do_not_depend_on_what_is_kept(name, dtype):
     for memory in (0, block, 5 * block, PLENTY):
         found = written(image, pipeline, memory)
         assert_same_bits(image.copy(data=found), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [(SHAPE, CHUNKS), (SHAPE, (1, 33, 7)), ((1, 70, 90), (1, 32, 40)), ((3, 1, 1), (3, 1, 1))],
+    ids=["blocks", "ragged", "one channel", "one pixel"],
+)
+@pytest.mark.parametrize("memory", [0, 3 * 4 * 4 * 32 * 40, PLENTY])
+@pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")  # of one pixel all is dropped
+def test_what_is_written_is_what_numpy_and_scipy_say(shape, chunks, memory):
+    """Whatever is kept: zeros, NaN, and what is dropped."""
+    values = np.random.default_rng(2).gamma(0.5, 20, shape).astype("f4")
+    values[np.random.default_rng(3).random(shape) < 0.2] = 0
+    values[..., 40:44, 50:55] = np.nan
+    dims = "c", "y", "x"
+    image = xr.DataArray(da.from_array(values, chunks=chunks) + np.float32(0), dims=dims)
+    expected = oracle.preprocess(values, sigma=1)
+    found = written(image.rename("fov"), PIPELINES["reference"], memory)
+    oracle.assert_agrees(image.copy(data=found), expected, exact=False)
+    eager = PIPELINES["reference"].fit_transform(image.compute())
+    assert_same_bits(eager.copy(data=found), eager)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,14 @@ COMPRESSORS = {
     (3, "blosc"): codecs.BloscCodec(),
     (3, "blosc of bits"): codecs.BloscCodec(cname="lz4", shuffle="bitshuffle"),
 }
+# Zarr's format, and how chunks are named in it.
+ENCODINGS = [
+    (2, {"name": "v2", "separator": "."}),
+    (2, {"name": "v2", "separator": "/"}),
+    (3, {"name": "v2", "separator": "."}),
+    (3, {"name": "default", "separator": "."}),
+    (3, {"name": "default", "separator": "/"}),
+]
 TYPES = ["<u2", ">u2", "<f4", ">f8", "i1", "?"]
 
 
@@ -127,16 +135,7 @@ def test_special_floats_keep_their_bits(tmp_path):
     assert direct(array)[part].tobytes() == values.tobytes()
 
 
-@pytest.mark.parametrize(
-    ("zarr_format", "encoding"),
-    [
-        (2, {"name": "v2", "separator": "."}),
-        (2, {"name": "v2", "separator": "/"}),
-        (3, {"name": "v2", "separator": "."}),
-        (3, {"name": "default", "separator": "."}),
-        (3, {"name": "default", "separator": "/"}),
-    ],
-)
+@pytest.mark.parametrize(("zarr_format", "encoding"), ENCODINGS)
 def test_chunks_have_the_names_that_the_array_says(zarr_format, encoding, tmp_path):
     values = some_values()
     array = stored(tmp_path / "image", values, zarr_format=zarr_format, chunk_key_encoding=encoding)

@@ -315,19 +315,8 @@ def stage(
         for name, element in elements.items():
             # The pass that writes needs the most; what the others freed lies scattered.
             _backends.give_back_memory()
-            place = layer_folder(root, name)
-            with _files.flushing(place), _backends.threads_at_rest():
-                arrays = [scale.data for scale in scales_of(element)]
-                empty = [_backends.without_pixels(array) for array in arrays]
-                staged.images[name] = with_data(element, empty)
-                with _backends.at_once():
-                    staged.write_element(name, sdata_formats=formats, **codec)
-                targets = [direct(array) for array in _empty_arrays(place, name)]
-                with bar(f"write {name}"):
-                    _backends.store(arrays, targets)
-            # Of workers that died on the way.
-            for draft in place.rglob("*.partial"):
-                draft.unlink(missing_ok=True)
+            with _files.flushing(layer_folder(root, name)), _backends.threads_at_rest():
+                _write(staged, root, name, element, bar, {"sdata_formats": formats, **codec})
     moves = {}
     for name, element in elements.items():
         place = layer_folder(root, name)
@@ -335,6 +324,27 @@ def stage(
         edit_attrs(place, partial(_marked, marks[name]))
         moves[f"images/{name}"] = place
     return moves
+
+
+def _write(
+    staged: SpatialData,
+    root: Path,
+    name: str,
+    element: Any,
+    bar: Progress,
+    options: Mapping[str, Any],
+) -> None:
+    """Have SpatialData write an element without pixels, with its options; and write those."""
+    arrays, place = [scale.data for scale in scales_of(element)], layer_folder(root, name)
+    staged.images[name] = with_data(element, list(map(_backends.without_pixels, arrays)))
+    with _backends.at_once():
+        staged.write_element(name, **options)
+    targets = [direct(array) for array in _empty_arrays(place, name)]
+    with bar(f"write {name}"):
+        _backends.store(arrays, targets)
+    # Of workers that died on the way.
+    for draft in place.rglob("*.partial"):
+        draft.unlink(missing_ok=True)
 
 
 def _empty_arrays(folder: Path, name: str) -> list[Any]:
