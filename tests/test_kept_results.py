@@ -1,5 +1,6 @@
 """Processed blocks that the passes of one write share: the bits, how often pixels are blurred."""
 
+import pickle
 from collections import Counter
 
 import dask.array as da
@@ -12,7 +13,7 @@ from oracle import assert_same_bits
 from pxprep import Blur, Mask, Pipeline, _backends, _blocks
 from pxprep import _programs as operations
 from pxprep._cohorts import Cohort
-from pxprep._keeping import Budget, Keeper
+from pxprep._keeping import Budget, Keeper, Rooms
 from pxprep._windows import Kept, Pixels, Window
 
 SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
@@ -118,6 +119,39 @@ def test_what_is_written_is_what_numpy_and_scipy_say(shape, chunks, memory):
 def test_what_is_kept_is_not_blurred_again(memory, least, most, blurred):
     written(an_image(), PIPELINES["reference"], memory)
     assert least <= blurred["all"] / (70 * 90) <= most
+
+
+@pytest.mark.parametrize("memory", [0, 4 * 4 * 4 * 32 * 40, PLENTY])
+def test_what_was_written_can_be_written_again(memory, blurred):
+    """The first time takes what is kept, and writes where it lies."""
+    image, pipeline = an_image(), PIPELINES["reference"]
+    expected = pipeline.fit_transform(image.compute())
+    blurred.clear()
+    with Cohort.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+        made = pipeline.fit(image).transform(image)
+        for _ in range(2):
+            found = np.full(image.shape, -1, made.dtype)
+            _backends.store([made.data], [found])
+            assert_same_bits(image.copy(data=found), expected)
+    if memory == PLENTY:
+        assert blurred["all"] == 2 * 70 * 90
+
+
+def test_rooms_are_used_again_by_one_at_a_time():
+    rooms, f4 = Rooms(), np.dtype("f4")
+    with rooms.room((2, 5), f4) as first, rooms.room((2, 5), f4) as second:
+        assert first.shape == second.shape == (2, 5)
+        assert not np.shares_memory(first, second)
+    with rooms.room((5, 1), np.dtype("f8")) as again, rooms.room((3, 1), f4) as smaller:
+        assert again.dtype == "f8"
+        assert np.shares_memory(again, first) or np.shares_memory(again, second)
+        assert np.shares_memory(smaller, first) or np.shares_memory(smaller, second)
+    with pytest.raises(ValueError, match="on the way"), rooms.room((9, 9), f4) as larger:
+        raise ValueError("on the way")
+    with rooms.room((9, 9), f4) as again:
+        assert np.shares_memory(again, larger)
+    with pickle.loads(pickle.dumps(rooms)).room((9, 9), f4) as elsewhere:
+        assert not np.shares_memory(elsewhere, larger)
 
 
 def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):

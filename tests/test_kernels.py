@@ -16,7 +16,7 @@ from pxprep._gathering import Gathered
 from pxprep._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from pxprep._kernels.brackets import gather
 from pxprep._kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
-from pxprep._kernels.pointwise import add_rows, divide_values, keep_values, scale_rows
+from pxprep._kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
 from pxprep._programs import AddChannels, Blur, Divide, KeepAbove, Program
 from pxprep._windows import Pixels, Window
 
@@ -157,7 +157,8 @@ def surround(plane, top, reach, radius, padded):
     have = Window(top, top + rows, 0, width).grown(radius, *plane.shape)
     above, height = reach - (top - have.top), have.shape[0]
     one = plane.dtype.type(1)
-    assert not place_rows(plane, have.top, 0, one, padded, above, reach, height, width)
+    rows = plane.reshape(-1), have.top * width, width
+    assert not place_rows(*rows, one, padded, above, reach, height, width)
     mirror(padded, reach - radius, above, above + height, reach, reach + width)
 
 
@@ -271,11 +272,11 @@ def test_every_plane_and_channel_is_blurred_by_itself(sigma):
 @pytest.mark.parametrize("place", [(0, 0), (3, 8), (6, 4)])
 def test_one_missing_value_is_found_wherever_it_is(place):
     rows, padded = np.ones((7, 9), F4), np.empty((7, 9), F4)
-    everything = F4.type(3), padded, 0, 0, 7, 9
-    assert not place_rows(rows, 0, 0, *everything)
+    everything = rows.reshape(-1), 0, 9, F4.type(3), padded, 0, 0, 7, 9
+    assert not place_rows(*everything)
     for value in (nans(F4)[1], np.inf, -np.inf):
         rows[place] = value
-        assert place_rows(rows, 0, 0, *everything)
+        assert place_rows(*everything)
         assert np.isnan(padded[place])
         assert np.count_nonzero(padded == F4.type(1) / F4.type(3)) == 62
 
@@ -490,23 +491,27 @@ def expect(values, result):
 def test_values_are_added_and_infinities_are_missing(dtype):
     values, total = rough_values(dtype), np.arange(40, dtype=dtype)
     expected = expect(values, total + values)
-    one, missing, line = dtype.type(1), dtype.type(np.nan), np.empty(8, dtype)
-    add_rows(values.reshape(5, 8), 0, 0, one, missing, line, total.reshape(5, 8), 0, 0, 5, 8)
+    one, missing, line = np.ones(1, dtype), dtype.type(np.nan), np.empty(8, dtype)
+    lines = values, 0, (40, 40, 8), (1, 1, 5, 8)
+    sum_channels(*lines, one, missing, line, total.reshape(1, 5, 8), 0, 0)
     assert_same_bits(total, expected)
 
 
 @FLOATS
 def test_rows_and_columns_are_added_and_divided_just_where_they_are_to_be(dtype):
-    values = np.random.default_rng(0).integers(0, 1 << 16, (6, 9)).astype("uint16")
-    three, missing, line = dtype.type(3), dtype.type(np.nan), np.empty(9, dtype)
-    total, out = np.ones((5, 7), dtype), np.ones((5, 7), dtype)
-    add_rows(values, 2, 4, three, missing, line, total, 1, 2, 3, 5)
-    scale_rows(values, 2, 4, three, missing, out, 1, 2, 3, 5)
-    quotients = values[2:5, 4:9].astype(dtype) / three
-    for found, inside in ((total, quotients + 1), (out, quotients)):
-        expected = np.ones((5, 7), dtype)
-        expected[1:4, 2:7] = inside
-        assert_same_bits(found, expected)
+    values = np.random.default_rng(0).integers(0, 1 << 16, (3, 2, 6, 9)).astype("uint16")
+    scale, missing, line = np.array([3, 1, 0.7], dtype), dtype.type(np.nan), np.empty(9, dtype)
+    total, out = np.ones((2, 5, 7), dtype), np.ones((5, 7), dtype)
+    flat, start = values.reshape(-1), 2 * 9 + 4
+    sum_channels(flat, start, (108, 54, 9), (3, 2, 3, 5), scale, missing, line, total, 1, 2)
+    scale_rows(flat, 108 + start, 9, dtype.type(3), missing, out, 1, 2, 3, 5)
+    expected = np.ones((2, 5, 7), dtype)
+    for channel, divisor in zip(values[:, :, 2:5, 4:9].astype(dtype), scale, strict=True):
+        expected[:, 1:4, 2:7] += channel / divisor
+    assert_same_bits(total, expected)
+    expected = np.ones((5, 7), dtype)
+    expected[1:4, 2:7] = values[1, 0, 2:5, 4:9].astype(dtype) / dtype.type(3)
+    assert_same_bits(out, expected)
 
 
 @FLOATS
@@ -544,8 +549,7 @@ def test_values_of_any_type_are_divided_by_a_scale(name, dtype):
     if name != "same":
         values = np.random.default_rng(0).integers(0, 1 << 20, 40).astype(name)
     out, scale = np.empty(40, dtype), dtype.type(3.3)
-    rows = values.reshape(5, 8), 0, 0, scale, dtype.type(np.nan), out.reshape(5, 8)
-    scale_rows(*rows, 0, 0, 5, 8)
+    scale_rows(values, 0, 8, scale, dtype.type(np.nan), out.reshape(5, 8), 0, 0, 5, 8)
     converted = values.astype(dtype)
     with np.errstate(over="ignore"):
         assert_same_bits(out, expect(converted, converted / scale))

@@ -315,7 +315,7 @@ def client():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
         client.as_current(),
@@ -469,7 +469,7 @@ def test_pixels_in_pieces_of_any_layout(data, kind, wanted):
         for left, right in cuts(width)
         for first, last in cuts(n_channels)
     ]
-    pixels = Pixels(pieces, n_channels)
+    pixels = Pixels(data.draw(st.permutations(pieces)), n_channels)
     (top, bottom), (left, right) = (
         sorted(data.draw(st.sets(st.integers(0, size), min_size=2, max_size=2)))
         for size in (height, width)
@@ -480,30 +480,37 @@ def test_pixels_in_pieces_of_any_layout(data, kind, wanted):
     found = pixels.read(window)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
-    for channel, plane in np.ndindex(n_channels, planes):
-        part = pixels.plane(channel, plane).read(window)
-        np.testing.assert_array_equal(part[0, 0], expected[channel, plane])
 
 
 def assert_parts_are(pixels, window, expected, wanted):
-    seen, last = np.zeros(expected.shape, int), (0, 0)
-    for part in pixels.parts(window, np.dtype(wanted)):
-        assert part.channel >= last[0]
-        last = part.channel, part.plane
-        assert part.values.ndim == 2
-        assert part.values.shape[1] == 1 or part.values.strides[1] == part.values.itemsize
-        assert part.values.dtype.isnative
-        is_float = expected.dtype.kind == "f"
-        assert part.values.dtype == (wanted if is_float else expected.dtype.newbyteorder("="))
-        rows, columns = (
-            slice(start, start + size)
-            for start, size in ((part.row, part.height), (part.column, part.width))
-        )
-        place = part.channel, part.plane, rows, columns
-        values = part.values[part.top :, part.left :][: part.height, : part.width]
-        np.testing.assert_array_equal(values, expected[place].astype(values.dtype))
-        seen[place] += 1
-    assert (seen == 1).all(), "each pixel comes once"
+    for channels in (None, range(len(expected)), range(1, len(expected)), range(1)):
+        own = range(len(expected)) if channels is None else channels
+        seen, last = np.zeros(expected.shape, int), np.full(expected.shape[1:], -1)
+        for part in pixels.parts(window, np.dtype(wanted), channels):
+            assert part.values.ndim == 1
+            assert part.values.flags.c_contiguous
+            assert not part.values.flags.writeable
+            assert part.values.dtype.isnative
+            is_float = expected.dtype.kind == "f"
+            assert part.values.dtype == (wanted if is_float else expected.dtype.newbyteorder("="))
+            n_channels, planes, height, width = part.shape
+            assert part.channels == range(part.first, part.first + n_channels)
+            place = slice(part.row, part.row + height), slice(part.column, part.column + width)
+            for channel, plane, row in itertools.product(
+                part.channels, range(planes), range(height)
+            ):
+                start = part.at(channel, plane) + row * part.strides[2]
+                values = part.values[start : start + width]
+                assert values.size == width
+                mine = expected[channel, plane][place][row]
+                np.testing.assert_array_equal(values, mine.astype(values.dtype))
+            for channel in part.channels:
+                seen[(channel, slice(None), *place)] += 1
+                assert (last[(slice(None), *place)] < channel).all(), "in the order of channels"
+                last[(slice(None), *place)] = channel
+        chosen = np.isin(np.arange(len(expected)), own)
+        assert (seen[chosen] == 1).all(), "each pixel comes once"
+        assert (seen[~chosen] == 0).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -5,8 +5,8 @@ be read-only, of any byte order and memory layout, and in pieces; none is writte
 is said. Missing pixels are NaN in what comes out, and NaN or infinite in what comes in.
 """
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from ._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place
 from ._kernels.counts import N_SLOTS, count_floats, count_integers
 from ._kernels.erosion import erode, half_widths
 from ._kernels.pointwise import (
-    add_rows,
     divide_by,
     divide_values,
     keep_values,
@@ -23,9 +22,10 @@ from ._kernels.pointwise import (
     rescale_values,
     scale_rows,
     subtract_value,
+    sum_channels,
 )
 from ._typing import Block
-from ._windows import Pixels, Window
+from ._windows import Part, Pixels, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
 BLUR_TILE = (64, 2048)
@@ -67,12 +67,17 @@ def divide(
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
-    divisors = _rounded(scale, dtype)
-    for part in pixels.parts(window, dtype):
-        values, top, left, *place = part[2:]
-        target = out[part.channel][part.plane]
-        divisor, missing = divisors[part.channel], dtype.type(np.nan)
-        scale_rows(values, top, left, divisor, missing, target, *place)
+    _divide(pixels.parts(window, dtype), _rounded(scale, dtype), out)
+
+
+def _divide(parts: Iterable[Part], divisors: Block, out: Sequence[Block]) -> None:
+    for part in parts:
+        _, planes, *size = part.shape
+        for channel, plane in product(part.channels, range(planes)):
+            target, divisor = out[channel][plane], divisors[channel]
+            rows = part.values, part.at(channel, plane), part.strides[2]
+            missing = divisors.dtype.type(np.nan)
+            scale_rows(*rows, divisor, missing, target, part.row, part.column, *size)
 
 
 def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
@@ -92,10 +97,9 @@ def add_channels(
     total = np.zeros((pixels.planes, *window.shape), dtype)
     divisors, missing = _divisors(scale, pixels.n_channels, dtype), dtype.type(np.nan)
     line = np.empty(window.shape[1], dtype)
-    for part in pixels.parts(window, dtype):
-        values, top, left, *place = part[2:]
-        target = total[part.plane]
-        add_rows(values, top, left, divisors[part.channel], missing, line, target, *place)
+    for first, values, start, strides, shape, row, column in pixels.parts(window, dtype):
+        lines = values, start, strides, shape, divisors[first:]
+        sum_channels(*lines, missing, line, total, row, column)
     return total
 
 
@@ -230,52 +234,72 @@ def blur(
     if out is None:
         out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
-    for channel, plane in np.ndindex(out.shape[:2]):
-        sigma, divisor = float(sigmas[channel]), divisors[channel]
-        own, target = pixels.plane(channel, plane), out[channel, plane]
+    for sigma, channels in _runs(sigmas):
         if sigma == 0 and scale is None:
-            target[...] = own.read(window)[0, 0]  # bit for bit, infinities too
+            out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
         elif blur_radius(sigma) > 0:
-            _blur_plane(own, window, sigma, divisor, (height, width), target)
+            _blur_channels(pixels, window, channels, sigma, divisors, (height, width), out)
         else:
-            divide(own, window, divisor[np.newaxis], dtype=dtype, out=[target[np.newaxis]])
+            _divide(pixels.parts(window, dtype, channels), divisors, list(out))
             if sigma > 0:
-                target[np.isinf(target)] = np.nan
+                blurred = out[_slice(channels)]
+                blurred[np.isinf(blurred)] = np.nan
     return out
 
 
-def _blur_plane(
+def _runs(numbers: Block) -> Iterator[tuple[Any, range]]:
+    """Each number, and the channels next to each other that have it."""
+    first = 0
+    for number, group in groupby(numbers.tolist()):
+        channels = range(first, first + len(list(group)))
+        yield number, channels
+        first = channels.stop
+
+
+def _slice(channels: range) -> slice:
+    return slice(channels.start, channels.stop)
+
+
+def _tiles(window: Window, rows: int, columns: int) -> Iterator[Window]:
+    for top, left in product(
+        range(window.top, window.bottom, rows), range(window.left, window.right, columns)
+    ):
+        yield Window(top, min(top + rows, window.bottom), left, min(left + columns, window.right))
+
+
+def _blur_channels(
     pixels: Pixels,
     window: Window,
+    channels: range,
     sigma: float,
-    divisor: Any,
+    divisors: Block,
     size: tuple[int, int],
     out: Block,
 ) -> None:
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
     rows, columns = (
-        min(own, max(most, 2 * reach)) for own, most in zip(out.shape, BLUR_TILE, strict=True)
+        min(own, max(most, 2 * reach)) for own, most in zip(out.shape[2:], BLUR_TILE, strict=True)
     )
     room = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
-    for top, left in product(
-        range(window.top, window.bottom, rows), range(window.left, window.right, columns)
-    ):
-        bottom, right = min(top + rows, window.bottom), min(left + columns, window.right)
-        tile = Window(top, bottom, left, right)
+    for tile in _tiles(window, rows, columns):
         # One row more than is blurred, as `blur_strip` wants it.
-        shape = bottom - top + 2 * reach + 1, right - left + 2 * reach
+        shape = tile.shape[0] + 2 * reach + 1, tile.shape[1] + 2 * reach
         padded = room[: shape[0] * shape[1]].reshape(shape)
         have = tile.grown(radius, *size)
-        above, before = reach - (top - have.top), reach - (left - have.left)
-        missing = False
-        for part in pixels.parts(have, out.dtype):
-            place = above + part.row, before + part.column, part.height, part.width
-            missing |= place_rows(part.values, part.top, part.left, divisor, padded, *place)
+        above, before = reach - (tile.top - have.top), reach - (tile.left - have.left)
         filled = above, above + have.shape[0], before, before + have.shape[1]
-        mirror(padded[:-1], reach - radius, *filled)
-        target = out[top - window.top : bottom - window.top]
-        _blur_tile(padded, missing, taps, target, left - window.left)
+        parts = pixels.parts(have, out.dtype, channels)
+        for channel, plane in product(channels, range(pixels.planes)):
+            missing = False
+            for part in parts:
+                if channel in part.channels:
+                    lines = part.values, part.at(channel, plane), part.strides[2]
+                    place = above + part.row, before + part.column, *part.shape[2:]
+                    missing |= place_rows(*lines, divisors[channel], padded, *place)
+            mirror(padded[:-1], reach - radius, *filled)
+            target = out[channel, plane, tile.top - window.top : tile.bottom - window.top]
+            _blur_tile(padded, missing, taps, target, tile.left - window.left)
 
 
 def _blur_tile(padded: Block, missing: bool, taps: Block, out: Block, column: int) -> None:
@@ -317,51 +341,59 @@ def subtract_opening(
     """
     out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
-    for channel, plane in np.ndindex(out.shape[:2]):
-        # A disc that covers the whole image from any of its pixels.
-        radius, divisor = min(radii[channel], height + width), divisors[channel]
-        own, target = pixels.plane(channel, plane), out[channel, plane]
+    for radius, channels in _runs(np.asarray(radii)):
         if radius > 0:
-            _subtract_opening_of_plane(own, window, radius, divisor, (height, width), target)
+            # A disc that covers the whole image from any of its pixels.
+            covering = min(radius, height + width)
+            _subtract_openings(pixels, window, channels, covering, divisors, (height, width), out)
         elif scale is None:
-            target[...] = own.read(window)[0, 0]  # bit for bit, infinities too
+            out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
         else:
-            divide(own, window, divisor[np.newaxis], dtype=dtype, out=[target[np.newaxis]])
+            _divide(pixels.parts(window, dtype, channels), divisors, list(out))
     return out
 
 
-def _subtract_opening_of_plane(
+def _subtract_openings(
     pixels: Pixels,
     window: Window,
+    channels: range,
     radius: int,
-    divisor: Any,
+    divisors: Block,
     size: tuple[int, int],
     out: Block,
 ) -> None:
     rows, columns = (max(most, 8 * radius) for most in OPENING_TILE)
-    for top, left in product(
-        range(window.top, window.bottom, rows), range(window.left, window.right, columns)
-    ):
-        bottom, right = min(top + rows, window.bottom), min(left + columns, window.right)
-        tile = Window(top, bottom, left, right)
+    for tile in _tiles(window, rows, columns):
         centres, have = tile.grown(radius, *size), tile.grown(2 * radius, *size)
-        values = np.empty(have.shape, out.dtype)
-        missing = False
-        for part in pixels.parts(have, out.dtype):
-            place = part.row, part.column, part.height, part.width
-            missing |= place_rows(part.values, part.top, part.left, divisor, values, *place)
-        values += 0  # so that zeros have one sign
-        target = out[tile.within(window)]
-        target[...] = values[tile.within(have)]
-        if missing:
-            values[np.isnan(values)] = np.inf
-        eroded = _eroded(values, have, centres, radius)
-        # A dilation is an erosion upside down.
-        opened = _eroded(np.negative(eroded, out=eroded), centres, tile, radius)
-        with np.errstate(over="ignore"):
-            target += opened
-        if missing:
-            target[np.isnan(target)] = np.nan  # all of the same bits
+        parts = pixels.parts(have, out.dtype, channels)
+        for channel, plane in product(channels, range(pixels.planes)):
+            values = np.empty(have.shape, out.dtype)
+            missing = False
+            for part in parts:
+                if channel in part.channels:
+                    lines = part.values, part.at(channel, plane), part.strides[2]
+                    place = part.row, part.column, *part.shape[2:]
+                    missing |= place_rows(*lines, divisors[channel], values, *place)
+            target = out[(channel, plane, *tile.within(window))]
+            target[...] = _without_opening(values, have, centres, tile, radius, missing)
+
+
+def _without_opening(
+    values: Block, have: Window, centres: Window, tile: Window, radius: int, missing: bool
+) -> Block:
+    """The pixels of `tile` without their opening, given those of `have`, some of them missing."""
+    values += 0  # so that zeros have one sign
+    raised = values[tile.within(have)].copy()
+    if missing:
+        values[np.isnan(values)] = np.inf
+    eroded = _eroded(values, have, centres, radius)
+    # A dilation is an erosion upside down.
+    opened = _eroded(np.negative(eroded, out=eroded), centres, tile, radius)
+    with np.errstate(over="ignore"):
+        raised += opened
+    if missing:
+        raised[np.isnan(raised)] = np.nan  # all of the same bits
+    return raised
 
 
 def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:

@@ -5,7 +5,7 @@ merged, a few at a time, until one is left.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _blocks
 from ._gathering import Bounds, Gathered, Limits, gather_strips, merged
-from ._keeping import CORE, Sampling, cut
+from ._keeping import CORE, Rooms, Sampling, cut
 from ._kernels.counts import DIGIT_BITS, N_SLOTS
 from ._programs import Keep, Program, count_into, run_into
 from ._sources import AXES, Reading, Sample, standard_axes
@@ -205,13 +205,14 @@ class Writing(Finish):
         shape = (pixels.planes, *window.shape)
         blocks = [np.empty((run, *shape), dtype) for run in self.runs]
         run_into(program, pixels, window, numbers, blocks)
+        turned = list(map(self.turned, blocks))
+        return turned[0] if self.only else turned
+
+    def turned(self, block: Block) -> Block:
+        """An array with axes (c, z, y, x) with those that the user has, a view."""
         order = [AXES.index(axis) for axis in self.axes]
         rest = [axis for axis in range(4) if axis not in order]
-        turned = [
-            block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
-            for block in blocks
-        ]
-        return turned[0] if self.only else turned
+        return block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
 
 
 @dataclass(frozen=True)
@@ -367,21 +368,37 @@ class Filling(Putting):
 
 @dataclass(frozen=True, eq=False)
 class Storing(Putting):
-    """What `writing` makes of it given to `target`, to which one assigns the parts of an array."""
+    """What `writing` makes of it given to `target`, to which one assigns the parts of an array.
+
+    Nothing of what is given is needed afterwards: `rooms` are used again.
+    """
 
     target: Any
     writing: Writing
+    rooms: Rooms = field(default_factory=Rooms)
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> None:
-        """Run the program."""
-        blocks = self.writing(program, pixels, window, numbers)
+        """Run the program, where the block was kept if it was, and write each run of channels."""
+        for number in numbers:
+            if isinstance(number, Kept) and number.is_complete:
+                run_into(program, pixels, window, numbers, [number.pixels])
+                number.forget()
+                self._put(number.pixels, window)
+                return
+        shape = sum(self.writing.runs), pixels.planes, *window.shape
+        with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
+            run_into(program, pixels, window, numbers, [block])
+            self._put(block, window)
+
+    def _put(self, block: Block, window: Window) -> None:
         first = 0
-        for block, run in zip(blocks, self.writing.runs, strict=True):
-            whole = slice(first, first + run), slice(0, pixels.planes), *window.slices
+        for run in self.writing.runs:
+            whole = slice(first, first + run), slice(0, block.shape[1]), *window.slices
             place = dict(zip(AXES, whole, strict=True))
-            self.target[tuple(place[axis] for axis in self.writing.axes)] = block
+            selection = tuple(place[axis] for axis in self.writing.axes)
+            self.target[selection] = self.writing.turned(block[first : first + run])
             first += run
 
 

@@ -1,6 +1,7 @@
 """What the passes over one image share: decoded blocks within a budget, edges, and a sample."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from operator import itemgetter
@@ -56,6 +57,34 @@ class Budget:
 
     def __reduce__(self) -> Any:
         return Budget, (0,)
+
+
+class Rooms:
+    """Arrays that are used again and again; several threads may ask at once.
+
+    Large ones from the system would be new each time, and it clears them first.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Block] = []
+
+    @contextmanager
+    def room(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[Block]:
+        """An array of any values, the caller's until exit."""
+        n_bytes = prod(shape) * dtype.itemsize
+        try:
+            plain = self._free.pop()
+        except IndexError:
+            plain = np.empty(0, np.uint8)
+        if plain.size < n_bytes:
+            plain = np.empty(n_bytes, np.uint8)
+        try:
+            yield plain[:n_bytes].view(dtype).reshape(shape)
+        finally:
+            self._free.append(plain)
+
+    def __reduce__(self) -> Any:
+        return Rooms, ()
 
 
 class Sampling(NamedTuple):

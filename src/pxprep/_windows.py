@@ -1,10 +1,11 @@
 """Rows and columns of an image, and the pixels around a block in the pieces in which they come."""
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ._typing import Block
 
@@ -51,19 +52,28 @@ class Window(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Pixels of one channel and plane of a window: rows that a kernel can run along."""
+    """What a piece holds of a window, as one line of memory that a kernel can run along."""
 
-    channel: int
-    plane: int
-    # Two-dimensional, its rows contiguous; where in it the pixels begin.
+    # Its first channel.
+    first: int
+    # One axis: all from the first to the last pixel, and what may lie between; read-only.
     values: Block
-    top: int
-    left: int
-    # Where they lie in the window, and how many they are.
+    # Where in it the first pixel is, and how far behind another the next channel, plane, row is.
+    start: int
+    strides: tuple[int, int, int]
+    # Channels, planes, rows and columns; and where in the window they lie.
+    shape: tuple[int, int, int, int]
     row: int
     column: int
-    height: int
-    width: int
+
+    @property
+    def channels(self) -> range:
+        """Which of the image's channels these are."""
+        return range(self.first, self.first + self.shape[0])
+
+    def at(self, channel: int, plane: int) -> int:
+        """Where the first pixel of one of these channels is, in a plane."""
+        return self.start + (channel - self.first) * self.strides[0] + plane * self.strides[1]
 
 
 class Pixels:
@@ -90,23 +100,6 @@ class Pixels:
         height, width = block.shape[2:]
         return cls([(0, window or Window(0, height, 0, width), block)], len(block))
 
-    def plane(self, channel: int, plane: int) -> "Pixels":
-        """Those of one channel and plane."""
-        pieces = [
-            (0, place, array[index : index + 1, plane : plane + 1])
-            for index, place, array in self._of_channel[channel]
-        ]
-        return Pixels(pieces, 1)
-
-    @cached_property
-    def _of_channel(self) -> list[list[tuple[int, Window, Block]]]:
-        """For each channel: where it is in a piece, and the piece's place and array."""
-        found: list[list[tuple[int, Window, Block]]] = [[] for _ in range(self.n_channels)]
-        for first, place, array in self.pieces:
-            for index in range(len(array)):
-                found[first + index].append((index, place, array))
-        return found
-
     def read(self, window: Window) -> Block:
         """The pixels of `window`, with axes (c, z, y, x); a view if one piece holds them all."""
         _, place, array = self.pieces[0]
@@ -125,18 +118,25 @@ class Pixels:
                 values = array[(slice(None), slice(None), *part.within(place))]
                 yield slice(first, first + len(array)), part, values
 
-    def parts(self, window: Window, dtype: np.dtype[Any]) -> Iterator[Part]:
-        """The pixels of `window`, channel after channel; floats in float type `dtype`."""
-        for channel, pieces in enumerate(self._of_channel):
-            for index, place, array in pieces:
-                met = place.meets(window)
-                if met is None:
-                    continue
-                rows, columns = met.within(place)
+    def parts(
+        self, window: Window, dtype: np.dtype[Any], channels: range | None = None
+    ) -> list[Part]:
+        """The pixels of `window`, of all channels or some; floats in float type `dtype`.
+
+        Parts of a place are in the order of their channels.
+        """
+        found = []
+        for first, place, array in self.pieces:
+            met = place.meets(window)
+            last = first + len(array)
+            if channels is not None:
+                start, last = max(first, channels.start), min(last, channels.stop)
+                array = array[start - first : max(start, last) - first]
+                first = start
+            if met is not None and first < last:
                 row, column = (part.start for part in met.within(window))
-                for plane, values in enumerate(array[index]):
-                    own, top, left = _in_rows(values, rows, columns, dtype)
-                    yield Part(channel, plane, own, top, left, row, column, *met.shape)
+                found.append(Part(first, *_in_line(array, met.within(place), dtype), row, column))
+        return sorted(found, key=attrgetter("first"))
 
 
 class Kept:
@@ -163,6 +163,10 @@ class Kept:
         """Those of a window are there now; windows do not overlap."""
         self._made.add(window)
 
+    def forget(self) -> None:
+        """None is there any more: somebody else uses the room."""
+        self._made.clear()
+
     def has(self, window: Window) -> bool:
         """Whether those of a window are there."""
         return window in self._made or self.is_complete
@@ -178,11 +182,25 @@ def _area(window: Window) -> int:
     return rows * columns
 
 
-def _in_rows(
-    values: Block, rows: slice, columns: slice, dtype: np.dtype[Any]
-) -> tuple[Block, int, int]:
-    """A plane that a kernel can run along, or a copy of a part of it; and where the part begins."""
-    wanted = dtype if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
-    if values.dtype == wanted and values.flags.c_contiguous:
-        return values, rows.start, columns.start
-    return np.ascontiguousarray(values[rows, columns], wanted), 0, 0
+def _in_line(
+    array: Block, place: tuple[slice, slice], dtype: np.dtype[Any]
+) -> tuple[Block, int, tuple[int, int, int], tuple[int, int, int, int]]:
+    """Values, start, strides and shape of a `Part`: rows and columns of an array or of a copy."""
+    wanted = dtype if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    size = array.itemsize
+    if (
+        array.dtype != wanted
+        or array.strides[3] != size
+        or any(stride < 0 or stride % size for stride in array.strides)
+    ):
+        array = np.ascontiguousarray(array[(slice(None), slice(None), *place)], wanted)
+        place = slice(0, array.shape[2]), slice(0, array.shape[3])
+    channel, plane, row = (stride // array.itemsize for stride in array.strides[:3])
+    n_values = 1 + sum(
+        (n - 1) * stride // array.itemsize
+        for n, stride in zip(array.shape, array.strides, strict=True)
+    )
+    values = as_strided(array, (n_values,), (array.itemsize,), writeable=False)
+    rows, columns = place
+    shape = *array.shape[:2], rows.stop - rows.start, columns.stop - columns.start
+    return values, rows.start * row + columns.start, (channel, plane, row), shape

@@ -33,8 +33,8 @@ def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 @kernel
 def place_rows(
     values: Any,
-    top: int,
-    left: int,
+    start: int,
+    stride: int,
     divisor: Any,
     padded: Any,
     row: int,
@@ -42,14 +42,16 @@ def place_rows(
     height: int,
     width: int,
 ) -> bool:
-    """Copy `values`, divided, from row `top` and column `left` on to `row` and `column`.
+    """Copy rows of `values`, divided, to `row` and `column` of `padded`.
 
-    Infinities become NaN. Returns whether any value is NaN.
+    The first begins at `start`, and each `stride` behind the one before. Infinities become NaN.
+    Returns whether any value is NaN.
     """
     found = False
     for i in range(height):
+        first = start + i * stride
         target = padded[row + i][column : column + width]
-        found |= _place_row(values[top + i][left : left + width], divisor, target)
+        found |= _place_row(values[first : first + width], divisor, target)
     return found
 
 

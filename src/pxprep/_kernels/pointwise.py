@@ -12,8 +12,8 @@ from . import kernel
 @kernel
 def scale_rows(
     values: Any,
-    top: int,
-    left: int,
+    start: int,
+    stride: int,
     divisor: Any,
     missing: Any,
     out: Any,
@@ -22,14 +22,14 @@ def scale_rows(
     height: int,
     width: int,
 ) -> None:
-    """Divide `values`, of any real type, from row `top` and column `left` on; `out` likewise."""
+    """Divide rows of `values`, of any real type, into `out` from `row` and `column` on.
+
+    The first begins at `start`, and each `stride` behind the one before.
+    """
     for i in range(height):
-        _scale_row(
-            values[top + i][left : left + width],
-            divisor,
-            missing,
-            out[row + i][column : column + width],
-        )
+        first = start + i * stride
+        target = out[row + i][column : column + width]
+        _scale_row(values[first : first + width], divisor, missing, target)
 
 
 @kernel
@@ -49,27 +49,35 @@ def divide_by(values: Any, divisor: Any, missing: Any) -> None:
 
 
 @kernel
-def add_rows(
+def sum_channels(
     values: Any,
-    top: int,
-    left: int,
-    divisor: Any,
+    start: int,
+    strides: Any,
+    shape: Any,
+    divisors: Any,
     missing: Any,
     line: Any,
     total: Any,
     row: int,
     column: int,
-    height: int,
-    width: int,
 ) -> None:
-    """Add to `total` the values, divided as `scale_rows` does; `line` has room for a row."""
-    for i in range(height):
-        part = line[:width]
-        if divisor == 1:
-            _place_row(values[top + i][left : left + width], part)
-        else:
-            _scale_row(values[top + i][left : left + width], divisor, missing, part)
-        _add_row(part, missing, total[row + i][column : column + width])
+    """Add channels of `values`, divided as `scale_rows` does, to `total` from `row`, `column` on.
+
+    The first begins at `start`; `strides` are those of channels, planes and rows, and `shape` is
+    how many there are of these and of columns. `line` has room for a row.
+    """
+    channels, planes, height, width = shape
+    part = line[:width]
+    for plane in range(planes):
+        for i in range(height):
+            target = total[plane, row + i][column : column + width]
+            for channel in range(channels):
+                first = start + channel * strides[0] + plane * strides[1] + i * strides[2]
+                if divisors[channel] == 1:
+                    _place_row(values[first : first + width], part)
+                else:
+                    _scale_row(values[first : first + width], divisors[channel], missing, part)
+                _add_row(part, missing, target)
 
 
 @kernel
