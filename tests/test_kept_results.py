@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import dask.array as da
 import numpy as np
@@ -122,8 +123,26 @@ def test_what_is_kept_is_not_blurred_again(memory, least, most, blurred):
 
 
 @pytest.mark.parametrize("memory", [0, 4 * 4 * 4 * 32 * 40, PLENTY])
+def test_what_is_kept_serves_several_at_once(memory):
+    """Each of them writes it, and none changes it for the others."""
+    image, pipeline = an_image(), PIPELINES["reference"]
+    expected = pipeline.fit_transform(image.compute())
+
+    def write(made):
+        found = np.full(image.shape, -1, made.dtype)
+        _backends.store([made.data], [found])
+        return found
+
+    with Cohort.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+        made = pipeline.fit(image).transform(image)
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(write, [made] * 8):
+                assert_same_bits(image.copy(data=found), expected)
+
+
+@pytest.mark.parametrize("memory", [0, 4 * 4 * 4 * 32 * 40, PLENTY])
 def test_what_was_written_can_be_written_again(memory, blurred):
-    """The first time takes what is kept, and writes where it lies."""
+    """The first time writes where the blocks are kept, and then they are not kept any more."""
     image, pipeline = an_image(), PIPELINES["reference"]
     expected = pipeline.fit_transform(image.compute())
     blurred.clear()
@@ -135,6 +154,34 @@ def test_what_was_written_can_be_written_again(memory, blurred):
             assert_same_bits(image.copy(data=found), expected)
     if memory == PLENTY:
         assert blurred["all"] == 2 * 70 * 90
+
+
+def test_what_is_kept_is_taken_by_one_who_is_alone():
+    window = Window(0, 3, 0, 4)
+    kept = Kept(np.zeros((2, 1, 3, 4), "f4"), window)
+    assert not kept.take(), "it is not complete"
+    kept.put(window)
+    assert kept.use()
+    assert not kept.take(), "another uses it"
+    kept.leave()
+    assert kept.take()
+    assert not kept.use()
+
+
+def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
+    image, pipeline = an_image(), PIPELINES["reference"]
+    found, use = [], Kept.use
+    monkeypatch.setattr(Kept, "use", lambda kept: found.append(kept) or use(kept))
+    expected = pipeline.fit_transform(image.compute())
+    with Cohort.of(image).keeping(PLENTY, pipeline.depth(list("abcd")), results=True):
+        made = pipeline.fit(image).transform(image)
+        with pytest.raises(TypeError):
+            _backends.store([made.data], [None])
+        assert found
+        target = np.full(image.shape, -1, made.dtype)
+        _backends.store([made.data], [target])
+        assert {kept._users for kept in found} == {0}
+    assert_same_bits(image.copy(data=target), expected)
 
 
 def test_rooms_are_used_again_by_one_at_a_time():

@@ -127,21 +127,25 @@ class BlockJob:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 around += _stacked(place, runs)
         done, kept = self._made()
-        if kept is not None and kept.is_complete:
-            pixels = Pixels.of(kept.pixels, self.window)
-        else:
-            own = self.reading.run(others)
-            pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
-        # Masks after the image: they are sampled at its places.
-        numbers = [_known(number, given) for number in self.numbers]
-        if kept is None:
-            done, kept = self._room(pixels)
-        if kept is None:
-            return self.finish(self.program, pixels, self.window, numbers)
-        operations = list(self.program.operations)
-        operations[done:done], numbers[done:done] = [Keep()], [kept]
-        program = replace(self.program, operations=tuple(operations))
-        return self.finish(program, pixels, self.window, numbers)
+        try:
+            if kept is not None and kept.is_complete:
+                pixels = Pixels.of(kept.pixels, self.window)
+            else:
+                own = self.reading.run(others)
+                pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
+            # Masks after the image: they are sampled at its places.
+            numbers = [_known(number, given) for number in self.numbers]
+            if kept is None:
+                done, kept = self._room(pixels)
+            program = self.program
+            if kept is not None:
+                operations = list(program.operations)
+                operations[done:done], numbers[done:done] = [Keep()], [kept]
+                program = replace(program, operations=tuple(operations))
+            return self.finish(program, pixels, self.window, numbers)
+        finally:
+            if kept is not None:
+                kept.leave()
 
     def _made(self) -> tuple[int, Kept | None]:
         """What an earlier pass has kept of the block, and behind how many operations that is."""
@@ -380,11 +384,10 @@ class Storing(Putting):
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
     ) -> None:
-        """Run the program, where the block was kept if it was, and write each run of channels."""
+        """Run the program, where the block is kept if it can be; and write each run of channels."""
         for number in numbers:
-            if isinstance(number, Kept) and number.is_complete:
+            if isinstance(number, Kept) and number.take():
                 run_into(program, pixels, window, numbers, [number.pixels])
-                number.forget()
                 self._put(number.pixels, window)
                 return
         shape = sum(self.writing.runs), pixels.planes, *window.shape

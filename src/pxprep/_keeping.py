@@ -180,8 +180,9 @@ class Keeper:
         return self._get(("edges", index, depth), read)
 
     def made(self, index: Any, token: str) -> Kept | None:
-        """What is kept, by that name, of a block that was processed."""
-        return self._made.get(index, {}).get(token)
+        """What is kept, by that name, of a block that was processed; the caller is to leave it."""
+        kept = self._made.get(index, {}).get(token)
+        return kept if kept is not None and kept.use() else None
 
     def room(
         self,
@@ -193,7 +194,8 @@ class Keeper:
     ) -> Kept | None:
         """Room for a block that is processed, kept by that name from now on; None if there is none.
 
-        Later passes need it instead of what was read there, but for its edges.
+        Later passes need it instead of what was read there, but for its edges. The caller is to
+        leave it.
         """
         if not (self._results and self._is_open):
             return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,6 +143,8 @@ class Pixels:
 class Kept:
     """Pixels of a block as they are between two operations, as far as some pass has made them.
 
+    Several threads may use them at once; who makes this is the first.
+
     Parameters
     ----------
     pixels
@@ -154,6 +157,26 @@ class Kept:
         self.pixels = pixels
         self._place = place
         self._made: set[Window] = set()
+        self._users = 1
+        self._is_taken = False
+        self._lock = Lock()
+
+    def use(self) -> bool:
+        """Whether they are still there; then they stay as they are until `leave`."""
+        with self._lock:
+            self._users += not self._is_taken
+            return not self._is_taken
+
+    def leave(self) -> None:
+        """Use them no more."""
+        with self._lock:
+            self._users -= 1
+
+    def take(self) -> bool:
+        """Whether all are there, and may be written over: nobody else uses them, now or later."""
+        with self._lock:
+            self._is_taken |= self._users == 1 and self.is_complete
+            return self._is_taken
 
     def at(self, window: Window) -> Block:
         """Those of a window, a view."""
@@ -162,10 +185,6 @@ class Kept:
     def put(self, window: Window) -> None:
         """Those of a window are there now; windows do not overlap."""
         self._made.add(window)
-
-    def forget(self) -> None:
-        """None is there any more: somebody else uses the room."""
-        self._made.clear()
 
     def has(self, window: Window) -> bool:
         """Whether those of a window are there."""
