@@ -156,16 +156,48 @@ def test_what_was_written_can_be_written_again(memory, blurred):
         assert blurred["all"] == 2 * 70 * 90
 
 
-def test_what_is_kept_is_taken_by_one_who_is_alone():
-    window = Window(0, 3, 0, 4)
-    kept = Kept(np.zeros((2, 1, 3, 4), "f4"), window)
+@pytest.mark.parametrize("memory", [3 * 4 * 4 * 32 * 40, PLENTY])
+@pytest.mark.parametrize("name", ["reference", "twice"])
+def test_threads_that_measure_and_write_the_same_at_once(name, memory, monkeypatch):
+    """What is read and what is made of an image is shared by all, as it has one name."""
+    monkeypatch.setattr("pxprep._programs.STRIP_VALUES", 4 * 90 * 3)
+    image, pipeline = an_image(), PIPELINES[name]
+    expected = pipeline.fit_transform(image.compute())
+    with ThreadPoolExecutor(6) as pool:
+        for found in pool.map(lambda _: written(image, pipeline, memory), range(12)):
+            assert_same_bits(image.copy(data=found), expected)
+
+
+def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
+    upper, lower = Window(0, 3, 0, 4), Window(3, 5, 0, 4)
+    kept = Kept(np.zeros((2, 1, 5, 4), "f4"), Window(0, 5, 0, 4))
+    kept.put(upper)
     assert not kept.take(), "it is not complete"
-    kept.put(window)
+    assert not kept.use(), "it is being made"
+    kept.leave()
+    assert kept.use(), "who made it failed on the way: another goes on"
+    assert not kept.use()
+    kept.put(lower)
     assert kept.use()
     assert not kept.take(), "another uses it"
     kept.leave()
     assert kept.take()
+    assert kept.is_gone
     assert not kept.use()
+
+
+def test_there_is_no_second_room_for_what_is_being_made():
+    keeper, index = Keeper(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
+    kept = room_of(keeper, index, "name", (1, 1, 5, 5))
+    assert keeper.made(index, "name") is None
+    assert room_of(keeper, index, "name", (1, 1, 5, 5)) is None
+    assert room_of(keeper, index, "other", (1, 1, 5, 5)) is not None
+    kept.put(Window(0, 5, 0, 5))
+    assert keeper.made(index, "name") is kept
+    kept.leave()
+    assert kept.take()
+    again = room_of(keeper, index, "name", (1, 1, 5, 5))
+    assert not np.shares_memory(again.pixels, kept.pixels)
 
 
 def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
@@ -259,6 +291,7 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
     keeper.blocks(index, lambda: [read])
     assert not budget.take(9 * read.nbytes + 1)
     kept = room_of(keeper, index, "name", (2, 1, 50, 60))
+    kept.leave()
     assert keeper.made(index, "name") is kept
     assert keeper.made(index, "other") is keeper.made((0, 0, 1), "name") is None
     assert budget.take(8 * read.nbytes)
@@ -319,10 +352,12 @@ def test_one_place_holds_one_result():
     assert place.sum() == 2 * 2 * 4
     assert first.has(Window(4, 6, 1, 5))
     assert not first.has(Window(6, 9, 0, 5))
-    room_of(keeper, (0, 1, 0), "first", (2, 1, 3, 5))
+    room_of(keeper, (0, 1, 0), "first", (2, 1, 3, 5)).leave()
+    first.leave()
     assert keeper.made((0, 0, 0), "first") is first
     assert not first.is_complete
     second = room_of(keeper, (0, 0, 0), "second", (2, 1, 6, 5))
+    second.leave()
     assert keeper.made((0, 0, 0), "second") is second
     assert keeper.made((0, 0, 0), "first") is None
     assert keeper.made((0, 1, 0), "first") is not None
@@ -378,8 +413,11 @@ def test_in_memory_a_reference_to_what_has_been_written_over():
 
 @pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])
 def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
-    with Cohort.of(an_image()).keeping(memory, 4):
+    image = an_image()
+    with Cohort.of(image).keeping(memory, 4):
         assert _backends._n_workers() == _backends._n_threads() + beside
+        with Cohort.of(image).keeping(PLENTY, 4):
+            assert _backends._n_workers() == _backends._n_threads() + beside, "it is not ours"
     assert _backends._n_workers() == _backends._n_threads()
 
 

@@ -194,8 +194,9 @@ def keeping(
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
         keepers.append(Keeper(blocks, edges, sampling, depth, results=results, place=place))
         source.keeper = keepers[-1]
-    # A thread that waits for a block holds memory, so there are more where memory may be had.
-    waiting = _WAITING.set(WAITING_THREADS if n_bytes else _WAITING.get())
+    # A thread that waits for a block holds memory, so there are more where memory may be had; not
+    # where somebody around us keeps the images, who knows how much there is.
+    waiting = _WAITING.set(WAITING_THREADS if n_bytes and sources else _WAITING.get())
     try:
         yield
     finally:

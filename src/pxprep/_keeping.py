@@ -199,6 +199,9 @@ class Keeper:
         """
         if not (self._results and self._is_open):
             return None
+        others = self._made.get(index, {})
+        if token in others and not others[token].is_gone:
+            return None  # another thread is making it
         if self._place is not None:
             kept = Kept(self._place[:, :, *place.slices], place)
         else:

@@ -143,7 +143,8 @@ class Pixels:
 class Kept:
     """Pixels of a block as they are between two operations, as far as some pass has made them.
 
-    Several threads may use them at once; who makes this is the first.
+    Several threads may use them at once when all are there, and one alone before: first who makes
+    this.
 
     Parameters
     ----------
@@ -162,15 +163,24 @@ class Kept:
         self._lock = Lock()
 
     def use(self) -> bool:
-        """Whether they are still there; then they stay as they are until `leave`."""
+        """Whether they may be used: then nobody else changes them until `leave`.
+
+        While they are made, what lies in their place is something else, and then more than once.
+        """
         with self._lock:
-            self._users += not self._is_taken
-            return not self._is_taken
+            is_free = not self._is_taken and (self._users == 0 or self.is_complete)
+            self._users += is_free
+            return is_free
 
     def leave(self) -> None:
         """Use them no more."""
         with self._lock:
             self._users -= 1
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has written over them."""
+        return self._is_taken
 
     def take(self) -> bool:
         """Whether all are there, and may be written over: nobody else uses them, now or later."""
@@ -184,7 +194,8 @@ class Kept:
 
     def put(self, window: Window) -> None:
         """Those of a window are there now; windows do not overlap."""
-        self._made.add(window)
+        with self._lock:
+            self._made.add(window)
 
     def has(self, window: Window) -> bool:
         """Whether those of a window are there."""
