@@ -199,8 +199,8 @@ class Keeper:
         """
         if not (self._results and self._is_open):
             return None
-        others = self._made.get(index, {})
-        if token in others and not others[token].is_gone:
+        before = self._made.get(index, {}).get(token)
+        if before is not None and not before.is_gone:
             return None  # another thread is making it
         if self._place is not None:
             kept = Kept(self._place[:, :, *place.slices], place)
