@@ -54,10 +54,13 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     """
     if not samples:
         return None
-    margins = [
-        _margin(_counted(samples, index, zeros), sum(sample[0].size for sample in samples), one)
-        for index, one in enumerate((q / 100).tolist())
-    ]
+    n_sampled = sum(sample[0].size for sample in samples)
+    margins, counted = [], []
+    for index, fraction in enumerate((q / 100).tolist()):
+        tiles = _counted(samples, index, zeros)
+        values = np.concatenate(tiles)
+        margins.append(_margin(tiles, values, n_sampled, fraction))
+        counted.append(values)
     # How many values of the sample stand for what may be held of the image.
     room = ROOM * MOST_GATHERED / n_bytes * sum(sample.size for sample in samples)
     share = 1.0
@@ -67,8 +70,8 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
         if any(share * margin.wanted < margin.least for margin in margins):
             return None
     bounds = [
-        _values_at(np.concatenate(_counted(samples, index, zeros)), margin.ends(share))
-        for index, margin in enumerate(margins)
+        _values_at(values, margin.ends(share))
+        for values, margin in zip(counted, margins, strict=True)
     ]
     return Bounds(*np.array(bounds, np.float64).T)
 
@@ -79,14 +82,14 @@ def _counted(samples: Sequence[Block], index: int, zeros: bool) -> list[Block]:
     return [tile[np.isfinite(tile) & ((tile != 0) | zeros)] for tile in tiles]
 
 
-def _margin(tiles: Sequence[Block], n_sampled: int, fraction: float) -> Margin:
-    """That of a quantile, given the values of each tile; `n_sampled` is how many pixels these have.
+def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: float) -> Margin:
+    """That of a quantile, given the values of each tile, and all together.
 
-    What is not counted takes no room.
+    `n_sampled` is how many pixels the tiles have; what is not counted takes no room.
     """
-    size = sum(tile.size for tile in tiles)
+    size = values.size
     alone = SPREADS * np.sqrt(size * fraction * (1 - fraction))
-    together = _deviation(tiles, np.concatenate(tiles), fraction)
+    together = _deviation(tiles, values, fraction)
     few = min(LEAST_TILES / len(tiles), MOST_TILES_SHARE)
     return Margin(
         wanted=20 + max(alone, TILE_SPREADS * together, size * max(LEAST_SHARE, few)),

@@ -57,13 +57,13 @@ def place_rows(
 
 @kernel
 def _place_row(source: Any, divisor: Any, target: Any) -> Any:
-    found = np.int32(0)  # as wide as float32, so that both fill a vector
+    found = np.int32(0)  # as wide as float32, also the sum, so that both fill a vector
     for j in range(source.size):
         target[j] = source[j]
         v = target[j] / divisor
         v = v if v - v == 0 else v - v
         target[j] = v
-        found += np.int32(v != v)
+        found = np.int32(found + (v != v))
     return found > 0
 
 

@@ -9,7 +9,7 @@ from . import kernel
 # Values that are tallied at once, and those of which none is copied if none lies between the
 # bounds: neighbours are mostly alike.
 TALLIED = 256
-RUN = 32
+RUN = 16
 
 
 @kernel
@@ -24,18 +24,39 @@ def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: An
     n = 0
     for start in range(0, values.size, TALLIED):
         part = values[start : start + TALLIED]
-        if _tally(part, low, high, zeros, tally):
-            for first in range(0, part.size, RUN):
-                run = part[first : first + RUN]
-                if _any_inside(run, low, high):
-                    n += _copy_inside(run, low, high, zeros, inside[n:])
+        counted, above, others = _tally_usual(part, low, high, zeros)
+        if low > 0 and others == 0:
+            found = _gather_inside(part, low, high, zeros, inside[n:]) if above > 0 else 0
+            tally[0] += counted
+            tally[3] += counted - above
+            tally[4] += above - found
+            n += found
+        elif _tally(part, low, high, zeros, tally):
+            n += _gather_inside(part, low, high, zeros, inside[n:])
     return n
+
+
+# Counts are as wide as float32, so that they are made as fast as values are compared: Numba makes
+# sums of them wider if it is not told each time.
+@kernel
+def _tally_usual(values: Any, low: Any, high: Any, zeros: bool) -> tuple[Any, Any, Any]:
+    """How many values are counted, not below `low`, and negative or not below `high`.
+
+    With the last there are none that are infinite, and each that is counted is as it seems.
+    """
+    floor = values.dtype.type(-1 if zeros else 0)
+    counted, above, others = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(values.size):
+        v = values[i]
+        counted = np.int32(counted + (v > floor))
+        above = np.int32(above + (v >= low))
+        others = np.int32(others + ((v < 0) | (v >= high)))
+    return counted, above, others
 
 
 @kernel
 def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
     """Whether any value lies between the bounds."""
-    # As wide as float32, so that they are counted as fast as they are compared.
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
     at_low, at_high = np.int32(0), np.int32(0)
@@ -43,13 +64,13 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
         v = values[i]
         finite = v - v == 0
         valid = finite & (zeros | (v != 0))
-        counted += np.int32(valid)
-        negative += np.int32(valid & (v < 0))
-        infinite += np.int32((v == v) & ~finite)
-        below += np.int32(valid & (v < low))
-        within += np.int32(valid & (v > low) & (v < high))
-        at_low += np.int32(valid & (v == low))
-        at_high += np.int32(valid & (v == high) & (v > low))
+        counted = np.int32(counted + valid)
+        negative = np.int32(negative + (valid & (v < 0)))
+        infinite = np.int32(infinite + ((v == v) & ~finite))
+        below = np.int32(below + (valid & (v < low)))
+        within = np.int32(within + (valid & (v > low) & (v < high)))
+        at_low = np.int32(at_low + (valid & (v == low)))
+        at_high = np.int32(at_high + (valid & (v == high) & (v > low)))
     tally[0] += counted
     tally[1] += negative
     tally[2] += infinite
@@ -60,12 +81,22 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
 
 
 @kernel
+def _gather_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -> int:
+    n = 0
+    for first in range(0, values.size, RUN):
+        run = values[first : first + RUN]
+        if _any_inside(run, low, high):
+            n += _copy_inside(run, low, high, zeros, inside[n:])
+    return n
+
+
+@kernel
 def _any_inside(values: Any, low: Any, high: Any) -> Any:
     """Whether any value lies between the bounds, be it counted or not."""
     within = np.int32(0)
     for i in range(values.size):
         v = values[i]
-        within += np.int32((v > low) & (v < high))
+        within = np.int32(within + ((v > low) & (v < high)))
     return within > 0
 
 
