@@ -345,12 +345,13 @@ def _take_digits(digits: Block, selection: Block) -> Block:
     """Append to each prefix the digit in which its rank falls. Changes `selection`."""
     below = np.cumsum(digits, axis=2)
     rank = selection["rank"]
-    digit = (below <= rank[:, :, np.newaxis]).sum(axis=2)
-    # A channel without a single pixel ends behind the last digit; any digit will do.
-    digit = np.minimum(digit, N_DIGITS - 1)
     below = np.broadcast_to(below, (*rank.shape, N_DIGITS))
-    before = np.take_along_axis(below, np.maximum(digit - 1, 0)[:, :, np.newaxis], axis=2)[..., 0]
-    selection["rank"] = rank - np.where(digit > 0, before, 0)
+    digit, before = np.zeros_like(rank), np.zeros_like(rank)
+    for place, wanted in np.ndenumerate(rank):
+        # A channel without a single pixel ends behind the last digit; any digit will do.
+        digit[place] = min(np.searchsorted(below[place], wanted, side="right"), N_DIGITS - 1)
+        before[place] = below[place][digit[place] - 1] if digit[place] > 0 else 0
+    selection["rank"] = rank - before
     selection["prefix"] = (selection["prefix"] << np.uint64(DIGIT_BITS)) | digit.astype(np.uint64)
     return selection
 
