@@ -4,8 +4,10 @@
     python benchmarks/run.py --sizes 20480 --only copy-floor wrapper wrapper-no-memory
     python benchmarks/run.py --harpy /path/to/python   # also harpy, in its own environment
 
-Wall and CPU seconds are medians; memory is the largest peak that the operating system saw. Ratios
-are between medians of the same run. `docs/benchmarks.md` says what was measured.
+All scenarios run in turn, round after round, as the machine may be slower in one hour than another.
+Wall and CPU seconds are medians over the rounds, and so are the ratios, of wall seconds within each
+round; memory is the largest peak that the operating system saw. `docs/benchmarks.md` says what was
+measured.
 """
 
 import argparse
@@ -69,27 +71,22 @@ def _cpu():
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def measure(name, store, work, size, repeats, python):
-    """Medians of several runs of a scenario, each in a process of its own."""
-    found = []
-    for _ in range(repeats):
-        copy = Path(work) / "store.zarr"
-        clean(work)
-        if store is not None and name in INTO_STORE:
-            # These write into the store they read from; links keep the copy small and warm.
-            shutil.copytree(store, copy, copy_function=_link)
-        else:
-            copy = store
-        command = [python, __file__, "--scenario", name, str(copy), str(work), str(size)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{name} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
-            return None
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+def measure(name, store, work, size, python):
+    """The figures of one run of a scenario in a process of its own; None if it failed."""
+    copy = Path(work) / "store.zarr"
     clean(work)
-    middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
-    middle["memory"] = max(one["memory"] for one in found)
-    return middle
+    if store is not None and name in INTO_STORE:
+        # These write into the store they read from; links keep the copy small and warm.
+        shutil.copytree(store, copy, copy_function=_link)
+    else:
+        copy = store
+    command = [python, __file__, "--scenario", name, str(copy), str(work), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    clean(work)
+    if done.returncode:
+        print(f"{name} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _link(source, target):
@@ -100,21 +97,24 @@ def _link(source, target):
         Path(target).hardlink_to(source)
 
 
-def row(name, size, figures, compared):
-    """One line of the table; `compared` are other figures by name."""
-    if figures is None:
+def row(name, size, rounds, others):
+    """One line of the table: of a scenario's rounds, compared with those of others, by name."""
+    if None in rounds:
         return f"| {name} | {size} | failed | | | |"
     notes = [
-        f"{figures['wall'] / other['wall']:.2f} x {their_name}"
-        for their_name, other in compared.items()
-        if other is not None
+        f"{statistics.median(_ratios(rounds, theirs)):.2f} x {their_name}"
+        for their_name, theirs in others.items()
+        if theirs is not None and None not in theirs
     ]
-    if "tasks" in figures:
-        notes.append(f"{figures['tasks']:,.0f} tasks")
-    return (
-        f"| {name} | {size} | {figures['wall']:.2f} | {figures['cpu']:.2f} | "
-        f"{figures['memory'] / 1e9:.2f} | {', '.join(notes)} |"
-    )
+    if "tasks" in rounds[0]:
+        notes.append(f"{rounds[0]['tasks']:,} tasks")
+    wall, cpu = (statistics.median(one[key] for one in rounds) for key in ("wall", "cpu"))
+    memory = max(one["memory"] for one in rounds)
+    return f"| {name} | {size} | {wall:.2f} | {cpu:.2f} | {memory / 1e9:.2f} | {', '.join(notes)} |"
+
+
+def _ratios(rounds, others):
+    return [one["wall"] / other["wall"] for one, other in zip(rounds, others, strict=True)]
 
 
 def main(arguments=None):
@@ -145,8 +145,11 @@ def main(arguments=None):
             _measure_images(size, folder, wanted, options)
         for name in [name for name in OTHER if name in wanted]:
             size = min(OTHER[name], options.most)
-            figures = measure(name, None, folder / "work", size, options.repeats, sys.executable)
-            print(row(name, size, figures, {}), flush=True)
+            work = folder / "work"
+            rounds = [
+                measure(name, None, work, size, sys.executable) for _ in range(options.repeats)
+            ]
+            print(row(name, size, rounds, {}), flush=True)
     finally:
         if options.work is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -161,10 +164,12 @@ def _measure_images(size, folder, wanted, options):
     store = folder / f"{options.pixels}{size}.zarr"
     if not store.exists():
         make_store(store, size, options.chunk, pixels=options.pixels)
-    found = {}
+    found = {name: [] for name in names}
+    for _ in range(options.repeats):
+        for name in names:
+            python = options.harpy if name == "harpy" else sys.executable
+            found[name].append(measure(name, store, folder / "work", size, python))
     for name in names:
-        python = options.harpy if name == "harpy" else sys.executable
-        found[name] = measure(name, store, folder / "work", size, options.repeats, python)
         others = {other: found.get(other) for other in IMAGE[name]}
         print(row(name, size, found[name], others), flush=True)
 

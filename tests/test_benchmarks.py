@@ -14,11 +14,15 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
 
 
-def scenarios():
-    spec = importlib.util.spec_from_file_location("scenarios", FOLDER / "scenarios.py")
+def imported(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def scenarios():
+    return imported("scenarios")
 
 
 @pytest.mark.parametrize("name", sorted(scenarios().SCENARIOS))
@@ -42,6 +46,18 @@ def test_every_scenario_runs(name, tmp_path):
     assert float(wall) > 0
     assert float(cpu) > 0
     assert float(memory) > 0
+
+
+def test_a_ratio_is_the_median_of_those_within_rounds(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the module adds its folder
+    ours, theirs = (
+        [{"wall": wall, "cpu": 2 * wall, "memory": 1e9 * wall} for wall in walls]
+        for walls in ([2.0, 3.0, 8.0], [1.0, 2.0, 2.0])
+    )
+    row = imported("run").row
+    assert row("a", 9, ours, {"b": theirs}) == "| a | 9 | 3.00 | 6.00 | 8.00 | 2.00 x b |"
+    assert row("a", 9, ours, {"b": None}) == "| a | 9 | 3.00 | 6.00 | 8.00 |  |"
+    assert row("a", 9, [*ours, None], {}) == "| a | 9 | failed | | | |"
 
 
 def test_scenarios_that_are_compared_do_the_same(tmp_path):
