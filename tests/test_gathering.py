@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from pxprep import Pipeline, _backends, _brackets, _gathering, _jobs, _lazy, _programs, quantiles
+from pxprep import (
+    Pipeline,
+    _backends,
+    _brackets,
+    _gathering,
+    _graphs,
+    _jobs,
+    _lazy,
+    _programs,
+    quantiles,
+)
 from pxprep._brackets import limits_of
 from pxprep._gathering import SPARE, Bounds, Gathered
 from pxprep._jobs import processed
@@ -207,7 +217,7 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
         image.pxprep.quantile(90).compute(scheduler="synchronous")
     # Of 200 parts; with a blur, the next row of blocks is read for its edges.
     n_parts, n_values = np.max(alive, axis=0)
-    assert 1 < n_parts <= _lazy.LINK + 12
+    assert 1 < n_parts <= _graphs.LINK + 12
     most = SPARE * (0.1 * values[0].size + 4)
     assert max(map(max, sizes)) <= most
     assert n_values <= 3 * (most + n_parts * 20 * 16)

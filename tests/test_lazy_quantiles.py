@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import pxprep
 from oracle import assert_same_bits
-from pxprep import Pipeline, _brackets, _lazy, quantiles
+from pxprep import Pipeline, _backends, _brackets, _lazy, quantiles
 from pxprep._gathering import Bounds
 from pxprep._keeping import Sampling
 from pxprep._windows import Pixels, Window
@@ -273,6 +273,48 @@ def test_passes_share_edges_that_are_small(dims, look, monkeypatch):
     assert n_edges[0] == image.data.npartitions, "one for each block, whatever pass asks"
     assert n_edges[1] > n_edges[0]
     assert n_reads[0] < n_reads[1]
+
+
+def stored_by_dask(image, out):
+    da.store(image.data, out, lock=False)
+
+
+def stored_by_us(image, out):
+    _backends.store([image.data], [out])
+
+
+@pytest.mark.parametrize("blocks", [(12, 12), (3, 31), (31, 3)])
+@pytest.mark.parametrize("store", [stored_by_dask, stored_by_us])
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_few_edges_are_held_at_once(blocks, store, n_runs, monkeypatch):
+    """Those along two of the shorter lines of blocks, and of a few blocks that are under way."""
+    if dask.__version__ < "2024.2" and store is stored_by_dask and n_runs == 1:
+        pytest.skip("the oldest Dask puts tasks in another order")
+    monkeypatch.setattr(_lazy, "EDGE_BYTES", 0)
+    held = []
+
+    def look(key, value, graph, state, *_):
+        made = [value for key, value in list(state["cache"].items()) if "edges" in str(key[0])]
+        held.append(sum(value is not None for value in made))
+
+    values = some_values(shape=(2, 8 * blocks[0], 8 * blocks[1]))
+    image = counted(values, (2 // n_runs, 8, 8))[0].pxprep.preprocess(sigma=0.5)
+    out = np.empty(values.shape, np.float32)
+    with dask.config.set(scheduler="threads", num_workers=2), Callback(posttask=look):
+        store(image, out)
+    assert 2 * min(blocks) < max(held) <= 2 * min(blocks) + 16
+    expected = image_of(values).pxprep.preprocess(sigma=0.5)
+    assert_same_bits(image.copy(data=out), expected)
+
+
+def test_a_part_of_an_image_needs_the_blocks_around_it(monkeypatch):
+    monkeypatch.setattr(_lazy, "EDGE_BYTES", 0)
+    values = some_values(shape=(2, 64, 64))
+    image, reads = counted(values, (2, 8, 8))
+    blurred = image.pxprep.blur(0.5)
+    corner = blurred[:, 56:, 56:].compute(scheduler="synchronous")
+    assert sum(reads.values()) == 4
+    assert_same_bits(corner, image_of(values).pxprep.blur(0.5)[:, 56:, 56:])
 
 
 # Cohorts and schedulers

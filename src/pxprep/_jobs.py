@@ -62,18 +62,22 @@ class Edges:
         In pixels.
     gate
         As for `BlockJob`.
+    waits
+        Whether the first value given is that which the pass waits for: else edges would be read,
+        and held, long before anybody needs them.
     """
 
     reading: Reading
     depth: int
     gate: bool | None = None
+    waits: bool = False
 
     def __call__(self, *values: Any) -> list[Block] | None:
         """Those edges."""
         others = list(values)
         if _is_shut(self.gate, others):
             return None
-        return self.reading.edges(self.depth, others)
+        return self.reading.edges(self.depth, others[self.waits :])
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,10 @@ class Reduction(Finish):
 
     # The chunk of an array that the last one is, and what the name of its tasks begins with.
     corner: ClassVar[tuple[int, ...]] = (0,)
-    # Whether what is merged may be much larger than what a block has: then one such is enough.
-    grows: ClassVar[bool] = False
+    # Whether results are merged in the order of blocks. For what may grow much larger than what a
+    # block has, as then there is only one such; and to run in that order, so that few edges of
+    # blocks are held, where merging takes no time.
+    in_order: ClassVar[bool] = False
 
     def merged(self, parts: Sequence[Any]) -> Any:
         """One result for several."""
@@ -269,7 +275,7 @@ class Gathering(Reduction):
     zeros: bool
     limits: Limits
     then: Callable[[Sequence[Gathered]], Any]
-    grows = True
+    in_order = True
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
@@ -344,6 +350,8 @@ class Surveying(Reduction):
 @dataclass(frozen=True, eq=False)
 class Putting(Reduction):
     """The result put where it belongs; nothing is left to merge."""
+
+    in_order = True
 
     def __dask_tokenize__(self) -> str:
         # What stands there is about to be written over.

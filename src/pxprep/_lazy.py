@@ -10,7 +10,7 @@ task. A block's surroundings, if a blur needs them, come from tasks that read th
 keep their edges.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import getitem
@@ -19,11 +19,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from ._blocks import integer_offset
 from ._gathering import Bounds, Gathered, Limits
+from ._graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
 from ._jobs import (
     EDGES,
     LATER,
@@ -45,14 +45,10 @@ from ._jobs import (
 from ._keeping import EDGE_BYTES, Sampling
 from ._kernels.counts import N_SLOTS
 from ._programs import AddChannels, Operation, Program
-from ._sources import AXES, Area, Graph, Index, Source, run_keys
+from ._sources import AXES, Area, Index, Source, run_keys
 from ._typing import Array, Block
 from ._windows import Window
 
-# Partial results that one task merges: each may be as large as a small block.
-FAN_IN = 4
-# As many are added at once to one that grows.
-LINK = 8
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
 # A boxed result that is waited for, and whether it must be None for anything to be done.
@@ -117,7 +113,7 @@ class Chain:
         chunks = dict(zip(AXES, self.source.chunks, strict=True))
         chunks["c"] = self._runs
         name = f"pxprep-{axes}-{self.token}"
-        layer = ChainLayer(_LazyGraph(partial(self._graph, name, axes)), self, axes)
+        layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
         dtype = self.program.out_dtype(self.source.array.dtype)
         return da.Array(
             self._collected(name, layer),
@@ -170,7 +166,7 @@ class Chain:
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
-        graph = {(name, 0, 0, 0): (first_counts, _only_key(survey), left_out)}
+        graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
         shape = (sum(self._runs), 1, N_SLOTS)
         return da.Array(
             self._collected(name, MaterializedLayer(graph), survey),
@@ -187,7 +183,7 @@ class Chain:
         lazy = [number for number in numbers if isinstance(number, da.Array)]
         known = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
-        keys = [_only_key(array) for array in (survey, *lazy)]
+        keys = [only_key(array) for array in (survey, *lazy)]
         graph = {(name, 0): (Bracketing(self.program, known, choose), *keys)}
         return da.Array(
             self._collected(name, MaterializedLayer(graph), survey),
@@ -241,7 +237,7 @@ class Chain:
         token = tokenize(self.token, job, [getattr(value, "name", value) for value in waits_for])
         name = f"pxprep-{kind}-{token}"
         layer = MaterializedLayer(
-            _LazyGraph(partial(self._reducing_graph, name, job, numbers, gate))
+            LazyGraph(partial(self._reducing_graph, name, job, numbers, gate))
         )
         return da.Array(
             self._collected(name, layer, *waits_for),
@@ -277,16 +273,19 @@ class Chain:
     def _graph(self, name: str, axes: str) -> Graph:
         runs = self._runs
         graph: Graph = {}
-        for index in self.source.indices():
-            keys = run_keys(name, axes, index, len(runs))
-            finish = Writing(runs, axes)
-            if len(keys) == 1:
-                graph[keys[0]] = self._task(graph, name, index, replace(finish, only=True))
-                continue
-            whole = (f"{name}-block", *index)
-            graph[whole] = self._task(graph, name, index, finish)
-            for run, key in enumerate(keys):
-                graph[key] = (getitem, whole, run)
+        finish = Writing(runs, axes, only=len(runs) == 1)
+        for number, line in enumerate(self.source.lines()):
+            after = line_task(graph, name, number) if self.program.depth else []
+            for index in line:
+                keys = run_keys(name, axes, index, len(runs))
+                task = (*self._task(graph, name, index, finish), *after)
+                if finish.only:
+                    graph[keys[0]] = task
+                    continue
+                whole = (f"{name}-block", *index)
+                graph[whole] = task
+                for run, key in enumerate(keys):
+                    graph[key] = (getitem, whole, run)
         return graph
 
     def _reducing_graph(
@@ -297,8 +296,12 @@ class Chain:
         for number, index in enumerate(self.source.indices()):
             parts.append((f"{name}-block", number))
             graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
-        merge = _merge_in_chain if job.grows else _merge_in_tree
-        graph[(name, *job.corner)] = (_closed, job, merge(graph, f"{name}-merged", job, parts))
+        merge = merge_in_order if job.in_order else merge_in_tree
+        graph[(name, *job.corner)] = (
+            _closed,
+            job,
+            merge(graph, f"{name}-merged", job.merged, parts),
+        )
         return graph
 
     def _task(
@@ -314,8 +317,11 @@ class Chain:
         program, source = self.program, self.source
         window = source.window(index)
         own = source.reading(index)
-        box = [] if gate is None else [_only_key(gate[0])]
+        box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
+        numbers = (*(step.numbers for step in self.steps), *more)
+        # The box, or else the last of what is measured before.
+        waits = [only_key(number) for number in numbers if isinstance(number, da.Array)][-1:]
         surroundings: list[tuple[Window, int]] = []
         keys: list[Any] = [*box, *own.others]
         for neighbour in source.neighbours(index, program.reads(window)):
@@ -327,18 +333,21 @@ class Chain:
             if self._shares_edges:
                 edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
                 job = (Edges(reading, program.depth), *reading.others)
-            else:
+            elif box:
                 edges = (f"{name}-edges", *neighbour)
                 job = (Edges(reading, program.depth, opens), *box, *reading.others)
+            else:
+                edges = (f"{name}-edges", *neighbour)
+                waiting = Edges(reading, program.depth, waits=bool(waits))
+                job = (waiting, *waits, *reading.others)
             graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
         constants: list[Any] = []
         depths = [*program.depths_after, *(0 for _ in more)]
-        numbers = (*(step.numbers for step in self.steps), *more)
         for number, depth in zip(numbers, depths, strict=True):
             if isinstance(number, da.Array):
-                keys.append(_only_key(number))
+                keys.append(only_key(number))
                 constants.append(LATER)
             elif isinstance(number, Area):
                 mask = self._mask(number, index, depth)
@@ -408,55 +417,6 @@ class ChainLayer(MaterializedLayer):
     def __reduce__(self) -> Any:
         # Workers need the tasks only.
         return MaterializedLayer, (dict(self.mapping),)
-
-
-class _LazyGraph(Mapping[Any, Any]):
-    """A graph that is made when somebody looks into it."""
-
-    def __init__(self, make: Callable[[], Graph]) -> None:
-        self._make = make
-
-    @cached_property
-    def _graph(self) -> Graph:
-        return self._make()
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._graph[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._graph)
-
-    def __len__(self) -> int:
-        return len(self._graph)
-
-    def __reduce__(self) -> Any:
-        return dict, (self._graph,)
-
-
-def _only_key(array: Array) -> Any:
-    (key,) = flatten(array.__dask_keys__())
-    return key
-
-
-def _merge_in_tree(graph: Graph, name: str, job: Reduction, parts: list[Any]) -> Any:
-    """Add the tasks that merge partial results; returns the key of the last."""
-    level = 0
-    while len(parts) > 1:
-        groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
-        level += 1
-        parts = [(name, level, number) for number in range(len(groups))]
-        graph.update({key: (job.merged, group) for key, group in zip(parts, groups, strict=True)})
-    return parts[0]
-
-
-def _merge_in_chain(graph: Graph, name: str, job: Reduction, parts: list[Any]) -> Any:
-    """As `_merge_in_tree`, but only one partial result is ever more than that of a block."""
-    total = parts[0]
-    for number, first in enumerate(range(1, len(parts), LINK)):
-        key = (name, number)
-        graph[key] = (job.merged, [total, *parts[first : first + LINK]])
-        total = key
-    return total
 
 
 def _closed(job: Reduction, total: Any) -> Any:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, product
+from itertools import accumulate, chain, product
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -22,13 +22,13 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
 from . import _blocks
+from ._graphs import Graph
 from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Kept, Window
 from ._zarr_chunks import direct
 
 Index = tuple[int, int, int]
-Graph = dict[Any, Any]
 
 AXES = "czyx"
 # What Dask's arrays call to read a part of an array on disk.
@@ -101,9 +101,21 @@ class Source:
         _, _, rows, columns = self.starts
         return Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
 
+    def lines(self) -> Iterator[list[Index]]:
+        """All blocks, in rows or in columns, whichever are the shorter ones.
+
+        So few others come between those that lie beside each other.
+        """
+        planes, rows, columns = (range(len(sizes)) for sizes in self.chunks[1:])
+        for z in planes:
+            if len(columns) <= len(rows):
+                yield from ([(z, row, column) for column in columns] for row in rows)
+            else:
+                yield from ([(z, row, column) for row in rows] for column in columns)
+
     def indices(self) -> Iterator[Index]:
-        """All blocks, neighbours along x behind each other."""
-        return product(*(range(len(sizes)) for sizes in self.chunks[1:]))  # type: ignore[return-value]
+        """All blocks, line by line."""
+        return chain.from_iterable(self.lines())
 
     def neighbours(self, index: Index, window: Window) -> list[Index]:
         """The other blocks of the plane that hold pixels of `window`."""
