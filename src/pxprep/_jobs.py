@@ -63,8 +63,8 @@ class Edges:
     gate
         As for `BlockJob`.
     waits
-        Whether the first value given is that which the pass waits for: else edges would be read,
-        and held, long before anybody needs them.
+        Whether the first value given is one that is only waited for, as the pass does: else edges
+        would be read, and held, long before anybody needs them.
     """
 
     reading: Reading

@@ -297,11 +297,8 @@ class Chain:
             parts.append((f"{name}-block", number))
             graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
         merge = merge_in_order if job.in_order else merge_in_tree
-        graph[(name, *job.corner)] = (
-            _closed,
-            job,
-            merge(graph, f"{name}-merged", job.merged, parts),
-        )
+        total = merge(graph, f"{name}-merged", job.merged, parts)
+        graph[(name, *job.corner)] = (_closed, job, total)
         return graph
 
     def _task(
@@ -320,8 +317,9 @@ class Chain:
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
         numbers = (*(step.numbers for step in self.steps), *more)
-        # The box, or else the last of what is measured before.
-        waits = [only_key(number) for number in numbers if isinstance(number, da.Array)][-1:]
+        # Where there is no box, the last of what is measured before.
+        lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
+        waits = [] if box else lazy[-1:]
         surroundings: list[tuple[Window, int]] = []
         keys: list[Any] = [*box, *own.others]
         for neighbour in source.neighbours(index, program.reads(window)):
@@ -333,13 +331,10 @@ class Chain:
             if self._shares_edges:
                 edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
                 job = (Edges(reading, program.depth), *reading.others)
-            elif box:
-                edges = (f"{name}-edges", *neighbour)
-                job = (Edges(reading, program.depth, opens), *box, *reading.others)
             else:
                 edges = (f"{name}-edges", *neighbour)
-                waiting = Edges(reading, program.depth, waits=bool(waits))
-                job = (waiting, *waits, *reading.others)
+                waiting = Edges(reading, program.depth, opens, bool(waits))
+                job = (waiting, *box, *waits, *reading.others)
             graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
