@@ -38,6 +38,8 @@ IMAGE = {
     "harpy": ("wrapper", "wrapper-lz4"),
     "memory-pxprep": (),
     "memory-numpy-scipy": ("memory-pxprep",),
+    "memory-blur": (),
+    "memory-blur-scipy": ("memory-blur",),
 }
 # Those that write into the store that they read from.
 INTO_STORE = ("wrapper", "wrapper-no-memory", "wrapper-lz4", "harpy")

@@ -14,6 +14,8 @@ SCENARIOS = {}
 N_CHANNELS = 22
 CHUNK = 1024
 LAYER = "raw"
+# Sigma of a blur that takes in large structures, in pixels.
+WIDE = 20
 
 
 def scenario(function):
@@ -165,6 +167,25 @@ def memory_numpy_scipy(store, work, size):
         return blurred / np.array(scales, np.float32)[:, None, None]
 
     return run
+
+
+@scenario
+def memory_blur(store, work, size):
+    """`image.pxprep.blur(20)` of float32 in memory."""
+    import pxprep  # noqa: F401
+
+    image = in_memory(size).astype(np.float32)
+    image[:, :64, :64].pxprep.blur(WIDE)  # compiled before the clock runs
+    return lambda: image.pxprep.blur(WIDE)
+
+
+@scenario
+def memory_blur_scipy(store, work, size):
+    """The same with SciPy."""
+    from scipy.ndimage import gaussian_filter
+
+    image = in_memory(size).values.astype(np.float32)
+    return lambda: np.stack([gaussian_filter(channel, WIDE, truncate=4.0) for channel in image])
 
 
 @scenario

@@ -67,3 +67,7 @@ def test_scenarios_that_are_compared_do_the_same(tmp_path):
     plain = module.memory_numpy_scipy(None, None, 80)()
     ours = module.memory_pxprep(None, None, 80)()
     np.testing.assert_allclose(ours.values, plain, rtol=2e-5)
+    plain, ours = (
+        blur(None, None, 80)() for blur in (module.memory_blur_scipy, module.memory_blur)
+    )
+    np.testing.assert_allclose(ours.values, plain, rtol=2e-5)
