@@ -1,4 +1,4 @@
-"""Dask graphs that are made when they are looked into, and in what order their tasks run."""
+"""Dask graphs: made when looked into, with results merged, in an order that holds little."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -59,7 +59,7 @@ def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> A
 
 
 def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> Any:
-    """As `merge_in_tree`, but only one partial result is ever more than that of a block."""
+    """As `merge_in_tree`, but in the order of `parts`: only one result is ever of many of them."""
     total = parts[0]
     for number, first in enumerate(range(1, len(parts), LINK)):
         key = (name, number)

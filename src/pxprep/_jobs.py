@@ -62,22 +62,18 @@ class Edges:
         In pixels.
     gate
         As for `BlockJob`.
-    waits
-        Whether the first value given is one that is only waited for, as the pass does: else edges
-        would be read, and held, long before anybody needs them.
     """
 
     reading: Reading
     depth: int
     gate: bool | None = None
-    waits: bool = False
 
     def __call__(self, *values: Any) -> list[Block] | None:
-        """Those edges."""
+        """Those edges; values behind those that the reading needs are only waited for."""
         others = list(values)
         if _is_shut(self.gate, others):
             return None
-        return self.reading.edges(self.depth, others[self.waits :])
+        return self.reading.edges(self.depth, others[: len(self.reading.others)])
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,10 @@ class BlockJob:
     gate: bool | None = None
 
     def __call__(self, *values: Any) -> Any:
-        """Run, given the results of all tasks that this one depends on."""
+        """Run, given the results of all tasks that this one depends on.
+
+        Those behind the results that it needs are only waited for.
+        """
         waited = list(values)
         if _is_shut(self.gate, waited):
             return None

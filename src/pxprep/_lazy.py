@@ -317,9 +317,7 @@ class Chain:
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
         numbers = (*(step.numbers for step in self.steps), *more)
-        # Where there is no box, the last of what is measured before.
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
-        waits = [] if box else lazy[-1:]
         surroundings: list[tuple[Window, int]] = []
         keys: list[Any] = [*box, *own.others]
         for neighbour in source.neighbours(index, program.reads(window)):
@@ -333,8 +331,8 @@ class Chain:
                 job = (Edges(reading, program.depth), *reading.others)
             else:
                 edges = (f"{name}-edges", *neighbour)
-                waiting = Edges(reading, program.depth, opens, bool(waits))
-                job = (waiting, *box, *waits, *reading.others)
+                # They wait for what the block waits for: else they would be held long before it.
+                job = (Edges(reading, program.depth, opens), *box, *reading.others, *lazy)
             graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
