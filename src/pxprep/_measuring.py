@@ -42,10 +42,12 @@ class Part(NamedTuple):
     where: Pixels | None
 
     @classmethod
-    def of(cls, array: Block, area: Area | None) -> "Part":
-        """An array with axes (c, z, y, x), and an area of it."""
+    def of(cls, image: Block | ArrayChain, area: Area | None) -> "Part":
+        """An array with axes (c, z, y, x), or a chain, and an area of it."""
         where = None if area is None else Pixels.of(area.whole())
-        return cls(ArrayChain(array, float_dtype(array.dtype)), where)
+        if not isinstance(image, ArrayChain):
+            image = ArrayChain(image, float_dtype(image.dtype))
+        return cls(image, where)
 
     @property
     def n_values(self) -> int:
@@ -54,7 +56,7 @@ class Part(NamedTuple):
 
 
 def measure_quantiles(
-    images: Sequence[tuple[Block, Area | None]],
+    images: Sequence[tuple[Block | ArrayChain, Area | None]],
     q: Block,
     groups: Sequence[Sequence[int]],
     *,
@@ -65,7 +67,7 @@ def measure_quantiles(
     Parameters
     ----------
     images
-        Each an array with axes (c, z, y, x), and the area of it that is measured, or None.
+        Each an array with axes (c, z, y, x), or a chain, and the area of it that is measured.
     q
         Percent, shape (quantile, c).
     groups

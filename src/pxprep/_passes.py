@@ -42,12 +42,15 @@ class ArrayChain:
         In their order.
     numbers
         For each operation the numbers, or the pixels of the mask, that it takes, or None.
+    is_own
+        Whether nobody else needs the array, so that it may be written over.
     """
 
     array: Block
     dtype: np.dtype[Any]
     operations: tuple[Operation, ...] = ()
     numbers: tuple[Any, ...] = ()
+    is_own: bool = False
 
     def then(self, operation: Operation, numbers: Any = None) -> "ArrayChain":
         """The chain with one more operation."""
@@ -87,6 +90,11 @@ class ArrayChain:
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x)."""
         return self.program.run(self.pixels, window, self.numbers)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it takes less time to run it once more than to keep the result."""
+        return all(operation.is_cheap for operation in self.operations)
 
 
 class Sink(Protocol):
@@ -287,3 +295,15 @@ class _Result:
                 self._n_left -= 1  # two become one
             part = self._sink.merge(other, part)
         self.value = self._sink.finish(part)
+
+
+def results(chains: Sequence[ArrayChain]) -> list[Block]:
+    """The results of chains as arrays, in place of what nobody else needs where that can be."""
+    places = [_place(chain) for chain in chains]
+    run([Pass(chain, Fill(out)) for chain, out in zip(chains, places, strict=True)])
+    return places
+
+
+def _place(chain: ArrayChain) -> Block:
+    fits = chain.is_own and not chain.program.depth and chain.array.dtype == chain.out_dtype
+    return chain.array if fits else np.empty(chain.shape, chain.out_dtype)

@@ -8,7 +8,7 @@ go through all operations before the next strip is touched.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -146,6 +146,11 @@ class Strip:
 class Operation:
     """What happens to the values of a strip, given numbers that were measured, or None."""
 
+    # Whether a pixel's new value in a channel depends on nothing but the old one.
+    is_pointwise: ClassVar[bool] = True
+    # Whether it takes less time to do it once more than to read what came out.
+    is_cheap: ClassVar[bool] = True
+
     @property
     def depth(self) -> int:
         """How far away the pixels lie that a pixel's new value depends on."""
@@ -191,6 +196,8 @@ class KeepInside(Operation):
 class KeepAbove(Operation):
     """Pixels whose sum is not above a measured threshold are NaN in every channel."""
 
+    is_pointwise = False
+
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
         sums = strip.sums()
@@ -201,6 +208,8 @@ class KeepAbove(Operation):
 @dataclass(frozen=True)
 class DivideBySums(Operation):
     """Pixels are divided by their sum over channels; NaN where that is not positive."""
+
+    is_pointwise = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide."""
@@ -255,6 +264,7 @@ class Arcsinh(Operation):
     """Inverse hyperbolic sine of each value, divided by the cofactor of its channel."""
 
     cofactors: tuple[float, ...]
+    is_cheap = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide, and transform."""
@@ -266,6 +276,8 @@ class Arcsinh(Operation):
 class Log1p(Operation):
     """Natural logarithm of one plus each value."""
 
+    is_cheap = False
+
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Transform."""
         _blocks.log1p(strip.block())
@@ -276,6 +288,7 @@ class CoolHotPixels(Operation):
     """Values above all their neighbours by more than a threshold become the largest of these."""
 
     thresholds: tuple[float, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:
@@ -292,6 +305,8 @@ class CoolHotPixels(Operation):
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 
+    is_pointwise = False
+
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
@@ -307,6 +322,7 @@ class Blur(Operation):
     """Each channel is blurred, with its own sigma in pixels."""
 
     sigmas: tuple[float, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:
@@ -340,6 +356,7 @@ class SubtractOpening(Operation):
     """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
 
     radii: tuple[int, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:

@@ -36,13 +36,15 @@ def run(
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
-    measurement.
+    measurement; else what is costly is worked out before it is measured, and not once more after.
     """
     needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
         is_last = not any(measures(later) for _, later in steps[position + 1 :])
+        if last and step.reference is None and measures(step) and not current.is_cheap:
+            current = current.worked_out()
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:
@@ -66,12 +68,13 @@ def measures(step: Step) -> bool:
 
 def apply_step(name: str, step: Step, cohort: Cohort, numbers: Numbers) -> Cohort:
     """The cohort after a step, each image with its own numbers if they have some."""
-    if cohort.pool is None:
-        return cohort.map(partial(_applied, name, step), cohort.by_image(numbers, name))
-    return cohort.map(partial(_applied, name, step, numbers=numbers))
+    if step.operation(cohort.labels) is not None:
+        return step.applied(cohort, numbers)
+    own = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
+    return cohort.map(partial(_applied, name, step), own)
 
 
-def finished(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats, and not the caller's own image where no step made a new one."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
     return result if is_float and result is not image else as_float(result)

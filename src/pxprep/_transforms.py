@@ -1,18 +1,16 @@
 """Steps that measure nothing: values on another scale, pixels taken out."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import xarray as xr
 
-from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
-from ._images import as_float, like, pixels, processing_dtype
-from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p, Operation
+from ._images import apply, as_float
+from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p
 from ._sources import Area
-from ._typing import Array, Images, PerChannel
+from ._typing import Images, PerChannel
 from ._validate import parse_positive
 from .errors import ParameterError
 
@@ -63,7 +61,7 @@ def arcsinh(images: Images, cofactor: PerChannel = 5, *, image: Any = None) -> A
     cohort = Cohort.of(images, image=image)
     cofactors = per_channel(parse_positive(cofactor, "cofactor"), cohort.labels, "cofactor")
     operation = Arcsinh(tuple(cofactors.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def log1p(images: Images, *, image: Any = None) -> Any:
@@ -95,7 +93,7 @@ def log1p(images: Images, *, image: Any = None) -> Any:
     >>> ops.log1p(image).astype(float).values.round(2).tolist()
     [[[0.0, 2.3, nan]]]
     """
-    return Cohort.of(images, image=image).map(partial(applied, Log1p())).given()
+    return Cohort.of(images, image=image).apply(Log1p()).given()
 
 
 def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = None) -> Any:
@@ -146,7 +144,7 @@ def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = Non
     cohort = Cohort.of(images, image=image)
     parsed = parse_positive(threshold, "threshold", or_zero=True)
     operation = CoolHotPixels(tuple(per_channel(parsed, cohort.labels, "threshold").tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def keep_where(images: Images, where: Any, *, image: Any = None) -> Any:
@@ -199,14 +197,6 @@ def kept(cohort: Cohort) -> Cohort:
     """Images of which only those pixels are left that are measured."""
 
     def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
-        return as_float(one) if area is None else applied(KeepInside(), one, area)
+        return as_float(one) if area is None else apply(one, KeepInside(), area)
 
     return replace(cohort.map(inside, cohort.areas), areas=())
-
-
-def applied(
-    operation: Operation, one: xr.DataArray, numbers: Array | Area | None = None
-) -> xr.DataArray:
-    """An image after an operation, which takes some numbers, an area, or nothing."""
-    dtype = processing_dtype(one)
-    return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))

@@ -17,7 +17,6 @@ its coarser scales are made again.
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -35,7 +34,7 @@ from ._programs import (
     KeepAbove,
 )
 from ._summaries import coarsen, pixel_sum, quantile
-from ._transforms import applied, arcsinh, keep_where, log1p, remove_hot_pixels
+from ._transforms import arcsinh, keep_where, log1p, remove_hot_pixels
 from ._typing import Images, PerChannel
 from ._validate import (
     ZEROS,
@@ -251,7 +250,7 @@ def blur(images: Images, sigma: PerChannel | None = 2, *, image: Any = None) -> 
         return cohort.map(as_float).given()
     sigmas = per_channel(parse_sigma(sigma), cohort.labels, "sigma")
     operation = Blur(tuple(sigmas.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def sum_mask(
@@ -331,7 +330,7 @@ def sum_mask(
         measured = cohort if reference is None else _reference(reference, cohort, image)
         threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    return cohort.map(partial(applied, KeepAbove()), limits).given()
+    return cohort.apply(KeepAbove(), limits).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:
@@ -370,7 +369,7 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-    return Cohort.of(images, image=image).map(partial(applied, DivideBySums())).given()
+    return Cohort.of(images, image=image).apply(DivideBySums()).given()
 
 
 def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
@@ -412,7 +411,7 @@ def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa:
     cohort = Cohort.of(images, image=image)
     limits = per_channel(parse_limit(max, "max"), cohort.labels, "max")
     operation = ClipAbove(tuple(limits.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
@@ -465,7 +464,7 @@ def _divided(cohort: Cohort, scale: Any) -> Any:
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
     scales = [one.data for one in cohort.by_image(scale, "scale")]
-    return cohort.map(partial(applied, Divide()), scales).given()
+    return cohort.apply(Divide(), scales).given()
 
 
 def _norm(cohort: Cohort, q: Any, parameter: str, step: str) -> Any:
