@@ -104,6 +104,12 @@ def read_attrs(folder: Path) -> Json:
     return dict(attrs)
 
 
+def token_in(folder: Path) -> str | None:
+    """The mark of a layer in a folder, every chunk of which pxprep wrote; None if it has none."""
+    mark = read_attrs(folder).get(KEY)
+    return mark.get("token") if isinstance(mark, Mapping) else None
+
+
 def ome_attrs(folder: Path) -> Json:
     """The OME metadata of an image on disk: under "ome", in zarr format 2 at the top."""
     attrs = read_attrs(folder)

@@ -26,7 +26,7 @@ from ._graphs import Graph
 from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Kept, Window
-from ._zarr_chunks import direct
+from ._zarr_chunks import direct, require_there
 
 Index = tuple[int, int, int]
 
@@ -345,6 +345,8 @@ class Reading:
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
         )
+        for value in others:
+            require_there(value)
         chunks = [results[key] if key in results else cache[key] for key in self.keys]
         return [standard_axes(chunk, self.axes) for chunk in chunks]
 

@@ -8,12 +8,14 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._contents import KEY, Json, read_attrs
-from ._layers import check_sdata, layer_folder, store_path
+from ._backing import check_there, layer_folder
+from ._contents import KEY, Json, read_attrs, token_in
+from ._layers import check_sdata, store_path
 from ._layouts import scales_of
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
@@ -118,30 +120,51 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
     >>> made.fitted().transform(fov).sizes["c"]
     10
     """
-    check_sdata(sdata)
-    if layer not in sdata.images:
-        raise LayerError(f"layer {layer!r} does not exist; images are {sorted(sdata.images)}")
-    store = store_path(sdata)
-    in_store = store is not None and layer_folder(store, layer).is_dir()
-    kept = read_attrs(store).get(KEY) if store is not None and in_store else sdata.attrs.get(KEY)
-    records = Records.parsed(kept)
-    entry = records.layers.get(layer)
-    if entry is None:
-        raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
-    mark = token_on_disk(store, layer) if store is not None and in_store else entry["token"]
-    # SpatialData's own copies lack the mark; what it says of the image must do for them.
-    if mark not in (None, entry["token"]) or _looks(sdata.images[layer]) != entry["image"]:
-        raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
-    run = records.runs[entry["run"]]
-    return Provenance(
-        layer=layer,
-        source=entry["source"],
-        time=datetime.fromisoformat(entry["time"]),
-        parameters=run["parameters"],
-        versions=run["versions"],
-        run=entry["run"],
-        _fitted=run["fitted"],
-    )
+    return Origins(sdata).of(layer)
+
+
+class Origins:
+    """What made the layers of an object: of many layers, what is kept of all is read once."""
+
+    def __init__(self, sdata: SpatialData) -> None:
+        check_sdata(sdata)
+        self._sdata = sdata
+        self._store = store_path(sdata)
+
+    def of(self, layer: str) -> Provenance:
+        """As `provenance`."""
+        images = self._sdata.images
+        if layer not in images:
+            raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
+        records, token = self._kept(layer)
+        entry = records.layers.get(layer)
+        if entry is None:
+            raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
+        # SpatialData's own copies lack the mark; what it says of the image must do for them.
+        if token not in (None, entry["token"]) or _looks(images[layer]) != entry["image"]:
+            raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
+        run = records.runs[entry["run"]]
+        return Provenance(
+            layer=layer,
+            source=entry["source"],
+            time=datetime.fromisoformat(entry["time"]),
+            parameters=run["parameters"],
+            versions=run["versions"],
+            run=entry["run"],
+            _fitted=run["fitted"],
+        )
+
+    def _kept(self, layer: str) -> tuple[Records, str | None]:
+        """What is kept of the layers, where this one is, and its mark there."""
+        if self._store is not None and layer_folder(self._store, layer).is_dir():
+            return self._on_disk, token_on_disk(self._store, layer)
+        if self._store is not None:
+            check_there(self._sdata.images[layer], f"layer {layer!r}")
+        return Records.parsed(self._sdata.attrs.get(KEY)), None
+
+    @cached_property
+    def _on_disk(self) -> Records:
+        return Records.parsed(self._store and read_attrs(self._store).get(KEY))
 
 
 @dataclass(frozen=True)
@@ -210,42 +233,37 @@ class Run:
             kept = f"{error} ({fitted.pipeline!r})"
         return cls(parameters, sources, kept)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The same for the same parameters, sources and numbers."""
         whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
-    def note(self, sources: Mapping[str, str], elements: Mapping[str, Any]) -> Json:
-        """What to keep of new layers, each made from the layer that `sources` names."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        versions = {package: version(package) for package in PACKAGES}
-        layers = {
-            name: {
-                "run": self.name,
-                "source": sources[name],
-                "token": uuid.uuid4().hex,
-                "time": now,
-                "image": _looks(element),
-            }
-            for name, element in elements.items()
+    def entry(self, source: str, element: Any) -> Json:
+        """What to keep of a new layer, made from the layer `source`."""
+        return {
+            "run": self.name,
+            "source": source,
+            "token": uuid.uuid4().hex,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "image": _looks(element),
         }
+
+    def note(self, entries: Mapping[str, Json]) -> Json:
+        """What to keep of the run, and of new layers by name."""
         record = {
             "parameters": self.parameters,
             "sources": dict(self.sources),
-            "versions": versions,
+            "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"run": self.name, "record": record, "layers": layers}
+        return {"run": self.name, "record": record, "layers": dict(entries)}
 
 
 def token_on_disk(store: Path, layer: str) -> str | None:
     """The mark that pxprep gave a layer in a store; None if it has none."""
     folder = layer_folder(store, layer)
-    if not folder.is_dir():
-        return None
-    mark = read_attrs(folder).get(KEY)
-    return mark.get("token") if isinstance(mark, Mapping) else None
+    return token_in(folder) if folder.is_dir() else None
 
 
 def _looks(element: Any) -> Json:
