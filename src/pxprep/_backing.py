@@ -166,7 +166,7 @@ class Source:
     Attributes
     ----------
     identity
-        Tells it from any other image, also in a copy of the store.
+        Tells it from any other image; that of a layer also in a copy of the store.
     folders
         What it is read from on disk: layers, or arrays that are not part of one.
     """
@@ -181,7 +181,11 @@ class Source:
         arrays = arrays_behind([data])
         _check_there(arrays, what)
         places = {array: _image_folder(array) for array in sorted(arrays)}
-        parts = [f"{_store.identity(place)}/{array.name}" for array, place in places.items()]
+        parts = [
+            # The metadata of arrays that are no layers are often the same.
+            f"{_store.identity(place)}/{array if place == array else array.name}"
+            for array, place in places.items()
+        ]
         if not data.name.startswith("from-zarr") or not arrays:
             # Dask's name of what is computed, is in memory, or lies elsewhere than on disk.
             parts.append(data.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +18,7 @@ from ._backing import Snapshot, Source, check_dependents, is_whole, layer_folder
 from ._contents import KEY, Json, RootContents, read_attrs
 from ._progress import Progress
 from ._validate import parse_count
-from .errors import LayerError, ParameterError, PxprepWarning, StoreError
+from .errors import LayerError, ParameterError, StoreError, warn
 from .pipeline import FittedPipeline
 from .provenance import Records, Run, merged
 
@@ -226,11 +225,9 @@ class Destination:
                 "took the place of its source: it cannot be made again; bring it back from a copy"
             )
         if damaged:
-            warnings.warn(
+            warn(
                 f"resume: {list(damaged)} had been finished, but chunks of them are missing on "
-                "disk: they are made again",
-                PxprepWarning,
-                stacklevel=5,
+                "disk: they are made again"
             )
 
     def _difference(
