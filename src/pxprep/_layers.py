@@ -23,6 +23,8 @@ from . import _backends, _files, _store, ops
 from ._channels import channel_labels, label_keys
 from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ._layouts import Layout, scales_of, with_data
+from ._moving import identity
+from ._places import KINDS
 from ._progress import Progress
 from ._scales import Factors, cumulative
 from ._zarr_chunks import direct
@@ -37,11 +39,9 @@ WRITING = RLock()
 # What the system says when it cannot write, and not because of anything in a task.
 NOT_WRITTEN = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
     if hasattr(errno, name)
 }
-# What an element of a kind is called in messages.
-KINDS = {"images": "an image", "labels": "labels"}
 # Objects that refer to no array, or to everything.
 _LEAVES = (str, bytes, int, float, complex, type, ModuleType, np.ndarray, np.generic, np.dtype)
 _FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
@@ -105,7 +105,7 @@ def layer_folder(store: Path, name: str) -> Path:
 def check_places(store: Path, names: Iterable[str]) -> None:
     """Raise unless layers of these names can be moved to their places in the store."""
     images = store / "images"
-    if images.exists() and images.stat().st_dev != store.stat().st_dev:
+    if _files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
         raise StoreError(
             f"{str(images)!r} must be on the same file system as the store, so that a layer can "
             "take its place in one step"
@@ -199,7 +199,7 @@ class Source:
         """The source that an element of a SpatialData object is."""
         data = scales_of(element)[0].data
         arrays = sorted(_backing_arrays([data]))
-        parts = [f"{_store.identity(array.parent)}/{array.name}" for array in arrays]
+        parts = [f"{identity(array.parent)}/{array.name}" for array in arrays]
         if not data.name.startswith("from-zarr") or not arrays:
             parts.append(data.name)  # Dask's name of what is computed, or of what is in memory
         return cls(" ".join(parts), frozenset(array.parent for array in arrays))
@@ -227,7 +227,7 @@ class Snapshot:
 
 
 def _state(folder: Path) -> Any:
-    return _store.identity(folder), _files.folder_times(folder) if folder.is_dir() else None
+    return identity(folder), _files.folder_times(folder) if folder.is_dir() else None
 
 
 def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
@@ -274,13 +274,13 @@ def transformations_of(element: Any) -> dict[str, Any]:
 
 def stage(
     store: Path,
-    folder: Path,
+    root: Path,
     elements: Mapping[str, Any],
     marks: Mapping[str, Mapping[str, Any]],
     bar: Progress,
     codec: Mapping[str, Any],
-) -> dict[str, Path]:
-    """Write elements to a store of their own in `folder`, and read them again to verify them.
+) -> None:
+    """Write elements to a store of their own, and read them again to verify them.
 
     SpatialData writes what describes them; their chunks are written here.
 
@@ -288,26 +288,20 @@ def stage(
     ----------
     store
         The store that they are for, whose format they get.
-    folder
-        On the file system of the store.
+    root
+        Of their own store, on the file system of the other one.
     elements
         By name.
     marks
         What is put into the attrs of each, under our key.
     bar, codec
         Shows the progress; the codec as `SpatialData.write_element` takes it.
-
-    Returns
-    -------
-    dict of str to Path
-        The folder of each staged element, by its place in the store.
     """
     import zarr
     from spatialdata import SpatialData
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
-    root = folder / "stage.zarr"
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
         staged = SpatialData()
@@ -317,13 +311,10 @@ def stage(
             _backends.give_back_memory()
             with _files.flushing(layer_folder(root, name)), _backends.threads_at_rest():
                 _write(staged, root, name, element, bar, {"sdata_formats": formats, **codec})
-    moves = {}
     for name, element in elements.items():
         place = layer_folder(root, name)
         _check_staged(place, name, element)
         edit_attrs(place, partial(_marked, marks[name]))
-        moves[f"images/{name}"] = place
-    return moves
 
 
 def _write(

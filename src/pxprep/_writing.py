@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _layers, _store
 from ._contents import KEY, Json, RootContents, read_attrs
 from ._layers import Snapshot, Source, layer_folder
+from ._places import KINDS, Place, elements_on_disk, why_no_name
 from ._progress import Progress
 from ._validate import parse_count
 from .errors import LayerError, ParameterError, StoreError
@@ -71,14 +73,25 @@ def parse_compressor(value: Any) -> dict[str, Any]:
 
 
 def _check_name(name: str, what: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            f"{what} must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
+    why = why_no_name(name)
+    if why:
+        raise LayerError(f"{what} must {why}, got {name!r}")
+
+
+def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names that a new image cannot have in a store, and what is in the way on disk.
+
+    Whatever an object in memory knows of it: with two elements of one name nobody can open the
+    store.
+    """
+    there = elements_on_disk(store)
+    taken = {}
+    for name in names:
+        own = Place("images", name)
+        for place in there.get(own.folded, ()):
+            if place != own:
+                taken[name] = f"{KINDS[place.kind]} called {place.name!r}"
+    return taken
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,13 @@ class Destination:
         return self.store is not None and layer_folder(self.store, name).exists()
 
     def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
-        """Raise LayerError if a layer exists that may not be replaced."""
+        """Raise LayerError if something exists that may not be replaced."""
+        taken = {} if self.store is None else _taken(self.store, self.todo)
+        for name, other in taken.items():
+            raise LayerError(
+                f"{what} {name!r} is taken: the store has {other}, and no two elements may have "
+                "names that are the same, or differ only in case; choose another"
+            )
         for name in self.todo:
             if not may_replace and (name in self.sdata.images or self.exists(name)):
                 raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
@@ -217,7 +236,8 @@ class Destination:
         changed = [
             name
             for name, source in sources.items()
-            if not (name in replaced and name in runs) and source.identity != run["sources"][name]
+            if not (name in replaced and name in runs)
+            and source.identity != run["sources"].get(name)
         ]
         return f"its source {changed} was another" if changed else ""
 
@@ -257,12 +277,21 @@ class Destination:
             for name, entry in note["layers"].items()
         }
         with _layers.WRITING, self._transaction(store) as transaction:
-            folder = transaction.folder
-            moves = _layers.stage(store, folder, elements, marks, bar, codec)
-            transaction.publish(moves, note, self._guard(store, list(elements)).check)
+            _layers.stage(store, transaction.stage, elements, marks, bar, codec)
+            places = [Place("images", name) for name in elements]
+            transaction.publish(places, note, partial(self._check_still, store, list(elements)))
 
     def _transaction(self, store: Path) -> AbstractContextManager[_store.Transaction]:
         return _store.transaction(store, RootContents(store, merged), self.wait)
+
+    def _check_still(self, store: Path, names: Sequence[str]) -> None:
+        """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
+        self._guard(store, names).check()
+        for name, other in _taken(store, names).items():
+            raise StoreError(
+                f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
+                "written; choose another name"
+            )
 
     def _guard(self, store: Path, names: Sequence[str]) -> Snapshot:
         """How the layers that are replaced were, and, but for those replaced on the way, all."""
