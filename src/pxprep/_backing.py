@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _files, _store
+from . import _files
 from ._contents import ome_attrs, token_in
 from ._layouts import scales_of
+from ._moving import identity
 from ._zarr_chunks import folder_of, is_there, lacking
 from .errors import LayerError, StoreError
 
@@ -183,7 +184,7 @@ class Source:
         places = {array: _image_folder(array) for array in sorted(arrays)}
         parts = [
             # The metadata of arrays that are no layers are often the same.
-            f"{_store.identity(place)}/{array if place == array else array.name}"
+            f"{identity(place)}/{array if place == array else array.name}"
             for array, place in places.items()
         ]
         if not data.name.startswith("from-zarr") or not arrays:
@@ -226,4 +227,4 @@ class Snapshot:
 
 
 def _state(folder: Path) -> Any:
-    return _store.identity(folder), _files.folder_times(folder) if folder.is_dir() else None
+    return identity(folder), _files.folder_times(folder) if folder.is_dir() else None

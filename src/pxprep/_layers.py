@@ -20,6 +20,7 @@ from ._backing import array_folders, layer_folder, missing_chunks
 from ._channels import channel_labels, label_keys
 from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ._layouts import Layout, scales_of, with_data
+from ._places import KINDS
 from ._progress import Progress
 from ._scales import Factors, cumulative
 from ._zarr_chunks import direct
@@ -34,11 +35,9 @@ WRITING = RLock()
 # What the system says when it cannot write, and not because of anything in a task.
 NOT_WRITTEN = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
     if hasattr(errno, name)
 }
-# What an element of a kind is called in messages.
-KINDS = {"images": "an image", "labels": "labels"}
 
 
 def check_installed() -> None:
@@ -94,7 +93,7 @@ def store_path(sdata: SpatialData) -> Path | None:
 def check_places(store: Path, names: Iterable[str]) -> None:
     """Raise unless layers of these names can be moved to their places in the store."""
     images = store / "images"
-    if images.exists() and images.stat().st_dev != store.stat().st_dev:
+    if _files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
         raise StoreError(
             f"{str(images)!r} must be on the same file system as the store, so that a layer can "
             "take its place in one step"
@@ -153,14 +152,14 @@ def transformations_of(element: Any) -> dict[str, Any]:
 
 def stage(
     store: Path,
-    folder: Path,
+    root: Path,
     name: str,
     element: Any,
     mark: Mapping[str, Any],
     bar: Progress,
     codec: Mapping[str, Any],
-) -> dict[str, Path]:
-    """Write an element to a store in `folder`, the stage, and read it again to verify it.
+) -> None:
+    """Write an element to a store of its own, the stage, and read it again to verify it.
 
     SpatialData writes what describes it; its chunks are written here.
 
@@ -168,25 +167,19 @@ def stage(
     ----------
     store
         The store that it is for, whose format it gets.
-    folder
-        On the file system of the store.
+    root
+        The stage, on the file system of the other store.
     name, element
         The element and its name.
     mark
         What is put into its attrs, under our key.
     bar, codec
         Shows the progress; the codec as `SpatialData.write` takes it.
-
-    Returns
-    -------
-    dict of str to Path
-        The folder of the staged element, by its place in the store.
     """
     import zarr
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
-    root = folder / "stage.zarr"
     place = layer_folder(root, name)
     # The pass that writes needs the most; what the others freed lies scattered.
     _backends.give_back_memory()
@@ -197,7 +190,6 @@ def stage(
             _write(place, name, element, bar)
     _check_staged(place, name, element)
     edit_attrs(place, partial(_marked, mark))
-    return {f"images/{name}": place}
 
 
 def _describe(root: Path, name: str, element: Any, options: Mapping[str, Any]) -> None:

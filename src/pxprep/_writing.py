@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import _layers, _store
 from ._backing import Snapshot, Source, check_dependents, is_whole, layer_folder
 from ._contents import KEY, Json, RootContents, read_attrs
+from ._places import KINDS, Place, elements_on_disk, why_no_name
 from ._progress import Progress
 from ._validate import parse_count
 from .errors import LayerError, ParameterError, StoreError, warn
@@ -78,14 +79,25 @@ def parse_compressor(value: Any) -> dict[str, Any]:
 
 
 def _check_name(name: str, what: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            f"{what} must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
+    why = why_no_name(name)
+    if why:
+        raise LayerError(f"{what} must {why}, got {name!r}")
+
+
+def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names that a new image cannot have in a store, and what is in the way on disk.
+
+    Whatever an object in memory knows of it: with two elements of one name nobody can open the
+    store.
+    """
+    there = elements_on_disk(store)
+    taken = {}
+    for name in names:
+        own = Place("images", name)
+        for place in there.get(own.folded, ()):
+            if place != own:
+                taken[name] = f"{KINDS[place.kind]} called {place.name!r}"
+    return taken
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,13 @@ class Destination:
         return self.store is not None and layer_folder(self.store, name).exists()
 
     def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
-        """Raise LayerError if a layer exists that may not be replaced."""
+        """Raise LayerError if something exists that may not be replaced."""
+        taken = {} if self.store is None else _taken(self.store, self.todo)
+        for name, other in taken.items():
+            raise LayerError(
+                f"{what} {name!r} is taken: the store has {other}, and no two elements may have "
+                "names that are the same, or differ only in case; choose another"
+            )
         again = set(self.damaged)
         for name in () if may_replace else self.todo:
             if name not in again and (name in self.sdata.images or self.exists(name)):
@@ -250,7 +268,7 @@ class Destination:
         changed = [
             name
             for name, source in sources.items()
-            if name not in replaced and source.identity != run["sources"][name]
+            if name not in replaced and source.identity != run["sources"].get(name)
         ]
         return f"its source {changed} was another" if changed else ""
 
@@ -282,7 +300,7 @@ class Destination:
         waiting: deque[tuple[str, Any]],
         group: dict[str, Any],
         run: Run,
-        stage: Callable[..., Mapping[str, Path]],
+        stage: Callable[..., None],
         seconds: float,
     ) -> float:
         """Publish layers that wait, which become the group: all; or the first, one by one.
@@ -290,7 +308,6 @@ class Destination:
         And then as many as are made in so many seconds. Returns the seconds for the next group.
         """
         entries: dict[str, Json] = {}
-        moves: dict[str, Path] = {}
         started = monotonic()
         with _layers.WRITING, self._transaction(store) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
@@ -298,13 +315,24 @@ class Destination:
                 group[name] = element
                 entries[name] = run.entry(self.pairs[name], element)
                 mark = {key: entries[name][key] for key in ("run", "source", "token")}
-                moves |= stage(transaction.folder, name, element, mark)
+                stage(transaction.stage, name, element, mark)
             staged = monotonic()
-            transaction.publish(moves, run.note(entries), self._guard(store, group).check)
+            places = [Place("images", name) for name in entries]
+            guard = partial(self._check_still, store, list(group))
+            transaction.publish(places, run.note(entries), guard)
         return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
 
     def _transaction(self, store: Path) -> AbstractContextManager[_store.Transaction]:
         return _store.transaction(store, RootContents(store, merged), self.wait)
+
+    def _check_still(self, store: Path, names: Sequence[str]) -> None:
+        """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
+        self._guard(store, names).check()
+        for name, other in _taken(store, names).items():
+            raise StoreError(
+                f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
+                "written; choose another name"
+            )
 
     def _guard(self, store: Path, names: Iterable[str]) -> Snapshot:
         """How those layers were, and what they are read from: one by one, others are replaced."""

@@ -17,6 +17,7 @@ from ._backing import check_there, layer_folder
 from ._contents import KEY, Json, read_attrs, token_in
 from ._layers import check_sdata, store_path
 from ._layouts import scales_of
+from ._places import why_no_name
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
 
@@ -184,7 +185,20 @@ class Records:
                 f"attrs[{KEY!r}] must be of format {FORMAT}, got {kept!r:.100}: a newer pxprep "
                 "wrote it, or another program; nothing was changed"
             )
-        return cls(kept["runs"], kept["layers"])
+        runs: Any = kept.get("runs")
+        layers: Any = kept.get("layers")
+        try:
+            _require(isinstance(runs, Mapping) and isinstance(layers, Mapping), "runs and layers")
+            for run in runs.values():
+                _check_run(run)
+            for name, entry in layers.items():
+                _check_entry(name, entry, runs)
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"attrs[{KEY!r}] are not what pxprep writes: {error}; nothing was changed. "
+                "Without that key the layers stay, and what made them is forgotten"
+            ) from error
+        return cls(runs, layers)
 
     @classmethod
     def on_disk(cls, store: Path) -> Records:
@@ -205,9 +219,12 @@ class Records:
 
 def merged(kept: Any, note: Any, placed: Sequence[str]) -> Json:
     """What is kept once the layers `placed` are there; runs that no layer is left of go."""
-    records = Records.parsed(kept)
-    layers = {**records.layers, **{name: note["layers"][name] for name in placed}}
-    runs = {note["run"]: note["record"], **records.runs}
+    records, new = Records.parsed(kept), Records.parsed(note)
+    unknown = sorted(set(placed) - set(new.layers))
+    if unknown:
+        raise StoreError(f"nothing says what made the new layers {unknown}; nothing was changed")
+    layers = {**records.layers, **{name: new.layers[name] for name in placed}}
+    runs = {**new.runs, **records.runs}
     used = {entry["run"] for entry in layers.values()}
     return {
         "format": FORMAT,
@@ -257,7 +274,40 @@ class Run:
             "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"run": self.name, "record": record, "layers": dict(entries)}
+        return {"format": FORMAT, "runs": {self.name: record}, "layers": dict(entries)}
+
+
+def _check_run(run: Any) -> None:
+    """Raise ValueError unless a run is kept as `Run.note` has it, as far as anything here reads."""
+    _require(isinstance(run, Mapping), "a run that is a mapping")
+    for key in ("parameters", "sources", "versions"):
+        _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
+    texts = [*run["sources"].values(), *run["versions"].values(), run["versions"].get("pxprep")]
+    _require(all(isinstance(text, str) for text in texts), "sources and versions that are text")
+    _require(isinstance(run.get("fitted"), Mapping | str), "a run with what was fitted")
+    if IMPORT not in run["parameters"]:
+        pipeline = run["parameters"].get("pipeline")
+        steps = pipeline.get("steps") if isinstance(pipeline, Mapping) else None
+        named = isinstance(steps, list) and all(
+            isinstance(step, Mapping) and isinstance(step.get("as"), str) for step in steps
+        )
+        _require(named or isinstance(pipeline, str), "a run with the steps of a pipeline")
+
+
+def _check_entry(name: Any, entry: Any, runs: Mapping[str, Any]) -> None:
+    """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
+    why = why_no_name(name)
+    _require(not why, f"layers whose name must {why}, got {name!r:.300}")
+    what = f"of layer {name!r} its run, source, token, time and image"
+    _require(isinstance(entry, Mapping) and isinstance(entry.get("image"), Mapping), what)
+    texts = [entry.get(key) for key in ("run", "source", "token", "time")]
+    _require(all(isinstance(text, str) for text in texts) and entry["run"] in runs, what)
+    datetime.fromisoformat(entry["time"])
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"they must hold {what}")
 
 
 def token_on_disk(store: Path, layer: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._backing import layer_folder
 from .._contents import KEY
-from .._store import identity
+from .._moving import identity
 from ..provenance import Records
 from ..spatialdata import pixel_clustering_preprocess, repair
 from . import options as o
