@@ -100,7 +100,8 @@ def pixel_clustering_preprocess(
     output_layer
         Name of the layer to make, one for each in `img_layer`.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
     q
         Percent: each channel is divided by this quantile first. One number, a sequence in channel
         order, or a mapping by channel label, in which the key ``...`` stands for the channels that
@@ -341,7 +342,8 @@ def read_images(
     layers
         Name of an image layer, or of several.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
     dtype
         float32 or float64 to convert to; None leaves the layers' types.
 
