@@ -34,11 +34,12 @@ from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Kee
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
 from ._passes import ArrayChain, Fill, Pass, run
 from ._programs import Operation
-from ._sources import Area, Source
+from ._sources import Area, Source, stored_in
 from ._threads import n_cores
 from ._typing import Array, Block
 from ._validate import float_dtype
 from ._windows import Pixels
+from ._zarr_chunks import require_there
 from .errors import ImageError
 
 AXES = "czyx"
@@ -333,7 +334,20 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
 
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
+
+    Raises
+    ------
+    StoreError
+        If they are read from zarr arrays that are gone from disk.
     """
+    values = _computed(arrays, local)
+    for array in filter(is_lazy, arrays):
+        for stored in stored_in(array):
+            require_there(stored)
+    return values
+
+
+def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
     scheduler = _scheduler(arrays)
     here = local and scheduler is not get_sync
     if scheduler is threaded.get:

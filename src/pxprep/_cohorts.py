@@ -221,7 +221,7 @@ class Cohort(Sequence[xr.DataArray]):
 
     def worked_out(self) -> "Cohort":
         """The same cohort, all of whose operations have been run."""
-        dtypes = [chain.dtype for chain in self.chains]
+        dtypes = [chain.float_type for chain in self.chains]
         made = zip(results(self.chains), dtypes, strict=True)
         return replace(self, chains=tuple(ArrayChain(*each, is_own=True) for each in made))
 

@@ -104,7 +104,7 @@ class _Wanted(NamedTuple):
     @property
     def is_counted_at_once(self) -> bool:
         """Whether counting one digit is enough."""
-        return key_bits(self.parts[0].chain.out_dtype) == DIGIT_BITS
+        return key_bits(self.parts[0].chain.dtype) == DIGIT_BITS
 
     def bounds(self) -> Bounds | None:
         """Between which values are gathered; None if it is better to count."""
@@ -113,7 +113,7 @@ class _Wanted(NamedTuple):
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
         if self.is_counted_at_once:
             return None
-        n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.dtype.itemsize
+        n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.float_type.itemsize
         samples = [tile for part in self.parts for tile in _sample(part)]
         return bracket(samples, flat, self.zeros, n_bytes)
 
@@ -126,7 +126,7 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
     sinks: list[Gather | None] = []
     for group in groups:
         bounds, flat = group.bounds(), np.ravel(group.q)
-        limits = limits_of(flat, group.n_values, group.parts[0].chain.dtype.itemsize)
+        limits = limits_of(flat, group.n_values, group.parts[0].chain.float_type.itemsize)
         select = partial(select_gathered, q=flat)
         sinks.append(None if bounds is None else Gather(bounds, group.zeros, limits, select))
     passes = [
@@ -141,7 +141,7 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
 
 def _count(parts: Sequence[Part], q: Block, zeros: bool) -> list[Quantiles]:
     """The quantiles of a group, digit after digit."""
-    dtype = parts[0].chain.out_dtype
+    dtype = parts[0].chain.dtype
     selections = _select_digit(
         parts, None, 0, zeros, [partial(begin_of(dtype), q=one) for one in q]
     )

@@ -36,8 +36,8 @@ class ArrayChain:
     ----------
     array
         Axes (c, z, y, x); any real dtype, byte order and memory layout; never written to.
-    dtype
-        Float type of what comes out of any operation.
+    float_type
+        Type of what comes out of any operation.
     operations
         In their order.
     numbers
@@ -47,7 +47,7 @@ class ArrayChain:
     """
 
     array: Block
-    dtype: np.dtype[Any]
+    float_type: np.dtype[Any]
     operations: tuple[Operation, ...] = ()
     numbers: tuple[Any, ...] = ()
     is_own: bool = False
@@ -63,7 +63,7 @@ class ArrayChain:
     @cached_property
     def program(self) -> Program:
         """What runs on each block."""
-        return Program(self.operations, self.dtype, *self.array.shape[2:])
+        return Program(self.operations, self.float_type, *self.array.shape[2:])
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -76,7 +76,7 @@ class ArrayChain:
         return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
 
     @property
-    def out_dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:
         """Type of the result."""
         return self.program.out_dtype(self.array.dtype)
 
@@ -90,6 +90,11 @@ class ArrayChain:
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x)."""
         return self.program.run(self.pixels, window, self.numbers)
+
+    def astype(self, dtype: np.dtype[Any]) -> "ArrayChain":
+        """A chain whose result is that of this one in a wider type."""
+        (made,) = results([self])
+        return ArrayChain(made.astype(dtype), dtype, is_own=True)
 
     @property
     def is_cheap(self) -> bool:
@@ -305,5 +310,5 @@ def results(chains: Sequence[ArrayChain]) -> list[Block]:
 
 
 def _place(chain: ArrayChain) -> Block:
-    fits = chain.is_own and not chain.program.depth and chain.array.dtype == chain.out_dtype
-    return chain.array if fits else np.empty(chain.shape, chain.out_dtype)
+    fits = chain.is_own and not chain.program.depth and chain.array.dtype == chain.dtype
+    return chain.array if fits else np.empty(chain.shape, chain.dtype)

@@ -310,7 +310,7 @@ class SumMask(Step):
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Dropping of the pixels whose sum is not greater than the threshold."""
-        return KeepAbove()
+        return KeepAbove(of_others=self.threshold is None and self.reference is not None)
 
 
 @dataclass(frozen=True)
