@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -137,7 +138,7 @@ class Cohort(Sequence[xr.DataArray]):
     def __len__(self) -> int:
         return len(self.images)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The channels' labels, or their positions where they have none."""
         return label_keys(self.images[0])

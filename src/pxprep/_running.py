@@ -32,11 +32,13 @@ def run(
     bar: Progress | None = None,
     local: bool = False,
     last: bool = True,
+    labeled: bool = True,
 ) -> Iterator[tuple[str, Numbers, Cohort]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
     measurement; else what is costly is worked out before it is measured, and not once more after.
+    Numbers that nobody else will see need not be `labeled`.
     """
     needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
@@ -49,7 +51,7 @@ def run(
         source = source.knowing(found)
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
-        numbers = _measured(name, step, source)
+        numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
         if set(DETAILS) <= set(numbers):
@@ -80,7 +82,7 @@ def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return result if is_float and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: Cohort) -> Numbers:
+def _measured(name: str, step: Step, cohort: Cohort, labeled: bool) -> Numbers:
     if cohort.is_masked and measures(step) and not step.knows_pools:
         cohort = kept(cohort)
     if cohort.pool is None and measures(step) and not step.knows_pools:
@@ -89,7 +91,10 @@ def _measured(name: str, step: Step, cohort: Cohort) -> Numbers:
             each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
         )
         return _as_numbers(dict(stacked.data_vars), name, cohort)
-    return _as_numbers(step.measure(cohort), name, cohort)
+    measured = step.measure(cohort)
+    if step.knows_pools and isinstance(measured, xr.Dataset) and not labeled:
+        return measured
+    return _as_numbers(measured, name, cohort)
 
 
 def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:

@@ -167,7 +167,7 @@ class Pipeline(Recipe):
         cohort = Cohort.of(images, pool, image, where=where)
         self.check(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
-        for _, _, processed in run(self.steps, current):
+        for _, _, processed in run(self.steps, current, labeled=False):
             current = processed
         return current.finished().map(as_floats, cohort).given()
 
