@@ -9,6 +9,7 @@ import xarray as xr
 from . import _intensity
 from ._channels import per_channel
 from ._cohorts import Cohort
+from ._measured import FINITE, HIGHEST, LOWEST, check_limits
 from ._programs import opening_depth
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -94,6 +95,10 @@ class PercentileClip(Step):
         percents = _intensity.percents_of(self.low, self.high, images.labels)
         return channel_limits(images, percents, zeros=self.zeros, step=self.kind)
 
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are limits per channel, and what they were measured from."""
+        check_limits(numbers, pool, ("low", "high"), (LOWEST, HIGHEST))
+
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Clip to the limits."""
         result: xr.DataArray = _intensity.clipped(Cohort.of(image), numbers["low"], numbers["high"])
@@ -110,6 +115,10 @@ class MinMax(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The range per channel, and those of each image that it was made from."""
         return channel_ranges(as_cohort(cohort), step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are ranges per channel, and what they were measured from."""
+        check_limits(numbers, pool, ("min", "max"), (FINITE, FINITE))
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Rescale by the range."""

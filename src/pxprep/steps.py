@@ -16,6 +16,7 @@ from . import ops
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
+from ._measured import check_scales, check_threshold
 from ._programs import blur_depth
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -28,7 +29,7 @@ from ._validate import (
     parse_sigma,
     parse_sum_quantile,
 )
-from .errors import ParameterError
+from .errors import ParameterError, PxprepError
 from .measures import channel_scales, sum_threshold
 
 __all__ = [
@@ -120,6 +121,12 @@ class Step(ABC):
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
 
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:  # noqa: B027
+        """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
+
+        `pool` is that of the fit. By default any numbers will do.
+        """
+
     def to_dict(self) -> dict[str, Any]:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
         configuration = {
@@ -147,7 +154,7 @@ class Step(ABC):
             values = {name: decode_parameter(value) for name, value in configuration.items()}
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ParameterError(
-                f"a step must be a mapping with name and configuration, got {data!r}"
+                f"a step must be a mapping with name and configuration, got {data!r:.200}"
             ) from error
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ParameterError(
@@ -165,7 +172,12 @@ class Step(ABC):
             raise ParameterError(
                 f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
             )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except PxprepError:
+            raise
+        except (TypeError, ValueError) as error:  # of a step of the user's own
+            raise ParameterError(f"step {kind!r} cannot have {values!r:.200}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,10 @@ class QuantileNorm(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q, parameter="q", step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a scale per channel, and what it was measured from."""
+        check_scales(numbers, pool)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
@@ -223,6 +239,10 @@ class PostNorm(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a scale per channel, and what it was measured from."""
+        check_scales(numbers, pool)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Divide by the scale."""
@@ -296,6 +316,10 @@ class SumMask(Step):
         if self.threshold is not None:
             return {"threshold": self.threshold}
         return sum_threshold(as_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a threshold, and what it was measured from."""
+        check_threshold(numbers, pool, self.threshold is not None)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Drop the pixels whose sum is not greater than the threshold."""
