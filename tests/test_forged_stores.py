@@ -300,7 +300,7 @@ def test_what_is_no_file_is_not_opened(home, store, where, what):
     if where == "transaction" and what == "folder":
         assert pxprep.repair(store) == ((), 0)
         return
-    with pytest.raises(StoreError, match="must be|is nothing that pxprep made"):
+    with pytest.raises(StoreError, match=r"must be|is nothing that pxprep made"):
         pxprep.repair(store)
     assert everything(home) == before
 
@@ -334,7 +334,7 @@ def test_links_that_lead_in_a_circle(home, store):
         (store / "points" / name).symlink_to(store)
     sdata = spatialdata.read_zarr(store, selection=("images",))
     before = everything(store)
-    with pytest.raises(StoreError, match="'.*/points/a' must not be a link"):
+    with pytest.raises(StoreError, match=r"'.*/points/a' must not be a link"):
         pxprep.pixel_clustering_preprocess(sdata, "fov1", "later", pipeline=Pipeline())
     assert everything(store) == before
 

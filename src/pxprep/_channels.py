@@ -1,6 +1,7 @@
 """Channel labels, and values per channel keyed by them."""
 
 import difflib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
@@ -52,11 +53,22 @@ def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
 
 def require_unique(labels: Sequence[Label], parameter: str) -> None:
     """Raise ChannelError if a label occurs twice."""
-    twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise ChannelError(
             f"{parameter}: every channel must be named once, got {_listed(twice)} more than once"
         )
+
+
+def unwritable(names: Iterable[Label]) -> list[Label]:
+    """Names that are no text: what Python makes of the bytes of a file's name that is not UTF-8."""
+    found = []
+    for name in names:
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            found.append(name)
+    return found
 
 
 def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: str) -> None:

@@ -74,7 +74,7 @@ def _far(
         if median == 0:
             continue  # nothing is a multiple of it
         folds, scores = _distances(column, median)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             ratios = np.maximum(folds, 1 / folds)
         far = ~valid | ((scores > score) & (ratios > fold))
         for index in np.flatnonzero(far).tolist():

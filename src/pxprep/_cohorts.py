@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import channel_labels, label_keys, reorder_channels, select_channels
+from ._channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
 from ._datatree import is_tree
 from ._images import apply, checked, like, pixels, processing_dtype
 from ._keeping import default_memory
@@ -120,6 +120,9 @@ class Cohort(Sequence[xr.DataArray]):
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
         names = tuple(named)
+        bad = unwritable(names)
+        if bad:
+            raise ImageError(f"{what}s must have names that can be written, got {bad!r:.300}")
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
         aligned = tuple(_aligned(found, called, labels))

@@ -9,6 +9,7 @@ import xarray as xr
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._intensity import background_operation, percents_of
+from ._measured import FINITE, HIGHEST, LOWEST, check_limits
 from ._programs import ClipBetween, Operation, Rescale
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -88,6 +89,10 @@ class PercentileClip(Step):
         percents = percents_of(self.low, self.high, images.labels)
         return channel_limits(images, percents, zeros=self.zeros, step=self.kind)
 
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are limits per channel, and what they were measured from."""
+        check_limits(numbers, pool, ("low", "high"), (LOWEST, HIGHEST))
+
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Clipping between the limits."""
         return ClipBetween()
@@ -104,6 +109,10 @@ class MinMax(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The range per channel, and those of each image that it was made from."""
         return channel_ranges(as_cohort(cohort), step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are ranges per channel, and what they were measured from."""
+        check_limits(numbers, pool, ("min", "max"), (FINITE, FINITE))
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Bringing the range to 0 to 1."""

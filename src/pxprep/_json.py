@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from .errors import ParameterError
 
 # Lists and objects within each other: more than anything of ours has, less than Python can take.
 MOST_LEVELS = 100
+# Types of numbers that are kept, as NumPy writes them.
+TYPES = re.compile(r"[<>|]([iu][1248]|f[248]|b1|U\d{1,3})")
+NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def loads(text: str | bytes, **options: Any) -> Any:
@@ -109,8 +113,20 @@ def decode_parameter(value: Any) -> Any:
     return value
 
 
-def encode_numbers(numbers: xr.Dataset) -> dict[str, Any]:
-    """Variables of a dataset in JSON types, without coordinates."""
+def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, Any]:
+    """Variables of a dataset in JSON types, without coordinates; what the step called so measured.
+
+    Raises
+    ------
+    ParameterError
+        If they are of a type that `decode_numbers` would not take.
+    """
+    for name, array in numbers.data_vars.items():
+        if TYPES.fullmatch(array.dtype.str) is None:
+            raise ParameterError(
+                f"what step {step!r} measures must be bool, numbers or short texts to be saved, "
+                f"got {array.dtype} for {name!r}"
+            )
     return {
         str(name): {
             "dims": list(array.dims),
@@ -121,19 +137,56 @@ def encode_numbers(numbers: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def decode_numbers(variables: Any, step: str) -> dict[str, xr.DataArray]:
-    """The variables that `encode_numbers` was given, for the step called `step`."""
-    try:
-        return {
-            name: xr.DataArray(
-                np.array(entry["values"]).astype(entry["dtype"]), dims=tuple(entry["dims"])
-            )
-            for name, entry in variables.items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ParameterError(
-            f"text must hold dims, dtype and values for each number of step {step!r}: {error!r}"
-        ) from error
+def decode_numbers(variables: Any, step: str, sizes: Mapping[str, int]) -> dict[str, xr.DataArray]:
+    """The variables that `encode_numbers` was given, over dims of these sizes."""
+    if not isinstance(variables, Mapping):
+        raise ParameterError(f"numbers of step {step!r} must be a mapping, got {variables!r:.200}")
+    decoded = {}
+    for name, entry in variables.items():
+        try:
+            decoded[name] = _decoded_array(name, entry, sizes)
+        except (ValueError, OverflowError) as error:
+            raise ParameterError(f"number {name!r:.100} of step {step!r}: {error}") from error
+    return decoded
+
+
+def _decoded_array(name: str, entry: Any, sizes: Mapping[str, int]) -> xr.DataArray:
+    """One variable of `decode_numbers`; raises ValueError or OverflowError."""
+    if not isinstance(entry, Mapping) or set(entry) != {"dims", "dtype", "values"}:
+        raise ValueError(f"it must have dims, dtype and values, got {entry!r:.200}")
+    dims, text = entry["dims"], entry["dtype"]
+    if name in sizes or not isinstance(dims, list) or not all(isinstance(d, str) for d in dims):
+        raise ValueError(f"it must have another name and some of the dims {list(sizes)}")
+    if len(set(dims)) < len(dims) or not set(dims) <= set(sizes):
+        raise ValueError(f"dims must be some of {list(sizes)}, got {dims!r:.200}")
+    if not isinstance(text, str) or TYPES.fullmatch(text) is None:
+        raise ValueError(f"dtype must be that of bool, numbers or short texts, got {text!r:.100}")
+    found = np.array(entry["values"], dtype=object)
+    shape = tuple(sizes[dim] for dim in dims)
+    if found.shape != shape:
+        raise ValueError(f"values over {dims} must have the shape {shape}, got {found.shape}")
+    dtype = np.dtype(text).newbyteorder("=")
+    values = [_decoded_value(value, dtype) for value in found.ravel()]
+    return xr.DataArray(np.array(values, dtype).reshape(shape), dims=dims)
+
+
+def _decoded_value(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A value that an array of that type can hold; raises ValueError or OverflowError."""
+    if dtype.kind == "f" and type(value) in (int, float, str):
+        if isinstance(value, str) and value not in NOT_FINITE:
+            raise ValueError(f"a number must be one, or one of {NOT_FINITE}, got {value!r:.100}")
+        number = float(value)
+        if math.isfinite(number) and abs(number) > np.finfo(dtype).max:
+            raise ValueError(f"{number!r} is too large for {dtype}")
+        return number
+    if dtype.kind in "iu" and type(value) is int:
+        if not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            raise ValueError(f"{value!r:.100} is too large for {dtype}")
+        return value
+    is_text = dtype.kind == "U" and type(value) is str and len(value) <= dtype.itemsize // 4
+    if is_text or (dtype.kind == "b" and type(value) is bool):
+        return value
+    raise ValueError(f"{value!r:.100} is no value of {dtype}")
 
 
 def encode_floats(value: Any) -> Any:

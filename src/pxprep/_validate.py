@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL, ByLabel, channel_labels, require_unique
-from .errors import ImageError, ParameterError, warn
+from ._channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
+from .errors import ChannelError, ImageError, ParameterError, warn
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
@@ -29,9 +29,12 @@ def parse_number(value: Any, parameter: str, rule: str) -> float:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        number = math.inf
     if not math.isfinite(number):
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}")
     return number
 
 
@@ -254,6 +257,12 @@ def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
     labels = channel_labels(image)
     if labels is not None:
         require_unique(labels, f"{parameter}: channel labels")
+        bad = unwritable(labels)
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
+                "is it the name of a file that is not UTF-8? rename it"
+            )
     return image
 
 

@@ -1,24 +1,23 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from . import _display
+from . import _display, _fitted_json
 from ._channels import channel_labels
 from ._cohort_review import find_outliers, require_updatable, updated
 from ._cohorts import Cohort
 from ._images import processing_dtype
-from ._json import decode_numbers, encode_numbers, parsed_object, to_text
 from ._progress import Progress, parse_progress
 from ._running import apply_step, as_floats, run
 from ._typing import Images, Label
-from ._validate import parse_choice, parse_memory, parse_pool
+from ._validate import parse_memory
 from .errors import ImageError, ParameterError
-from .measures import EVERYTHING, labeled_numbers
+from .measures import EVERYTHING
 from .recipes import Recipe
 from .steps import Numbers
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["FittedPipeline", "Pipeline"]
-
-FORMAT = 1
 
 
 class Pipeline(Recipe):
@@ -374,22 +371,10 @@ class FittedPipeline:
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
-        numbers = {name: encode_numbers(dataset) for name, dataset in self.measured.items()}
-        data = {
-            "pipeline": self.pipeline.to_dict(),
-            "channels": self.n_channels if self.channels is None else list(self.channels),
-            "pool": self.pool,
-            "fovs": list(self.fovs),
-            "dtype": self.dtype.name,
-            "numbers": numbers,
-        }
-        for label in (*self.labels, *self.fovs):
-            if not isinstance(label, str | int | float):
-                raise ParameterError(
-                    "channel labels and image names must be strings or numbers to be saved, got "
-                    f"{label!r}"
-                )
-        return to_text(data)
+        channels = self.n_channels if self.channels is None else self.channels
+        return _fitted_json.to_json(
+            self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
+        )
 
     @classmethod
     def from_json(
@@ -406,38 +391,11 @@ class FittedPipeline:
 
         Raises
         ------
-        ParameterError
-            If the text is no fitted pipeline, or a step or function is not known.
+        ParameterError, ChannelError
+            If the text is no fitted pipeline, or its numbers are not those of its steps, channels
+            and images; or a step or function is not known.
         """
-        data = parsed_object(text)
-        missing = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"} - set(data)
-        if missing:
-            raise ParameterError(f"text must be a fitted pipeline; it lacks {sorted(missing)}")
-        pipeline = Pipeline.from_dict(data["pipeline"], functions or {})
-        channels, fovs, numbers = data["channels"], data["fovs"], data["numbers"]
-        labeled = isinstance(channels, list)
-        if not (
-            (labeled or (isinstance(channels, int) and channels > 0))
-            and isinstance(fovs, list)
-            and isinstance(numbers, Mapping)
-            and list(numbers) == [name for name, _ in pipeline.steps]
-        ):
-            raise ParameterError(
-                "text must be a fitted pipeline with a list of channels, or their number, a list "
-                "of fovs, and numbers for each step"
-            )
-        labels = tuple(channels) if labeled else None
-        return cls(
-            pipeline=pipeline,
-            channels=labels,
-            n_channels=len(channels) if labeled else channels,
-            pool=parse_pool(data["pool"]),
-            dtype=np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
-            fovs=tuple(fovs),
-            measured={
-                name: _decoded(variables, name, labels, fovs) for name, variables in numbers.items()
-            },
-        )
+        return cls(**_fitted_json.parsed(text, Pipeline, functions))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FittedPipeline):
@@ -461,17 +419,3 @@ class FittedPipeline:
         return _display.fitted_html(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
-
-
-def _decoded(
-    variables: Any, step: str, channels: Sequence[Label] | None, fovs: Sequence[Label]
-) -> Numbers:
-    """What a step measured, from JSON; raises ParameterError if it is not of these labels."""
-    numbers = decode_numbers(variables, step)
-    try:
-        return labeled_numbers(numbers, channels, fovs)
-    except ValueError as error:
-        raise ParameterError(
-            f"text must hold as many numbers of step {step!r} as there are channels and fovs: "
-            f"{error}"
-        ) from error

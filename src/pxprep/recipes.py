@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from . import _display
+from ._channels import unwritable
 from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
 from ._json import parsed_object, to_text
 from ._running import INPUT
@@ -45,12 +46,14 @@ class Recipe:
             check_kind(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
             name = _free_name(step, taken) if name is None else name
-            if not isinstance(name, str) or not name or name in taken:
+            if not isinstance(name, str) or not name or name in taken or unwritable([name]):
                 raise ParameterError(
-                    f"a step's name must be a string that no earlier step has and not {INPUT!r}, "
-                    f"got {name!r}"
+                    f"a step's name must be a text that no earlier step has and not {INPUT!r}, "
+                    f"got {name!r:.300}"
                 )
-            if step.reference is not None and step.reference not in taken:
+            if step.reference is not None and (
+                not isinstance(step.reference, str) or step.reference not in taken
+            ):
                 raise ParameterError(
                     f"reference of step {name!r} must name an earlier step, one of "
                     f"{sorted(taken)}, got {step.reference!r}"
@@ -260,8 +263,10 @@ class Recipe:
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:
-            name = entry.get("as", "") if isinstance(entry, Mapping) else ""
-            if isinstance(entry, Mapping) and entry.get("name") == Function.kind:
+            name = entry.get("as") if isinstance(entry, Mapping) else None
+            if not isinstance(name, str):
+                raise ParameterError(f"a step must have a name under 'as', got {entry!r:.200}")
+            if entry.get("name") == Function.kind:
                 if name not in functions:
                     raise ParameterError(
                         f"functions must give the function of step {name!r}, got "

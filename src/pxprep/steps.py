@@ -16,6 +16,7 @@ from . import _programs as operations
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
+from ._measured import check_scales, check_threshold
 from ._programs import ClipAbove, CoolHotPixels, Divide, DivideBySums, KeepAbove, Operation
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -28,7 +29,7 @@ from ._validate import (
     parse_sigma,
     parse_sum_quantile,
 )
-from .errors import ParameterError
+from .errors import ParameterError, PxprepError
 from .measures import channel_scales, sum_threshold
 
 __all__ = [
@@ -135,6 +136,12 @@ class Step:
             return cohort.apply(operation)
         return cohort.apply_measured(operation, numbers, *self.operands)
 
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
+
+        `pool` is that of the fit. By default any numbers will do.
+        """
+
     def to_dict(self) -> dict[str, Any]:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
         configuration = {
@@ -162,7 +169,7 @@ class Step:
             values = {name: decode_parameter(value) for name, value in configuration.items()}
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ParameterError(
-                f"a step must be a mapping with name and configuration, got {data!r}"
+                f"a step must be a mapping with name and configuration, got {data!r:.200}"
             ) from error
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ParameterError(
@@ -180,7 +187,12 @@ class Step:
             raise ParameterError(
                 f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
             )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except PxprepError:
+            raise
+        except (TypeError, ValueError) as error:  # of a step of the user's own
+            raise ParameterError(f"step {kind!r} cannot have {values!r:.200}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -208,6 +220,10 @@ class QuantileNorm(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q, parameter="q", step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a scale per channel, and what it was measured from."""
+        check_scales(numbers, pool)
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Division by the scale."""
@@ -239,6 +255,10 @@ class PostNorm(Step):
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a scale per channel, and what it was measured from."""
+        check_scales(numbers, pool)
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Division by the scale."""
@@ -307,6 +327,10 @@ class SumMask(Step):
         if self.threshold is not None:
             return {"threshold": self.threshold}
         return sum_threshold(as_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
+
+    def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
+        """Raise unless the numbers are a threshold, and what it was measured from."""
+        check_threshold(numbers, pool, self.threshold is not None)
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Dropping of the pixels whose sum is not greater than the threshold."""
