@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pxprep import Pipeline, _files, pixel_clustering_preprocess, provenance, repair
+from pxprep import Pipeline, StoreError, _files, pixel_clustering_preprocess, provenance, repair
 
 if sys.platform != "linux":
     pytest.skip("systems are imitated on Linux", allow_module_level=True)
@@ -112,7 +112,6 @@ def windows(monkeypatch):
         os.replace(first, second)  # noqa: PTH105 - the one above
 
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
-    monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setattr(_files, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setattr(_files, "os", System())
     monkeypatch.setattr(os, "unlink", refuse_open(os.unlink, 1))
@@ -182,6 +181,20 @@ def test_what_a_killed_process_left_is_completed(system, study):
     assert (study.path / ".pxprep").exists()
     assert repair(study.path).completed == ("fov1",)
     np.testing.assert_array_equal(layers(study.path)["fov1"][0], right)
+    assert not (study.path / ".pxprep").exists()
+
+
+def test_windows_leaves_a_layer_that_another_program_reads(windows, study):
+    from stores import files, layers
+
+    before, kept = layers(study.path), files(study.path)
+    (chunk,) = sorted((study.path / "images" / "fov1").rglob("*/0/0/0"))[:1]
+    with chunk.open("rb"), pytest.raises(StoreError, match=r"nothing was changed.*used by another"):
+        clean(study, ["fov0", "other"], ["new", "fov1"])
+    assert layers(study.path).keys() == before.keys()
+    assert {path: kept[path] for path in kept if "images" in path.parts} == {
+        path: content for path, content in files(study.path).items() if "images" in path.parts
+    }
     assert not (study.path / ".pxprep").exists()
 
 
