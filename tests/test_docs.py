@@ -58,7 +58,7 @@ def headings(path):
 
 @pytest.mark.parametrize(
     "path",
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES, *NOTEBOOKS],
+    [*sorted(ROOT.glob("*.md")), *PAGES, *NOTEBOOKS],
     ids=lambda path: path.name,
 )
 def test_links_lead_somewhere(path):

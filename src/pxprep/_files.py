@@ -100,11 +100,16 @@ def flush(folder: Path) -> None:
 def flushing(folder: Path) -> Iterator[None]:
     """Put files on disk while others are being written to `folder`: little is left for `flush`.
 
+    Not on Windows, where nobody can replace or move a file while it is open.
+
     Raises
     ------
     OSError
         On exit, if a file could not be put on disk: the system says so once, and not to `flush`.
     """
+    if sys.platform == "win32":
+        yield
+        return
     done = Event()
     failed: list[OSError] = []
 
@@ -137,20 +142,37 @@ def flushing(folder: Path) -> Iterator[None]:
 
 def flush_entry(path: str | Path) -> None:
     """Put one file, or the names in one folder, on disk."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if os.name == "nt" and os.path.isdir(path):  # noqa: PTH112
+    if sys.platform == "win32":
+        if os.path.isdir(path):  # noqa: PTH112
             return  # Windows flushes names with the files and cannot open a folder.
-        raise
+        # It flushes only what may be written to.
+        descriptor = os.open(path, os.O_RDWR)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     except OSError as error:
         # Some network file systems write names at once and know no request to do so.
         if error.errno not in UNKNOWN or not os.path.isdir(path):  # noqa: PTH112
             raise
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Put an open file or folder on disk."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        # There `fsync` leaves it in the disk's own cache, which a power cut empties.
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in UNKNOWN:
+                raise
+        else:
+            return
+    os.fsync(descriptor)
 
 
 @contextmanager
@@ -189,7 +211,7 @@ def replace_file(path: Path, content: bytes, drafts: Path | None = None) -> None
     with drafted(path, drafts) as draft, draft.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno())
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -256,9 +278,25 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
             return None
 
 
-def unlock(descriptor: int) -> None:
-    """Free a lock."""
-    os.close(descriptor)
+def unlock(descriptor: int, remove: Path | None = None) -> None:
+    """Free a lock, and `remove` its file so that nobody holds a lock on a file without a name.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be removed; the lock is free.
+    """
+    if remove is None:
+        os.close(descriptor)
+    elif sys.platform == "win32":
+        # It removes no file that is open, here or, then rightly, in another process.
+        os.close(descriptor)
+        remove.unlink()
+    else:
+        try:
+            remove.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

@@ -20,7 +20,7 @@ from ._validate import (
     parse_quantile,
 )
 from .measures import channel_limits, channel_ranges
-from .steps import Measured, Step, as_cohort
+from .steps import Measured, Numbers, Step, as_cohort
 
 __all__ = ["MinMax", "PercentileClip", "SubtractBackground"]
 

@@ -186,11 +186,21 @@ def transaction(
 
 def _end(store: Path, folder: Path, alive: int | None) -> None:
     """Remove a transaction's folder, unless there is something left to complete."""
-    if not _journal.is_in(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    if _journal.is_in(folder):
+        if alive is not None:
+            _files.unlock(alive)
+    else:
+        _remove(folder, alive)
+    _sweep(store)
+
+
+def _remove(folder: Path, alive: int | None) -> None:
+    """Remove a transaction's folder, and free its lock; of links only the link is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
     if alive is not None:
         _files.unlock(alive)
-    _sweep(store)
+        # What a system that removes no open file, as Windows, has left.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -320,12 +330,13 @@ def _sweep(store: Path) -> None:
         held = _files.try_lock(root / LOCK)
         if held is None:
             return
+        unused = False
         try:
-            if [entry.name for entry in root.iterdir()] == [LOCK]:
-                (root / LOCK).unlink()
-                root.rmdir()
+            unused = [entry.name for entry in root.iterdir()] == [LOCK]
         finally:
-            _files.unlock(held)
+            _files.unlock(held, root / LOCK if unused else None)
+        if unused:
+            root.rmdir()
 
 
 def _recover(store: Path, contents: Contents) -> Recovered:
@@ -342,9 +353,10 @@ def _recover(store: Path, contents: Contents) -> Recovered:
                 completed += _complete(store, folder, contents)
             else:
                 removed += 1
-            shutil.rmtree(folder, ignore_errors=True)  # of links it removes the link alone
-        finally:
+        except BaseException:
             _files.unlock(alive)
+            raise
+        _remove(folder, alive)
     return Recovered(tuple(completed), removed)
 
 
