@@ -199,10 +199,23 @@ class Source:
         """The source that an element of a SpatialData object is."""
         data = scales_of(element)[0].data
         arrays = sorted(_backing_arrays([data]))
-        parts = [f"{_store.identity(array.parent)}/{array.name}" for array in arrays]
+        places = [_element_folder(array) for array in arrays]
+        parts = [
+            f"{_store.identity(place)}/{array.name}"
+            for place, array in zip(places, arrays, strict=True)
+        ]
         if not data.name.startswith("from-zarr") or not arrays:
             parts.append(data.name)  # Dask's name of what is computed, or of what is in memory
-        return cls(" ".join(parts), frozenset(array.parent for array in arrays))
+        return cls(" ".join(parts), frozenset(places))
+
+
+def _element_folder(array: Path) -> Path:
+    """The folder of the image that a zarr array belongs to: its group, or itself if it has none.
+
+    What else lies in a plain folder around an array is no part of the image.
+    """
+    has_group = any((array.parent / name).is_file() for name in _store.METADATA)
+    return array.parent if has_group else array
 
 
 @dataclass(frozen=True)
@@ -233,11 +246,12 @@ def _state(folder: Path) -> Any:
 def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
     """`image` as an element for SpatialData: every scale the mean of the finest pixels.
 
-    Of integers it is rounded. SpatialData would take means of means and choose chunks.
+    Of integers it is rounded. SpatialData would take means of means and choose chunks. Layers are
+    in native byte order, whatever order the pixels came in.
     """
     from spatialdata.models import Image2DModel, Image3DModel
 
-    image = image.chunk(layout.chunks[0])
+    image = image.astype(image.dtype.newbyteorder("="), copy=False).chunk(layout.chunks[0])
     coarser = [_coarsened(image, factors) for factors in cumulative(layout.factors)]
     scales = [
         scale.chunk(chunks).data
@@ -262,7 +276,7 @@ def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
-    return means if is_float else means.round().astype(image.dtype)
+    return (means if is_float else means.round()).astype(image.dtype)
 
 
 def transformations_of(element: Any) -> dict[str, Any]:
