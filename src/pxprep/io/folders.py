@@ -1,27 +1,38 @@
-"""Folders of fields of view with one TIFF for each channel, as Pixie and MIBI have them."""
+"""Folders of fields of view: one TIFF for each channel in each, as Pixie and MIBI have them."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
 
 from .._typing import Label
-from ..errors import ChannelError, ImageError, ParameterError, warn
-from .names import agreed_channels, existing_path, stem
-from .stacks import MISSING, SUFFIXES, joined, stacks_of
+from ..errors import ParameterError, warn
+from .asked import Asked
+from .channels import Channel, channels_of, images_of_files, read_fov
+from .found import Found, check_images
+from .names import agreed, agreed_channels, existing_path, stem
+from .panels import Panel
+from .stacks import MISSING, SUFFIXES
 
 # Where the channels of a field of view lie if not in its own folder; in any case.
 SUBFOLDER = "tifs"
+# What the folders of an image's cycles are called.
+CYCLE = re.compile(r"(\d+[-_ ]?)?(cyc|cycle|round)([-_ ]?\d+)?|C-\d+", re.IGNORECASE)
 
 
 def read_folder(
     path: str | Path,
     channels: Sequence[Label] | None = None,
     *,
+    panel: str | Path | Panel | None = None,
+    axes: str | None = None,
+    images: Sequence[str | int] | None = None,
     subfolder: str | None = None,
+    names_from: str | None = None,
+    crop: bool = False,
 ) -> dict[str, xr.DataArray]:
     """A cohort of fields of view, each a folder with one TIFF for each channel; lazily.
 
@@ -86,14 +97,48 @@ def read_folder(
     folder = existing_path(path)
     if not folder.is_dir():
         raise ParameterError(f"path must be a folder of fields of view, got {str(folder)!r}")
-    by_fov = {
-        place.name: channel_files(tiffs) for place, tiffs in fov_folders(folder, subfolder).items()
-    }
-    labels = agreed_channels({fov: list(files) for fov, files in by_fov.items()}, channels)
-    return {
-        fov: read_fov({label: files[str(label)] for label in labels})
-        for fov, files in by_fov.items()
-    }
+    asked = Asked.of(
+        channels,
+        panel=panel,
+        axes=axes,
+        images=images,
+        subfolder=subfolder,
+        names_from=names_from,
+        crop=crop,
+    )
+    return read_places(fov_folders(folder, subfolder), asked)
+
+
+def read_places(places: Mapping[Path, Sequence[Path]], asked: Asked) -> dict[str, xr.DataArray]:
+    """The images in the TIFFs of each folder, as one cohort."""
+    by_fov: dict[str, dict[str, Channel]] = {}
+    several: dict[str, list[Found]] = {}
+    for place, tiffs in places.items():
+        found = channels_of(place, tiffs, asked)
+        if isinstance(found, list):
+            several[place.name] = found
+        else:
+            by_fov[place.name] = _renamed(found, asked, place)
+    check_images(asked, [one for found in several.values() for one in found])
+    images: dict[str, xr.DataArray] = {}
+    if by_fov:
+        labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, asked.channels)
+    for place in places:
+        if place.name in by_fov:
+            own = by_fov[place.name]
+            images[place.name] = read_fov({label: own[str(label)] for label in labels}, asked)
+            continue
+        own_images = images_of_files(several[place.name], asked)
+        for name, image in own_images.items():
+            images[_name(place, name, len(own_images), len(places))] = image
+    return agreed(images, asked.channels)
+
+
+def _name(place: Path, name: str, n_images: int, n_places: int) -> str:
+    """Of an image in a folder: the folder's, if it is alone in one of several."""
+    if n_places == 1:
+        return name
+    return place.name if n_images == 1 else f"{place.name}_{name}"
 
 
 def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[Path]]:
@@ -115,11 +160,22 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
 
 
 def tiffs_of_fov(place: Path, subfolder: str | None = None) -> list[Path]:
-    """The TIFFs of a field of view."""
+    """The TIFFs of a field of view: in its folder, or in `TIFs`, or those of its cycles."""
     if subfolder is not None:
-        return tiffs_in(place / subfolder)
+        return [tiff for path in naturally(place.glob(subfolder)) for tiff in tiffs_in(path)]
     below = [path for path in place.iterdir() if path.name.lower() == SUBFOLDER]
-    return tiffs_in(place) or [tiff for path in below for tiff in tiffs_in(path)]
+    return (
+        tiffs_in(place)
+        or [tiff for path in below for tiff in tiffs_in(path)]
+        or [tiff for path in cycles_of(place) for tiff in tiffs_in(path)]
+    )
+
+
+def cycles_of(place: Path) -> list[Path]:
+    """The folders of an image's cycles; none where others lie beside them."""
+    folders = naturally(path for path in place.iterdir() if path.is_dir())
+    cycles = [path for path in folders if CYCLE.fullmatch(path.name)]
+    return cycles if len(cycles) == len([path for path in folders if tiffs_in(path)]) else []
 
 
 def tiffs_in(folder: Path) -> list[Path]:
@@ -139,30 +195,11 @@ def naturally(paths: Iterable[Path]) -> list[Path]:
     return [by_name[name] for name in natural_sorted(by_name)]
 
 
-def channel_files(tiffs: Sequence[Path]) -> dict[str, Path]:
-    """By the label of the channel that its name tells: the file."""
-    files: dict[str, Path] = {}
-    for file in tiffs:
-        other = files.setdefault(stem(file), file)
-        if other != file:
-            raise ChannelError(
-                f"channel {stem(file)!r} has two files: {str(other)!r} and {str(file)!r}"
-            )
-    return files
-
-
-def read_fov(files: Mapping[Label, Path]) -> xr.DataArray:
-    """One field of view from the file of each of its channels."""
-    stacks = {}
-    for file in files.values():
-        found = stacks_of(file)
-        if len(found) != 1 or found[0].has_channels:
-            raise ImageError(f"{str(file)!r} must hold one channel, it holds several images")
-        stacks[file] = found[0]
-    sizes = {file: (*stack.planes.shape[1:], *stack.size) for file, stack in stacks.items()}
-    usual = Counter(sizes.values()).most_common(1)[0][0]
-    odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
-    if odd:
-        raise ImageError(f"the channels must all have {usual} pixels: {', '.join(odd)}")
-    folder = next(iter(stacks)).parent
-    return joined(list(stacks.values())).image(list(files), {"source": str(folder)})
+def _renamed(own: dict[str, Channel], asked: Asked, place: Path) -> dict[str, Channel]:
+    """The channels of a field of view as a table of markers calls them."""
+    if asked.panel is None:
+        return own
+    labels, files = list(own), list(own.values())
+    stems = [stem(one if isinstance(one, Path) else one.file) for one in files]
+    pairs = asked.panel.labels([labels, stems], len(own), f"folder {str(place)!r}", by_order=False)
+    return {label: files[number] for number, label in pairs}
