@@ -128,7 +128,10 @@ def _own_pages(found: Found) -> Found:
         kept = list(dict.fromkeys(channels))
         if len(found.stacks) == 1 and kept and max(kept) < len(about.labels):
             own = replace(about, labels=[about.labels[channel] for channel in kept])
-            return replace(found, stacks=[found.stacks[0].with_about(own)])
+            stack = found.stacks[0].with_about(own)
+            if len(kept) == 1 < len(channels):  # planes of one channel
+                stack = replace(stack, axes=stack.axes.replace("I", "Z"))
+            return replace(found, stacks=[stack])
     return found
 
 

@@ -112,7 +112,9 @@ def _image(element: ElementTree.Element) -> OmeImage:
 
 
 def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
-    """By file, the channels of its pages in their order."""
+    """By file, the channels of its pages in their order; nothing of several points in time."""
+    if _whole(pixels.get("SizeT"), 1) > 1:
+        return {}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
     sizes = [max(1, _whole(pixels.get(f"Size{axis}"), 1)) for axis in order]
     channel = order.index("C") if "C" in order else 0

@@ -173,18 +173,9 @@ class Stack:
 
     def channel_names(self, pixels: TiffPixels) -> Sequence[str | None]:
         """The names of the image's channels, as far as the file tells."""
-        n_channels, layout = pixels.shape[0], pixels.layout
-        if self.about.labels or len(self.names) == n_channels:
-            return self.names
-        leading = layout.sizes[:-3]
-        if len(self.names) != len(self.pages) or any(axis >= len(leading) for axis in layout.c):
-            return ()
-        # The first plane of each channel.
-        numbers = np.arange(len(self.pages)).reshape(leading)
-        kept = numbers[
-            tuple(slice(None) if axis in layout.c else 0 for axis in range(len(leading)))
-        ]
-        return [self.names[number] for number in kept.ravel().tolist()]
+        # Pages of planes are not called like channels.
+        is_told = len(self.names) == pixels.shape[0] and not pixels.layout.z
+        return self.names if is_told or self.about.labels else ()
 
     def _layout(self, letters: str, what: str) -> Layout:
         page = self.keyframe
