@@ -13,7 +13,6 @@ import xarray as xr
 
 pytest.importorskip("spatialdata")
 pytest.importorskip("tifffile")
-pytest.importorskip("ome_types")
 pytest.importorskip("readimc")
 pytest.importorskip("typer")
 
@@ -330,7 +329,8 @@ def make_files(folder):
     gray = {"photometric": "minisblack"}
     tifffile.imwrite(folder / "slide.ome.tiff", pixels(), metadata=metadata, **gray)
     tifffile.imwrite(folder / "codex.tiff", pixels(), **gray)
-    (folder / "markers.txt").write_text("\n".join(NAMES) + "\n\n")
+    table = "".join(f"{number},{name}\n" for number, name in enumerate(NAMES, start=1))
+    (folder / "markers.csv").write_text(f"cycle,marker_name\n{table}")
     acquisition = ("ROI 1", {("In", 115): "CD3"}, pixels((1, 7, 5)).astype("float32"))
     write_mcd(folder / "tissue.mcd", [acquisition])
 

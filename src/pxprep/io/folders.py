@@ -36,7 +36,9 @@ def read_folder(
 ) -> dict[str, xr.DataArray]:
     """A cohort of fields of view, each a folder with one TIFF for each channel; lazily.
 
-    The layout of Pixie and of MIBI: ``path/fov1/CD3.tiff``, or ``path/fov1/TIFs/CD3.tiff``.
+    The layout of Pixie and of MIBI: ``path/fov1/CD3.tiff``, or ``path/fov1/TIFs/CD3.tiff``; of
+    MACSima: ``path/ROI1/Cycle1/..._CD3.ome.tif``. Folders may also hold TIFFs of several channels,
+    as ``path/slide1/slide1.ome.tif``.
 
     Parameters
     ----------
@@ -44,19 +46,32 @@ def read_folder(
         The folder that holds a folder for each field of view.
     channels
         Labels of the channels to use, in that order; None for all of them. Files of other channels
-        are not opened.
+        are not opened, if these are names of files.
+    panel
+        A table of markers, see `read_panel`, that knows the channels by their files or by what the
+        metadata call them: it tells which are used, and what they are called.
+    axes, images
+        Of the TIFFs, if those say something else; see `read_tiff`.
     subfolder
-        Where in the folder of a field of view the TIFFs lie. None takes those in that folder
-        itself, or else those in its subfolder ``TIFs``.
+        Where in the folder of a field of view the TIFFs lie; a pattern, as ``"*"``, takes several
+        folders together. None takes those in that folder itself, or else in its subfolder ``TIFs``,
+        or in subfolders that are called like cycles: "Cycle1", "cyc001", "Round 2", "C-001".
+    names_from
+        What names the channels: "metadata", or "files". None takes the names in OME metadata where
+        each channel has its own there, and warns if the files are called otherwise.
+    crop
+        Whether channels that differ in size are cut to the size that they share, at the upper left.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        By name of the folder, in natural order (fov2 before fov10). Dims ``c``, ``y``, ``x``, of
-        stacks ``c``, ``z``, ``y``, ``x``; labels are the names of the files without ``.tif``,
-        ``.tiff`` or ``.ome.tiff``, in natural order. Type of the files, in native byte order; of
-        files of several types the one that holds all their values. The attr ``source`` tells the
-        folder.
+        By name of the folder, in natural order (fov2 before fov10); of several images in a folder,
+        with the name of each behind it. Dims ``c``, ``y``, ``x``, of stacks ``c``, ``z``, ``y``,
+        ``x``; channels in natural order of their files, whose names without ``.tif``, ``.tiff`` or
+        ``.ome.tiff`` are the labels if metadata do not tell them. A channel that several cycles
+        have gets the cycle behind its label, as "DAPI(Cycle1)". Type of the files, in native byte
+        order; of files of several types the one that holds all their values. The attr
+        ``source`` tells the folder.
 
     Raises
     ------
@@ -64,15 +79,16 @@ def read_folder(
         If fields of view differ in their channels, and `channels` does not choose among those that
         all have; the message lists each that differs. If two files have the name of one channel.
     ImageError
-        If a file is no TIFF, holds several channels, or differs in size from others of its field of
-        view.
+        If a file is no TIFF, is not like others in its folder (of one channel, or of several), or
+        differs in size from others of its field of view; if files of a set are missing.
     ParameterError
         If there is no such folder, or the package tifffile is not installed.
 
     Warns
     -----
     PxprepWarning
-        For folders without TIFFs, which are left out.
+        For folders without TIFFs, for RGB pictures, and for masks beside images of several
+        channels, which are left out.
 
     Notes
     -----
