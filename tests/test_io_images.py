@@ -68,6 +68,23 @@ def test_other_images_are_chosen(tmp_path):
             read_tiff(file, images=bad)
 
 
+def test_pages_beside_a_smaller_one(tmp_path):
+    file = tmp_path / "s1.tif"
+    with tifffile.TiffWriter(file) as tiff:
+        for page in [*pixels(), pixels((20, 30))]:
+            tiff.write(page, **GRAY)
+    with pytest.raises(ChannelError, match="name the 1 channels of image 's1_1'") as caught:
+        read_tiff(file, channel_names=NAMES)
+    assert "images= chooses some of those in a file: s1_0, s1_1" in caught.value.__notes__
+    check(one(read_tiff(file, channel_names=NAMES, images=[0])), pixels())
+
+
+def test_complex_numbers(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", pixels().astype("complex64"), **GRAY)
+    with pytest.raises(ImageError, match="must hold integers, bool or floats, got complex64"):
+        read_tiff(tmp_path / "a.tif", channel_names=NAMES)
+
+
 def test_a_file_that_holds_nothing_but_pictures(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", picture(), photometric="rgb")
     with pytest.raises(ImageError, match="3 samples for each pixel, colours"):

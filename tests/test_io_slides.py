@@ -69,6 +69,25 @@ def test_masks_beside_images(tmp_path):
         open_images(tmp_path)
 
 
+def test_folders_of_masks(tmp_path):
+    """As steinbock leaves them, and Pixie."""
+    (tmp_path / "img").mkdir()
+    for number in range(2):
+        write_ome(tmp_path / "img" / f"p{number}.tiff", pixels(seed=number))
+    write_fov(tmp_path / "masks", ["p0", "p1"])
+    with pytest.warns(PxprepWarning, match=r"\['masks'\] of .* seem to hold masks: they are left"):
+        images = open_images(tmp_path)
+    assert list(images) == ["p0", "p1"]
+    check(images["p1"], pixels(seed=1))
+    for number in range(2):
+        write_fov(tmp_path / "pixie" / f"fov{number}")
+    write_fov(tmp_path / "pixie" / "segmentation", ["fov0_whole_cell", "fov1_whole_cell"])
+    with pytest.warns(PxprepWarning, match=r"\['segmentation'\]"):
+        assert list(read_folder(tmp_path / "pixie")) == ["fov0", "fov1"]
+    write_fov(tmp_path / "alone" / "masks", ["a", "b"])
+    assert list(open_images(tmp_path / "alone")) == ["masks"]
+
+
 @pytest.mark.parametrize("place", ["study", "study/fov0"])
 def test_files_of_other_channels_are_not_opened(tmp_path, place):
     values = write_fov(tmp_path / "study" / "fov0", NAMES)

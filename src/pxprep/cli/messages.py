@@ -18,6 +18,8 @@ _OPTIONS = {
     "output_layer": "--output",
     "channels": "--channel",
     "channel_names": "--panel",
+    "images": "--image",
+    "acquisitions": "--acquisition",
     "images=": "--image",
     "acquisitions=": "--acquisition",
     "axes=": "--axes ",
@@ -36,7 +38,7 @@ _PARAMETERS = re.compile(
 # Words that are parameters where a message begins to speak of one.
 _SUBJECTS = re.compile(
     r"(?:^|(?<=: ))"
-    r"(q|sigma|channels|axes|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
+    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
     r"(?=\[| must|: | needs| names| \(or)"
 )
 

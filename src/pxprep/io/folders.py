@@ -19,6 +19,8 @@ from .stacks import MISSING, SUFFIXES
 
 # Where the channels of a field of view lie if not in its own folder; in any case.
 SUBFOLDER = "tifs"
+# What folders of masks are called that lie beside those of images.
+MASKS = re.compile(r"(.*[^a-z])?(masks?|labels?|segmentations?|seg)", re.IGNORECASE)
 # What the folders of an image's cycles are called.
 CYCLE = re.compile(r"(\d+[-_ ]?)?(cyc|cycle|round)([-_ ]?\d+)?|C-\d+", re.IGNORECASE)
 
@@ -87,8 +89,8 @@ def read_folder(
     Warns
     -----
     PxprepWarning
-        For folders without TIFFs, for RGB pictures, and for masks beside images of several
-        channels, which are left out.
+        For folders without TIFFs or called like masks, for RGB pictures, and for masks beside
+        images of several channels, which are left out.
 
     Notes
     -----
@@ -163,6 +165,7 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
         place: tiffs_of_fov(place, subfolder)
         for place in naturally(path for path in folder.iterdir() if path.is_dir())
     }
+    found = _without_masks(folder, found)
     empty = [place.name for place, tiffs in found.items() if not tiffs]
     if len(empty) == len(found):
         where = f"{subfolder!r} in " if subfolder else ""
@@ -173,6 +176,16 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
     if empty:
         warn(f"no TIFFs are in {empty} of {str(folder)!r}: they are left out")
     return {place: tiffs for place, tiffs in found.items() if tiffs}
+
+
+def _without_masks(folder: Path, found: dict[Path, list[Path]]) -> dict[Path, list[Path]]:
+    """Without folders of masks, if others remain."""
+    masks = [place.name for place, tiffs in found.items() if tiffs and MASKS.fullmatch(place.name)]
+    kept = {place: tiffs for place, tiffs in found.items() if place.name not in masks}
+    if not masks or not any(kept.values()):
+        return found
+    warn(f"{masks} of {str(folder)!r} seem to hold masks: they are left out")
+    return kept
 
 
 def tiffs_of_fov(place: Path, subfolder: str | None = None) -> list[Path]:

@@ -149,6 +149,8 @@ class Stack:
                 f"{what} must have a page of numbers for each plane, got pages of shape "
                 f"{page.shape} and {page.bitspersample} bits per sample"
             )
+        if page.dtype.kind not in "buif":
+            raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
         letters = meanings(self.axes, self.sizes, asked, counts, what)
         self._check_decoder(what)
         return TiffPixels(self._listed(what), self._layout(letters, what), np.dtype(page.dtype))

@@ -106,10 +106,15 @@ def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
     try:
         return agreed(images, asked.channels)
     except ChannelError as error:
-        several = [name for one in found if len(one.stacks) > 1 for name in one.names]
-        if several:
-            error.add_note(f"images= chooses some of those in a file: {', '.join(several):.300}")
+        _tell_images(error, found)
         raise
+
+
+def _tell_images(error: Exception, found: Sequence[Found]) -> None:
+    """Say with an error which images there are to choose from, if a file holds several."""
+    several = [name for one in found if len(one.stacks) > 1 for name in one.names]
+    if several:
+        error.add_note(f"images= chooses some of those in a file: {', '.join(several):.300}")
 
 
 def images_of_all(
@@ -131,8 +136,12 @@ def images_of(found: Found, asked: Asked) -> dict[str, xr.DataArray]:
     """The images of a file, with the labels of their channels."""
     images = {}
     for name, stack in found.chosen(asked).items():
-        pixels = stack.pixels(asked.axes, asked.counts)
-        labels = _labels(found, stack, pixels, asked, f"image {name!r} of {str(found.file)!r}")
+        try:
+            pixels = stack.pixels(asked.axes, asked.counts)
+            labels = _labels(found, stack, pixels, asked, f"image {name!r} of {str(found.file)!r}")
+        except (ChannelError, ImageError) as error:
+            _tell_images(error, [found])
+            raise
         attrs = {"source": str(found.file), "um_per_pixel": dict(stack.about.um_per_pixel)}
         image = lazy_image(
             pixels,
@@ -154,10 +163,7 @@ def _labels(
     own = stack.channel_names(pixels)
     if asked.panel is not None:
         return asked.panel.labels([own], n_channels, what, by_order=True)
-    hint = "give channel_names, all of them in the file's order"
-    if len(found.stacks) > 1:
-        names = ", ".join(map(repr, found.names))
-        hint += f", or choose among the file's images with images=: {names:.300}"
+    hint = "give channel_names, all of them in the order of the file"
     named = [name for name in own if name]
     if len(named) != n_channels:
         why = f" (its OME metadata: {found.unread})" if found.unread else ""

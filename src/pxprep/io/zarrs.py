@@ -129,7 +129,7 @@ def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> lis
     if len(own) != n_channels or not all(own) or len(set(own)) != len(own):
         raise ChannelError(
             f"{what}: {len(set(filter(None, own)))} of {n_channels} channels have a name of their "
-            "own; give channel_names, all of them in the file's order"
+            "own; give channel_names, all of them in the order of the file"
         )
     return list(enumerate(own))
 
