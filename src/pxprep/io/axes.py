@@ -86,6 +86,6 @@ def _remedy(axes: str, others: Sequence[int], n_channels: int) -> str:
     letters = "".join("C" if n in others else axis for n, axis in enumerate(axes))
     example = "".join(letter for letter in letters if letter in KNOWN)
     return (
-        f"if these are channels, give channel_names for all {n_channels}, in the order of the file, or "
-        f"say what the axes are, as axes={example!r}"
+        f"if these are channels, give channel_names for all {n_channels}, in the order of the "
+        f"file, or say what the axes are, as axes={example!r}"
     )
