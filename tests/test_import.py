@@ -13,7 +13,6 @@ import xarray as xr
 
 pytest.importorskip("spatialdata")
 pytest.importorskip("tifffile")
-pytest.importorskip("ome_types")
 pytest.importorskip("readimc")
 pytest.importorskip("typer")
 
@@ -275,8 +274,8 @@ def test_bad_names(tmp_path):
     }.items():
         with pytest.raises(LayerError, match=words):
             import_images(dict.fromkeys(names, image), tmp_path / "new.zarr")
-    with pytest.raises(ParameterError, match="channel_names and subfolder are for files"):
-        import_images({"fov": image}, tmp_path / "new.zarr", channel_names=NAMES)
+    with pytest.raises(ParameterError, match="channel_names and crop are for files, got images"):
+        import_images({"fov": image}, tmp_path / "new.zarr", channel_names=NAMES, crop=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -330,7 +329,8 @@ def make_files(folder):
     gray = {"photometric": "minisblack"}
     tifffile.imwrite(folder / "slide.ome.tiff", pixels(), metadata=metadata, **gray)
     tifffile.imwrite(folder / "codex.tiff", pixels(), **gray)
-    (folder / "markers.txt").write_text("\n".join(NAMES) + "\n\n")
+    table = "".join(f"{number},{name}\n" for number, name in enumerate(NAMES, start=1))
+    (folder / "markers.csv").write_text(f"cycle,marker_name\n{table}")
     acquisition = ("ROI 1", {("In", 115): "CD3"}, pixels((1, 7, 5)).astype("float32"))
     write_mcd(folder / "tissue.mcd", [acquisition])
 
@@ -363,8 +363,8 @@ def test_the_page(tmp_path, monkeypatch, call, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["codex.tiff"], 1, "0 of 3 channels have a name; give --names, all of them in"),
-        (["codex.tiff", "--names", "nowhere"], 1, "'nowhere' cannot be read"),
+        (["codex.tiff"], 1, "0 of 3 channels have a name; give --panel, all of them in"),
+        (["codex.tiff", "--names", "nowhere"], 1, "panel does not exist: 'nowhere'"),
         (["mibi", "--channel", "CD4"], 1, "--channel: no channel 'CD4' (did you mean 'CD3'?)"),
         (["mibi", "--chunks", "0"], 1, "--chunks must be a positive number of pixels"),
         (["mibi", "--chunks", "many"], 2, "must be a whole number or DIM=NUMBER, got 'many'"),

@@ -76,7 +76,6 @@ def test_modules_import_only_from_rooms_above(path):
         ("pyarrow", {"tables"}),
         ("anndata", {"tables"}),
         ("tifffile", {"io"}),
-        ("ome_types", {"io"}),
         ("readimc", {"io"}),
     ],
 )

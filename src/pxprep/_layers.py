@@ -111,11 +111,12 @@ def check_places(store: Path, names: Iterable[str]) -> None:
 def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
     """`image` as an element for SpatialData: every scale the mean of the finest pixels.
 
-    Of integers it is rounded. SpatialData would take means of means and choose chunks.
+    Of integers it is rounded. SpatialData would take means of means and choose chunks. Layers are
+    in native byte order, whatever order the pixels came in.
     """
     from spatialdata.models import Image2DModel, Image3DModel
 
-    image = image.chunk(layout.chunks[0])
+    image = image.astype(image.dtype.newbyteorder("="), copy=False).chunk(layout.chunks[0])
     coarser = [_coarsened(image, factors) for factors in cumulative(layout.factors)]
     scales = [
         scale.chunk(chunks).data
@@ -140,7 +141,7 @@ def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
-    return means if is_float else means.round().astype(image.dtype)
+    return (means if is_float else means.round()).astype(image.dtype)
 
 
 def transformations_of(element: Any) -> dict[str, Any]:

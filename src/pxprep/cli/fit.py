@@ -41,6 +41,7 @@ def fit(
     sigma: o.Sigma = None,
     no_norm_sum: o.NoNormSum = False,
     cap_max: o.CapMax = None,
+    panel: o.PanelFile = None,
     pipeline: o.PipelineFile = None,
     pool: o.PoolOption = o.Pool.mean,
     where: o.Where = None,
@@ -64,6 +65,7 @@ def fit(
         no_norm_sum=no_norm_sum,
         cap_max=cap_max,
         channel=channel,
+        panel=panel,
         pipeline=pipeline,
     )
     inside = Where(where, where_labels, where_not)

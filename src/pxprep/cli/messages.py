@@ -17,7 +17,14 @@ _OPTIONS = {
     "img_layer": "--layer",
     "output_layer": "--output",
     "channels": "--channel",
-    "channel_names": "--names",
+    "channel_names": "--panel",
+    "images": "--image",
+    "acquisitions": "--acquisition",
+    "images=": "--image",
+    "acquisitions=": "--acquisition",
+    "axes=": "--axes ",
+    "crop=True": "--crop",
+    "names_from=": "--names-from ",
     "overwrite=True": "--overwrite",
     "resume=True": "--resume",
     "pxprep.repair": "pxprep repair",
@@ -25,12 +32,13 @@ _OPTIONS = {
 # Words that are nothing but parameters; a text in quotes is the user's.
 _PARAMETERS = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.-])"
-    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|overwrite=True|"
-    r"resume=True|pxprep\.repair)(?![\w=])"
+    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|"
+    r"overwrite=True|resume=True|crop=True|images=|acquisitions=|axes=|names_from=|pxprep\.repair)(?![\w=])"
 )
 # Words that are parameters where a message begins to speak of one.
 _SUBJECTS = re.compile(
-    r"(?:^|(?<=: ))(q|sigma|channels|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
+    r"(?:^|(?<=: ))"
+    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
     r"(?=\[| must|: | needs| names| \(or)"
 )
 

@@ -34,6 +34,7 @@ def run(
     sigma: o.Sigma = None,
     no_norm_sum: o.NoNormSum = False,
     cap_max: o.CapMax = None,
+    panel: o.PanelFile = None,
     pipeline: o.PipelineFile = None,
     fitted: o.FittedFile = None,
     pool: o.PoolOption = o.Pool.mean,
@@ -66,6 +67,7 @@ def run(
         no_norm_sum=no_norm_sum,
         cap_max=cap_max,
         channel=channel,
+        panel=panel,
         pipeline=pipeline,
         fitted=fitted,
     )
