@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings  # noqa
 from differential import cases, draws  # noqa: E402
 from differential.checking import check  # noqa: E402
 
-SHARD = 500
+SHARD = 200
 
 
 def main():
@@ -22,6 +22,7 @@ def main():
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--weight", choices=draws.WEIGHTS, action="append", help="default: all")
     parser.add_argument("--without", action="append", default=[], metavar="FEATURE")
     parser.add_argument("--only", action="append", default=[], metavar="FEATURE")
     parser.add_argument("--first", action="store_true", help="stop at the first failure, as it is")
@@ -42,12 +43,14 @@ def run(options):
     number = options.seed * 100_000
     while done < options.cases and time.perf_counter() < ends:
         size = min(SHARD, options.cases - done)
-        ran, failure = shard(number, size, counts, options, ends)
+        weights = options.weight or list(draws.WEIGHTS)
+        weight = weights[number % len(weights)]
+        ran, failure = shard(number, weight, size, counts, options, ends)
         done += ran
         number += 1
         if failure is not None:
             failures.append(failure)
-            print(f"--- failure {len(failures)}, after {ran} cases of shard {number - 1}\n{failure}", flush=True)
+            print(f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}", flush=True)
             if options.first:
                 break
     seconds = time.perf_counter() - started
@@ -57,7 +60,7 @@ def run(options):
     return len(failures) > 0
 
 
-def shard(number, size, counts, options, ends):
+def shard(number, weight, size, counts, options, ends):
     """How many cases were run until the first that failed, and that one, as small as it gets."""
     state = {"ran": 0, "failed": False}
 
@@ -70,7 +73,7 @@ def shard(number, size, counts, options, ends):
         phases=[Phase.generate] if options.first else [Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(draws.cases())
+    @given(draws.WEIGHTS[weight])
     def run_one(case):
         found = cases.features(case)
         assume(not found & set(options.without))
@@ -88,12 +91,17 @@ def shard(number, size, counts, options, ends):
 
     try:
         run_one()
+    except ExceptionGroup as group:
+        return state["ran"], "\n".join(map(_said, group.exceptions))
     except Exception as error:
-        text = "".join(traceback.format_exception_only(error))
-        frames = traceback.extract_tb(error.__traceback__)
-        inner = [f for f in frames if "pxprep" in f.filename or "differential" in f.filename][-3:]
-        return state["ran"], "".join(traceback.format_list(inner)) + text
+        return state["ran"], _said(error)
     return state["ran"], None
+
+
+def _said(error):
+    """Where an error came from, what it says, and the case, which is Python."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return "".join([*traceback.format_list(frames[-2:]), *traceback.format_exception_only(error)])
 
 
 if __name__ == "__main__":

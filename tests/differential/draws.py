@@ -15,7 +15,6 @@ DTYPES = (
 )
 # Most content is what images hold; what is not is rarer.
 USUAL = ("gamma", "counts", "ties", "normal", "ramp", "halves", "spikes")
-MOST_PIXELS = 900
 
 seeds = st.integers(0, 999)
 
@@ -29,10 +28,10 @@ def chance(percent):
 
 
 @st.composite
-def sizes(draw, with_z, tall=False):
+def sizes(draw, with_z, large=False):
     """Rows and columns, perhaps planes: a pixel, a line, small images, some as large as 40 x 40."""
-    if tall:
-        size = draw(st.integers(8, 40)), draw(st.integers(1, 12))
+    if large:
+        size = draw(st.integers(15, 50)), draw(st.integers(10, 50))
     else:
         longest = draw(st.sampled_from([12, 3, 20, 12, 8, 40]))
         size = draw(st.integers(1, longest)), draw(st.integers(1, longest))
@@ -43,13 +42,13 @@ def sizes(draw, with_z, tall=False):
 
 
 @st.composite
-def pictures(draw, with_z, order, dtypes=DTYPES, tall=False):
+def pictures(draw, with_z, order, dtypes=DTYPES, large=False):
     """An image, whose channels come in `order`."""
     dtype = draw(st.sampled_from(dtypes))
     usual = draw(chance(75))
     base = draw(st.sampled_from(USUAL if usual else tuple(BASES)))
     extras = draw(st.lists(st.sampled_from(tuple(EXTRAS)), max_size=3, unique=True))
-    return Picture(draw(sizes(with_z, tall)), dtype, base, tuple(extras), draw(seeds), order)
+    return Picture(draw(sizes(with_z, large)), dtype, base, tuple(extras), draw(seeds), order)
 
 
 @st.composite
@@ -207,7 +206,7 @@ def cuts(draw, size, most=2, empty=False):
     elif size <= 9 and draw(chance(8)):
         lengths = (1,) * size
     else:
-        places = sorted(draw(st.sets(st.integers(1, size - 1), max_size=most)))
+        places = sorted({draw(st.integers(1, size - 1)) for _ in range(most if draw(chance(40)) else 1)})
         lengths = tuple(b - a for a, b in zip([0, *places], [*places, size], strict=True))
     if empty:
         place = draw(st.integers(0, len(lengths)))
@@ -226,30 +225,31 @@ def chunks(draw, shape, empty=False):
 
 
 @st.composite
-def holdings(draw, shape, dims, lazy):
-    """How an array of that shape, whose axes are `dims`, is held."""
+def holdings(draw, shape, dims, lazy, has_names=False):
+    """How an array of that shape, whose axes are `dims`, is held; all of one name, or of none."""
     order = "".join(draw(st.permutations(dims))) if draw(chance(50)) else dims
     layout = draw(st.sampled_from(LAYOUTS)) if draw(chance(50)) else "C"
     held = partial(Holding, dims=order, layout=layout, is_swapped=draw(chance(20)))
     if not lazy:
         return held()
-    kind = draw(st.sampled_from(LAZY))
+    kind = "from_array" if has_names else draw(st.sampled_from(LAZY))
     return held(
         kind,
         chunks=draw(chunks(shape, empty=True)),
         before=draw(chunks(shape)) if kind == "rechunked" else (),
-        has_name=kind == "from_array" and draw(chance(30)),
+        has_name=has_names,
     )
 
 
 @st.composite
-def ways(draw, case_masks, shapes, runs, boxes, lazy=None):
+def ways(draw, case_masks, shapes, runs, boxes, named):
     """How a cohort of images of these shapes, and its masks, are held and run."""
-    lazy = draw(chance(75)) if lazy is None else lazy
-    mixed = draw(chance(15))
+    lazy, mixed = draw(chance(75)), draw(chance(15))
+    has_names = draw(chance(named))
     dims = "czyx" if len(shapes[0]) == 4 else "cyx"
     held = tuple(
-        draw(holdings(shape, dims, draw(st.booleans()) if mixed else lazy)) for shape in shapes
+        draw(holdings(shape, dims, draw(st.booleans()) if mixed else lazy, has_names))
+        for shape in shapes
     )
     over = tuple(
         Holding()
@@ -275,30 +275,71 @@ def ways(draw, case_masks, shapes, runs, boxes, lazy=None):
     )
 
 
-RUNS = ("fit_transform", "ops", "fit", "json", "accessor", "apart")
+RUNS = ("fit_transform", "ops", "fit", "accessor", "fit_transform", "json", "apart")
 
 
 @st.composite
-def cases(draw, kinds=None, most_images=3, dtypes=DTYPES, most_steps=6, tall=False, n_ways=2):
-    """A case: `kinds` may be a strategy for the kinds of its steps."""
-    n_channels = draw(st.integers(1, 4))
+def cases(
+    draw,
+    kinds=None,
+    *,
+    counts=(1, 2, 1, 1, 2, 3),
+    channels=(2, 1, 3, 4),
+    dtypes=DTYPES,
+    large=False,
+    masked=25,
+    named=5,
+    sparrow=12,
+):
+    """A case: `kinds`, if given, is a strategy for the kinds of its steps; the rest are chances."""
+    n_channels = draw(st.sampled_from(channels))
     labels = draw(st.sampled_from(["text", "text", "numbers", "none"]))
-    with_z = draw(chance(20))
-    count = draw(st.sampled_from([n for n in (1, 2, 1, 1, 2, 3) if n <= most_images]))
-    plain_order = tuple(range(n_channels))
-    orders = st.just(plain_order) if labels == "none" else st.permutations(plain_order).map(tuple)
-    shown = tuple(draw(pictures(with_z, draw(orders), dtypes, tall)) for _ in range(count))
+    with_z = not large and draw(chance(20))
+    count = draw(st.sampled_from(counts))
+    in_order = tuple(range(n_channels))
+    orders = st.just(in_order) if labels == "none" else st.permutations(in_order).map(tuple)
+    shown = tuple(draw(pictures(with_z, draw(orders), dtypes, large)) for _ in range(count))
     mask = st.tuples(*(masks(with_z) for _ in shown))
-    over = draw(mask) if draw(chance(30)) else (None,) * count
+    over = draw(mask) if draw(chance(masked)) else (None,) * count
     given = None
-    if kinds is None and draw(chance(12)):
+    if kinds is None and draw(chance(sparrow)):
         given, steps = draw(sparrows(n_channels))
     else:
-        chosen = None if kinds is None else draw(kinds)
-        steps = draw(pipelines(n_channels, mask, chosen, most_steps))
+        steps = draw(pipelines(n_channels, mask, None if kinds is None else draw(kinds)))
     runs = RUNS if given is None else ("preprocess", "preprocess", *RUNS)
-    boxes = ("list", "dict", "tree", "scales") + ("one",) * 4 * (count == 1)
+    boxes = ("one", "one", "list", "tree", "scales") if count == 1 else BOXES
     shapes = [(n_channels, *picture.size) for picture in shown]
-    ran = draw(st.lists(ways(over, shapes, runs, boxes), min_size=1, max_size=n_ways))
+    ran = [draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))]
     pool = draw(st.sampled_from(["mean", "pixels", None]))
     return Case(labels, shown, steps, pool, over, tuple(ran), given)
+
+
+BOXES = ("list", "dict", "tree", "list", "scales")
+some = st.sampled_from
+# Steps around those that once were wrong behind each other.
+behind_sums = st.tuples(
+    some([(), (), ("quantile_norm",), ("blur",), ("log1p",), ("minmax",)]),
+    some([("sum_norm",), ("sum_mask",), ("sum_mask", "sum_norm")]),
+    some([(), (), ("quantile_norm",), ("clip",), ("sum_mask",)]),
+    some([("blur",), ("remove_hot_pixels",), ("subtract_background",)]),
+    some([(), ("quantile_norm",), ("sum_mask",), ("blur", "percentile_clip")]),
+).map(lambda parts: sum(parts, ()))
+measured = st.lists(some(MEASURING), min_size=1, max_size=3)
+measured_behind = st.tuples(some([(), ("blur",), ("sum_norm",), ("arcsinh",)]), measured).map(
+    lambda parts: (*parts[0], *parts[1])
+)
+
+# What tests, and the shards of the long run, put their weight on.
+WEIGHTS = {
+    "anything": cases(),
+    "sums, then neighbours": cases(behind_sums, masked=10),
+    "one step": cases(st.tuples(some((*sorted({*KINDS}), *OWN)))),
+    "cohorts": cases(measured_behind, counts=(2, 3), masked=50, named=30),
+    "quantiles": cases(
+        measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
+    ),
+    "neighbours": cases(
+        st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
+    ),
+    "reference order": cases(sparrow=100),
+}
