@@ -17,7 +17,7 @@ from .._layers import Source, as_element, check_installed
 from .._layouts import Layout
 from .._progress import parse_progress
 from .._typing import Label
-from .._validate import parse_bool, parse_chunks, parse_wait
+from .._validate import parse_bool, parse_chunks, parse_path, parse_wait
 from .._writing import Destination, check_outputs, recovered
 from ..errors import LayerError, ParameterError, StoreError
 from ..provenance import IMPORT, Run
@@ -142,9 +142,7 @@ def import_images(
 
 
 def _parse_store(value: Any) -> Path:
-    if not isinstance(value, str | Path):
-        raise ParameterError(f"store must be the path of a SpatialData store, got {value!r}")
-    return Path(value).expanduser().resolve()
+    return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
 def _images(
