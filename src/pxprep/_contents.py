@@ -134,7 +134,7 @@ def zarr_format(folder: Path) -> int:
 
 
 def _is_v3(folder: Path) -> bool:
-    return (folder / "zarr.json").exists()
+    return os.path.lexists(folder / "zarr.json")
 
 
 def _attrs_file(folder: Path) -> Path:
@@ -207,5 +207,5 @@ def _consolidate(store: Path) -> None:
 
 
 def _replace_if_new(file: Path, content: bytes, drafts: Path) -> None:
-    if not file.exists() or file.read_bytes() != content:
+    if not os.path.lexists(file) or _files.read_file(file) != content:
         _files.replace_file(file, content, drafts)

@@ -182,7 +182,8 @@ def in_place_of(path: Path, drafts: Path | None = None) -> Iterator[Path]:
     After an error it is gone; a process that dies leaves it, in the folder `drafts` on the same
     file system. Nothing is put on disk.
     """
-    partial = (drafts or path.parent) / f"{path.name}.{uuid.uuid4().hex}.partial"
+    # No longer than names may be.
+    partial = (drafts or path.parent) / f"{path.name[:50]}.{uuid.uuid4().hex}.partial"
     try:
         yield partial
         if path.exists():

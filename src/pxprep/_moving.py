@@ -33,7 +33,7 @@ def identity(folder: Path) -> str | None:
 def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
     """Make the folder in which an element is to be, with the metadata of that on the stage."""
     parent = store / move.place.kind
-    if parent.exists():
+    if _files.is_folder(parent):
         return
     draft = folder / f"parent-{number}"
     shutil.rmtree(draft, ignore_errors=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import _files
+from ._validate import MAX_NAME
 
 # The folders of a store's elements; what an element of a kind is called in messages.
 KINDS = {
@@ -19,8 +20,6 @@ KINDS = {
     "shapes": "shapes",
     "tables": "a table",
 }
-# File systems hold no longer names.
-MOST_BYTES = 255
 
 
 def why_no_name(name: Any) -> str:
@@ -31,8 +30,8 @@ def why_no_name(name: Any) -> str:
         return "consist of letters, digits, '_', '-' and '.'"
     if not name or name.startswith((".", "__")) or name == "zarr.json":
         return "be neither empty nor 'zarr.json', and not begin with '.' or '__'"
-    if len(os.fsencode(name)) > MOST_BYTES:
-        return f"be no longer than {MOST_BYTES} bytes, which is all that file systems hold"
+    if len(os.fsencode(name)) > MAX_NAME:
+        return f"be no longer than {MAX_NAME} bytes, which is all that file systems hold"
     return ""
 
 

@@ -1,10 +1,12 @@
 """One parser per notion: checks what the user gave and returns it in one plain form."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
+# Bytes of a name of a file or a folder: what file systems hold.
+MAX_NAME = 255
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
@@ -128,6 +132,23 @@ def parse_pool(value: Any, parameter: str = "pool") -> str | None:
     return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
 
 
+def parse_path(value: Any, parameter: str, what: str) -> Path:
+    """The path of `what`, a file or a folder; of names that a file system can hold."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ParameterError(f"{parameter} must be the path of {what}, got {value!r:.300}")
+    path = Path(value)
+    try:
+        longest = max(len(os.fsencode(part)) for part in ("", *path.parts))
+    except UnicodeEncodeError:
+        longest = MAX_NAME + 1
+    if longest > MAX_NAME or "\0" in str(path):
+        raise ParameterError(
+            f"{parameter} must be the path of {what}, of names of at most {MAX_NAME} bytes that a "
+            f"file can have, got {str(path)!r:.300}"
+        )
+    return path
+
+
 def parse_memory(value: Any, parameter: str = "memory") -> int | None:
     """A number of bytes, or text such as "2 GiB"; None passes."""
     rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
@@ -139,7 +160,10 @@ def parse_memory(value: Any, parameter: str = "memory") -> int | None:
             raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
         number, prefix, binary = match.groups()
         power = " kMGT".index(prefix.replace("K", "k") or " ")
-        return int(float(number) * (1024 if binary else 1000) ** power)
+        try:
+            return int(float(number) * (1024 if binary else 1000) ** power)
+        except OverflowError:
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}") from None
     return parse_count(value, parameter, rule, least=0)
 
 
@@ -154,12 +178,11 @@ def parse_wait(value: Any, parameter: str = "wait") -> float | None:
     """Seconds; None, as long as it takes, for True, and none at all for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if not is_number or not 0 <= value < float("inf"):
-        raise ParameterError(
-            f"{parameter} must be True, False or a number of seconds, got {value!r}"
-        )
-    return float(value)
+    rule = "True, False or a number of seconds"
+    seconds = parse_number(value, parameter, rule)
+    if seconds < 0:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return seconds
 
 
 def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | None:

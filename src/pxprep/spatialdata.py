@@ -40,6 +40,7 @@ from ._validate import (
     parse_bool,
     parse_float_dtype,
     parse_memory,
+    parse_path,
     parse_wait,
 )
 from ._writing import Destination, check_outputs, parse_compressor, recovered
@@ -318,10 +319,8 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
     >>> pxprep.repair(store)
     Recovered(completed=(), removed=0)
     """
-    if not isinstance(path, str | Path):
-        raise ParameterError(f"path must be the path of a SpatialData store, got {path!r}")
     seconds = parse_wait(wait)
-    store = Path(path).resolve()
+    store = parse_path(path, "path", "a SpatialData store").resolve()
     check_store(store)
     return recovered(store, seconds)
 

@@ -17,7 +17,7 @@ from ._cohorts import FOV, Cohort
 from ._images import processing_dtype, shared_pixels
 from ._layers import NOT_WRITTEN, is_sdata
 from ._typing import Array, Block, Images, Label
-from ._validate import SPATIAL, parse_bool, parse_choice, parse_count, parse_number
+from ._validate import SPATIAL, parse_bool, parse_choice, parse_count, parse_number, parse_path
 from .errors import ImageError, ParameterError, StoreError
 from .spatialdata import read_images, read_labels
 
@@ -379,9 +379,7 @@ def _maker(to: Any, file: Any, overwrite: Any) -> Callable[[Form, Iterator[Rows]
         if file is not None:
             raise ParameterError(f'file needs to="parquet", got to={to!r}')
         return MAKERS[kind]
-    if not isinstance(file, str | Path) or not str(file):
-        raise ParameterError(f'file must be the path of a file for to="parquet", got {file!r}')
-    path = Path(file)
+    path = parse_path(file, "file", 'a file for to="parquet"')
     if not path.parent.is_dir():
         raise ParameterError(f"file must be in a folder that exists, got {str(file)!r}")
     if path.is_dir() or (path.exists() and not may_replace):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .._validate import parse_path
 from ..errors import ParameterError
 
 NEEDED = {"jinja2": "Jinja2", "matplotlib": "Matplotlib"}
@@ -15,9 +16,7 @@ def check_file(file: Any, parameter: str = "file") -> Path:
 
     Its folder must exist; a file that is there is replaced.
     """
-    if not isinstance(file, str | Path):
-        raise ParameterError(f"{parameter} must be the path of an HTML file, got {file!r}")
-    path = Path(file)
+    path = parse_path(file, parameter, "an HTML file")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ParameterError(f"{parameter} must end in .html, got {str(file)!r}")
     if path.is_dir():

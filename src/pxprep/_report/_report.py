@@ -147,7 +147,8 @@ def write(
         versions=_tables.versions_table(),
         fitted=_tables.fitted_link(fitted),
     )
-    replace_file(path, page.encode())
+    # Paths may hold bytes that are no UTF-8.
+    replace_file(path, page.encode(errors="backslashreplace"))
     return path
 
 

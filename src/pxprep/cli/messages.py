@@ -6,11 +6,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import typer
 
-from ..errors import PxprepError, PxprepWarning
+from ..errors import PxprepWarning
 
 # What parameters of the library are called here, where it is not their name with dashes.
 _OPTIONS = {
@@ -53,13 +54,20 @@ def _option(parameter: str) -> str:
     return _OPTIONS.get(parameter, "--" + parameter.replace("_", "-"))
 
 
+def printable(text: str) -> str:
+    """`text` with names in it that could not be printed, or would do something to the terminal."""
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text
+    )
+
+
 def say(message: str, color: str | None = None) -> None:
     """One line on stderr."""
-    line = " ".join(message.splitlines())
+    line = printable(" ".join(message.splitlines()))
     typer.secho(f"pxprep: {line}", err=True, fg=color)
 
 
-def say_error(error: PxprepError) -> None:
+def say_error(error: BaseException) -> None:
     """What went wrong, and what is left."""
     say(as_options("; ".join([str(error), *_notes(error)])), "red")
 
@@ -72,6 +80,23 @@ def say_interrupted(interrupt: KeyboardInterrupt) -> None:
 
 def _notes(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", ()))
+
+
+@contextmanager
+def names_of_any_bytes() -> Iterator[None]:
+    """What the terminal has no letters for is printed as an escape, and is no error."""
+    before = {
+        stream: stream.errors
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, TextIOWrapper)
+    }
+    for stream in before:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before.items():
+            stream.reconfigure(errors=errors)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`pxprep run`: layers in, layers out; and what all commands that make layers do."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def run(
 
 def recovered(store: Path, wait: bool | float) -> "SpatialData":
     """A store, read after what died while it wrote to it has been ended."""
-    if store.is_dir():
+    if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
         found = repair(store, wait=wait)
         if found != ((), 0):
             say(f"ended what an interrupted write had left in {str(store)!r}")
@@ -119,7 +120,7 @@ def made(
         pixel_clustering_preprocess(
             sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
         )
-    new = described(sdata, "images", outputs)
+        new = described(sdata, "images", outputs)
     runs = Records.parsed(sdata.attrs[KEY]).runs
     return {
         "store": str(sdata.path),

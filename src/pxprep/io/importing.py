@@ -18,7 +18,7 @@ from .._layers import as_element, check_installed
 from .._layouts import Layout
 from .._progress import parse_progress
 from .._typing import Label
-from .._validate import parse_bool, parse_chunks, parse_wait
+from .._validate import parse_bool, parse_chunks, parse_path, parse_wait
 from .._writing import Destination, check_outputs, recovered
 from ..errors import LayerError, ParameterError, StoreError
 from ..provenance import IMPORT, Run
@@ -168,9 +168,7 @@ def _write(
 
 
 def _parse_store(value: Any) -> Path:
-    if not isinstance(value, str | Path):
-        raise ParameterError(f"store must be the path of a SpatialData store, got {value!r}")
-    return Path(value).expanduser().resolve()
+    return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:

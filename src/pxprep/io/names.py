@@ -9,14 +9,13 @@ import xarray as xr
 
 from .._channels import label_keys, parse_channels, require_known, select_channels
 from .._typing import Label
+from .._validate import parse_path
 from ..errors import ChannelError, ParameterError
 
 
 def existing_path(path: Any, parameter: str = "path") -> Path:
     """The file or folder that the user gave, or a ParameterError."""
-    if not isinstance(path, str | Path):
-        raise ParameterError(f"{parameter} must be the path of a file or a folder, got {path!r}")
-    found = Path(path).expanduser()
+    found = parse_path(path, parameter, "a file or a folder").expanduser()
     if not found.exists():
         raise ParameterError(f"{parameter} does not exist: {str(found)!r}")
     # A link keeps its name.
