@@ -3,6 +3,7 @@
 import re
 import shutil
 import warnings
+from contextlib import contextmanager
 
 import dask.array as da
 import numpy as np
@@ -249,6 +250,22 @@ def test_chunk_that_is_removed_while_we_read(tmp_path, monkeypatch, what, resume
     assert set(before) - set(files(sdata.path / "images")) == (
         {sdata.path / "images/fov0/s0/c/0/0/0"} if name == "fov0" else set()
     )
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_chunk_that_is_removed_while_we_measure(tmp_path, resume):
+    """The numbers of the whole cohort would be wrong, and `resume` would keep them."""
+    sdata = make_study(tmp_path / "study.zarr")
+
+    @contextmanager
+    def measuring(description):
+        yield
+        if description.startswith("measure"):
+            (sdata.path / "images/fov2/s0/c/0/1/0").unlink()
+
+    with pytest.raises(StoreError, match=r"another program changed \['fov2'\] meanwhile"):
+        clean(sdata, FOVS, NEW, resume=resume, progress=measuring)
+    assert not {*NEW} & set(spatialdata.read_zarr(sdata.path).images)
 
 
 # --- finished layers of an interrupted run --------------------------------------------------------

@@ -283,6 +283,8 @@ class Destination:
                 _layers.put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
+        if self.one_by_one:
+            self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
         stage = partial(_layers.stage, self.store, bar=bar, codec=codec)
         while waiting:

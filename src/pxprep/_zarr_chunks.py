@@ -154,6 +154,7 @@ class ZarrChunks:
         try:
             encoded = file.read_bytes()
         except FileNotFoundError:
+            require_there(self._array)
             if self._is_whole:
                 raise StoreError(lacking(self._folder, [self._key(place)])) from None
             return None
@@ -203,7 +204,7 @@ def is_there(array: Any, folder: Path) -> bool:
 def require_there(value: Any) -> None:
     """Raise StoreError if `value` is a zarr array whose folder is gone.
 
-    All that is read from it would have the fill value.
+    All that zarr reads from it would have the fill value.
     """
     if not type(value).__module__.startswith("zarr."):
         return

@@ -103,7 +103,7 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
     Raises
     ------
     LayerError
-        If there is no such layer, pxprep did not make it, or it was replaced since.
+        If there is no such layer, pxprep did not make it, or it was replaced or removed since.
 
     Examples
     --------

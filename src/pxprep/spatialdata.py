@@ -157,8 +157,9 @@ def pixel_clustering_preprocess(
         True shows a bar for each pass over the data.
     resume
         False: the new layers appear in the store together, when all are finished. True: one by
-        one, and those that an interrupted call with the same parameters has finished are kept
-        and not made again.
+        one (where publishing takes longer than making one, several at a time, each minute at
+        least), and those that an interrupted call with the same parameters has published are kept
+        and not made again, unless chunks of them are missing.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.
@@ -176,19 +177,21 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image, or a mask missing or no labels; or an output layer
-        has no valid name, exists, is what other elements of `sdata` are computed from, or is of
-        another run than is resumed.
+        If an input layer is missing or no image, or a mask missing or no labels, or they are not on
+        disk any more as they were when they were opened; or an output layer has no valid name,
+        exists, is what other elements of `sdata` are computed from, or is of another run than is
+        resumed.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, or does not fit the channels.
     StoreError
-        If the store cannot be written to or somebody else changed it meanwhile; its layers are
-        then as they were. Or if the report cannot be written in the end; the layers then are.
+        If the store cannot be written to, somebody else changed it meanwhile, or chunks of a layer
+        that pxprep wrote are missing; its layers are then as they were. Or if the report cannot be
+        written in the end; the layers then are.
 
     Warns
     -----
     PxprepWarning
-        For channels without signal, negative or infinite pixels.
+        For channels without signal, negative or infinite pixels; if `resume` makes layers again.
 
     Notes
     -----
@@ -354,9 +357,11 @@ def read_images(
     Raises
     ------
     LayerError
-        If a layer is missing or no image, or was removed from disk since `sdata` was read.
+        If a layer is missing or no image, or not on disk any more as it was when it was opened.
     ChannelError
         If a layer lacks one of `channels`.
+    StoreError
+        If chunks of a layer that pxprep wrote are missing.
     """
     check_sdata(sdata)
     names = _names(layers, "img_layer")
@@ -390,7 +395,7 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     Raises
     ------
     LayerError
-        If the layer is missing or holds no labels, or was removed from disk since it was read.
+        If the layer is missing or holds no labels, or is not on disk any more as it was.
     """
     check_sdata(sdata)
     element = element_of(sdata, name, "labels", "labels")

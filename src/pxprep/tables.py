@@ -110,7 +110,7 @@ def pixel_table(
     ImageError, ChannelError, LayerError
         If there are no images, or without the channels or the layers that were asked for.
     StoreError
-        If the file cannot be written; then there is none, or the old one.
+        If the file cannot be written, then there is none, or the old one; or what is read is gone.
 
     Notes
     -----
