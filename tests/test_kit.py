@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import conftest
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -101,6 +103,13 @@ def test_pytest_is_called_with_markers_that_are_known():
     used = re.findall(r"pytest.* -m [\"']([^\"']+)", "\n".join([*runs(), GUIDE]))
     assert used
     assert {word for expression in used for word in expression.split()} - {"not"} <= known
+
+
+def test_slow_tests_and_their_files_exist():
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    assert {*conftest.SLOW_FILES.split(), *conftest.MANY_CASES.split()} <= texts.keys()
+    tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(texts.values()), re.M))
+    assert set(conftest.SLOW_TESTS.split()) <= tests
 
 
 @pytest.mark.parametrize("command", COMMANDS)
