@@ -76,9 +76,7 @@ def test_work_may_call_for_work():
 
 def test_many_callers_at_once():
     done = [[] for _ in range(20)]
-    callers = [
-        threading.Thread(target=run_all, args=(mine.append, range(200))) for mine in done
-    ]
+    callers = [threading.Thread(target=run_all, args=(mine.append, range(200))) for mine in done]
     for caller in callers:
         caller.start()
     for caller in callers:

@@ -14,12 +14,13 @@ from . import _backends
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._images import as_float
+from ._notes import Note, OfStep, say_lossy
 from ._progress import Progress
 from ._transforms import kept
-from ._typing import Array
+from ._typing import Array, Label
 from .errors import ImageError
 from .measures import DETAILS, findings, labeled_numbers
-from .steps import Numbers, Step
+from .steps import Function, Numbers, Step
 
 INPUT = "input"
 NamedSteps = Sequence[tuple[str, Step]]
@@ -38,7 +39,7 @@ def run(
     `local` computes them in this process. `last` False leaves out what comes after the last
     measurement.
     """
-    needed = {step.reference for _, step in steps}
+    needed = references(steps)
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
@@ -53,10 +54,16 @@ def run(
         if set(DETAILS) <= set(numbers):
             found = found | findings(numbers)
         if last or not is_last:
-            current = apply_step(name, step, current, numbers)
+            reference = None if step.reference is None else outputs[step.reference]
+            current = apply_step(name, step, current, numbers, reference)
         if name in needed:
             outputs[name] = current
         yield name, numbers, current
+
+
+def references(steps: NamedSteps) -> set[str | None]:
+    """The names of the steps on whose output another one measures."""
+    return {step.reference for _, step in steps}
 
 
 def measures(step: Step) -> bool:
@@ -64,11 +71,22 @@ def measures(step: Step) -> bool:
     return type(step).measure is not Step.measure
 
 
-def apply_step(name: str, step: Step, cohort: Cohort, numbers: Numbers) -> Cohort:
-    """The cohort after a step, each image with its own numbers if they have some."""
-    if cohort.pool is None:
-        return cohort.map(partial(_applied, name, step), cohort.by_image(numbers, name))
-    return cohort.map(partial(_applied, name, step, numbers=numbers))
+def is_own(step: Step) -> bool:
+    """Whether what happens to an image is the user's own code."""
+    is_ours = type(step).apply.__module__.startswith(f"{__package__}.")
+    return isinstance(step, Function) or not is_ours
+
+
+def apply_step(
+    name: str, step: Step, cohort: Cohort, numbers: Numbers, reference: Cohort | None
+) -> Cohort:
+    """The cohort after a step, each image with its own numbers if they have some.
+
+    `reference` is the cohort that it was measured on if that is another.
+    """
+    each = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
+    beside = [None] * len(cohort) if reference is None else reference.images
+    return cohort.map(partial(_applied, name, step), cohort.names, each, beside)
 
 
 def finished(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
@@ -112,9 +130,17 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
     return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
 
 
-def _applied(name: str, step: Step, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+def _applied(
+    name: str,
+    step: Step,
+    image: xr.DataArray,
+    called: Label,
+    numbers: Numbers,
+    reference: xr.DataArray | None,
+) -> xr.DataArray:
     """The image after a step, which must have the channels and the shape of the one before."""
-    result = step.apply(image, numbers)
+    with OfStep(name, called):
+        result = step._apply_beside(image, numbers, reference)
     if (
         not isinstance(result, xr.DataArray)
         or dict(result.sizes) != dict(image.sizes)
@@ -125,7 +151,13 @@ def _applied(name: str, step: Step, image: xr.DataArray, numbers: Numbers) -> xr
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"
         )
-    return result if result.dims == image.dims else result.transpose(*image.dims)
+    result = result if result.dims == image.dims else result.transpose(*image.dims)
+    if is_own(step):
+        with OfStep(name, called):
+            note = Note(result, name, say_lossy, parts="cz")
+        dims = [str(dim) for dim in image.dims]
+        result = result.copy(data=_backends.note_missing(note, image.data, result.data, dims))
+    return result
 
 
 def _pass(name: str, cohort: Cohort) -> str:

@@ -1,5 +1,6 @@
 """Steps that measure nothing: values on another scale, pixels taken out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._images import as_float, like, pixels, processing_dtype
+from ._notes import Note, Say, ToldOnce, say_missing, say_nothing
 from ._programs import Arcsinh, CoolHotPixels, KeepAbove, KeepInside, Log1p, Operation
 from ._sources import Area
 from ._typing import Array, Images, PerChannel
@@ -95,7 +97,14 @@ def log1p(images: Images, *, image: Any = None) -> Any:
     >>> ops.log1p(image).astype(float).values.round(2).tolist()
     [[[0.0, 2.3, nan]]]
     """
-    return Cohort.of(images, image=image).map(partial(applied, Log1p())).given()
+    with ToldOnce():
+        return Cohort.of(images, image=image).map(_log1p).given()
+
+
+def _log1p(one: xr.DataArray) -> xr.DataArray:
+    say = partial(say_missing, "became NaN, as they were -1 or below")
+    note = Note(one, "log1p", say, "values of -1 or below became NaN")
+    return applied(Log1p(note), one)
 
 
 def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = None) -> Any:
@@ -204,13 +213,39 @@ def kept(cohort: Cohort) -> Cohort:
     return replace(cohort.map(inside, cohort.areas), areas=())
 
 
-def kept_above(cohort: Cohort, threshold: Any, *, of_others: bool) -> Cohort:
+def kept_above(
+    cohort: Cohort,
+    threshold: Any,
+    *,
+    of_others: bool = False,
+    references: Sequence[xr.DataArray] = (),
+    say: Say = say_nothing,
+) -> Cohort:
     """Images without the pixels whose sum is not above a threshold, each its own along ``fov``.
 
-    `of_others` says that this was measured on other images.
+    Parameters
+    ----------
+    cohort, threshold
+        The images, and the threshold.
+    of_others
+        Whether the threshold was measured on other images.
+    references
+        Those, if they are at hand.
+    say
+        What is said of pixels that only these have above the threshold.
     """
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    return cohort.map(partial(applied, KeepAbove(of_others)), limits)
+    if not references:
+        return cohort.map(partial(applied, KeepAbove(of_others)), limits)
+    return cohort.map(partial(_kept_above, say), limits, references)
+
+
+def _kept_above(say: Say, one: xr.DataArray, limit: Array, reference: xr.DataArray) -> xr.DataArray:
+    note = Note(one, "sum_mask", say)
+    before = pixels(reference)
+    result = applied(KeepAbove(True, _backends.steps_of(before, pixels(one)), note), one, limit)
+    _backends.note_lost(note, before, pixels(result), limit)
+    return result
 
 
 def applied(

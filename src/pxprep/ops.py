@@ -27,6 +27,7 @@ from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
 from ._images import as_float
 from ._intensity import minmax, percentile_clip, subtract_background
+from ._notes import Note, ToldOnce, say_lost, say_missing
 from ._programs import (
     Blur,
     ClipAbove,
@@ -326,11 +327,15 @@ def sum_mask(
     cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
-    of_others = threshold is None and reference is not None
-    if threshold is None:
-        measured = cohort if reference is None else _reference(reference, cohort, image)
-        threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
-    return kept_above(cohort, threshold, of_others=of_others).given()
+    if threshold is not None:
+        return kept_above(cohort, threshold).given()
+    measured = cohort if reference is None else _reference(reference, cohort, image)
+    threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
+    if reference is None:
+        return kept_above(cohort, threshold).given()
+    with ToldOnce():
+        say = partial(say_lost, percent, zeros)
+        return kept_above(cohort, threshold, of_others=True, references=measured, say=say).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:
@@ -369,7 +374,14 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-    return Cohort.of(images, image=image).map(partial(applied, DivideBySums())).given()
+    with ToldOnce():
+        return Cohort.of(images, image=image).map(_sum_normed).given()
+
+
+def _sum_normed(one: xr.DataArray) -> xr.DataArray:
+    say = partial(say_missing, "became NaN, as their sum over channels is negative")
+    note = Note(one, "sum_norm", say, "pixels whose sum is negative became NaN")
+    return applied(DivideBySums(note), one)
 
 
 def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002

@@ -13,8 +13,9 @@ from ._cohort_review import find_outliers, require_updatable, updated
 from ._cohorts import Cohort
 from ._images import processing_dtype
 from ._json import decode_numbers, encode_numbers, parsed_object, to_text
+from ._notes import ToldOnce
 from ._progress import Progress, parse_progress
-from ._running import apply_step, finished, run
+from ._running import INPUT, apply_step, finished, references, run
 from ._typing import Images, Label
 from ._validate import parse_choice, parse_memory, parse_pool
 from .errors import ImageError, ParameterError
@@ -123,7 +124,7 @@ class Pipeline(Recipe):
         # Block by block nothing of the size of an image is held; own functions may want arrays.
         if len(cohort) > 1 or self.is_fused:
             cohort = cohort.lazily()
-        with cohort.keeping(memory, self.depth(cohort.labels)):
+        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, local=local, last=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
@@ -164,12 +165,17 @@ class Pipeline(Recipe):
         """
         cohort = Cohort.of(images, pool, image, where=where)
         self.check(cohort.labels)
-        if self.is_fused and not cohort.is_lazy:
-            return self._in_memory(cohort).given()
+        with ToldOnce():
+            if self.is_fused and not cohort.is_lazy:
+                return self._in_memory(cohort).given()
+            return self._at_once(cohort).given()
+
+    def _at_once(self, cohort: Cohort) -> Cohort:
+        """A cohort, measured and processed; nothing is computed of what is lazy."""
         result = cohort
         for _, _, processed in run(self.steps, cohort):
             result = processed
-        return result.map(finished, cohort).given()
+        return result.map(finished, cohort)
 
     def _in_memory(self, cohort: Cohort) -> Cohort:
         """A NumPy cohort, measured and processed, in no more memory than the result's."""
@@ -274,13 +280,18 @@ class FittedPipeline:
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
-        made = self._transformed(cohort.lazily() if at_once else cohort)
-        return made.in_memory(cohort.places()).given() if at_once else made.given()
+        with ToldOnce():
+            made = self._transformed(cohort.lazily() if at_once else cohort)
+            return made.in_memory(cohort.places()).given() if at_once else made.given()
 
     def _transformed(self, cohort: Cohort) -> Cohort:
         made = replace(cohort, pool=self.pool)
+        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
         for name, step in self.pipeline.steps:
-            made = apply_step(name, step, made, self.measured[name])
+            reference = None if step.reference is None else outputs[step.reference]
+            made = apply_step(name, step, made, self.measured[name], reference)
+            if name in needed:
+                outputs[name] = made
         return made.map(finished, cohort)
 
     def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:

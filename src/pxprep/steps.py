@@ -8,6 +8,7 @@ image -> image into a pipeline.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import xarray as xr
@@ -16,6 +17,7 @@ from . import ops
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
+from ._notes import say_lost
 from ._programs import blur_depth
 from ._transforms import kept_above
 from ._typing import Label, PerChannel
@@ -120,6 +122,12 @@ class Step(ABC):
     @abstractmethod
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
+
+    def _apply_beside(
+        self, image: xr.DataArray, numbers: Numbers, reference: xr.DataArray | None
+    ) -> xr.DataArray:
+        """As `apply`, of a step that also looks at what it was measured on, if that is known."""
+        return self.apply(image, numbers)
 
     def to_dict(self) -> dict[str, Any]:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
@@ -300,8 +308,19 @@ class SumMask(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Drop the pixels whose sum is not greater than the threshold."""
-        of_others = self.threshold is None and self.reference is not None
-        kept = kept_above(Cohort.of(image), numbers["threshold"], of_others=of_others)
+        return self._apply_beside(image, numbers, None)
+
+    def _apply_beside(
+        self, image: xr.DataArray, numbers: Numbers, reference: xr.DataArray | None
+    ) -> xr.DataArray:
+        """Drop the pixels whose sum is not greater than the threshold of the reference."""
+        kept = kept_above(
+            Cohort.of(image),
+            numbers["threshold"],
+            of_others=self.threshold is None and self.reference is not None,
+            references=() if reference is None or self.threshold is not None else (reference,),
+            say=partial(say_lost, self.q_sum, self.zeros),
+        )
         result: xr.DataArray = kept.given()
         return result
 
