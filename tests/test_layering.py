@@ -54,6 +54,7 @@ def test_modules_import_only_from_rooms_above(path):
         (
             "spatialdata",
             {
+                "_backing",
                 "_contents",
                 "_layer_masks",
                 "_layers",

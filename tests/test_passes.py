@@ -75,7 +75,7 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
     chain = ArrayChain(image, np.dtype("float32"))
     chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(Blur((2.0, 0.0, 0.9)))
     whole = chain.values(chain.pixels.pieces[0][1])
-    out = np.empty(chain.shape, chain.out_dtype)
+    out = np.empty(chain.shape, chain.dtype)
     with dask.config.set(num_workers=n_threads):
         run([Pass(chain, Fill(out))])
     assert out.tobytes() == np.ascontiguousarray(whole).tobytes()

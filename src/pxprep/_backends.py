@@ -32,14 +32,14 @@ from . import _blocks
 from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._notes import Note, row_step
 from ._passes import ArrayChain, Fill, Pass, run
-from ._programs import AddChannels, Operation
-from ._sources import Area, Source
+from ._programs import Operation
+from ._sources import Area, Source, stored_in
 from ._threads import n_cores
 from ._typing import Array, Block
 from ._validate import float_dtype
-from ._windows import Pixels, Window
+from ._windows import Pixels
+from ._zarr_chunks import require_there
 from .errors import ImageError
 
 AXES = "czyx"
@@ -86,61 +86,6 @@ def apply(
     out = np.empty(chain.shape, dtype)
     run([Pass(chain, Fill(out))])
     return out
-
-
-def steps_of(begun: Array, image: Array) -> int | None:
-    """How many operations made a lazy array that another was made from; None if it was not."""
-    if not (is_lazy(begun) and is_lazy(image)):
-        return None
-    first, chain = (Chain.of(array, float_dtype(array.dtype)) for array in (begun, image))
-    return len(first.steps) if chain.begins_with(first) else None
-
-
-def note_lost(note: Note, reference: Array, result: Array, threshold: Array) -> None:
-    """Have a note take which pixels a mask dropped, given what it was measured on, in memory."""
-    if any(map(is_lazy, (reference, result, threshold))) or reference.shape != result.shape:
-        return
-    height, width = result.shape[2:]
-    rows = slice(0, height, row_step(height))
-    (sums,) = apply(reference[:, :, rows], AddChannels(), dtype=float_dtype(reference.dtype))
-    whole = Window(0, height, 0, width)
-    count = partial(_blocks.count_lost, sums, result[0, :, rows], threshold)
-    note.take(whole, result.size, count)
-
-
-def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
-    """`after`, with axes `dims`, having a note take which values of `before` are missing in it."""
-    if not is_lazy(before) and not is_lazy(after):
-        _note_missing(after, before, note=note, dims=dims)
-        return after
-    # The operations of a chain have notes of their own.
-    if not (is_lazy(before) and is_lazy(after)) or standard(after, "".join(dims)) is not None:
-        return after
-    return da.map_blocks(
-        partial(_note_missing, note=note, dims=dims),
-        after,
-        before.rechunk(after.chunks),
-        dtype=after.dtype,
-        meta=after._meta,
-    )
-
-
-def _note_missing(
-    after: Block, before: Block, *, note: Note, dims: Sequence[str], block_info: Any = None
-) -> Block:
-    ends = block_info[0]["array-location"] if block_info else [(0, size) for size in after.shape]
-    place = dict(zip(dims, ends, strict=True))
-    first, last = place["c"]
-
-    def count() -> Block:
-        lost = np.isfinite(before) & ~np.isfinite(after)
-        found = np.zeros(len(note.labels), np.int64)
-        others = tuple(axis for axis, dim in enumerate(dims) if dim != "c")
-        found[first:last] = lost.sum(axis=others)
-        return found
-
-    note.take(Window(*place["y"], *place["x"]), after.size, count)
-    return after
 
 
 def count_digits(
@@ -389,7 +334,20 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
 
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
+
+    Raises
+    ------
+    StoreError
+        If they are read from zarr arrays that are gone from disk.
     """
+    values = _computed(arrays, local)
+    for array in filter(is_lazy, arrays):
+        for stored in stored_in(array):
+            require_there(stored)
+    return values
+
+
+def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
     scheduler = _scheduler(arrays)
     here = local and scheduler is not get_sync
     if scheduler is threaded.get:

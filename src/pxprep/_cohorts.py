@@ -4,19 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import label_keys, reorder_channels, select_channels
+from ._channels import channel_labels, label_keys, reorder_channels, select_channels
 from ._datatree import is_tree
-from ._images import checked, like, pixels, processing_dtype
+from ._images import apply, checked, like, pixels, processing_dtype
 from ._keeping import default_memory
+from ._passes import ArrayChain, results
+from ._programs import Operation
 from ._sources import Area
 from ._trees import check_pyramid, named_leaves, read_leaf, with_images
-from ._typing import Array, Block, Label
+from ._typing import Array, Label
 from ._validate import parse_pool
 from .errors import ChannelError, ImageError, ParameterError
 from .masks import areas_of
@@ -56,6 +59,8 @@ class Cohort(Sequence[xr.DataArray]):
     areas
         Which pixels of each image are measured, None for all of them; empty where that is so of all
         images.
+    chains
+        For each image the operations that wait, as `chained` has them do; else empty.
     """
 
     images: tuple[xr.DataArray, ...]
@@ -67,6 +72,7 @@ class Cohort(Sequence[xr.DataArray]):
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
+    chains: tuple[ArrayChain, ...] = ()
 
     @classmethod
     def of(
@@ -132,7 +138,7 @@ class Cohort(Sequence[xr.DataArray]):
     def __len__(self) -> int:
         return len(self.images)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The channels' labels, or their positions where they have none."""
         return label_keys(self.images[0])
@@ -172,6 +178,25 @@ class Cohort(Sequence[xr.DataArray]):
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
 
+    def apply(self, operation: Operation, numbers: Sequence[Any] | None = None) -> "Cohort":
+        """The cohort after an operation, which takes each image's own numbers, if any."""
+        numbers = numbers or [None] * len(self)
+        if self.chains:
+            pairs = zip(self.chains, numbers, strict=True)
+            return replace(self, chains=tuple(chain.then(operation, own) for chain, own in pairs))
+        return self.map(lambda image, own: apply(image, operation, own), numbers)
+
+    def apply_measured(self, operation: Operation, measured: xr.Dataset, *names: str) -> "Cohort":
+        """The cohort after an operation that takes these of the numbers of a step, one or two."""
+        arrays = [measured[name] for name in names]
+        if channel_labels(arrays[0]) is not None:
+            arrays = [reorder_channels(array, self.labels, names[0]) for array in arrays]
+        own = [self.by_image(array, names[0]) for array in arrays]
+        if len(names) == 1:
+            return self.apply(operation, [array.data for array in own[0]])
+        pairs = zip(*own, strict=True)
+        return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
+
     def choosing(self, channels: Any) -> "Cohort":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
@@ -187,19 +212,40 @@ class Cohort(Sequence[xr.DataArray]):
         """The same cohort, with the small results of each pass computed at once."""
         return replace(self, evaluate=evaluate)
 
+    def chained(self) -> "Cohort":
+        """The same cohort, of images in memory, on which operations wait until somebody measures.
+
+        The images themselves stay as they were, for their labels.
+        """
+        chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
+        return replace(self, chains=tuple(chains))
+
+    def worked_out(self) -> "Cohort":
+        """The same cohort, all of whose operations have been run."""
+        dtypes = [chain.float_type for chain in self.chains]
+        made = zip(results(self.chains), dtypes, strict=True)
+        return replace(self, chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether the operations that wait take less time than to keep their results."""
+        return all(chain.is_cheap for chain in self.chains)
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
+        return list(self.chains) or [pixels(image) for image in self]
+
     def lazily(self) -> "Cohort":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
 
-    def places(self) -> list[Block]:
-        """Room in memory for each image as it is processed, with axes (c, z, y, x)."""
-        return [np.empty(pixels(image).shape, processing_dtype(image)) for image in self]
-
-    def in_memory(self, places: Sequence[Block]) -> "Cohort":
-        """The same cohort with lazy images computed, one after the other, in given places."""
-        return self.map(
-            lambda image, out: like(image, _backends.in_memory(pixels(image), out)), places
-        )
+    def finished(self) -> "Cohort":
+        """The same cohort with images on which no operation waits."""
+        if not self.chains:
+            return self
+        made = (chain.array for chain in self.worked_out().chains)
+        return replace(self.map(like, list(made)), chains=())
 
     @property
     def is_lazy(self) -> bool:
@@ -208,16 +254,16 @@ class Cohort(Sequence[xr.DataArray]):
         return any(map(_backends.is_lazy, arrays))
 
     def keeping(
-        self, memory: int | None, depth: int, *, results: bool = False, places: Sequence[Block] = ()
+        self, memory: int | None, depth: int, *, results: bool = False
     ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 
         None is a share of the memory that is available. `depth` is how far blurs will reach;
-        `results` says that they are also transformed there, into `places` if these are given.
+        `results` says that they are also transformed there.
         """
         n_bytes = default_memory() if memory is None else memory
         images = [pixels(image) for image in self.images]
-        return _backends.keeping(images, n_bytes, depth, results=results, places=places)
+        return _backends.keeping(images, n_bytes, depth, results=results)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

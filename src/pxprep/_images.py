@@ -7,6 +7,8 @@ import xarray as xr
 
 from . import _backends
 from ._channels import CHANNEL
+from ._programs import Operation
+from ._sources import Area
 from ._typing import Array
 from ._validate import check_image, float_dtype
 
@@ -31,6 +33,14 @@ def shared_pixels(image: xr.DataArray) -> Array:
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
     return _labeled(_backends.to_dims(array, [str(dim) for dim in image.dims]), image)
+
+
+def apply(
+    image: xr.DataArray, operation: Operation, numbers: Array | Area | None = None
+) -> xr.DataArray:
+    """An image after an operation, which takes some numbers, an area, or nothing."""
+    dtype = processing_dtype(image)
+    return like(image, _backends.apply(pixels(image), operation, numbers, dtype=dtype))
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:

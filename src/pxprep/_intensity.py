@@ -1,15 +1,13 @@
 """Steps on intensities: background subtracted, values clipped to quantiles or brought to 0 to 1."""
 
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from ._channels import channel_labels, per_channel, reorder_channels
+from ._channels import per_channel
 from ._cohorts import Cohort
 from ._programs import ClipBetween, Operation, Rescale, SubtractConstant, SubtractOpening
-from ._transforms import applied
 from ._typing import Block, Images, Label, PerChannel
 from ._validate import (
     ZEROS,
@@ -83,14 +81,14 @@ def subtract_background(
     """
     radius, constant = parse_background(radius, constant)
     cohort = Cohort.of(images, image=image)
-    operation: Operation
+    return cohort.apply(background_operation(radius, constant, cohort.labels)).given()
+
+
+def background_operation(radius: Any, constant: Any, labels: Sequence[Label]) -> Operation:
+    """What subtracts the background, given one of a radius and a constant."""
     if constant is None:
-        radii = per_channel(radius, cohort.labels, "radius")
-        operation = SubtractOpening(tuple(map(int, radii)))
-    else:
-        constants = per_channel(constant, cohort.labels, "constant")
-        operation = SubtractConstant(tuple(constants.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+        return SubtractOpening(tuple(map(int, per_channel(radius, labels, "radius"))))
+    return SubtractConstant(tuple(per_channel(constant, labels, "constant").tolist()))
 
 
 def percentile_clip(
@@ -171,7 +169,7 @@ def percentile_clip(
     cohort = Cohort.of(images, pool, image, where=where)
     percents = percents_of(low, high, cohort.labels)
     numbers = channel_limits(cohort, percents, zeros=zeros, step="percentile_clip")
-    return clipped(cohort, numbers["low"], numbers["high"])
+    return cohort.apply_measured(ClipBetween(), numbers, "low", "high").given()
 
 
 def minmax(
@@ -229,7 +227,7 @@ def minmax(
     """
     cohort = Cohort.of(images, pool, image, where=where)
     numbers = channel_ranges(cohort, step="minmax")
-    return rescaled(cohort, numbers["min"], numbers["max"])
+    return cohort.apply_measured(Rescale(), numbers, "min", "max").given()
 
 
 def percents_of(low: Any, high: Any, labels: tuple[Label, ...]) -> Block:
@@ -243,21 +241,3 @@ def percents_of(low: Any, high: Any, labels: tuple[Label, ...]) -> Block:
     if wrong:
         raise ParameterError(f"low must be below high in every channel: {', '.join(wrong)}")
     return np.stack([lows, highs])
-
-
-def clipped(cohort: Cohort, low: xr.DataArray, high: xr.DataArray) -> Any:
-    """The images with values between limits that have been measured, in the form they came in."""
-    return _between(cohort, ClipBetween(), low, high)
-
-
-def rescaled(cohort: Cohort, low: xr.DataArray, high: xr.DataArray) -> Any:
-    """The images with values from `low` to `high` brought to 0 to 1, in the form they came in."""
-    return _between(cohort, Rescale(), low, high)
-
-
-def _between(cohort: Cohort, operation: Operation, *ends: xr.DataArray) -> Any:
-    if channel_labels(ends[0]) is not None:
-        ends = tuple(reorder_channels(end, cohort.labels, "limits") for end in ends)
-    pairs = zip(*(cohort.by_image(end, "limits") for end in ends), strict=True)
-    limits = [np.stack([low.data, high.data]) for low, high in pairs]
-    return cohort.map(partial(applied, operation), limits).given()

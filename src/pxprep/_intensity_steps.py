@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import xarray as xr
 
-from . import _intensity
 from ._channels import per_channel
 from ._cohorts import Cohort
-from ._programs import opening_depth
+from ._intensity import background_operation, percents_of
+from ._programs import ClipBetween, Operation, Rescale
 from ._typing import Label, PerChannel
 from ._validate import (
     ZEROS,
@@ -19,7 +19,7 @@ from ._validate import (
     parse_quantile,
 )
 from .measures import channel_limits, channel_ranges
-from .steps import Measured, Numbers, Step, as_cohort
+from .steps import Measured, Step, as_cohort
 
 __all__ = ["MinMax", "PercentileClip", "SubtractBackground"]
 
@@ -49,16 +49,9 @@ class SubtractBackground(Step):
         name = "radius" if self.constant is None else "constant"
         per_channel(getattr(self, name), labels, name)
 
-    def pixels_around(self, labels: Sequence[Label]) -> int:
-        """Two radii of the largest disc; none for a constant."""
-        if self.radius is None:
-            return 0
-        return opening_depth(per_channel(self.radius, labels, "radius"))
-
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Subtract the background."""
-        result: xr.DataArray = _intensity.subtract_background(image, self.radius, self.constant)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The subtraction, with the radius or the constant of each channel."""
+        return background_operation(self.radius, self.constant, labels)
 
 
 @dataclass(frozen=True)
@@ -74,6 +67,7 @@ class PercentileClip(Step):
     """
 
     kind: ClassVar[str] = "percentile_clip"
+    operands: ClassVar[tuple[str, ...]] = ("low", "high")
     knows_pools: ClassVar[bool] = True
     low: PerChannel = 1
     high: PerChannel = 99
@@ -86,18 +80,17 @@ class PercentileClip(Step):
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise if `low` and `high` do not fit the channels, or each other."""
-        _intensity.percents_of(self.low, self.high, tuple(labels))
+        percents_of(self.low, self.high, tuple(labels))
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The limits per channel, and the quantiles per image that they were made from."""
         images: Cohort = as_cohort(cohort)
-        percents = _intensity.percents_of(self.low, self.high, images.labels)
+        percents = percents_of(self.low, self.high, images.labels)
         return channel_limits(images, percents, zeros=self.zeros, step=self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Clip to the limits."""
-        result: xr.DataArray = _intensity.clipped(Cohort.of(image), numbers["low"], numbers["high"])
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Clipping between the limits."""
+        return ClipBetween()
 
 
 @dataclass(frozen=True)
@@ -105,13 +98,13 @@ class MinMax(Step):
     """Bring each channel to 0 to 1 by the cohort's range; see `pxprep.ops.minmax`."""
 
     kind: ClassVar[str] = "minmax"
+    operands: ClassVar[tuple[str, ...]] = ("min", "max")
     knows_pools: ClassVar[bool] = True
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """The range per channel, and those of each image that it was made from."""
         return channel_ranges(as_cohort(cohort), step=self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Rescale by the range."""
-        result: xr.DataArray = _intensity.rescaled(Cohort.of(image), numbers["min"], numbers["max"])
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Bringing the range to 0 to 1."""
+        return Rescale()

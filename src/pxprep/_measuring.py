@@ -42,10 +42,12 @@ class Part(NamedTuple):
     where: Pixels | None
 
     @classmethod
-    def of(cls, array: Block, area: Area | None) -> "Part":
-        """An array with axes (c, z, y, x), and an area of it."""
+    def of(cls, image: Block | ArrayChain, area: Area | None) -> "Part":
+        """An array with axes (c, z, y, x), or a chain, and an area of it."""
         where = None if area is None else Pixels.of(area.whole())
-        return cls(ArrayChain(array, float_dtype(array.dtype)), where)
+        if not isinstance(image, ArrayChain):
+            image = ArrayChain(image, float_dtype(image.dtype))
+        return cls(image, where)
 
     @property
     def n_values(self) -> int:
@@ -54,7 +56,7 @@ class Part(NamedTuple):
 
 
 def measure_quantiles(
-    images: Sequence[tuple[Block, Area | None]],
+    images: Sequence[tuple[Block | ArrayChain, Area | None]],
     q: Block,
     groups: Sequence[Sequence[int]],
     *,
@@ -65,7 +67,7 @@ def measure_quantiles(
     Parameters
     ----------
     images
-        Each an array with axes (c, z, y, x), and the area of it that is measured, or None.
+        Each an array with axes (c, z, y, x), or a chain, and the area of it that is measured.
     q
         Percent, shape (quantile, c).
     groups
@@ -102,7 +104,7 @@ class _Wanted(NamedTuple):
     @property
     def is_counted_at_once(self) -> bool:
         """Whether counting one digit is enough."""
-        return key_bits(self.parts[0].chain.out_dtype) == DIGIT_BITS
+        return key_bits(self.parts[0].chain.dtype) == DIGIT_BITS
 
     def bounds(self) -> Bounds | None:
         """Between which values are gathered; None if it is better to count."""
@@ -111,7 +113,7 @@ class _Wanted(NamedTuple):
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
         if self.is_counted_at_once:
             return None
-        n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.dtype.itemsize
+        n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.float_type.itemsize
         samples = [tile for part in self.parts for tile in _sample(part)]
         return bracket(samples, flat, self.zeros, n_bytes)
 
@@ -124,7 +126,7 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
     sinks: list[Gather | None] = []
     for group in groups:
         bounds, flat = group.bounds(), np.ravel(group.q)
-        limits = limits_of(flat, group.n_values, group.parts[0].chain.dtype.itemsize)
+        limits = limits_of(flat, group.n_values, group.parts[0].chain.float_type.itemsize)
         select = partial(select_gathered, q=flat)
         sinks.append(None if bounds is None else Gather(bounds, group.zeros, limits, select))
     passes = [
@@ -139,7 +141,7 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
 
 def _count(parts: Sequence[Part], q: Block, zeros: bool) -> list[Quantiles]:
     """The quantiles of a group, digit after digit."""
-    dtype = parts[0].chain.out_dtype
+    dtype = parts[0].chain.dtype
     selections = _select_digit(
         parts, None, 0, zeros, [partial(begin_of(dtype), q=one) for one in q]
     )

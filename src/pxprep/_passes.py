@@ -36,18 +36,21 @@ class ArrayChain:
     ----------
     array
         Axes (c, z, y, x); any real dtype, byte order and memory layout; never written to.
-    dtype
-        Float type of what comes out of any operation.
+    float_type
+        Type of what comes out of any operation.
     operations
         In their order.
     numbers
         For each operation the numbers, or the pixels of the mask, that it takes, or None.
+    is_own
+        Whether nobody else needs the array, so that it may be written over.
     """
 
     array: Block
-    dtype: np.dtype[Any]
+    float_type: np.dtype[Any]
     operations: tuple[Operation, ...] = ()
     numbers: tuple[Any, ...] = ()
+    is_own: bool = False
 
     def then(self, operation: Operation, numbers: Any = None) -> "ArrayChain":
         """The chain with one more operation."""
@@ -60,7 +63,7 @@ class ArrayChain:
     @cached_property
     def program(self) -> Program:
         """What runs on each block."""
-        return Program(self.operations, self.dtype, *self.array.shape[2:])
+        return Program(self.operations, self.float_type, *self.array.shape[2:])
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -73,7 +76,7 @@ class ArrayChain:
         return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
 
     @property
-    def out_dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:
         """Type of the result."""
         return self.program.out_dtype(self.array.dtype)
 
@@ -87,6 +90,16 @@ class ArrayChain:
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x)."""
         return self.program.run(self.pixels, window, self.numbers)
+
+    def astype(self, dtype: np.dtype[Any]) -> "ArrayChain":
+        """A chain whose result is that of this one in a wider type."""
+        (made,) = results([self])
+        return ArrayChain(made.astype(dtype), dtype, is_own=True)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it takes less time to run it once more than to keep the result."""
+        return all(operation.is_cheap for operation in self.operations)
 
 
 class Sink(Protocol):
@@ -287,3 +300,15 @@ class _Result:
                 self._n_left -= 1  # two become one
             part = self._sink.merge(other, part)
         self.value = self._sink.finish(part)
+
+
+def results(chains: Sequence[ArrayChain]) -> list[Block]:
+    """The results of chains as arrays, in place of what nobody else needs where that can be."""
+    places = [_place(chain) for chain in chains]
+    run([Pass(chain, Fill(out)) for chain, out in zip(chains, places, strict=True)])
+    return places
+
+
+def _place(chain: ArrayChain) -> Block:
+    fits = chain.is_own and not chain.program.depth and chain.array.dtype == chain.dtype
+    return chain.array if fits else np.empty(chain.shape, chain.dtype)

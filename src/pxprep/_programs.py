@@ -5,16 +5,15 @@ strip by strip: a few rows of the block, with as much around them as the blurs o
 go through all operations before the next strip is touched.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
 from . import _blocks
 from ._kernels.blur import blur_radius
-from ._notes import Note, sampled_rows
 from ._typing import Block
 from ._windows import Kept, Pixels, Window
 
@@ -46,22 +45,10 @@ class Strip:
         self.pixels = pixels
         self.window = window
         self.program = program
-        # The pixels that are wanted in the end, where notes are taken of them.
-        self.own: Window | None = None
-        # What all of it is made from: pixels, and numbers for each operation; None where the
-        # program began with pixels that were kept.
-        self.begun: tuple[Pixels, Sequence[Any]] | None = None
         self._place = place
         self._block: Block | None = None
         self._scale: Block | None = None
         self._sums: Block | None = None
-
-    def noted(self, note: Note | None, count: Callable[[Window], Any]) -> None:
-        """Have a note take what `count` finds in the pixels that are wanted in the end."""
-        if note is not None and self.own is not None:
-            rows, columns = self.own.shape
-            n_values = self.pixels.n_channels * self.pixels.planes * rows * columns
-            note.take(self.own, n_values, partial(count, self.own))
 
     def become(self, block: Block, window: Window) -> None:
         """Go on as a new block, which may be written to, of the pixels of `window`."""
@@ -159,6 +146,11 @@ class Strip:
 class Operation:
     """What happens to the values of a strip, given numbers that were measured, or None."""
 
+    # Whether a pixel's new value in a channel depends on nothing but the old one.
+    is_pointwise: ClassVar[bool] = True
+    # Whether it takes less time to do it once more than to read what came out.
+    is_cheap: ClassVar[bool] = True
+
     @property
     def depth(self) -> int:
         """How far away the pixels lie that a pixel's new value depends on."""
@@ -202,56 +194,28 @@ class KeepInside(Operation):
 
 @dataclass(frozen=True)
 class KeepAbove(Operation):
-    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout.
-
-    Attributes
-    ----------
-    of_others
-        Whether the threshold is that of other sums.
-    reference
-        Behind how many operations there were these other sums, if that is known.
-    note
-        Takes what `_blocks.count_lost` finds in some rows.
-    """
+    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout."""
 
     of_others: bool = False
-    reference: int | None = None
-    note: Note | None = field(default=None, compare=False, repr=False)
+
+    is_pointwise = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
         sums = strip.sums()
         _blocks.sums_above(sums, numbers, of_others=self.of_others)
-        if self.reference is not None and strip.begun is not None:
-            pixels, all_numbers = strip.begun
-            program, before = strip.program.sums_behind(self.reference, all_numbers)
-
-            def count(own: Window) -> Block:
-                found = np.zeros(3, np.int64)
-                for row in sampled_rows(program.height, own.top, own.bottom):
-                    line = own._replace(top=row, bottom=row + 1)
-                    (reference,) = program.run(pixels, line, before)
-                    kept = sums[(slice(None), *line.within(strip.window))]
-                    found += _blocks.count_lost(reference, kept, numbers)
-                return found
-
-            strip.noted(self.note, count)
         strip.drop(sums)
 
 
 @dataclass(frozen=True)
 class DivideBySums(Operation):
-    """Pixels are divided by their sum over channels; NaN where that is not positive.
+    """Pixels are divided by their sum over channels; NaN where that is not positive."""
 
-    `note` counts negative sums.
-    """
-
-    note: Note | None = field(default=None, compare=False, repr=False)
+    is_pointwise = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide."""
         sums = strip.sums()
-        strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
         block = strip.kept if strip.is_dropping else strip.block()
         _blocks.divide_by_sums(block, sums)
         strip.become(block, strip.window)
@@ -302,6 +266,7 @@ class Arcsinh(Operation):
     """Inverse hyperbolic sine of each value, divided by the cofactor of its channel."""
 
     cofactors: tuple[float, ...]
+    is_cheap = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide, and transform."""
@@ -311,17 +276,13 @@ class Arcsinh(Operation):
 
 @dataclass(frozen=True)
 class Log1p(Operation):
-    """Natural logarithm of one plus each value; `note` counts those of which there is none."""
+    """Natural logarithm of one plus each value."""
 
-    note: Note | None = field(default=None, compare=False, repr=False)
+    is_cheap = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Transform."""
-        block = strip.block()
-        strip.noted(
-            self.note, lambda own: _blocks.count_low(block[:, :, *own.within(strip.window)])
-        )
-        _blocks.log1p(block)
+        _blocks.log1p(strip.block())
 
 
 @dataclass(frozen=True)
@@ -329,6 +290,7 @@ class CoolHotPixels(Operation):
     """Values above all their neighbours by more than a threshold become the largest of these."""
 
     thresholds: tuple[float, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:
@@ -345,6 +307,8 @@ class CoolHotPixels(Operation):
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 
+    is_pointwise = False
+
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
@@ -360,6 +324,7 @@ class Blur(Operation):
     """Each channel is blurred, with its own sigma in pixels."""
 
     sigmas: tuple[float, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:
@@ -393,6 +358,7 @@ class SubtractOpening(Operation):
     """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
 
     radii: tuple[int, ...]
+    is_pointwise = is_cheap = False
 
     @property
     def depth(self) -> int:
@@ -445,13 +411,6 @@ class Program:
         depths = [operation.depth for operation in self.operations]
         return [sum(depths[position + 1 :]) for position in range(len(depths))]
 
-    def sums_behind(self, n: int, numbers: Sequence[Any]) -> tuple["Program", list[Any]]:
-        """The sums over channels behind so many operations, and the numbers for those."""
-        pairs = list(zip(self.operations, numbers, strict=True))
-        first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
-        operations = (*(operation for operation, _ in first), AddChannels())
-        return replace(self, operations=operations), [*(own for _, own in first), None]
-
     def reads(self, window: Window) -> Window:
         """The pixels that are needed for those of `window`."""
         return window.grown(self.depth, self.height, self.width)
@@ -465,9 +424,7 @@ class Program:
         adds = any(isinstance(operation, AddChannels) for operation in self.operations)
         return 1 if adds else n_channels
 
-    def run(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], *, noted: bool = False
-    ) -> Block:
+    def run(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Block:
         """The pixels of `window`, shape (c, z, y, x), at the end of the program.
 
         Parameters
@@ -478,12 +435,10 @@ class Program:
             A strip of the image.
         numbers
             For each operation the numbers that it needs, or None.
-        noted
-            Whether operations notice what they find: this is no sample of the image.
         """
         if not self.operations:
             return pixels.read(window)
-        return self._strip(pixels, window, numbers, noted=noted).values()
+        return self._strip(pixels, window, numbers).values()
 
     def write(
         self,
@@ -495,19 +450,13 @@ class Program:
     ) -> None:
         """As `run`, into an array with axes (z, y, x) for each channel; of `place`, if of one."""
         if self.operations:
-            self._strip(pixels, window, numbers, place, noted=True).write(targets)
+            self._strip(pixels, window, numbers, place).write(targets)
             return
         for target, channel in zip(targets, pixels.read(window), strict=True):
             target[...] = channel
 
     def _strip(
-        self,
-        pixels: Pixels,
-        window: Window,
-        numbers: Sequence[Any],
-        place: Block | None = None,
-        *,
-        noted: bool,
+        self, pixels: Pixels, window: Window, numbers: Sequence[Any], place: Block | None = None
     ) -> Strip:
         begin, reads = 0, self.reads(window)
         for position, number in enumerate(numbers):
@@ -517,8 +466,6 @@ class Program:
                     begin, reads = position + 1, window
                     pixels, place = Pixels.of(place, window), None
         strip = Strip(pixels, reads, self, place)
-        if noted:
-            strip.own, strip.begun = window, None if begin else (pixels, numbers)
         for position in range(begin, len(self.operations)):
             want = window.grown(self.depths_after[position], self.height, self.width)
             self.operations[position](strip, numbers[position], want)
@@ -559,9 +506,9 @@ def measured_strips(
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         mask = None if where is None else where.read(strip)
         if mask is None:
-            yield program.run(pixels, strip, numbers, noted=True)
+            yield program.run(pixels, strip, numbers)
         elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
-            yield _blocks.inside(program.run(pixels, strip, numbers, noted=True), mask)
+            yield _blocks.inside(program.run(pixels, strip, numbers), mask)
 
 
 def count_into(

@@ -14,13 +14,12 @@ from . import _backends
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._images import as_float
-from ._notes import Note, OfStep, say_lossy
 from ._progress import Progress
 from ._transforms import kept
-from ._typing import Array, Label
+from ._typing import Array
 from .errors import ImageError
 from .measures import DETAILS, findings, labeled_numbers
-from .steps import Function, Numbers, Step
+from .steps import Numbers, Step
 
 INPUT = "input"
 NamedSteps = Sequence[tuple[str, Step]]
@@ -33,37 +32,35 @@ def run(
     bar: Progress | None = None,
     local: bool = False,
     last: bool = True,
+    labeled: bool = True,
 ) -> Iterator[tuple[str, Numbers, Cohort]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
-    measurement.
+    measurement; else what is costly is worked out before it is measured, and not once more after.
+    Numbers that nobody else will see need not be `labeled`.
     """
-    needed = references(steps)
+    needed = {step.reference for _, step in steps}
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
         is_last = not any(measures(later) for _, later in steps[position + 1 :])
+        if last and step.reference is None and measures(step) and not current.is_cheap:
+            current = current.worked_out()
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
-        numbers = _measured(name, step, source)
+        numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
         if set(DETAILS) <= set(numbers):
             found = found | findings(numbers)
         if last or not is_last:
-            reference = None if step.reference is None else outputs[step.reference]
-            current = apply_step(name, step, current, numbers, reference)
+            current = apply_step(name, step, current, numbers)
         if name in needed:
             outputs[name] = current
         yield name, numbers, current
-
-
-def references(steps: NamedSteps) -> set[str | None]:
-    """The names of the steps on whose output another one measures."""
-    return {step.reference for _, step in steps}
 
 
 def measures(step: Step) -> bool:
@@ -71,31 +68,21 @@ def measures(step: Step) -> bool:
     return type(step).measure is not Step.measure
 
 
-def is_own(step: Step) -> bool:
-    """Whether what happens to an image is the user's own code."""
-    is_ours = type(step).apply.__module__.startswith(f"{__package__}.")
-    return isinstance(step, Function) or not is_ours
+def apply_step(name: str, step: Step, cohort: Cohort, numbers: Numbers) -> Cohort:
+    """The cohort after a step, each image with its own numbers if they have some."""
+    if step.operation(cohort.labels) is not None:
+        return step.applied(cohort, numbers)
+    own = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
+    return cohort.map(partial(_applied, name, step), own)
 
 
-def apply_step(
-    name: str, step: Step, cohort: Cohort, numbers: Numbers, reference: Cohort | None
-) -> Cohort:
-    """The cohort after a step, each image with its own numbers if they have some.
-
-    `reference` is the cohort that it was measured on if that is another.
-    """
-    each = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
-    beside = [None] * len(cohort) if reference is None else reference.images
-    return cohort.map(partial(_applied, name, step), cohort.names, each, beside)
-
-
-def finished(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats, and not the caller's own image where no step made a new one."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
     return result if is_float and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: Cohort) -> Numbers:
+def _measured(name: str, step: Step, cohort: Cohort, labeled: bool) -> Numbers:
     if cohort.is_masked and measures(step) and not step.knows_pools:
         cohort = kept(cohort)
     if cohort.pool is None and measures(step) and not step.knows_pools:
@@ -104,7 +91,10 @@ def _measured(name: str, step: Step, cohort: Cohort) -> Numbers:
             each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
         )
         return _as_numbers(dict(stacked.data_vars), name, cohort)
-    return _as_numbers(step.measure(cohort), name, cohort)
+    measured = step.measure(cohort)
+    if step.knows_pools and isinstance(measured, xr.Dataset) and not labeled:
+        return measured
+    return _as_numbers(measured, name, cohort)
 
 
 def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
@@ -130,17 +120,9 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
     return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
 
 
-def _applied(
-    name: str,
-    step: Step,
-    image: xr.DataArray,
-    called: Label,
-    numbers: Numbers,
-    reference: xr.DataArray | None,
-) -> xr.DataArray:
+def _applied(name: str, step: Step, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
     """The image after a step, which must have the channels and the shape of the one before."""
-    with OfStep(name, called):
-        result = step._apply_beside(image, numbers, reference)
+    result = step.apply(image, numbers)
     if (
         not isinstance(result, xr.DataArray)
         or dict(result.sizes) != dict(image.sizes)
@@ -151,13 +133,7 @@ def _applied(
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"
         )
-    result = result if result.dims == image.dims else result.transpose(*image.dims)
-    if is_own(step):
-        with OfStep(name, called):
-            note = Note(result, name, say_lossy, parts="cz")
-        dims = [str(dim) for dim in image.dims]
-        result = result.copy(data=_backends.note_missing(note, image.data, result.data, dims))
-    return result
+    return result if result.dims == image.dims else result.transpose(*image.dims)
 
 
 def _pass(name: str, cohort: Cohort) -> str:

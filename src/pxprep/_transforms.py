@@ -1,21 +1,17 @@
 """Steps that measure nothing: values on another scale, pixels taken out."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import xarray as xr
 
-from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
-from ._images import as_float, like, pixels, processing_dtype
-from ._notes import Note, Say, ToldOnce, say_missing, say_nothing
-from ._programs import Arcsinh, CoolHotPixels, KeepAbove, KeepInside, Log1p, Operation
+from ._images import apply, as_float
+from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p
 from ._sources import Area
-from ._typing import Array, Images, PerChannel
-from ._validate import parse_positive, parse_threshold
+from ._typing import Images, PerChannel
+from ._validate import parse_positive
 from .errors import ParameterError
 
 
@@ -65,7 +61,7 @@ def arcsinh(images: Images, cofactor: PerChannel = 5, *, image: Any = None) -> A
     cohort = Cohort.of(images, image=image)
     cofactors = per_channel(parse_positive(cofactor, "cofactor"), cohort.labels, "cofactor")
     operation = Arcsinh(tuple(cofactors.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def log1p(images: Images, *, image: Any = None) -> Any:
@@ -97,14 +93,7 @@ def log1p(images: Images, *, image: Any = None) -> Any:
     >>> ops.log1p(image).astype(float).values.round(2).tolist()
     [[[0.0, 2.3, nan]]]
     """
-    with ToldOnce():
-        return Cohort.of(images, image=image).map(_log1p).given()
-
-
-def _log1p(one: xr.DataArray) -> xr.DataArray:
-    say = partial(say_missing, "became NaN, as they were -1 or below")
-    note = Note(one, "log1p", say, "values of -1 or below became NaN")
-    return applied(Log1p(note), one)
+    return Cohort.of(images, image=image).apply(Log1p()).given()
 
 
 def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = None) -> Any:
@@ -155,7 +144,7 @@ def remove_hot_pixels(images: Images, threshold: PerChannel, *, image: Any = Non
     cohort = Cohort.of(images, image=image)
     parsed = parse_positive(threshold, "threshold", or_zero=True)
     operation = CoolHotPixels(tuple(per_channel(parsed, cohort.labels, "threshold").tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def keep_where(images: Images, where: Any, *, image: Any = None) -> Any:
@@ -208,49 +197,6 @@ def kept(cohort: Cohort) -> Cohort:
     """Images of which only those pixels are left that are measured."""
 
     def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
-        return as_float(one) if area is None else applied(KeepInside(), one, area)
+        return as_float(one) if area is None else apply(one, KeepInside(), area)
 
     return replace(cohort.map(inside, cohort.areas), areas=())
-
-
-def kept_above(
-    cohort: Cohort,
-    threshold: Any,
-    *,
-    of_others: bool = False,
-    references: Sequence[xr.DataArray] = (),
-    say: Say = say_nothing,
-) -> Cohort:
-    """Images without the pixels whose sum is not above a threshold, each its own along ``fov``.
-
-    Parameters
-    ----------
-    cohort, threshold
-        The images, and the threshold.
-    of_others
-        Whether the threshold was measured on other images.
-    references
-        Those, if they are at hand.
-    say
-        What is said of pixels that only these have above the threshold.
-    """
-    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    if not references:
-        return cohort.map(partial(applied, KeepAbove(of_others)), limits)
-    return cohort.map(partial(_kept_above, say), limits, references)
-
-
-def _kept_above(say: Say, one: xr.DataArray, limit: Array, reference: xr.DataArray) -> xr.DataArray:
-    note = Note(one, "sum_mask", say)
-    before = pixels(reference)
-    result = applied(KeepAbove(True, _backends.steps_of(before, pixels(one)), note), one, limit)
-    _backends.note_lost(note, before, pixels(result), limit)
-    return result
-
-
-def applied(
-    operation: Operation, one: xr.DataArray, numbers: Array | Area | None = None
-) -> xr.DataArray:
-    """An image after an operation, which takes some numbers, an area, or nothing."""
-    dtype = processing_dtype(one)
-    return like(one, _backends.apply(pixels(one), operation, numbers, dtype=dtype))

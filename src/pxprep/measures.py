@@ -47,7 +47,7 @@ def channel_scales(cohort: Cohort, q: Any, *, parameter: str, step: str) -> xr.D
         ``negative`` and ``infinite`` (fov, c) are what was found in each image.
     """
     percent = per_channel(q, cohort.labels, parameter)
-    found = _measured(cohort, [pixels(image) for image in cohort], percent, zeros=False)
+    found = _measured(cohort, cohort.arrays, percent, zeros=False)
     dtype = np.result_type(*(processing_dtype(image) for image in cohort))
     scale = _settle(
         partial(settled_scales, labels=cohort.labels, dtype=dtype), cohort, found, "c", step
@@ -77,7 +77,7 @@ def channel_limits(cohort: Cohort, percents: Block, *, zeros: str, step: str) ->
         ``quantile_low``, ``counted``, ``negative`` and ``infinite`` (fov, c) are what was found in
         each image.
     """
-    arrays = [pixels(image) for image in cohort]
+    arrays = cohort.arrays
     found = _measured(cohort, arrays, percents, zeros=zeros == "include")
     limits = _settle(partial(settled_limits, labels=cohort.labels), cohort, found, "c", step)
     return _two_sided(cohort, found, limits, ("low", "high"))
@@ -100,7 +100,7 @@ def channel_ranges(cohort: Cohort, *, step: str) -> xr.Dataset:
         ``quantile_low``, ``counted``, ``negative`` and ``infinite`` (fov, c) are what was found in
         each image.
     """
-    arrays = [pixels(image) for image in cohort]
+    arrays = cohort.arrays
     extremes = np.repeat([[0.0], [100.0]], len(cohort.labels), axis=1)
     found = _measured(cohort, arrays, extremes, zeros=True)
     _, pooled = found
@@ -131,20 +131,26 @@ def sum_threshold(cohort: Cohort, q_sum: float, *, zeros: str, step: str) -> xr.
         ``threshold``, a scalar, or (fov) for ``pool=None``; ``quantile``, ``counted``,
         ``negative`` and ``infinite`` (fov) are what was found in each image.
     """
-    sums = [
-        _backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
-        for image in cohort
-    ]
-    found = _measured(cohort, sums, np.array([q_sum]), zeros=zeros == "include")
+    found = _measured(cohort, _sums(cohort), np.array([q_sum]), zeros=zeros == "include")
     threshold = _settle(settled_thresholds, cohort, found, "k", step)
     dims = (FOV, CHANNEL) if cohort.pool is None else (CHANNEL,)
     numbers = _dataset(cohort, found, {"threshold": (dims, threshold)})
     return numbers.isel({CHANNEL: 0}, drop=True)
 
 
+def _sums(cohort: Cohort) -> list[Any]:
+    """For each image the sums over channels, as `Cohort.arrays` gives what is measured."""
+    if not cohort.is_lazy:
+        return [chain.then(AddChannels()) for chain in (cohort.chains or cohort.chained().chains)]
+    return [
+        _backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
+        for image in cohort
+    ]
+
+
 def cohort_quantiles(cohort: Cohort, q: Block, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
-    arrays = [pixels(image) for image in cohort]
+    arrays = cohort.arrays
     each, pooled = _measured(cohort, arrays, q, zeros=zeros == "include")
     labeled = CHANNEL in cohort[0].coords
     coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}

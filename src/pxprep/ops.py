@@ -17,7 +17,6 @@ its coarser scales are made again.
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -27,15 +26,15 @@ from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
 from ._images import as_float
 from ._intensity import minmax, percentile_clip, subtract_background
-from ._notes import Note, ToldOnce, say_lost, say_missing
 from ._programs import (
     Blur,
     ClipAbove,
     Divide,
     DivideBySums,
+    KeepAbove,
 )
 from ._summaries import coarsen, pixel_sum, quantile
-from ._transforms import applied, arcsinh, keep_where, kept_above, log1p, remove_hot_pixels
+from ._transforms import arcsinh, keep_where, log1p, remove_hot_pixels
 from ._typing import Images, PerChannel
 from ._validate import (
     ZEROS,
@@ -44,6 +43,7 @@ from ._validate import (
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
+    parse_threshold,
 )
 from .errors import ImageError, ParameterError
 from .measures import channel_scales, sum_threshold
@@ -250,7 +250,7 @@ def blur(images: Images, sigma: PerChannel | None = 2, *, image: Any = None) -> 
         return cohort.map(as_float).given()
     sigmas = per_channel(parse_sigma(sigma), cohort.labels, "sigma")
     operation = Blur(tuple(sigmas.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def sum_mask(
@@ -327,15 +327,12 @@ def sum_mask(
     cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
-    if threshold is not None:
-        return kept_above(cohort, threshold).given()
-    measured = cohort if reference is None else _reference(reference, cohort, image)
-    threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
-    if reference is None:
-        return kept_above(cohort, threshold).given()
-    with ToldOnce():
-        say = partial(say_lost, percent, zeros)
-        return kept_above(cohort, threshold, of_others=True, references=measured, say=say).given()
+    of_others = threshold is None and reference is not None
+    if threshold is None:
+        measured = cohort if reference is None else _reference(reference, cohort, image)
+        threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
+    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+    return cohort.apply(KeepAbove(of_others), limits).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:
@@ -374,14 +371,7 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     >>> ops.sum_norm(image).values.tolist()
     [[[0.25, nan]], [[0.75, nan]]]
     """
-    with ToldOnce():
-        return Cohort.of(images, image=image).map(_sum_normed).given()
-
-
-def _sum_normed(one: xr.DataArray) -> xr.DataArray:
-    say = partial(say_missing, "became NaN, as their sum over channels is negative")
-    note = Note(one, "sum_norm", say, "pixels whose sum is negative became NaN")
-    return applied(DivideBySums(note), one)
+    return Cohort.of(images, image=image).apply(DivideBySums()).given()
 
 
 def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
@@ -423,7 +413,7 @@ def clip(images: Images, max: PerChannel, *, image: Any = None) -> Any:  # noqa:
     cohort = Cohort.of(images, image=image)
     limits = per_channel(parse_limit(max, "max"), cohort.labels, "max")
     operation = ClipAbove(tuple(limits.tolist()))
-    return cohort.map(partial(applied, operation)).given()
+    return cohort.apply(operation).given()
 
 
 def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
@@ -476,7 +466,7 @@ def _divided(cohort: Cohort, scale: Any) -> Any:
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
     scales = [one.data for one in cohort.by_image(scale, "scale")]
-    return cohort.map(partial(applied, Divide()), scales).given()
+    return cohort.apply(Divide(), scales).given()
 
 
 def _norm(cohort: Cohort, q: Any, parameter: str, step: str) -> Any:

@@ -13,9 +13,8 @@ from ._cohort_review import find_outliers, require_updatable, updated
 from ._cohorts import Cohort
 from ._images import processing_dtype
 from ._json import decode_numbers, encode_numbers, parsed_object, to_text
-from ._notes import ToldOnce
 from ._progress import Progress, parse_progress
-from ._running import INPUT, apply_step, finished, references, run
+from ._running import apply_step, as_floats, run
 from ._typing import Images, Label
 from ._validate import parse_choice, parse_memory, parse_pool
 from .errors import ImageError, ParameterError
@@ -122,9 +121,11 @@ class Pipeline(Recipe):
         self.check(cohort.labels)
         local = not cohort.is_lazy
         # Block by block nothing of the size of an image is held; own functions may want arrays.
-        if len(cohort) > 1 or self.is_fused:
+        if local and self.is_fused:
+            cohort = cohort.chained()
+        elif len(cohort) > 1:
             cohort = cohort.lazily()
-        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
+        with cohort.keeping(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, local=local, last=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
@@ -165,25 +166,10 @@ class Pipeline(Recipe):
         """
         cohort = Cohort.of(images, pool, image, where=where)
         self.check(cohort.labels)
-        with ToldOnce():
-            if self.is_fused and not cohort.is_lazy:
-                return self._in_memory(cohort).given()
-            return self._at_once(cohort).given()
-
-    def _at_once(self, cohort: Cohort) -> Cohort:
-        """A cohort, measured and processed; nothing is computed of what is lazy."""
-        result = cohort
-        for _, _, processed in run(self.steps, cohort):
-            result = processed
-        return result.map(finished, cohort)
-
-    def _in_memory(self, cohort: Cohort) -> Cohort:
-        """A NumPy cohort, measured and processed, in no more memory than the result's."""
-        # What was blurred stays in the result's place, so that it is not blurred again.
-        lazy, bar, places = cohort.lazily(), parse_progress(False), cohort.places()
-        with lazy.keeping(0, self.depth(cohort.labels), results=True, places=places):
-            *_, (_, _, processed) = run(self.steps, lazy, bar=bar, local=True)
-            return processed.map(finished, lazy).in_memory(places)
+        current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
+        for _, _, processed in run(self.steps, current, labeled=False):
+            current = processed
+        return current.finished().map(as_floats, cohort).given()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -280,19 +266,10 @@ class FittedPipeline:
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
-        with ToldOnce():
-            made = self._transformed(cohort.lazily() if at_once else cohort)
-            return made.in_memory(cohort.places()).given() if at_once else made.given()
-
-    def _transformed(self, cohort: Cohort) -> Cohort:
-        made = replace(cohort, pool=self.pool)
-        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
+        made = replace(cohort.chained() if at_once else cohort, pool=self.pool)
         for name, step in self.pipeline.steps:
-            reference = None if step.reference is None else outputs[step.reference]
-            made = apply_step(name, step, made, self.measured[name], reference)
-            if name in needed:
-                outputs[name] = made
-        return made.map(finished, cohort)
+            made = apply_step(name, step, made, self.measured[name])
+        return made.finished().map(as_floats, cohort).given()
 
     def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""

@@ -52,8 +52,8 @@ def exact_quantiles(
     Parameters
     ----------
     images
-        Arrays with axes (c, z, y, x), NumPy or Dask, with the same number of channels; of one
-        dtype where they share a group.
+        Arrays with axes (c, z, y, x), NumPy or Dask, or chains of operations on them, with the same
+        number of channels; of one dtype where they share a group.
     q
         Percent, shape (c,), or (quantile, c) for several.
     groups

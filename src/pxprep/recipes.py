@@ -27,20 +27,6 @@ from .steps import (
 )
 
 FORMAT = 1
-FUSED = (
-    QuantileNorm,
-    PostNorm,
-    Blur,
-    SumMask,
-    SumNorm,
-    Clip,
-    Arcsinh,
-    Log1p,
-    RemoveHotPixels,
-    SubtractBackground,
-    PercentileClip,
-    MinMax,
-)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -215,12 +201,14 @@ class Recipe:
 
     @property
     def is_fused(self) -> bool:
-        """Whether all steps are pxprep's own, which run block by block."""
-        return bool(self.steps) and all(type(step) in FUSED for _, step in self.steps)
+        """Whether all steps say what happens to a block, so that blocks go through all of them."""
+        operations = [type(step).operation for _, step in self.steps]
+        return bool(operations) and Step.operation not in operations
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what all steps together read."""
-        return sum(step.pixels_around(labels) for _, step in self.steps)
+        operations = [step.operation(labels) for _, step in self.steps]
+        return sum(operation.depth for operation in operations if operation is not None)
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""

@@ -5,7 +5,6 @@ numbers; neither knows of pipelines. Subclass `Step` for a step of your own, or 
 image -> image into a pipeline.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
@@ -13,13 +12,11 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
-from . import ops
+from . import _programs as operations
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
-from ._notes import say_lost
-from ._programs import blur_depth
-from ._transforms import kept_above
+from ._programs import ClipAbove, CoolHotPixels, Divide, DivideBySums, KeepAbove, Operation
 from ._typing import Label, PerChannel
 from ._validate import (
     ZEROS,
@@ -54,7 +51,7 @@ Measured = xr.Dataset | Mapping[str, Any]
 _KINDS: dict[str, type["Step"]] = {}
 
 
-class Step(ABC):
+class Step:
     """A preprocessing step; subclass it as a frozen dataclass for a step of your own.
 
     Attributes
@@ -87,6 +84,8 @@ class Step(ABC):
 
     kind: ClassVar[str]
     reference: str | None = None
+    # Names of the numbers that `operation` takes: none, one, or two.
+    operands: ClassVar[tuple[str, ...]] = ()
     # Whether `measure` knows what `pool` and `areas` of a `Cohort` mean; else it sees, for pool
     # None, one image after the other, and for the others all of them, with NaN outside of masks.
     knows_pools: ClassVar[bool] = False
@@ -104,12 +103,15 @@ class Step(ABC):
             )
         _KINDS[kind] = cls
 
-    def check(self, labels: Sequence[Label]) -> None:  # noqa: B027 - most steps fit any channels
+    def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
 
-    def pixels_around(self, labels: Sequence[Label]) -> int:
-        """How many pixels away in y and x `apply` reads, for channels `labels`; 0 by default."""
-        return 0
+    def operation(self, labels: Sequence[Label]) -> Operation | None:
+        """What happens to a block of an image with channels `labels`; see `operands`.
+
+        None, as by default, where whole images are needed, which `apply` gets.
+        """
+        return None
 
     def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
@@ -119,15 +121,19 @@ class Step(ABC):
         """
         return {}
 
-    @abstractmethod
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
+        made: xr.DataArray = self.applied(Cohort.of(image), numbers).given()
+        return made
 
-    def _apply_beside(
-        self, image: xr.DataArray, numbers: Numbers, reference: xr.DataArray | None
-    ) -> xr.DataArray:
-        """As `apply`, of a step that also looks at what it was measured on, if that is known."""
-        return self.apply(image, numbers)
+    def applied(self, cohort: Cohort, numbers: Numbers) -> Cohort:
+        """The images of a cohort after the `operation` of this step."""
+        operation = self.operation(cohort.labels)
+        if operation is None:
+            return cohort.map(partial(self.apply, numbers=numbers))
+        if not self.operands:
+            return cohort.apply(operation)
+        return cohort.apply_measured(operation, numbers, *self.operands)
 
     def to_dict(self) -> dict[str, Any]:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
@@ -188,6 +194,7 @@ class QuantileNorm(Step):
     """
 
     kind: ClassVar[str] = "quantile_norm"
+    operands: ClassVar[tuple[str, ...]] = ("scale",)
     knows_pools: ClassVar[bool] = True
     q: PerChannel = 99
 
@@ -202,10 +209,9 @@ class QuantileNorm(Step):
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q, parameter="q", step=self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Divide by the scale."""
-        result: xr.DataArray = ops.divide(image, numbers["scale"])
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Division by the scale."""
+        return Divide()
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,7 @@ class PostNorm(Step):
     """
 
     kind: ClassVar[str] = "post_norm"
+    operands: ClassVar[tuple[str, ...]] = ("scale",)
     knows_pools: ClassVar[bool] = True
     q_post: PerChannel = 99.9
 
@@ -233,10 +240,9 @@ class PostNorm(Step):
         """The scale per channel, and the quantiles per image that it was made from."""
         return channel_scales(as_cohort(cohort), self.q_post, parameter="q_post", step=self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Divide by the scale."""
-        result: xr.DataArray = ops.divide(image, numbers["scale"])
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Division by the scale."""
+        return Divide()
 
 
 @dataclass(frozen=True)
@@ -259,14 +265,9 @@ class Blur(Step):
         """Raise if `sigma` does not fit the channels."""
         per_channel(self.sigma, labels, "sigma")
 
-    def pixels_around(self, labels: Sequence[Label]) -> int:
-        """The radius of the widest kernel."""
-        return blur_depth(per_channel(self.sigma, labels, "sigma"))
-
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Blur the image."""
-        result: xr.DataArray = ops.blur(image, self.sigma)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The blur of each channel."""
+        return operations.Blur(tuple(per_channel(self.sigma, labels, "sigma").tolist()))
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,7 @@ class SumMask(Step):
     """
 
     kind: ClassVar[str] = "sum_mask"
+    operands: ClassVar[tuple[str, ...]] = ("threshold",)
     knows_pools: ClassVar[bool] = True
     q_sum: float = 5
     reference: str | None = None
@@ -306,23 +308,9 @@ class SumMask(Step):
             return {"threshold": self.threshold}
         return sum_threshold(as_cohort(cohort), self.q_sum, zeros=self.zeros, step=self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Drop the pixels whose sum is not greater than the threshold."""
-        return self._apply_beside(image, numbers, None)
-
-    def _apply_beside(
-        self, image: xr.DataArray, numbers: Numbers, reference: xr.DataArray | None
-    ) -> xr.DataArray:
-        """Drop the pixels whose sum is not greater than the threshold of the reference."""
-        kept = kept_above(
-            Cohort.of(image),
-            numbers["threshold"],
-            of_others=self.threshold is None and self.reference is not None,
-            references=() if reference is None or self.threshold is not None else (reference,),
-            say=partial(say_lost, self.q_sum, self.zeros),
-        )
-        result: xr.DataArray = kept.given()
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Dropping of the pixels whose sum is not greater than the threshold."""
+        return KeepAbove(of_others=self.threshold is None and self.reference is not None)
 
 
 @dataclass(frozen=True)
@@ -331,10 +319,9 @@ class SumNorm(Step):
 
     kind: ClassVar[str] = "sum_norm"
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Divide by the sums."""
-        result: xr.DataArray = ops.sum_norm(image)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Division by the sums."""
+        return DivideBySums()
 
 
 @dataclass(frozen=True)
@@ -357,10 +344,9 @@ class Clip(Step):
         """Raise if `max` does not fit the channels."""
         per_channel(self.max, labels, "max (cap_max)")
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Clip the image."""
-        result: xr.DataArray = ops.clip(image, self.max)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Clipping of each channel."""
+        return ClipAbove(tuple(per_channel(self.max, labels, "max (cap_max)").tolist()))
 
 
 @dataclass(frozen=True)
@@ -383,10 +369,9 @@ class Arcsinh(Step):
         """Raise if `cofactor` does not fit the channels."""
         per_channel(self.cofactor, labels, "cofactor")
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Transform the image."""
-        result: xr.DataArray = ops.arcsinh(image, self.cofactor)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The transformation, with the cofactor of each channel."""
+        return operations.Arcsinh(tuple(per_channel(self.cofactor, labels, "cofactor").tolist()))
 
 
 @dataclass(frozen=True)
@@ -395,10 +380,9 @@ class Log1p(Step):
 
     kind: ClassVar[str] = "log1p"
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Transform the image."""
-        result: xr.DataArray = ops.log1p(image)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The transformation."""
+        return operations.Log1p()
 
 
 @dataclass(frozen=True)
@@ -422,14 +406,9 @@ class RemoveHotPixels(Step):
         """Raise if `threshold` does not fit the channels."""
         per_channel(self.threshold, labels, "threshold")
 
-    def pixels_around(self, labels: Sequence[Label]) -> int:
-        """The neighbours."""
-        return 1
-
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-        """Remove hot pixels."""
-        result: xr.DataArray = ops.remove_hot_pixels(image, self.threshold)
-        return result
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The filter, with the threshold of each channel."""
+        return CoolHotPixels(tuple(per_channel(self.threshold, labels, "threshold").tolist()))
 
 
 @dataclass(frozen=True)
@@ -474,6 +453,10 @@ class Function(Step):
 def check_kind(step: Step) -> None:
     """Raise ParameterError unless the step's class is a dataclass with a kind of its own."""
     cls = type(step)
+    if cls.apply is Step.apply and cls.operation is Step.operation:
+        raise ParameterError(
+            f"a step of your own must have a method apply, or operation; {_path(cls)} has neither"
+        )
     if not is_dataclass(cls) or vars(cls).get("kind") is None:
         raise ParameterError(
             f"a step of your own must be a dataclass with a kind of its own, a string; "

@@ -11,14 +11,13 @@ from .. import _backends
 from .._channels import label_keys, select_channels
 from .._cohorts import FOV
 from .._images import checked
-from .._intensity_steps import MinMax, PercentileClip
 from .._running import INPUT
 from .._typing import Block, Label
 from .._validate import parse_count
 from ..errors import ChannelError, ParameterError
 from ..measures import DETAILS, LOWER
 from ..pipeline import FittedPipeline
-from ..steps import Arcsinh, Clip, Log1p, PostNorm, QuantileNorm
+from ..steps import Step
 from ._compare import require_same_size
 from ._layout import (
     BLUE,
@@ -39,8 +38,6 @@ from ._layout import (
 )
 from ._thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
-# Steps that change each pixel by itself: they move a quantile as they move the pixels.
-POINTWISE = (QuantileNorm, PostNorm, Clip, Arcsinh, Log1p, PercentileClip, MinMax)
 # The numbers that are drawn, and the quantile of each image that they were made from.
 MARKS = {
     "scale": "quantile",
@@ -210,7 +207,7 @@ def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
     for position, (name, step) in enumerate(steps):
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
-            isinstance(later, POINTWISE) for _, later in steps[position:]
+            _is_pointwise(later, fitted.labels) for _, later in steps[position:]
         )
         for label, style, values in _marks(name, measured[name], fitted):
             if is_before:
@@ -219,6 +216,12 @@ def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
                 moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
                 lines["after"].append(_line(label, style, moved, fitted))
     return lines
+
+
+def _is_pointwise(step: Step, labels: Sequence[Label]) -> bool:
+    """Whether a step moves a quantile as it moves the pixels."""
+    operation = step.operation(labels)
+    return operation is not None and operation.is_pointwise
 
 
 def _marks(
