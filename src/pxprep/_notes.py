@@ -24,6 +24,8 @@ from .errors import warn
 
 # What is said of notes of one step, on all images; nothing if that is None.
 Say = Callable[[Sequence["Note"]], str | None]
+# Makes a note on an image, of a step, with what is said of it, and what another process says.
+TakeNote = Callable[..., "Note"]
 
 # How many rows, at least, stand for all of an image, if it has them; they are so many rows apart at
 # most.
@@ -36,9 +38,9 @@ LEAST_MEASURED = 500
 # How many channels a message lists.
 MOST_LISTED = 40
 
-# The notes of whoever tells them in the end; the step of a pipeline that runs, and on which image.
+# The notes of whoever tells them in the end; and which step of a pipeline runs.
 _TOLD_LATER: ContextVar["list[Note] | None"] = ContextVar("told_later", default=None)
-_STEP: ContextVar[tuple[str, Label] | None] = ContextVar("step", default=None)
+_STEP: ContextVar["OfStep | None"] = ContextVar("step", default=None)
 
 
 class Note:
@@ -48,6 +50,8 @@ class Note:
     ----------
     image
         The image.
+    name
+        Its name in its cohort.
     step
         What the step is called where it is not one of a pipeline, in which it has its name.
     say
@@ -66,9 +70,17 @@ class Note:
     """
 
     def __init__(
-        self, image: xr.DataArray, step: str, say: Say, sight: str = "", parts: str = "z"
+        self,
+        image: xr.DataArray,
+        name: Label,
+        step: str,
+        say: Say,
+        sight: str = "",
+        parts: str = "z",
     ) -> None:
-        self.step, self.image = _STEP.get() or (step, None)
+        of_step = _STEP.get()
+        self.step = step if of_step is None else of_step.name
+        self.image = name if of_step is None or of_step.image is None else of_step.image
         self.labels = label_keys(image)
         self.height, self.width = image.sizes["y"], image.sizes["x"]
         self.say = say
@@ -155,13 +167,16 @@ class ToldOnce:
 
 
 class OfStep:
-    """A context: what is noticed inside is of a step of a pipeline, on an image."""
+    """A context: what is noticed inside is of a step of a pipeline, on the image of that name.
 
-    def __init__(self, name: str, image: Label) -> None:
-        self._step = name, image
+    Without that, on whichever image.
+    """
+
+    def __init__(self, name: str, image: Label | None = None) -> None:
+        self.name, self.image = name, image
 
     def __enter__(self) -> None:
-        self._token = _STEP.set(self._step)
+        self._token = _STEP.set(self)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         _STEP.reset(self._token)
@@ -170,9 +185,9 @@ class OfStep:
 def tell(notes: Sequence[Note]) -> None:
     """Warn of what was found, once for each step; notes that saw nothing yet do so later."""
     # A pipeline that is fitted and then applied has two notes of one step on one image.
-    alike: defaultdict[tuple[str, Any], list[Note]] = defaultdict(list)
+    alike: defaultdict[tuple[str, Label], list[Note]] = defaultdict(list)
     for note in notes:
-        alike[note.step, id(note) if note.image is None else note.image].append(note)
+        alike[note.step, note.image].append(note)
     by_step: defaultdict[str, list[Note]] = defaultdict(list)
     for (step, _), same in alike.items():
         best = max(same, key=lambda note: note.n_values)
