@@ -32,13 +32,14 @@ from . import _blocks
 from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
+from ._notes import Note
 from ._passes import ArrayChain, Fill, Pass, run
 from ._programs import Operation
 from ._sources import Area, Source, stored_in
 from ._threads import n_cores
 from ._typing import Array, Block
 from ._validate import float_dtype
-from ._windows import Pixels
+from ._windows import Pixels, Window
 from ._zarr_chunks import require_there
 from .errors import ImageError
 
@@ -86,6 +87,49 @@ def apply(
     out = np.empty(chain.shape, dtype)
     run([Pass(chain, Fill(out))])
     return out
+
+
+def steps_of(begun: Array, image: Array) -> int | None:
+    """How many operations made a lazy array that another was made from.
+
+    None if it was not, or if they read neighbours, so that it takes time to do them again.
+    """
+    if not (is_lazy(begun) and is_lazy(image)):
+        return None
+    first, chain = (Chain.of(array, float_dtype(array.dtype)) for array in (begun, image))
+    return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
+
+
+def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
+    """`after`, with axes `dims`, having a note take which values of `before` are missing in it."""
+    if not is_lazy(before) and not is_lazy(after):
+        return _note_missing(after, before, note=note, dims=dims)
+    # The operations of a chain have notes of their own.
+    if not (is_lazy(before) and is_lazy(after)) or standard(after, "".join(dims)) is not None:
+        return after
+    return da.map_blocks(
+        partial(_note_missing, note=note, dims=dims),
+        after,
+        before.rechunk(after.chunks),
+        dtype=after.dtype,
+        meta=after._meta,
+    )
+
+
+def _note_missing(
+    after: Block, before: Block, *, note: Note, dims: Sequence[str], block_info: Any = None
+) -> Block:
+    ends = block_info[0]["array-location"] if block_info else [(0, size) for size in after.shape]
+    place = dict(zip(dims, ends, strict=True))
+
+    def count() -> Block:
+        found = np.zeros(len(note.labels), np.int64)
+        others = tuple(axis for axis, dim in enumerate(dims) if dim != "c")
+        found[slice(*place["c"])] = (np.isfinite(before) & ~np.isfinite(after)).sum(axis=others)
+        return found
+
+    note.take(Window(*place["y"], *place["x"]), after.size, count)
+    return after
 
 
 def count_digits(

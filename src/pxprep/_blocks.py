@@ -148,6 +148,17 @@ def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> Non
     sums[~above] = np.nan
 
 
+def count_lost(reference: Block, sums: Block, threshold: Block) -> Block:
+    """How many pixels have a sum in the reference; of those, how many have none, as it is NaN.
+
+    And how many of the latter exceeded the threshold in the reference.
+    """
+    measured = np.isfinite(reference) & (reference != 0)
+    dropped = measured & np.isnan(sums)
+    above = dropped & (reference > _rounded_down(np.float64(threshold), reference.dtype))
+    return np.array([measured.sum(), dropped.sum(), above.sum()])
+
+
 def _rounded_down(number: np.float64, dtype: np.dtype[Any]) -> Any:
     """What values of that type exceed just when they exceed the number."""
     rounded = _rounded(np.asarray(number), dtype)[()]
@@ -196,6 +207,11 @@ def subtract_constant(block: Block, constants: Block) -> None:
 def arcsinh(block: Block) -> None:
     """Inverse hyperbolic sine of the block's values, in their place."""
     np.arcsinh(block, out=block)
+
+
+def count_low(block: Block) -> list[int]:
+    """How many finite values of each channel have no logarithm once 1 is added."""
+    return [int(((channel <= -1) & (channel > -np.inf)).sum()) for channel in block]
 
 
 def log1p(block: Block) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, overload
 
 import numpy as np
@@ -15,8 +15,9 @@ from ._channels import channel_labels, label_keys, reorder_channels, select_chan
 from ._datatree import is_tree
 from ._images import apply, checked, like, pixels, processing_dtype
 from ._keeping import default_memory
+from ._notes import Note, ToldOnce
 from ._passes import ArrayChain, results
-from ._programs import Operation
+from ._programs import AddChannels, Operation
 from ._sources import Area
 from ._trees import check_pyramid, named_leaves, read_leaf, with_images
 from ._typing import Array, Label
@@ -181,22 +182,60 @@ class Cohort(Sequence[xr.DataArray]):
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
 
-    def apply(self, operation: Operation, numbers: Sequence[Any] | None = None) -> "Cohort":
-        """The cohort after an operation, which takes each image's own numbers, if any."""
-        numbers = numbers or [None] * len(self)
-        if self.chains:
-            pairs = zip(self.chains, numbers, strict=True)
-            return replace(self, chains=tuple(chain.then(operation, own) for chain, own in pairs))
-        return self.map(lambda image, own: apply(image, operation, own), numbers)
+    def apply(
+        self,
+        operation: Operation,
+        numbers: Sequence[Any] | None = None,
+        reference: "Cohort | None" = None,
+    ) -> "Cohort":
+        """The cohort after an operation, which takes each image's own numbers, if any.
 
-    def apply_measured(self, operation: Operation, measured: xr.Dataset, *names: str) -> "Cohort":
-        """The cohort after an operation that takes these of the numbers of a step, one or two."""
+        These were measured on `reference` if that is given.
+        """
+        numbers = numbers or [None] * len(self)
+        beside = [None] * len(self) if reference is None else reference._sums_for(self)
+        with ToldOnce():
+            each = zip(self.images, self.names, beside, strict=True)
+            operations = [
+                operation.noticing(partial(Note, image, name), sums) for image, name, sums in each
+            ]
+            if not self.chains:
+                return self.map(apply, operations, numbers)
+            waiting = zip(self.chains, operations, numbers, strict=True)
+            return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
+
+    def _sums_for(self, cohort: "Cohort") -> list[Any]:
+        """For each image what gives its sums over channels to a mask of that of `cohort`.
+
+        See `KeepAbove`; None where they are not at hand.
+        """
+        chains = self.chains or (() if self.is_lazy else self.chained().chains)
+        if not chains:
+            pairs = zip(self.images, cohort.images, strict=True)
+            return [_backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
+        fit = [own.sizes == image.sizes for own, image in zip(self, cohort, strict=True)]
+        return [
+            chain.then(AddChannels()) if is_fit and chain.is_cheap and not cohort.is_lazy else None
+            for chain, is_fit in zip(chains, fit, strict=True)
+        ]
+
+    def apply_measured(
+        self,
+        operation: Operation,
+        measured: xr.Dataset,
+        *names: str,
+        reference: "Cohort | None" = None,
+    ) -> "Cohort":
+        """The cohort after an operation that takes these of the numbers of a step, one or two.
+
+        `reference` as for `apply`.
+        """
         arrays = [measured[name] for name in names]
         if channel_labels(arrays[0]) is not None:
             arrays = [reorder_channels(array, self.labels, names[0]) for array in arrays]
         own = [self.by_image(array, names[0]) for array in arrays]
         if len(names) == 1:
-            return self.apply(operation, [array.data for array in own[0]])
+            return self.apply(operation, [array.data for array in own[0]], reference)
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
 
@@ -214,6 +253,10 @@ class Cohort(Sequence[xr.DataArray]):
     def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "Cohort":
         """The same cohort, with the small results of each pass computed at once."""
         return replace(self, evaluate=evaluate)
+
+    def shared(self) -> "Cohort":
+        """The same cohort, whose arrays somebody else may still need."""
+        return replace(self, chains=tuple(replace(chain, is_own=False) for chain in self.chains))
 
     def chained(self) -> "Cohort":
         """The same cohort, of images in memory, on which operations wait until somebody measures.

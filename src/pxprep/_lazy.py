@@ -93,6 +93,15 @@ class Chain:
         """The chain with one more step."""
         return replace(self, steps=(*self.steps, Step(operation, numbers)))
 
+    def begins_with(self, other: "Chain") -> bool:
+        """Whether it has the source of another chain, and all its steps before its own."""
+        steps = zip(other.steps, self.steps, strict=False)
+        return (
+            self.source.array is other.source.array
+            and len(other.steps) <= len(self.steps)
+            and all(own is step for step, own in steps)
+        )
+
     @cached_property
     def program(self) -> Program:
         """What runs on each block."""

@@ -5,141 +5,22 @@ strip by strip: a few rows of the block, with as much around them as the blurs o
 go through all operations before the next strip is touched.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import _blocks
 from ._kernels.blur import blur_radius
+from ._notes import Note, Say, TakeNote, sampled_rows, say_missing, say_nothing
+from ._strips import Strip
 from ._typing import Block
 from ._windows import Kept, Pixels, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
-
-
-class Strip:
-    """What a few rows have become on the way through a program.
-
-    Divisors wait until the next operation, and which pixels are dropped until it is known whether
-    they are divided by their sums: what is done while pixels are read or written costs nothing.
-
-    Parameters
-    ----------
-    pixels
-        At least those that the program reads for the window that is wanted.
-    window
-        All that it reads.
-    program
-        The program.
-    place
-        Where the pixels that are wanted may be put right away, with axes (c, z, y, x), if anywhere.
-    """
-
-    def __init__(
-        self, pixels: Pixels, window: Window, program: "Program", place: Block | None = None
-    ) -> None:
-        self.pixels = pixels
-        self.window = window
-        self.program = program
-        self._place = place
-        self._block: Block | None = None
-        self._scale: Block | None = None
-        self._sums: Block | None = None
-
-    def become(self, block: Block, window: Window) -> None:
-        """Go on as a new block, which may be written to, of the pixels of `window`."""
-        self._block, self._scale, self._sums = block, None, None
-        self.window, self.pixels = window, Pixels.of(block, window)
-
-    def keep(self, block: Block, window: Window) -> None:
-        """Go on as a block that is written now, the pixels of `window`, and not again."""
-        self.write(list(block))
-        self.become(block, window)
-        self._block = self._place = None
-
-    def room(self, window: Window) -> Block:
-        """A new block for the pixels of `window`, each channel of which is contiguous."""
-        shape = self.pixels.n_channels, self.pixels.planes, *window.shape
-        place, self._place = self._place, None
-        if place is not None and place.shape == shape and place[0].flags.c_contiguous:
-            return place
-        return np.empty(shape, self.program.dtype)
-
-    def block(self) -> Block:
-        """As a block that may be written to."""
-        if self._scale is not None:
-            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
-            made = np.empty(shape, self.program.dtype)
-            _blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
-            self.become(made, self.window)
-        elif self._sums is not None:
-            _blocks.keep_above(self.kept, self._sums)
-            self._sums = None
-        return self.kept
-
-    def values(self) -> Block:
-        """As a block that is not written to."""
-        if self._block is None and self._scale is None and self.pixels.dtype == self.program.dtype:
-            return self.pixels.read(self.window)
-        return self.block()
-
-    @property
-    def kept(self) -> Block:
-        """As a block that may be written to, from which no pixel has been dropped yet."""
-        if self._block is None:
-            read = self.pixels.read(self.window)
-            self.become(np.array(read, self.program.dtype, order="C"), self.window)
-        return self._block  # type: ignore[return-value]
-
-    def divide(self, scale: Block) -> None:
-        """Divide each channel, as soon as somebody needs the quotients."""
-        if self._scale is not None or self._sums is not None:
-            self.block()
-        self._scale = scale
-
-    def undivided(self) -> tuple[Pixels, Block | None]:
-        """Pixels, and what they must still be divided by, if anything."""
-        if self._sums is not None:
-            self.block()
-        return self.pixels, self._scale
-
-    @property
-    def is_dropping(self) -> bool:
-        """Whether pixels are yet to be dropped."""
-        return self._sums is not None
-
-    def sums(self) -> Block:
-        """The sums over channels, NaN where pixels were dropped."""
-        if self._sums is not None:
-            return self._sums
-        pixels, scale = self.undivided()
-        return _blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
-
-    def drop(self, sums: Block) -> None:
-        """Drop the pixels whose sums are NaN; the others have these sums over channels."""
-        self.block()
-        self._sums = sums
-
-    def write(self, targets: Sequence[Block]) -> None:
-        """Write an array with axes (z, y, x) for each channel."""
-        fits = all(plane.flags.c_contiguous for target in targets for plane in target)
-        if self._scale is not None and fits:
-            _, _, piece = self.pixels.pieces[0]
-            if np.may_share_memory(piece, targets[0]):
-                _blocks.divide_in_place(targets, self._scale)
-            else:
-                _blocks.divide(
-                    self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
-                )
-            return
-        block = self.values()
-        if not np.may_share_memory(block, targets[0]):
-            for target, channel in zip(targets, block, strict=True):
-                target[...] = channel
 
 
 @dataclass(frozen=True)
@@ -155,6 +36,14 @@ class Operation:
     def depth(self) -> int:
         """How far away the pixels lie that a pixel's new value depends on."""
         return 0
+
+    def noticing(self, take_note: TakeNote, reference: Any) -> "Operation":
+        """The operation that notices what the user should know of what it does to an image.
+
+        `take_note` makes a note on that; `reference` is what a threshold was measured on, if that
+        is known: see `KeepAbove`.
+        """
+        return self
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Change the strip, of which the operations after this one need the pixels of `want`."""
@@ -194,28 +83,85 @@ class KeepInside(Operation):
 
 @dataclass(frozen=True)
 class KeepAbove(Operation):
-    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout."""
+    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout.
+
+    Attributes
+    ----------
+    of_others
+        Whether the threshold is that of other sums.
+    say
+        What is said of the pixels that only those have above the threshold.
+    reference
+        What gives those: behind how many operations of the same program they are, or a chain of
+        their own.
+    note
+        Takes what `_blocks.count_lost` finds in some rows.
+    """
 
     of_others: bool = False
+    say: Say = field(default=say_nothing, compare=False, repr=False)
+    reference: Any = field(default=None, compare=False, repr=False)
+    note: Note | None = field(default=None, compare=False, repr=False)
 
     is_pointwise = False
+
+    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+        """The operation that notices how many pixels are lost that the reference has."""
+        if reference is None or not self.of_others:
+            return self
+        return replace(self, reference=reference, note=take_note("sum_mask", self.say))
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
         sums = strip.sums()
         _blocks.sums_above(sums, numbers, of_others=self.of_others)
+        values = self._reference_sums(strip)
+        if values is not None:
+            height = strip.program.height
+
+            def count(own: Window) -> Block:
+                found = np.zeros(3, np.int64)
+                for row in sampled_rows(height, own.top, own.bottom):
+                    line = own._replace(top=row, bottom=row + 1)
+                    kept = sums[(slice(None), *line.within(strip.window))]
+                    found += _blocks.count_lost(values(line)[0], kept, numbers)
+                return found
+
+            strip.noted(self.note, count)
         strip.drop(sums)
+
+    def _reference_sums(self, strip: Strip) -> Callable[[Window], Block] | None:
+        """What gives the sums of the reference in a window; None if they are not at hand."""
+        if not isinstance(self.reference, int):
+            return None if self.reference is None else self.reference.values
+        if strip.begun is None:
+            return None
+        pixels, numbers = strip.begun
+        program, own = strip.program.sums_behind(self.reference, numbers)
+        return lambda window: program.run(pixels, window, own)
 
 
 @dataclass(frozen=True)
 class DivideBySums(Operation):
-    """Pixels are divided by their sum over channels; NaN where that is not positive."""
+    """Pixels are divided by their sum over channels; NaN where that is not positive.
+
+    `note` counts negative sums.
+    """
+
+    note: Note | None = field(default=None, compare=False, repr=False)
 
     is_pointwise = False
+
+    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+        """The operation that notices negative sums; those of zero are where nothing was seen."""
+        say = partial(say_missing, "became NaN, as their sum over channels is negative")
+        sight = "pixels whose sum over channels is negative became NaN"
+        return replace(self, note=take_note("sum_norm", say, sight))
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide."""
         sums = strip.sums()
+        strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
         block = strip.kept if strip.is_dropping else strip.block()
         _blocks.divide_by_sums(block, sums)
         strip.become(block, strip.window)
@@ -276,13 +222,24 @@ class Arcsinh(Operation):
 
 @dataclass(frozen=True)
 class Log1p(Operation):
-    """Natural logarithm of one plus each value."""
+    """Natural logarithm of one plus each value; `note` counts those of which there is none."""
+
+    note: Note | None = field(default=None, compare=False, repr=False)
 
     is_cheap = False
 
+    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+        """The operation that notices values without a logarithm."""
+        say = partial(say_missing, "became NaN, as they were -1 or below")
+        return replace(self, note=take_note("log1p", say, "values of -1 or below became NaN"))
+
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Transform."""
-        _blocks.log1p(strip.block())
+        block = strip.block()
+        strip.noted(
+            self.note, lambda own: _blocks.count_low(block[:, :, *own.within(strip.window)])
+        )
+        _blocks.log1p(block)
 
 
 @dataclass(frozen=True)
@@ -411,6 +368,13 @@ class Program:
         depths = [operation.depth for operation in self.operations]
         return [sum(depths[position + 1 :]) for position in range(len(depths))]
 
+    def sums_behind(self, n: int, numbers: Sequence[Any]) -> tuple["Program", list[Any]]:
+        """The sums over channels behind so many operations, and the numbers for those."""
+        pairs = list(zip(self.operations, numbers, strict=True))
+        first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
+        operations = (*(operation for operation, _ in first), AddChannels())
+        return replace(self, operations=operations), [*(own for _, own in first), None]
+
     def reads(self, window: Window) -> Window:
         """The pixels that are needed for those of `window`."""
         return window.grown(self.depth, self.height, self.width)
@@ -424,7 +388,9 @@ class Program:
         adds = any(isinstance(operation, AddChannels) for operation in self.operations)
         return 1 if adds else n_channels
 
-    def run(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Block:
+    def run(
+        self, pixels: Pixels, window: Window, numbers: Sequence[Any], *, noted: bool = False
+    ) -> Block:
         """The pixels of `window`, shape (c, z, y, x), at the end of the program.
 
         Parameters
@@ -435,10 +401,12 @@ class Program:
             A strip of the image.
         numbers
             For each operation the numbers that it needs, or None.
+        noted
+            Whether operations notice what they find: this is no sample of the image.
         """
         if not self.operations:
             return pixels.read(window)
-        return self._strip(pixels, window, numbers).values()
+        return self._strip(pixels, window, numbers, noted=noted).values()
 
     def write(
         self,
@@ -450,13 +418,19 @@ class Program:
     ) -> None:
         """As `run`, into an array with axes (z, y, x) for each channel; of `place`, if of one."""
         if self.operations:
-            self._strip(pixels, window, numbers, place).write(targets)
+            self._strip(pixels, window, numbers, place, noted=True).write(targets)
             return
         for target, channel in zip(targets, pixels.read(window), strict=True):
             target[...] = channel
 
     def _strip(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], place: Block | None = None
+        self,
+        pixels: Pixels,
+        window: Window,
+        numbers: Sequence[Any],
+        place: Block | None = None,
+        *,
+        noted: bool,
     ) -> Strip:
         begin, reads = 0, self.reads(window)
         for position, number in enumerate(numbers):
@@ -466,6 +440,8 @@ class Program:
                     begin, reads = position + 1, window
                     pixels, place = Pixels.of(place, window), None
         strip = Strip(pixels, reads, self, place)
+        if noted:
+            strip.own, strip.begun = window, None if begin else (pixels, numbers)
         for position in range(begin, len(self.operations)):
             want = window.grown(self.depths_after[position], self.height, self.width)
             self.operations[position](strip, numbers[position], want)
@@ -506,9 +482,9 @@ def measured_strips(
     for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
         mask = None if where is None else where.read(strip)
         if mask is None:
-            yield program.run(pixels, strip, numbers)
+            yield program.run(pixels, strip, numbers, noted=True)
         elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
-            yield _blocks.inside(program.run(pixels, strip, numbers), mask)
+            yield _blocks.inside(program.run(pixels, strip, numbers, noted=True), mask)
 
 
 def count_into(

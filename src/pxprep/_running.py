@@ -14,9 +14,10 @@ from . import _backends
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._images import as_float
+from ._notes import Note, OfStep, say_lossy
 from ._progress import Progress
 from ._transforms import kept
-from ._typing import Array
+from ._typing import Array, Label
 from .errors import ImageError
 from .measures import DETAILS, findings, labeled_numbers
 from .steps import Numbers, Step
@@ -40,7 +41,7 @@ def run(
     measurement; else what is costly is worked out before it is measured, and not once more after.
     Numbers that nobody else will see need not be `labeled`.
     """
-    needed = {step.reference for _, step in steps}
+    needed = references(steps)
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.found
     for position, (name, step) in enumerate(steps):
@@ -57,10 +58,16 @@ def run(
         if set(DETAILS) <= set(numbers):
             found = found | findings(numbers)
         if last or not is_last:
-            current = apply_step(name, step, current, numbers)
+            reference = None if step.reference is None else outputs[step.reference]
+            current = apply_step(name, step, current, numbers, reference)
         if name in needed:
-            outputs[name] = current
+            outputs[name] = current = current.shared()
         yield name, numbers, current
+
+
+def references(steps: NamedSteps) -> set[str | None]:
+    """The names of the steps on whose output another one measures."""
+    return {step.reference for _, step in steps}
 
 
 def measures(step: Step) -> bool:
@@ -68,12 +75,18 @@ def measures(step: Step) -> bool:
     return type(step).measure is not Step.measure
 
 
-def apply_step(name: str, step: Step, cohort: Cohort, numbers: Numbers) -> Cohort:
-    """The cohort after a step, each image with its own numbers if they have some."""
+def apply_step(
+    name: str, step: Step, cohort: Cohort, numbers: Numbers, reference: Cohort | None
+) -> Cohort:
+    """The cohort after a step, each image with its own numbers if they have some.
+
+    `reference` is the cohort that it was measured on if that is another.
+    """
     if step.operation(cohort.labels) is not None:
-        return step.applied(cohort, numbers)
+        with OfStep(name):
+            return step.applied(cohort, numbers, reference)
     own = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
-    return cohort.map(partial(_applied, name, step), own)
+    return cohort.map(partial(_applied, name, step), cohort.names, own)
 
 
 def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
@@ -120,9 +133,19 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
     return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
 
 
-def _applied(name: str, step: Step, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
-    """The image after a step, which must have the channels and the shape of the one before."""
-    result = step.apply(image, numbers)
+def _applied(
+    name: str, step: Step, image: xr.DataArray, called: Label, numbers: Numbers
+) -> xr.DataArray:
+    """The image after a step of the user's own, whose channels and shape must stay."""
+    with OfStep(name, called):
+        result = _checked(name, step.apply(image, numbers), image)
+        note = Note(result, called, name, say_lossy, parts="cz")
+    dims = [str(dim) for dim in image.dims]
+    return result.copy(data=_backends.note_missing(note, image.data, result.data, dims))
+
+
+def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
+    """What a step made of an image, in its order of dims."""
     if (
         not isinstance(result, xr.DataArray)
         or dict(result.sizes) != dict(image.sizes)

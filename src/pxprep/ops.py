@@ -17,6 +17,7 @@ its coarser scales are made again.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -26,6 +27,7 @@ from ._cohorts import FOV, Cohort
 from ._datatree import is_tree
 from ._images import as_float
 from ._intensity import minmax, percentile_clip, subtract_background
+from ._notes import say_lost
 from ._programs import (
     Blur,
     ClipAbove,
@@ -327,12 +329,14 @@ def sum_mask(
     cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
-    of_others = threshold is None and reference is not None
+    measured = None
     if threshold is None:
-        measured = cohort if reference is None else _reference(reference, cohort, image)
-        threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
+        measured = None if reference is None else _reference(reference, cohort, image)
+        numbers = sum_threshold(measured or cohort, percent, zeros=zeros, step="sum_mask")
+        threshold = numbers["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    return cohort.apply(KeepAbove(of_others), limits).given()
+    operation = KeepAbove(measured is not None, partial(say_lost, percent, zeros))
+    return cohort.apply(operation, limits, measured).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:

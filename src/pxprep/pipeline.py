@@ -12,8 +12,9 @@ from ._channels import channel_labels
 from ._cohort_review import find_outliers, require_updatable, updated
 from ._cohorts import Cohort
 from ._images import processing_dtype
+from ._notes import ToldOnce
 from ._progress import Progress, parse_progress
-from ._running import apply_step, as_floats, run
+from ._running import INPUT, apply_step, as_floats, references, run
 from ._typing import Images, Label
 from ._validate import parse_memory
 from .errors import ImageError, ParameterError
@@ -122,7 +123,7 @@ class Pipeline(Recipe):
             cohort = cohort.chained()
         elif len(cohort) > 1:
             cohort = cohort.lazily()
-        with cohort.keeping(memory, self.depth(cohort.labels)):
+        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, local=local, last=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
@@ -164,9 +165,10 @@ class Pipeline(Recipe):
         cohort = Cohort.of(images, pool, image, where=where)
         self.check(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
-        for _, _, processed in run(self.steps, current, labeled=False):
-            current = processed
-        return current.finished().map(as_floats, cohort).given()
+        with ToldOnce():
+            for _, _, processed in run(self.steps, current, labeled=False):
+                current = processed
+            return current.finished().map(as_floats, cohort).given()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -264,9 +266,14 @@ class FittedPipeline:
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
         made = replace(cohort.chained() if at_once else cohort, pool=self.pool)
-        for name, step in self.pipeline.steps:
-            made = apply_step(name, step, made, self.measured[name])
-        return made.finished().map(as_floats, cohort).given()
+        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
+        with ToldOnce():
+            for name, step in self.pipeline.steps:
+                reference = None if step.reference is None else outputs[step.reference]
+                made = apply_step(name, step, made, self.measured[name], reference)
+                if name in needed:
+                    outputs[name] = made
+            return made.finished().map(as_floats, cohort).given()
 
     def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""

@@ -32,6 +32,7 @@ from ._layer_masks import (
 )
 from ._layers import as_element, check_sdata, element_of, transformations_of
 from ._layouts import Layout, scales_of
+from ._notes import ToldOnce
 from ._progress import Passes
 from ._report import Fov, check_file, write
 from ._store import Recovered
@@ -267,7 +268,7 @@ def pixel_clustering_preprocess(
         }
         within = {name: masks[name] for name in images} if masks else None
         cohort = _checked_cohort(steps, images, pool, within)
-        with cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
+        with ToldOnce(), cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
             if isinstance(steps, Pipeline):
                 steps = steps.fit(images, pool=pool, where=within, progress=passes)
             processed = steps.transform(images)

@@ -17,6 +17,7 @@ from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
 from ._measured import check_scales, check_threshold
+from ._notes import say_lost
 from ._programs import ClipAbove, CoolHotPixels, Divide, DivideBySums, KeepAbove, Operation
 from ._typing import Label, PerChannel
 from ._validate import (
@@ -127,14 +128,14 @@ class Step:
         made: xr.DataArray = self.applied(Cohort.of(image), numbers).given()
         return made
 
-    def applied(self, cohort: Cohort, numbers: Numbers) -> Cohort:
-        """The images of a cohort after the `operation` of this step."""
+    def applied(self, cohort: Cohort, numbers: Numbers, reference: Cohort | None = None) -> Cohort:
+        """The images of a cohort after the `operation` of this step, measured on a reference."""
         operation = self.operation(cohort.labels)
         if operation is None:
             return cohort.map(partial(self.apply, numbers=numbers))
         if not self.operands:
             return cohort.apply(operation)
-        return cohort.apply_measured(operation, numbers, *self.operands)
+        return cohort.apply_measured(operation, numbers, *self.operands, reference=reference)
 
     def check_numbers(self, numbers: Numbers, pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
@@ -334,7 +335,8 @@ class SumMask(Step):
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Dropping of the pixels whose sum is not greater than the threshold."""
-        return KeepAbove(of_others=self.threshold is None and self.reference is not None)
+        of_others = self.threshold is None and self.reference is not None
+        return KeepAbove(of_others, partial(say_lost, self.q_sum, self.zeros))
 
 
 @dataclass(frozen=True)
