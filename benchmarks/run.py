@@ -44,7 +44,14 @@ IMAGE = {
 # Those that write into the store that they read from.
 INTO_STORE = ("wrapper", "wrapper-no-memory", "wrapper-lz4", "harpy")
 # Scenarios with a size of their own: thousands of rows, or the number of fields of view.
-OTHER = {"slide-graph": 60, "cohort-fit": 1000, "cohort-graphs": 1000}
+OTHER = {
+    "slide-graph": 60,
+    "cohort-fit": 1000,
+    "cohort-graphs": 1000,
+    "many-layers": 1000,
+    "many-layers-one-by-one": 1000,
+    "many-imports": 1000,
+}
 # Images that are held in memory several times over.
 LARGEST_IN_MEMORY = 5120
 
@@ -64,7 +71,9 @@ def measure_here(name, store, work, size):
         * 1024,
     }
     if isinstance(result, int):
-        figures["tasks"] = result
+        result = f"{result:,} tasks"
+    if isinstance(result, str):
+        figures["note"] = result
     print(json.dumps(figures))
 
 
@@ -108,8 +117,8 @@ def row(name, size, rounds, others):
         for their_name, theirs in others.items()
         if theirs is not None and None not in theirs
     ]
-    if "tasks" in rounds[0]:
-        notes.append(f"{rounds[0]['tasks']:,} tasks")
+    if "note" in rounds[0]:
+        notes.append(rounds[0]["note"])
     wall, cpu = (statistics.median(one[key] for one in rounds) for key in ("wall", "cpu"))
     memory = max(one["memory"] for one in rounds)
     return f"| {name} | {size} | {wall:.2f} | {cpu:.2f} | {memory / 1e9:.2f} | {', '.join(notes)} |"

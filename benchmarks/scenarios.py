@@ -4,7 +4,9 @@ Every scenario runs in a process of its own (see `run.py`), so that its peak of 
 """
 
 import shutil
+import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +304,91 @@ def _lazy_fovs(n_fovs):
         )
         for index in range(n_fovs)
     }
+
+
+@scenario
+def many_layers(store, work, size):
+    """1,000 layers of 5 x 32 x 32, processed and published together."""
+    return _many_layers(work, size, resume=False)
+
+
+@scenario
+def many_layers_one_by_one(store, work, size):
+    """The same with `resume=True`."""
+    return _many_layers(work, size, resume=True)
+
+
+@scenario
+def many_imports(store, work, size):
+    """1,000 images of 5 x 32 x 32, imported into a new store."""
+    from pxprep.io import import_images
+
+    images, times = _tiny_images(size), []
+
+    def run():
+        import_images(images, work / "imported.zarr", progress=_noting(times))
+        return _cpu_of_layers(times)
+
+    return run
+
+
+def _many_layers(work, size, resume):
+    from spatialdata import SpatialData
+    from spatialdata.models import Image2DModel
+
+    import pxprep
+
+    warnings.simplefilter("ignore")
+    images, times = _tiny_images(size), []
+    elements = {
+        name: Image2DModel.parse(image, c_coords=image.c.values.tolist())
+        for name, image in images.items()
+    }
+    SpatialData(images=elements).write(work / "layers.zarr")
+    sdata = read_store(work / "layers.zarr")
+
+    def run():
+        new = [f"{name}_new" for name in images]
+        pxprep.pixel_clustering_preprocess(
+            sdata, list(images), new, resume=resume, progress=_noting(times)
+        )
+        return _cpu_of_layers(times)
+
+    return run
+
+
+def _tiny_images(n_images):
+    rng = np.random.default_rng(0)
+    return {
+        f"fov{index:04}": xr.DataArray(
+            rng.poisson(2, (5, 32, 32)).astype(np.uint16),
+            dims=("c", "y", "x"),
+            coords={"c": list("abcde")},
+        )
+        for index in range(n_images)
+    }
+
+
+def _noting(times):
+    """Progress that notes the CPU seconds at which each layer is begun."""
+
+    @contextmanager
+    def note(description):
+        if description.startswith("write "):
+            times.append(time.process_time())
+        yield
+
+    return note
+
+
+def _cpu_of_layers(times, places=(50, 500, 1000), n_layers=50):
+    """CPU of a layer, from one to the next, in the mean of those before each place."""
+    found = [
+        f"{1000 * (times[place - 1] - times[place - n_layers]) / (n_layers - 1):.0f} at {place}"
+        for place in places
+        if place <= len(times)
+    ]
+    return f"ms of CPU a layer: {', '.join(found)}"
 
 
 @scenario

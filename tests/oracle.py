@@ -97,11 +97,18 @@ def pixel_sum(image):
 
 
 def sum_mask(image, q_sum=5, reference=None, threshold=None, zeros="exclude"):
+    measured_elsewhere = threshold is None and reference is not None
     if threshold is None:
         threshold = quantile_of(pixel_sum(image if reference is None else reference), q_sum, zeros)
         threshold = 0 if np.isnan(threshold) else threshold
     masked = to_float(image)
-    masked[:, ~(pixel_sum(image).astype(np.float64) > threshold)] = np.nan
+    sums = pixel_sum(image).astype(np.float64)
+    kept = sums > threshold
+    if measured_elsewhere:
+        tie = 2.0**-18 if masked.dtype == np.float32 else 2.0**-47
+        whole = (sums == np.floor(sums)) & (threshold == np.floor(threshold))
+        kept &= whole | (sums > threshold + abs(threshold) * tie)
+    masked[:, ~kept] = np.nan
     return masked
 
 

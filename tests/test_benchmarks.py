@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 spatialdata = pytest.importorskip("spatialdata")
-CHOOSES_CODEC = "raster_compressor" in signature(spatialdata.SpatialData.write_element).parameters
+CHOOSES_CODEC = "raster_compressor" in signature(spatialdata.SpatialData.write).parameters
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
 

@@ -96,22 +96,22 @@ def test_settings_of_one_write_are_not_reset_by_another(tmp_path, monkeypatch):
     """That chunks of zeros are written is a setting of zarr's, for all threads."""
     zeros = Image2DModel.parse(np.zeros((2, 24, 20), "f4"), dims=("c", "y", "x"))
     spatialdata.SpatialData(images={"zeros": zeros}).write(tmp_path / "study.zarr")
-    write = spatialdata.SpatialData.write_element
+    write = spatialdata.SpatialData.write
     second_began, first_ended = threading.Event(), threading.Event()
 
-    def overlapping(self, name, **kwargs):
-        if name == "first":
+    def overlapping(self, path, **kwargs):
+        if "first" in self.images:
             second_began.wait(1)
         else:
             second_began.set()
             first_ended.wait(5)
-        write(self, name, **kwargs)
+        write(self, path, **kwargs)
 
     def work(name):
         sdata = spatialdata.read_zarr(tmp_path / "study.zarr")
         pxprep.pixel_clustering_preprocess(sdata, "zeros", name, pipeline=Pipeline())
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", overlapping)
+    monkeypatch.setattr(spatialdata.SpatialData, "write", overlapping)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(work, "first")
         time.sleep(0.5)

@@ -133,14 +133,14 @@ def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, mon
     from stores import arrays, files, make_study, same
 
     sdata = make_study(tmp_path / "study.zarr", multiscale=True)
-    write, seen = spatialdata.SpatialData.write_element, []
+    write, seen = spatialdata.SpatialData.write, []
 
-    def writing(self, name, **kwargs):
+    def writing(self, path, **kwargs):
         before = executed(client)
-        write(self, name, **kwargs)
+        write(self, path, **kwargs)
         seen.append(executed(client) - before)
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", writing)
+    monkeypatch.setattr(spatialdata.SpatialData, "write", writing)
     fitted = Pipeline().blur(1).fit(pxprep.spatialdata.read_images(sdata, "fov0"))
     before = executed(client)
     pxprep.pixel_clustering_preprocess(sdata, "fov0", "made", pipeline=fitted, chunks=8)

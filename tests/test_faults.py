@@ -256,13 +256,13 @@ DIES = """
 import os, signal, sys, warnings
 warnings.simplefilter("ignore")
 import spatialdata, pxprep
-from pxprep import _store
+from pxprep import _journal, _store
 def die(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "staged":
     _store.Transaction.publish = die
 else:
-    _store._drop_journal = die
+    _journal.drop = die
 sdata = spatialdata.read_zarr(sys.argv[1])
 pxprep.pixel_clustering_preprocess(
     sdata, ["fov0", "fov1"], ["fov0", "clean"], pipeline=pxprep.Pipeline().blur(1), overwrite=True

@@ -23,7 +23,7 @@ import zarr
 from spatialdata.models import Image2DModel, Image3DModel
 
 import pxprep
-from pxprep import Pipeline, StoreError, _backends, _layers
+from pxprep import Pipeline, StoreError, _backends, _backing, _layers
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
@@ -67,7 +67,7 @@ def expected_scales(values, dims, factors):
 
 
 def zarr_arrays(sdata, name="clean"):
-    return [zarr.open_array(path) for path in _layers._array_folders(sdata.path / "images" / name)]
+    return [zarr.open_array(path) for path in _backing.array_folders(sdata.path / "images" / name)]
 
 
 # Images of any kind
@@ -153,7 +153,7 @@ def test_layers_whose_chunks_are_left_to_zarr(multiscale, tmp_path, monkeypatch)
 
 
 @pytest.mark.skipif(
-    "raster_compressor" not in signature(spatialdata.SpatialData.write_element).parameters,
+    "raster_compressor" not in signature(spatialdata.SpatialData.write).parameters,
     reason="this version of spatialdata chooses the codec",
 )
 @pytest.mark.parametrize("codec", [{"lz4": 5}, {"zstd": 2}])
@@ -192,15 +192,15 @@ def test_schedulers(scheduler, multiscale, tmp_path):
 def test_metadata_need_no_threads_and_no_pixels(tmp_path, monkeypatch):
     """SpatialData runs in the thread that calls, and what the user chose holds again after it."""
     sdata = make_study(tmp_path / "study.zarr", multiscale=True)
-    write, seen = spatialdata.SpatialData.write_element, []
+    write, seen = spatialdata.SpatialData.write, []
 
-    def writing(self, name, **kwargs):
-        write(self, name, **kwargs)
+    def writing(self, path, **kwargs):
+        write(self, path, **kwargs)
         seen.append(dask.config.get("scheduler"))
-        folder = self.path / "images" / name
+        folder = path / "images" / "clean"
         seen.append([path.name for path in folder.rglob("*") if path.name.isdigit()])
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", writing)
+    monkeypatch.setattr(spatialdata.SpatialData, "write", writing)
     clean(sdata)
     scheduler, chunks = seen
     assert scheduler is dask.local.get_sync
@@ -277,7 +277,7 @@ def test_empty_blocks_of_a_function_are_errors(tmp_path):
     lazy = lazy.map_blocks(lose, dtype="u2", meta=lazy._meta)
     target = zarr.create_array(tmp_path / "array", shape=lazy.shape, chunks=(2, 16, 20), dtype="u2")
     _backends.store([lazy, lazy], [target, target])
-    assert _layers._missing_chunks(tmp_path / "array", target) == ["c/0/1/0"]
+    assert _backing.missing_chunks(tmp_path / "array", target) == ["c/0/1/0"]
 
 
 def test_drafts_of_workers_that_died_are_removed(tmp_path, monkeypatch):

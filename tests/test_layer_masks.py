@@ -207,17 +207,17 @@ def test_provenance_knows_the_mask(sdata):
 
 def interrupted(sdata, monkeypatch, **call):
     """The second of two layers is not written."""
-    write = spatialdata.SpatialData.write_element
+    write = spatialdata.SpatialData.write
     written = []
 
-    def stopping(self, name, **kwargs):
+    def stopping(self, path, **kwargs):
         if written:
             raise InterruptedError
-        written.append(name)
-        write(self, name, **kwargs)
+        written.append(path)
+        write(self, path, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(spatialdata.SpatialData, "write_element", stopping)
+        patch.setattr(spatialdata.SpatialData, "write", stopping)
         with pytest.raises(InterruptedError):
             clean(sdata, resume=True, **call)
 

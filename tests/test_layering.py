@@ -50,10 +50,11 @@ def test_modules_import_only_from_rooms_above(path):
     ("package", "rooms"),
     [
         ("numba", {"_kernels"}),
-        ("dask", {"_backends", "_graphs", "_lazy", "_sources", "io"}),
+        ("dask", {"_backends", "_graphs", "_lazy", "_sources", "_threads", "io"}),
         (
             "spatialdata",
             {
+                "_backing",
                 "_contents",
                 "_layer_masks",
                 "_layers",

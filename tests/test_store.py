@@ -12,43 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pxprep import StoreError, _files, _store
-
-
-def tree(folder):
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
-
-
-class Listing:
-    """Contents of a store of text files: a list of the layers, and notes about them."""
-
-    def __init__(self, store):
-        self.store = store
-        self.failing = set()
-
-    def _step(self, name):
-        if name in self.failing:
-            raise OSError(errno.EIO, f"{name} failed")
-
-    def check(self):
-        self._step("check")
-
-    def has_table(self):
-        return (self.store / "table").exists()
-
-    def withdraw(self, scratch):
-        self._step("withdraw")
-        (self.store / "table").unlink(missing_ok=True)
-
-    def announce(self, note, placed, table, scratch):
-        self._step("announce")
-        notes = self.store / "notes"
-        found = json.loads(notes.read_text()) if notes.exists() else {}
-        if placed:
-            notes.write_text(json.dumps(found | dict.fromkeys(placed, note), sort_keys=True))
-        if table:
-            names = sorted(path.name for path in (self.store / "images").iterdir())
-            (self.store / "table").write_text(" ".join(names))
+from pxprep import StoreError, _files, _journal, _moving, _store
+from pxprep._places import Place
+from text_stores import Listing, layers, publish, staged, tree, write
 
 
 @pytest.fixture
@@ -64,30 +30,6 @@ def way(request, monkeypatch):
     if request.param == "two renames":
         monkeypatch.setattr(_files, "exchange", lambda first, second: False)
     return request.param
-
-
-def write(folder, text):
-    folder.mkdir(parents=True)
-    (folder / "zarr.json").write_text(text)
-    (folder / "0").mkdir()
-    (folder / "0" / "chunk").write_text(text)
-
-
-def staged(transaction, *names):
-    moves = {}
-    for name in names:
-        moves[f"images/{name}"] = transaction.folder / "stage" / name
-        write(transaction.folder / "stage" / name, f"new {name}")
-    return moves
-
-
-def layers(store):
-    return {path.name: (path / "0" / "chunk").read_text() for path in (store / "images").iterdir()}
-
-
-def publish(store, *names, contents=None, note="made"):
-    with _store.transaction(store, contents or Listing(store)) as transaction:
-        transaction.publish(staged(transaction, *names), note)
 
 
 def test_publish_new_and_replace(store, way):
@@ -108,10 +50,9 @@ def test_store_without_a_table_gets_none(store):
 def test_first_layer_of_its_kind(store):
     """The folder above it comes with what describes it."""
     with _store.transaction(store, Listing(store)) as transaction:
-        (moves,) = [staged(transaction, "cells")]
-        (transaction.folder / "stage" / "zarr.json").write_text("a group")
-        (folder,) = moves.values()
-        transaction.publish({"labels/cells": folder}, None)
+        write(transaction.stage / "labels" / "cells", "new cells")
+        (transaction.stage / "labels" / "zarr.json").write_text("a group")
+        transaction.publish([Place("labels", "cells")], None)
     assert (store / "labels" / "zarr.json").read_text() == "a group"
     assert (store / "labels" / "cells" / "zarr.json").read_text() == "new cells"
 
@@ -143,7 +84,7 @@ def test_failing_step_undoes_all(store, way, failing):
 @pytest.mark.parametrize("failing", range(3))
 def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
     before = tree(store)
-    replace, calls = _store._replace, []
+    replace, calls = _moving._replace, []
 
     def failing_replace(*args):
         calls.append(args)
@@ -151,7 +92,7 @@ def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
             raise OSError(errno.EACCES, "may not be moved")
         replace(*args)
 
-    monkeypatch.setattr(_store, "_replace", failing_replace)
+    monkeypatch.setattr(_moving, "_replace", failing_replace)
     with pytest.raises(StoreError, match=r"nothing was changed.*may not be moved"):
         publish(store, "old", "fresh", "other")
     assert len(calls) > failing
@@ -186,16 +127,16 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
 
 
 def test_journal_that_cannot_be_understood_is_named(store):
-    folder = store / _store.STAGING / "dead"
+    folder = store / _store.STAGING / ("0" * 32)
     folder.mkdir(parents=True)
     (store / _store.STAGING / _store.LOCK).touch()
     for text in ("{", '{"format": 99}', "[]"):
-        (folder / _store.JOURNAL).write_text(text)
-        with pytest.raises(StoreError, match=r"dead/journal.json' cannot be understood"):
+        (folder / _journal.JOURNAL).write_text(text)
+        with pytest.raises(StoreError, match=r"000/journal.json' cannot be understood"):
             _store.unfinished(store)
         with pytest.raises(StoreError, match="interrupted write cannot be completed"):
             _store.recover(store, Listing(store))
-    assert (folder / _store.JOURNAL).read_text() == "[]"
+    assert (folder / _journal.JOURNAL).read_text() == "[]"
 
 
 def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
@@ -243,14 +184,14 @@ def test_staging_goes_when_the_body_fails(store, kind):
 
 def test_interrupt_waits_until_all_is_published(store, monkeypatch):
     """Ctrl-C in the middle of the moves: they are finished first."""
-    replace = _store._replace
+    replace = _moving._replace
 
     def interrupted(*args):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
         replace(*args)
 
-    monkeypatch.setattr(_store, "_replace", interrupted)
+    monkeypatch.setattr(_moving, "_replace", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         publish(store, "old", "fresh")
     assert "had been published" in caught.value.__notes__[0]
@@ -263,7 +204,7 @@ DIES = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_store import Listing, staged
+from text_stores import Listing, staged
 from pxprep import _store
 store = Path({store!r})
 with _store.transaction(store, Listing(store)) as transaction:
@@ -295,7 +236,7 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
         assert _store.unfinished(store) == ((), 0, 1)
         assert folder.is_dir()
         publish(store, "fresh")
-        assert (folder / "stage" / "half" / "zarr.json").read_text() == "new half"
+        assert (folder / "stage.zarr" / "images" / "half" / "zarr.json").read_text() == "new half"
     finally:
         live.kill()
         live.communicate()
@@ -372,12 +313,12 @@ def test_store_must_be_a_folder(tmp_path):
 def test_identity_survives_a_copy_and_tells_layers_apart(store):
     copy = store / "copy"
     shutil.copytree(store / "images" / "old", copy)
-    first = _store.identity(copy)
-    assert first == _store.identity(store / "images" / "old")
-    assert first != _store.identity(store / "images" / "other")
+    first = _moving.identity(copy)
+    assert first == _moving.identity(store / "images" / "old")
+    assert first != _moving.identity(store / "images" / "other")
     (copy / "0" / "zarr.json").write_text("an array of another shape")
-    assert _store.identity(copy) != first
-    assert _store.identity(store / "none") is None
+    assert _moving.identity(copy) != first
+    assert _moving.identity(store / "none") is None
 
 
 # --- what the operating system offers -------------------------------------------------------------
@@ -485,11 +426,11 @@ def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
     journal = events.index(("fsync", "journal"))
     moved = events.index(("exchange", "old"))
     ended = events.index(("unlink", "journal"))
-    assert {"chunk", "zarr", "0", "old", "stage", own, store.name} <= {
+    assert {"chunk", "zarr", "0", "old", "images", "stage", own, store.name} <= {
         name for _, name in events[:journal]
     }
     assert ("fsync", own) in events[journal:moved]
-    assert {("fsync", "images"), ("fsync", "stage")} <= set(events[moved:ended])
+    assert {("fsync", "images")} <= set(events[moved:ended])
     assert ("fsync", own) in events[ended:]
 
 

@@ -14,7 +14,7 @@ import zarr
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import LayerError, ParameterError, Pipeline, StoreError, _backends, _layers
+from pxprep import LayerError, ParameterError, Pipeline, StoreError, _backends, _backing, _layers
 from pxprep.spatialdata import read_images
 from stores import CHANNELS, CHUNKS, arrays, counts, files, image, layers, make_study, same
 
@@ -114,7 +114,7 @@ def test_layer_that_others_are_computed_from_is_kept(tmp_path, depend, no_comput
 
 
 def zarr_of(array):
-    (found,) = _layers._reachable([array.__dask_graph__()], zarr.Array)
+    (found,) = _backing._reachable([array.__dask_graph__()], zarr.Array)
     return found
 
 
@@ -144,7 +144,7 @@ def test_graphs_of_many_tasks_are_searched_quickly(tmp_path):
     zarr.create_array(tmp_path / "large", shape=(300, 300), chunks=(1, 1), dtype="u1")
     lazy = dask.optimize(da.from_zarr(tmp_path / "large") + 1)[0]
     start = time.perf_counter()
-    assert _layers._backing_arrays([lazy]) == {(tmp_path / "large").resolve()}
+    assert set(_backing.arrays_behind([lazy])) == {(tmp_path / "large").resolve()}
     assert time.perf_counter() - start < 10  # 90,000 tasks
 
 
@@ -157,15 +157,15 @@ class StoppedError(Exception):
 
 def stop_after(monkeypatch, n_layers):
     """The write of a later layer fails; how many layers were written in all."""
-    write, written = spatialdata.SpatialData.write_element, []
+    write, written = spatialdata.SpatialData.write, []
 
-    def stopping(self, name, **kwargs):
+    def stopping(self, path, **kwargs):
         if len(written) == n_layers:
             raise StoppedError
-        written.append(name)
-        write(self, name, **kwargs)
+        written.extend(self.images)
+        write(self, path, **kwargs)
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", stopping)
+    monkeypatch.setattr(spatialdata.SpatialData, "write", stopping)
     return written
 
 
@@ -353,8 +353,8 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
     chunk = sdata.path / "images" / layer / "s0" / "c" / "0" / "1" / "0"
     stage = _layers.stage
 
-    def stage_and_change(*args):
-        moves = stage(*args)
+    def stage_and_change(*args, **options):
+        moves = stage(*args, **options)
         zarr.open_array(sdata.path / "images" / layer / "s0")[:, 16:] = 7
         return moves
 
@@ -373,10 +373,10 @@ def test_new_layer_that_another_program_has_made_meanwhile(tmp_path, monkeypatch
     other = spatialdata.read_zarr(sdata.path)
     stage = _layers.stage
 
-    def stage_and_write(*args):
+    def stage_and_write(*args, **options):
         monkeypatch.setattr(_layers, "stage", stage)
         clean(other, "fov1", "clean")
-        return stage(*args)
+        return stage(*args, **options)
 
     monkeypatch.setattr(_layers, "stage", stage_and_write)
     with pytest.raises(StoreError, match=r"another program changed \['clean'\]"):
@@ -421,21 +421,20 @@ def test_chunks_of_zeros_are_files(tmp_path):
     assert (spatialdata.read_zarr(sdata.path)["clean"].values == 0).all()
 
 
-@pytest.mark.filterwarnings("ignore:Key `clean` already exists")
 @pytest.mark.parametrize("what", ["omero", "chunks"])
 def test_stage_is_verified(tmp_path, monkeypatch, what):
     sdata = make_study(tmp_path / "study.zarr")
-    write = spatialdata.SpatialData.write_element
+    write = spatialdata.SpatialData.write
 
-    def write_wrongly(self, name, **kwargs):
-        element = self.images[name]
+    def write_wrongly(self, path, **kwargs):
+        ((name, element),) = self.images.items()
         if what == "chunks":
-            self.images[name] = element.copy(data=element.data.rechunk((1, 8, 8)))
+            element = element.copy(data=element.data.rechunk((1, 8, 8)))
         else:
-            self.images[name] = element.assign_coords(c=["x", "y"])
-        write(self, name, **kwargs)
+            element = element.assign_coords(c=["x", "y"])
+        write(spatialdata.SpatialData(images={name: element}), path, **kwargs)
 
-    monkeypatch.setattr(spatialdata.SpatialData, "write_element", write_wrongly)
+    monkeypatch.setattr(spatialdata.SpatialData, "write", write_wrongly)
     with pytest.raises(StoreError, match="not written as it should be: expected ch"):
         clean(sdata)
     assert "clean" not in spatialdata.read_zarr(sdata.path)

@@ -31,13 +31,15 @@ from dask.local import get_sync
 from . import _blocks
 from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
-from ._kernels.counts import N_SLOTS
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._programs import Operation, Program, count_into, run_into
-from ._sources import Area, Source
+from ._passes import ArrayChain, Fill, Pass, run
+from ._programs import Operation
+from ._sources import Area, Source, stored_in
+from ._threads import n_cores
 from ._typing import Array, Block
 from ._validate import float_dtype
-from ._windows import Pixels, Window
+from ._windows import Pixels
+from ._zarr_chunks import require_there
 from .errors import ImageError
 
 AXES = "czyx"
@@ -79,15 +81,10 @@ def apply(
     """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
         return Chain.of(as_lazy(image), dtype).then(operation, _in_one_chunk(numbers)).array()
-    program, pixels, whole = _eager(image, (operation,), dtype)
-    out = np.empty((program.out_channels(image.shape[0]), *image.shape[1:]), dtype)
     known = _mask(numbers) if isinstance(numbers, Area) else numbers
-
-    def work(band: slice) -> None:
-        window = whole._replace(top=band.start, bottom=band.stop)
-        run_into(program, pixels, window, [known], [out[:, :, band]])
-
-    _in_threads(work, _bands(image.shape[2]))
+    chain = ArrayChain(image, dtype, (operation,), (known,))
+    out = np.empty(chain.shape, dtype)
+    run([Pass(chain, Fill(out))])
     return out
 
 
@@ -104,24 +101,8 @@ def count_digits(
     Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
     computed.
     """
-    if is_lazy(image) or is_lazy(prefixes) or is_lazy(where):
-        chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
-        return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
-    program, pixels, whole = _eager(image, (), image.dtype)
-    mask = None if where is None else _mask(where)
-
-    def work(band: slice) -> Block:
-        counts = _blocks.no_counts(len(image), prefixes)
-        window = whole._replace(top=band.start, bottom=band.stop)
-        count_into(program, pixels, window, [], prefixes, level, zeros, counts, mask)
-        return counts
-
-    total = np.zeros((len(image), 1 if prefixes is None else prefixes.shape[1], N_SLOTS), np.int64)
-    # One band per thread: the partial counts are as large as a small band of pixels.
-    for found in _in_threads(work, _bands(image.shape[2], -(-image.shape[2] // _n_threads()))):
-        _blocks.repeat_counts(found, prefixes)
-        total += found
-    return total
+    chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
+    return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
 
 
 def samples(image: Array, where: Area | None = None) -> list[Block]:
@@ -204,14 +185,6 @@ def keeping(
         for (source, _), keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
-
-
-def _eager(
-    image: Block, operations: tuple[Operation, ...], dtype: np.dtype[Any]
-) -> tuple[Program, Pixels, Window]:
-    height, width = image.shape[2:]
-    whole = Window(0, height, 0, width)
-    return Program(operations, dtype, height, width), Pixels([(0, whole, image)], len(image)), whole
 
 
 def _mask(area: Area) -> Pixels:
@@ -361,7 +334,20 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
 
     `local` has threads of this process do it, whatever scheduler the user chose: the images are
     here, and so is the place for the result.
+
+    Raises
+    ------
+    StoreError
+        If they are read from zarr arrays that are gone from disk.
     """
+    values = _computed(arrays, local)
+    for array in filter(is_lazy, arrays):
+        for stored in stored_in(array):
+            require_there(stored)
+    return values
+
+
+def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
     scheduler = _scheduler(arrays)
     here = local and scheduler is not get_sync
     if scheduler is threaded.get:
@@ -369,7 +355,7 @@ def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     if not here:
         return tuple(dask_compute(*arrays, scheduler=scheduler))
     # Given to this computation alone: another thread may be at one of its own.
-    with ThreadPoolExecutor(_n_threads() if local else _n_workers()) as pool:
+    with ThreadPoolExecutor(n_cores() if local else _n_workers()) as pool:
         return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
 
 
@@ -436,7 +422,7 @@ def strips(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...
 
 def _n_workers() -> int:
     """Threads that compute: as many as the user asked for, or as there are cores, and some."""
-    return config.get("num_workers", None) or _n_threads() + _WAITING.get()
+    return config.get("num_workers", None) or n_cores() + _WAITING.get()
 
 
 def from_dims(array: Array, dims: Sequence[str]) -> Array:
@@ -471,7 +457,7 @@ def as_lazy(image: Array) -> Array:
     """`image` as a Dask array; a NumPy array in blocks of all channels, one for each thread."""
     if is_lazy(image):
         return image
-    size = max(LEAST_ROWS, -(-image.shape[2] // _n_threads()))
+    size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))
     name = f"pxprep-image-{uuid4().hex}"
     bands = _bands(image.shape[2], size)
     # Dask's own function would copy the image.
@@ -504,15 +490,3 @@ def _meta(ndim: int, dtype: Any) -> Block:
 
 def _bands(rows: int, size: int = BAND_ROWS) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-
-
-def _n_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_threads(work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
-    parts = list(parts)
-    if len(parts) == 1 or _n_threads() == 1:
-        return [work(part) for part in parts]
-    with ThreadPoolExecutor(min(len(parts), _n_threads())) as pool:
-        return list(pool.map(work, parts))

@@ -31,6 +31,9 @@ from ._windows import Part, Pixels, Window
 BLUR_TILE = (64, 2048)
 # Likewise for an opening, which does more of its work twice where tiles meet.
 OPENING_TILE = (256, 1024)
+# By how many epsilons of itself a sum may differ by rounding from that of the same pixel unblurred:
+# docs/method.md has what was measured.
+TIE = 32
 
 
 def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
@@ -131,13 +134,24 @@ def keep_above(block: Block, sums: Block) -> None:
         keep_values(_line(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
-def sums_above(sums: Block, threshold: Block) -> None:
-    """Make sums NaN that do not exceed `threshold`."""
-    # Rounded down: a sum, which is of this type, exceeds that just when it exceeds the threshold.
-    limit = _rounded(np.asarray(threshold), sums.dtype)[()]
-    if limit > threshold:
-        limit = np.nextafter(limit, sums.dtype.type(-np.inf))
-    sums[~(sums > limit)] = np.nan
+def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> None:
+    """Make sums NaN that do not exceed `threshold`.
+
+    If that is of other sums, also those that exceed it by no more than rounding. Whole numbers are
+    not rounded: where both are, they are compared as they are.
+    """
+    exact = np.float64(threshold)
+    limit = exact + TIE * np.float64(np.finfo(sums.dtype).eps) * abs(exact) if of_others else exact
+    above = sums > _rounded_down(limit, sums.dtype)
+    if of_others and exact.is_integer():
+        above |= (sums > _rounded_down(exact, sums.dtype)) & (sums == np.rint(sums))
+    sums[~above] = np.nan
+
+
+def _rounded_down(number: np.float64, dtype: np.dtype[Any]) -> Any:
+    """What values of that type exceed just when they exceed the number."""
+    rounded = _rounded(np.asarray(number), dtype)[()]
+    return np.nextafter(rounded, dtype.type(-np.inf)) if rounded > number else rounded
 
 
 def divide_by_sums(block: Block, sums: Block) -> None:

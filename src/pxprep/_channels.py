@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ from ._typing import Label
 from .errors import ChannelError, ParameterError
 
 CHANNEL = "c"
+Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 
 class ByLabel(Mapping[Any, float]):
@@ -86,14 +87,25 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
 def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr.DataArray:
     """The channels named in `channels`, in that order; all of them for None.
 
-    Images without labels are selected by position.
+    Images without labels are selected by position, which becomes the label.
     """
     wanted = parse_channels(channels)
     if wanted is None:
         return image
+    require_known(wanted, label_keys(image), "channels")
+    return taken(image, wanted)
+
+
+def taken(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+    """The channels that are called so, in that order, of an image that has them all.
+
+    Where channels are called by their positions, these become labels: in the new image they would
+    be others.
+    """
     known = label_keys(image)
-    require_known(wanted, known, "channels")
-    return image.isel({CHANNEL: [known.index(label) for label in wanted]})
+    positions = [known.index(label) for label in wanted]
+    chosen = image.isel({CHANNEL: positions})
+    return chosen if CHANNEL in image.coords else chosen.assign_coords({CHANNEL: positions})
 
 
 def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
@@ -122,7 +134,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
-    return image.isel({CHANNEL: [own.index(label) for label in labels]})
+    return taken(image, labels)
 
 
 def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:

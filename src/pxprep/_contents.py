@@ -5,6 +5,7 @@ is made from what is on disk, by SpatialData, in a copy of the metadata without 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from . import _files
+from ._json import loads
 from .errors import StoreError
 
 # In the attrs of the store, and of each layer that pxprep wrote.
 KEY = "pxprep"
+# How deep elements lie in a store.
+ELEMENTS = 1
 
 Json = dict[str, Any]
 
@@ -36,10 +40,9 @@ class RootContents:
     store: Path
     merge: Callable[[Any, Any, Sequence[str]], Any]
 
-    def check(self) -> None:
-        """Raise StoreError if the table of contents could not be made."""
-        root = _attrs_file(self.store)
-        _object(root)
+    def check(self, note: Any = None, placed: Sequence[str] = ()) -> None:
+        """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
+        self._noted(read_attrs(self.store, through_links=False), note, placed)
         for folder, nodes in _nodes(self.store):
             for node in nodes.values():
                 _object(node)
@@ -54,7 +57,7 @@ class RootContents:
         """Whether the store has consolidated metadata."""
         if _is_v3(self.store):
             return _object(self.store / "zarr.json").get("consolidated_metadata") is not None
-        return (self.store / ".zmetadata").exists()
+        return os.path.lexists(self.store / ".zmetadata")
 
     def withdraw(self, scratch: Path) -> None:
         """Remove the consolidated metadata, which would tell readers of what is not there."""
@@ -94,20 +97,27 @@ def check_store(folder: Path) -> None:
         raise StoreError(f"{str(folder)!r} must be the folder of a SpatialData store")
 
 
-def read_attrs(folder: Path) -> Json:
+def read_attrs(folder: Path, *, through_links: bool = True) -> Json:
     """The attrs of a group or an array on disk."""
     file = _attrs_file(folder)
-    if not file.exists() and file.name == ".zattrs":
-        return {}
-    found = _object(file)
+    found = _object(file, through_links=through_links)
     attrs = found.get("attributes", {}) if file.name == "zarr.json" else found
-    return dict(attrs)
+    if not isinstance(attrs, dict):
+        raise StoreError(f"the attributes in {str(file)!r} must be a JSON object")
+    return attrs
+
+
+def token_in(folder: Path) -> str | None:
+    """The mark of a layer in a folder, every chunk of which pxprep wrote; None if it has none."""
+    mark = read_attrs(folder).get(KEY)
+    return mark.get("token") if isinstance(mark, Mapping) else None
 
 
 def ome_attrs(folder: Path) -> Json:
     """The OME metadata of an image on disk: under "ome", in zarr format 2 at the top."""
     attrs = read_attrs(folder)
-    return dict(attrs.get("ome", attrs))
+    ome = attrs.get("ome", attrs)
+    return ome if isinstance(ome, dict) else {}
 
 
 def edit_attrs(folder: Path, edit: Callable[[Json], Json]) -> None:
@@ -131,10 +141,10 @@ def _attrs_file(folder: Path) -> Path:
     return folder / ("zarr.json" if _is_v3(folder) else ".zattrs")
 
 
-def _object(file: Path) -> Json:
+def _object(file: Path, *, through_links: bool = False) -> Json:
     """The JSON object in a file of metadata."""
     try:
-        found = json.loads(file.read_bytes())
+        found = loads(_files.read_file(file, through_links=through_links))
     except FileNotFoundError:
         if file.name == ".zattrs":  # attrs may be missing in zarr format 2
             return {}
@@ -150,36 +160,42 @@ def _text(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=2).encode()
 
 
-def _nodes(folder: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
-    """Every group and array below a group, with its files of metadata; no chunks."""
+def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Every group and array below a group, with its files of metadata; no chunks.
+
+    An element may be a link to one elsewhere, which is only read; nothing else may: it could lead
+    back to where it is.
+    """
     for child in sorted(folder.iterdir()):
         if child.name.startswith(".") or not child.is_dir():
             continue
         files = {
             name: child / name
             for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-            if (child / name).exists()
+            if os.path.lexists(child / name)
         }
         if not set(files) - {".zattrs"}:
             continue
+        if level != ELEMENTS and child.is_symlink():
+            raise StoreError(f"{str(child)!r} must not be a link; nothing was changed")
         yield child, files
         is_array = ".zarray" in files or (
             "zarr.json" in files and _object(files["zarr.json"]).get("node_type") == "array"
         )
         if not is_array:
-            yield from _nodes(child)
+            yield from _nodes(child, level + 1)
 
 
 def _copy_metadata(store: Path, copy: Path, deep: bool) -> None:
     copy.mkdir(parents=True)
     for name in ("zarr.json", ".zgroup", ".zattrs"):
-        if (store / name).exists():
-            shutil.copyfile(store / name, copy / name)
+        if os.path.lexists(store / name):
+            (copy / name).write_bytes(_files.read_file(store / name))
     for folder, files in _nodes(store) if deep else ():
         there = copy / folder.relative_to(store)
         there.mkdir()
         for name, file in files.items():
-            shutil.copyfile(file, there / name)
+            (there / name).write_bytes(_files.read_file(file))
 
 
 def _consolidate(store: Path) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from .errors import StoreError
+
 FLUSHING_THREADS = 8
 # Seconds between two looks for files that were written meanwhile.
 FLUSHING_PAUSE = 0.25
@@ -20,9 +23,61 @@ FLUSHING_PAUSE = 0.25
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What it says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+# The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
+MOST_BYTES = 1 << 27
+# Of `os.open`: fail where a link is; do not wait for somebody at the other end of a pipe.
+NO_LINKS, AT_ONCE = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux: renameat2
 _RENAME_SWAP = 2  # macOS: renamex_np
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; raises StoreError if it is a link or something else."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(mode):
+        raise StoreError(f"{str(path)!r} must be a folder, not a link or a file")
+    return True
+
+
+def read_file(path: Path, most: int = MOST_BYTES, *, through_links: bool = False) -> bytes:
+    """What a file holds; does not wait, as a pipe would have it, nor read without end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    StoreError
+        If it is no file, or longer than `most` bytes.
+    """
+    with open(_opened(path, os.O_RDONLY, through_links), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise StoreError(f"{str(path)!r} must be a file of at most {most:,} bytes; it was not read")
+    return content
+
+
+def _opened(path: Path, flags: int, through_links: bool = False) -> int:
+    """The descriptor of a file; if something else is there, it is not opened."""
+    look = os.stat if through_links else os.lstat
+    with suppress(FileNotFoundError):
+        _require_file(look(path), path)
+    no_links = 0 if through_links else NO_LINKS
+    descriptor = os.open(path, flags | AT_ONCE | no_links, 0o666)
+    try:
+        _require_file(os.fstat(descriptor), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_file(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{str(path)!r} must be a file, not a link, a folder or a device")
 
 
 def flush(folder: Path) -> None:
@@ -183,9 +238,11 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
     ------
     OSError
         If the file cannot be opened, or its file system has no locks.
+    StoreError
+        If something else than a file is there, as a link to one.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
+        descriptor = _opened(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY)
         try:
             held = _lock(descriptor)
         except BaseException:
@@ -223,7 +280,7 @@ def _lock(descriptor: int) -> bool:
 
 def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 

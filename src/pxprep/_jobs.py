@@ -125,7 +125,8 @@ class BlockJob:
         around: list[tuple[int, Window, Block]] = []
         for place, kind in self.surroundings:
             if kind == EDGES:
-                around += _edge_pieces(place, next(given))
+                parts = place.edges(self.program.depth)
+                around += [(0, *each) for each in zip(parts, next(given), strict=True)]
             else:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 around += _stacked(place, runs)
@@ -483,16 +484,6 @@ def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Bl
     """Runs of channels, one behind the other, as pieces of `Pixels`."""
     firsts = accumulate((len(run) for run in runs), initial=0)
     return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
-
-
-def _edge_pieces(place: Window, edges: Sequence[Block]) -> list[tuple[int, Window, Block]]:
-    top, bottom, left, right = edges
-    return [
-        (0, place._replace(bottom=place.top + top.shape[2]), top),
-        (0, place._replace(top=place.bottom - bottom.shape[2]), bottom),
-        (0, place._replace(right=place.left + left.shape[3]), left),
-        (0, place._replace(left=place.right - right.shape[3]), right),
-    ]
 
 
 def _objects(values: Sequence[Any]) -> Block:

@@ -1,7 +1,9 @@
 """Parameters and numbers in JSON, floats exact."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,48 @@ import xarray as xr
 
 from .errors import ParameterError
 
+# Lists and objects within each other: more than anything of ours has, less than Python can take.
+MOST_LEVELS = 100
+
+
+def loads(text: str | bytes, **options: Any) -> Any:
+    """What JSON text says, whoever wrote it; a ValueError if it is none or nested too deeply.
+
+    `options` are those of `json.loads`.
+    """
+    too_deep = f"it must have at most {MOST_LEVELS} lists and objects within each other"
+    try:
+        found = json.loads(text, **options)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    level: list[Any] = [[found]]
+    for _ in range(MOST_LEVELS + 1):
+        items = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [item for node in items for item in node if isinstance(item, dict | list)]
+        if not level:
+            return found
+    raise ValueError(too_deep)
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"an object must have each name once, got {twice!r:.100} again")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"a number must be finite, got {text:.100}")
+    return number
+
 
 def parsed_object(text: str) -> Mapping[str, Any]:
     """The JSON object that `text` is, or a ParameterError."""
     try:
-        data = json.loads(text)
+        data = loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"text must be JSON: {error}") from error
     if not isinstance(data, dict):

@@ -272,11 +272,9 @@ class Keeper:
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
-    """The rows at the top and the bottom, and the columns on the left and the right, of a block."""
-    near = slice(None, depth), slice(-depth, None)
-    rows = [np.concatenate([chunk[:, :, part] for chunk in chunks]) for part in near]
-    columns = [np.concatenate([chunk[:, :, :, part] for chunk in chunks]) for part in near]
-    return rows + columns
+    """The `Window.edges` of a block, given in runs of channels."""
+    height, width = chunks[0].shape[2:]
+    return [cut(chunks, part.slices) for part in Window(0, height, 0, width).edges(depth)]
 
 
 def cut(chunks: Sequence[Block], place: Place) -> Block:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ._backing import Source
 from ._contents import Json
-from ._layers import Source, element_of
+from ._layers import element_of
 from ._layouts import scales_of
 from ._validate import parse_bool
 from .errors import LayerError, ParameterError
@@ -69,11 +70,12 @@ def described(asked: LayerMasks) -> Json:
 
 def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
     """What layers are made from, by name, and what their masks are read from."""
-    sources = {name: Source.of(element) for name, element in layers.items()}
+    sources = {name: Source.of(element, f"img_layer {name!r}") for name, element in layers.items()}
     for name, mask in masks.items():
         if mask is not None and isinstance(mask.source, xr.DataArray):
             # The name of a lazy array stands for its content.
-            over = sources[f"where of {name}"] = Source.of(mask.source.chunk())
+            own = f"where of {name}"
+            over = sources[own] = Source.of(mask.source.chunk(), own)
             sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
     return sources
 

@@ -1,28 +1,26 @@
-"""Layers on disk: staged with SpatialData, verified, read back; and what is computed from them."""
+"""Layers on disk: staged with SpatialData, verified, read back."""
 
 from __future__ import annotations
 
 import errno
-import gc
-import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from threading import RLock
-from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from . import _backends, _files, _store, ops
+from ._backing import array_folders, layer_folder, missing_chunks
 from ._channels import channel_labels, label_keys
 from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ._layouts import Layout, scales_of, with_data
+from ._places import KINDS
 from ._progress import Progress
 from ._scales import Factors, cumulative
 from ._zarr_chunks import direct
@@ -37,14 +35,9 @@ WRITING = RLock()
 # What the system says when it cannot write, and not because of anything in a task.
 NOT_WRITTEN = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM")
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
     if hasattr(errno, name)
 }
-# What an element of a kind is called in messages.
-KINDS = {"images": "an image", "labels": "labels"}
-# Objects that refer to no array, or to everything.
-_LEAVES = (str, bytes, int, float, complex, type, ModuleType, np.ndarray, np.generic, np.dtype)
-_FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
 
 
 def check_installed() -> None:
@@ -97,15 +90,10 @@ def store_path(sdata: SpatialData) -> Path | None:
     return path.resolve()
 
 
-def layer_folder(store: Path, name: str) -> Path:
-    """Where a layer lies in a store."""
-    return store / "images" / name
-
-
 def check_places(store: Path, names: Iterable[str]) -> None:
     """Raise unless layers of these names can be moved to their places in the store."""
     images = store / "images"
-    if images.exists() and images.stat().st_dev != store.stat().st_dev:
+    if _files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
         raise StoreError(
             f"{str(images)!r} must be on the same file system as the store, so that a layer can "
             "take its place in one step"
@@ -118,116 +106,6 @@ def check_places(store: Path, names: Iterable[str]) -> None:
                 "the link, or choose another name"
             )
         _store.check_permission(folder)
-
-
-def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> None:
-    """Raise LayerError if another element of `sdata` is computed from a layer to be replaced.
-
-    It would silently read the new layer once that is in its place.
-    """
-    places = {name: layer_folder(store, name) for name in names}
-    places = {name: folder for name, folder in places.items() if folder.exists()}
-    if not places:
-        return
-    users: dict[str, set[str]] = {name: set() for name in places}
-    for kind, other, element in sdata.gen_elements():
-        if kind not in ("images", "labels") or other in names:
-            continue
-        for folder in _backing_arrays([scale.data for scale in scales_of(element)]):
-            for name, place in places.items():
-                if folder.is_relative_to(place):
-                    users[name].add(other)
-    for name, found in users.items():
-        if found:
-            raise LayerError(
-                f"output_layer {name!r} cannot be replaced: {sorted(found)} of sdata are "
-                "computed from it; write them to the store or remove them first"
-            )
-
-
-def _backing_arrays(arrays: Sequence[Any]) -> set[Path]:
-    """The folders of the zarr arrays that lazy arrays are computed from."""
-    import zarr
-
-    graphs = [data.__dask_graph__() for data in arrays]
-    found = {(_root(array.store), array.path) for array in _reachable(graphs, zarr.Array)}
-    resolved = {root: Path(root).resolve() for root, _ in found if root is not None}
-    return {resolved[root] / path for root, path in found if root is not None}
-
-
-def _root(store: Any) -> str | None:
-    """The folder of a store of local files, which zarr has two kinds of."""
-    root = getattr(store, "root", getattr(store, "path", None))
-    return None if root is None else str(root).removeprefix("file://")
-
-
-def _reachable(objects: Sequence[Any], kind: type) -> Iterator[Any]:
-    """All objects of a kind that `objects` hold, however deep: no task is made or run for it."""
-    seen: set[int] = set()
-    todo: list[Any] = list(objects)
-    while todo:
-        item = todo.pop()
-        if isinstance(item, _LEAVES) or id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, kind):
-            yield item
-        elif isinstance(item, FunctionType):
-            # Not its globals, which lead everywhere.
-            todo += [item.__closure__, item.__defaults__, item.__kwdefaults__]
-        elif type(item).__module__.partition(".")[0] not in _FOREIGN:
-            todo += gc.get_referents(item)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a layer is made from, as it was when it was read.
-
-    Attributes
-    ----------
-    identity
-        Tells it from any other image, also in a copy of the store.
-    folders
-        Of the layers on disk that it is read from.
-    """
-
-    identity: str
-    folders: frozenset[Path]
-
-    @classmethod
-    def of(cls, element: Any) -> Source:
-        """The source that an element of a SpatialData object is."""
-        data = scales_of(element)[0].data
-        arrays = sorted(_backing_arrays([data]))
-        parts = [f"{_store.identity(array.parent)}/{array.name}" for array in arrays]
-        if not data.name.startswith("from-zarr") or not arrays:
-            parts.append(data.name)  # Dask's name of what is computed, or of what is in memory
-        return cls(" ".join(parts), frozenset(array.parent for array in arrays))
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Layers on disk as they were, to see later whether somebody else has changed them."""
-
-    states: Mapping[Path, Any]
-
-    @classmethod
-    def of(cls, folders: Iterable[Path]) -> Snapshot:
-        """The state in which `folders` are now; they may be missing."""
-        return cls({folder: _state(folder) for folder in folders})
-
-    def check(self) -> None:
-        """Raise StoreError if one of the layers is not what it was."""
-        changed = [folder.name for folder, state in self.states.items() if _state(folder) != state]
-        if changed:
-            raise StoreError(
-                f"another program changed {sorted(changed)} meanwhile: nothing was written; read "
-                "the store again"
-            )
-
-
-def _state(folder: Path) -> Any:
-    return _store.identity(folder), _files.folder_times(folder) if folder.is_dir() else None
 
 
 def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
@@ -274,74 +152,69 @@ def transformations_of(element: Any) -> dict[str, Any]:
 
 def stage(
     store: Path,
-    folder: Path,
-    elements: Mapping[str, Any],
-    marks: Mapping[str, Mapping[str, Any]],
+    root: Path,
+    name: str,
+    element: Any,
+    mark: Mapping[str, Any],
     bar: Progress,
     codec: Mapping[str, Any],
-) -> dict[str, Path]:
-    """Write elements to a store of their own in `folder`, and read them again to verify them.
+) -> None:
+    """Write an element to a store of its own, the stage, and read it again to verify it.
 
-    SpatialData writes what describes them; their chunks are written here.
+    SpatialData writes what describes it; its chunks are written here.
 
     Parameters
     ----------
     store
-        The store that they are for, whose format they get.
-    folder
-        On the file system of the store.
-    elements
-        By name.
-    marks
-        What is put into the attrs of each, under our key.
+        The store that it is for, whose format it gets.
+    root
+        The stage, on the file system of the other store.
+    name, element
+        The element and its name.
+    mark
+        What is put into its attrs, under our key.
     bar, codec
-        Shows the progress; the codec as `SpatialData.write_element` takes it.
-
-    Returns
-    -------
-    dict of str to Path
-        The folder of each staged element, by its place in the store.
+        Shows the progress; the codec as `SpatialData.write` takes it.
     """
     import zarr
-    from spatialdata import SpatialData
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
-    root = folder / "stage.zarr"
+    place = layer_folder(root, name)
+    # The pass that writes needs the most; what the others freed lies scattered.
+    _backends.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
-        staged = SpatialData()
-        staged.write(root, sdata_formats=formats)
-        for name, element in elements.items():
-            # The pass that writes needs the most; what the others freed lies scattered.
-            _backends.give_back_memory()
-            with _files.flushing(layer_folder(root, name)), _backends.threads_at_rest():
-                _write(staged, root, name, element, bar, {"sdata_formats": formats, **codec})
-    moves = {}
-    for name, element in elements.items():
-        place = layer_folder(root, name)
-        _check_staged(place, name, element)
-        edit_attrs(place, partial(_marked, marks[name]))
-        moves[f"images/{name}"] = place
-    return moves
+        _describe(root, name, element, {"sdata_formats": formats, **codec})
+        with _files.flushing(place), _backends.threads_at_rest():
+            _write(place, name, element, bar)
+    _check_staged(place, name, element)
+    edit_attrs(place, partial(_marked, mark))
 
 
-def _write(
-    staged: SpatialData,
-    root: Path,
-    name: str,
-    element: Any,
-    bar: Progress,
-    options: Mapping[str, Any],
-) -> None:
-    """Have SpatialData write an element without pixels, with its options; and write those."""
-    arrays, place = [scale.data for scale in scales_of(element)], layer_folder(root, name)
-    staged.images[name] = with_data(element, list(map(_backends.without_pixels, arrays)))
+def _describe(root: Path, name: str, element: Any, options: Mapping[str, Any]) -> None:
+    """Have SpatialData write an element without pixels, with its options, for the store `root`.
+
+    In a store of its own: of one that holds others, it reads all their metadata to add to it.
+    """
+    from spatialdata import SpatialData
+
+    alone, arrays = root.with_name("alone.zarr"), [scale.data for scale in scales_of(element)]
+    empty = with_data(element, list(map(_backends.without_pixels, arrays)))
     with _backends.at_once():
-        staged.write_element(name, **options)
+        SpatialData(images={name: empty}).write(alone, consolidate_metadata=False, **options)
+    if not root.exists():
+        alone.rename(root)
+        return
+    layer_folder(alone, name).rename(layer_folder(root, name))
+    shutil.rmtree(alone)
+
+
+def _write(place: Path, name: str, element: Any, bar: Progress) -> None:
+    """Write the pixels of an element to its arrays in a folder."""
     targets = [direct(array) for array in _empty_arrays(place, name)]
     with bar(f"write {name}"):
-        _backends.store(arrays, targets)
+        _backends.store([scale.data for scale in scales_of(element)], targets)
     # Of workers that died on the way.
     for draft in place.rglob("*.partial"):
         draft.unlink(missing_ok=True)
@@ -351,10 +224,10 @@ def _empty_arrays(folder: Path, name: str) -> list[Any]:
     """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
     from zarr import open_array
 
-    arrays: list[Any] = [open_array(path) for path in _array_folders(folder)]
-    for path, array in zip(_array_folders(folder), arrays, strict=True):
+    arrays: list[Any] = [open_array(path) for path in array_folders(folder)]
+    for path, array in zip(array_folders(folder), arrays, strict=True):
         # Of those nobody could tell whether their pixels have been.
-        if len(_missing_chunks(path, array)) < array.nchunks:
+        if len(missing_chunks(path, array)) < array.nchunks:
             raise StoreError(
                 f"SpatialData wrote chunks of layer {name!r} of which it had no pixels; the store "
                 "is as it was"
@@ -377,14 +250,14 @@ def _check_staged(folder: Path, name: str, element: Any) -> None:
                 f"{found}; the store is as it was"
             )
 
-    scales, paths = scales_of(element), _array_folders(folder)
+    scales, paths = scales_of(element), array_folders(folder)
     require(f"{len(scales)} scales", f"{len(paths)} scales")
     for scale, path in zip(scales, paths, strict=True):
         array: Any = open_array(path, mode="r")
         chunks = tuple(sizes[0] for sizes in scale.data.chunks)
         require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
         require(f"chunks {chunks}", f"chunks {array.chunks}")
-        missing = _missing_chunks(path, array)
+        missing = missing_chunks(path, array)
         if missing:
             raise StoreError(
                 f"layer {name!r} was not written as it should be: {len(missing)} chunks are "
@@ -395,28 +268,9 @@ def _check_staged(folder: Path, name: str, element: Any) -> None:
     require(f"channels {labels}", f"channels {[channel.get('label') for channel in channels]}")
 
 
-def _missing_chunks(folder: Path, array: Any) -> list[str]:
-    """The chunks of a zarr array that have no file, or an empty one."""
-    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
-    found = {
-        os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")  # noqa: PTH118
-        for path, _, files in os.walk(folder)
-        for file in files
-        if os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
-    }
-    keys = (array.metadata.encode_chunk_key(index) for index in product(*map(range, counts)))
-    return [key for key in keys if key not in found]
-
-
-def _array_folders(folder: Path) -> list[Path]:
-    """The arrays of a layer on disk, finest first."""
-    (multiscale,) = ome_attrs(folder)["multiscales"]
-    return [folder / dataset["path"] for dataset in multiscale["datasets"]]
-
-
 def on_disk(element: Any, store: Path, name: str) -> Any:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
-    paths = _array_folders(layer_folder(store, name))
+    paths = array_folders(layer_folder(store, name))
     return with_data(element, [_backends.from_zarr(path) for path in paths])
 
 
@@ -428,22 +282,21 @@ def put(sdata: SpatialData, name: str, element: Any) -> None:
 
 
 @contextmanager
-def telling(names: Sequence[str], store: Path, done: Sequence[str]) -> Iterator[None]:
-    """Errors on the way say what became of the layers and the store."""
-    kept = f"; {list(done)} had been written before and are kept" if done else ""
-    left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
+def telling(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
+    """Errors on the way say what became of the layers and the store.
+
+    `names` are under way and `done` were written before; both may grow meanwhile.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in NOT_WRITTEN:
-            raise StoreError(f"{error}: {left}{kept}") from error
-        error.add_note(f"{left}{kept}")
-        raise
-    except StoreError as error:
-        if kept:
-            error.add_note(kept.removeprefix("; "))
-        raise
     except BaseException as error:
-        if not getattr(error, "__notes__", None):
+        kept = f"; {list(done)} had been written before and are kept" if done else ""
+        left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
+        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+            raise StoreError(f"{error}: {left}{kept}") from error
+        if isinstance(error, StoreError):
+            if kept:
+                error.add_note(kept.removeprefix("; "))
+        elif isinstance(error, OSError) or not getattr(error, "__notes__", None):
             error.add_note(f"{left}{kept}")
         raise

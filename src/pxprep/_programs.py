@@ -189,12 +189,14 @@ class KeepInside(Operation):
 
 @dataclass(frozen=True)
 class KeepAbove(Operation):
-    """Pixels whose sum is not above a measured threshold are NaN in every channel."""
+    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout."""
+
+    of_others: bool = False
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
         sums = strip.sums()
-        _blocks.sums_above(sums, numbers)
+        _blocks.sums_above(sums, numbers, of_others=self.of_others)
         strip.drop(sums)
 
 

@@ -26,7 +26,7 @@ from ._graphs import Graph
 from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Kept, Window
-from ._zarr_chunks import direct
+from ._zarr_chunks import direct, require_there
 
 Index = tuple[int, int, int]
 
@@ -202,6 +202,17 @@ class Source:
         return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
 
 
+def stored_in(array: Array) -> Iterator[Any]:
+    """What Dask arrays were made from that a Dask array depends on: of each that was named alone.
+
+    No task is made or looked at to find it.
+    """
+    for name, layer in array.dask.layers.items():
+        found = getattr(layer, "mapping", None)
+        if isinstance(found, dict) and len(found) == 1 and name in found:
+            yield getattr(found[name], "value", found[name])
+
+
 def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
     """The keys of a block's chunks in an array of that name, one for each run of channels."""
     place = dict(zip("zyx", index, strict=True))
@@ -345,6 +356,8 @@ class Reading:
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
         )
+        for value in others:
+            require_there(value)
         chunks = [results[key] if key in results else cache[key] for key in self.keys]
         return [standard_axes(chunk, self.axes) for chunk in chunks]
 

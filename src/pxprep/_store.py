@@ -5,32 +5,32 @@ point of no return: before it is written a transaction never happened, after it 
 the place of the old one in one step, and whoever writes next ends what a dead process left.
 """
 
-import hashlib
-import json
 import os
+import re
 import shutil
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from . import _files
+from . import _files, _journal
+from ._journal import Journal, Move
+from ._moving import STAGE, identity, make_parent, put, take_back
+from ._places import Place
 from .errors import StoreError
 
 STAGING = ".pxprep"
 LOCK = "lock"
-ALIVE = "alive"
-JOURNAL = "journal.json"
-SCRATCH = "scratch"
-FORMAT = 1
-# The files that say what a folder holds; layers that differ differ in one of them.
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+# In the folder of a transaction: what its process holds, and room for drafts.
+ALIVE, SCRATCH = "alive", "scratch"
+# What that folder is called.
+TRANSACTION = re.compile("[0-9a-f]{32}")
 POLL_SECONDS = 0.02
 PUBLISHED = "the new layers had been published when the interrupt came: read the store again"
 
@@ -38,8 +38,8 @@ PUBLISHED = "the new layers had been published when the interrupt came: read the
 class Contents(Protocol):
     """What a store keeps about its layers beside them, with a table of contents or without one."""
 
-    def check(self) -> None:
-        """Raise StoreError unless `announce` would succeed."""
+    def check(self, note: Any, placed: Sequence[str]) -> None:
+        """Raise StoreError unless `announce` of these would succeed."""
 
     def has_table(self) -> bool:
         """Whether there is a table of contents."""
@@ -87,24 +87,6 @@ class Unfinished(NamedTuple):
     writing: int
 
 
-@dataclass(frozen=True)
-class Move:
-    """A staged folder, the place it is for, and what is to be found at either.
-
-    Attributes
-    ----------
-    staged, place
-        Relative to the transaction's folder, and to the store.
-    new, old
-        Identities of the staged folder and of what it replaces, if there is something.
-    """
-
-    staged: str
-    place: str
-    new: str
-    old: str | None
-
-
 def check_writable(store: Path) -> None:
     """Raise StoreError unless `store` is a local folder that this process may change."""
     if not os.path.isdir(store):  # noqa: PTH112 - False, too, where this process may not look
@@ -122,21 +104,6 @@ def check_permission(folder: Path) -> None:
         )
 
 
-def identity(folder: Path) -> str | None:
-    """What tells a layer from any other, also after a copy; None where there is no folder."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    for part in (folder, *parts):
-        for file in (part / name for name in METADATA):
-            if file.is_file():
-                content = file.read_bytes()
-                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
-                digest.update(content)
-    return digest.hexdigest()
-
-
 def recover(store: Path, contents: Contents, wait: float | None = None) -> Recovered:
     """End what processes that died have begun: complete what was published, remove the rest.
 
@@ -146,7 +113,7 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
         If the store cannot be changed or another process is writing for longer than `wait`
         seconds (None: no limit).
     """
-    if not (store / STAGING).exists():
+    if not _files.is_folder(store / STAGING):
         return Recovered((), 0)
     with _locked(store, wait):
         recovered = _recover(store, contents)
@@ -157,20 +124,33 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
 def unfinished(store: Path) -> Unfinished:
     """What `recover` would find; nothing is changed."""
     root = store / STAGING
-    if not (root / LOCK).exists():
+    if not _files.is_folder(store / STAGING) or not os.path.lexists(root / LOCK):
         return Unfinished((), 0, 0)
     # Else a writer that is about to lock its new folder could be kept from it.
     held = _files.try_lock(root / LOCK, make=False)
     if held is None:
         return Unfinished((), 0, 1)
     try:
-        folders = [path for path in root.iterdir() if path.is_dir()]
+        folders = _transactions(store)
         dead = [folder for folder in folders if _is_dead(folder)]
     finally:
         _files.unlock(held)
-    journals = [folder / JOURNAL for folder in dead if (folder / JOURNAL).exists()]
-    complete = [Path(move.place).name for file in journals for move in _moves(_journal_in(file))]
+    journals = [Journal.read(folder) for folder in dead if _journal.is_in(folder)]
+    complete = [name for journal in journals for name in journal.names]
     return Unfinished(tuple(complete), len(dead) - len(journals), len(folders) - len(dead))
+
+
+def _transactions(store: Path) -> list[Path]:
+    """The folders of transactions; raises StoreError if there is anything that is none."""
+    root = store / STAGING
+    with os.scandir(root) as entries:
+        found = list(entries)
+    for entry in found:
+        is_ours = TRANSACTION.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        # Some network file systems keep removed files for a while, under names of their own.
+        if not is_ours and not entry.is_file(follow_symlinks=False):
+            raise StoreError(f"{entry.path!r} is nothing that pxprep made: remove it")
+    return [root / entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
 
 
 def _is_dead(folder: Path) -> bool:
@@ -206,7 +186,7 @@ def transaction(
 
 def _end(store: Path, folder: Path, alive: int | None) -> None:
     """Remove a transaction's folder, unless there is something left to complete."""
-    if not (folder / JOURNAL).exists():
+    if not _journal.is_in(folder):
         shutil.rmtree(folder, ignore_errors=True)
     if alive is not None:
         _files.unlock(alive)
@@ -222,15 +202,20 @@ class Transaction:
     contents: Contents
     wait: float | None
 
+    @property
+    def stage(self) -> Path:
+        """A store in which the elements are staged, at the places that they are for."""
+        return self.folder / STAGE
+
     def publish(
-        self, moves: Mapping[str, Path], note: Any, guard: Callable[[], None] = lambda: None
+        self, places: Iterable[Place], note: Any, guard: Callable[[], None] = lambda: None
     ) -> None:
-        """Put staged folders in their places, all of them or none.
+        """Put staged elements in their places, all of them or none.
 
         Parameters
         ----------
-        moves
-            By its place, a path relative to the store: a folder staged in `folder`.
+        places
+            In the store; each is staged at the same place in `stage`.
         note
             For `Contents.announce`; JSON.
         guard
@@ -247,52 +232,43 @@ class Transaction:
         with _locked(self.store, self.wait):
             _recover(self.store, self.contents)
             guard()
-            self.contents.check()
-            journal = self._journal(moves, note)
+            moves = [
+                Move(
+                    place,
+                    identity(place.within(self.stage)) or "",
+                    identity(place.within(self.store)),
+                )
+                for place in places
+            ]
+            journal = Journal(moves, self.contents.has_table(), note)
+            _check(self.store, self.folder, journal, self.contents)
             _uninterrupted(partial(self._commit, journal), PUBLISHED)
 
-    def _journal(self, moves: Mapping[str, Path], note: Any) -> dict[str, Any]:
-        planned = [
-            Move(
-                staged=staged.relative_to(self.folder).as_posix(),
-                place=place,
-                new=identity(staged) or "",
-                old=identity(self.store / place),
-            )
-            for place, staged in moves.items()
-        ]
-        return {
-            "format": FORMAT,
-            "moves": [vars(move) for move in planned],
-            "table": self.contents.has_table(),
-            "note": note,
-        }
-
-    def _commit(self, journal: Mapping[str, Any]) -> None:
+    def _commit(self, journal: Journal) -> None:
         try:
-            _files.replace_file(self.folder / JOURNAL, json.dumps(journal).encode())
+            journal.write(self.folder)
         except OSError as error:
-            (self.folder / JOURNAL).unlink(missing_ok=True)
+            (self.folder / _journal.JOURNAL).unlink(missing_ok=True)
             raise StoreError(f"nothing was changed, publishing failed: {error}") from error
         try:
             placed = _roll_forward(self.store, self.folder, journal, self.contents)
         except Exception as error:
             self._undo(journal, error)
             raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
-        _drop_journal(self.folder)
-        if len(placed) < len(journal["moves"]):
+        _journal.drop(self.folder)
+        if len(placed) < len(journal.moves):
             raise StoreError(
                 f"another program changed the store at the same moment: of the new layers only "
                 f"{placed} are in place"
             )
 
-    def _undo(self, journal: Mapping[str, Any], error: Exception) -> None:
+    def _undo(self, journal: Journal, error: Exception) -> None:
         """Bring back what stood there; what cannot be undone is left for the next write to end."""
         try:
-            for number, move in reversed(list(enumerate(_moves(journal)))):
-                _take_back(self.store, self.folder, number, move)
-            self.contents.announce(None, (), journal["table"], self.folder / SCRATCH)
-            _drop_journal(self.folder)
+            for number, move in reversed(list(enumerate(journal.moves))):
+                take_back(self.store, self.folder, number, move)
+            self.contents.announce(None, (), journal.table, self.folder / SCRATCH)
+            _journal.drop(self.folder)
         except Exception:
             raise StoreError(
                 f"publishing failed half-way: {error!r}; nothing is lost, the old and the new "
@@ -321,7 +297,8 @@ def _locked(store: Path, wait: float | None) -> Iterator[None]:
 def _try_lock(store: Path) -> int | None:
     while True:
         try:
-            (store / STAGING).mkdir(exist_ok=True)
+            if not _files.is_folder(store / STAGING):
+                (store / STAGING).mkdir(exist_ok=True)
             return _files.try_lock(store / STAGING / LOCK)
         except FileNotFoundError as error:
             if not store.is_dir():
@@ -339,7 +316,7 @@ def _try_lock(store: Path) -> int | None:
 def _sweep(store: Path) -> None:
     """Remove the staging folder if nobody uses it."""
     root = store / STAGING
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
         held = _files.try_lock(root / LOCK)
         if held is None:
             return
@@ -355,18 +332,17 @@ def _recover(store: Path, contents: Contents) -> Recovered:
     """As `recover`, with the lock held."""
     completed: list[str] = []
     removed = 0
-    folders = [path for path in (store / STAGING).iterdir() if path.is_dir()]
     # Journals first: what they publish must not be overtaken by later writes.
-    for folder in sorted(folders, key=lambda path: not (path / JOURNAL).exists()):
+    for folder in sorted(_transactions(store), key=lambda path: not _journal.is_in(path)):
         alive = _lock_of_dead(folder)
         if alive is None:
             continue
         try:
-            if (folder / JOURNAL).exists():
+            if _journal.is_in(folder):
                 completed += _complete(store, folder, contents)
             else:
                 removed += 1
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of links it removes the link alone
         finally:
             _files.unlock(alive)
     return Recovered(tuple(completed), removed)
@@ -377,7 +353,7 @@ def _lock_of_dead(folder: Path) -> int | None:
     try:
         return _files.try_lock(folder / ALIVE)
     except OSError as error:
-        if (folder / JOURNAL).exists():
+        if _journal.is_in(folder):
             raise StoreError(
                 f"an interrupted write cannot be completed: {error}; it is in {str(folder)!r}"
             ) from error
@@ -386,9 +362,10 @@ def _lock_of_dead(folder: Path) -> int | None:
 
 def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
     try:
-        journal = _journal_in(folder / JOURNAL)
+        journal = Journal.read(folder)
+        _check(store, folder, journal, contents)
         placed = _roll_forward(store, folder, journal, contents)
-        _drop_journal(folder)
+        _journal.drop(folder)
     except Exception as error:
         raise StoreError(
             f"an interrupted write cannot be completed: {error!r}; nothing is lost, the old and "
@@ -397,97 +374,28 @@ def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
     return placed
 
 
-def _journal_in(file: Path) -> Any:
-    try:
-        journal = json.loads(file.read_text())
-        if journal["format"] != FORMAT:
-            raise ValueError(f"a journal of format {journal['format']}")
-    except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{str(file)!r} cannot be understood: {error!r}") from error
-    return journal
+def _check(store: Path, folder: Path, journal: Journal, contents: Contents) -> None:
+    """Raise StoreError, before anything is moved, unless all that a journal says can be done."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+                raise StoreError(f"{entry.path!r} must be a folder or a file, not a link")
+    for move in journal.moves:
+        move.place.within(store)
+        move.place.within(folder / STAGE)
+    contents.check(journal.note, journal.names)
 
 
-def _moves(journal: Mapping[str, Any]) -> list[Move]:
-    return [Move(**move) for move in journal["moves"]]
-
-
-def _roll_forward(
-    store: Path, folder: Path, journal: Mapping[str, Any], contents: Contents
-) -> list[str]:
+def _roll_forward(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
     """Do what the journal says, from wherever it was interrupted; the names of what is in place."""
     contents.withdraw(folder / SCRATCH)
     placed = []
-    for number, move in enumerate(_moves(journal)):
-        _make_parent(store / move.place, folder / move.staged, folder / f"parent-{number}")
-        if _put(store, folder, number, move):
-            placed.append(Path(move.place).name)
-    contents.announce(journal["note"], placed, journal["table"], folder / SCRATCH)
+    for number, move in enumerate(journal.moves):
+        make_parent(store, folder, number, move)
+        if put(store, folder, number, move):
+            placed.append(move.place.name)
+    contents.announce(journal.note, placed, journal.table, folder / SCRATCH)
     return placed
-
-
-def _make_parent(place: Path, staged: Path, draft: Path) -> None:
-    """Make the folder in which `place` is to be, with the files of that which `staged` is in."""
-    if place.parent.exists():
-        return
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    for path in staged.parent.iterdir():
-        if path.is_file():
-            shutil.copyfile(path, draft / path.name)
-    _files.flush(draft)
-    draft.rename(place.parent)
-    _files.flush_entry(place.parent.parent)
-
-
-def _put(store: Path, folder: Path, number: int, move: Move) -> bool:
-    """Put one staged folder in its place; whether it is there now."""
-    staged, place = folder / move.staged, store / move.place
-    found = identity(place)
-    if found == move.new:
-        return True
-    # Neither the old nor the new one: somebody else's work of later, which stays.
-    if identity(staged) != move.new or found not in (None, move.old):
-        return False
-    _replace(staged, place, _replaced(folder, number))
-    return True
-
-
-def _take_back(store: Path, folder: Path, number: int, move: Move) -> None:
-    """Undo `_put`."""
-    staged, place, replaced = folder / move.staged, store / move.place, _replaced(folder, number)
-    found = identity(place)
-    if found == move.new and move.old is None:
-        place.rename(staged)
-    elif found == move.new and identity(staged) == move.old:
-        _replace(staged, place, replaced)
-    elif found == move.new:
-        place.rename(staged)
-        replaced.rename(place)
-    elif found is None and replaced.exists():
-        replaced.rename(place)
-    _files.flush_entry(place.parent)
-
-
-def _replaced(folder: Path, number: int) -> Path:
-    return folder / f"replaced-{number}"
-
-
-def _replace(staged: Path, place: Path, replaced: Path) -> None:
-    """Put `staged` at `place`; what stands there goes to `staged`, or to `replaced`."""
-    if not place.exists():
-        staged.rename(place)
-    elif not _files.exchange(staged, place):
-        place.rename(replaced)
-        # On disk before the next rename: a power cut must not leave the old layer without a name.
-        _files.flush_entry(replaced.parent)
-        staged.rename(place)
-    _files.flush_entry(place.parent)
-    _files.flush_entry(staged.parent)
-
-
-def _drop_journal(folder: Path) -> None:
-    (folder / JOURNAL).unlink()
-    _files.flush_entry(folder)
 
 
 def _uninterrupted(work: Callable[[], None], note: str = "") -> None:

@@ -10,10 +10,10 @@ from . import _backends
 from ._channels import per_channel
 from ._cohorts import Cohort
 from ._images import as_float, like, pixels, processing_dtype
-from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p, Operation
+from ._programs import Arcsinh, CoolHotPixels, KeepAbove, KeepInside, Log1p, Operation
 from ._sources import Area
 from ._typing import Array, Images, PerChannel
-from ._validate import parse_positive
+from ._validate import parse_positive, parse_threshold
 from .errors import ParameterError
 
 
@@ -202,6 +202,15 @@ def kept(cohort: Cohort) -> Cohort:
         return as_float(one) if area is None else applied(KeepInside(), one, area)
 
     return replace(cohort.map(inside, cohort.areas), areas=())
+
+
+def kept_above(cohort: Cohort, threshold: Any, *, of_others: bool) -> Cohort:
+    """Images without the pixels whose sum is not above a threshold, each its own along ``fov``.
+
+    `of_others` says that this was measured on other images.
+    """
+    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+    return cohort.map(partial(applied, KeepAbove(of_others)), limits)
 
 
 def applied(

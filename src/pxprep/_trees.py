@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from ._channels import CHANNEL, label_keys, reorder_channels, select_channels
+from ._channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
 from ._datatree import own_dataset
 from ._images import checked
 from ._scales import coarser_scales, factors_between
@@ -223,11 +223,14 @@ def _reduced(
             reduced[path] = dataset
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
-        above = [path] if CHANNEL in dataset.coords else _nearest(path, datasets)
-        known = label_keys(datasets[above[0] if above else path])
+        above = [] if CHANNEL in dataset.coords else _nearest(path, datasets)
+        known = label_keys(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
         if concerned and set(channels) <= set(known):
-            dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
+            if above:  # which has the labels
+                dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
+            else:
+                dataset = taken(dataset, channels)
         reduced[path] = dataset
     return reduced
 

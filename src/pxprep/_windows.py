@@ -45,6 +45,18 @@ class Window(NamedTuple):
             slice(self.left - other.left, self.right - other.left),
         )
 
+    def edges(self, depth: int) -> "list[Window]":
+        """What lies within `depth` pixels of its edges, in up to four parts that do not overlap."""
+        top, left = min(self.top + depth, self.bottom), min(self.left + depth, self.right)
+        bottom, right = max(self.bottom - depth, top), max(self.right - depth, left)
+        parts = [
+            self._replace(bottom=top),
+            self._replace(top=bottom),
+            Window(top, bottom, self.left, left),
+            Window(top, bottom, right, self.right),
+        ]
+        return [part for part in parts if part.top < part.bottom and part.left < part.right]
+
     def meets(self, other: "Window") -> "Window | None":
         """What both have in common; None if that is nothing."""
         top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
@@ -79,6 +91,9 @@ class Part(NamedTuple):
 
 class Pixels:
     """The pixels around a block, in pieces: whole blocks, or what lies at the edges of some.
+
+    No two pieces hold the same pixel of a channel: what is made of the pixels must not depend on
+    the pieces in which they come, and sums would count it twice.
 
     Parameters
     ----------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from . import _layers, _store
+from ._backing import Snapshot, Source, check_dependents, is_whole, layer_folder
 from ._contents import KEY, Json, RootContents, read_attrs
-from ._layers import Snapshot, Source, layer_folder
+from ._places import KINDS, Place, elements_on_disk, why_no_name
 from ._progress import Progress
 from ._validate import parse_count
-from .errors import LayerError, ParameterError, StoreError
+from .errors import LayerError, ParameterError, StoreError, warn
 from .pipeline import FittedPipeline
 from .provenance import Records, Run, merged
 
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 # What of a call's parameters does not say what was done to a layer.
 _NOT_STEPS = ("layers",)
 CODECS = ("lz4", "zstd")
+# One by one, layers are made for so many times as long as publishing took, but not for longer than
+# so many seconds, before the next are published: that takes the longer the more a store holds.
+PATIENCE, MOST_SECONDS = 4, 60
 
 
 def recovered(store: Path, wait: float | None) -> _store.Recovered:
@@ -35,12 +42,13 @@ def recovered(store: Path, wait: float | None) -> _store.Recovered:
 def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
     """Raise LayerError unless these can be names of image layers; `what` they are in messages."""
     elements = {name: kind for kind, name, _ in sdata.gen_elements()}
+    folded = {name.casefold(): name for name in elements}
     for name in outputs:
         _check_name(name, what)
-        same_folded = [other for other in elements if other.casefold() == name.casefold()]
-        if same_folded and same_folded != [name]:
+        same_folded = folded.get(name.casefold(), name)
+        if same_folded != name:
             raise LayerError(
-                f"{what} {name!r} differs only in case from the element {same_folded[0]!r}"
+                f"{what} {name!r} differs only in case from the element {same_folded!r}"
             )
         kind = elements.get(name)
         if kind not in (None, "images"):
@@ -51,7 +59,7 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
 
 
 def parse_compressor(value: Any) -> dict[str, Any]:
-    """What `SpatialData.write_element` takes for a codec and its level; nothing for None."""
+    """What `SpatialData.write` takes for a codec and its level; nothing for None."""
     if value is None:
         return {}
     rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
@@ -63,7 +71,7 @@ def parse_compressor(value: Any) -> dict[str, Any]:
         raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
     from spatialdata import SpatialData
 
-    if "raster_compressor" not in signature(SpatialData.write_element).parameters:
+    if "raster_compressor" not in signature(SpatialData.write).parameters:
         raise ParameterError(
             "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
         )
@@ -71,14 +79,25 @@ def parse_compressor(value: Any) -> dict[str, Any]:
 
 
 def _check_name(name: str, what: str) -> None:
-    # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
-    # metadata file of the folder that the layers lie in.
-    valid = all(character.isalnum() or character in "_-." for character in name)
-    if not name or not valid or name.startswith((".", "__")) or name == "zarr.json":
-        raise LayerError(
-            f"{what} must consist of letters, digits, '_', '-' and '.', and not begin with "
-            f"'.' or '__', got {name!r}"
-        )
+    why = why_no_name(name)
+    if why:
+        raise LayerError(f"{what} must {why}, got {name!r}")
+
+
+def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names that a new image cannot have in a store, and what is in the way on disk.
+
+    Whatever an object in memory knows of it: with two elements of one name nobody can open the
+    store.
+    """
+    there = elements_on_disk(store)
+    taken = {}
+    for name in names:
+        own = Place("images", name)
+        for place in there.get(own.folded, ()):
+            if place != own:
+                taken[name] = f"{KINDS[place.kind]} called {place.name!r}"
+    return taken
 
 
 @dataclass(frozen=True)
@@ -99,8 +118,12 @@ class Destination:
         Whether each layer is published when it is finished, not all together at the end.
     done
         Those that an earlier, interrupted call has made.
+    damaged
+        Those of them that are not whole any more, and are made again.
+    reads
+        By name of the new layer, the folders that it is read from.
     before
-        The layers on disk as they were when they were read.
+        These folders, and those of the layers, as they were when they were read.
     """
 
     sdata: SpatialData
@@ -109,6 +132,8 @@ class Destination:
     wait: float | None = None
     one_by_one: bool = False
     done: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    reads: Mapping[str, frozenset[Path]] = field(default_factory=dict)
     before: Snapshot = field(default_factory=lambda: Snapshot({}))
 
     @classmethod
@@ -130,16 +155,24 @@ class Destination:
     @property
     def todo(self) -> list[str]:
         """Names of the layers that are still to be made."""
-        return [name for name in self.pairs if name not in self.done]
+        done = set(self.done)
+        return [name for name in self.pairs if name not in done]
 
     def exists(self, name: str) -> bool:
         """Whether an image layer of this name is on disk."""
         return self.store is not None and layer_folder(self.store, name).exists()
 
     def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
-        """Raise LayerError if a layer exists that may not be replaced."""
-        for name in self.todo:
-            if not may_replace and (name in self.sdata.images or self.exists(name)):
+        """Raise LayerError if something exists that may not be replaced."""
+        taken = {} if self.store is None else _taken(self.store, self.todo)
+        for name, other in taken.items():
+            raise LayerError(
+                f"{what} {name!r} is taken: the store has {other}, and no two elements may have "
+                "names that are the same, or differ only in case; choose another"
+            )
+        again = set(self.damaged)
+        for name in () if may_replace else self.todo:
+            if name not in again and (name in self.sdata.images or self.exists(name)):
                 raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
 
     def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
@@ -153,10 +186,10 @@ class Destination:
         RootContents(self.store, merged).check()
         if not self.one_by_one:
             self._check_not_applied(parameters)
-        _layers.check_dependents(self.sdata, self.store, self.todo)
-        folders = {layer_folder(self.store, name) for name in self.todo}
-        folders.update(*(sources[self.pairs[name]].folders for name in self.todo))
-        return replace(self, before=Snapshot.of(folders))
+        check_dependents(self.sdata, self.store, self.todo)
+        reads = {name: sources[self.pairs[name]].folders for name in self.todo}
+        folders = {layer_folder(self.store, name) for name in self.todo}.union(*reads.values())
+        return replace(self, reads=reads, before=Snapshot.of(folders))
 
     def _check_not_applied(self, parameters: Json) -> None:
         """Raise LayerError where these very steps have replaced their input already."""
@@ -184,28 +217,46 @@ class Destination:
         runs = {name: run for name in self.pairs if (run := records.run_of(name)) is not None}
         if not runs:
             return replace(self, one_by_one=True), None
-        for name, run in runs.items():
+        different = {run["id"]: (name, run) for name, run in runs.items()}
+        for name, run in different.values():
             why = self._difference(run, runs, sources, parameters, given)
+            if len(different) > 1:
+                why = "the finished layers are of several runs"
             if why:
                 raise LayerError(
                     f"output_layer {name!r} is of another run ({why}): resume does not mix runs; "
                     "remove it, choose other names, or replace all with overwrite and no resume"
                 )
+        damaged = tuple(name for name in runs if not is_whole(layer_folder(self.store, name)))
+        self._tell_of(damaged)
+        done = tuple(name for name in runs if name not in set(damaged))
         first = next(iter(runs.values()))
         begun = Run(parameters, first["sources"], first["fitted"])
-        return replace(self, one_by_one=True, done=tuple(runs)), begun
+        return replace(self, one_by_one=True, done=done, damaged=damaged), begun
+
+    def _tell_of(self, damaged: Sequence[str]) -> None:
+        """Warn of finished layers that are made again; raise where their sources are gone."""
+        lost = [name for name in damaged if self.pairs[name] == name]
+        if lost:
+            raise LayerError(
+                f"output_layer {lost} was finished, but chunks of it are missing on disk, and it "
+                "took the place of its source: it cannot be made again; bring it back from a copy"
+            )
+        if damaged:
+            warn(
+                f"resume: {list(damaged)} had been finished, but chunks of them are missing on "
+                "disk: they are made again"
+            )
 
     def _difference(
         self,
         run: Json,
-        runs: Mapping[str, Json],
+        done: Iterable[str],
         sources: Mapping[str, Source],
         parameters: Json,
         given: FittedPipeline | None,
     ) -> str:
         """What tells this run from an earlier one; nothing if they are the same."""
-        if len({other["id"] for other in runs.values()}) > 1:
-            return "the finished layers are of several runs"
         if run["parameters"] != parameters:
             names = {*run["parameters"], *parameters}
             other = sorted(n for n in names if run["parameters"].get(n) != parameters.get(n))
@@ -213,11 +264,11 @@ class Destination:
         if given is not None and json.loads(given.to_json()) != run["fitted"]:
             return "with other numbers"
         # What was processed in place is no longer what it was made from.
-        replaced = {source for name, source in self.pairs.items() if name == source}
+        replaced = {name for name in done if self.pairs[name] == name}
         changed = [
             name
             for name, source in sources.items()
-            if not (name in replaced and name in runs) and source.identity != run["sources"][name]
+            if name not in replaced and source.identity != run["sources"].get(name)
         ]
         return f"its source {changed} was another" if changed else ""
 
@@ -226,19 +277,19 @@ class Destination:
     ) -> None:
         """Add the elements to the object, through its store if it has one."""
         if self.store is None:
-            note = run.note(self.pairs, elements)
-            kept = merged(self.sdata.attrs.get(KEY), note, list(elements))
+            entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
+            kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
             for name, element in elements.items():
                 _layers.put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
-        groups = [[name] for name in elements] if self.one_by_one else [list(elements)]
-        done = list(self.done)
-        for group in groups:
-            part = {name: elements[name] for name in group}
+        waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
+        stage = partial(_layers.stage, self.store, bar=bar, codec=codec)
+        while waiting:
+            group: dict[str, Any] = {} if self.one_by_one else dict(elements)
             with _layers.telling(group, self.store, done):
-                self._write(self.store, part, run, bar, codec)
-            for name, element in part.items():
+                seconds = self._write(self.store, waiting, group, run, stage, seconds)
+            for name, element in group.items():
                 _layers.put(self.sdata, name, _layers.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
             done += group
@@ -246,31 +297,47 @@ class Destination:
     def _write(
         self,
         store: Path,
-        elements: Mapping[str, Any],
+        waiting: deque[tuple[str, Any]],
+        group: dict[str, Any],
         run: Run,
-        bar: Progress,
-        codec: Mapping[str, Any],
-    ) -> None:
-        note = run.note(self.pairs, elements)
-        marks = {
-            name: {key: entry[key] for key in ("run", "source", "token")}
-            for name, entry in note["layers"].items()
-        }
+        stage: Callable[..., None],
+        seconds: float,
+    ) -> float:
+        """Publish layers that wait, which become the group: all; or the first, one by one.
+
+        And then as many as are made in so many seconds. Returns the seconds for the next group.
+        """
+        entries: dict[str, Json] = {}
+        started = monotonic()
         with _layers.WRITING, self._transaction(store) as transaction:
-            folder = transaction.folder
-            moves = _layers.stage(store, folder, elements, marks, bar, codec)
-            transaction.publish(moves, note, self._guard(store, list(elements)).check)
+            while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
+                name, element = waiting.popleft()
+                group[name] = element
+                entries[name] = run.entry(self.pairs[name], element)
+                mark = {key: entries[name][key] for key in ("run", "source", "token")}
+                stage(transaction.stage, name, element, mark)
+            staged = monotonic()
+            places = [Place("images", name) for name in entries]
+            guard = partial(self._check_still, store, list(group))
+            transaction.publish(places, run.note(entries), guard)
+        return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
 
     def _transaction(self, store: Path) -> AbstractContextManager[_store.Transaction]:
         return _store.transaction(store, RootContents(store, merged), self.wait)
 
-    def _guard(self, store: Path, names: Sequence[str]) -> Snapshot:
-        """How the layers that are replaced were, and, but for those replaced on the way, all."""
-        if not self.one_by_one:
-            return self.before
+    def _check_still(self, store: Path, names: Sequence[str]) -> None:
+        """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
+        self._guard(store, names).check()
+        for name, other in _taken(store, names).items():
+            raise StoreError(
+                f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
+                "written; choose another name"
+            )
+
+    def _guard(self, store: Path, names: Iterable[str]) -> Snapshot:
+        """How those layers were, and what they are read from: one by one, others are replaced."""
         own = {layer_folder(store, name) for name in names}
-        own |= {layer_folder(store, self.pairs[name]) for name in names}
-        return Snapshot({path: state for path, state in self.before.states.items() if path in own})
+        return self.before.only(own.union(*(self.reads[name] for name in names)))
 
     def refresh(self) -> None:
         """Add the layers that are done to the object, where it was read before they were."""

@@ -7,6 +7,7 @@ zarr.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _files
+from ._contents import token_in
 from ._typing import Block
 from .errors import StoreError
 
@@ -23,6 +25,8 @@ Region = Sequence[tuple[int, int]]
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
 # How the codec of zarr's format 3 calls what numcodecs numbers.
 SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+# How fsspec calls the file system of this machine.
+LOCAL = {"file", "local"}
 
 
 class ZarrChunks:
@@ -121,8 +125,16 @@ class ZarrChunks:
             )
         ]
 
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether every chunk must have a file: zarr itself leaves out those of the fill value."""
+        return token_in(self._folder.parent) is not None
+
+    def _key(self, place: tuple[int, ...]) -> str:
+        return str(self._array.metadata.encode_chunk_key(place))
+
     def _file(self, place: tuple[int, ...]) -> Path:
-        file: Path = self._folder / self._array.metadata.encode_chunk_key(place)
+        file: Path = self._folder / self._key(place)
         return file
 
     def _decoded(self, encoded: bytes, place: tuple[int, ...]) -> Block:
@@ -142,6 +154,8 @@ class ZarrChunks:
         try:
             encoded = file.read_bytes()
         except FileNotFoundError:
+            if self._is_whole:
+                raise StoreError(lacking(self._folder, [self._key(place)])) from None
             return None
         # Blosc itself does not notice that bytes are missing.
         is_blosc = getattr(self._codec, "codec_id", None) == "blosc"
@@ -168,6 +182,48 @@ def direct(value: Any) -> Any:
     if dtype is None or len(codecs) > 1 or None in codecs:
         return value
     return ZarrChunks(value, dtype, *codecs)
+
+
+def folder_of(array: Any) -> Path | None:
+    """The folder of a zarr array; None if it lies in a zip file, in memory or on a server."""
+    store, local = array.store, _local_store()
+    root = store.root if local is not None and isinstance(store, local) else None
+    # What Dask makes of the path of an array.
+    names = getattr(getattr(store, "fs", None), "protocol", ())
+    if LOCAL & set([names] if isinstance(names, str) else names):
+        root = store.path
+    return None if root is None else Path(root, array.path)
+
+
+def is_there(array: Any, folder: Path) -> bool:
+    """Whether the folder of a zarr array still holds one."""
+    return (folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")).exists()
+
+
+def require_there(value: Any) -> None:
+    """Raise StoreError if `value` is a zarr array whose folder is gone.
+
+    All that is read from it would have the fill value.
+    """
+    if not type(value).__module__.startswith("zarr."):
+        return
+    import zarr
+
+    folder = folder_of(value) if isinstance(value, zarr.Array) else None
+    if folder is not None and not is_there(value, folder):
+        raise StoreError(
+            f"{str(folder)!r} is gone: it was removed after it had been opened; read the store "
+            "again"
+        )
+
+
+def lacking(folder: Path, keys: Sequence[str]) -> str:
+    """What to say of chunks that are missing in a layer of ours."""
+    return (
+        f"{str(folder)!r} is damaged: {len(keys)} chunks are missing, {keys[0]!r} the first; "
+        "pxprep wrote all of them. Make the layer again (or, if another program made these pixels "
+        "zero, work on a copy by sdata.write)"
+    )
 
 
 def _local_store() -> Any:

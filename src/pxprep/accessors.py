@@ -197,7 +197,8 @@ class Accessor:
         q, q_sum, q_post, sigma, norm_sum, cap_max
             As for `pxprep.Pipeline.sparrow`.
         channels
-            Labels of the channels to use, in that order; None for all of them.
+            Labels of the channels to use, in that order; where channels have none, their positions,
+            which become the labels. None for all of them.
         pool
             How a tree of several images is measured; as for `pxprep.Pipeline.fit`.
         image

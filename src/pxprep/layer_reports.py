@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._report import check_file, check_title, write
 from .errors import LayerError, ParameterError
-from .provenance import provenance
+from .provenance import Origins
 from .spatialdata import compared_layers
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def report_layers(
     names = [layers] if isinstance(layers, str) else layers
     if not isinstance(names, Sequence) or not names:
         raise ParameterError(f"layers must be a name or a sequence of names, got {layers!r}")
-    made = [provenance(sdata, name) for name in names]
+    origins = Origins(sdata)
+    made = [origins.of(name) for name in names]
     if len({one.run for one in made}) > 1:
         runs = {one.layer: one.run for one in made}
         raise LayerError(f"layers must be of one run, got those of several: {runs}")

@@ -13,9 +13,10 @@ from ._channels import CHANNEL, per_channel
 from ._cohorts import FOV, Cohort
 from ._images import pixels, processing_dtype
 from ._programs import AddChannels
+from ._selection import Quantiles
 from ._typing import Array, Block, Label
 from .errors import warn
-from .quantiles import Quantiles, exact_quantiles
+from .quantiles import exact_quantiles
 
 # The variables that say what a statistic was made from; of a step that measures two quantiles,
 # the first of these is the upper one, and the other is beside them.

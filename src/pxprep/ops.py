@@ -32,10 +32,9 @@ from ._programs import (
     ClipAbove,
     Divide,
     DivideBySums,
-    KeepAbove,
 )
 from ._summaries import coarsen, pixel_sum, quantile
-from ._transforms import applied, arcsinh, keep_where, log1p, remove_hot_pixels
+from ._transforms import applied, arcsinh, keep_where, kept_above, log1p, remove_hot_pixels
 from ._typing import Images, PerChannel
 from ._validate import (
     ZEROS,
@@ -44,7 +43,6 @@ from ._validate import (
     parse_quantile,
     parse_sigma,
     parse_sum_quantile,
-    parse_threshold,
 )
 from .errors import ImageError, ParameterError
 from .measures import channel_scales, sum_threshold
@@ -279,7 +277,8 @@ def sum_mask(
         Percent, 0 to 100.
     reference
         Images with the same channels on which the threshold is measured; default `images`.
-        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one.
+        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A sum
+        that exceeds that by no more than rounding (2**-18 of it, 2**-47 for float64) is not kept.
     threshold
         The threshold, if it is known; then nothing is measured. Along ``fov``, each image's own.
     zeros
@@ -327,11 +326,11 @@ def sum_mask(
     cohort = Cohort.of(images, pool, image, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = parse_sum_quantile(q_sum)
+    of_others = threshold is None and reference is not None
     if threshold is None:
         measured = cohort if reference is None else _reference(reference, cohort, image)
         threshold = sum_threshold(measured, percent, zeros=zeros, step="sum_mask")["threshold"]
-    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    return cohort.map(partial(applied, KeepAbove()), limits).given()
+    return kept_above(cohort, threshold, of_others=of_others).given()
 
 
 def sum_norm(images: Images, *, image: Any = None) -> Any:

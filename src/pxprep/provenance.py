@@ -8,13 +8,16 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._contents import KEY, Json, read_attrs
-from ._layers import check_sdata, layer_folder, store_path
+from ._backing import check_there, layer_folder
+from ._contents import KEY, Json, read_attrs, token_in
+from ._layers import check_sdata, store_path
 from ._layouts import scales_of
+from ._places import why_no_name
 from .errors import LayerError, ParameterError, StoreError
 from .pipeline import FittedPipeline
 
@@ -118,30 +121,51 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
     >>> made.fitted().transform(fov).sizes["c"]
     10
     """
-    check_sdata(sdata)
-    if layer not in sdata.images:
-        raise LayerError(f"layer {layer!r} does not exist; images are {sorted(sdata.images)}")
-    store = store_path(sdata)
-    in_store = store is not None and layer_folder(store, layer).is_dir()
-    kept = read_attrs(store).get(KEY) if store is not None and in_store else sdata.attrs.get(KEY)
-    records = Records.parsed(kept)
-    entry = records.layers.get(layer)
-    if entry is None:
-        raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
-    mark = token_on_disk(store, layer) if store is not None and in_store else entry["token"]
-    # SpatialData's own copies lack the mark; what it says of the image must do for them.
-    if mark not in (None, entry["token"]) or _looks(sdata.images[layer]) != entry["image"]:
-        raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
-    run = records.runs[entry["run"]]
-    return Provenance(
-        layer=layer,
-        source=entry["source"],
-        time=datetime.fromisoformat(entry["time"]),
-        parameters=run["parameters"],
-        versions=run["versions"],
-        run=entry["run"],
-        _fitted=run["fitted"],
-    )
+    return Origins(sdata).of(layer)
+
+
+class Origins:
+    """What made the layers of an object: of many layers, what is kept of all is read once."""
+
+    def __init__(self, sdata: SpatialData) -> None:
+        check_sdata(sdata)
+        self._sdata = sdata
+        self._store = store_path(sdata)
+
+    def of(self, layer: str) -> Provenance:
+        """As `provenance`."""
+        images = self._sdata.images
+        if layer not in images:
+            raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
+        records, token = self._kept(layer)
+        entry = records.layers.get(layer)
+        if entry is None:
+            raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
+        # SpatialData's own copies lack the mark; what it says of the image must do for them.
+        if token not in (None, entry["token"]) or _looks(images[layer]) != entry["image"]:
+            raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
+        run = records.runs[entry["run"]]
+        return Provenance(
+            layer=layer,
+            source=entry["source"],
+            time=datetime.fromisoformat(entry["time"]),
+            parameters=run["parameters"],
+            versions=run["versions"],
+            run=entry["run"],
+            _fitted=run["fitted"],
+        )
+
+    def _kept(self, layer: str) -> tuple[Records, str | None]:
+        """What is kept of the layers, where this one is, and its mark there."""
+        if self._store is not None and layer_folder(self._store, layer).is_dir():
+            return self._on_disk, token_on_disk(self._store, layer)
+        if self._store is not None:
+            check_there(self._sdata.images[layer], f"layer {layer!r}")
+        return Records.parsed(self._sdata.attrs.get(KEY)), None
+
+    @cached_property
+    def _on_disk(self) -> Records:
+        return Records.parsed(self._store and read_attrs(self._store).get(KEY))
 
 
 @dataclass(frozen=True)
@@ -161,7 +185,20 @@ class Records:
                 f"attrs[{KEY!r}] must be of format {FORMAT}, got {kept!r:.100}: a newer pxprep "
                 "wrote it, or another program; nothing was changed"
             )
-        return cls(kept["runs"], kept["layers"])
+        runs: Any = kept.get("runs")
+        layers: Any = kept.get("layers")
+        try:
+            _require(isinstance(runs, Mapping) and isinstance(layers, Mapping), "runs and layers")
+            for run in runs.values():
+                _check_run(run)
+            for name, entry in layers.items():
+                _check_entry(name, entry, runs)
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"attrs[{KEY!r}] are not what pxprep writes: {error}; nothing was changed. "
+                "Without that key the layers stay, and what made them is forgotten"
+            ) from error
+        return cls(runs, layers)
 
     @classmethod
     def on_disk(cls, store: Path) -> Records:
@@ -182,9 +219,12 @@ class Records:
 
 def merged(kept: Any, note: Any, placed: Sequence[str]) -> Json:
     """What is kept once the layers `placed` are there; runs that no layer is left of go."""
-    records = Records.parsed(kept)
-    layers = {**records.layers, **{name: note["layers"][name] for name in placed}}
-    runs = {note["run"]: note["record"], **records.runs}
+    records, new = Records.parsed(kept), Records.parsed(note)
+    unknown = sorted(set(placed) - set(new.layers))
+    if unknown:
+        raise StoreError(f"nothing says what made the new layers {unknown}; nothing was changed")
+    layers = {**records.layers, **{name: new.layers[name] for name in placed}}
+    runs = {**new.runs, **records.runs}
     used = {entry["run"] for entry in layers.values()}
     return {
         "format": FORMAT,
@@ -210,42 +250,70 @@ class Run:
             kept = f"{error} ({fitted.pipeline!r})"
         return cls(parameters, sources, kept)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The same for the same parameters, sources and numbers."""
         whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
-    def note(self, sources: Mapping[str, str], elements: Mapping[str, Any]) -> Json:
-        """What to keep of new layers, each made from the layer that `sources` names."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        versions = {package: version(package) for package in PACKAGES}
-        layers = {
-            name: {
-                "run": self.name,
-                "source": sources[name],
-                "token": uuid.uuid4().hex,
-                "time": now,
-                "image": _looks(element),
-            }
-            for name, element in elements.items()
+    def entry(self, source: str, element: Any) -> Json:
+        """What to keep of a new layer, made from the layer `source`."""
+        return {
+            "run": self.name,
+            "source": source,
+            "token": uuid.uuid4().hex,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "image": _looks(element),
         }
+
+    def note(self, entries: Mapping[str, Json]) -> Json:
+        """What to keep of the run, and of new layers by name."""
         record = {
             "parameters": self.parameters,
             "sources": dict(self.sources),
-            "versions": versions,
+            "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"run": self.name, "record": record, "layers": layers}
+        return {"format": FORMAT, "runs": {self.name: record}, "layers": dict(entries)}
+
+
+def _check_run(run: Any) -> None:
+    """Raise ValueError unless a run is kept as `Run.note` has it, as far as anything here reads."""
+    _require(isinstance(run, Mapping), "a run that is a mapping")
+    for key in ("parameters", "sources", "versions"):
+        _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
+    texts = [*run["sources"].values(), *run["versions"].values(), run["versions"].get("pxprep")]
+    _require(all(isinstance(text, str) for text in texts), "sources and versions that are text")
+    _require(isinstance(run.get("fitted"), Mapping | str), "a run with what was fitted")
+    if IMPORT not in run["parameters"]:
+        pipeline = run["parameters"].get("pipeline")
+        steps = pipeline.get("steps") if isinstance(pipeline, Mapping) else None
+        named = isinstance(steps, list) and all(
+            isinstance(step, Mapping) and isinstance(step.get("as"), str) for step in steps
+        )
+        _require(named or isinstance(pipeline, str), "a run with the steps of a pipeline")
+
+
+def _check_entry(name: Any, entry: Any, runs: Mapping[str, Any]) -> None:
+    """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
+    why = why_no_name(name)
+    _require(not why, f"layers whose name must {why}, got {name!r:.300}")
+    what = f"of layer {name!r} its run, source, token, time and image"
+    _require(isinstance(entry, Mapping) and isinstance(entry.get("image"), Mapping), what)
+    texts = [entry.get(key) for key in ("run", "source", "token", "time")]
+    _require(all(isinstance(text, str) for text in texts) and entry["run"] in runs, what)
+    datetime.fromisoformat(entry["time"])
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"they must hold {what}")
 
 
 def token_on_disk(store: Path, layer: str) -> str | None:
     """The mark that pxprep gave a layer in a store; None if it has none."""
     folder = layer_folder(store, layer)
-    if not folder.is_dir():
-        return None
-    mark = read_attrs(folder).get(KEY)
-    return mark.get("token") if isinstance(mark, Mapping) else None
+    return token_in(folder) if folder.is_dir() else None
 
 
 def _looks(element: Any) -> Json:

@@ -8,6 +8,7 @@ new ones, never a part of one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from . import ops
+from ._backing import Source, check_there
 from ._channels import select_channels
 from ._cohorts import Cohort
 from ._contents import check_store
@@ -28,7 +30,7 @@ from ._layer_masks import (
     read_masks,
     with_masks,
 )
-from ._layers import Source, as_element, check_sdata, element_of, transformations_of
+from ._layers import as_element, check_sdata, element_of, transformations_of
 from ._layouts import Layout, scales_of
 from ._progress import Passes
 from ._report import Fov, check_file, write
@@ -44,7 +46,7 @@ from ._writing import Destination, check_outputs, parse_compressor, recovered
 from .errors import ChannelError, ParameterError, StoreError
 from .pipeline import FittedPipeline, Pipeline
 from .plot._compare import require_same_size
-from .provenance import Run, provenance
+from .provenance import Origins, Run
 from .recipes import Recipe, functions_of
 
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ def pixel_clustering_preprocess(
     output_layer
         Name of the layer to make, one for each in `img_layer`.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
     q
         Percent: each channel is divided by this quantile first. One number, a sequence in channel
         order, or a mapping by channel label, in which the key ``...`` stands for the channels that
@@ -253,7 +256,7 @@ def pixel_clustering_preprocess(
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
-        images = read_images(sdata, list(pairs.values()), channels, dtype=dtype)
+        images = _read(sdata, list(pairs.values()), channels, dtype)
         layouts = {
             name: Layout.of(sdata.images[name], image, chunks, scale_factors)
             for name, image in images.items()
@@ -339,7 +342,8 @@ def read_images(
     layers
         Name of an image layer, or of several.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
     dtype
         float32 or float64 to convert to; None leaves the layers' types.
 
@@ -351,14 +355,24 @@ def read_images(
     Raises
     ------
     LayerError
-        If a layer is missing or no image.
+        If a layer is missing or no image, or was removed from disk since `sdata` was read.
     ChannelError
         If a layer lacks one of `channels`.
     """
     check_sdata(sdata)
+    names = _names(layers, "img_layer")
+    for name in names:
+        check_there(element_of(sdata, name, "images", "img_layer"), f"img_layer {name!r}")
+    return _read(sdata, names, channels, dtype)
+
+
+def _read(
+    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: Any
+) -> dict[str, xr.DataArray]:
+    """As `read_images`, of layers that are known to be there."""
     float_type = parse_float_dtype(dtype)
     images = {}
-    for name in _names(layers, "img_layer"):
+    for name in layers:
         element = element_of(sdata, name, "images", "img_layer")
         image = checked(scales_of(element)[0], f"layer {name!r}")
         try:
@@ -377,10 +391,12 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     Raises
     ------
     LayerError
-        If the layer is missing or holds no labels.
+        If the layer is missing or holds no labels, or was removed from disk since it was read.
     """
     check_sdata(sdata)
-    return scales_of(element_of(sdata, name, "labels", "labels"))[0]
+    element = element_of(sdata, name, "labels", "labels")
+    check_there(element, f"labels {name!r}")
+    return scales_of(element)[0]
 
 
 def compared_layers(
@@ -410,7 +426,8 @@ def _title(source: str, layer: str) -> str:
 def _write_report(
     file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
 ) -> None:
-    made = [provenance(sdata, name) for name in pairs]
+    origins = Origins(sdata)
+    made = [origins.of(name) for name in pairs]
     try:
         write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
     except OSError as error:
@@ -458,8 +475,8 @@ def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
             f"{len(inputs)}"
         )
     for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
-        folded = [name.casefold() for name in names]
-        twice = [name for name in names if folded.count(name.casefold()) > 1]
+        counts = Counter(name.casefold() for name in names)
+        twice = [name for name in names if counts[name.casefold()] > 1]
         if twice:
             raise ParameterError(
                 f"{parameter} must name each layer once (in any case), got {twice}"

@@ -17,6 +17,7 @@ from ._channels import per_channel
 from ._cohorts import Cohort
 from ._json import decode_parameter, encode_parameter
 from ._programs import blur_depth
+from ._transforms import kept_above
 from ._typing import Label, PerChannel
 from ._validate import (
     ZEROS,
@@ -299,7 +300,9 @@ class SumMask(Step):
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """Drop the pixels whose sum is not greater than the threshold."""
-        result: xr.DataArray = ops.sum_mask(image, threshold=numbers["threshold"])
+        of_others = self.threshold is None and self.reference is not None
+        kept = kept_above(Cohort.of(image), numbers["threshold"], of_others=of_others)
+        result: xr.DataArray = kept.given()
         return result
 
 

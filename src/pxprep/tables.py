@@ -79,7 +79,8 @@ def pixel_table(
     drop_background
         Whether pixels with the label 0 are left out.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
     to
         ``"pandas"``, ``"anndata"`` or ``"parquet"``.
     file

@@ -48,7 +48,7 @@ def demo(
         "store": str(store),
         "picture": str(picture),
         "seconds": round(seconds, 3),
-        "layers": [described(sdata, "images", name) for name in cleaned],
+        "layers": described(sdata, "images", cleaned),
         "fitted": json.loads(fitted.to_json()),
     }
     words = (

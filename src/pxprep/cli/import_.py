@@ -115,7 +115,7 @@ def import_(
         document = {
             "store": str(store),
             "seconds": round(time.perf_counter() - started, 3),
-            "layers": [described(sdata, "images", layer) for layer in images],
+            "layers": described(sdata, "images", list(images)),
         }
     answer(document, in_words(document), as_json=as_json, quiet=quiet)
 

@@ -1,6 +1,6 @@
 """`pxprep inspect`: what is in a store, from its metadata alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from .._contents import KEY, zarr_format
 from .._layouts import scales_of
 from .._store import unfinished
 from ..errors import LayerError
-from ..provenance import IMPORT, Records, provenance
+from ..provenance import IMPORT, Origins, Records
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .stores import RASTERS, read
@@ -31,9 +31,9 @@ def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -
             "store": str(store),
             "zarr_format": zarr_format(store),
             "layers": [
-                described(sdata, kind, name)
+                layer
                 for kind in RASTERS
-                for name in sorted(getattr(sdata, kind))
+                for layer in described(sdata, kind, sorted(getattr(sdata, kind)))
             ],
             "damaged": damaged,
             "unfinished": unfinished(store)._asdict(),
@@ -41,8 +41,13 @@ def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -
     answer(document, _in_words(document), as_json=as_json, quiet=quiet)
 
 
-def described(sdata: "SpatialData", kind: str, name: str) -> dict[str, Any]:
-    """What there is to say about an image or labels, without reading a pixel."""
+def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
+    """What there is to say about images or labels, without reading a pixel."""
+    origins = Origins(sdata)
+    return [_described(sdata, origins, kind, name) for name in names]
+
+
+def _described(sdata: "SpatialData", origins: Origins, kind: str, name: str) -> dict[str, Any]:
     scales = scales_of(getattr(sdata, kind)[name])
     labels = channel_labels(scales[0])
     return {
@@ -55,7 +60,7 @@ def described(sdata: "SpatialData", kind: str, name: str) -> dict[str, Any]:
             {"shape": list(scale.shape), "chunks": list(scale.data.chunksize)} for scale in scales
         ],
         "bytes": _bytes_below(Path(sdata.path) / kind / name),
-        "provenance": _made(sdata, name) if kind == "images" else None,
+        "provenance": _made(sdata, origins, name) if kind == "images" else None,
     }
 
 
@@ -79,12 +84,12 @@ def _origin(made: Mapping[str, Any] | None) -> str:
     return f", from {made['source']}" if "source" in made else f", {made['problem']}"
 
 
-def _made(sdata: "SpatialData", name: str) -> dict[str, Any] | None:
+def _made(sdata: "SpatialData", origins: Origins, name: str) -> dict[str, Any] | None:
     """What made a layer; None if pxprep did not."""
     if name not in Records.parsed(sdata.attrs.get(KEY)).layers:
         return None
     try:
-        made = provenance(sdata, name)
+        made = origins.of(name)
     except LayerError:
         return {"problem": "replaced since pxprep made it"}
     return {

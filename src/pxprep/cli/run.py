@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._backing import layer_folder
 from .._contents import KEY
-from .._layers import layer_folder
-from .._store import identity
+from .._moving import identity
 from ..provenance import Records
 from ..spatialdata import pixel_clustering_preprocess, repair
 from . import options as o
@@ -117,7 +117,7 @@ def made(
         pixel_clustering_preprocess(
             sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
         )
-    new = [described(sdata, "images", name) for name in outputs]
+    new = described(sdata, "images", outputs)
     runs = Records.parsed(sdata.attrs[KEY]).runs
     return {
         "store": str(sdata.path),

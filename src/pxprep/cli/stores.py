@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from .._channels import label_keys
 from .._contents import check_store
 from .._typing import Label
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
-from ..provenance import provenance
+from ..provenance import Origins
 from ..spatialdata import read_images
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
     names: list[str] = []
     for name in asked:
         if set(name) & set("*?["):
-            names += [match for match in _matching(sdata, name) if match not in names]
+            known = set(names)
+            names += [match for match in _matching(sdata, name) if match not in known]
         else:
             names.append(name)
     require_once(names, "--layer")
@@ -87,17 +89,18 @@ def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
 
 def require_once(names: Sequence[str], option: str) -> None:
     """Raise ParameterError if something was typed twice."""
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ParameterError(f"{option} must name each only once, got {twice} more than once")
 
 
 def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
     """Image layers that match, but for those that pxprep made from others."""
+    origins = Origins(sdata)
     found = [
         name
         for name in sorted(sdata.images)
-        if fnmatchcase(name, pattern) and _source(sdata, name) in (None, name)
+        if fnmatchcase(name, pattern) and _source(origins, name) in (None, name)
     ]
     if not found:
         raise LayerError(
@@ -107,10 +110,10 @@ def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
     return found
 
 
-def _source(sdata: "SpatialData", name: str) -> str | None:
+def _source(origins: Origins, name: str) -> str | None:
     """The layer that pxprep made a layer from; None if it did not make it from another."""
     try:
-        made = provenance(sdata, name)
+        made = origins.of(name)
     except LayerError:
         return None
     return None if made.is_import else made.source

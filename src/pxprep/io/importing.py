@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from .._backing import Source
 from .._contents import check_store
 from .._images import checked
 from .._json import parse_json
-from .._layers import Source, as_element, check_installed
+from .._layers import as_element, check_installed
 from .._layouts import Layout
 from .._progress import parse_progress
 from .._typing import Label
@@ -122,7 +123,9 @@ def import_images(
         }
         target = Destination.of(sdata, pairs, seconds)
         target.check_new(may_replace, "layer")
-        sources = {pairs[layer]: Source.of(image) for layer, image in images.items()}
+        sources = {
+            pairs[layer]: Source.of(image, f"image {layer!r}") for layer, image in images.items()
+        }
         asked = {
             "channels": channels,
             "channel_names": channel_names,

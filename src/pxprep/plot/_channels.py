@@ -104,7 +104,7 @@ def channels(
     (shown,) = _backends.compute(thinned(image, max_pixels))
     shown = as_floats(shown)
     high = upper_limit(shown) if shared else None
-    for title, (axis,), thumbnail in zip(titles_of(image, channels), places, shown, strict=False):
+    for title, (axis,), thumbnail in zip(titles_of(image), places, shown, strict=False):
         limit = draw(axis, thumbnail, high)
         write_title(axis, title)
         if not shared:

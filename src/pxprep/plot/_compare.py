@@ -98,7 +98,7 @@ def compare(
         axes = new_axes(len(channels), size, rows=2)
     pairs = blocks(axes, len(channels), rows=2)
     shown = _backends.compute(thinned(before, max_pixels), thinned(after, max_pixels))
-    titles = titles_of(after, channels)
+    titles = titles_of(after)
     for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
         for axis, thumbnail in zip(pair, thumbnails, strict=True):
             draw(axis, as_floats(thumbnail))

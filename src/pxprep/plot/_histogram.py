@@ -165,7 +165,8 @@ def histogram(
         for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):
             draw_histogram(axis, thumbnail, lines[side], key, bins, COLOURS[side])
     most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
-    for i, (title, block) in enumerate(zip(titles_of(last, channels), used, strict=True)):
+    titles = titles_of(list(images.values())[-1])
+    for i, (title, block) in enumerate(zip(titles, used, strict=True)):
         write_title(block[0], title)
         is_first = i % axes.shape[1] == 0
         for side, axis in zip(images, block, strict=True):

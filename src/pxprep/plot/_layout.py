@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._channels import channel_labels
-from .._typing import Label
+from .._channels import label_keys
 from ..errors import ParameterError
 
 # A row of more channels than this is wrapped.
@@ -138,9 +137,10 @@ def turn_off(unused: Sequence[tuple[Any, ...]]) -> None:
             axis.set_axis_off()
 
 
-def titles_of(image: xr.DataArray, keys: Sequence[Label]) -> list[str]:
-    """What channels are called in a figure; those without labels go by their position."""
-    return [str(key) if channel_labels(image) else f"channel {key}" for key in keys]
+def titles_of(image: xr.DataArray) -> list[str]:
+    """What channels are called in a figure; a number, as that of a position, alone says little."""
+    labels = label_keys(image)
+    return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
 
 
 def write_title(axis: Any, title: str) -> None:

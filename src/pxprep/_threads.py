@@ -1,0 +1,118 @@
+"""Runs work on many blocks now, in threads of this process: no Dask graph is made.
+
+One pool lives as long as the process. Whoever calls takes part in the work, so that a call from
+inside a block's work, or from many threads at once, never waits for a free thread.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Lock
+from typing import Any, TypeVar
+
+from dask import config
+
+Item = TypeVar("Item")
+
+_POOL_LOCK = Lock()
+# The pool, and the process that made it: threads do not survive a fork.
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def n_threads() -> int:
+    """How many threads work at once: as many as the user asked Dask for, or one for each core."""
+    if config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+        return 1
+    chosen = config.get("num_workers", None)
+    return int(chosen) if chosen else n_cores()
+
+
+def n_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(work: Callable[[Item], Any], items: Iterable[Item], most: int | None = None) -> None:
+    """Call `work` with each item, in the order of the items, several at once.
+
+    An error, or Ctrl-C, ends it: items that have been begun are finished, no other is begun, and
+    no thread works on them any more when the error reaches the caller.
+
+    Parameters
+    ----------
+    work
+        What is called. It releases the GIL for most of its time.
+    items
+        What it is called with.
+    most
+        How many threads at most; None for `n_threads`.
+    """
+    queue = _Queue(work, items)
+    helpers = queue.start_helpers((most or n_threads()) - 1)
+    try:
+        queue.work_off()
+    finally:
+        queue.close()
+        _wait_for(helpers)
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
+
+
+class _Queue:
+    """Items that several threads take, one after the other."""
+
+    def __init__(self, work: Callable[[Any], Any], items: Iterable[Any]) -> None:
+        self._work = work
+        self._items = list(items)
+        self._next = 0
+        self._lock = Lock()
+
+    def start_helpers(self, n: int) -> "list[Future[None]]":
+        """Have other threads work as well, no more than there are items for."""
+        n = min(n, len(self._items) - 1)
+        return [_executor().submit(self.work_off) for _ in range(n)]
+
+    def work_off(self) -> None:
+        """Work on items until none is left."""
+        try:
+            while (item := self._take()) is not None:
+                self._work(item[0])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let no item be begun any more."""
+        with self._lock:
+            self._next = len(self._items)
+
+    def _take(self) -> tuple[Any] | None:
+        with self._lock:
+            if self._next >= len(self._items):
+                return None
+            self._next += 1
+            return (self._items[self._next - 1],)
+
+
+def _wait_for(helpers: "list[Future[None]]") -> None:
+    """Wait until no thread works any more, however often the user interrupts."""
+    interrupt = None
+    for helper in helpers:
+        helper.cancel()  # one that never came to begin
+    while True:
+        try:
+            wait(helpers)
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    with _POOL_LOCK:
+        if _pool is None or _pool[0] != os.getpid():
+            _pool = os.getpid(), ThreadPoolExecutor(max(32, n_cores()), "pxprep")
+        return _pool[1]
