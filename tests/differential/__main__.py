@@ -48,6 +48,7 @@ def run(options):
         ran, failure = shard(number, weight, size, counts, options, ends)
         done += ran
         number += 1
+        print(f"{done} cases, {time.perf_counter() - started:.0f} s", flush=True)
         if failure is not None:
             failures.append(failure)
             print(f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}", flush=True)

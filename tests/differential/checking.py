@@ -1,7 +1,7 @@
 """A case run in all its ways: each against the oracle, and all against each other, to the bit."""
 
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -12,7 +12,7 @@ import xarray as xr
 
 import oracle
 from differential import contents, holding, reference, running, sizes
-from differential.cases import LABELS, plain
+from differential.cases import plain
 from pxprep import PxprepWarning, ops
 
 # How far a blur may be from SciPy's in float64, in parts of the largest value.
@@ -21,15 +21,15 @@ ROUNDING = {np.float32: 2e-6, np.float64: 1e-12}
 
 def check(case):
     """Raise AssertionError, or what pxprep raises, unless every way gives the right answer."""
-    with _quiet(), _folder() as folder:
+    with quiet(), folder_of_its_own() as folder:
         pixels = [contents.pixels(picture, case.n_channels) for picture in case.pictures]
         expected, numbers = right_answer(case, pixels)
         first = None
         for index, way in enumerate(case.ways):
             try:
-                with sizes.made_small(way.sizes):
+                with sizes.made_small(way.sizes), _scheduler(way.scheduler):
                     made = outcome(case, way, pixels, folder, numbers)
-                _compare(case, made, expected)
+                compare(case, made, expected)
                 first = made if first is None else first
                 _same_bits(made, first)
             except Exception as error:
@@ -79,21 +79,23 @@ def held_blur(image, sigma):
 def outcome(case, way, pixels, folder, numbers):
     """The computed images of a case run in one way; what does not depend on pixels is checked."""
     runner = running.Runner(case, way, pixels, folder)
-    before = [image.values.copy() if way.scheduler is None else None for image in runner.images]
     boxed, measured = runner.run()
     way = runner.way
     images = holding.unboxed(boxed, way.box, len(case.pictures))
-    for image, given, held in zip(images, runner.images, way.holdings, strict=True):
-        if held.kind != "numpy":
-            assert image.chunks is not None, "a lazy image was computed"
-    del before
-    made = running.computed(images, way)
+    for image, held in zip(images, way.holdings, strict=True):
+        assert held.kind == "numpy" or image.chunks is not None, "a lazy image was computed"
+    made = running.computed(images, way.together)
     if measured is not None:
-        _compare_numbers(measured, numbers)
+        compare_numbers(measured, numbers)
     if way.box == "scales":
-        _check_scales(made, running.computed(holding.coarse_scales(boxed, len(made)), way))
-    for image, given in zip(made, runner.images, strict=True):
+        coarse = running.computed(holding.coarse_scales(boxed, len(made)), way.together)
+        _check_scales(made, coarse)
+    for image, given, array, picture in zip(made, runner.images, pixels, case.pictures, strict=True):
         _check_labels(case, way, image, given)
+        if given.chunks is None:
+            own = array[list(picture.order)]
+            assert np.array_equal(oracle.plain(given), own, equal_nan=True), "the input was changed"
+            assert not np.may_share_memory(image.values, given.values)
     return made
 
 
@@ -118,7 +120,8 @@ def _check_scales(finest, coarser):
         np.testing.assert_allclose(oracle.plain(coarse), expected, rtol=2 * epsilon)
 
 
-def _compare(case, made, expected):
+def compare(case, made, expected):
+    """Raise AssertionError unless all pixels are those of the oracle, to the last bit."""
     for number, (image, right) in enumerate(zip(made, expected, strict=True)):
         if case.labels != "none":
             image = image.sel(c=list(case.names))
@@ -144,15 +147,20 @@ def _same_bits(made, first):
         assert one.tobytes() == two.tobytes(), "two ways differ in the sign of a zero, or in NaNs"
 
 
-def _compare_numbers(measured, numbers):
+def compare_numbers(measured, numbers):
+    """Raise AssertionError unless the numbers of a fitted pipeline are the oracle's."""
     expected = {f"{step}_{name}": v for step, own in numbers.items() for name, v in own.items()}
     assert set(measured.data_vars) == set(expected)
     for name, right in expected.items():
         np.testing.assert_array_equal(measured[name].values, right, err_msg=name)
 
 
+def _scheduler(name):
+    return nullcontext() if name == "client" else dask.config.set(scheduler=name)
+
+
 @contextmanager
-def _quiet():
+def quiet():
     """Drawn images have channels without signal, and values that overflow."""
     with warnings.catch_warnings(), np.errstate(all="ignore"), xr.set_options(keep_attrs=True):
         warnings.simplefilter("ignore", PxprepWarning)
@@ -162,7 +170,7 @@ def _quiet():
 
 
 @contextmanager
-def _folder():
+def folder_of_its_own():
     folder = mkdtemp()
     try:
         yield folder

@@ -1,5 +1,6 @@
 """Hypothesis strategies: cohorts, pipelines, and ways to hold and to run them."""
 
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import strategies as st
@@ -139,12 +140,16 @@ MEASURING = ("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_nor
 
 
 @st.composite
-def pipelines(draw, n_channels, mask, kinds=None, most=6):
-    """One to `most` steps of any kinds in any order, or of the given kinds."""
-    if kinds is None:
-        count = draw(st.sampled_from([n for n in (2, 1, 3, 2, 3, 4, 5, 6) if n <= most]))
-        pool = (*KINDS, *OWN) if draw(chance(25)) else KINDS
-        kinds = [draw(st.sampled_from(pool)) for _ in range(count)]
+def any_kinds(draw, own=True):
+    """Kinds of one to six steps."""
+    count = draw(st.sampled_from([2, 1, 3, 2, 3, 4, 5, 6]))
+    known = (*KINDS, *OWN) if own and draw(chance(25)) else KINDS
+    return [draw(st.sampled_from(known)) for _ in range(count)]
+
+
+@st.composite
+def pipelines(draw, n_channels, mask, kinds):
+    """Steps of these kinds."""
     steps = []
     for number, kind in enumerate(kinds):
         reference = None
@@ -290,10 +295,13 @@ def cases(
     masked=25,
     named=5,
     sparrow=12,
+    labels=("text", "text", "numbers", "none"),
+    own=True,
+    scheduler=None,
 ):
     """A case: `kinds`, if given, is a strategy for the kinds of its steps; the rest are chances."""
     n_channels = draw(st.sampled_from(channels))
-    labels = draw(st.sampled_from(["text", "text", "numbers", "none"]))
+    labels = draw(st.sampled_from(labels))
     with_z = not large and draw(chance(20))
     count = draw(st.sampled_from(counts))
     in_order = tuple(range(n_channels))
@@ -305,11 +313,14 @@ def cases(
     if kinds is None and draw(chance(sparrow)):
         given, steps = draw(sparrows(n_channels))
     else:
-        steps = draw(pipelines(n_channels, mask, None if kinds is None else draw(kinds)))
+        chosen = draw(any_kinds(own) if kinds is None else kinds)
+        steps = draw(pipelines(n_channels, mask, chosen))
     runs = RUNS if given is None else ("preprocess", "preprocess", *RUNS)
     boxes = ("one", "one", "list", "tree", "scales") if count == 1 else BOXES
     shapes = [(n_channels, *picture.size) for picture in shown]
     ran = [draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))]
+    if scheduler is not None:
+        ran = [replace(way, scheduler=scheduler) for way in ran]
     pool = draw(st.sampled_from(["mean", "pixels", None]))
     return Case(labels, shown, steps, pool, over, tuple(ran), given)
 

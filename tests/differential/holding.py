@@ -20,9 +20,8 @@ NAMES = ("fov0", "fov1", "slide/fov2")
 
 
 def in_memory(array, layout, is_swapped):
-    """The values of an array in another layout and byte order."""
-    if is_swapped:
-        array = array.astype(array.dtype.newbyteorder("S"))
+    """A copy of an array in some layout and byte order."""
+    array = array.astype(array.dtype.newbyteorder("S" if is_swapped else "="))
     if layout == "F":
         return np.asfortranarray(array)
     if layout == "strided":
@@ -37,7 +36,7 @@ def in_memory(array, layout, is_swapped):
         view = room.reshape(array.shape)
         view[...] = array
         return view
-    array = np.ascontiguousarray(array).copy()
+    array = np.ascontiguousarray(array)
     array.flags.writeable = layout != "readonly"
     return array
 

@@ -1,6 +1,7 @@
 """Ways to run a case: functions, accessor, pipelines fitted and applied at once or apart, JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import dask
@@ -120,7 +121,7 @@ class Runner:
             for name, image in zip(names, self.images, strict=True)
         ]
         box = "one" if self.way.box == "one" else "list"
-        self.way = _with_box(self.way, box)
+        self.way = replace(self.way, box=box)
         return made[0] if box == "one" else made, fitted.numbers
 
     def _preprocess(self):
@@ -162,7 +163,9 @@ class Runner:
             given.update(measures)
         return call(step.kind, current, **given)
 
-    # Pipelines
+    def pipeline(self):
+        """The steps of the case."""
+        return pipeline(self.case, self.functions())
 
     def fitted(self, pipeline=None):
         """The pipeline fitted to the cohort."""
@@ -171,41 +174,34 @@ class Runner:
 
     def functions(self):
         """What steps of the user's own call, by the step's name."""
-        found = {}
-        for step in self.case.steps:
-            if step.kind == "function":
-                found[step.name] = FUNCTIONS[step.parameters["function"]]
-            elif step.kind == "keep_where":
-                found[step.name] = self._keeping(step.name)
-        return found
+        keeping = {name: partial(self._keep, name) for name in self.masks if name is not None}
+        return {**functions(self.case), **keeping}
 
-    def _keeping(self, name):
-        def keep(image):
-            mask = self.masks[name][image.attrs["fov"]]
-            return _kept(image) if mask is None else ops.keep_where(image, mask)
-
-        return keep
-
-    def pipeline(self):
-        """The steps of the case."""
-        pipeline, functions = Pipeline(), self.functions()
-        for step in self.case.steps:
-            given = {name: resolved(v, self.case.names) for name, v in step.parameters.items()}
-            if step.name in functions:
-                pipeline = pipeline.then(functions[step.name], step.name)
-            elif step.kind == "peak":
-                pipeline = pipeline.then(Peak(step.reference), step.name)
-            elif step.kind == "sum_mask":
-                pipeline = pipeline.sum_mask(**given, reference=step.reference, name=step.name)
-            else:
-                pipeline = getattr(pipeline, step.kind)(**given, name=step.name)
-        return pipeline
+    def _keep(self, name, image):
+        mask = self.masks[name][image.attrs["fov"]]
+        return image.astype(_float(image)) if mask is None else ops.keep_where(image, mask)
 
 
-def _with_box(way, box):
-    from dataclasses import replace
+def functions(case):
+    """What steps that are functions call, by the step's name."""
+    own = [step for step in case.steps if step.kind == "function"]
+    return {step.name: FUNCTIONS[step.parameters["function"]] for step in own}
 
-    return replace(way, box=box)
+
+def pipeline(case, functions):
+    """The steps of a case; `functions` are those of the user's own."""
+    made = Pipeline()
+    for step in case.steps:
+        given = {name: resolved(value, case.names) for name, value in step.parameters.items()}
+        if step.name in functions:
+            made = made.then(functions[step.name], step.name)
+        elif step.kind == "peak":
+            made = made.then(Peak(step.reference), step.name)
+        elif step.kind == "sum_mask":
+            made = made.sum_mask(**given, reference=step.reference, name=step.name)
+        else:
+            made = getattr(made, step.kind)(**given, name=step.name)
+    return made
 
 
 def _as_given(mask, array):
@@ -227,10 +223,6 @@ def _same(image):
     return image
 
 
-def _kept(image):
-    return image.astype(_float(image))
-
-
 def _mapped(function, images):
     if isinstance(images, xr.DataArray):
         return function(images)
@@ -241,8 +233,6 @@ def _mapped(function, images):
     return Pipeline([("own", function)]).fit_transform(images)
 
 
-def computed(images, way):
+def computed(images, together):
     """Images with their pixels, computed together or one by one."""
-    if way.together:
-        return list(dask.compute(*images, scheduler=way.scheduler))
-    return [image.compute(scheduler=way.scheduler) for image in images]
+    return list(dask.compute(*images)) if together else [image.compute() for image in images]
