@@ -124,7 +124,10 @@ def _range(images, pool, parameters):
 
 def _peak(images, pool, parameters):
     rows = np.array(
-        [np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1) for image in images]
+        [
+            np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1)
+            for image in images
+        ]
     )
     return {"peak": rows if pool is None else np.fmax.reduce(rows, axis=0)}
 
@@ -187,7 +190,9 @@ def _below_peak(image, numbers):
 _APPLIES = {
     "quantile_norm": _divided,
     "post_norm": _divided,
-    "sum_mask": lambda image, numbers: oracle.sum_mask(image, threshold=float(numbers["threshold"])),
+    "sum_mask": lambda image, numbers: oracle.sum_mask(
+        image, threshold=float(numbers["threshold"])
+    ),
     "percentile_clip": _clipped,
     "minmax": _rescaled,
     "peak": _below_peak,

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-import pxprep  # noqa: F401 - so that its modules are there
+import pxprep
 
 # Names of constants, wherever they were imported to, and what they may be.
 SIZES = {
