@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings  # noqa: E402
 
-from differential import cases, draws
-from differential.checking import check
+from differential import cases, draws  # noqa: E402
+from differential.checking import check  # noqa: E402
 
 SHARD = 200
 
@@ -30,7 +30,7 @@ def main():
     options = parser.parse_args()
     if options.case:
         namespace = {**vars(cases)}
-        check(eval(options.case, namespace))
+        check(eval(options.case, namespace))  # noqa: S307
         print("right")
         return 0
     return run(options)
@@ -51,16 +51,11 @@ def run(options):
         print(f"{done} cases, {time.perf_counter() - started:.0f} s", flush=True)
         if failure is not None:
             failures.append(failure)
-            print(
-                f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}",
-                flush=True,
-            )
+            print(f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}", flush=True)
             if options.first:
                 break
     seconds = time.perf_counter() - started
-    print(
-        f"{done} cases in {seconds:.0f} s, {done / seconds:.1f} a second; {len(failures)} shards failed"
-    )
+    print(f"{done} cases in {seconds:.0f} s, {done / seconds:.1f} a second; {len(failures)} shards failed")
     for name, count in sorted(counts.items()):
         print(f"{count:7} {name}")
     return len(failures) > 0

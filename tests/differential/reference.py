@@ -124,10 +124,7 @@ def _range(images, pool, parameters):
 
 def _peak(images, pool, parameters):
     rows = np.array(
-        [
-            np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1)
-            for image in images
-        ]
+        [np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1) for image in images]
     )
     return {"peak": rows if pool is None else np.fmax.reduce(rows, axis=0)}
 
@@ -156,6 +153,8 @@ def _applied(step, image, index, numbers, pool, blur):
     if step.kind == "blur":
         sigma = step.parameters["sigma"]
         return image if sigma is None else blur(image, sigma)
+    if step.kind == "sum_mask":
+        return _masked(image, float(own["threshold"]), step)
     if step.kind in MEASURES:
         return _APPLIES[step.kind](image, own)
     return getattr(oracle, step.kind)(image, **step.parameters)
@@ -182,6 +181,13 @@ def _rescaled(image, numbers):
     return (image - _along(numbers["min"], image)) / np.where(span == 0, image.dtype.type(1), span)
 
 
+def _masked(image, threshold, step):
+    if step.reference is None or step.parameters["threshold"] is not None:
+        return oracle.sum_mask(image, threshold=threshold)
+    # Other ties: the oracle's threshold is that of an image of which it is the only value.
+    return oracle.sum_mask(image, 100, np.full((1, 1), threshold, np.float64))
+
+
 def _below_peak(image, numbers):
     image = image.astype(oracle.float_type(image.dtype))
     return image - _along(numbers["peak"], image)
@@ -190,9 +196,6 @@ def _below_peak(image, numbers):
 _APPLIES = {
     "quantile_norm": _divided,
     "post_norm": _divided,
-    "sum_mask": lambda image, numbers: oracle.sum_mask(
-        image, threshold=float(numbers["threshold"])
-    ),
     "percentile_clip": _clipped,
     "minmax": _rescaled,
     "peak": _below_peak,

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from differential import draws
+from differential import draws, sizes
 from differential.checking import check
 
 short = settings(
@@ -49,7 +49,10 @@ def test_a_cluster():
     def run(case):
         check(case)
 
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
-    ):
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
         run()
+
+
+@pytest.mark.parametrize("name", [*sizes.SIZES, *sizes.COUNTS])
+def test_sizes_are_those_of_the_engine(name):
+    assert sizes.owners(name), f"pxprep has no {name} any more: sizes.py is out of date"
