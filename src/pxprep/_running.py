@@ -156,8 +156,8 @@ def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"
         )
-    result = checked(result, f"what step {name!r} returned")
-    return result if result.dims == image.dims else result.transpose(*image.dims)
+    made = checked(result, f"what step {name!r} returned")
+    return made if made.dims == image.dims else made.transpose(*image.dims)
 
 
 def _pass(name: str, cohort: Cohort) -> str:
