@@ -197,7 +197,8 @@ class Cohort(Sequence[xr.DataArray]):
         with ToldOnce():
             each = zip(self.images, self.names, beside, strict=True)
             operations = [
-                operation.noticing(partial(Note, image, name), sums) for image, name, sums in each
+                operation.noticing(partial(Note, image, self.labels, name), sums)
+                for image, name, sums in each
             ]
             if not self.chains:
                 return self.map(apply, operations, numbers)

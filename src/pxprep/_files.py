@@ -16,6 +16,9 @@ from typing import Any
 
 from .errors import StoreError
 
+# Bytes: file systems hold no longer names.
+MAX_NAME = 255
+
 FLUSHING_THREADS = 8
 # Seconds between two looks for files that were written meanwhile.
 FLUSHING_PAUSE = 0.25

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._channels import label_keys
 from ._typing import Block, Label
 from ._windows import Window
 from .errors import warn
@@ -50,6 +49,8 @@ class Note:
     ----------
     image
         The image.
+    labels
+        What its channels are called.
     name
         Its name in its cohort.
     step
@@ -72,6 +73,7 @@ class Note:
     def __init__(
         self,
         image: xr.DataArray,
+        labels: Sequence[Label],
         name: Label,
         step: str,
         say: Say,
@@ -81,7 +83,7 @@ class Note:
         of_step = _STEP.get()
         self.step = step if of_step is None else of_step.name
         self.image = name if of_step is None or of_step.image is None else of_step.image
-        self.labels = label_keys(image)
+        self.labels = labels
         self.height, self.width = image.sizes["y"], image.sizes["x"]
         self.say = say
         self.found: Block = np.zeros(1, np.int64)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import _files
-from ._validate import MAX_NAME
+from ._files import MAX_NAME
 
 # The folders of a store's elements; what an element of a kind is called in messages.
 KINDS = {

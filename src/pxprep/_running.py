@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from . import _backends
-from ._channels import CHANNEL, channel_labels, reorder_channels
+from ._channels import CHANNEL, channel_labels, label_keys, reorder_channels
 from ._cohorts import FOV, Cohort
 from ._images import as_float, checked
 from ._notes import Note, OfStep, say_lossy
@@ -139,7 +139,7 @@ def _applied(
     """The image after a step of the user's own, whose channels and shape must stay."""
     with OfStep(name, called):
         result = _checked(name, step.apply(image, numbers), image)
-        note = Note(result, called, name, say_lossy, parts="cz")
+        note = Note(result, label_keys(result), called, name, say_lossy, parts="cz")
     dims = [str(dim) for dim in image.dims]
     return result.copy(data=_backends.note_missing(note, image.data, result.data, dims))
 

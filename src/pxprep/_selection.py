@@ -129,6 +129,7 @@ def _take_digits(digits: Block, selection: Block) -> Block:
 
 
 def interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
+    """The quantiles, once all digits are known; axes (c,)."""
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
     settled = np.empty(len(selection), SETTLED)
     value = _between(low, high, selection["weight"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,8 +11,27 @@ from ._notes import Note
 from ._typing import Block
 from ._windows import Pixels, Window
 
-if TYPE_CHECKING:
-    from ._programs import Program
+
+class Running(Protocol):
+    """The program that a strip goes through, as far as that matters on the way."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Float type of what comes out of any operation."""
+
+    @property
+    def height(self) -> int:
+        """Of the image that the strip is part of."""
+
+    @property
+    def width(self) -> int:
+        """Likewise."""
+
+    def run(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Block:
+        """The pixels of a window at the end of the program."""
+
+    def sums_behind(self, n: int, numbers: Sequence[Any]) -> "tuple[Running, list[Any]]":
+        """The sums over channels behind so many operations, and the numbers for those."""
 
 
 class Strip:
@@ -34,7 +53,7 @@ class Strip:
     """
 
     def __init__(
-        self, pixels: Pixels, window: Window, program: "Program", place: Block | None = None
+        self, pixels: Pixels, window: Window, program: Running, place: Block | None = None
     ) -> None:
         self.pixels = pixels
         self.window = window

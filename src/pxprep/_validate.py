@@ -13,14 +13,13 @@ import numpy as np
 import xarray as xr
 
 from ._channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
+from ._files import MAX_NAME
 from .errors import ChannelError, ImageError, ParameterError, warn
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
-# Bytes of a name of a file or a folder: what file systems hold.
-MAX_NAME = 255
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
