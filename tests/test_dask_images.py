@@ -121,7 +121,7 @@ def test_images_of_one_name_are_told_apart(make, plain_pair):
 
 
 @pytest.mark.parametrize(
-    ("make", "pool"), zip(WAYS.values(), cycle(["mean", "pixels", None])), ids=WAYS
+    ("make", "pool"), list(zip(WAYS.values(), cycle(["mean", "pixels", None]))), ids=WAYS
 )
 def test_cohorts_of_images_of_one_name(make, pool, plain_pair):
     pair = [image_of(make(image.values)) for image in plain_pair]
