@@ -7,7 +7,13 @@ from typing import Any
 
 import xarray as xr
 
-from .._channels import label_keys, parse_channels, require_known, select_channels
+from .._channels import (
+    label_keys,
+    parse_channels,
+    require_known,
+    select_channels,
+    unwritable,
+)
 from .._typing import Label
 from .._validate import parse_path
 from ..errors import ChannelError, ParameterError
@@ -64,6 +70,12 @@ def agreed_channels(
     else:
         known = dict.fromkeys(label for labels in by_image.values() for label in labels)
         require_known(wanted, list(known), "channels")
+    bad = unwritable(wanted)
+    if bad:
+        raise ChannelError(
+            f"channels must have names that can be written, got {bad!r:.300}: their files have "
+            "names that are not UTF-8; rename them"
+        )
     odd = {
         name: _difference(labels, wanted, exactly=channels is None)
         for name, labels in by_image.items()
