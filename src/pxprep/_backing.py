@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +17,17 @@ from . import _files
 from ._contents import ome_attrs, token_in
 from ._layouts import scales_of
 from ._moving import identity
-from ._zarr_chunks import folder_of, is_there, lacking
+from ._zarr_chunks import folder_of, lacking
 from .errors import LayerError, StoreError
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 # Objects that refer to no array, or to everything.
-_LEAVES = (str, bytes, int, float, complex, type, ModuleType, np.ndarray, np.generic, np.dtype)
+_LEAVES = (
+    *(str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype),
+    *(type, ModuleType, FrameType, TracebackType),
+)
 _FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
 
 
@@ -139,12 +142,13 @@ def _check_there(arrays: Mapping[Path, Any], what: str) -> None:
     from zarr import open_array
 
     for folder, opened in arrays.items():
-        if not is_there(opened, folder):
+        try:
+            found = open_array(store=opened.store, path=opened.path, mode="r")
+        except (FileNotFoundError, ValueError) as error:  # zarr's own are both
             raise LayerError(
-                f"{what} is not on disk any more: {str(folder)!r} was removed after it had been "
-                "opened; read the store again"
-            )
-        found = open_array(folder, mode="r")
+                f"{what} is not on disk any more: {str(folder)!r} was removed or damaged after it "
+                "had been opened; read the store again"
+            ) from error
         if _form(found) != _form(opened):
             raise LayerError(
                 f"{what} is another on disk than when it was opened: {_form(found)} in place of "
