@@ -1,4 +1,4 @@
-"""What comes out of a block depends on the pixels around it, not on the pieces in which they come."""
+"""What comes out of a block depends on the pixels around it, not on the pieces they come in."""
 
 from dataclasses import dataclass
 from functools import cache

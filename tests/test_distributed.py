@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +53,25 @@ def test_masks_travel(client, image, chunks):
     xr.testing.assert_identical(made.compute(), expected)
     fitted = Pipeline.sparrow().fit(image, where=labels)
     assert Pipeline.sparrow().fit(lazy, where=where) == fitted
+
+
+def test_images_of_one_name_on_a_cluster(client, image):
+    def named(one):
+        array = da.from_array(one.values, chunks=(2, 30, 40), name="image")
+        return one.copy(data=array + array.dtype.type(0))
+
+    pair = [image, image * 2 + 1]
+    expected = [one.pxprep.preprocess() for one in pair]
+    made = [named(one).pxprep.preprocess() for one in pair]
+    for together, plain in zip(dask.compute(*made), expected, strict=True):
+        xr.testing.assert_identical(together, plain)
+    assert Pipeline.sparrow().fit(list(map(named, pair))) == Pipeline.sparrow().fit(pair)
+    # What is held by workers.
+    persisted = named(image).persist()
+    xr.testing.assert_identical(persisted.pxprep.preprocess().compute(), expected[0])
+    above = (persisted * 2 + 1).astype(image.dtype)
+    xr.testing.assert_identical(above.pxprep.preprocess().compute(), expected[1])
+    del persisted, above
 
 
 def test_tables_on_a_cluster(client, image):

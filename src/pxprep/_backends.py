@@ -28,7 +28,7 @@ from dask.base import compute as dask_compute
 from dask.base import get_scheduler
 from dask.local import get_sync
 
-from . import _blocks
+from . import _blocks, _graphs
 from ._gathering import Bounds, Limits
 from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
@@ -69,6 +69,11 @@ def check_supported(array: Array, parameter: str = "image") -> None:
         )
     if is_lazy(array) and any(np.isnan(size) for size in array.shape):
         raise ImageError(f"{parameter} must have a known shape, got {array.shape}")
+
+
+def taken_in(array: Array) -> Array:
+    """An array as the package works on it: see `_graphs.taken_in`; a NumPy array as it is."""
+    return _graphs.taken_in(array) if is_lazy(array) else array
 
 
 def apply(

@@ -12,10 +12,11 @@ from ._validate import check_image, float_dtype
 
 
 def checked(image: Any, parameter: str = "image") -> xr.DataArray:
-    """`image`, or an ImageError that says what is wrong with it."""
+    """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     found = check_image(image, parameter)
     _backends.check_supported(found.data, parameter)
-    return found
+    array = _backends.taken_in(found.data)
+    return found if array is found.data else found.copy(deep=False, data=array)
 
 
 def pixels(image: xr.DataArray) -> Array:

@@ -13,7 +13,7 @@ import xarray as xr
 from . import _backends
 from ._channels import CHANNEL, channel_labels, reorder_channels
 from ._cohorts import FOV, Cohort
-from ._images import as_float
+from ._images import as_float, checked
 from ._progress import Progress
 from ._transforms import kept
 from ._typing import Array
@@ -102,7 +102,7 @@ def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
-        arrays[variable] = xr.DataArray(array.data, dims=array.dims)
+        arrays[variable] = xr.DataArray(_backends.taken_in(array.data), dims=array.dims)
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
 
 
@@ -125,6 +125,7 @@ def _applied(name: str, step: Step, image: xr.DataArray, numbers: Numbers) -> xr
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"
         )
+    result = checked(result, f"what step {name!r} returned")
     return result if result.dims == image.dims else result.transpose(*image.dims)
 
 

@@ -22,7 +22,7 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
 from . import _blocks
-from ._graphs import Graph
+from ._graphs import Graph, taken_in
 from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from ._typing import Array, Block
 from ._windows import Kept, Window
@@ -33,8 +33,8 @@ Index = tuple[int, int, int]
 AXES = "czyx"
 # What Dask's arrays call to read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
-# By the name of the array, which stands for its content.
-_SOURCES: "WeakValueDictionary[tuple[str, str], Source]" = WeakValueDictionary()
+# By the graph of an array, as long as a source holds both; others may have its name.
+_SOURCES: "WeakValueDictionary[tuple[int, str, str], Source]" = WeakValueDictionary()
 
 
 class Sample(NamedTuple):
@@ -68,9 +68,10 @@ class Source:
     @classmethod
     def of(cls, array: Array, axes: str = AXES) -> "Source":
         """The source that reads `array`; the same one for all chains, as long as one lives."""
-        source = _SOURCES.get((array.name, axes))
+        key = id(array.dask), array.name, axes
+        source = _SOURCES.get(key)
         if source is None:
-            source = _SOURCES[array.name, axes] = cls(array, axes)
+            source = _SOURCES[key] = cls(array, axes)
         return source
 
     @property
@@ -249,11 +250,11 @@ class Area:
     def __init__(
         self, array: Array, axes: str, labels: tuple[int, ...] | None, inverted: bool
     ) -> None:
-        self.array = array
+        self.array = taken_in(array) if isinstance(array, da.Array) else array
         self.axes = axes
         # Which pixels of a block of the array are chosen.
         self.choose = partial(_blocks.chosen, of=labels, inverted=inverted)
-        own = uuid4().hex if isinstance(array, np.ndarray) else array.name
+        own = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
         self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
         self._sources: dict[Any, Source] = {}
 
@@ -338,7 +339,7 @@ class Reading:
         return self.keeper.room(self.index, token, place, shape, dtype)
 
     def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
-        """The rows at the top and the bottom, and the columns on the left and the right."""
+        """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
         if self.keeper is None:
             return self._edges(depth, others)
         return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))

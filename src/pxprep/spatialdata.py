@@ -263,6 +263,8 @@ def pixel_clustering_preprocess(
         }
         within = {name: masks[name] for name in images} if masks else None
         cohort = _checked_cohort(steps, images, pool, within)
+        # The very arrays that are kept below: with channels in another order they would be others.
+        images = dict(zip(images, cohort, strict=True))
         with cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
             if isinstance(steps, Pipeline):
                 steps = steps.fit(images, pool=pool, where=within, progress=passes)
