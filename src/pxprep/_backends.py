@@ -133,7 +133,8 @@ def _note_missing(
         found[slice(*place["c"])] = (np.isfinite(before) & ~np.isfinite(after)).sum(axis=others)
         return found
 
-    note.take(Window(*place["y"], *place["x"]), after.size, count)
+    part = place["c"], place.get("z")
+    note.take(Window(*place["y"], *place["x"]), after.size, count, part)
     return after
 
 

@@ -91,16 +91,21 @@ class Note:
         self._sight = sight
         self._n_parts = prod(len(image.chunksizes.get(dim, (1,))) for dim in parts)
         self._left = self.height * self.width * self._n_parts
-        self._seen: defaultdict[tuple[int, int], dict[Window, int]] = defaultdict(dict)
+        self._seen: defaultdict[tuple[int, int, Any], dict[Window, int]] = defaultdict(dict)
         self._lock = Lock()
         later = _TOLD_LATER.get()
         self._tells_itself = later is None
         if later is not None:
             later.append(self)
 
-    def take(self, window: Window, n_values: int, count: Callable[[], Any]) -> None:
-        """Add what `count` finds in a part of the image, unless that was seen before."""
-        if not self._is_new(window):
+    def take(
+        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+    ) -> None:
+        """Add what `count` finds in a part of the image, unless that was seen before.
+
+        `part` tells chunks apart that have the same rows and columns, if it is known which it is.
+        """
+        if not self._is_new(window, part):
             return
         found = np.asarray(count())
         rows, columns = window.shape
@@ -116,18 +121,19 @@ class Note:
         """Have the note tell itself, once all pixels have been seen."""
         self._tells_itself = True
 
-    def _is_new(self, window: Window) -> bool:
+    def _is_new(self, window: Window, part: Any) -> bool:
         """Whether pixels have not been seen yet; from now on they have."""
+        most = self._n_parts if part is None else 1
         with self._lock:
             if self._left == 0:
                 return False
             # A later pass may look at the same columns in other strips.
-            seen = self._seen[window.left, window.right]
+            seen = self._seen[window.left, window.right, part]
             if any(other.meets(window) and other != window for other in seen):
                 return False
             times = seen.get(window, 0)
             seen[window] = times + 1
-            return times < self._n_parts
+            return times < most
 
     def __dask_tokenize__(self) -> str:
         return "note"  # it changes no number
@@ -142,7 +148,9 @@ class Sight:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def take(self, window: Window, n_values: int, count: Callable[[], Any]) -> None:
+    def take(
+        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+    ) -> None:
         """Say it if anything is found."""
         if self._text and np.any(count()):
             warn(f"{self._text} (seen in a worker process; how many is not known there)")
