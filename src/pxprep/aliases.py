@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-# A NumPy or Dask array; only `_backends` may ask which.
+# A NumPy or Dask array; only `backends` may ask which.
 Array = Any
 Block = np.ndarray[Any, np.dtype[Any]]
 

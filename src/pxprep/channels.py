@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from ._typing import Label
+from .aliases import Label
 from .errors import ChannelError, ParameterError
 
 CHANNEL = "c"
@@ -152,7 +152,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
 def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:
     """One float per channel from one number, a tuple in channel order, or values by label.
 
-    `value` has been through a parser of `_validate`, so it is a float, a tuple or a `ByLabel`.
+    `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.
     """
     if isinstance(value, ByLabel):
         return _by_label(value, labels, parameter)

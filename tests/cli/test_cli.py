@@ -26,7 +26,7 @@ from pxprep.cli import main, values
 from pxprep.datasets import tissue
 from stores import files, image, make_study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("pxprep")
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 COMMANDS = [

@@ -51,11 +51,16 @@ def run(options):
         print(f"{done} cases, {time.perf_counter() - started:.0f} s", flush=True)
         if failure is not None:
             failures.append(failure)
-            print(f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}", flush=True)
+            print(
+                f"--- failure {len(failures)}, case {done} ({ran} of {weight!r})\n{failure}",
+                flush=True,
+            )
             if options.first:
                 break
     seconds = time.perf_counter() - started
-    print(f"{done} cases in {seconds:.0f} s, {done / seconds:.1f} a second; {len(failures)} shards failed")
+    print(
+        f"{done} cases in {seconds:.0f} s, {done / seconds:.1f} a second; {len(failures)} shards failed"
+    )
     for name, count in sorted(counts.items()):
         print(f"{count:7} {name}")
     return len(failures) > 0

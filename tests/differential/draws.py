@@ -164,7 +164,11 @@ def pipelines(draw, n_channels, mask, kinds):
 def sparrows(draw, n_channels):
     """The reference order: its parameters, and the same as steps."""
     each = partial(by_channel, n_channels=n_channels)
-    maybe = partial(lambda strategy, percent: st.one_of(st.none(), strategy) if draw(chance(percent)) else strategy)
+    maybe = partial(
+        lambda strategy, percent: (
+            st.one_of(st.none(), strategy) if draw(chance(percent)) else strategy
+        )
+    )
     given = {
         "q": draw(maybe(each(percents), 20)),
         "q_sum": draw(maybe(sum_percents, 20)),
@@ -211,7 +215,9 @@ def cuts(draw, size, most=2, empty=False):
     elif size <= 9 and draw(chance(8)):
         lengths = (1,) * size
     else:
-        places = sorted({draw(st.integers(1, size - 1)) for _ in range(most if draw(chance(40)) else 1)})
+        places = sorted(
+            {draw(st.integers(1, size - 1)) for _ in range(most if draw(chance(40)) else 1)}
+        )
         lengths = tuple(b - a for a, b in zip([0, *places], [*places, size], strict=True))
     if empty:
         place = draw(st.integers(0, len(lengths)))
@@ -318,7 +324,9 @@ def cases(
     runs = RUNS if given is None else ("preprocess", "preprocess", *RUNS)
     boxes = ("one", "one", "list", "tree", "scales") if count == 1 else BOXES
     shapes = [(n_channels, *picture.size) for picture in shown]
-    ran = [draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))]
+    ran = [
+        draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))
+    ]
     if scheduler is not None:
         ran = [replace(way, scheduler=scheduler) for way in ran]
     pool = draw(st.sampled_from(["mean", "pixels", None]))

@@ -10,7 +10,8 @@ import xarray as xr
 
 from differential import holding
 from differential.cases import resolved
-from pxprep import FittedPipeline, Mask, Pipeline, Step, ops
+from pxprep import FittedPipeline, Mask, Pipeline, ops
+from pxprep.steps import Step
 
 FUNCTIONS = {
     "double": lambda image: image * 2,
@@ -128,7 +129,9 @@ class Runner:
         given = {n: resolved(v, self.case.names) for n, v in self.case.sparrow.items()}
         where, pool = self.where(), self.case.pool
         if self.way.box in ("list", "dict"):
-            return Pipeline.sparrow(**given).fit_transform(self.cohort, pool=pool, where=where), None
+            return Pipeline.sparrow(**given).fit_transform(
+                self.cohort, pool=pool, where=where
+            ), None
         return self.cohort.pxprep.preprocess(**given, pool=pool, where=where), None
 
     def _accessor(self):

@@ -49,7 +49,9 @@ def test_a_cluster():
     def run(case):
         check(case)
 
-    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+    with distributed.Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+    ):
         run()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 spatialdata = pytest.importorskip("spatialdata")
 CHOOSES_CODEC = "raster_compressor" in signature(spatialdata.SpatialData.write).parameters
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
 
 

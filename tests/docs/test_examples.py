@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
 # What the text of a notebook says, as code that runs after its last cell.
 CLAIMS = {
     "one-image": "assert at_once.equals(clean) and lazy.compute().equals(at_once)",

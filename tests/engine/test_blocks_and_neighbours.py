@@ -11,12 +11,13 @@ import xarray as xr
 
 import oracle
 from oracle import assert_agrees, assert_same_bits
-from pxprep import Pipeline, _backends, _blocks, _programs, ops
-from pxprep._jobs import Reduction
-from pxprep._lazy import Chain
-from pxprep._programs import Blur
-from pxprep._sources import Source
-from pxprep._windows import Window
+from pxprep import Pipeline, ops
+from pxprep.engine import backends, blocks, programs
+from pxprep.engine.jobs import Reduction
+from pxprep.engine.lazy import Chain
+from pxprep.engine.programs import Blur
+from pxprep.engine.sources import Source
+from pxprep.engine.windows import Window
 
 STEPS = {
     "sum_norm": {},
@@ -41,11 +42,11 @@ CHUNKS = [(1, 1, 1), (1, 3, 4), (2, 5, 16), (2, 19, 2), (1, 14, 12)]
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Bands, strips and tiles so small that their borders are everywhere."""
-    monkeypatch.setattr(_backends, "BAND_ROWS", 5)
-    monkeypatch.setattr(_backends, "LEAST_ROWS", 7)
-    monkeypatch.setattr(_programs, "STRIP_VALUES", 64)
-    monkeypatch.setattr(_blocks, "BLUR_TILE", (3, 4))
-    monkeypatch.setattr(_blocks, "OPENING_TILE", (5, 6))
+    monkeypatch.setattr(backends, "BAND_ROWS", 5)
+    monkeypatch.setattr(backends, "LEAST_ROWS", 7)
+    monkeypatch.setattr(programs, "STRIP_VALUES", 64)
+    monkeypatch.setattr(blocks, "BLUR_TILE", (3, 4))
+    monkeypatch.setattr(blocks, "OPENING_TILE", (5, 6))
 
 
 def values_of(shape=SHAPE):
@@ -174,7 +175,7 @@ class Seen(Reduction):
 )
 def test_a_block_gets_each_pixel_once(sigma, chunks):
     values = values_of(SMALL if chunks == (1, 1, 1) else SHAPE)
-    array = _backends.from_dims(lazily(values, chunks).data, "cyx")
+    array = backends.from_dims(lazily(values, chunks).data, "cyx")
     chain = Chain.of(array, np.dtype("f4")).then(Blur((sigma, sigma)))
     seen = chain._reduced("seen", Seen(), [], (2,), np.dtype(int))
     assert seen.compute().tolist() == [1, 1]
@@ -196,5 +197,5 @@ def test_chained_calls_share_a_source():
     image = lazily(values_of(), (1, 14, 12))
     made = ops.blur(ops.sum_norm(image), 1.2)
     own = Source.of(image.data, "cyx")
-    assert Chain.of(_backends.from_dims(made.data, "cyx"), np.dtype("f4")).source is own
+    assert Chain.of(backends.from_dims(made.data, "cyx"), np.dtype("f4")).source is own
     assert Source.of(image.copy().data, "cyx") is own

@@ -15,9 +15,11 @@ import xarray as xr
 import oracle
 import pxprep
 from oracle import assert_agrees, assert_same_bits
-from pxprep import ImageError, Pipeline, Step, ops
-from pxprep._graphs import taken_in
-from pxprep.recipes import Function
+from pxprep import Pipeline, ops
+from pxprep.engine.graphs import taken_in
+from pxprep.errors import ImageError
+from pxprep.pipeline.recipes import Function
+from pxprep.steps import Step
 
 SHAPE, CHUNKS = (2, 13, 11), (1, 4, 6)
 

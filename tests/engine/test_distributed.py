@@ -13,8 +13,9 @@ import pytest
 import xarray as xr
 
 import pxprep
-from pxprep import Pipeline, _backends
-from pxprep._zarr_chunks import direct
+from pxprep import Pipeline
+from pxprep.engine import backends
+from pxprep.store.zarr_chunks import direct
 
 distributed = pytest.importorskip("distributed")
 
@@ -121,12 +122,12 @@ def test_a_client_is_found(client, image):
     Pipeline.sparrow().fit(lazy)
     measured = executed(client)
     assert measured > before
-    (found,) = _backends.compute(lazy.data + 1)
+    (found,) = backends.compute(lazy.data + 1)
     assert executed(client) > measured
     np.testing.assert_array_equal(found, image.values + 1)
     before = executed(client)
     with client.as_current(), dask.config.set(scheduler=None):  # as in a task of a worker
-        _backends.compute(lazy.data + 2)
+        backends.compute(lazy.data + 2)
     assert executed(client) > before
 
 
@@ -140,7 +141,7 @@ def test_workers_write_chunks(client, image, n_scales, tmp_path):
         for n, scale in enumerate(scales)
     ]
     before = executed(client)
-    _backends.store([scale.data for scale in scales], [direct(target) for target in targets])
+    backends.store([scale.data for scale in scales], [direct(target) for target in targets])
     assert executed(client) >= before + 9 * n_scales
     for scale, target in zip(scales, targets, strict=True):
         np.testing.assert_array_equal(target[...], scale.values)
@@ -161,7 +162,7 @@ def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, mon
         seen.append(executed(client) - before)
 
     monkeypatch.setattr(spatialdata.SpatialData, "write", writing)
-    fitted = Pipeline().blur(1).fit(pxprep.spatialdata.read_images(sdata, "fov0"))
+    fitted = Pipeline().blur(1).fit(pxprep.layers.read_images(sdata, "fov0"))
     before = executed(client)
     pxprep.pixel_clustering_preprocess(sdata, "fov0", "made", pipeline=fitted, chunks=8)
     assert executed(client) > before
@@ -184,7 +185,7 @@ def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, mon
 
 def test_same_numbers_when_a_worker_is_killed(tmp_path):
     """In a process of its own: closing a cluster that lost a worker can hang in distributed."""
-    script = Path(__file__).with_name("killed_worker.py")
+    script = Path(__file__).parents[1] / "killed_worker.py"
     done = subprocess.run(
         [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=240, check=False
     )

@@ -25,21 +25,21 @@ from hypothesis import strategies as st
 
 import oracle
 from oracle import assert_same_bits
-from pxprep import (
-    Pipeline,
-    _backends,
-    _brackets,
-    _gathering,
-    _jobs,
-    _keeping,
-    _programs,
-    _sources,
+from pxprep import Pipeline
+from pxprep.engine import (
+    backends,
+    brackets,
+    cache,
+    exact_quantiles,
+    gathering,
+    jobs,
+    programs,
+    sources,
 )
-from pxprep._jobs import processed
-from pxprep._keeping import Budget, Keeper, Sampling, default_memory, edges_of
-from pxprep._programs import Blur, Program, run_into
-from pxprep._windows import Pixels, Window
-from pxprep.quantiles import exact_quantiles
+from pxprep.engine.cache import Budget, Keeper, Sampling, default_memory, edges_of
+from pxprep.engine.jobs import processed
+from pxprep.engine.programs import Blur, Program, run_into
+from pxprep.engine.windows import Pixels, Window
 
 F4 = np.dtype("float32")
 
@@ -57,18 +57,18 @@ def operations(draw):
     ends = three.map(lambda low: np.array([low, np.array(low) + 20]))
     return draw(
         st.one_of(
-            st.tuples(st.just(_programs.Divide()), three.map(np.array)),
-            st.tuples(sigmas.map(_programs.Blur), st.none()),
-            st.tuples(st.just(_programs.KeepAbove()), limits.map(np.array)),
-            st.tuples(st.just(_programs.DivideBySums()), st.none()),
-            st.tuples(three.map(_programs.ClipAbove), st.none()),
-            st.tuples(three.map(_programs.Arcsinh), st.none()),
-            st.tuples(st.just(_programs.Log1p()), st.none()),
-            st.tuples(three.map(_programs.CoolHotPixels), st.none()),
-            st.tuples(three.map(_programs.SubtractConstant), st.none()),
-            st.tuples(radii.map(_programs.SubtractOpening), st.none()),
-            st.tuples(st.just(_programs.ClipBetween()), ends),
-            st.tuples(st.just(_programs.Rescale()), ends),
+            st.tuples(st.just(programs.Divide()), three.map(np.array)),
+            st.tuples(sigmas.map(programs.Blur), st.none()),
+            st.tuples(st.just(programs.KeepAbove()), limits.map(np.array)),
+            st.tuples(st.just(programs.DivideBySums()), st.none()),
+            st.tuples(three.map(programs.ClipAbove), st.none()),
+            st.tuples(three.map(programs.Arcsinh), st.none()),
+            st.tuples(st.just(programs.Log1p()), st.none()),
+            st.tuples(three.map(programs.CoolHotPixels), st.none()),
+            st.tuples(three.map(programs.SubtractConstant), st.none()),
+            st.tuples(radii.map(programs.SubtractOpening), st.none()),
+            st.tuples(st.just(programs.ClipBetween()), ends),
+            st.tuples(st.just(programs.Rescale()), ends),
         )
     )
 
@@ -122,7 +122,7 @@ def test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_piece
     assert program.run(pixels, window, numbers).tobytes() == expected.tobytes()
 
     targets = [np.empty((run, 2, *window.shape), whole.dtype) for run in (1, 2)]
-    with patch.object(_programs, "STRIP_VALUES", 1):
+    with patch.object(programs, "STRIP_VALUES", 1):
         assert len(list(program.strips(window, 1))) >= window.shape[0] / max(1, 4 * program.depth)
         run_into(program, pixels, window, numbers, targets)
     assert np.concatenate(targets).tobytes() == expected.tobytes()
@@ -397,7 +397,7 @@ def test_fitting_keeps_blocks_within_its_memory_and_nothing_after(memory, monkey
     total, largest_block = sum(n_bytes for n_bytes, _ in kept), 3 * 30 * 50 * 4
     assert min(2 * array.nbytes, memory) - largest_block <= total <= memory
     assert not any(keeper._kept or keeper._sampled for _, keeper in kept)
-    assert all(source.keeper is None for source in _sources._SOURCES.values())
+    assert all(source.keeper is None for source in sources._SOURCES.values())
 
 
 # Brackets
@@ -413,7 +413,7 @@ def quantiles_of(values, q, *, zeros=False, chunks=(-1, 1, 64, 512), evaluate=co
     image = da.from_array(values[:, np.newaxis], chunks=chunks)
     image = calling(lambda block: reads.append(1) or block, image)
     percent = np.broadcast_to(np.asarray(q, float), len(values))
-    with _backends.keeping([image], 0):
+    with backends.keeping([image], 0):
         for _ in range(2):
             reads.clear()
             one = exact_quantiles([image], percent, [[0]], zeros=zeros, evaluate=evaluate)
@@ -486,7 +486,7 @@ def test_tiles_that_differ_widen_the_bracket(monkeypatch):
         "MOST_TILES_SHARE": 0,
         "SPREADS": 5,
     }.items():
-        monkeypatch.setattr(_brackets, name, value)
+        monkeypatch.setattr(brackets, name, value)
     _, (found, passes) = quantiles_of(values, [90, 99])
     assert_exact(found, values, [90, 99])
     assert passes == 3
@@ -508,7 +508,7 @@ def test_a_sample_is_what_the_program_makes_of_the_whole_image():
     values = np.random.default_rng(2).gamma(2, 20, (1, 1, 200, 300)).astype(F4)
     program = Program((Blur((2.0,)),), np.dtype(F4), 200, 300)
     whole = program.run(Pixels.of(values), Window(0, 200, 0, 300), [None])
-    (made,) = processed(program, [_sources.Sample(values[..., 50:98, 100:164])], [None])
+    (made,) = processed(program, [sources.Sample(values[..., 50:98, 100:164])], [None])
     np.testing.assert_array_equal(made, whole[..., 58:90, 108:156])
 
 
@@ -543,7 +543,7 @@ def test_quantiles_are_exact_whatever_the_sample(seed, q, levels, zeros, spreads
         values = np.round(values * levels / 9)
     for missing in (np.nan, np.inf):
         values[rng.random(values.shape) < 0.05] = missing
-    with patch.object(_keeping, "CORE", core), patch.object(_brackets, "SPREADS", spreads):
+    with patch.object(cache, "CORE", core), patch.object(brackets, "SPREADS", spreads):
         for found, _ in quantiles_of(values, q, zeros=zeros, chunks=(-1, 1, 10, 10)):
             assert_exact(found, values, q, zeros)
 
@@ -557,15 +557,15 @@ def test_no_more_is_gathered_than_is_allowed(kind, monkeypatch):
         # A bracket without an upper bound, and nearly all of the image above the lower one.
         values[:, sampled_places(256, 1024)] /= 1e6
         q = 99.999
-    monkeypatch.setattr(_brackets, "MOST_GATHERED", most := values.nbytes // 3)
+    monkeypatch.setattr(brackets, "MOST_GATHERED", most := values.nbytes // 3)
     held = []
 
     def merged(parts, limits):
-        found = _gathering.merged(parts, limits)
+        found = gathering.merged(parts, limits)
         held.append(sum(each.inside.nbytes for each in found or []))
         return found
 
-    monkeypatch.setattr(_jobs, "merged", merged)
+    monkeypatch.setattr(jobs, "merged", merged)
     for found, _ in quantiles_of(values, q):
         assert_exact(found, values, q)
     assert (kind != "many ties") <= max(held) <= most
@@ -617,7 +617,7 @@ def test_fitting_and_transforming_need_a_few_blocks(block, dtype):
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_memory_does_not_grow_with_the_image(dtype, monkeypatch):
     for name in ("SAMPLE_BYTES", "EDGE_BYTES", "MOST_GATHERED"):
-        for module in (_keeping, _sources, _backends, _brackets):
+        for module in (cache, sources, backends, brackets):
             monkeypatch.setattr(module, name, 1 << 20, raising=False)
     fitted = Pipeline.sparrow().fit(generated(256, 256, dtype))
 

@@ -11,26 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from pxprep import (
-    Pipeline,
-    _backends,
-    _brackets,
-    _gathering,
-    _graphs,
-    _jobs,
-    _lazy,
-    _programs,
-    quantiles,
-)
-from pxprep._brackets import limits_of
-from pxprep._gathering import SPARE, Bounds, Gathered
-from pxprep._jobs import processed
-from pxprep._keeping import CORE, MOST_RIM, RIM, Sampling
-from pxprep._kernels.brackets import gather
-from pxprep._programs import Blur, Program
-from pxprep._sources import Sample
-from pxprep._windows import Pixels, Window
-from test_lazy_quantiles import counted, image_of, looks_everywhere, some_values
+from counted_images import counted, image_of, looks_everywhere, some_values
+from pxprep import Pipeline
+from pxprep.engine import backends, brackets, graphs, jobs, lazy, programs, quantiles
+from pxprep.engine import gathering as gathering_module
+from pxprep.engine.brackets import limits_of
+from pxprep.engine.cache import CORE, MOST_RIM, RIM, Sampling
+from pxprep.engine.gathering import SPARE, Bounds, Gathered
+from pxprep.engine.jobs import processed
+from pxprep.engine.kernels.brackets import gather
+from pxprep.engine.programs import Blur, Program
+from pxprep.engine.sources import Sample
+from pxprep.engine.windows import Pixels, Window
 
 QUANTILES = [0, 1.5, 5, 50, 99, 99.9, 100]
 
@@ -74,7 +66,7 @@ def test_merged_parts_are_exact_or_nothing(data, q, more):
     while rest:
         n = data.draw(st.integers(1, 5))
         seen += rest[:n]
-        total = _gathering.merged(
+        total = gathering_module.merged(
             [total, *([gathered(one, low, high)] for one in rest[:n])], limits
         )
         assert_tells_of(total[0], np.concatenate(seen))
@@ -126,10 +118,10 @@ def test_the_limit_is_for_all_quantiles_together(most):
     q = np.array([50, 99, 99.9, 1])
     limits = limits_of(q, values.size, 4)._replace(most=most)
     parts = [[gathered(part, 0, np.inf) for _ in q] for part in np.split(values, 10)]
-    total = _gathering.merged(parts[:5], limits)
+    total = gathering_module.merged(parts[:5], limits)
     assert (total is None) == (most == 1000)
     if total is not None:
-        found = quantiles._selected(_gathering.merged([total, *parts[5:]], limits), q)
+        found = quantiles._selected(gathering_module.merged([total, *parts[5:]], limits), q)
         np.testing.assert_array_equal(found.value, np.quantile(values.astype("f8"), q / 100))
 
 
@@ -163,7 +155,7 @@ def clusters(seed, size=1024):
 def test_few_bright_places_take_one_pass(seed, monkeypatch):
     """The values above the quantile come from so few tiles that the sample misleads."""
     values = clusters(seed)
-    monkeypatch.setattr(_brackets, "MOST_GATHERED", values.nbytes // 200)
+    monkeypatch.setattr(brackets, "MOST_GATHERED", values.nbytes // 200)
     expected = [np.quantile(channel.astype("f8"), 99.9 / 100) for channel in values]
     image, reads = counted(values, (2, 128, 128))
     found = image.pxprep.quantile(99.9).compute(scheduler="synchronous")
@@ -175,7 +167,7 @@ def test_few_bright_places_take_one_pass(seed, monkeypatch):
 def test_few_bright_places_take_one_pass_of_a_fit(seed, monkeypatch):
     """What is sampled is blurred; nothing is kept between passes but the sample and edges."""
     values = clusters(seed)
-    monkeypatch.setattr(_brackets, "MOST_GATHERED", values.nbytes // 200)
+    monkeypatch.setattr(brackets, "MOST_GATHERED", values.nbytes // 200)
     kinds = []
 
     def look(key, *_):
@@ -201,23 +193,23 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
     sizes, alive = [], []
 
     def merged(parts, limits):
-        found = _gathering.merged(parts, limits)
+        found = gathering_module.merged(parts, limits)
         sizes.append([each.inside.size for each in found])
         return found
 
     def look(key, value, graph, state, *_):
         cache = state["cache"].items()
         found = [one for key, one in cache if "gathered" in str(key[0]) and isinstance(one, list)]
-        alive.append((len(found), sum(_gathering.n_held(one) for one in found)))
+        alive.append((len(found), sum(gathering_module.n_held(one) for one in found)))
 
-    monkeypatch.setattr(_jobs, "merged", merged)
+    monkeypatch.setattr(jobs, "merged", merged)
     if process == "blurred":
         image = image.pxprep.blur(1)
     with Callback(posttask=look):
         image.pxprep.quantile(90).compute(scheduler="synchronous")
     # Of 200 parts; with a blur, the next row of blocks is read for its edges.
     n_parts, n_values = np.max(alive, axis=0)
-    assert 1 < n_parts <= _graphs.LINK + 12
+    assert 1 < n_parts <= graphs.LINK + 12
     most = SPARE * (0.1 * values[0].size + 4)
     assert max(map(max, sizes)) <= most
     assert n_values <= 3 * (most + n_parts * 20 * 16)
@@ -232,8 +224,8 @@ def test_what_strips_have_shown_leaves_less_to_gather(monkeypatch):
         sizes.append(gather(*args))
         return sizes[-1]
 
-    monkeypatch.setattr(_gathering, "gather", gathering)
-    monkeypatch.setattr(_programs, "STRIP_VALUES", 3 * 160 * 10)
+    monkeypatch.setattr(gathering_module, "gather", gathering)
+    monkeypatch.setattr(programs, "STRIP_VALUES", 3 * 160 * 10)
     monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
     image, _ = counted(values, values.shape)
     found = image.pxprep.quantile(99.9).compute(scheduler="synchronous")
@@ -256,7 +248,7 @@ def test_what_is_lost_in_one_block_is_not_forgotten(monkeypatch):
     )
     expected = np.quantile(values.astype("f8"), 0.5)
     for most, passes in ((60, 3), (154, 1)):
-        monkeypatch.setattr(_brackets, "MOST_GATHERED", most * 4)
+        monkeypatch.setattr(brackets, "MOST_GATHERED", most * 4)
         image, reads = counted(values, (1, 10, 10))
         found = image.pxprep.quantile(50).compute(scheduler="synchronous")
         np.testing.assert_array_equal(found, [expected])
@@ -295,8 +287,8 @@ def test_small_blocks_are_sampled_whole():
 def test_what_is_kept_is_sampled_for_the_depth_of_later_passes():
     image, _ = counted(some_values())
     array = image.data[:, None]
-    with _backends.keeping([array], 0, 33):
-        source = _lazy.Chain.of(array, np.dtype("f4")).source
+    with backends.keeping([array], 0, 33):
+        source = lazy.Chain.of(array, np.dtype("f4")).source
         assert source.keeper._sampling.rim == 33
 
 
@@ -311,14 +303,14 @@ def tiles_of(values):
 def test_a_tail_that_fits_is_gathered_generously(q):
     values = np.random.default_rng(0).gamma(2, 20, (2, 256, 256)).astype("f4")
     tiles, two = tiles_of(values), np.array([q, q])
-    bounds = Bounds(*_brackets.bracket(tiles, two, True, values.nbytes))
+    bounds = Bounds(*brackets.bracket(tiles, two, True, values.nbytes))
     for channel, low, high in zip(values, *bounds, strict=True):
         near, far = (channel < low).mean(), (channel > high).mean()
         assert near <= max(0, q / 100 - 1 / 64)
         assert far <= max(0, 1 - q / 100 - 1 / 64)
     # A much larger image: what is trimmed fits there, what lies around a median does not.
-    large = _brackets.MOST_GATHERED * 100
-    assert (_brackets.bracket(tiles, two, True, large) is None) == (q not in (0.1, 99.9))
+    large = brackets.MOST_GATHERED * 100
+    assert (brackets.bracket(tiles, two, True, large) is None) == (q not in (0.1, 99.9))
 
 
 def test_margins_give_way_alike():
@@ -329,7 +321,7 @@ def test_margins_give_way_alike():
     tiles, q = tiles_of(values), np.array([50, 50])
 
     def shares(n_bytes):
-        bounds = _brackets.bracket(tiles, q, True, n_bytes)
+        bounds = brackets.bracket(tiles, q, True, n_bytes)
         return np.array(
             [
                 ((channel > low) & (channel < high)).mean()
@@ -338,9 +330,9 @@ def test_margins_give_way_alike():
         )
 
     whole = shares(values.nbytes)
-    with patch.object(_brackets, "MOST_GATHERED", values.nbytes):
+    with patch.object(brackets, "MOST_GATHERED", values.nbytes):
         for part in (0.9, 0.7):
-            n_bytes = int(values.nbytes * _brackets.ROOM / (part * whole.mean()))
+            n_bytes = int(values.nbytes * brackets.ROOM / (part * whole.mean()))
             found = shares(n_bytes)
             assert 0.8 * part < found.mean() / whole.mean() <= part * 1.01
             np.testing.assert_allclose(found / whole, (found / whole).mean(), rtol=0.1)

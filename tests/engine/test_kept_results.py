@@ -11,12 +11,14 @@ import xarray as xr
 
 import oracle
 from oracle import assert_same_bits
-from pxprep import Blur, Mask, Pipeline, _backends, _blocks
-from pxprep import _programs as operations
-from pxprep._cohorts import Cohort
-from pxprep._keeping import Budget, Keeper, Rooms
-from pxprep._threads import n_cores
-from pxprep._windows import Kept, Pixels, Window
+from pxprep import Mask, Pipeline
+from pxprep.engine import backends, blocks
+from pxprep.engine import programs as operations
+from pxprep.engine.cache import Budget, Keeper, Rooms
+from pxprep.engine.threads import n_cores
+from pxprep.engine.windows import Kept, Pixels, Window
+from pxprep.images.cohort import Cohort
+from pxprep.steps import Blur
 
 SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
 PLENTY = 1 << 30
@@ -34,14 +36,14 @@ def an_image(seed=0, shape=SHAPE, dtype="u2", chunks=CHUNKS):
 @pytest.fixture
 def blurred(monkeypatch):
     """How many pixels of images, not of samples, were blurred, counted with multiplicity."""
-    pixels, blur = Counter(), _blocks.blur
+    pixels, blur = Counter(), blocks.blur
 
     def counting(source, window, *args, **kwargs):
         if (kwargs["height"], kwargs["width"]) == SHAPE[1:]:
             pixels["all"] += window.shape[0] * window.shape[1]
         return blur(source, window, *args, **kwargs)
 
-    monkeypatch.setattr(_blocks, "blur", counting)
+    monkeypatch.setattr(blocks, "blur", counting)
     return pixels
 
 
@@ -51,7 +53,7 @@ def written(image, pipeline, memory, *, results=True, where=None, pool=None):
     with cohort.keeping(memory, pipeline.depth(cohort.labels), results=results):
         made = pipeline.fit({"fov": image}, pool=pool, where=where).transform(image, fov="fov")
         target = np.full(image.shape, -1, made.dtype)
-        _backends.store([made.data], [target])
+        backends.store([made.data], [target])
     return target
 
 
@@ -131,7 +133,7 @@ def test_what_is_kept_serves_several_at_once(memory):
 
     def write(made):
         found = np.full(image.shape, -1, made.dtype)
-        _backends.store([made.data], [found])
+        backends.store([made.data], [found])
         return found
 
     with Cohort.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
@@ -151,7 +153,7 @@ def test_what_was_written_can_be_written_again(memory, blurred):
         made = pipeline.fit(image).transform(image)
         for _ in range(2):
             found = np.full(image.shape, -1, made.dtype)
-            _backends.store([made.data], [found])
+            backends.store([made.data], [found])
             assert_same_bits(image.copy(data=found), expected)
     if memory == PLENTY:
         assert blurred["all"] == 2 * 70 * 90
@@ -161,7 +163,7 @@ def test_what_was_written_can_be_written_again(memory, blurred):
 @pytest.mark.parametrize("name", ["reference", "twice"])
 def test_threads_that_measure_and_write_the_same_at_once(name, memory, monkeypatch):
     """What is read and what is made of an image is shared by all, as it has one name."""
-    monkeypatch.setattr("pxprep._programs.STRIP_VALUES", 4 * 90 * 3)
+    monkeypatch.setattr("pxprep.engine.programs.STRIP_VALUES", 4 * 90 * 3)
     image, pipeline = an_image(), PIPELINES[name]
     expected = pipeline.fit_transform(image.compute())
     with ThreadPoolExecutor(6) as pool:
@@ -209,10 +211,10 @@ def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
     with Cohort.of(image).keeping(PLENTY, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         with pytest.raises(TypeError):
-            _backends.store([made.data], [None])
+            backends.store([made.data], [None])
         assert found
         target = np.full(image.shape, -1, made.dtype)
-        _backends.store([made.data], [target])
+        backends.store([made.data], [target])
         assert {kept._users for kept in found} == {0}
     assert_same_bits(image.copy(data=target), expected)
 
@@ -415,10 +417,10 @@ def test_in_memory_a_reference_to_what_has_been_written_over():
 def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
     image = an_image()
     with Cohort.of(image).keeping(memory, 4):
-        assert _backends._n_workers() == n_cores() + beside
+        assert backends._n_workers() == n_cores() + beside
         with Cohort.of(image).keeping(PLENTY, 4):
-            assert _backends._n_workers() == n_cores() + beside, "it is not ours"
-    assert _backends._n_workers() == n_cores()
+            assert backends._n_workers() == n_cores() + beside, "it is not ours"
+    assert backends._n_workers() == n_cores()
 
 
 def test_results_are_lazy_beyond_the_context():

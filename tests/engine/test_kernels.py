@@ -10,15 +10,15 @@ from hypothesis.extra import numpy as nps
 from scipy.ndimage import gaussian_filter
 
 import oracle
-from pxprep import _blocks, quantiles
-from pxprep._blocks import bit_constants
-from pxprep._gathering import Gathered
-from pxprep._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
-from pxprep._kernels.brackets import gather
-from pxprep._kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
-from pxprep._kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
-from pxprep._programs import AddChannels, Blur, Divide, KeepAbove, Program
-from pxprep._windows import Pixels, Window
+from pxprep.engine import blocks, quantiles
+from pxprep.engine.blocks import bit_constants
+from pxprep.engine.gathering import Gathered
+from pxprep.engine.kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
+from pxprep.engine.kernels.brackets import gather
+from pxprep.engine.kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
+from pxprep.engine.kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
+from pxprep.engine.programs import AddChannels, Blur, Divide, KeepAbove, Program
+from pxprep.engine.windows import Pixels, Window
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 FLOATS = pytest.mark.parametrize("dtype", [F4, F8], ids=str)
@@ -44,9 +44,7 @@ def blurred(plane, sigma, dtype, scale=None):
     height, width = plane.shape
     scale = None if scale is None else np.array([scale])
     sigmas = np.array([sigma])
-    return _blocks.blur(pixels, window, sigmas, scale, dtype=dtype, height=height, width=width)[
-        0, 0
-    ]
+    return blocks.blur(pixels, window, sigmas, scale, dtype=dtype, height=height, width=width)[0, 0]
 
 
 def by_scipy(plane, sigma):
@@ -128,7 +126,7 @@ def test_blur_does_not_depend_on_where_tiles_begin(sigma, share, tile, monkeypat
     plane = some_plane((150, 23), F4)
     plane[np.random.default_rng(1).random(plane.shape) < share] = np.nan
     expected = blurred(plane, sigma, F4)
-    monkeypatch.setattr(_blocks, "BLUR_TILE", tile)
+    monkeypatch.setattr(blocks, "BLUR_TILE", tile)
     assert_same_bits(blurred(plane, sigma, F4), expected)
 
 
@@ -147,7 +145,7 @@ def test_blur_of_a_part_with_its_halo_has_the_bits_of_the_whole(data, sigma, sha
     rows, columns = have.within(Window(0, height, 0, width))
     pixels = Pixels.of(plane[np.newaxis, np.newaxis, rows, columns], have)
     sigmas = np.array([sigma])
-    (part,) = _blocks.blur(pixels, window, sigmas, dtype=F4, height=height, width=width)[0]
+    (part,) = blocks.blur(pixels, window, sigmas, dtype=F4, height=height, width=width)[0]
     assert_same_bits(part, blurred(plane, sigma, F4)[top:bottom, left:right])
 
 
@@ -264,7 +262,7 @@ def test_sigma_zero_leaves_every_bit():
 def test_every_plane_and_channel_is_blurred_by_itself(sigma):
     block = some_plane((2, 3, 12, 9), F4)
     sigmas = np.array([sigma, 3 * sigma])
-    found = _blocks.blur(*whole(block), sigmas, dtype=F4, height=12, width=9)
+    found = blocks.blur(*whole(block), sigmas, dtype=F4, height=12, width=9)
     for c, z in np.ndindex(2, 3):
         assert_same_bits(found[c, z], blurred(block[c, z], sigma * (1, 3)[c], F4))
 
@@ -299,7 +297,7 @@ def test_integers_are_counted_where_they_belong(name, n):
     dtype = np.dtype(name)
     values = np.random.default_rng(0).integers(0, 1 << 16, n).astype("u2").astype(dtype)
     counts = np.ones(N_SLOTS, np.uint32)
-    count_integers(values, _blocks.integer_offset(dtype), counts)
+    count_integers(values, blocks.integer_offset(dtype), counts)
     distinct, expected = np.unique(values, return_counts=True)
     smallest = 0 if dtype.kind in "bu" else int(np.iinfo(dtype).min)
     slots = distinct.astype(int) - smallest
@@ -374,8 +372,8 @@ def test_digits_of_a_block_do_not_depend_on_its_layout(name, layout):
     plane[:5] = 0
 
     def counts_of(pixels):
-        counts = _blocks.no_counts(1, None)
-        _blocks.count_digits(pixels[np.newaxis, np.newaxis], None, 0, False, counts)
+        counts = blocks.no_counts(1, None)
+        blocks.count_digits(pixels[np.newaxis, np.newaxis], None, 0, False, counts)
         return counts
 
     found = counts_of(LAYOUTS[layout](plane))
@@ -519,7 +517,7 @@ def test_values_are_kept_where_sums_exceed_the_limit(dtype):
     values = rough_values(dtype)
     sums = np.tile(np.array([1, 2, 3, np.nan, np.inf], dtype), 8)
     expected = np.where(sums > 2, expect(values, values), dtype.type(np.nan))
-    _blocks.sums_above(sums, np.array(2.0))
+    blocks.sums_above(sums, np.array(2.0))
     keep_values(values, sums, dtype.type(np.nan))
     assert_same_bits(values, expected)
 
@@ -528,7 +526,7 @@ def test_values_are_kept_where_sums_exceed_the_limit(dtype):
 def test_sums_are_compared_with_the_threshold_before_it_is_rounded(limit):
     sums = np.array([np.nextafter(F4.type(limit), s, dtype=F4) for s in (-9, limit, 9)], F4)
     expected = np.where(sums.astype(F8) > limit, sums, np.nan)
-    _blocks.sums_above(sums, np.array(limit))
+    blocks.sums_above(sums, np.array(limit))
     np.testing.assert_array_equal(sums, expected)
 
 
@@ -570,7 +568,7 @@ def test_missing_values_have_the_bits_of_nan_after_every_operation(dtype):
     ]
     ones = np.ones(block.shape[1:], dtype)
     made.append(block.copy())
-    _blocks.divide_by_sums(made[-1], ones)
+    blocks.divide_by_sums(made[-1], ones)
     for result in made:
         assert_same_bits(result[missing], np.full(missing.sum(), np.nan, dtype))
         assert np.isfinite(result[~missing]).all()

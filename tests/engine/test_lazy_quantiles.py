@@ -6,63 +6,33 @@ import time
 import tracemalloc
 from collections import Counter
 from functools import partial
-from uuid import uuid4
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-import xarray as xr
 from dask.callbacks import Callback
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pxprep
+from counted_images import CHUNKS, SHAPE, counted, image_of, looks_everywhere, some_values
 from oracle import assert_same_bits
-from pxprep import Pipeline, _backends, _brackets, _lazy, quantiles
-from pxprep._gathering import Bounds
-from pxprep._keeping import Sampling
-from pxprep._windows import Pixels, Window
+from pxprep import Pipeline
+from pxprep.engine import backends, brackets, lazy, quantiles
+from pxprep.engine.cache import Sampling
+from pxprep.engine.gathering import Bounds
+from pxprep.engine.windows import Pixels, Window
 
 # Some images here have nothing, or infinities, in a channel: that is said, and not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")
 
-SHAPE, CHUNKS = (3, 24, 20), (3, 6, 10)
 BLOCKS = (3, 15, 12)
-
-
-def some_values(dtype="f4", shape=SHAPE, seed=0):
-    rng = np.random.default_rng(seed)
-    values = rng.gamma(2, 20, shape).astype(dtype)
-    values[rng.random(shape) < 0.2] = 0
-    return values
-
-
-def image_of(array, dims=("c", "y", "x")):
-    return xr.DataArray(array, dims=dims, name="fov0")
-
-
-def counted(values, chunks=CHUNKS):
-    """A lazy image of these values, and how often each of its chunks was made."""
-    reads = Counter()
-
-    def load(block, block_info=None):
-        reads[block_info[0]["chunk-location"]] += 1
-        return block
-
-    empty = np.empty((0,) * values.ndim, values.dtype)
-    array = da.from_array(values, chunks=chunks)
-    array = array.map_blocks(load, name=f"counted-{uuid4()}", dtype=values.dtype, meta=empty)
-    return image_of(array), reads
 
 
 def three_passes(image, q=99):
     """A first look, two statistics, and the result."""
     return image.pxprep.quantile_norm(q).pxprep.sum_norm().pxprep.post_norm(q)
-
-
-def looks_everywhere(samples, q, zeros, n_bytes):
-    return Bounds(np.full(len(q), -np.inf), np.full(len(q), np.inf))
 
 
 def looks_above(samples, q, zeros, n_bytes):
@@ -125,7 +95,7 @@ def test_digits_are_counted_only_where_the_first_look_misled(look, monkeypatch):
 @pytest.mark.parametrize(("most", "times"), [(0, (2, 3)), (60, (2, 3)), (300, (1, 1))])
 def test_what_may_not_be_gathered_is_counted(most, times, monkeypatch):
     values = some_values()
-    monkeypatch.setattr(_brackets, "MOST_GATHERED", most)
+    monkeypatch.setattr(brackets, "MOST_GATHERED", most)
     for bracket, passes in zip((quantiles.bracket, looks_everywhere), times, strict=True):
         monkeypatch.setattr(quantiles, "bracket", bracket)
         image, reads = counted(values)
@@ -143,7 +113,7 @@ def corners(sampling, index, chunks):
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_a_look_at_pixels_that_are_unlike_the_others(factor, q, monkeypatch):
     monkeypatch.setattr(Sampling, "places", corners)
-    monkeypatch.setattr(_brackets, "SPREADS", 0.1)
+    monkeypatch.setattr(brackets, "SPREADS", 0.1)
     values = some_values(shape=(3, 128, 96)) + np.float32(1)
     blocks = values.reshape(3, 4, 32, 3, 32)
     blocks[:, :, :8, :, :8] *= np.float32(factor)
@@ -244,7 +214,7 @@ def test_any_bounds_give_the_same_quantiles(seed, q, low, width, most):
     lazy, _ = counted(values, (2, 5, 4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quantiles, "bracket", lambda *_, **__: bounds)
-        patch.setattr(_brackets, "MOST_GATHERED", most)
+        patch.setattr(brackets, "MOST_GATHERED", most)
         found = lazy.pxprep.quantile(q).compute(scheduler="synchronous")
     assert_same_bits(found, image_of(values).pxprep.quantile(q))
 
@@ -262,8 +232,8 @@ def test_passes_share_edges_that_are_small(dims, look, monkeypatch):
     monkeypatch.setattr(quantiles, "bracket", LOOKS[look][0])
     values = some_values(shape=(3, 40, 36))
     n_edges, n_reads = [], []
-    for limit in (_lazy.EDGE_BYTES, 0):
-        monkeypatch.setattr(_lazy, "EDGE_BYTES", limit)
+    for limit in (lazy.EDGE_BYTES, 0):
+        monkeypatch.setattr(lazy, "EDGE_BYTES", limit)
         image, reads = counted(values, (3, 10, 12))
         result = image.transpose(*dims).pxprep.preprocess(sigma=0.5)
         n_edges.append(len(edge_keys(result)))
@@ -280,7 +250,7 @@ def stored_by_dask(image, out):
 
 
 def stored_by_us(image, out):
-    _backends.store([image.data], [out])
+    backends.store([image.data], [out])
 
 
 @pytest.mark.parametrize("blocks", [(12, 12), (3, 31), (31, 3)])
@@ -291,7 +261,7 @@ def test_few_edges_are_held_at_once(blocks, store, n_runs, monkeypatch):
     oldest = dask.__version__.startswith("2024.1.")
     if oldest and store is stored_by_dask and n_runs == 1:
         pytest.skip("the oldest Dask puts tasks in another order")
-    monkeypatch.setattr(_lazy, "EDGE_BYTES", 0)
+    monkeypatch.setattr(lazy, "EDGE_BYTES", 0)
     held = []
 
     def look(key, value, graph, state, *_):
@@ -309,7 +279,7 @@ def test_few_edges_are_held_at_once(blocks, store, n_runs, monkeypatch):
 
 
 def test_a_part_of_an_image_needs_the_blocks_around_it(monkeypatch):
-    monkeypatch.setattr(_lazy, "EDGE_BYTES", 0)
+    monkeypatch.setattr(lazy, "EDGE_BYTES", 0)
     values = some_values(shape=(2, 64, 64))
     image, reads = counted(values, (2, 8, 8))
     blurred = image.pxprep.blur(0.5)
@@ -610,7 +580,7 @@ def test_at_once_has_the_bits_of_fit_and_transform(order):
 @pytest.mark.parametrize("pool", ["mean", "pixels", None])
 @pytest.mark.parametrize("order", ["qbmspc", "bq", "qbr"])
 def test_lists_at_once_have_the_bits_of_fit_and_transform(order, pool, monkeypatch):
-    monkeypatch.setattr(pxprep._backends, "LEAST_ROWS", 8)
+    monkeypatch.setattr(pxprep.engine.backends, "LEAST_ROWS", 8)
     one = some_values(shape=(3, 50, 30))
     dims = ("y", "c", "x")
     images = [
@@ -643,7 +613,7 @@ def peak_at_once(pipeline, image):
 
 @pytest.mark.parametrize(("dtype", "order"), [("u2", "qbmspc"), ("f4", "bq"), ("f4", "qmsp")])
 def test_at_once_needs_little_more_than_its_result(dtype, order, monkeypatch):
-    monkeypatch.setattr(pxprep._programs, "STRIP_VALUES", 1 << 18)
+    monkeypatch.setattr(pxprep.engine.programs, "STRIP_VALUES", 1 << 18)
     pipeline = pipeline_of(order)
     images = [image_of(some_values(dtype, (3, rows, 512))) for rows in (600, 1200, 3600)]
     _, small, large = (peak_at_once(pipeline, image) for image in images)  # the first compiles

@@ -6,10 +6,10 @@ import pytest
 import xarray as xr
 
 import oracle
-from pxprep import _measuring, _passes, ops
-from pxprep._passes import ArrayChain, Fill, Pass, run
-from pxprep._programs import Blur, Divide
-from pxprep.quantiles import exact_quantiles
+from pxprep import ops
+from pxprep.engine import exact_quantiles, measuring, passes
+from pxprep.engine.passes import ArrayChain, Fill, Pass, run
+from pxprep.engine.programs import Blur, Divide
 
 DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
 QS = [0, 0.3, 50, 99, 99.97, 100]
@@ -24,13 +24,13 @@ def values(dtype, shape, seed):
 @pytest.fixture(params=["few", "between bounds", "misled", "none sampled"])
 def way(request, monkeypatch):
     """Each way in which quantiles are found; and blocks of a few rows."""
-    monkeypatch.setattr(_passes, "LEAST_VALUES", 200)
+    monkeypatch.setattr(passes, "LEAST_VALUES", 200)
     if request.param != "few":
-        monkeypatch.setattr(_measuring, "FEW", 0)
+        monkeypatch.setattr(measuring, "FEW", 0)
     if request.param == "misled":
-        monkeypatch.setattr(_measuring, "_sample", lambda part: [np.full((3, 1, 4, 4), 1e6)] * 9)
+        monkeypatch.setattr(measuring, "_sample", lambda part: [np.full((3, 1, 4, 4), 1e6)] * 9)
     if request.param == "none sampled":
-        monkeypatch.setattr(_measuring, "_sample", lambda part: [])
+        monkeypatch.setattr(measuring, "_sample", lambda part: [])
     return request.param
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_measured_is_not_seen(way):
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 @pytest.mark.parametrize("least", [1, 300, 10**9])
 def test_blocks_change_no_bit(monkeypatch, n_threads, least):
-    monkeypatch.setattr(_passes, "LEAST_VALUES", least)
+    monkeypatch.setattr(passes, "LEAST_VALUES", least)
     image = values("float32", (3, 2, 37, 23), 4)
     image[1, 0, 5, 6] = np.nan
     chain = ArrayChain(image, np.dtype("float32"))
@@ -83,7 +83,7 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (4, 4), (100, 37)])
 def test_blocks_are_all_rows(monkeypatch, n, expected):
-    monkeypatch.setattr(_passes, "LEAST_VALUES", 1)
+    monkeypatch.setattr(passes, "LEAST_VALUES", 1)
     blocks = ArrayChain(np.empty((3, 1, 37, 23)), np.dtype("float64")).blocks(n)
     assert len(blocks) == expected
     rows = [row for block in blocks for row in range(block.top, block.bottom)]
@@ -96,7 +96,7 @@ def test_small_images_are_one_block():
 
 
 def test_an_error_in_a_pass_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(_passes, "LEAST_VALUES", 1)
+    monkeypatch.setattr(passes, "LEAST_VALUES", 1)
     chain = ArrayChain(np.ones((3, 1, 37, 23), "f4"), np.dtype("f4")).then(Divide(), "no numbers")
     with pytest.raises((TypeError, AttributeError)):
         run([Pass(chain, Fill(np.empty((3, 1, 37, 23), "f4")))])

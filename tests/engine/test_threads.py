@@ -10,7 +10,7 @@ import time
 import dask
 import pytest
 
-from pxprep._threads import n_threads, run_all
+from pxprep.engine.threads import n_threads, run_all
 
 
 def test_each_item_is_worked_on_once():
@@ -88,7 +88,7 @@ def test_many_callers_at_once():
 def test_works_in_a_forked_process():
     code = (
         "import os, sys, warnings\n"
-        "from pxprep._threads import run_all\n"
+        "from pxprep.engine.threads import run_all\n"
         "run_all(lambda _: None, range(10), most=4)\n"
         "warnings.simplefilter('ignore')\n"
         "if os.fork() == 0:\n"

@@ -10,7 +10,7 @@ import xarray as xr
 import pxprep
 from oracle import assert_same_bits
 from pxprep import FittedPipeline, Pipeline
-from pxprep._datatree import TREES, own_dataset
+from pxprep.images.datatree import TREES, own_dataset
 
 CHOSEN = [3, 0]
 # Each channel is told from all others by its values.
@@ -39,7 +39,7 @@ def test_positions_become_labels(chunks):
     # The same marker in every later call.
     for again in (result, labeled(plain()).sel(c=CHOSEN)):
         assert again.pxprep.preprocess(channels=[3]).c.values.tolist() == [3]
-    with pytest.raises(pxprep.ChannelError, match="no channel 1; the image has 3, 0"):
+    with pytest.raises(pxprep.errors.ChannelError, match="no channel 1; the image has 3, 0"):
         result.pxprep.preprocess(channels=[1])
 
 

@@ -8,8 +8,9 @@ import xarray as xr
 
 import oracle
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import ChannelError, ImageError, ParameterError, Pipeline, PxprepError, ops
-from pxprep._datatree import TREES, own_dataset
+from pxprep import Pipeline, PxprepError, ops
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.images.datatree import TREES, own_dataset
 
 if not TREES:
     pytest.skip("no DataTree here", allow_module_level=True)

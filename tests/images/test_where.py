@@ -17,18 +17,11 @@ from hypothesis import strategies as st
 import oracle
 import pxprep
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import (
-    Mask,
-    ParameterError,
-    Pipeline,
-    PxprepWarning,
-    Step,
-    _brackets,
-    _keeping,
-    ops,
-    quantiles,
-)
-from pxprep._datatree import TREES
+from pxprep import Mask, Pipeline, PxprepWarning, ops
+from pxprep.engine import brackets, cache, quantiles
+from pxprep.errors import ParameterError
+from pxprep.images.datatree import TREES
+from pxprep.steps import Step
 
 SHAPE = (3, 45, 38)
 MEASURING = {
@@ -459,7 +452,7 @@ def test_what_is_outside_takes_no_room():
     """Of what may be gathered: a mask that leaves little is measured in one pass, too."""
     sample = np.random.default_rng(0).gamma(2, 20, (1, 1, 100, 100)).astype("f4")
     few = np.where(np.arange(100) < 10, sample, np.nan)
-    n_bytes = int(_brackets.MOST_GATHERED / 0.3)
+    n_bytes = int(brackets.MOST_GATHERED / 0.3)
     assert quantiles.bracket([sample], np.array([50.0]), True, n_bytes) is None
     low, high = quantiles.bracket([few], np.array([50.0]), True, n_bytes)
     assert low < np.nanmedian(few) < high
@@ -583,8 +576,8 @@ def test_inputs_are_not_changed(make_image):
 
 def test_a_keeper_beside_another_samples_the_same_places():
     block = np.arange(2 * 800 * 2100).reshape(2, 1, 800, 2100)
-    nothing = _keeping.Budget(0)
-    keeper = _keeping.Keeper(nothing, nothing, _keeping.Sampling(1 << 20, 1))
+    nothing = cache.Budget(0)
+    keeper = cache.Keeper(nothing, nothing, cache.Sampling(1 << 20, 1))
     beside = keeper.beside("mask")
     beside.blocks((0, 0, 0), lambda: [block[:1] % 2])  # read before the image: no sample yet
     assert not beside.samples()
@@ -666,7 +659,9 @@ def test_bad_sources():
 def test_a_reference_must_have_the_size_of_the_mask(make_image):
     image = make_image("float32", SHAPE)
     smaller = image.isel(y=slice(20))
-    with pytest.raises(pxprep.ImageError, match="reference must have the sizes of the images"):
+    with pytest.raises(
+        pxprep.errors.ImageError, match="reference must have the sizes of the images"
+    ):
         ops.sum_mask(image, reference=smaller, where=a_mask())
 
 

@@ -22,13 +22,13 @@ from spatialdata.transformations import get_transformation
 
 import pxprep
 from imc_files import write_mcd
-from pxprep import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.cli import main
 from pxprep.cli.stores import chosen_layers
+from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.io import import_images, open_images
 from stores import files, make_study
 
-PAGE = Path(__file__).parents[1] / "docs" / "import.md"
+PAGE = Path(__file__).parents[2] / "docs" / "import.md"
 COMMAND = Path(sys.executable).with_name("pxprep")
 NAMES = ["CD3", "CD20", "DAPI"]
 

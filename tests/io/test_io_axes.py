@@ -7,7 +7,7 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep import ImageError, ParameterError
+from pxprep.errors import ImageError, ParameterError
 from pxprep.io import open_images, read_folder, read_tiff, stacks
 from tiff_files import GRAY, check, one, pixels
 

@@ -8,7 +8,8 @@ pytest.importorskip("readimc")
 
 import tifffile
 
-from pxprep import ChannelError, ImageError, ParameterError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images, read_folder
 from tiff_files import GRAY, LAYOUTS, NAMES, check, one, pixels, write_fov
 

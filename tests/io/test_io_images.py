@@ -10,7 +10,8 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep import ChannelError, ImageError, ParameterError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels, write_ome
 

@@ -8,7 +8,8 @@ pytest.importorskip("readimc")
 
 
 from imc_files import LABELS, PANEL, counts, write_mcd, write_txt
-from pxprep import ChannelError, ImageError, ParameterError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import imc, open_images, read_imc
 from tiff_files import check, one
 

@@ -7,7 +7,8 @@ pytest.importorskip("tifffile")
 pytest.importorskip("readimc")
 
 from imc_files import LABELS, PANEL, counts, write_mcd, write_txt
-from pxprep import ImageError, ParameterError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ImageError, ParameterError
 from pxprep.io import import_images, open_images, read_imc
 from tiff_files import one
 

@@ -10,7 +10,7 @@ pytest.importorskip("readimc")
 import tifffile
 
 import pxprep
-from pxprep import ImageError
+from pxprep.errors import ImageError
 from pxprep.io import read_folder, read_tiff
 from pxprep.io.arrays import FilePixels
 from tiff_files import NAMES, pixels, write_fov, write_ome

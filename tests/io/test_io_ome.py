@@ -7,7 +7,7 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep import ChannelError
+from pxprep.errors import ChannelError
 from pxprep.io import open_images, read_tiff
 from pxprep.io.ome import parse_ome
 from tiff_files import GRAY, check, one, pixels

@@ -10,7 +10,7 @@ pytest.importorskip("readimc")
 import tifffile
 
 from imc_files import PANEL, counts, write_mcd, write_txt
-from pxprep import ChannelError, ImageError, ParameterError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images
 from tiff_files import GRAY, NAMES, check, pixels, write_fov, write_ome
 

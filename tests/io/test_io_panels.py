@@ -9,7 +9,8 @@ pytest.importorskip("readimc")
 import tifffile
 
 from imc_files import PANEL, counts, write_mcd
-from pxprep import ChannelError, ParameterError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ParameterError
 from pxprep.io import open_images, read_panel, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
 

@@ -9,7 +9,7 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep import ChannelError, ImageError
+from pxprep.errors import ChannelError, ImageError
 from pxprep.io import open_images, read_folder, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels
 

@@ -7,7 +7,8 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep import ChannelError, ImageError, PxprepWarning
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ImageError
 from pxprep.io import open_images, read_folder
 from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
 

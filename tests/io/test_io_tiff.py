@@ -8,7 +8,7 @@ pytest.importorskip("readimc")
 
 import tifffile
 
-from pxprep import ChannelError, ImageError, ParameterError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import read_tiff, stacks
 from tiff_files import GRAY, LAYOUTS, NAMES, check, one, pixels, write_ome
 

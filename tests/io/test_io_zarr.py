@@ -11,7 +11,7 @@ pytest.importorskip("tifffile")
 import zarr
 
 import pxprep
-from pxprep import ChannelError, ImageError, ParameterError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import import_images, open_images
 from tiff_files import NAMES, one, pixels
 

@@ -17,10 +17,11 @@ import spatialdata
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import LayerError, Pipeline, PxprepError, StoreError
+from pxprep import Pipeline, PxprepError
+from pxprep.errors import LayerError, StoreError
 from stores import counts, make_study
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def python(code, *arguments):
@@ -74,7 +75,7 @@ def test_calls_in_threads_of_one_process(tmp_path, objects):
     """Dask's and zarr's settings hold for all threads: one call must not end another's."""
     shared = make_study(tmp_path / "study.zarr")
     expected = Pipeline.sparrow(sigma=1).fit_transform(
-        pxprep.spatialdata.read_images(shared, "fov0")["fov0"]
+        pxprep.layers.read_images(shared, "fov0")["fov0"]
     )
 
     def work(number):
@@ -123,7 +124,7 @@ def test_settings_of_one_write_are_not_reset_by_another(tmp_path, monkeypatch):
 
 def test_fit_in_another_thread_while_layers_are_written(tmp_path):
     sdata = make_study(tmp_path / "study.zarr")
-    images = pxprep.spatialdata.read_images(sdata, ["fov0", "fov1"])
+    images = pxprep.layers.read_images(sdata, ["fov0", "fov1"])
     pipeline = Pipeline.sparrow(sigma=1)
     expected = pipeline.fit(images)
 
@@ -143,8 +144,8 @@ def test_wait_or_fail(tmp_path):
     """Another process holds the lock for as long as it lives."""
     sdata = make_study(tmp_path / "study.zarr")
     code = (
-        "import sys; from pathlib import Path; from pxprep import _store\n"
-        "with _store._locked(Path(sys.argv[1]), None): print('locked', flush=True); input()"
+        "import sys; from pathlib import Path; from pxprep.store import transactions\n"
+        "with transactions._locked(Path(sys.argv[1]), None): print('locked', flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, sdata.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def crash(*options):
-    script = Path(__file__).with_name("crash.py")
+    script = Path(__file__).parents[1] / "crash.py"
     done = subprocess.run(
         [sys.executable, script, *options], capture_output=True, text=True, timeout=300, check=False
     )
@@ -42,7 +42,7 @@ def test_power_cuts(tmp_path):
     """Where file systems in files can be mounted; without flushing the cuts must be noticed."""
     if not is_permitted():
         pytest.skip("mounting a file system is not permitted")
-    script = Path(__file__).with_name("powercut.py")
+    script = Path(__file__).parents[1] / "powercut.py"
     options = ["--modes", "several", "--points", "3", "--returned", "1"]
     done = subprocess.run([sys.executable, script, *options], capture_output=True, check=False)
     assert json.loads(done.stdout) == {"total": {"during": 3, "returned": 1}, "failures": []}

@@ -23,7 +23,8 @@ import spatialdata
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import Pipeline, StoreError
+from pxprep import Pipeline
+from pxprep.errors import StoreError
 from stores import files, layers, make_study
 
 # Three chunks of 16 rows: the first, the middle and the last.
@@ -256,13 +257,13 @@ DIES = """
 import os, signal, sys, warnings
 warnings.simplefilter("ignore")
 import spatialdata, pxprep
-from pxprep import _journal, _store
+from pxprep.store import journal; from pxprep.store import transactions
 def die(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "staged":
-    _store.Transaction.publish = die
+    transactions.Transaction.publish = die
 else:
-    _journal.drop = die
+    journal.drop = die
 sdata = spatialdata.read_zarr(sys.argv[1])
 pxprep.pixel_clustering_preprocess(
     sdata, ["fov0", "fov1"], ["fov0", "clean"], pipeline=pxprep.Pipeline().blur(1), overwrite=True

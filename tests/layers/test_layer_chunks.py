@@ -23,7 +23,10 @@ import zarr
 from spatialdata.models import Image2DModel, Image3DModel
 
 import pxprep
-from pxprep import Pipeline, StoreError, _backends, _backing, _layers
+from pxprep import Pipeline
+from pxprep.engine import backends
+from pxprep.errors import StoreError
+from pxprep.layers import backing, layers
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
@@ -67,7 +70,7 @@ def expected_scales(values, dims, factors):
 
 
 def zarr_arrays(sdata, name="clean"):
-    return [zarr.open_array(path) for path in _backing.array_folders(sdata.path / "images" / name)]
+    return [zarr.open_array(path) for path in backing.array_folders(sdata.path / "images" / name)]
 
 
 # Images of any kind
@@ -79,7 +82,7 @@ def test_scales_and_chunks(factors, chunks, tmp_path):
     """The finest scale is made once, whatever the number of scales."""
     array, values, reads = counted((2, 40, 36), (2, 10, 12))
     sdata = stored(tmp_path / "study.zarr", array, chunks=(2, 10, 12))
-    fitted = NORM.fit(pxprep.spatialdata.read_images(sdata, "fov0"))
+    fitted = NORM.fit(pxprep.layers.read_images(sdata, "fov0"))
     reads.clear()
     element = clean(sdata, pipeline=fitted, scale_factors=factors, chunks=chunks)
     assert set(reads.values()) == {1}
@@ -101,7 +104,7 @@ def test_stacks(factors, planes, tmp_path):
         ("c", "z", "y", "x"),
         chunks=(1, planes, 10, 9),
     )
-    fitted = NORM.fit(pxprep.spatialdata.read_images(sdata, "fov0"))
+    fitted = NORM.fit(pxprep.layers.read_images(sdata, "fov0"))
     reads.clear()
     element = clean(sdata, pipeline=fitted, scale_factors=factors)
     assert set(reads.values()) == {1}
@@ -137,11 +140,11 @@ def test_files_are_those_that_spatialdata_writes(zarr_format, multiscale, tmp_pa
 def test_layers_whose_chunks_are_left_to_zarr(multiscale, tmp_path, monkeypatch):
     """The same files, of chunks of zeros as well."""
     sdata = make_study(tmp_path / "study.zarr", multiscale)
-    for scale in _layers.scales_of(sdata["fov0"]):
+    for scale in layers.scales_of(sdata["fov0"]):
         scale.data = scale.data * (scale.data > 30)
         scale.data[:, :, :8] = 0
     clean(sdata, pipeline=NORM, chunks=8)
-    monkeypatch.setattr(_layers, "direct", lambda array: array)
+    monkeypatch.setattr(layers, "direct", lambda array: array)
     clean(sdata, "fov0", "by_zarr", pipeline=NORM, chunks=8)
     own, theirs = (
         {str(path.relative_to(sdata.path / "images" / name)): raw for path, raw in found.items()}
@@ -257,9 +260,9 @@ def test_a_dask_that_stores_zeros_for_empty_blocks_is_an_error(tmp_path, monkeyp
     """Chunks that are there before their pixels were written would not be missed."""
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path)
-    without_pixels = _backends.without_pixels
+    without_pixels = backends.without_pixels
     monkeypatch.setattr(
-        _backends, "without_pixels", lambda array: da.zeros_like(without_pixels(array))
+        backends, "without_pixels", lambda array: da.zeros_like(without_pixels(array))
     )
     with pytest.raises(StoreError, match=r"SpatialData wrote chunks of .*'clean'"):
         clean(sdata)
@@ -276,20 +279,20 @@ def test_empty_blocks_of_a_function_are_errors(tmp_path):
 
     lazy = lazy.map_blocks(lose, dtype="u2", meta=lazy._meta)
     target = zarr.create_array(tmp_path / "array", shape=lazy.shape, chunks=(2, 16, 20), dtype="u2")
-    _backends.store([lazy, lazy], [target, target])
-    assert _backing.missing_chunks(tmp_path / "array", target) == ["c/0/1/0"]
+    backends.store([lazy, lazy], [target, target])
+    assert backing.missing_chunks(tmp_path / "array", target) == ["c/0/1/0"]
 
 
 def test_drafts_of_workers_that_died_are_removed(tmp_path, monkeypatch):
     sdata = make_study(tmp_path / "study.zarr", multiscale=True)
-    store = _backends.store
+    store = backends.store
 
     def store_and_die(arrays, targets):
         store(arrays, targets)
         (chunk,) = sdata.path.glob(".pxprep/*/stage.zarr/images/clean/s1/c/0/0/0")
         chunk.with_name("0.0123456789abcdef.partial").write_bytes(b"half")
 
-    monkeypatch.setattr(_backends, "store", store_and_die)
+    monkeypatch.setattr(backends, "store", store_and_die)
     clean(sdata)
     assert list(sdata.path.rglob("*.partial")) == []
 
@@ -307,7 +310,7 @@ def test_interrupts(moment, tmp_path, monkeypatch):
 
         return call
 
-    where = (da, "to_zarr") if moment == "metadata" else (_backends, "store")
+    where = (da, "to_zarr") if moment == "metadata" else (backends, "store")
     with monkeypatch.context() as patch:
         patch.setattr(*where, interrupting(getattr(*where)))
         with pytest.raises(KeyboardInterrupt):

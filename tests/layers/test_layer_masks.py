@@ -16,7 +16,8 @@ from spatialdata.transformations import Identity, Scale, Sequence, set_transform
 
 import pxprep
 from oracle import plain
-from pxprep import LayerError, Mask, ParameterError, Pipeline
+from pxprep import Mask, Pipeline
+from pxprep.errors import LayerError, ParameterError
 from stores import files
 
 CHANNELS = ["CD3", "CD20"]
@@ -314,7 +315,7 @@ def test_labels_that_lie_elsewhere(sdata):
 
 
 def test_the_page_on_masks_runs():
-    page = (Path(__file__).parents[1] / "docs" / "where.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "where.md").read_text()
     names = {}
     for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(snippet, "where.md", "exec"), names)

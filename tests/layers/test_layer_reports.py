@@ -13,16 +13,10 @@ from spatialdata.models import Image2DModel
 
 import pxprep
 from pages import Page
-from pxprep import (
-    ImageError,
-    LayerError,
-    ParameterError,
-    Pipeline,
-    StoreError,
-    pixel_clustering_preprocess,
-    report_layers,
-)
+from pxprep import Pipeline, pixel_clustering_preprocess
 from pxprep.datasets import tissue
+from pxprep.errors import ImageError, LayerError, ParameterError, StoreError
+from pxprep.layers import report_layers
 
 CHANNELS = ["DAPI", "CD3"]
 NAMES = ["fov0", "fov1"]

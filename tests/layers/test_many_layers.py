@@ -16,10 +16,11 @@ import xarray as xr
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import Pipeline, _layers, _store, _writing
+from pxprep import Pipeline
 from pxprep.io import import_images
-from pxprep.provenance import Origins
-from pxprep.spatialdata import read_images
+from pxprep.layers import destination, layers, read_images
+from pxprep.layers.records import Origins
+from pxprep.store import transactions
 
 METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 PATHS = str | os.PathLike
@@ -101,8 +102,8 @@ def write(way, path, n_images, seen):
 def test_every_layer_costs_the_same(way, tmp_path, opened, monkeypatch):
     """While it is written, and when all are published: as much for the 5th as for the 50th."""
     # One by one, all but the first are published together.
-    monkeypatch.setattr(_writing, "PATIENCE", 1e9)
-    monkeypatch.setattr(_writing, "MOST_SECONDS", 1e9)
+    monkeypatch.setattr(destination, "PATIENCE", 1e9)
+    monkeypatch.setattr(destination, "MOST_SECONDS", 1e9)
     before, after = {}, {}
     for number in (5, 10, 50):
         seen = []
@@ -138,15 +139,15 @@ def test_the_table_of_contents_is_made_once(tmp_path, monkeypatch):
 )
 def test_layers_wait_for_as_long_as_publishing_took(tmp_path, monkeypatch, patience, most, groups):
     """One by one the first is published alone, and what follows in groups that take as long."""
-    monkeypatch.setattr(_writing, "PATIENCE", patience)
-    monkeypatch.setattr(_writing, "MOST_SECONDS", most)
-    publish, published = _store.Transaction.publish, []
+    monkeypatch.setattr(destination, "PATIENCE", patience)
+    monkeypatch.setattr(destination, "MOST_SECONDS", most)
+    publish, published = transactions.Transaction.publish, []
 
     def publishing(self, moves, *args):
         published.append(len(moves))
         publish(self, moves, *args)
 
-    monkeypatch.setattr(_store.Transaction, "publish", publishing)
+    monkeypatch.setattr(transactions.Transaction, "publish", publishing)
     sdata = study(tmp_path / "study.zarr", 6)
     names, new = list(sdata.images), [f"new{index}" for index in range(6)]
     pxprep.pixel_clustering_preprocess(sdata, names, new, pipeline=STEPS, resume=True)
@@ -161,8 +162,8 @@ def test_layers_wait_for_as_long_as_publishing_took(tmp_path, monkeypatch, patie
 
 def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
     """What was published before is; the message tells which layers are which."""
-    monkeypatch.setattr(_writing, "PATIENCE", 1e9)
-    sdata, stage = study(tmp_path / "study.zarr", 4), _layers.stage
+    monkeypatch.setattr(destination, "PATIENCE", 1e9)
+    sdata, stage = study(tmp_path / "study.zarr", 4), layers.stage
     names, new = list(sdata.images), ["a", "b", "c", "d"]
 
     def failing(store, folder, name, *args, **options):
@@ -171,7 +172,7 @@ def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
         return stage(store, folder, name, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_layers, "stage", failing)
+        patch.setattr(layers, "stage", failing)
         with pytest.raises(ValueError, match="the third") as caught:
             pxprep.pixel_clustering_preprocess(sdata, names, new, pipeline=STEPS, resume=True)
     (note,) = caught.value.__notes__

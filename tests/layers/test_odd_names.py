@@ -18,8 +18,9 @@ import tifffile
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import ChannelError, LayerError, ParameterError, Pipeline, PxprepError, StoreError
+from pxprep import Pipeline, PxprepError
 from pxprep.cli import main
+from pxprep.errors import ChannelError, LayerError, ParameterError, StoreError
 from pxprep.io import import_images, read_folder
 from stores import files, make_study
 

@@ -12,8 +12,9 @@ pytest.importorskip("spatialdata")
 import spatialdata
 
 import pxprep
-from pxprep import LayerError, ParameterError, Pipeline, PxprepError, StoreError, provenance
-from pxprep.spatialdata import read_images
+from pxprep import Pipeline, PxprepError, provenance
+from pxprep.errors import LayerError, ParameterError, StoreError
+from pxprep.layers import read_images
 from stores import ATTRS, counts, image, make_study
 
 
@@ -117,7 +118,7 @@ def root(block):
 
 
 def test_own_functions_are_named_and_not_kept(sdata):
-    pipeline = Pipeline([root, pxprep.QuantileNorm(99)])
+    pipeline = Pipeline([root, pxprep.steps.QuantileNorm(99)])
     clean(sdata, pipeline=pipeline)
     made = provenance(again(sdata), "clean")
     assert made.parameters["pipeline"]["steps"][0]["as"] == "root"
@@ -129,7 +130,7 @@ def test_own_functions_are_named_and_not_kept(sdata):
 
 
 @dataclasses.dataclass(frozen=True)
-class Shift(pxprep.Step):
+class Shift(pxprep.steps.Step):
     kind: ClassVar[str] = "test_shift"
     by: object = None
 

@@ -17,9 +17,11 @@ import zarr
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import LayerError, Pipeline, PxprepWarning, StoreError, _layers, plot
+from pxprep import Pipeline, PxprepWarning, plot
+from pxprep.errors import LayerError, StoreError
 from pxprep.io import import_images
-from pxprep.spatialdata import read_images
+from pxprep.layers import layers as layers_module
+from pxprep.layers import read_images
 from stores import arrays, files, layers, make_study, same
 
 STEPS = Pipeline().quantile_norm(99)
@@ -39,7 +41,7 @@ def clean(sdata, sources="fov0", outputs="clean", **parameters):
 
 
 def finest(sdata, name):
-    return _layers.scales_of(sdata[name])[0]
+    return layers_module.scales_of(sdata[name])[0]
 
 
 def remove_layer(folder):
@@ -147,9 +149,9 @@ def test_provenance_and_report_of_a_removed_layer(sdata, tmp_path, no_compute):
     shutil.rmtree(sdata.path / "images" / "fov0")
     with no_compute():
         with pytest.raises(LayerError, match="layer 'b' is not on disk any more"):
-            pxprep.report_layers(tmp_path / "b.html", sdata, ["a", "b"])
+            pxprep.layers.report_layers(tmp_path / "b.html", sdata, ["a", "b"])
         with pytest.raises(LayerError, match="img_layer 'fov0' is not on disk any more"):
-            pxprep.report_layers(tmp_path / "a.html", sdata, "a")
+            pxprep.layers.report_layers(tmp_path / "a.html", sdata, "a")
     assert list(tmp_path.glob("*.html")) == []
 
 
@@ -235,14 +237,14 @@ def test_chunk_that_is_removed_while_we_read(tmp_path, monkeypatch, what, resume
     """Of a source or a mask that is no layer of ours: zeros were read, and none are published."""
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path / "images")
-    stage = _layers.stage
+    stage = layers_module.stage
 
     def remove_and_stage(*args, **options):
         chunk = next(path for path in (sdata.path / what / "s0/c").rglob("*") if path.is_file())
         chunk.unlink()
         return stage(*args, **options)
 
-    monkeypatch.setattr(_layers, "stage", remove_and_stage)
+    monkeypatch.setattr(layers_module, "stage", remove_and_stage)
     name = what.rpartition("/")[2]
     with pytest.raises(StoreError, match=rf"another program changed \['{name}'\] meanwhile"):
         clean(sdata, where="cells", resume=resume)

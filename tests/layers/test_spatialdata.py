@@ -16,18 +16,10 @@ import spatialdata
 from spatialdata.models import Image2DModel, Image3DModel, Labels2DModel
 from spatialdata.transformations import Affine, Scale, get_transformation
 
-from pxprep import (
-    ChannelError,
-    LayerError,
-    ParameterError,
-    Pipeline,
-    PxprepError,
-    PxprepWarning,
-    QuantileNorm,
-    StoreError,
-    pixel_clustering_preprocess,
-)
-from pxprep.spatialdata import read_images
+from pxprep import Pipeline, PxprepError, PxprepWarning, pixel_clustering_preprocess
+from pxprep.errors import ChannelError, LayerError, ParameterError, StoreError
+from pxprep.layers import read_images
+from pxprep.steps import QuantileNorm
 
 LABELS = ["DAPI", "CD3", "CD20", "panCK"]
 SHIFT = Affine([[1, 0, 7], [0, 1, -3], [0, 0, 1]], ("x", "y"), ("x", "y"))
@@ -552,7 +544,7 @@ def test_read_only_store(tmp_path):
         f"sdata = spatialdata.read_zarr({str(sdata.path)!r})\n"
         "if os.getuid() == 0: os.setegid(65534); os.seteuid(65534)\n"
         "try: pxprep.pixel_clustering_preprocess(sdata, 'fov0', 'clean')\n"
-        "except pxprep.StoreError as error: print('refused', error)\n"
+        "except pxprep.errors.StoreError as error: print('refused', error)\n"
     )
     for parent in [tmp_path, *tmp_path.parents]:
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):

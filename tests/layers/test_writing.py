@@ -14,8 +14,11 @@ import zarr
 from spatialdata.models import Image2DModel
 
 import pxprep
-from pxprep import LayerError, ParameterError, Pipeline, StoreError, _backends, _backing, _layers
-from pxprep.spatialdata import read_images
+from pxprep import Pipeline
+from pxprep.engine import backends
+from pxprep.errors import LayerError, ParameterError, StoreError
+from pxprep.layers import backing, read_images
+from pxprep.layers import layers as layers_module
 from stores import CHANNELS, CHUNKS, arrays, counts, files, image, layers, make_study, same
 
 STEPS = Pipeline().quantile_norm(99)
@@ -114,7 +117,7 @@ def test_layer_that_others_are_computed_from_is_kept(tmp_path, depend, no_comput
 
 
 def zarr_of(array):
-    (found,) = _backing._reachable([array.__dask_graph__()], zarr.Array)
+    (found,) = backing._reachable([array.__dask_graph__()], zarr.Array)
     return found
 
 
@@ -144,7 +147,7 @@ def test_graphs_of_many_tasks_are_searched_quickly(tmp_path):
     zarr.create_array(tmp_path / "large", shape=(300, 300), chunks=(1, 1), dtype="u1")
     lazy = dask.optimize(da.from_zarr(tmp_path / "large") + 1)[0]
     start = time.perf_counter()
-    assert set(_backing.arrays_behind([lazy])) == {(tmp_path / "large").resolve()}
+    assert set(backing.arrays_behind([lazy])) == {(tmp_path / "large").resolve()}
     assert time.perf_counter() - start < 10  # 90,000 tasks
 
 
@@ -351,7 +354,7 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
     """The source, or the layer to be replaced: nothing is published over it."""
     sdata = make_study(tmp_path / "study.zarr")
     chunk = sdata.path / "images" / layer / "s0" / "c" / "0" / "1" / "0"
-    stage = _layers.stage
+    stage = layers_module.stage
 
     def stage_and_change(*args, **options):
         moves = stage(*args, **options)
@@ -359,7 +362,7 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
         return moves
 
     assert chunk.exists()
-    monkeypatch.setattr(_layers, "stage", stage_and_change)
+    monkeypatch.setattr(layers_module, "stage", stage_and_change)
     with pytest.raises(StoreError, match=rf"another program changed \['{layer}'\] meanwhile"):
         clean(sdata, outputs="fov1", overwrite=True)
     assert not (sdata.path / ".pxprep").exists()
@@ -371,14 +374,14 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
 def test_new_layer_that_another_program_has_made_meanwhile(tmp_path, monkeypatch):
     sdata = make_study(tmp_path / "study.zarr")
     other = spatialdata.read_zarr(sdata.path)
-    stage = _layers.stage
+    stage = layers_module.stage
 
     def stage_and_write(*args, **options):
-        monkeypatch.setattr(_layers, "stage", stage)
+        monkeypatch.setattr(layers_module, "stage", stage)
         clean(other, "fov1", "clean")
         return stage(*args, **options)
 
-    monkeypatch.setattr(_layers, "stage", stage_and_write)
+    monkeypatch.setattr(layers_module, "stage", stage_and_write)
     with pytest.raises(StoreError, match=r"another program changed \['clean'\]"):
         clean(sdata)
     assert pxprep.provenance(spatialdata.read_zarr(sdata.path), "clean").source == "fov1"
@@ -396,14 +399,14 @@ def test_image_that_others_left_half_written(tmp_path, no_compute):
 def test_missing_chunk_is_an_error_and_no_zeros(tmp_path, monkeypatch):
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path)
-    store = _backends.store
+    store = backends.store
 
     def store_without_a_chunk(arrays, targets):
         store(arrays, targets)
         (chunk,) = sdata.path.glob(".pxprep/*/stage.zarr/images/clean/s0/c/0/1/0")
         chunk.unlink()
 
-    monkeypatch.setattr(_backends, "store", store_without_a_chunk)
+    monkeypatch.setattr(backends, "store", store_without_a_chunk)
     with pytest.raises(StoreError, match="1 chunks are missing, 'c/0/1/0' the first"):
         clean(sdata)
     assert files(sdata.path) == before

@@ -14,18 +14,10 @@ from hypothesis import strategies as st
 
 import oracle
 from oracle import assert_same_bits
-from pxprep import (
-    ChannelError,
-    FittedPipeline,
-    ImageError,
-    ParameterError,
-    Pipeline,
-    PxprepWarning,
-    QuantileNorm,
-    Step,
-    ops,
-)
-from pxprep._datatree import TREES
+from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.images.datatree import TREES
+from pxprep.steps import QuantileNorm, Step
 
 POOLS = ["mean", "pixels", None]
 any_pool = pytest.mark.parametrize("pool", POOLS)

@@ -10,8 +10,10 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pxprep import FittedPipeline, ParameterError, Pipeline, PxprepError, Step
+from pxprep import FittedPipeline, Pipeline, PxprepError
 from pxprep.datasets import tissue
+from pxprep.errors import ParameterError
+from pxprep.steps import Step
 
 FOVS = {name: fov[:3, :24, :20] for name, fov in tissue(size=48).items()}
 DIVIDED = Pipeline().quantile_norm(98).sum_mask(5).post_norm({"DAPI": 99, ...: 99.5})

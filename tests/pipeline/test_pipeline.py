@@ -11,20 +11,9 @@ import xarray as xr
 import oracle
 import pxprep
 from oracle import preprocess
-from pxprep import (
-    Blur,
-    ChannelError,
-    FittedPipeline,
-    ImageError,
-    ParameterError,
-    Pipeline,
-    PostNorm,
-    PxprepWarning,
-    QuantileNorm,
-    Step,
-    SumMask,
-    SumNorm,
-)
+from pxprep import FittedPipeline, Pipeline, PxprepWarning
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.steps import Blur, PostNorm, QuantileNorm, Step, SumMask, SumNorm
 
 LABELS = ["CD3", "CD20", "panCK"]
 

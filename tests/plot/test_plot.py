@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from pxprep import ChannelError, ImageError, ParameterError
 from pxprep.datasets import tissue
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.plot import DROPPED, compare
 
 

@@ -13,10 +13,11 @@ import xarray as xr
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from pxprep import ChannelError, FittedPipeline, ImageError, ParameterError, Pipeline, plot
+from pxprep import FittedPipeline, Pipeline, plot
 from pxprep.datasets import tissue
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.plot import DROPPED, ImagePlots
-from pxprep.plot._thumbnails import coloured, draw
+from pxprep.plot.thumbnails import coloured, draw
 from pxprep.steps import QuantileNorm
 
 

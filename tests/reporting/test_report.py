@@ -14,10 +14,12 @@ pytest.importorskip("jinja2")
 
 import pxprep
 from pages import Page, decoded, measured, screenshot
-from pxprep import ChannelError, FittedPipeline, ImageError, ParameterError, Passes, Pipeline
-from pxprep._progress import Pass
-from pxprep._report._fovs import Fov, pictured
+from pxprep import FittedPipeline, Pipeline
 from pxprep.datasets import tissue
+from pxprep.engine.progress import Pass
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.reporting import Passes
+from pxprep.reporting.fovs import Fov, pictured
 
 GREY = (0x6B, 0x7A, 0x86)
 PHONE, DESKTOP = (390, 844), (1280, 900)
@@ -164,7 +166,7 @@ ODD = "<script>alert(1)</script>&\"'" + "n" * 120
 def test_odd_names_are_escaped_and_fit(fovs, write, tmp_path):
     names = [ODD, "<b>CD3", "{{ 7 * 7 }}"]
     images = {ODD: fovs["fov0"].assign_coords(c=names), "<i>": fovs["fov1"].assign_coords(c=names)}
-    fitted = Pipeline([("<em>norm", pxprep.QuantileNorm(99))]).fit(images)
+    fitted = Pipeline([("<em>norm", pxprep.steps.QuantileNorm(99))]).fit(images)
     page = write(images, fitted.transform(images), fitted, title="<u>title</u>")
     assert not re.search("<(script|b|i|em|u)>", page.text)
     assert page.headings[0] == "<u>title</u>"
@@ -478,7 +480,7 @@ def changed(images, **change):
     [
         ({"fitted": Pipeline()}, ParameterError, "fitted must be a FittedPipeline"),
         ({"title": 3}, ParameterError, "title must be a string, got 3"),
-        ({"passes": [1.5]}, ParameterError, "passes must be a pxprep.Passes"),
+        ({"passes": [1.5]}, ParameterError, "passes must be a pxprep.reporting.Passes"),
         ({"passes": Pass("one", 1, 1, 1)}, ParameterError, "passes must be"),
         ({"provenance": "fov0"}, ParameterError, "provenance must be a Provenance"),
         ({"before": "fov0"}, ImageError, "before image must be an xarray.DataArray"),

@@ -7,23 +7,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pxprep import (
+from pxprep import Pipeline, PxprepError, PxprepWarning, ops
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.steps import (
     Arcsinh,
     Blur,
-    ChannelError,
     Clip,
-    ImageError,
-    ParameterError,
     PercentileClip,
-    Pipeline,
     PostNorm,
-    PxprepError,
-    PxprepWarning,
     QuantileNorm,
     RemoveHotPixels,
     SubtractBackground,
     SumMask,
-    ops,
 )
 
 # How each parameter can be given: through the functions, the accessor, and steps in a pipeline.

@@ -18,21 +18,11 @@ from scipy.ndimage import white_tophat
 
 import oracle
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import (
-    FittedPipeline,
-    MinMax,
-    ParameterError,
-    PercentileClip,
-    Pipeline,
-    PxprepWarning,
-    SubtractBackground,
-    _backends,
-    _brackets,
-    ops,
-    quantiles,
-)
-from pxprep._gathering import Bounds
-from pxprep.quantiles import exact_quantiles
+from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
+from pxprep.engine import backends, brackets, exact_quantiles, quantiles
+from pxprep.engine.gathering import Bounds
+from pxprep.errors import ParameterError
+from pxprep.steps import MinMax, PercentileClip, SubtractBackground
 
 FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])
 POOLS = ["mean", "pixels", None]
@@ -672,7 +662,7 @@ def test_two_quantiles_are_read_as_often_as_one(look, dtype, make_image, monkeyp
 def test_many_zeros_are_not_gathered(process, make_image, monkeypatch):
     values = make_image("float32", (3, 96, 80), zeros=0.7).values
     # A quarter of the image: brackets around a quantile of others take less.
-    monkeypatch.setattr(_brackets, "MOST_GATHERED", values.nbytes // 4)
+    monkeypatch.setattr(brackets, "MOST_GATHERED", values.nbytes // 4)
     image, reads = counted(values, (3, 24, 40))
     result = process(image).compute(scheduler="synchronous")
     assert_same_bits(result, process(xr.DataArray(values, dims=("c", "y", "x"), name="fov0")))
@@ -718,7 +708,7 @@ def test_several_quantiles_are_those_found_singly(kind, dtype, zeros, make_image
     arrays = [array if kind == "eager" else da.from_array(array, (3, 2, 8, 9)) for array in arrays]
     evaluate = (lambda lazy: list(dask.compute(*lazy))) if kind == "evaluated" else None
     for groups in ([[0], [1]], [[0], [1], [0, 1]]):
-        with _backends.keeping(arrays, 1 << 20):
+        with backends.keeping(arrays, 1 << 20):
             found = exact_quantiles(arrays, q, groups, zeros=zeros, evaluate=evaluate)
             single = [
                 exact_quantiles(arrays, one, groups, zeros=zeros, evaluate=evaluate) for one in q

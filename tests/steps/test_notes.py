@@ -9,8 +9,8 @@ import xarray as xr
 
 import pxprep
 from pxprep import Pipeline, PxprepWarning, ops
-from pxprep._notes import Note, say_missing
-from pxprep._windows import Window
+from pxprep.engine.notes import Note, say_missing
+from pxprep.engine.windows import Window
 
 CHUNKS = {"c": 2, "y": 50, "x": 40}
 

@@ -9,7 +9,8 @@ import xarray as xr
 
 import oracle
 from oracle import STEPS, assert_agrees, assert_same_bits, plain
-from pxprep import ChannelError, Pipeline, PxprepWarning, ops
+from pxprep import Pipeline, PxprepWarning, ops
+from pxprep.errors import ChannelError
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64", "uint64", ">u2", ">i4")
 FLOATS = ("float16", "float32", "float64", ">f4", ">f8")

@@ -161,7 +161,7 @@ def test_of_few_pixels():
 
 def test_the_page_says_what_is_so():
     """The numbers of docs/q-sum.md."""
-    page = (Path(__file__).parents[1] / "docs" / "q-sum.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "q-sum.md").read_text()
     fov = tissue()["fov0"]
     sparse = counts(0.03, 256)
     assert f"{100 * float((fov == 0).all('c').mean()):.0f} % of the pixels have no counts" in page

@@ -9,7 +9,8 @@ from scipy.ndimage import binary_dilation
 
 import oracle
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import Pipeline, _blocks, ops
+from pxprep import Pipeline, ops
+from pxprep.engine import blocks
 
 SIZE, RADIUS = 64, 8
 FLOATS = ["float32", "float64"]
@@ -81,7 +82,7 @@ def test_rounding_is_less_than_a_tie(dtype, sigma):
         sums = ops.pixel_sum(image)
         for one in (image, image.where((image.y != 2) | (image.x != 1))):
             error = abs(ops.pixel_sum(ops.blur(one, sigma)) / sums - 1).max()
-            assert error < _blocks.TIE * np.finfo(dtype).eps / 2
+            assert error < blocks.TIE * np.finfo(dtype).eps / 2
 
 
 def one_row(values, dtype):

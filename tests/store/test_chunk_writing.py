@@ -24,10 +24,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, LEFT_ALONE, SHAPE, TYPES, some_values
 from oracle import assert_same_bits
-from pxprep import Pipeline, _backends, _files
-from pxprep._zarr_chunks import ZarrChunks, direct
-from test_zarr_chunks import CHUNKS, COMPRESSORS, ENCODINGS, LEFT_ALONE, SHAPE, TYPES, some_values
+from pxprep import Pipeline
+from pxprep.engine import backends
+from pxprep.store import files as files_module
+from pxprep.store.zarr_chunks import ZarrChunks, direct
 
 zarr = pytest.importorskip("zarr", minversion="3")
 pytest.importorskip("numcodecs")
@@ -389,7 +391,7 @@ def test_what_needs_more_than_a_codec_is_written_by_zarr(kind, tmp_path):
     assert direct(array) is array
     chunks = dict(zip("cyx", array.shards or CHUNKS, strict=True))
     image = xr.DataArray(some_values(), dims=("c", "y", "x")).chunk(chunks)
-    _backends.store([image.pxprep.clip(30).data], [direct(array)])
+    backends.store([image.pxprep.clip(30).data], [direct(array)])
     found = zarr.open_array(tmp_path / "image", mode="r")[...]
     np.testing.assert_array_equal(found, np.minimum(some_values(), 30))
 
@@ -405,7 +407,7 @@ def test_arrays_in_memory_are_left_to_zarr():
     array = made(zarr.storage.MemoryStore())
     assert direct(array) is array
     lazy = da.from_array(some_values(), chunks=CHUNKS)
-    _backends.store([lazy], [direct(array)])
+    backends.store([lazy], [direct(array)])
     np.testing.assert_array_equal(array[...], some_values())
 
 
@@ -533,10 +535,10 @@ def test_interrupts_at_any_moment(tmp_path):
 
 def test_drafts_are_not_flushed_and_chunks_are(tmp_path, monkeypatch):
     """`flushing` finds drafts by their names, and a chunk when it has its own."""
-    flushed, flush = [], _files.flush_entry
-    monkeypatch.setattr(_files, "FLUSHING_PAUSE", 0.001)
+    flushed, flush = [], files_module.flush_entry
+    monkeypatch.setattr(files_module, "FLUSHING_PAUSE", 0.001)
     monkeypatch.setattr(
-        _files, "flush_entry", lambda path: (flushed.append(Path(path).name), flush(path))
+        files_module, "flush_entry", lambda path: (flushed.append(Path(path).name), flush(path))
     )
     own = direct(made(tmp_path / "own"))
     seen = []
@@ -554,7 +556,7 @@ def test_drafts_are_not_flushed_and_chunks_are(tmp_path, monkeypatch):
             return file
 
     own._folder, own._codec = Slow(own._folder), Waiting()
-    with _files.flushing(tmp_path / "own"):
+    with files_module.flushing(tmp_path / "own"):
         own[WHOLE] = some_values()
         time.sleep(0.1)
     assert len(seen) == 2 * 3 * 3
@@ -649,7 +651,7 @@ def test_images_with_axes_in_any_order(dims, channels, planes, tmp_path, monkeyp
     image = xr.DataArray(array, dims=tuple(dims)).pxprep.clip(30)
     target = direct(made(tmp_path / "own", "<f4", chunks, shape, compressors=codecs.ZstdCodec()))
     with zarr_writes(monkeypatch) as by_zarr:
-        _backends.store([image.data], [target])
+        backends.store([image.data], [target])
     expected = xr.DataArray(values, dims=tuple(dims)).pxprep.clip(30)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "own")[...], expected.values)
     assert by_zarr == []
@@ -676,7 +678,7 @@ def test_scales_are_written_together_and_the_finest_is_made_once(scheduler, tmp_
         for number, scale in enumerate(scales)
     ]
     with dask.config.set(scheduler=scheduler), zarr_writes(monkeypatch) as by_zarr:
-        _backends.store([scale.data for scale in scales], targets)
+        backends.store([scale.data for scale in scales], targets)
     for number, scale in enumerate(pyramid(da.from_array(values), fitted)):
         found = zarr.open_array(tmp_path / str(number))[...]
         np.testing.assert_array_equal(found, scale, err_msg=f"scale {number}")
@@ -695,7 +697,7 @@ def test_one_array_is_written_by_any_scheduler(scheduler, tmp_path):
     lazy = fitted.transform(image.chunk({"c": 2, "y": 5, "x": 4}))
     target = direct(made(tmp_path / "own", "<f4", (2, 5, 4), values.shape))
     with dask.config.set(scheduler=scheduler):
-        _backends.store([lazy.data], [target])
+        backends.store([lazy.data], [target])
     found = image.copy(data=zarr.open_array(tmp_path / "own")[...])
     assert_same_bits(found, fitted.transform(image))
 
@@ -706,17 +708,17 @@ def test_blocks_of_the_user_that_are_too_small_are_errors(tmp_path):
     small = lazy.map_blocks(lambda block: block[:, :-1], dtype="u2", meta=lazy._meta)
     targets = [direct(made(tmp_path / name)) for name in ("first", "second")]
     with pytest.raises(ValueError):  # noqa: PT011
-        _backends.store([lazy, small], targets)
+        backends.store([lazy, small], targets)
     assert drafts(tmp_path) == []
 
 
 def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
     """That Dask leaves out empty blocks is what the metadata of layers are written with."""
     lazy = da.from_array(some_values(), chunks=CHUNKS)
-    empty = _backends.without_pixels(lazy)
+    empty = backends.without_pixels(lazy)
     assert (empty.shape, empty.chunks, empty.dtype) == (lazy.shape, lazy.chunks, lazy.dtype)
     before = files(tmp_path / "own") if made(tmp_path / "own") else {}
-    with _backends.at_once():
+    with backends.at_once():
         da.store([empty], [zarr.open_array(tmp_path / "own")], lock=False)
     assert files(tmp_path / "own") == before
     assert chunk_files(tmp_path / "own") == {}
@@ -725,16 +727,16 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
 WITHOUT_CLUSTER = """
 import sys
 import numpy as np, dask, dask.array as da, xarray as xr, zarr
-from pxprep import Pipeline, _backends
-from pxprep._zarr_chunks import direct
+from pxprep import Pipeline; from pxprep.engine import backends
+from pxprep.store.zarr_chunks import direct
 values = np.random.default_rng(0).random((2, 20, 20), "f4")
 image = xr.DataArray(da.from_array(values, chunks=10), dims=("c", "y", "x"))
 lazy = Pipeline.sparrow().fit(image).transform(image)
 array = zarr.create_array(sys.argv[1], shape=image.shape, chunks=(2, 10, 10), dtype="f4")
-_backends.store([lazy.data], [direct(array)])
-_backends.store([lazy.data, image.data], [direct(array), direct(array)])
-with _backends.threads_at_rest():
-    _backends.compute(lazy.data)
+backends.store([lazy.data], [direct(array)])
+backends.store([lazy.data, image.data], [direct(array), direct(array)])
+with backends.threads_at_rest():
+    backends.compute(lazy.data)
 assert "distributed" not in sys.modules
 lazy.compute()
 assert "distributed" in sys.modules, "Dask does not import it itself"
@@ -757,8 +759,8 @@ def test_the_scheduler_that_the_user_chose_computes(no_compute):
     lazy = da.ones((2, 10, 10), chunks=5)
     for scheduler in ("synchronous", "threads", "processes"):
         with dask.config.set(scheduler=scheduler):
-            assert _backends._scheduler([lazy]) is dask.base.get_scheduler(scheduler=scheduler)
+            assert backends._scheduler([lazy]) is dask.base.get_scheduler(scheduler=scheduler)
     with no_compute(), pytest.raises(pytest.fail.Exception):
-        _backends.compute(lazy)
+        backends.compute(lazy)
     with no_compute(), pytest.raises(pytest.fail.Exception):
-        _backends.store([lazy, lazy], [np.zeros(lazy.shape)] * 2)
+        backends.store([lazy, lazy], [np.zeros(lazy.shape)] * 2)

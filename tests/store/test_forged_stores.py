@@ -14,7 +14,9 @@ pytest.importorskip("spatialdata")
 import spatialdata
 
 import pxprep
-from pxprep import Pipeline, StoreError, _files, _moving, _store
+from pxprep import Pipeline
+from pxprep.errors import StoreError
+from pxprep.store import files, moving, transactions
 from stores import layers, make_study, same
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes")
@@ -83,8 +85,8 @@ def forge(store, **changes):
         "moves": [
             {
                 "place": ["images", "fov0"],
-                "new": _moving.identity(stage),
-                "old": _moving.identity(store / "images" / "fov0"),
+                "new": moving.identity(stage),
+                "old": moving.identity(store / "images" / "fov0"),
             }
         ],
     }
@@ -96,7 +98,7 @@ def forge(store, **changes):
 def move(store, **changes):
     """The one move of `forge`, with changes."""
     stage = store / "images" / "made"
-    whole = {"place": ["images", "fov0"], "new": _moving.identity(stage), "old": None}
+    whole = {"place": ["images", "fov0"], "new": moving.identity(stage), "old": None}
     return {key: value for key, value in {**whole, **changes}.items() if value is not ...}
 
 
@@ -356,15 +358,15 @@ def test_parent_is_made_of_metadata_alone(home, store):
 
 def test_inspecting_changes_nothing_and_says_it(home, store):
     before = everything(home)
-    assert _store.unfinished(store) == ((), 0, 0)
+    assert transactions.unfinished(store) == ((), 0, 0)
     forge(store, moves=[move(store, place=["images", "../../../.ssh"])])
     (store / ".pxprep" / "lock").touch()
     with pytest.raises(StoreError, match="cannot be understood"):
-        _store.unfinished(store)
+        transactions.unfinished(store)
     shutil.rmtree(store / ".pxprep")
     (store / ".pxprep").symlink_to(home)
     with pytest.raises(StoreError, match="must be a folder, not a link"):
-        _store.unfinished(store)
+        transactions.unfinished(store)
     (store / ".pxprep").unlink()
     assert everything(home) == before
 
@@ -414,14 +416,14 @@ def test_what_a_file_may_be(tmp_path):
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_bytes(b"12345")
     link.symlink_to(file)
-    assert _files.read_file(file, 5) == b"12345"
-    assert _files.read_file(link, 5, through_links=True) == b"12345"
+    assert files.read_file(file, 5) == b"12345"
+    assert files.read_file(link, 5, through_links=True) == b"12345"
     with pytest.raises(StoreError, match="at most 4 bytes"):
-        _files.read_file(file, 4)
+        files.read_file(file, 4)
     for path in (link, tmp_path):
         with pytest.raises(StoreError, match="must be a file"):
-            _files.read_file(path)
+            files.read_file(path)
         with pytest.raises(StoreError, match="must be a file"):
-            _files.try_lock(path)
+            files.try_lock(path)
     with pytest.raises(FileNotFoundError):
-        _files.read_file(tmp_path / "none")
+        files.read_file(tmp_path / "none")

@@ -16,7 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pxprep import Pipeline, StoreError, _files, pixel_clustering_preprocess, provenance, repair
+from pxprep import Pipeline, pixel_clustering_preprocess, provenance, repair
+from pxprep.errors import StoreError
+from pxprep.store import files
 
 if sys.platform != "linux":
     pytest.skip("systems are imitated on Linux", allow_module_level=True)
@@ -59,13 +61,13 @@ def macos(monkeypatch):
         mac.flushed.append(name_of(descriptor).name)
         return 0
 
-    monkeypatch.setattr(_files, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="darwin"))
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(renamex_np=renamex_np))
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", answer)
-    _files._exchange_call.cache_clear()
+    files._exchange_call.cache_clear()
     yield mac
-    _files._exchange_call.cache_clear()
+    files._exchange_call.cache_clear()
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def windows(monkeypatch):
         os.fsync(descriptor)
 
     class System:
-        """The module `os`, as `_files` sees it."""
+        """The module `os`, as `files` sees it."""
 
         def __getattr__(self, name):
             return {"open": open_, "fsync": fsync}.get(name) or getattr(os, name)
@@ -112,14 +114,14 @@ def windows(monkeypatch):
         os.replace(first, second)  # noqa: PTH105 - the one above
 
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
-    monkeypatch.setattr(_files, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(_files, "os", System())
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(files, "os", System())
     monkeypatch.setattr(os, "unlink", refuse_open(os.unlink, 1))
     monkeypatch.setattr(os, "replace", refuse_open(os.replace, 2))
     monkeypatch.setattr(os, "rename", rename)
-    _files._exchange_call.cache_clear()
+    files._exchange_call.cache_clear()
     yield
-    _files._exchange_call.cache_clear()
+    files._exchange_call.cache_clear()
 
 
 @pytest.fixture(params=["macos", "windows"])
@@ -166,7 +168,7 @@ import os, signal, sys
 import spatialdata
 import pxprep
 sdata = spatialdata.read_zarr(sys.argv[1])
-pxprep._files.exchange = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+pxprep.store.files.exchange = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 pxprep.pixel_clustering_preprocess(
     sdata, "fov0", "fov1", pipeline=pxprep.Pipeline().quantile_norm(99), overwrite=True
 )
@@ -203,27 +205,27 @@ def test_windows_leaves_a_layer_that_another_program_reads(windows, study):
 
 def test_a_lock_has_one_holder(system, tmp_path):
     file = tmp_path / "lock"
-    held = _files.try_lock(file)
-    assert _files.try_lock(file) is None
-    assert _files.try_lock(file, make=False) is None
-    _files.unlock(held)
-    held = _files.try_lock(file, make=False)
+    held = files.try_lock(file)
+    assert files.try_lock(file) is None
+    assert files.try_lock(file, make=False) is None
+    files.unlock(held)
+    held = files.try_lock(file, make=False)
     assert held is not None
-    _files.unlock(held, remove=file)
+    files.unlock(held, remove=file)
     assert not file.exists()
     with pytest.raises(FileNotFoundError):
-        _files.try_lock(file, make=False)
+        files.try_lock(file, make=False)
 
 
 def test_the_lock_file_of_another_holder_is_not_removed(windows, tmp_path):
     """Between the two steps that it takes, another process may have opened it."""
     file = tmp_path / "lock"
-    held = _files.try_lock(file)
+    held = files.try_lock(file)
     with file.open() as _, pytest.raises(PermissionError):
-        _files.unlock(held, remove=file)
-    descriptor = _files.try_lock(file)
+        files.unlock(held, remove=file)
+    descriptor = files.try_lock(file)
     assert descriptor is not None
-    _files.unlock(descriptor)
+    files.unlock(descriptor)
 
 
 def test_an_error_of_a_lock_is_not_taken_for_a_holder(windows, monkeypatch, tmp_path):
@@ -232,7 +234,7 @@ def test_an_error_of_a_lock_is_not_taken_for_a_holder(windows, monkeypatch, tmp_
 
     monkeypatch.setattr(sys.modules["msvcrt"], "locking", fail)
     with pytest.raises(OSError, match="No locks available"):
-        _files.try_lock(tmp_path / "lock")
+        files.try_lock(tmp_path / "lock")
     assert open_files(tmp_path) == []
 
 
@@ -252,20 +254,20 @@ def which(*folders):
 
 def test_macos_exchanges_folders(macos, tmp_path):
     a, b = two_folders(tmp_path)
-    assert _files.exchange(a, b)
+    assert files.exchange(a, b)
     assert (macos.exchanged, which(a, b)) == (["b"], ["b", "a"])
     with pytest.raises(FileNotFoundError) as caught:
-        _files.exchange(a, tmp_path / "none")
+        files.exchange(a, tmp_path / "none")
     assert (caught.value.filename, caught.value.filename2) == (str(a), str(tmp_path / "none"))
     macos.knows_exchange = False
-    assert not _files.exchange(a, b)
+    assert not files.exchange(a, b)
     assert which(a, b) == ["b", "a"]
 
 
 def test_old_macos_and_windows_do_not_exchange(system, monkeypatch, tmp_path):
     a, b = two_folders(tmp_path)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
-    assert not _files.exchange(a, b)
+    assert not files.exchange(a, b)
     assert which(a, b) == ["a", "b"]
 
 
@@ -283,10 +285,10 @@ def test_macos_without_exchange_replaces_layers(macos, study):
 
 
 def test_macos_flushes_the_disk_too(macos, tmp_path):
-    _files.replace_file(tmp_path / "new", b"content")
+    files.replace_file(tmp_path / "new", b"content")
     (draft,) = [name for name in macos.flushed if name.startswith("new.")]
     assert macos.flushed == [draft, tmp_path.name]
-    _files.flush(tmp_path)
+    files.flush(tmp_path)
     assert macos.flushed[2:] == ["new", tmp_path.name]
 
 
@@ -300,10 +302,10 @@ def test_macos_falls_back_only_where_the_file_system_does_not_know(
     (tmp_path / "file").write_text("content")
     if code == errno.EIO:
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-            _files.flush(tmp_path)
+            files.flush(tmp_path)
         assert flushed == []
     else:
-        _files.flush(tmp_path)
+        files.flush(tmp_path)
         assert len(flushed) == 2
 
 
@@ -314,14 +316,14 @@ def test_windows_flushes_files_and_no_folders(windows, monkeypatch, tmp_path):
     )
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("content")
-    _files.flush(tmp_path)
+    files.flush(tmp_path)
     assert flushed == [tmp_path / "folder" / "file"]
     assert open_files(tmp_path) == []
 
 
 def test_windows_holds_no_file_open_while_others_are_written(windows, monkeypatch, tmp_path):
-    monkeypatch.setattr(_files, "Thread", lambda **_: pytest.fail("files were opened beside"))
+    monkeypatch.setattr(files, "Thread", lambda **_: pytest.fail("files were opened beside"))
     (tmp_path / "chunk").write_text("chunk")
-    with _files.flushing(tmp_path):
-        _files.replace_file(tmp_path / "chunk", b"new")
+    with files.flushing(tmp_path):
+        files.replace_file(tmp_path / "chunk", b"new")
     assert (tmp_path / "chunk").read_text() == "new"

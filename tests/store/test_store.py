@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pxprep import StoreError, _files, _journal, _moving, _store
-from pxprep._places import Place
+from pxprep.errors import StoreError
+from pxprep.store import files, journal, moving, transactions
+from pxprep.store.places import Place
 from text_stores import Listing, layers, publish, staged, tree, write
 
 
@@ -28,7 +29,7 @@ def store(tmp_path):
 @pytest.fixture(params=["exchange", "two renames"])
 def way(request, monkeypatch):
     if request.param == "two renames":
-        monkeypatch.setattr(_files, "exchange", lambda first, second: False)
+        monkeypatch.setattr(files, "exchange", lambda first, second: False)
     return request.param
 
 
@@ -37,7 +38,7 @@ def test_publish_new_and_replace(store, way):
     assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
     assert (store / "table").read_text() == "fresh old other"
     assert json.loads((store / "notes").read_text()) == {"fresh": "made", "old": "made"}
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 def test_store_without_a_table_gets_none(store):
@@ -49,7 +50,7 @@ def test_store_without_a_table_gets_none(store):
 
 def test_first_layer_of_its_kind(store):
     """The folder above it comes with what describes it."""
-    with _store.transaction(store, Listing(store)) as transaction:
+    with transactions.transaction(store, Listing(store)) as transaction:
         write(transaction.stage / "labels" / "cells", "new cells")
         (transaction.stage / "labels" / "zarr.json").write_text("a group")
         transaction.publish([Place("labels", "cells")], None)
@@ -78,13 +79,13 @@ def test_failing_step_undoes_all(store, way, failing):
     with pytest.raises((StoreError, OSError), match=f"{failing} failed"):
         publish(store, "fresh", "old", contents=contents)
     assert tree(store) == before
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 @pytest.mark.parametrize("failing", range(3))
 def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
     before = tree(store)
-    replace, calls = _moving._replace, []
+    replace, calls = moving._replace, []
 
     def failing_replace(*args):
         calls.append(args)
@@ -92,12 +93,12 @@ def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
             raise OSError(errno.EACCES, "may not be moved")
         replace(*args)
 
-    monkeypatch.setattr(_moving, "_replace", failing_replace)
+    monkeypatch.setattr(moving, "_replace", failing_replace)
     with pytest.raises(StoreError, match=r"nothing was changed.*may not be moved"):
         publish(store, "old", "fresh", "other")
     assert len(calls) > failing
     assert tree(store) == before
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
@@ -107,7 +108,7 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
         publish(store, "old", "fresh", contents=contents)
     assert layers(store)["old"] == "old"
     before = tree(store)
-    assert _store.unfinished(store) == (("old", "fresh"), 0, 0)
+    assert transactions.unfinished(store) == (("old", "fresh"), 0, 0)
     assert tree(store) == before
     publish(store, "later", note="later")
     assert layers(store) == {
@@ -122,21 +123,21 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
         "later": "later",
         "old": "made",
     }
-    assert not (store / _store.STAGING).exists()
-    assert _store.unfinished(store) == ((), 0, 0)
+    assert not (store / transactions.STAGING).exists()
+    assert transactions.unfinished(store) == ((), 0, 0)
 
 
 def test_journal_that_cannot_be_understood_is_named(store):
-    folder = store / _store.STAGING / ("0" * 32)
+    folder = store / transactions.STAGING / ("0" * 32)
     folder.mkdir(parents=True)
-    (store / _store.STAGING / _store.LOCK).touch()
+    (store / transactions.STAGING / transactions.LOCK).touch()
     for text in ("{", '{"format": 99}', "[]"):
-        (folder / _journal.JOURNAL).write_text(text)
+        (folder / journal.JOURNAL).write_text(text)
         with pytest.raises(StoreError, match=r"000/journal.json' cannot be understood"):
-            _store.unfinished(store)
+            transactions.unfinished(store)
         with pytest.raises(StoreError, match="interrupted write cannot be completed"):
-            _store.recover(store, Listing(store))
-    assert (folder / _journal.JOURNAL).read_text() == "[]"
+            transactions.recover(store, Listing(store))
+    assert (folder / journal.JOURNAL).read_text() == "[]"
 
 
 def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
@@ -147,7 +148,7 @@ def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
         publish(store, "old", "fresh", contents=contents)
     shutil.rmtree(store / "images" / "old")
     write(store / "images" / "old", "of another program")
-    recovered = _store.recover(store, Listing(store))
+    recovered = transactions.recover(store, Listing(store))
     assert recovered == (("fresh",), 0)
     assert layers(store)["old"] == "of another program"
     assert "old" not in json.loads((store / "notes").read_text())
@@ -161,7 +162,7 @@ def test_guard_is_asked_before_anything_happens(store):
 
     with (
         pytest.raises(StoreError, match="changed meanwhile"),
-        _store.transaction(store, Listing(store)) as transaction,
+        transactions.transaction(store, Listing(store)) as transaction,
     ):
         transaction.publish(staged(transaction, "old"), None, changed)
     assert tree(store) == before
@@ -172,32 +173,32 @@ def test_staging_goes_when_the_body_fails(store, kind):
     before = tree(store)
 
     def fail_half_way():
-        with _store.transaction(store, Listing(store)) as transaction:
+        with transactions.transaction(store, Listing(store)) as transaction:
             staged(transaction, "half")
             raise kind
 
     with pytest.raises(kind):
         fail_half_way()
     assert tree(store) == before
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 def test_interrupt_waits_until_all_is_published(store, monkeypatch):
     """Ctrl-C in the middle of the moves: they are finished first."""
-    replace = _moving._replace
+    replace = moving._replace
 
     def interrupted(*args):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
         replace(*args)
 
-    monkeypatch.setattr(_moving, "_replace", interrupted)
+    monkeypatch.setattr(moving, "_replace", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         publish(store, "old", "fresh")
     assert "had been published" in caught.value.__notes__[0]
     assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
     assert (store / "table").read_text() == "fresh old other"
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 DIES = """
@@ -205,9 +206,9 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from text_stores import Listing, staged
-from pxprep import _store
+from pxprep.store import transactions
 store = Path({store!r})
-with _store.transaction(store, Listing(store)) as transaction:
+with transactions.transaction(store, Listing(store)) as transaction:
     moves = staged(transaction, "half")
     print(transaction.folder, flush=True)
     if {lives}:
@@ -217,7 +218,7 @@ with _store.transaction(store, Listing(store)) as transaction:
 
 
 def start_writer(store, lives):
-    code = DIES.format(tests=str(Path(__file__).parent), store=str(store), lives=lives)
+    code = DIES.format(tests=str(Path(__file__).parents[1]), store=str(store), lives=lives)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -230,10 +231,10 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
     dead.wait()
     try:
         before = tree(store)
-        assert _store.unfinished(store) == ((), 1, 1)
+        assert transactions.unfinished(store) == ((), 1, 1)
         assert tree(store) == before
-        assert _store.recover(store, Listing(store)) == ((), 1)
-        assert _store.unfinished(store) == ((), 0, 1)
+        assert transactions.recover(store, Listing(store)) == ((), 1)
+        assert transactions.unfinished(store) == ((), 0, 1)
         assert folder.is_dir()
         publish(store, "fresh")
         assert (folder / "stage.zarr" / "images" / "half" / "zarr.json").read_text() == "new half"
@@ -241,26 +242,26 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
         live.kill()
         live.communicate()
         dead.communicate()
-    assert _store.recover(store, Listing(store)) == ((), 1)
-    assert not (store / _store.STAGING).exists()
+    assert transactions.recover(store, Listing(store)) == ((), 1)
+    assert not (store / transactions.STAGING).exists()
     assert layers(store) == {"fresh": "new fresh", "old": "old", "other": "other"}
 
 
 def test_lock_is_waited_for_or_not(store):
-    with _store._locked(store, None):
+    with transactions._locked(store, None):
         before = time.monotonic()
         with (
             pytest.raises(StoreError, match=r"another process is writing.*waited 0 seconds"),
-            _store.transaction(store, Listing(store), wait=0),
+            transactions.transaction(store, Listing(store), wait=0),
         ):
             pass
         with (
             pytest.raises(StoreError, match=r"waited 0.2 seconds"),
-            _store.transaction(store, Listing(store), wait=0.2),
+            transactions.transaction(store, Listing(store), wait=0.2),
         ):
             pass
         assert 0.2 <= time.monotonic() - before < 5
-        assert _store.unfinished(store) == ((), 0, 1)
+        assert transactions.unfinished(store) == ((), 0, 1)
     publish(store, "fresh")
 
 
@@ -268,7 +269,7 @@ def test_waiting_ends_when_the_lock_is_free(store):
     held = threading.Event()
 
     def hold():
-        with _store._locked(store, None):
+        with transactions._locked(store, None):
             held.set()
             time.sleep(0.3)
 
@@ -292,14 +293,14 @@ def test_many_threads_at_once(store):
     assert len(layers(store)) == 2 + 40
     assert len((store / "table").read_text().split()) == 42
     assert len(json.loads((store / "notes").read_text())) == 40
-    assert not (store / _store.STAGING).exists()
+    assert not (store / transactions.STAGING).exists()
 
 
 def test_file_system_without_locks_is_refused(store, monkeypatch):
     def no_locks(descriptor):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_files, "_lock", no_locks)
+    monkeypatch.setattr(files, "_lock", no_locks)
     with pytest.raises(StoreError, match=r"cannot be locked.*No locks available"):
         publish(store, "fresh")
     assert "fresh" not in layers(store)
@@ -307,18 +308,18 @@ def test_file_system_without_locks_is_refused(store, monkeypatch):
 
 def test_store_must_be_a_folder(tmp_path):
     with pytest.raises(StoreError, match="folder"):
-        _store.check_writable(tmp_path / "none")
+        transactions.check_writable(tmp_path / "none")
 
 
 def test_identity_survives_a_copy_and_tells_layers_apart(store):
     copy = store / "copy"
     shutil.copytree(store / "images" / "old", copy)
-    first = _moving.identity(copy)
-    assert first == _moving.identity(store / "images" / "old")
-    assert first != _moving.identity(store / "images" / "other")
+    first = moving.identity(copy)
+    assert first == moving.identity(store / "images" / "old")
+    assert first != moving.identity(store / "images" / "other")
     (copy / "0" / "zarr.json").write_text("an array of another shape")
-    assert _moving.identity(copy) != first
-    assert _moving.identity(store / "none") is None
+    assert moving.identity(copy) != first
+    assert moving.identity(store / "none") is None
 
 
 # --- what the operating system offers -------------------------------------------------------------
@@ -327,34 +328,34 @@ def test_identity_survives_a_copy_and_tells_layers_apart(store):
 @pytest.mark.skipif(sys.platform != "linux", reason="renameat2")
 def test_exchange(store):
     first, second = store / "images" / "old", store / "images" / "other"
-    assert _files.exchange(first, second)
+    assert files.exchange(first, second)
     assert layers(store) == {"old": "other", "other": "old"}
     with pytest.raises(FileNotFoundError):
-        _files.exchange(first, store / "none")
+        files.exchange(first, store / "none")
 
 
 def test_lock_is_freed_when_its_holder_is_killed(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from pxprep import _files\n"
-        "print(_files.try_lock(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from pxprep.store import files\n"
+        "print(files.try_lock(Path(sys.argv[1])), flush=True); sys.stdin.read()"
     )
     file = tmp_path / "lock"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout.readline().strip().isdigit()
-    assert _files.try_lock(file) is None
+    assert files.try_lock(file) is None
     holder.kill()
     holder.communicate()
-    descriptor = _files.try_lock(file)
+    descriptor = files.try_lock(file)
     assert descriptor is not None
-    assert _files.try_lock(file) is None  # nor for another thread
-    _files.unlock(descriptor)
+    assert files.try_lock(file) is None  # nor for another thread
+    files.unlock(descriptor)
 
 
 def test_lock_on_a_file_that_was_removed_is_none(tmp_path, monkeypatch):
     file = tmp_path / "lock"
-    lock, calls = _files._lock, []
+    lock, calls = files._lock, []
 
     def removed_before(descriptor):
         calls.append(descriptor)
@@ -362,8 +363,8 @@ def test_lock_on_a_file_that_was_removed_is_none(tmp_path, monkeypatch):
             file.unlink()
         return lock(descriptor)
 
-    monkeypatch.setattr(_files, "_lock", removed_before)
-    _files.try_lock(file)
+    monkeypatch.setattr(files, "_lock", removed_before)
+    files.try_lock(file)
     assert len(calls) == 2
     assert file.exists()
 
@@ -387,9 +388,9 @@ def test_folders_that_cannot_be_flushed_are_left_to_the_file_system(store, monke
 
 def test_replaced_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     file = tmp_path / "zarr.json"
-    _files.replace_file(file, b"one")
+    files.replace_file(file, b"one")
     file.chmod(0o640)
-    _files.replace_file(file, b"two")
+    files.replace_file(file, b"two")
     assert file.read_bytes() == b"two"
     assert file.stat().st_mode & 0o777 == 0o640
 
@@ -398,7 +399,7 @@ def test_replaced_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        _files.replace_file(file, b"three")
+        files.replace_file(file, b"three")
     assert tree(tmp_path) == {"zarr.json": "two"}
 
 
@@ -406,7 +407,7 @@ def test_replaced_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
     """Staged files before the journal, the journal before the moves, moves before its end."""
     events = []
-    fsync, exchange, unlink = os.fsync, _files.exchange, Path.unlink
+    fsync, exchange, unlink = os.fsync, files.exchange, Path.unlink
 
     def recorded(name, function):
         def call(first, *args, **kwargs):
@@ -417,9 +418,9 @@ def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
         return call
 
     monkeypatch.setattr(os, "fsync", recorded("fsync", fsync))
-    monkeypatch.setattr(_files, "exchange", recorded("exchange", exchange))
+    monkeypatch.setattr(files, "exchange", recorded("exchange", exchange))
     monkeypatch.setattr(Path, "unlink", recorded("unlink", unlink))
-    with _store.transaction(store, Listing(store)) as transaction:
+    with transactions.transaction(store, Listing(store)) as transaction:
         moves = staged(transaction, "old")
         own = transaction.folder.name
         transaction.publish(moves, None)
@@ -436,10 +437,10 @@ def test_everything_is_flushed_before_what_relies_on_it(store, monkeypatch):
 
 def test_files_are_flushed_while_others_are_written(tmp_path, monkeypatch):
     flushed = []
-    monkeypatch.setattr(_files, "FLUSHING_PAUSE", 0.01)
-    monkeypatch.setattr(_files, "flush_entry", flushed.append)
+    monkeypatch.setattr(files, "FLUSHING_PAUSE", 0.01)
+    monkeypatch.setattr(files, "flush_entry", flushed.append)
     folder = tmp_path / "layer"
-    with _files.flushing(folder):
+    with files.flushing(folder):
         (folder / "c").mkdir(parents=True)
         (folder / "c" / "0").write_text("chunk")
         (folder / "c" / "1.partial").write_text("draft")
@@ -457,8 +458,8 @@ def test_what_could_not_be_flushed_on_the_way_is_an_error(tmp_path, monkeypatch)
         tried.set()
         raise OSError(errno.EIO, "no medium", path)
 
-    monkeypatch.setattr(_files, "FLUSHING_PAUSE", 0.01)
-    monkeypatch.setattr(_files, "flush_entry", fail)
+    monkeypatch.setattr(files, "FLUSHING_PAUSE", 0.01)
+    monkeypatch.setattr(files, "flush_entry", fail)
     (tmp_path / "chunk").write_text("chunk")
-    with pytest.raises(OSError, match="no medium"), _files.flushing(tmp_path):
+    with pytest.raises(OSError, match="no medium"), files.flushing(tmp_path):
         tried.wait(10)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from .._json import encode_floats
+from ..store.json import encode_floats
 from .messages import printable
 
 

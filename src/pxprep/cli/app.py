@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 from pxprep_command import INTERRUPTED, interrupt_behind
 
 from .. import __version__
-from .._layers import NOT_WRITTEN
 from ..errors import PxprepError
+from ..layers.layers import NOT_WRITTEN
 from .demo import demo
 from .fit import apply, fit
 from .import_ import import_

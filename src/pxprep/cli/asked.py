@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .._typing import Label
+from ..aliases import Label
 from ..errors import ParameterError, PxprepError
+from ..images.masks import Mask
 from ..io import Panel, read_panel
-from ..masks import Mask
-from ..pipeline import FittedPipeline, Pipeline
+from ..pipeline.pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
 from .stores import names_for

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._backing import layer_folder
-from .._contents import KEY
-from .._moving import identity
-from ..provenance import Records
-from ..spatialdata import pixel_clustering_preprocess, repair
+from ..layers.backing import layer_folder
+from ..layers.preprocess import pixel_clustering_preprocess, repair
+from ..layers.records import Records
+from ..store.contents import KEY
+from ..store.moving import identity
 from . import options as o
 from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress

@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._channels import label_keys
-from .._contents import check_store
-from .._typing import Label
+from ..aliases import Label
+from ..channels import label_keys
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
-from ..provenance import Origins
-from ..spatialdata import read_images
+from ..layers.reading import read_images
+from ..layers.records import Origins
+from ..store.contents import check_store
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

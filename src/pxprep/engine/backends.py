@@ -2,7 +2,7 @@
 
 The only module that asks what kind of array it holds. A NumPy image is cut into bands that a
 thread pool works on at once (the kernels release the GIL); a Dask image becomes a graph and nothing
-is computed. Both call the same functions of `_blocks` and give the same bits.
+is computed. Both call the same functions of `blocks` and give the same bits.
 
 Images have the axes (c, z, y, x).
 """
@@ -28,20 +28,20 @@ from dask.base import compute as dask_compute
 from dask.base import get_scheduler
 from dask.local import get_sync
 
-from . import _blocks, _graphs
-from ._gathering import Bounds, Limits
-from ._keeping import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
-from ._lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
-from ._notes import Note
-from ._passes import ArrayChain, Fill, Pass, run
-from ._programs import Operation
-from ._sources import Area, Source, stored_in
-from ._threads import n_cores
-from ._typing import Array, Block
-from ._validate import float_dtype
-from ._windows import Pixels, Window
-from ._zarr_chunks import require_there
-from .errors import ImageError
+from ..aliases import Array, Block
+from ..errors import ImageError
+from ..store.zarr_chunks import require_there
+from . import blocks, graphs
+from .blocks import float_dtype
+from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .gathering import Bounds, Limits
+from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
+from .notes import Note
+from .passes import ArrayChain, Fill, Pass, run
+from .programs import Operation
+from .sources import Area, Source, stored_in
+from .threads import n_cores
+from .windows import Pixels, Window
 
 AXES = "czyx"
 # Rows of a band: small enough to stay in cache between operations, large enough to be worth a task.
@@ -73,8 +73,8 @@ def check_supported(array: Array, parameter: str = "image") -> None:
 
 
 def taken_in(array: Array) -> Array:
-    """An array as the package works on it: see `_graphs.taken_in`; a NumPy array as it is."""
-    return _graphs.taken_in(array) if is_lazy(array) else array
+    """An array as the package works on it: see `graphs.taken_in`; a NumPy array as it is."""
+    return graphs.taken_in(array) if is_lazy(array) else array
 
 
 def apply(
@@ -146,7 +146,7 @@ def count_digits(
     unless: Array | None = None,
     where: Area | None = None,
 ) -> Array:
-    """`_blocks.count_digits` of the image, whole or in an area: int64, axes (c, prefix, slot).
+    """`blocks.count_digits` of the image, whole or in an area: int64, axes (c, prefix, slot).
 
     Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
     computed.
@@ -279,7 +279,7 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
     """Mean over blocks of `factors` pixels along z, y, x, NaN ignored; a partial block is cut."""
     kept = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
     image = image[:, : kept[0], : kept[1], : kept[2]]
-    run = partial(_blocks.coarsen, factors=factors, dtype=dtype)
+    run = partial(blocks.coarsen, factors=factors, dtype=dtype)
     if not is_lazy(image):
         return run(image)
     # Chunks that blocks do not straddle.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ._kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
-from ._kernels.counts import N_SLOTS, count_floats, count_integers
-from ._kernels.erosion import erode, half_widths
-from ._kernels.pointwise import (
+from ..aliases import Block
+from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
+from .kernels.counts import N_SLOTS, count_floats, count_integers
+from .kernels.erosion import erode, half_widths
+from .kernels.pointwise import (
     divide_by,
     divide_values,
     keep_values,
@@ -24,8 +25,7 @@ from ._kernels.pointwise import (
     subtract_value,
     sum_channels,
 )
-from ._typing import Block
-from ._windows import Part, Pixels, Window
+from .windows import Part, Pixels, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
 BLUR_TILE = (64, 2048)
@@ -538,3 +538,8 @@ def _line(channel: Block) -> Block:
 
 def _prefixes(prefixes: Block | None, index: int) -> list[int]:
     return [0] if prefixes is None else [int(prefix) for prefix in prefixes[index]]
+
+
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The float type in which an image of type `dtype` is processed."""
+    return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize == 8 else np.dtype("f4")

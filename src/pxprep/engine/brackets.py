@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._gathering import SPARE, Bounds, Enough, Limits
-from ._typing import Block
+from ..aliases import Block
+from .gathering import SPARE, Bounds, Enough, Limits
 
 # How many standard deviations of a sample's rank a bracket extends to either side: as if pixels did
 # not know of each other, and as the tiles of the sample differ. Fewer of the latter must do where

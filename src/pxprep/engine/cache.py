@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._typing import Block
-from ._windows import Kept, Window
+from ..aliases import Block
+from .windows import Kept, Window
 
 # Rows and columns of a block.
 Place = tuple[slice, slice]

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._kernels.brackets import gather
-from ._programs import Program, measured_strips
-from ._typing import Block
-from ._windows import Pixels, Window
+from ..aliases import Block
+from .kernels.brackets import gather
+from .programs import Program, measured_strips
+from .windows import Pixels, Window
 
 # How many times as many values are held as are enough, before the others are sought and let go.
 SPARE = 1.5

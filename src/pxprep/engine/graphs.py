@@ -13,7 +13,7 @@ import dask.array as da
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from ._typing import Array
+from ..aliases import Array
 
 Graph = dict[Any, Any]
 # One result for several.

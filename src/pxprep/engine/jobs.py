@@ -12,14 +12,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from . import _blocks
-from ._gathering import Bounds, Gathered, Limits, gather_strips, merged
-from ._keeping import CORE, Rooms, Sampling, cut
-from ._kernels.counts import DIGIT_BITS, N_SLOTS
-from ._programs import Keep, Program, count_into, run_into
-from ._sources import AXES, Reading, Sample, standard_axes
-from ._typing import Block
-from ._windows import Kept, Pixels, Window
+from ..aliases import Block
+from . import blocks
+from .cache import CORE, Rooms, Sampling, cut
+from .gathering import Bounds, Gathered, Limits, gather_strips, merged
+from .kernels.counts import DIGIT_BITS, N_SLOTS
+from .programs import Keep, Program, count_into, run_into
+from .sources import AXES, Reading, Sample, standard_axes
+from .windows import Kept, Pixels, Window
 
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
 LATER = "later"
@@ -243,7 +243,7 @@ class Counting(Reduction):
         count_into(
             program, pixels, window, numbers, prefixes, self.level, self.zeros, counts, where
         )
-        _blocks.repeat_counts(counts, prefixes)
+        blocks.repeat_counts(counts, prefixes)
         return counts
 
     def merged(self, parts: Sequence[Block | None]) -> Block | None:
@@ -325,7 +325,7 @@ class Surveying(Reduction):
     ) -> Surveyed:
         """Count, and take a sample of the pixels and of the masks in `numbers`."""
         counts = None
-        if _blocks.key_bits(pixels.dtype) == DIGIT_BITS:
+        if blocks.key_bits(pixels.dtype) == DIGIT_BITS:
             counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
             where = numbers[-1] if self.masked else None
             count_into(program, pixels, window, (), None, 0, True, counts, where)

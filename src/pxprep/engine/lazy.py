@@ -21,10 +21,12 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from ._blocks import integer_offset
-from ._gathering import Bounds, Gathered, Limits
-from ._graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
-from ._jobs import (
+from ..aliases import Array, Block
+from .blocks import integer_offset
+from .cache import EDGE_BYTES, Sampling
+from .gathering import Bounds, Gathered, Limits
+from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
+from .jobs import (
     EDGES,
     LATER,
     BlockJob,
@@ -42,12 +44,10 @@ from ._jobs import (
     first_counts,
     processed,
 )
-from ._keeping import EDGE_BYTES, Sampling
-from ._kernels.counts import N_SLOTS
-from ._programs import AddChannels, Operation, Program
-from ._sources import AXES, Area, Index, Source, run_keys
-from ._typing import Array, Block
-from ._windows import Window
+from .kernels.counts import N_SLOTS
+from .programs import AddChannels, Operation, Program
+from .sources import AXES, Area, Index, Source, run_keys
+from .windows import Window
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]

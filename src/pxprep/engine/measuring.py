@@ -16,17 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._blocks import key_bits
-from ._brackets import bracket, limits_of
-from ._gathering import Bounds
-from ._keeping import SAMPLE_SHARE
-from ._kernels.counts import DIGIT_BITS
-from ._passes import ArrayChain, Count, Gather, Pass, run
-from ._selection import Quantiles, begin_of, interpolate, refine, select_gathered
-from ._sources import Area
-from ._typing import Block
-from ._validate import float_dtype
-from ._windows import Pixels, Window
+from ..aliases import Block
+from .blocks import float_dtype, key_bits
+from .brackets import bracket, limits_of
+from .cache import SAMPLE_SHARE
+from .gathering import Bounds
+from .kernels.counts import DIGIT_BITS
+from .passes import ArrayChain, Count, Gather, Pass, run
+from .selection import Quantiles, begin_of, interpolate, refine, select_gathered
+from .sources import Area
+from .windows import Pixels, Window
 
 # Up to so many values of a channel are gathered as they are.
 FEW = 1 << 16

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._typing import Block, Label
-from ._windows import Window
-from .errors import warn
+from ..aliases import Block, Label
+from ..errors import warn
+from .windows import Window
 
 # What is said of notes of one step, on all images; nothing if that is None.
 Say = Callable[[Sequence["Note"]], str | None]

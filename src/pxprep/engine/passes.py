@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import _blocks
-from ._gathering import Bounds, Gathered, Limits, gather_strips, merged
-from ._kernels.counts import N_SLOTS
-from ._programs import Operation, Program, count_into, run_into
-from ._threads import n_threads, run_all
-from ._typing import Block
-from ._windows import Pixels, Window
+from ..aliases import Block
+from . import blocks
+from .gathering import Bounds, Gathered, Limits, gather_strips, merged
+from .kernels.counts import N_SLOTS
+from .programs import Operation, Program, count_into, run_into
+from .threads import n_threads, run_all
+from .windows import Pixels, Window
 
 # Values of a block: fewer are not worth the hand-over to another thread.
 LEAST_VALUES = 1 << 17
@@ -140,7 +140,7 @@ class Fill(Sink):
 
 @dataclass(frozen=True, eq=False)
 class Count(Sink):
-    """How many pixels of the result have which digit; see `_blocks.count_digits`.
+    """How many pixels of the result have which digit; see `blocks.count_digits`.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class Count(Sink):
             counts,
             where,
         )
-        _blocks.repeat_counts(counts, self.prefixes)
+        blocks.repeat_counts(counts, self.prefixes)
         return counts
 
     def merge(self, first: Block, second: Block) -> Block:

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _blocks
-from ._kernels.blur import blur_radius
-from ._notes import Note, Say, TakeNote, sampled_rows, say_missing, say_nothing
-from ._strips import Strip
-from ._typing import Block
-from ._windows import Kept, Pixels, Window
+from ..aliases import Block
+from . import blocks
+from .kernels.blur import blur_radius
+from .notes import Note, Say, TakeNote, sampled_rows, say_missing, say_nothing
+from .strips import Strip
+from .windows import Kept, Pixels, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -78,7 +78,7 @@ class KeepInside(Operation):
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
-        _blocks.keep_inside(strip.block(), numbers.read(strip.window))
+        blocks.keep_inside(strip.block(), numbers.read(strip.window))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class KeepAbove(Operation):
         What gives those: behind how many operations of the same program they are, or a chain of
         their own.
     note
-        Takes what `_blocks.count_lost` finds in some rows.
+        Takes what `blocks.count_lost` finds in some rows.
     """
 
     of_others: bool = False
@@ -114,7 +114,7 @@ class KeepAbove(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
         sums = strip.sums()
-        _blocks.sums_above(sums, numbers, of_others=self.of_others)
+        blocks.sums_above(sums, numbers, of_others=self.of_others)
         values = self._reference_sums(strip)
         if values is not None:
             height = strip.program.height
@@ -124,7 +124,7 @@ class KeepAbove(Operation):
                 for row in sampled_rows(height, own.top, own.bottom):
                     line = own._replace(top=row, bottom=row + 1)
                     kept = sums[(slice(None), *line.within(strip.window))]
-                    found += _blocks.count_lost(values(line)[0], kept, numbers)
+                    found += blocks.count_lost(values(line)[0], kept, numbers)
                 return found
 
             strip.noted(self.note, count)
@@ -163,7 +163,7 @@ class DivideBySums(Operation):
         sums = strip.sums()
         strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
         block = strip.kept if strip.is_dropping else strip.block()
-        _blocks.divide_by_sums(block, sums)
+        blocks.divide_by_sums(block, sums)
         strip.become(block, strip.window)
 
 
@@ -175,7 +175,7 @@ class ClipAbove(Operation):
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Clip."""
-        _blocks.clip_above(strip.block(), np.array(self.limits))
+        blocks.clip_above(strip.block(), np.array(self.limits))
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class ClipBetween(Operation):
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Clip."""
-        _blocks.clip_between(strip.block(), numbers)
+        blocks.clip_between(strip.block(), numbers)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Rescale(Operation):
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Rescale."""
-        _blocks.rescale(strip.block(), numbers)
+        blocks.rescale(strip.block(), numbers)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class SubtractConstant(Operation):
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Subtract."""
-        _blocks.subtract_constant(strip.block(), np.array(self.constants))
+        blocks.subtract_constant(strip.block(), np.array(self.constants))
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Arcsinh(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Divide, and transform."""
         strip.divide(np.array(self.cofactors))
-        _blocks.arcsinh(strip.block())
+        blocks.arcsinh(strip.block())
 
 
 @dataclass(frozen=True)
@@ -236,10 +236,8 @@ class Log1p(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Transform."""
         block = strip.block()
-        strip.noted(
-            self.note, lambda own: _blocks.count_low(block[:, :, *own.within(strip.window)])
-        )
-        _blocks.log1p(block)
+        strip.noted(self.note, lambda own: blocks.count_low(block[:, :, *own.within(strip.window)]))
+        blocks.log1p(block)
 
 
 @dataclass(frozen=True)
@@ -257,7 +255,7 @@ class CoolHotPixels(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Become the pixels of `want` without hot ones."""
         block, inner = strip.block(), want.within(strip.window)
-        strip.become(_blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)
+        strip.become(blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)
 
 
 @dataclass(frozen=True)
@@ -292,7 +290,7 @@ class Blur(Operation):
         """Become the blurred pixels of `want`."""
         pixels, scale = strip.undivided()
         program = strip.program
-        blurred = _blocks.blur(
+        blurred = blocks.blur(
             pixels,
             want,
             np.array(self.sigmas),
@@ -326,7 +324,7 @@ class SubtractOpening(Operation):
         """Become the pixels of `want` without their background."""
         pixels, scale = strip.undivided()
         program = strip.program
-        raised = _blocks.subtract_opening(
+        raised = blocks.subtract_opening(
             pixels,
             want,
             self.radii,
@@ -484,7 +482,7 @@ def measured_strips(
         if mask is None:
             yield program.run(pixels, strip, numbers, noted=True)
         elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
-            yield _blocks.inside(program.run(pixels, strip, numbers, noted=True), mask)
+            yield blocks.inside(program.run(pixels, strip, numbers, noted=True), mask)
 
 
 def count_into(
@@ -498,14 +496,14 @@ def count_into(
     counts: Block,
     where: Pixels | None = None,
 ) -> None:
-    """Add to `counts` the digits of the pixels of `window`; see `_blocks.count_digits`.
+    """Add to `counts` the digits of the pixels of `window`; see `blocks.count_digits`.
 
     Of those inside a mask, if there is one.
     """
     if not program.operations and where is None:
         for channels, _, values in pixels.within(window):
             own = None if prefixes is None else prefixes[channels]
-            _blocks.count_digits(values, own, level, zeros, counts[channels])
+            blocks.count_digits(values, own, level, zeros, counts[channels])
         return
     for values in measured_strips(program, pixels, window, numbers, where):
-        _blocks.count_digits(values, prefixes, level, zeros, counts)
+        blocks.count_digits(values, prefixes, level, zeros, counts)

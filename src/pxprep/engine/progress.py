@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 # Given what a pass does, a context in which Dask computes it.
 Progress = Callable[[str], AbstractContextManager[Any]]
@@ -82,7 +82,7 @@ class Passes(Sequence[Pass]):
     --------
     >>> import pxprep
     >>> from pxprep.datasets import tissue
-    >>> passes = pxprep.Passes()
+    >>> passes = pxprep.reporting.Passes()
     >>> fitted = pxprep.Pipeline.sparrow().fit(tissue(size=64), progress=passes)
     >>> [done.name for done in passes]
     ['measure quantile_norm of 3 images', 'measure sum_mask of 3 images',

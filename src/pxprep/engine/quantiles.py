@@ -14,23 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from . import _backends
-from ._blocks import key_bits
-from ._brackets import bracket, limits_of
-from ._gathering import Bounds
-from ._kernels.counts import DIGIT_BITS
-from ._measuring import measure_quantiles
-from ._selection import (
-    SELECTION,
-    SETTLED,
-    Quantiles,
-    begin_of,
-    interpolate,
-    refine,
-    select_gathered,
-)
-from ._sources import Area
-from ._typing import Array, Block
+from ..aliases import Array, Block
+from . import backends
+from .blocks import key_bits
+from .brackets import bracket, limits_of
+from .gathering import Bounds
+from .kernels.counts import DIGIT_BITS
+from .measuring import measure_quantiles
+from .selection import SELECTION, SETTLED, Quantiles, begin_of, interpolate, refine, select_gathered
+from .sources import Area
 
 # An image, and the pixels of it that are counted, or None for all.
 Part = tuple[Array, Area | None]
@@ -75,7 +67,7 @@ def exact_quantiles(
     each_alone = all(len(group) == 1 for group in groups)
     several, flat = np.atleast_2d(q), np.ravel(q)
     parts = list(zip(images, areas or [None] * len(images), strict=True))
-    if not any(map(_backends.is_lazy, (*images, *areas))):
+    if not any(map(backends.is_lazy, (*images, *areas))):
         return _stacked(measure_quantiles(parts, several, groups, zeros=zeros), q.ndim)
     if evaluate is None:
         # Digits are counted unless the quantiles have been found in one pass by then.
@@ -140,7 +132,7 @@ def _by_radix(
                 if level
                 else (begin_of(dtypes[number]), several[number % n])
             )
-            selections[number] = _backends.per_channel(
+            selections[number] = backends.per_channel(
                 select, (counted, "cns"), (known, "c"), dtype=SELECTION
             )
         if evaluate is not None:
@@ -157,11 +149,11 @@ def _settled(
 ) -> Quantiles:
     """What was found in one pass, at that position, or else what the selection came to."""
     if found is None:
-        settled = _backends.per_channel(
+        settled = backends.per_channel(
             partial(interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
         )
     else:
-        settled = _backends.per_channel(
+        settled = backends.per_channel(
             partial(_either, dtype=dtype, position=position),
             (selection, "c"),
             (found, "k"),
@@ -186,10 +178,10 @@ def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | 
     `q` has the shape (c,); here and below, several quantiles lie one behind the other.
     """
     image, area = part
-    if not _backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
+    if not backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
     choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
-    bounds = _backends.bounds(image, n_images, choose, area)
+    bounds = backends.bounds(image, n_images, choose, area)
     return _gathered(part, bounds, q, zeros)
 
 
@@ -197,7 +189,7 @@ def _gathered(part: Part, bounds: Bounds | Array, q: Block, zeros: bool) -> Arra
     """The `Quantiles` of a lazy image as far as they lie between bounds; as above."""
     image, area = part
     limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
-    return _backends.gathered(image, bounds, zeros, limits, partial(select_gathered, q=q), area)
+    return backends.gathered(image, bounds, zeros, limits, partial(select_gathered, q=q), area)
 
 
 def _in_one_pass(
@@ -225,7 +217,7 @@ def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
     image, area = part
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
-    return bracket(_backends.samples(image, area), q, zeros, image.nbytes)
+    return bracket(backends.samples(image, area), q, zeros, image.nbytes)
 
 
 def _count(
@@ -245,10 +237,10 @@ def _count(
         prefixes = None
         if level > 0:
             prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
-        if lazily and _backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            each = _backends.first_counts(image, zeros, len(parts), area)
+        if lazily and backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
+            each = backends.first_counts(image, zeros, len(parts), area)
         else:
-            each = _backends.count_digits(image, prefixes, level, zeros, unless, area)
+            each = backends.count_digits(image, prefixes, level, zeros, unless, area)
         for index, number in enumerate(groups):
             own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
             counts[number] = counts[number] + own if number in counts else own

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._blocks import bit_constants, integer_offset, key_bits
-from ._gathering import Gathered
-from ._kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
-from ._typing import Array, Block
+from ..aliases import Array, Block
+from .blocks import bit_constants, integer_offset, key_bits
+from .gathering import Gathered
+from .kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
 
 # How far the selection of one channel has come: of `counted` pixels, the wanted quantile lies
 # between two neighbouring ranks; their keys begin with the digits in `prefix`, and `rank` is what

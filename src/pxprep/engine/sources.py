@@ -21,12 +21,12 @@ from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
-from . import _blocks
-from ._graphs import Graph, taken_in
-from ._keeping import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
-from ._typing import Array, Block
-from ._windows import Kept, Window
-from ._zarr_chunks import direct, require_there
+from ..aliases import Array, Block
+from ..store.zarr_chunks import direct, require_there
+from . import blocks
+from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
+from .graphs import Graph, taken_in
+from .windows import Kept, Window
 
 Index = tuple[int, int, int]
 
@@ -253,7 +253,7 @@ class Area:
         self.array = taken_in(array) if isinstance(array, da.Array) else array
         self.axes = axes
         # Which pixels of a block of the array are chosen.
-        self.choose = partial(_blocks.chosen, of=labels, inverted=inverted)
+        self.choose = partial(blocks.chosen, of=labels, inverted=inverted)
         own = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
         self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
         self._sources: dict[Any, Source] = {}

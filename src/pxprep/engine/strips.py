@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import _blocks
-from ._notes import Note
-from ._typing import Block
-from ._windows import Pixels, Window
+from ..aliases import Block
+from . import blocks
+from .notes import Note
+from .windows import Pixels, Window
 
 
 class Running(Protocol):
@@ -99,10 +99,10 @@ class Strip:
         if self._scale is not None:
             shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
             made = np.empty(shape, self.program.dtype)
-            _blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
+            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
             self.become(made, self.window)
         elif self._sums is not None:
-            _blocks.keep_above(self.kept, self._sums)
+            blocks.keep_above(self.kept, self._sums)
             self._sums = None
         return self.kept
 
@@ -142,7 +142,7 @@ class Strip:
         if self._sums is not None:
             return self._sums
         pixels, scale = self.undivided()
-        return _blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
+        return blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
 
     def drop(self, sums: Block) -> None:
         """Drop the pixels whose sums are NaN; the others have these sums over channels."""
@@ -155,9 +155,9 @@ class Strip:
         if self._scale is not None and fits:
             _, _, piece = self.pixels.pieces[0]
             if np.may_share_memory(piece, targets[0]):
-                _blocks.divide_in_place(targets, self._scale)
+                blocks.divide_in_place(targets, self._scale)
             else:
-                _blocks.divide(
+                blocks.divide(
                     self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
                 )
             return

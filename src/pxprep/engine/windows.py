@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ._typing import Block
+from ..aliases import Block
 
 
 class Window(NamedTuple):

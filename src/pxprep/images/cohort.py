@@ -10,20 +10,20 @@ from typing import Any, overload
 import numpy as np
 import xarray as xr
 
-from . import _backends
-from ._channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
-from ._datatree import is_tree
-from ._images import apply, checked, like, pixels, processing_dtype
-from ._keeping import default_memory
-from ._notes import Note, ToldOnce
-from ._passes import ArrayChain, results
-from ._programs import AddChannels, Operation
-from ._sources import Area
-from ._trees import check_pyramid, named_leaves, read_leaf, with_images
-from ._typing import Array, Label
-from ._validate import parse_pool
-from .errors import ChannelError, ImageError, ParameterError
+from ..aliases import Array, Label
+from ..channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
+from ..engine import backends
+from ..engine.cache import default_memory
+from ..engine.notes import Note, ToldOnce
+from ..engine.passes import ArrayChain, results
+from ..engine.programs import AddChannels, Operation
+from ..engine.sources import Area
+from ..errors import ChannelError, ImageError, ParameterError
+from .datatree import is_tree
+from .image import apply, checked, like, pixels, processing_dtype
 from .masks import areas_of
+from .parameters import parse_pool
+from .trees import check_pyramid, named_leaves, read_leaf, with_images
 
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
@@ -56,7 +56,7 @@ class Cohort(Sequence[xr.DataArray]):
         Findings of earlier steps, shape (fov, c), that need no second warning.
     evaluate
         Applied to the small results of each pass, all images at once; see
-        `pxprep.quantiles.exact_quantiles`.
+        `pxprep.engine.exact_quantiles`.
     areas
         Which pixels of each image are measured, None for all of them; empty where that is so of all
         images.
@@ -213,7 +213,7 @@ class Cohort(Sequence[xr.DataArray]):
         chains = self.chains or (() if self.is_lazy else self.chained().chains)
         if not chains:
             pairs = zip(self.images, cohort.images, strict=True)
-            return [_backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
+            return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
         fit = [own.sizes == image.sizes for own, image in zip(self, cohort, strict=True)]
         return [
             chain.then(AddChannels()) if is_fit and chain.is_cheap and not cohort.is_lazy else None
@@ -285,7 +285,7 @@ class Cohort(Sequence[xr.DataArray]):
 
     def lazily(self) -> "Cohort":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
-        return self.map(lambda image: like(image, _backends.as_lazy(pixels(image))))
+        return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
 
     def finished(self) -> "Cohort":
         """The same cohort with images on which no operation waits."""
@@ -298,7 +298,7 @@ class Cohort(Sequence[xr.DataArray]):
     def is_lazy(self) -> bool:
         """Whether any image is lazy, or any mask."""
         arrays = (*(image.data for image in self.images), *self.areas)
-        return any(map(_backends.is_lazy, arrays))
+        return any(map(backends.is_lazy, arrays))
 
     def keeping(
         self, memory: int | None, depth: int, *, results: bool = False
@@ -310,7 +310,7 @@ class Cohort(Sequence[xr.DataArray]):
         """
         n_bytes = default_memory() if memory is None else memory
         images = [pixels(image) for image in self.images]
-        return _backends.keeping(images, n_bytes, depth, results=results)
+        return backends.keeping(images, n_bytes, depth, results=results)
 
     def given(self) -> Any:
         """The images in the form in which they came."""

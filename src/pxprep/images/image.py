@@ -5,35 +5,36 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import _backends
-from ._channels import CHANNEL
-from ._programs import Operation
-from ._sources import Area
-from ._typing import Array
-from ._validate import check_image, float_dtype
+from ..aliases import Array
+from ..channels import CHANNEL
+from ..engine import backends
+from ..engine.blocks import float_dtype
+from ..engine.programs import Operation
+from ..engine.sources import Area
+from .parameters import check_image
 
 
 def checked(image: Any, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     found = check_image(image, parameter)
-    _backends.check_supported(found.data, parameter)
-    array = _backends.taken_in(found.data)
+    backends.check_supported(found.data, parameter)
+    array = backends.taken_in(found.data)
     return found if array is found.data else found.copy(deep=False, data=array)
 
 
 def pixels(image: xr.DataArray) -> Array:
     """The array of `image` with axes (c, z, y, x), z of length 1 for 2-D images."""
-    return _backends.from_dims(image.data, [str(dim) for dim in image.dims])
+    return backends.from_dims(image.data, [str(dim) for dim in image.dims])
 
 
 def shared_pixels(image: xr.DataArray) -> Array:
     """As `pixels`; but a lazy image that is computed for something else, too, is computed once."""
-    return _backends.turned(image.data, [str(dim) for dim in image.dims])
+    return backends.turned(image.data, [str(dim) for dim in image.dims])
 
 
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
-    return _labeled(_backends.to_dims(array, [str(dim) for dim in image.dims]), image)
+    return _labeled(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
 
 
 def apply(
@@ -41,12 +42,12 @@ def apply(
 ) -> xr.DataArray:
     """An image after an operation, which takes some numbers, an area, or nothing."""
     dtype = processing_dtype(image)
-    return like(image, _backends.apply(pixels(image), operation, numbers, dtype=dtype))
+    return like(image, backends.apply(pixels(image), operation, numbers, dtype=dtype))
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (1, z, y, x), in the dims and coordinates of `image` without channels."""
-    array = _backends.to_dims(array, [str(dim) for dim in image.dims])
+    array = backends.to_dims(array, [str(dim) for dim in image.dims])
     plane = image.isel({CHANNEL: 0}, drop=True)
     return _labeled(array.squeeze(image.dims.index(CHANNEL)), plane)
 

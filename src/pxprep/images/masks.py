@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import _backends
-from ._channels import CHANNEL
-from ._datatree import is_tree
-from ._sources import Area
-from ._trees import find_planes, named_leaves, read_beside
-from ._typing import Label
-from ._validate import SPATIAL, parse_bool
-from .errors import ParameterError
+from ..aliases import Label
+from ..channels import CHANNEL
+from ..engine import backends
+from ..engine.sources import Area
+from ..errors import ParameterError
+from .datatree import is_tree
+from .parameters import SPATIAL, parse_bool
+from .trees import find_planes, named_leaves, read_beside
 
 __all__ = ["Mask"]
 
@@ -177,7 +177,7 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
         )
     if array.dtype.kind == "b" and mask.labels != NONZERO:
         raise ParameterError(f"{called} must hold integers for labels={mask.labels}, got bool")
-    _backends.check_supported(array.data, called)
+    backends.check_supported(array.data, called)
     expected = {dim: image.sizes[dim] for dim in dims if dim in array.dims}
     if dict(array.sizes) != expected:
         raise ParameterError(
@@ -230,7 +230,7 @@ def _check_labels(masks: Sequence[Mask]) -> None:
     """Raise ParameterError if no image has a pixel with one of the labels that are asked for."""
     for labels in {mask.labels for mask in masks if mask.labels != NONZERO and not mask.inverted}:
         arrays: list[Any] = [mask.source.data for mask in masks if mask.labels == labels]  # type: ignore[union-attr]
-        if any(map(_backends.is_lazy, arrays)):
+        if any(map(backends.is_lazy, arrays)):
             continue  # known when it is computed
         found = np.any([np.isin(labels, array) for array in arrays], axis=0)
         missing = [label for label, is_there in zip(labels, found, strict=True) if not is_there]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
-from ._files import MAX_NAME
-from .errors import ChannelError, ImageError, ParameterError, warn
+from ..channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
+from ..errors import ChannelError, ImageError, ParameterError, warn
+from ..store.files import MAX_NAME
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
@@ -286,11 +286,6 @@ def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
                 "is it the name of a file that is not UTF-8? rename it"
             )
     return image
-
-
-def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The float type in which an image of type `dtype` is processed."""
-    return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize == 8 else np.dtype("f4")
 
 
 def _parse_each(value: Any, parameter: str, parse: Any) -> Any:

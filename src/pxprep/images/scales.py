@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import xarray as xr
 
-from . import _backends
-from ._images import like, processing_dtype, shared_pixels
-from ._typing import Label
-from ._validate import SPATIAL
-from .errors import ImageError
+from ..aliases import Label
+from ..engine import backends
+from ..errors import ImageError
+from .image import like, processing_dtype, shared_pixels
+from .parameters import SPATIAL
 
 Factors = Mapping[str, int]
 
@@ -80,7 +80,7 @@ def coarser_scales(
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)
         template = _resized(scale, {dim: finest.sizes[dim] // by_dim[dim] for dim in by_dim})
-        coarser = like(template, _backends.coarsen(array, (z, y, x), dtype=dtype))
+        coarser = like(template, backends.coarsen(array, (z, y, x), dtype=dtype))
         chunked = coarser.chunks is not None and scale.chunks is not None
         made.append(coarser.chunk(dict(template.chunksizes)) if chunked else coarser)
     return made

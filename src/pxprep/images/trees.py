@@ -7,12 +7,12 @@ from typing import Any
 
 import xarray as xr
 
-from ._channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
-from ._datatree import own_dataset
-from ._images import checked
-from ._scales import coarser_scales, factors_between
-from ._typing import Label
-from .errors import ImageError, ParameterError
+from ..aliases import Label
+from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
+from ..errors import ImageError, ParameterError
+from .datatree import own_dataset
+from .image import checked
+from .scales import coarser_scales, factors_between
 
 SCALE = re.compile(r"scale(\d+)")
 

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .._typing import Block, Label
+from ..aliases import Block, Label
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._channels import parse_channels
-from .._typing import Label
-from .._validate import parse_bool, parse_choice
+from ..aliases import Label
+from ..channels import parse_channels
 from ..errors import ParameterError
+from ..images.parameters import parse_bool, parse_choice
 from .axes import parse_axes
 from .panels import Panel, parse_panel
 

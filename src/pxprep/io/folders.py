@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from .._typing import Label
+from ..aliases import Label
 from ..errors import ParameterError, warn
 from .asked import Asked
 from .channels import Channel, channels_of, images_of_files, read_fov

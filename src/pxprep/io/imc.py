@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._typing import Block, Label
+from ..aliases import Block, Label
 from ..errors import ImageError, ParameterError, PxprepError, warn
 from .arrays import FilePixels, Region, lazy_image
 from .asked import Asked

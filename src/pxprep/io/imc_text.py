@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._typing import Block
+from ..aliases import Block
 from ..errors import ImageError
 
 # How the text file of an acquisition begins.

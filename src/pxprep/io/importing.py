@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from .._backing import Source
-from .._contents import check_store
-from .._images import checked
-from .._json import parse_json
-from .._layers import as_element, check_installed
-from .._layouts import Layout
-from .._progress import parse_progress
-from .._typing import Label
-from .._validate import parse_bool, parse_chunks, parse_path, parse_wait
-from .._writing import Destination, check_outputs, recovered
+from ..aliases import Label
+from ..engine.progress import parse_progress
 from ..errors import LayerError, ParameterError, StoreError
-from ..provenance import IMPORT, Run
+from ..images.image import checked
+from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
+from ..layers.backing import Source
+from ..layers.destination import Destination, check_outputs, recovered
+from ..layers.layers import as_element, check_installed
+from ..layers.layouts import Layout
+from ..layers.records import Run
+from ..pipeline.provenance import IMPORT
+from ..store.contents import check_store
+from ..store.json import parse_json
 from .names import agreed
 from .opening import open_images
 from .panels import Panel

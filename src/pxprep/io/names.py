@@ -7,16 +7,10 @@ from typing import Any
 
 import xarray as xr
 
-from .._channels import (
-    label_keys,
-    parse_channels,
-    require_known,
-    select_channels,
-    unwritable,
-)
-from .._typing import Label
-from .._validate import parse_path
+from ..aliases import Label
+from ..channels import label_keys, parse_channels, require_known, select_channels, unwritable
 from ..errors import ChannelError, ParameterError
+from ..images.parameters import parse_path
 
 
 def existing_path(path: Any, parameter: str = "path") -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from .._typing import Label
+from ..aliases import Label
 from ..errors import ParameterError
 from .asked import Asked
 from .folders import cycles_of, fov_folders, naturally, read_places, tiffs_of_fov

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .._typing import Block
-from .._windows import Window
+from ..aliases import Block
+from ..engine.windows import Window
 from ..errors import ImageError
 from .arrays import FilePixels, Region
 

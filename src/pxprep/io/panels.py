@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .._channels import require_unique
-from .._typing import Label
+from ..aliases import Label
+from ..channels import require_unique
 from ..errors import ChannelError, ParameterError, warn
 from .names import existing_path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from .._typing import Label
+from ..aliases import Label
 from ..errors import ChannelError, ImageError
 from .arrays import lazy_image
 from .asked import Asked

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from .._backends import from_zarr
+from ..engine.backends import from_zarr
 from ..errors import ChannelError, ImageError, ParameterError
 from .asked import Asked
 from .names import agreed

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _files
-from ._contents import ome_attrs, token_in
-from ._layouts import scales_of
-from ._moving import identity
-from ._zarr_chunks import folder_of, lacking
-from .errors import LayerError, StoreError
+from ..errors import LayerError, StoreError
+from ..store import files
+from ..store.contents import ome_attrs, token_in
+from ..store.moving import identity
+from ..store.zarr_chunks import folder_of, lacking
+from .layouts import scales_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -231,4 +231,4 @@ class Snapshot:
 
 
 def _state(folder: Path) -> Any:
-    return identity(folder), _files.folder_times(folder) if folder.is_dir() else None
+    return identity(folder), files.folder_times(folder) if folder.is_dir() else None

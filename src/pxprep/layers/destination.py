@@ -13,15 +13,16 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from . import _layers, _store
-from ._backing import Snapshot, Source, check_dependents, is_whole, layer_folder
-from ._contents import KEY, Json, RootContents, read_attrs
-from ._places import KINDS, Place, elements_on_disk, why_no_name
-from ._progress import Progress
-from ._validate import parse_count
-from .errors import LayerError, ParameterError, StoreError, warn
-from .pipeline import FittedPipeline
-from .provenance import Records, Run, merged
+from ..engine.progress import Progress
+from ..errors import LayerError, ParameterError, StoreError, warn
+from ..images.parameters import parse_count
+from ..pipeline.pipeline import FittedPipeline
+from ..store import transactions
+from ..store.contents import KEY, Json, RootContents, read_attrs
+from ..store.places import KINDS, Place, elements_on_disk, why_no_name
+from . import layers
+from .backing import Snapshot, Source, check_dependents, is_whole, layer_folder
+from .records import Records, Run, merged
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -34,9 +35,9 @@ CODECS = ("lz4", "zstd")
 PATIENCE, MOST_SECONDS = 4, 60
 
 
-def recovered(store: Path, wait: float | None) -> _store.Recovered:
+def recovered(store: Path, wait: float | None) -> transactions.Recovered:
     """End what processes that died while they wrote to a store have begun."""
-    return _store.recover(store, RootContents(store, merged), wait)
+    return transactions.recover(store, RootContents(store, merged), wait)
 
 
 def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
@@ -139,10 +140,10 @@ class Destination:
     @classmethod
     def of(cls, sdata: SpatialData, pairs: Mapping[str, str], wait: float | None) -> Destination:
         """A destination that can be written to, once what died while it wrote to it is ended."""
-        store = _layers.store_path(sdata)
+        store = layers.store_path(sdata)
         if store is not None:
-            _store.check_writable(store)
-            _layers.check_places(store, pairs)
+            transactions.check_writable(store)
+            layers.check_places(store, pairs)
             completed = set(recovered(store, wait).completed)
             stale = sorted(completed & set(pairs.values()))
             if stale:
@@ -280,19 +281,19 @@ class Destination:
             entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
             kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
             for name, element in elements.items():
-                _layers.put(self.sdata, name, element)
+                layers.put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
         if self.one_by_one:
             self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
-        stage = partial(_layers.stage, self.store, bar=bar, codec=codec)
+        stage = partial(layers.stage, self.store, bar=bar, codec=codec)
         while waiting:
             group: dict[str, Any] = {} if self.one_by_one else dict(elements)
-            with _layers.telling(group, self.store, done):
+            with layers.telling(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
-                _layers.put(self.sdata, name, _layers.on_disk(element, self.store, name))
+                layers.put(self.sdata, name, layers.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
             done += group
 
@@ -311,7 +312,7 @@ class Destination:
         """
         entries: dict[str, Json] = {}
         started = monotonic()
-        with _layers.WRITING, self._transaction(store) as transaction:
+        with layers.WRITING, self._transaction(store) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 name, element = waiting.popleft()
                 group[name] = element
@@ -324,8 +325,8 @@ class Destination:
             transaction.publish(places, run.note(entries), guard)
         return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
 
-    def _transaction(self, store: Path) -> AbstractContextManager[_store.Transaction]:
-        return _store.transaction(store, RootContents(store, merged), self.wait)
+    def _transaction(self, store: Path) -> AbstractContextManager[transactions.Transaction]:
+        return transactions.transaction(store, RootContents(store, merged), self.wait)
 
     def _check_still(self, store: Path, names: Sequence[str]) -> None:
         """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
@@ -349,7 +350,7 @@ class Destination:
 
             there = read_zarr(self.store, selection=("images",))
             for name in missing:
-                _layers.put(self.sdata, name, there.images[name])
+                layers.put(self.sdata, name, there.images[name])
 
 
 def _steps(parameters: Json) -> Json:

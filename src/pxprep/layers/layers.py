@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from . import _backends, _files, _store, ops
-from ._backing import array_folders, layer_folder, missing_chunks
-from ._channels import channel_labels, label_keys
-from ._contents import KEY, edit_attrs, ome_attrs, zarr_format
-from ._layouts import Layout, scales_of, with_data
-from ._places import KINDS
-from ._progress import Progress
-from ._scales import Factors, cumulative
-from ._zarr_chunks import direct
-from .errors import LayerError, ParameterError, PxprepError, StoreError
-from .masks import near
+from .. import ops
+from ..channels import channel_labels, label_keys
+from ..engine import backends
+from ..engine.progress import Progress
+from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..images.masks import near
+from ..images.scales import Factors, cumulative
+from ..store import files, transactions
+from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
+from ..store.places import KINDS
+from ..store.zarr_chunks import direct
+from .backing import array_folders, layer_folder, missing_chunks
+from .layouts import Layout, scales_of, with_data
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -93,7 +95,7 @@ def store_path(sdata: SpatialData) -> Path | None:
 def check_places(store: Path, names: Iterable[str]) -> None:
     """Raise unless layers of these names can be moved to their places in the store."""
     images = store / "images"
-    if _files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
+    if files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
         raise StoreError(
             f"{str(images)!r} must be on the same file system as the store, so that a layer can "
             "take its place in one step"
@@ -105,7 +107,7 @@ def check_places(store: Path, names: Iterable[str]) -> None:
                 f"output_layer {name!r} is a symbolic link to {str(folder.resolve())!r}: remove "
                 "the link, or choose another name"
             )
-        _store.check_permission(folder)
+        transactions.check_permission(folder)
 
 
 def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
@@ -183,11 +185,11 @@ def stage(
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
     place = layer_folder(root, name)
     # The pass that writes needs the most; what the others freed lies scattered.
-    _backends.give_back_memory()
+    backends.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
         _describe(root, name, element, {"sdata_formats": formats, **codec})
-        with _files.flushing(place), _backends.threads_at_rest():
+        with files.flushing(place), backends.threads_at_rest():
             _write(place, name, element, bar)
     _check_staged(place, name, element)
     edit_attrs(place, partial(_marked, mark))
@@ -201,8 +203,8 @@ def _describe(root: Path, name: str, element: Any, options: Mapping[str, Any]) -
     from spatialdata import SpatialData
 
     alone, arrays = root.with_name("alone.zarr"), [scale.data for scale in scales_of(element)]
-    empty = with_data(element, list(map(_backends.without_pixels, arrays)))
-    with _backends.at_once():
+    empty = with_data(element, list(map(backends.without_pixels, arrays)))
+    with backends.at_once():
         SpatialData(images={name: empty}).write(alone, consolidate_metadata=False, **options)
     if not root.exists():
         alone.rename(root)
@@ -215,7 +217,7 @@ def _write(place: Path, name: str, element: Any, bar: Progress) -> None:
     """Write the pixels of an element to its arrays in a folder."""
     targets = [direct(array) for array in _empty_arrays(place, name)]
     with bar(f"write {name}"):
-        _backends.store([scale.data for scale in scales_of(element)], targets)
+        backends.store([scale.data for scale in scales_of(element)], targets)
     # Of workers that died on the way.
     for draft in place.rglob("*.partial"):
         draft.unlink(missing_ok=True)
@@ -272,7 +274,7 @@ def _check_staged(folder: Path, name: str, element: Any) -> None:
 def on_disk(element: Any, store: Path, name: str) -> Any:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
     paths = array_folders(layer_folder(store, name))
-    return with_data(element, [_backends.from_zarr(path) for path in paths])
+    return with_data(element, [backends.from_zarr(path) for path in paths])
 
 
 def put(sdata: SpatialData, name: str, element: Any) -> None:

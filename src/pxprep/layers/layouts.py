@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
-from ._scales import Factors, cumulative, factors_between
-from ._validate import SPATIAL, parse_chunks, parse_scale_factors
-from .errors import ParameterError
+from ..errors import ParameterError
+from ..images.parameters import SPATIAL, parse_chunks, parse_scale_factors
+from ..images.scales import Factors, cumulative, factors_between
 
 
 @dataclass(frozen=True)

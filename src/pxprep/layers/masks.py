@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ._backing import Source
-from ._contents import Json
-from ._layers import element_of
-from ._layouts import scales_of
-from ._validate import parse_bool
-from .errors import LayerError, ParameterError
-from .masks import Mask, by_image
-from .pipeline import FittedPipeline
+from ..errors import LayerError, ParameterError
+from ..images.masks import Mask, by_image
+from ..images.parameters import parse_bool
+from ..pipeline.pipeline import FittedPipeline
+from ..store.contents import Json
+from .backing import Source
+from .layers import element_of
+from .layouts import scales_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -1,60 +1,46 @@
 """SpatialData layers in, layers out.
 
 A layer is an image element of a `spatialdata.SpatialData` object, single- or multiscale. Reading is
-lazy; writing goes through a staged copy (`_store`), so that a store holds the layers it had or the
-new ones, never a part of one.
+lazy; writing goes through a staged copy (`transactions`), so that a store holds the layers it had
+or the new ones, never a part of one.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import ops
-from ._backing import Source, check_there
-from ._channels import select_channels
-from ._cohorts import Cohort
-from ._contents import check_store
-from ._images import checked, processing_dtype
-from ._json import parse_json
-from ._layer_masks import (
-    LayerMasks,
-    asked_masks,
-    described,
-    parse_keep_outside,
-    read_masks,
-    with_masks,
-)
-from ._layers import as_element, check_sdata, element_of, transformations_of
-from ._layouts import Layout, scales_of
-from ._notes import ToldOnce
-from ._progress import Passes
-from ._report import Fov, check_file, write
-from ._store import Recovered
-from ._typing import Label, PerChannel
-from ._validate import (
-    parse_bool,
-    parse_float_dtype,
-    parse_memory,
-    parse_path,
-    parse_wait,
-)
-from ._writing import Destination, check_outputs, parse_compressor, recovered
-from .errors import ChannelError, ParameterError, StoreError
-from .pipeline import FittedPipeline, Pipeline
-from .plot._compare import require_same_size
-from .provenance import Origins, Run
-from .recipes import Recipe, functions_of
+from .. import ops
+from ..aliases import Label, PerChannel
+from ..engine.notes import ToldOnce
+from ..engine.progress import Passes
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_path, parse_wait
+from ..pipeline.pipeline import FittedPipeline, Pipeline
+from ..pipeline.recipes import Recipe, functions_of
+from ..reporting.checks import check_file
+from ..store.contents import check_store
+from ..store.json import parse_json
+from ..store.transactions import Recovered
+from .backing import Source
+from .destination import Destination, check_outputs, parse_compressor, recovered
+from .layers import as_element, check_sdata, element_of, transformations_of
+from .layouts import Layout
+from .masks import LayerMasks, asked_masks, described, parse_keep_outside, read_masks, with_masks
+from .reading import parse_names, read_layers
+from .records import Run
+from .reports import write_report
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-__all__ = ["pixel_clustering_preprocess", "read_images", "repair"]
+__all__ = ["pixel_clustering_preprocess", "repair"]
 
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
@@ -261,7 +247,7 @@ def pixel_clustering_preprocess(
     target = target.check(sources, parameters)
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
-        images = _read(sdata, list(pairs.values()), channels, dtype)
+        images = read_layers(sdata, list(pairs.values()), channels, dtype)
         layouts = {
             name: Layout.of(sdata.images[name], image, chunks, scale_factors)
             for name, image in images.items()
@@ -286,7 +272,7 @@ def pixel_clustering_preprocess(
             target.put(elements, run or Run.of(parameters, identities, steps), passes, codec)
     target.refresh()
     if file is not None:
-        _write_report(file, sdata, target.pairs, steps, passes)
+        write_report(file, sdata, target.pairs, steps, passes)
     return sdata
 
 
@@ -331,118 +317,6 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
     return recovered(store, seconds)
 
 
-def read_images(
-    sdata: SpatialData,
-    layers: str | Sequence[str],
-    channels: Sequence[Label] | None = None,
-    *,
-    dtype: Any = None,
-) -> dict[str, xr.DataArray]:
-    """Image layers as a cohort for `pxprep.Pipeline.fit`: the finest scale of each, lazily.
-
-    Parameters
-    ----------
-    sdata
-        In memory or backed by a zarr store.
-    layers
-        Name of an image layer, or of several.
-    channels
-        Labels of the channels to use, in that order; where channels have none, their positions,
-        which become the labels. None for all of them.
-    dtype
-        float32 or float64 to convert to; None leaves the layers' types.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        By name of the layer.
-
-    Raises
-    ------
-    LayerError
-        If a layer is missing or no image, or not on disk any more as it was when it was opened.
-    ChannelError
-        If a layer lacks one of `channels`.
-    StoreError
-        If chunks of a layer that pxprep wrote are missing.
-    """
-    check_sdata(sdata)
-    names = _names(layers, "img_layer")
-    for name in names:
-        check_there(element_of(sdata, name, "images", "img_layer"), f"img_layer {name!r}")
-    return _read(sdata, names, channels, dtype)
-
-
-def _read(
-    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: Any
-) -> dict[str, xr.DataArray]:
-    """As `read_images`, of layers that are known to be there."""
-    float_type = parse_float_dtype(dtype)
-    images = {}
-    for name in layers:
-        element = element_of(sdata, name, "images", "img_layer")
-        image = checked(scales_of(element)[0], f"layer {name!r}")
-        try:
-            image = select_channels(image, channels)
-        except ChannelError as error:
-            raise ChannelError(f"layer {name!r}: {error}") from error
-        if float_type is not None and float_type != processing_dtype(image):
-            image = image.astype(float_type)
-        images[name] = image
-    return images
-
-
-def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
-    """The finest scale of a labels layer, lazily if the object is backed by a store.
-
-    Raises
-    ------
-    LayerError
-        If the layer is missing or holds no labels, or is not on disk any more as it was.
-    """
-    check_sdata(sdata)
-    element = element_of(sdata, name, "labels", "labels")
-    check_there(element, f"labels {name!r}")
-    return scales_of(element)[0]
-
-
-def compared_layers(
-    sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
-) -> list[Fov]:
-    """Layers before and after, for a report.
-
-    `pairs` has, by name of the new layer, that of the layer it was made from; where that was
-    removed or replaced, there is nothing to show from before.
-    """
-    after = read_images(sdata, list(pairs), fitted.channels)
-    there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
-    before = read_images(sdata, there, fitted.channels) if there else {}
-    for layer, source in pairs.items():
-        if source in before:
-            require_same_size(before[source], after[layer], f"layer {layer!r}: ")
-    return [
-        Fov(source, _title(source, layer), before.get(source), after[layer])
-        for layer, source in pairs.items()
-    ]
-
-
-def _title(source: str, layer: str) -> str:
-    return layer if layer == source else f"{source} → {layer}"
-
-
-def _write_report(
-    file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
-) -> None:
-    origins = Origins(sdata)
-    made = [origins.of(name) for name in pairs]
-    try:
-        write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
-    except OSError as error:
-        raise StoreError(
-            f"the report {str(file)!r} could not be written: {error}; the layers were"
-        ) from error
-
-
 def _chosen_pipeline(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
     if pipeline is None:
         return Pipeline.sparrow(**given)
@@ -461,21 +335,9 @@ def _is_default(name: str, value: Any) -> bool:
     return type(value) is type(default) and value == default
 
 
-def _names(layers: Any, parameter: str) -> list[str]:
-    if not isinstance(layers, Iterable):
-        names = []
-    else:
-        names = [layers] if isinstance(layers, str) else list(layers)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ParameterError(
-            f"{parameter} must be the name of a layer or a sequence of names, got {layers!r}"
-        )
-    return [str(name) for name in names]
-
-
 def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
     """By name of each new layer, that of the layer it is made from."""
-    inputs, outputs = _names(img_layer, "img_layer"), _names(output_layer, "output_layer")
+    inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(
             f"output_layer must name one layer for each of img_layer: got {len(outputs)} for "

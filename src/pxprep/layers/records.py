@@ -5,85 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._backing import check_there, layer_folder
-from ._contents import KEY, Json, read_attrs, token_in
-from ._layers import check_sdata, store_path
-from ._layouts import scales_of
-from ._places import why_no_name
-from .errors import LayerError, ParameterError, StoreError
-from .pipeline import FittedPipeline
+from ..errors import LayerError, ParameterError, StoreError
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.provenance import IMPORT, Provenance
+from ..store.contents import KEY, Json, read_attrs, token_in
+from ..store.places import why_no_name
+from .backing import check_there, layer_folder
+from .layers import check_sdata, store_path
+from .layouts import scales_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-__all__ = ["Provenance", "provenance"]
+__all__ = ["provenance"]
 
 FORMAT = 1
-# The key of an import's parameters; those of what was processed have "pipeline".
-IMPORT = "import"
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What made a layer.
-
-    Attributes
-    ----------
-    layer
-        Its name.
-    source
-        The layer that it was made from, by name; of an imported layer, the file and the image.
-    time
-        When it was finished.
-    parameters
-        What the call asked for: the pipeline's steps, channels, chunks, and the names of all the
-        layers of the cohort.
-    versions
-        Of the packages that had a part in it.
-    run
-        The same for all layers of one call.
-    """
-
-    layer: str
-    source: str
-    time: datetime
-    parameters: Mapping[str, Any]
-    versions: Mapping[str, str]
-    run: str
-    _fitted: Any = field(repr=False)
-
-    @property
-    def is_import(self) -> bool:
-        """Whether the layer was imported, by `pxprep.io.import_images`."""
-        return IMPORT in self.parameters
-
-    def fitted(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> FittedPipeline:
-        """The pipeline with its numbers, to look at or to apply to other images.
-
-        Parameters
-        ----------
-        functions
-            The functions that steps call, by the step's name: their code is not kept.
-
-        Raises
-        ------
-        ParameterError
-            If a function is not given, or the pipeline has a parameter that JSON could not keep.
-        """
-        if not isinstance(self._fitted, Mapping):
-            raise ParameterError(
-                f"the pipeline that made layer {self.layer!r} could not be kept: {self._fitted}"
-            )
-        return FittedPipeline.from_json(json.dumps(self._fitted), functions)
 
 
 def provenance(sdata: SpatialData, layer: str) -> Provenance:

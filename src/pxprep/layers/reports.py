@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._report import check_file, check_title, write
-from .errors import LayerError, ParameterError
-from .provenance import Origins
-from .spatialdata import compared_layers
+from ..engine.progress import Passes
+from ..errors import LayerError, ParameterError, StoreError
+from ..pipeline.pipeline import FittedPipeline
+from ..plot.comparison import require_same_size
+from ..reporting.checks import check_file, check_title
+from ..reporting.fovs import Fov
+from ..reporting.page import write
+from .reading import read_images
+from .records import Origins
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -71,7 +76,7 @@ def report_layers(
     >>> element = Image2DModel.parse(fov.data, dims=fov.dims, c_coords=fov.c.values.tolist())
     >>> sdata = SpatialData(images={"fov0": element})
     >>> sdata = pxprep.pixel_clustering_preprocess(sdata, "fov0", "clean")
-    >>> pxprep.report_layers(tempfile.mkdtemp() + "/clean.html", sdata, "clean").name
+    >>> pxprep.layers.report_layers(tempfile.mkdtemp() + "/clean.html", sdata, "clean").name
     'clean.html'
     """
     path = check_file(file)
@@ -86,3 +91,41 @@ def report_layers(
     fitted = made[0].fitted(functions)
     fovs = compared_layers(sdata, {one.layer: one.source for one in made}, fitted)
     return write(path, fovs, fitted, title=check_title(title), made=made)
+
+
+def compared_layers(
+    sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
+) -> list[Fov]:
+    """Layers before and after, for a report.
+
+    `pairs` has, by name of the new layer, that of the layer it was made from; where that was
+    removed or replaced, there is nothing to show from before.
+    """
+    after = read_images(sdata, list(pairs), fitted.channels)
+    there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
+    before = read_images(sdata, there, fitted.channels) if there else {}
+    for layer, source in pairs.items():
+        if source in before:
+            require_same_size(before[source], after[layer], f"layer {layer!r}: ")
+    return [
+        Fov(source, _title(source, layer), before.get(source), after[layer])
+        for layer, source in pairs.items()
+    ]
+
+
+def _title(source: str, layer: str) -> str:
+    return layer if layer == source else f"{source} → {layer}"
+
+
+def write_report(
+    file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
+) -> None:
+    """Write the report of a run that has just ended; `pairs` as in `compared_layers`."""
+    origins = Origins(sdata)
+    made = [origins.of(name) for name in pairs]
+    try:
+        write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
+    except OSError as error:
+        raise StoreError(
+            f"the report {str(file)!r} could not be written: {error}; the layers were"
+        ) from error

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL
-from ._typing import Label
-from .measures import DETAILS, LOWER
+from ..aliases import Label
+from ..channels import CHANNEL
+from ..steps.statistics import DETAILS, LOWER
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]

@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL, unwritable
-from ._cohorts import FOV
-from ._json import decode_numbers, encode_numbers, parsed_object, to_text
-from ._running import measures
-from ._typing import Label
-from ._validate import parse_choice, parse_count, parse_pool
-from .errors import ParameterError
-from .measures import labeled_numbers
+from ..aliases import Label
+from ..channels import CHANNEL, unwritable
+from ..errors import ParameterError
+from ..images.cohort import FOV
+from ..images.parameters import parse_choice, parse_count, parse_pool
+from ..steps.base import Numbers, Step
+from ..steps.statistics import labeled_numbers
+from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
-from .steps import Numbers, Step
+from .run import measures
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from . import _display, _fitted_json
-from ._channels import channel_labels
-from ._cohort_review import find_outliers, require_updatable, updated
-from ._cohorts import Cohort
-from ._images import processing_dtype
-from ._notes import ToldOnce
-from ._progress import Progress, parse_progress
-from ._running import INPUT, apply_step, as_floats, references, run
-from ._typing import Images, Label
-from ._validate import parse_memory
-from .errors import ImageError, ParameterError
-from .measures import EVERYTHING
+from ..aliases import Images, Label
+from ..channels import channel_labels
+from ..engine.notes import ToldOnce
+from ..engine.progress import Progress, parse_progress
+from ..errors import ImageError, ParameterError
+from ..images.cohort import Cohort
+from ..images.image import processing_dtype
+from ..images.parameters import parse_memory
+from ..steps.base import Numbers
+from ..steps.statistics import EVERYTHING
+from . import display, fitted_json
 from .recipes import Recipe
-from .steps import Numbers
+from .review import find_outliers, require_updatable, updated
+from .run import INPUT, apply_step, as_floats, references, run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,7 +46,8 @@ class Pipeline(Recipe):
     --------
     Built from a list, or fluently; both are the same pipeline.
 
-    >>> from pxprep import Pipeline, QuantileNorm, Blur
+    >>> from pxprep import Pipeline
+    >>> from pxprep.steps import QuantileNorm, Blur
     >>> Pipeline([QuantileNorm(99), Blur(2)]) == Pipeline().quantile_norm(99).blur(2)
     True
 
@@ -379,7 +380,7 @@ class FittedPipeline:
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
         channels = self.n_channels if self.channels is None else self.channels
-        return _fitted_json.to_json(
+        return fitted_json.to_json(
             self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
         )
 
@@ -402,7 +403,7 @@ class FittedPipeline:
             If the text is no fitted pipeline, or its numbers are not those of its steps, channels
             and images; or a step or function is not known.
         """
-        return cls(**_fitted_json.parsed(text, Pipeline, functions))
+        return cls(**fitted_json.parsed(text, Pipeline, functions))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FittedPipeline):
@@ -418,11 +419,11 @@ class FittedPipeline:
         )
 
     def __repr__(self) -> str:
-        return _display.fitted_text(
+        return display.fitted_text(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )
 
     def _repr_html_(self) -> str:
-        return _display.fitted_html(
+        return display.fitted_html(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )

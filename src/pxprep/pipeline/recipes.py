@@ -4,15 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from . import _display
-from ._channels import unwritable
-from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
-from ._json import parsed_object, to_text
-from ._running import INPUT
-from ._typing import Label, PerChannel
-from ._validate import parse_bool, parse_limit, parse_quantile, parse_sigma
-from .errors import ParameterError
-from .steps import (
+from ..aliases import Label, PerChannel
+from ..channels import unwritable
+from ..errors import ParameterError
+from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
+from ..steps.base import (
     Arcsinh,
     Blur,
     Clip,
@@ -26,6 +22,10 @@ from .steps import (
     SumNorm,
     check_kind,
 )
+from ..steps.intensity_steps import MinMax, PercentileClip, SubtractBackground
+from ..store.json import parsed_object, to_text
+from . import display
+from .run import INPUT
 
 FORMAT = 1
 
@@ -278,10 +278,10 @@ class Recipe:
         return cls(steps)
 
     def __repr__(self) -> str:
-        return _display.pipeline_text(self.steps)
+        return display.pipeline_text(self.steps)
 
     def _repr_html_(self) -> str:
-        return _display.pipeline_html(self.steps)
+        return display.pipeline_html(self.steps)
 
 
 def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:

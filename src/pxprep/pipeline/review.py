@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL, channel_labels
-from ._cohorts import FOV, Cohort
-from ._running import INPUT, NamedSteps
-from ._typing import Block, Label
-from ._validate import parse_number
-from .errors import ParameterError
-from .measures import (
+from ..aliases import Block, Label
+from ..channels import CHANNEL, channel_labels
+from ..errors import ParameterError
+from ..images.cohort import FOV, Cohort
+from ..images.parameters import parse_number
+from ..steps.base import Step
+from ..steps.statistics import (
     DETAILS,
     EVERYTHING,
     LOWER,
@@ -23,7 +23,7 @@ from .measures import (
     settled_scales,
     settled_thresholds,
 )
-from .steps import Step
+from .run import INPUT, NamedSteps
 
 if TYPE_CHECKING:
     from pandas import DataFrame

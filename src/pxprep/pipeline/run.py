@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import _backends
-from ._channels import CHANNEL, channel_labels, label_keys, reorder_channels
-from ._cohorts import FOV, Cohort
-from ._images import as_float, checked
-from ._notes import Note, OfStep, say_lossy
-from ._progress import Progress
-from ._transforms import kept
-from ._typing import Array, Label
-from .errors import ImageError
-from .measures import DETAILS, findings, labeled_numbers
-from .steps import Numbers, Step
+from ..aliases import Array, Label
+from ..channels import CHANNEL, channel_labels, label_keys, reorder_channels
+from ..engine import backends
+from ..engine.notes import Note, OfStep, say_lossy
+from ..engine.progress import Progress
+from ..errors import ImageError
+from ..images.cohort import FOV, Cohort
+from ..images.image import as_float, checked
+from ..steps.base import Numbers, Step
+from ..steps.statistics import DETAILS, findings, labeled_numbers
+from ..steps.transforms import kept
 
 INPUT = "input"
 NamedSteps = Sequence[tuple[str, Step]]
@@ -123,7 +123,7 @@ def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
-        arrays[variable] = xr.DataArray(_backends.taken_in(array.data), dims=array.dims)
+        arrays[variable] = xr.DataArray(backends.taken_in(array.data), dims=array.dims)
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
 
 
@@ -141,7 +141,7 @@ def _applied(
         result = _checked(name, step.apply(image, numbers), image)
         note = Note(result, label_keys(result), called, name, say_lossy, parts="cz")
     dims = [str(dim) for dim in image.dims]
-    return result.copy(data=_backends.note_missing(note, image.data, result.data, dims))
+    return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
 
 
 def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
@@ -168,9 +168,9 @@ def _evaluation(
     bar: Progress, description: str, local: bool
 ) -> Callable[[list[Array]], list[Array]]:
     def evaluate(arrays: list[Array]) -> list[Array]:
-        if not any(map(_backends.is_lazy, arrays)):
+        if not any(map(backends.is_lazy, arrays)):
             return arrays
         with bar(description):
-            return list(_backends.compute(*arrays, local=local))
+            return list(backends.compute(*arrays, local=local))
 
     return evaluate

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._datatree import is_tree
-from .._typing import Images, Label
+from ..aliases import Images, Label
 from ..errors import ImageError
-from ..pipeline import FittedPipeline
-from ._channels import channels as plot_channels
-from ._compare import compare
-from ._histogram import histogram
-from ._mask import mask
+from ..images.datatree import is_tree
+from ..pipeline.pipeline import FittedPipeline
+from .channel_grid import channels as plot_channels
+from .comparison import compare
+from .dropped_pixels import mask
+from .histograms import histogram
 
 __all__ = ["ImagePlots"]
 

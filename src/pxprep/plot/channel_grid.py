@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import _backends
-from .._channels import label_keys, select_channels
-from .._images import checked
-from .._typing import Label
-from .._validate import parse_choice
-from ._layout import (
+from ..aliases import Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
+from ..images.image import checked
+from ..images.parameters import parse_choice
+from .layout import (
     EDGE,
     GREY,
     SMALL,
@@ -27,7 +27,7 @@ from ._layout import (
     turn_off,
     write_title,
 )
-from ._thumbnails import COLORMAP, DROPPED, as_floats, draw, parse_max_pixels, thinned, upper_limit
+from .thumbnails import COLORMAP, DROPPED, as_floats, draw, parse_max_pixels, thinned, upper_limit
 
 CONTRASTS = ("channel", "shared")
 # Inches below each thumbnail, for its range.
@@ -101,7 +101,7 @@ def channels(
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])
         axes = new_axes(len(channels), size, rows=1, left=EDGE, below=0 if shared else BELOW)
     places = blocks(axes, len(channels), rows=1)
-    (shown,) = _backends.compute(thinned(image, max_pixels))
+    (shown,) = backends.compute(thinned(image, max_pixels))
     shown = as_floats(shown)
     high = upper_limit(shown) if shared else None
     for title, (axis,), thumbnail in zip(titles_of(image), places, shown, strict=False):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._channels import CHANNEL
-from .._cohorts import FOV
-from .._typing import Block, Label
+from ..aliases import Block, Label
+from ..channels import CHANNEL
 from ..errors import ParameterError
-from ..measures import DETAILS
-from ..pipeline import FittedPipeline
-from ._layout import (
+from ..images.cohort import FOV
+from ..pipeline.pipeline import FittedPipeline
+from ..steps.statistics import DETAILS
+from .layout import (
     BLUE,
     EDGE,
     FONT,

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import _backends
-from .._channels import label_keys, select_channels
-from .._images import checked
-from .._typing import Label
+from ..aliases import Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
 from ..errors import ImageError
-from ._layout import (
+from ..images.image import checked
+from .layout import (
     blocks,
     columns_of,
     legend_below,
@@ -24,7 +24,7 @@ from ._layout import (
     write_side,
     write_title,
 )
-from ._thumbnails import DROPPED, as_floats, draw, parse_max_pixels, thinned
+from .thumbnails import DROPPED, as_floats, draw, parse_max_pixels, thinned
 
 
 def compare(
@@ -97,7 +97,7 @@ def compare(
         size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])
         axes = new_axes(len(channels), size, rows=2)
     pairs = blocks(axes, len(channels), rows=2)
-    shown = _backends.compute(thinned(before, max_pixels), thinned(after, max_pixels))
+    shown = backends.compute(thinned(before, max_pixels), thinned(after, max_pixels))
     titles = titles_of(after)
     for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
         for axis, thumbnail in zip(pair, thumbnails, strict=True):

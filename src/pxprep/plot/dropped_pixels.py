@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import _backends
-from .._channels import CHANNEL
-from .._images import checked
-from .._typing import Array, Block
+from ..aliases import Array, Block
+from ..channels import CHANNEL
+from ..engine import backends
 from ..errors import ParameterError
-from ._layout import (
+from ..images.image import checked
+from .layout import (
     EDGE,
     FONT,
     LEGEND,
@@ -23,7 +23,7 @@ from ._layout import (
     place,
     require_matplotlib,
 )
-from ._thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
+from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
 
 # What a pixel is, and in which colour it is shown.
 KINDS = {"kept": "#f3ecd8", "dropped": DROPPED, "no value in some channels": ORANGE}
@@ -77,9 +77,9 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any
     if axes is not None and not hasattr(axes, "imshow"):
         raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
     part = thinned_image(image, max_pixels)
-    is_exact = part.size == image.size or not _backends.is_lazy(image.data)
+    is_exact = part.size == image.size or not backends.is_lazy(image.data)
     whole = image if is_exact else part
-    kinds, n_dropped = _backends.compute(pixel_kinds(part), count_dropped(whole))
+    kinds, n_dropped = backends.compute(pixel_kinds(part), count_dropped(whole))
     n_pixels = whole.size // whole.sizes[CHANNEL]
     axis = _new_axis(*kinds.shape) if axes is None else axes
     _draw(axis, kinds)

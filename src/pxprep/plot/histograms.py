@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import _backends
-from .._channels import label_keys, select_channels
-from .._cohorts import FOV
-from .._images import checked
-from .._running import INPUT
-from .._typing import Block, Label
-from .._validate import parse_count
+from ..aliases import Block, Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
 from ..errors import ChannelError, ParameterError
-from ..measures import DETAILS, LOWER
-from ..pipeline import FittedPipeline
-from ..steps import Step
-from ._compare import require_same_size
-from ._layout import (
+from ..images.cohort import FOV
+from ..images.image import checked
+from ..images.parameters import parse_count
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.run import INPUT
+from ..steps.base import Step
+from ..steps.statistics import DETAILS, LOWER
+from .comparison import require_same_size
+from .layout import (
     BLUE,
     FONT,
     MOST_COLUMNS,
@@ -36,7 +36,7 @@ from ._layout import (
     write_side,
     write_title,
 )
-from ._thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
+from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
 # The numbers that are drawn, and the quantile of each image that they were made from.
 MARKS = {
@@ -156,7 +156,7 @@ def histogram(
     if axes is None:
         axes = _new_axes(len(channels), len(images))
     places = blocks(axes, len(channels), rows=len(images))
-    shown = _backends.compute(*(thinned(image, max_pixels) for image in images.values()))
+    shown = backends.compute(*(thinned(image, max_pixels) for image in images.values()))
     used = places[: len(channels)]
     for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
         for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._channels import label_keys
+from ..channels import label_keys
 from ..errors import ParameterError
 
 # A row of more channels than this is wrapped.

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._typing import Array, Block
-from .._validate import float_dtype, parse_count
+from ..aliases import Array, Block
+from ..engine.blocks import float_dtype
+from ..images.parameters import parse_count
 
 # Perceptually uniform and safe for the colour-blind; it has no grey, so grey can mean dropped.
 COLORMAP = "magma"

@@ -1,7 +1,6 @@
-"""The QC report: one HTML file of a run."""
+"""The QC report of a run as one HTML file; and what each pass of the run took."""
 
-from ._check import check_file, check_title
-from ._fovs import Fov
-from ._report import report, write
+from ..engine.progress import Passes
+from .page import report
 
-__all__ = ["Fov", "check_file", "check_title", "report", "write"]
+__all__ = ["Passes", "report"]

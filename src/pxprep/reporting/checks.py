@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .._validate import parse_path
 from ..errors import ParameterError
+from ..images.parameters import parse_path
 
 NEEDED = {"jinja2": "Jinja2", "matplotlib": "Matplotlib"}
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from .. import _backends
-from .._channels import CHANNEL, select_channels
-from .._cohorts import Cohort
-from .._typing import Block, Label
+from ..aliases import Block, Label
+from ..channels import CHANNEL, select_channels
+from ..engine import backends
 from ..errors import ChannelError, ImageError
-from ..pipeline import FittedPipeline
-from ..plot._compare import require_same_size
-from ..plot._mask import count_dropped
-from ..plot._thumbnails import thinned, thinning_note
+from ..images.cohort import Cohort
+from ..pipeline.pipeline import FittedPipeline
+from ..plot.comparison import require_same_size
+from ..plot.dropped_pixels import count_dropped
+from ..plot.thumbnails import thinned, thinning_note
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -140,7 +140,7 @@ def pictured(fovs: Sequence[Fov], n_channels: int, outliers: "DataFrame") -> tup
 def look(fov: Fov, with_pictures: bool) -> tuple[Seen, Pixels | None]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
     images = [image for image in (fov.after, fov.before) if image is not None and with_pictures]
-    n_dropped, *shown = _backends.compute(
+    n_dropped, *shown = backends.compute(
         count_dropped(fov.after), *(thinned(image, MOST_PIXELS) for image in images)
     )
     n_pixels = fov.after.size // fov.after.sizes[CHANNEL]

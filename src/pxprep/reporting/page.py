@@ -6,18 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from .._files import replace_file
-from .._progress import Pass
-from .._typing import Images
+from ..aliases import Images
+from ..engine.progress import Pass
 from ..errors import ParameterError
-from ..pipeline import FittedPipeline
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.provenance import Provenance
 from ..plot import DROPPED
-from ..plot._cohort import measuring_steps
-from ..provenance import Provenance
-from . import _tables
-from ._check import check_file, check_title
-from ._fovs import Fov, look, paired, pictured
-from ._pictures import ImagePictures, cohort_picture
+from ..plot.cohort_quantiles import measuring_steps
+from ..store.files import replace_file
+from . import tables
+from .checks import check_file, check_title
+from .fovs import Fov, look, paired, pictured
+from .pictures import ImagePictures, cohort_picture
 
 
 def report(
@@ -55,8 +55,8 @@ def report(
     title
         Heading of the report.
     passes
-        What each pass over the data took: a `pxprep.Passes` that was given to `Pipeline.fit` as
-        `progress`.
+        What each pass over the data took: a `pxprep.reporting.Passes` that was given to
+        `Pipeline.fit` as `progress`.
     provenance
         Of the layers that `after` is, from `pxprep.provenance`.
     image
@@ -81,7 +81,7 @@ def report(
     >>> import pxprep
     >>> from pxprep.datasets import tissue
     >>> fovs = tissue(size=64)
-    >>> passes = pxprep.Passes()
+    >>> passes = pxprep.reporting.Passes()
     >>> fitted = pxprep.Pipeline.sparrow().fit(fovs, progress=passes)
     >>> file = tempfile.mkdtemp() + "/report.html"
     >>> pxprep.report(file, fovs, fitted.transform(fovs), fitted, passes=passes).name
@@ -98,7 +98,9 @@ def report(
         paired(before, after, fitted, image),
         fitted,
         title=heading,
-        passes=_sequence(passes, Pass, "passes", "a pxprep.Passes or a sequence of its items"),
+        passes=_sequence(
+            passes, Pass, "passes", "a pxprep.reporting.Passes or a sequence of its items"
+        ),
         made=_sequence(made, Provenance, "provenance", rule),
     )
 
@@ -132,20 +134,20 @@ def write(
     page = _template().render(
         title=title or "pxprep report",
         time=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        facts=_tables.facts(seen, fitted, outliers, passes),
-        notes=_tables.notes(fitted, fovs),
-        steps=_tables.steps_table(fitted),
-        channels=_tables.channels_table(fitted),
-        dropped=_tables.dropped_table(seen, outliers),
+        facts=tables.facts(seen, fitted, outliers, passes),
+        notes=tables.notes(fitted, fovs),
+        steps=tables.steps_table(fitted),
+        channels=tables.channels_table(fitted),
+        dropped=tables.dropped_table(seen, outliers),
         drawings=[(step, cohort_picture(fitted, step)) for step in measuring_steps(fitted)],
-        outliers=_tables.outliers_table(outliers),
+        outliers=tables.outliers_table(outliers),
         pictures=pictures,
         rule=rule,
         dropped_colour=DROPPED,
-        passes=_tables.passes_table(passes),
-        made=list(_tables.provenance_tables(made)),
-        versions=_tables.versions_table(),
-        fitted=_tables.fitted_link(fitted),
+        passes=tables.passes_table(passes),
+        made=list(tables.provenance_tables(made)),
+        versions=tables.versions_table(),
+        fitted=tables.fitted_link(fitted),
     )
     # Paths may hold bytes that are no UTF-8.
     replace_file(path, page.encode(errors="backslashreplace"))

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._channels import CHANNEL
-from .._typing import Block
-from ..pipeline import FittedPipeline
+from ..aliases import Block
+from ..channels import CHANNEL
+from ..pipeline.pipeline import FittedPipeline
 from ..plot import cohort
-from ..plot._histogram import COLOURS, Line, draw_histogram, fitted_lines, scale_counts
-from ..plot._layout import new_figure, place
-from ..plot._mask import KINDS, percent_text, pixel_kinds
-from ..plot._thumbnails import coloured
-from ._fovs import Pixels, Seen
+from ..plot.dropped_pixels import KINDS, percent_text, pixel_kinds
+from ..plot.histograms import COLOURS, Line, draw_histogram, fitted_lines, scale_counts
+from ..plot.layout import new_figure, place
+from ..plot.thumbnails import coloured
+from .fovs import Pixels, Seen
 
 # Pixels along y and x of a thumbnail.
 THUMBNAIL = 128

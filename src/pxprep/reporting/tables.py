@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _display
-from .._channels import CHANNEL
-from .._progress import Pass
+from ..channels import CHANNEL
+from ..engine.progress import Pass
 from ..errors import ParameterError
-from ..pipeline import FittedPipeline
-from ..plot._cohort import measuring_steps
-from ..plot._layout import number_text
-from ..plot._mask import percent_text
-from ..provenance import Provenance
-from ._fovs import Fov, Seen
+from ..pipeline import display
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.provenance import Provenance
+from ..plot.cohort_quantiles import measuring_steps
+from ..plot.dropped_pixels import percent_text
+from ..plot.layout import number_text
+from .fovs import Fov, Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,7 +92,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
 
 def steps_table(fitted: FittedPipeline) -> Table:
     """The steps with their parameters."""
-    header, rows = _display.step_table(fitted.pipeline.steps, fitted.measured)
+    header, rows = display.step_table(fitted.pipeline.steps, fitted.measured)
     return Table(_fitted_to(fitted), header, rows)
 
 
@@ -109,7 +109,7 @@ def _fitted_to(fitted: FittedPipeline) -> str:
 
 def channels_table(fitted: FittedPipeline) -> Table:
     """The numbers of each channel."""
-    header, rows = _display.channel_table(fitted.measured, fitted.labels)
+    header, rows = display.channel_table(fitted.measured, fitted.labels)
     caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"

@@ -12,15 +12,14 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
-from . import _programs as operations
-from ._channels import per_channel
-from ._cohorts import Cohort
-from ._json import decode_parameter, encode_parameter
-from ._measured import check_scales, check_threshold
-from ._notes import say_lost
-from ._programs import ClipAbove, CoolHotPixels, Divide, DivideBySums, KeepAbove, Operation
-from ._typing import Label, PerChannel
-from ._validate import (
+from ..aliases import Label, PerChannel
+from ..channels import per_channel
+from ..engine import programs as operations
+from ..engine.notes import say_lost
+from ..engine.programs import ClipAbove, CoolHotPixels, Divide, DivideBySums, KeepAbove, Operation
+from ..errors import ParameterError, PxprepError
+from ..images.cohort import Cohort
+from ..images.parameters import (
     ZEROS,
     parse_choice,
     parse_limit,
@@ -30,8 +29,9 @@ from ._validate import (
     parse_sigma,
     parse_sum_quantile,
 )
-from .errors import ParameterError, PxprepError
-from .measures import channel_scales, sum_threshold
+from ..store.json import decode_parameter, encode_parameter
+from .measured import check_scales, check_threshold
+from .statistics import channel_scales, sum_threshold
 
 __all__ = [
     "Arcsinh",
@@ -68,7 +68,8 @@ class Step:
     --------
     >>> from dataclasses import dataclass
     >>> import numpy as np, xarray as xr
-    >>> from pxprep import Pipeline, Step
+    >>> from pxprep import Pipeline
+    >>> from pxprep.steps import Step
     >>> @dataclass(frozen=True)
     ... class Centre(Step):
     ...     kind = "centre"

@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from ._channels import per_channel
-from ._cohorts import Cohort
-from ._programs import ClipBetween, Operation, Rescale, SubtractConstant, SubtractOpening
-from ._typing import Block, Images, Label, PerChannel
-from ._validate import (
+from ..aliases import Block, Images, Label, PerChannel
+from ..channels import per_channel
+from ..engine.programs import ClipBetween, Operation, Rescale, SubtractConstant, SubtractOpening
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.parameters import (
     ZEROS,
     parse_background,
     parse_choice,
     parse_low_quantile,
     parse_quantile,
 )
-from .errors import ParameterError
-from .measures import channel_limits, channel_ranges
+from .statistics import channel_limits, channel_ranges
 
 
 def subtract_background(

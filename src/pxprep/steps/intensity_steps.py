@@ -6,21 +6,21 @@ from typing import ClassVar
 
 import xarray as xr
 
-from ._channels import per_channel
-from ._cohorts import Cohort
-from ._intensity import background_operation, percents_of
-from ._measured import FINITE, HIGHEST, LOWEST, check_limits
-from ._programs import ClipBetween, Operation, Rescale
-from ._typing import Label, PerChannel
-from ._validate import (
+from ..aliases import Label, PerChannel
+from ..channels import per_channel
+from ..engine.programs import ClipBetween, Operation, Rescale
+from ..images.cohort import Cohort
+from ..images.parameters import (
     ZEROS,
     parse_background,
     parse_choice,
     parse_low_quantile,
     parse_quantile,
 )
-from .measures import channel_limits, channel_ranges
-from .steps import Measured, Numbers, Step, as_cohort
+from .base import Measured, Numbers, Step, as_cohort
+from .intensity import background_operation, percents_of
+from .measured import FINITE, HIGHEST, LOWEST, check_limits
+from .statistics import channel_limits, channel_ranges
 
 __all__ = ["MinMax", "PercentileClip", "SubtractBackground"]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from ._channels import CHANNEL
-from ._cohorts import FOV
-from ._typing import Block
-from .errors import ParameterError
-from .measures import DETAILS, LOWER
+from ..aliases import Block
+from ..channels import CHANNEL
+from ..errors import ParameterError
+from ..images.cohort import FOV
+from .statistics import DETAILS, LOWER
 
 # What a statistic must be, in words, and where it is so.
 Rule = tuple[str, Callable[[Block], Block]]

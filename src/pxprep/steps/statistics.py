@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from . import _backends
-from ._channels import CHANNEL, per_channel
-from ._cohorts import FOV, Cohort
-from ._images import pixels, processing_dtype
-from ._programs import AddChannels
-from ._selection import Quantiles
-from ._typing import Array, Block, Label
-from .errors import warn
-from .quantiles import exact_quantiles
+from ..aliases import Array, Block, Label
+from ..channels import CHANNEL, per_channel
+from ..engine import backends
+from ..engine.programs import AddChannels
+from ..engine.quantiles import exact_quantiles
+from ..engine.selection import Quantiles
+from ..errors import warn
+from ..images.cohort import FOV, Cohort
+from ..images.image import pixels, processing_dtype
 
 # The variables that say what a statistic was made from; of a step that measures two quantiles,
 # the first of these is the upper one, and the other is beside them.
@@ -36,7 +36,7 @@ def channel_scales(cohort: Cohort, q: Any, *, parameter: str, step: str) -> xr.D
     cohort
         The images.
     q
-        Percent, as a parser of `_validate` returns it.
+        Percent, as a parser of `parameters` returns it.
     parameter, step
         What `q` and the step are called, for messages.
 
@@ -143,7 +143,7 @@ def _sums(cohort: Cohort) -> list[Any]:
     if not cohort.is_lazy:
         return [chain.then(AddChannels()) for chain in (cohort.chains or cohort.chained().chains)]
     return [
-        _backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
+        backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
         for image in cohort
     ]
 
@@ -157,7 +157,7 @@ def cohort_quantiles(cohort: Cohort, q: Block, *, zeros: str) -> xr.DataArray:
     if cohort.pool is None and not cohort.is_one:
         coords[FOV] = as_coordinate(cohort.names)
         return xr.DataArray(each.value, dims=(FOV, CHANNEL), coords=coords, name="quantile")
-    values = _backends.per_channel(_means, (pooled.value, "fc"), dtype=np.dtype(np.float64))
+    values = backends.per_channel(_means, (pooled.value, "fc"), dtype=np.dtype(np.float64))
     return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
 
 
@@ -223,7 +223,7 @@ def _settle(
     step = f"{step} inside the mask" if cohort.is_masked else step
     if cohort.pool == "pixels":
         known = _of_all_pixels(known)
-    return _backends.per_channel(
+    return backends.per_channel(
         partial(function, pool=cohort.pool, names=cohort.names, step=step),
         (pooled.value, "f" + axes),
         (flags, "fc"),

@@ -8,15 +8,15 @@ from typing import Any
 
 import xarray as xr
 
-from . import _backends
-from ._channels import per_channel
-from ._cohorts import Cohort
-from ._images import like, like_plane, pixels, processing_dtype, shared_pixels
-from ._programs import AddChannels
-from ._typing import Images, PerChannel
-from ._validate import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
-from .errors import ParameterError
-from .measures import cohort_quantiles
+from ..aliases import Images, PerChannel
+from ..channels import per_channel
+from ..engine import backends
+from ..engine.programs import AddChannels
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
+from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
+from .statistics import cohort_quantiles
 
 
 def quantile(
@@ -106,7 +106,7 @@ def pixel_sum(images: Images, *, image: Any = None) -> Any:
     """
 
     def summed(one: xr.DataArray) -> xr.DataArray:
-        sums = _backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
+        sums = backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
         return like_plane(one, sums)
 
     return Cohort.of(images, image=image).map(summed).given()
@@ -163,7 +163,7 @@ def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) ->
     z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
 
     def coarsened(one: xr.DataArray) -> xr.DataArray:
-        array = _backends.coarsen(shared_pixels(one), (z, y, x), dtype=processing_dtype(one))
+        array = backends.coarsen(shared_pixels(one), (z, y, x), dtype=processing_dtype(one))
         along = [name for name, coord in one.coords.items() if set(coord.dims) & set(factors)]
         kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
         return like(one.drop_vars(along).isel(kept), array)

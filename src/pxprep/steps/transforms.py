@@ -5,14 +5,14 @@ from typing import Any
 
 import xarray as xr
 
-from ._channels import per_channel
-from ._cohorts import Cohort
-from ._images import apply, as_float
-from ._programs import Arcsinh, CoolHotPixels, KeepInside, Log1p
-from ._sources import Area
-from ._typing import Images, PerChannel
-from ._validate import parse_positive
-from .errors import ParameterError
+from ..aliases import Images, PerChannel
+from ..channels import per_channel
+from ..engine.programs import Arcsinh, CoolHotPixels, KeepInside, Log1p
+from ..engine.sources import Area
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.image import apply, as_float
+from ..images.parameters import parse_positive
 
 
 def arcsinh(images: Images, cofactor: PerChannel = 5, *, image: Any = None) -> Any:

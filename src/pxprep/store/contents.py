@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _files
-from ._json import loads
-from .errors import StoreError
+from ..errors import StoreError
+from . import files as files_module
+from .json import loads
 
 # In the attrs of the store, and of each layer that pxprep wrote.
 KEY = "pxprep"
@@ -68,10 +68,10 @@ class RootContents:
             root = _object(file)
             del root["consolidated_metadata"]
             scratch.mkdir(exist_ok=True)
-            _files.replace_file(file, _text(root), scratch)
+            files_module.replace_file(file, _text(root), scratch)
         else:
             (self.store / ".zmetadata").unlink()
-            _files.flush_entry(self.store)
+            files_module.flush_entry(self.store)
 
     def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
         """Write attrs that tell of the layers placed, and the consolidated metadata anew."""
@@ -125,7 +125,7 @@ def edit_attrs(folder: Path, edit: Callable[[Json], Json]) -> None:
     attrs = edit(read_attrs(folder))
     file = _attrs_file(folder)
     content = {**_object(file), "attributes": attrs} if file.name == "zarr.json" else attrs
-    _files.replace_file(file, _text(content))
+    files_module.replace_file(file, _text(content))
 
 
 def zarr_format(folder: Path) -> int:
@@ -144,7 +144,7 @@ def _attrs_file(folder: Path) -> Path:
 def _object(file: Path, *, through_links: bool = False) -> Json:
     """The JSON object in a file of metadata."""
     try:
-        found = loads(_files.read_file(file, through_links=through_links))
+        found = loads(files_module.read_file(file, through_links=through_links))
     except FileNotFoundError:
         if file.name == ".zattrs":  # attrs may be missing in zarr format 2
             return {}
@@ -169,18 +169,18 @@ def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]
     for child in sorted(folder.iterdir()):
         if child.name.startswith(".") or not child.is_dir():
             continue
-        files = {
+        found = {
             name: child / name
             for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")
             if os.path.lexists(child / name)
         }
-        if not set(files) - {".zattrs"}:
+        if not set(found) - {".zattrs"}:
             continue
         if level != ELEMENTS and child.is_symlink():
             raise StoreError(f"{str(child)!r} must not be a link; nothing was changed")
-        yield child, files
-        is_array = ".zarray" in files or (
-            "zarr.json" in files and _object(files["zarr.json"]).get("node_type") == "array"
+        yield child, found
+        is_array = ".zarray" in found or (
+            "zarr.json" in found and _object(found["zarr.json"]).get("node_type") == "array"
         )
         if not is_array:
             yield from _nodes(child, level + 1)
@@ -190,12 +190,12 @@ def _copy_metadata(store: Path, copy: Path, deep: bool) -> None:
     copy.mkdir(parents=True)
     for name in ("zarr.json", ".zgroup", ".zattrs"):
         if os.path.lexists(store / name):
-            (copy / name).write_bytes(_files.read_file(store / name))
-    for folder, files in _nodes(store) if deep else ():
+            (copy / name).write_bytes(files_module.read_file(store / name))
+    for folder, found in _nodes(store) if deep else ():
         there = copy / folder.relative_to(store)
         there.mkdir()
-        for name, file in files.items():
-            (there / name).write_bytes(_files.read_file(file))
+        for name, file in found.items():
+            (there / name).write_bytes(files_module.read_file(file))
 
 
 def _consolidate(store: Path) -> None:
@@ -207,5 +207,5 @@ def _consolidate(store: Path) -> None:
 
 
 def _replace_if_new(file: Path, content: bytes, drafts: Path) -> None:
-    if not os.path.lexists(file) or _files.read_file(file) != content:
-        _files.replace_file(file, content, drafts)
+    if not os.path.lexists(file) or files_module.read_file(file) != content:
+        files_module.replace_file(file, content, drafts)

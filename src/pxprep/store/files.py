@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from .errors import StoreError
+from ..errors import StoreError
 
 # Bytes: file systems hold no longer names.
 MAX_NAME = 255

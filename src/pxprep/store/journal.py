@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _files
-from ._json import loads
-from ._places import Place
-from .errors import StoreError
+from ..errors import StoreError
+from . import files
+from .json import loads
+from .places import Place
 
 JOURNAL = "journal.json"
 FORMAT = 1
@@ -66,23 +66,23 @@ class Journal:
         moves = [{**vars(move), "place": list(move.place)} for move in self.moves]
         data = {"format": FORMAT, "moves": moves, "table": self.table, "note": self.note}
         content = json.dumps(data).encode()
-        if len(content) > _files.MOST_BYTES:
+        if len(content) > files.MOST_BYTES:
             raise StoreError(
-                f"parameters and numbers of one call must take at most {_files.MOST_BYTES:,} "
+                f"parameters and numbers of one call must take at most {files.MOST_BYTES:,} "
                 f"bytes, those of so many layers take {len(content):,}; nothing was changed"
             )
         try:
             self._parsed(loads(content))  # whoever must complete it is as strict
         except ValueError as error:
             raise StoreError(f"the layers cannot be published: {error}") from error
-        _files.replace_file(folder / JOURNAL, content)
+        files.replace_file(folder / JOURNAL, content)
 
     @classmethod
     def read(cls, folder: Path) -> "Journal":
         """That in the folder of a transaction; raises StoreError if it could not be one of ours."""
         file = folder / JOURNAL
         try:
-            return cls._parsed(loads(_files.read_file(file)))
+            return cls._parsed(loads(files.read_file(file)))
         except (StoreError, ValueError) as error:
             raise StoreError(
                 f"{str(file)!r} cannot be understood: {error}; nothing was changed. If it is not "
@@ -111,7 +111,7 @@ def is_in(folder: Path) -> bool:
 def drop(folder: Path) -> None:
     """Remove the journal, durably: what it says is done, or undone."""
     (folder / JOURNAL).unlink()
-    _files.flush_entry(folder)
+    files.flush_entry(folder)
 
 
 def _parsed_move(data: Any) -> Move:

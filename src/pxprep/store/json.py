@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 # Lists and objects within each other: more than anything of ours has, less than Python can take.
 MOST_LEVELS = 100

@@ -5,9 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-from . import _files
-from ._journal import Move
-from ._places import KINDS
+from . import files
+from .journal import Move
+from .places import KINDS
 
 # In the folder of a transaction: a store that holds what is staged.
 STAGE = "stage.zarr"
@@ -24,7 +24,7 @@ def identity(folder: Path) -> str | None:
     for part in (folder, *parts):
         for file in (part / name for name in METADATA):
             if file.is_file():
-                content = _files.read_file(file, through_links=True)
+                content = files.read_file(file, through_links=True)
                 digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
                 digest.update(content)
     return digest.hexdigest()
@@ -33,7 +33,7 @@ def identity(folder: Path) -> str | None:
 def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
     """Make the folder in which an element is to be, with the metadata of that on the stage."""
     parent = store / move.place.kind
-    if _files.is_folder(parent):
+    if files.is_folder(parent):
         return
     draft = folder / f"parent-{number}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -41,10 +41,10 @@ def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
     for name in METADATA:
         file = folder / STAGE / move.place.kind / name
         if os.path.lexists(file):
-            (draft / name).write_bytes(_files.read_file(file))
-    _files.flush(draft)
+            (draft / name).write_bytes(files.read_file(file))
+    files.flush(draft)
     draft.rename(parent)
-    _files.flush_entry(store)
+    files.flush_entry(store)
 
 
 def put(store: Path, folder: Path, number: int, move: Move) -> bool:
@@ -77,7 +77,7 @@ def take_back(store: Path, folder: Path, number: int, move: Move) -> None:
         replaced.rename(place)
     elif found is None and replaced.exists():
         replaced.rename(place)
-    _files.flush_entry(place.parent)
+    files.flush_entry(place.parent)
 
 
 def _ends(store: Path, folder: Path, move: Move) -> tuple[Path, Path]:
@@ -92,10 +92,10 @@ def _replace(staged: Path, place: Path, replaced: Path) -> None:
     """Put `staged` at `place`; what stands there goes to `staged`, or to `replaced`."""
     if not place.exists():
         staged.rename(place)
-    elif not _files.exchange(staged, place):
+    elif not files.exchange(staged, place):
         place.rename(replaced)
         # On disk before the next rename: a power cut must not leave the old layer without a name.
-        _files.flush_entry(replaced.parent)
+        files.flush_entry(replaced.parent)
         staged.rename(place)
-    _files.flush_entry(place.parent)
-    _files.flush_entry(staged.parent)
+    files.flush_entry(place.parent)
+    files.flush_entry(staged.parent)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import _files
-from ._files import MAX_NAME
+from . import files
+from .files import MAX_NAME
 
 # The folders of a store's elements; what an element of a kind is called in messages.
 KINDS = {
@@ -62,7 +62,7 @@ class Place(NamedTuple):
         """The folder in a store; raises StoreError if a link or a file is there, or on the way."""
         folder = store / self.kind / self.name
         for path in (store, folder.parent, folder):
-            _files.is_folder(path)
+            files.is_folder(path)
         return folder
 
 

@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from . import _files, _journal
-from ._journal import Journal, Move
-from ._moving import STAGE, identity, make_parent, put, take_back
-from ._places import Place
-from .errors import StoreError
+from ..errors import StoreError
+from . import files
+from . import journal as journal_module
+from .journal import Journal, Move
+from .moving import STAGE, identity, make_parent, put, take_back
+from .places import Place
 
 STAGING = ".pxprep"
 LOCK = "lock"
@@ -113,7 +114,7 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
         If the store cannot be changed or another process is writing for longer than `wait`
         seconds (None: no limit).
     """
-    if not _files.is_folder(store / STAGING):
+    if not files.is_folder(store / STAGING):
         return Recovered((), 0)
     with _locked(store, wait):
         recovered = _recover(store, contents)
@@ -124,18 +125,18 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
 def unfinished(store: Path) -> Unfinished:
     """What `recover` would find; nothing is changed."""
     root = store / STAGING
-    if not _files.is_folder(store / STAGING) or not os.path.lexists(root / LOCK):
+    if not files.is_folder(store / STAGING) or not os.path.lexists(root / LOCK):
         return Unfinished((), 0, 0)
     # Else a writer that is about to lock its new folder could be kept from it.
-    held = _files.try_lock(root / LOCK, make=False)
+    held = files.try_lock(root / LOCK, make=False)
     if held is None:
         return Unfinished((), 0, 1)
     try:
         folders = _transactions(store)
         dead = [folder for folder in folders if _is_dead(folder)]
     finally:
-        _files.unlock(held)
-    journals = [Journal.read(folder) for folder in dead if _journal.is_in(folder)]
+        files.unlock(held)
+    journals = [Journal.read(folder) for folder in dead if journal_module.is_in(folder)]
     complete = [name for journal in journals for name in journal.names]
     return Unfinished(tuple(complete), len(dead) - len(journals), len(folders) - len(dead))
 
@@ -156,11 +157,11 @@ def _transactions(store: Path) -> list[Path]:
 def _is_dead(folder: Path) -> bool:
     """Whether the process that writes to a transaction's folder is gone."""
     try:
-        held = _files.try_lock(folder / ALIVE, make=False)
+        held = files.try_lock(folder / ALIVE, make=False)
     except FileNotFoundError:
         return True
     if held is not None:
-        _files.unlock(held)
+        files.unlock(held)
     return held is not None
 
 
@@ -175,7 +176,7 @@ def transaction(
         # Under the lock: a folder without its own lock would be taken for that of a dead process.
         try:
             folder.mkdir()
-            alive = _files.try_lock(folder / ALIVE)
+            alive = files.try_lock(folder / ALIVE)
         except OSError as error:
             raise StoreError(f"the store cannot be written to: {error}") from error
     try:
@@ -186,9 +187,9 @@ def transaction(
 
 def _end(store: Path, folder: Path, alive: int | None) -> None:
     """Remove a transaction's folder, unless there is something left to complete."""
-    if _journal.is_in(folder):
+    if journal_module.is_in(folder):
         if alive is not None:
-            _files.unlock(alive)
+            files.unlock(alive)
     else:
         _remove(folder, alive)
     _sweep(store)
@@ -198,7 +199,7 @@ def _remove(folder: Path, alive: int | None) -> None:
     """Remove a transaction's folder, and free its lock; of links only the link is removed."""
     shutil.rmtree(folder, ignore_errors=True)
     if alive is not None:
-        _files.unlock(alive)
+        files.unlock(alive)
         # What a system that removes no open file, as Windows, has left.
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -236,9 +237,9 @@ class Transaction:
         StoreError
             If the store is as it was; or if it says so, that the next write completes it.
         """
-        _files.flush(self.folder)
+        files.flush(self.folder)
         for above in (self.folder.parent, self.store):
-            _files.flush_entry(above)
+            files.flush_entry(above)
         with _locked(self.store, self.wait):
             _recover(self.store, self.contents)
             guard()
@@ -258,14 +259,14 @@ class Transaction:
         try:
             journal.write(self.folder)
         except OSError as error:
-            (self.folder / _journal.JOURNAL).unlink(missing_ok=True)
+            (self.folder / journal_module.JOURNAL).unlink(missing_ok=True)
             raise StoreError(f"nothing was changed, publishing failed: {error}") from error
         try:
             placed = _roll_forward(self.store, self.folder, journal, self.contents)
         except Exception as error:
             self._undo(journal, error)
             raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
-        _journal.drop(self.folder)
+        journal_module.drop(self.folder)
         if len(placed) < len(journal.moves):
             raise StoreError(
                 f"another program changed the store at the same moment: of the new layers only "
@@ -278,7 +279,7 @@ class Transaction:
             for number, move in reversed(list(enumerate(journal.moves))):
                 take_back(self.store, self.folder, number, move)
             self.contents.announce(None, (), journal.table, self.folder / SCRATCH)
-            _journal.drop(self.folder)
+            journal_module.drop(self.folder)
         except Exception:
             raise StoreError(
                 f"publishing failed half-way: {error!r}; nothing is lost, the old and the new "
@@ -301,15 +302,15 @@ def _locked(store: Path, wait: float | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _files.unlock(held)
+        files.unlock(held)
 
 
 def _try_lock(store: Path) -> int | None:
     while True:
         try:
-            if not _files.is_folder(store / STAGING):
+            if not files.is_folder(store / STAGING):
                 (store / STAGING).mkdir(exist_ok=True)
-            return _files.try_lock(store / STAGING / LOCK)
+            return files.try_lock(store / STAGING / LOCK)
         except FileNotFoundError as error:
             if not store.is_dir():
                 raise StoreError(f"the store {str(store)!r} is gone") from error
@@ -327,14 +328,14 @@ def _sweep(store: Path) -> None:
     """Remove the staging folder if nobody uses it."""
     root = store / STAGING
     with suppress(OSError, StoreError):
-        held = _files.try_lock(root / LOCK)
+        held = files.try_lock(root / LOCK)
         if held is None:
             return
         unused = False
         try:
             unused = [entry.name for entry in root.iterdir()] == [LOCK]
         finally:
-            _files.unlock(held, root / LOCK if unused else None)
+            files.unlock(held, root / LOCK if unused else None)
         if unused:
             root.rmdir()
 
@@ -344,17 +345,17 @@ def _recover(store: Path, contents: Contents) -> Recovered:
     completed: list[str] = []
     removed = 0
     # Journals first: what they publish must not be overtaken by later writes.
-    for folder in sorted(_transactions(store), key=lambda path: not _journal.is_in(path)):
+    for folder in sorted(_transactions(store), key=lambda path: not journal_module.is_in(path)):
         alive = _lock_of_dead(folder)
         if alive is None:
             continue
         try:
-            if _journal.is_in(folder):
+            if journal_module.is_in(folder):
                 completed += _complete(store, folder, contents)
             else:
                 removed += 1
         except BaseException:
-            _files.unlock(alive)
+            files.unlock(alive)
             raise
         _remove(folder, alive)
     return Recovered(tuple(completed), removed)
@@ -363,9 +364,9 @@ def _recover(store: Path, contents: Contents) -> Recovered:
 def _lock_of_dead(folder: Path) -> int | None:
     """The lock of a transaction whose process is gone; None if it lives."""
     try:
-        return _files.try_lock(folder / ALIVE)
+        return files.try_lock(folder / ALIVE)
     except OSError as error:
-        if _journal.is_in(folder):
+        if journal_module.is_in(folder):
             raise StoreError(
                 f"an interrupted write cannot be completed: {error}; it is in {str(folder)!r}"
             ) from error
@@ -377,7 +378,7 @@ def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
         journal = Journal.read(folder)
         _check(store, folder, journal, contents)
         placed = _roll_forward(store, folder, journal, contents)
-        _journal.drop(folder)
+        journal_module.drop(folder)
     except Exception as error:
         raise StoreError(
             f"an interrupted write cannot be completed: {error!r}; nothing is lost, the old and "

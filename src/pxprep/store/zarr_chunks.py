@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import _files
-from ._contents import token_in
-from ._typing import Block
-from .errors import StoreError
+from ..aliases import Block
+from ..errors import StoreError
+from . import files
+from .contents import token_in
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]
@@ -109,7 +109,7 @@ class ZarrChunks:
         plain = np.ascontiguousarray(values, self._on_disk)
         encoded = plain if self._codec is None else self._codec.encode(plain)
         # It gets its name when it is complete, whoever else writes the same chunk.
-        with _files.in_place_of(self._file(place)) as draft:
+        with files.in_place_of(self._file(place)) as draft:
             _write_file(draft, encoded)
 
     def _part(self, place: tuple[int, ...], part: Region) -> Block:

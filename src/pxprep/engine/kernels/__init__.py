@@ -5,7 +5,7 @@ from typing import Any
 
 from numba import njit
 
-from ..errors import warn
+from ...errors import warn
 
 
 def kernel(function: Callable[..., Any]) -> Any:
