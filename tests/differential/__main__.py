@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 
-from differential import cases, draws  # noqa: E402
-from differential.checking import check  # noqa: E402
+from differential import cases, draws
+from differential.checking import check
 
 SHARD = 200
 
@@ -30,7 +30,7 @@ def main():
     options = parser.parse_args()
     if options.case:
         namespace = {**vars(cases)}
-        check(eval(options.case, namespace))  # noqa: S307
+        check(eval(options.case, namespace))
         print("right")
         return 0
     return run(options)
@@ -58,9 +58,8 @@ def run(options):
             if options.first:
                 break
     seconds = time.perf_counter() - started
-    print(
-        f"{done} cases in {seconds:.0f} s, {done / seconds:.1f} a second; {len(failures)} shards failed"
-    )
+    rate = f"{done / seconds:.1f} a second"
+    print(f"{done} cases in {seconds:.0f} s, {rate}; {len(failures)} shards failed")
     for name, count in sorted(counts.items()):
         print(f"{count:7} {name}")
     return len(failures) > 0
