@@ -146,7 +146,9 @@ def features(case):
         found.add("sums, then neighbours")
     for way in case.ways:
         found |= {f"run {way.run}", f"box {way.box}", f"scheduler {way.scheduler}"}
-        found |= {f"memory {'small' if way.memory is not None and way.memory < 1 << 20 else way.memory}"}
+        found |= {
+            f"memory {'small' if way.memory is not None and way.memory < 1 << 20 else way.memory}"
+        }
         found |= {"sizes small" if way.sizes else "sizes as they are"}
         arrays = [*way.holdings, *way.masks]
         found |= {f"held {one.kind}" for one in arrays}

@@ -90,7 +90,9 @@ def outcome(case, way, pixels, folder, numbers):
     if way.box == "scales":
         coarse = running.computed(holding.coarse_scales(boxed, len(made)), way.together)
         _check_scales(made, coarse)
-    for image, given, array, picture in zip(made, runner.images, pixels, case.pictures, strict=True):
+    for image, given, array, picture in zip(
+        made, runner.images, pixels, case.pictures, strict=True
+    ):
         _check_labels(case, way, image, given)
         if given.chunks is None:
             own = array[list(picture.order)]

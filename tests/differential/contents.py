@@ -13,8 +13,12 @@ BASES = {
     "wide": lambda rng, shape: np.exp(12 * rng.normal(size=shape)) * rng.choice([-1, 1, 1], shape),
     "large": lambda rng, shape: rng.gamma(2, 2.0**29, shape),
     "ramp": lambda rng, shape: _ramp(shape) + rng.random(shape),
-    "halves": lambda rng, shape: rng.gamma(2, 300, shape) * (_ramp(shape) > np.median(_ramp(shape))),
-    "saturated": lambda rng, shape: np.where(rng.random(shape) < 0.4, 2.0**62, rng.gamma(2, 20, shape)),
+    "halves": lambda rng, shape: (
+        rng.gamma(2, 300, shape) * (_ramp(shape) > np.median(_ramp(shape)))
+    ),
+    "saturated": lambda rng, shape: np.where(
+        rng.random(shape) < 0.4, 2.0**62, rng.gamma(2, 20, shape)
+    ),
     "spikes": lambda rng, shape: 3 + 400 * (rng.random(shape) < 0.1) * rng.random(shape),
     "tiny": lambda rng, shape: rng.gamma(2, 20, shape) * 2.0**-148,
     "huge": lambda rng, shape: rng.random(shape) * 2.0**126,

@@ -124,7 +124,10 @@ def _range(images, pool, parameters):
 
 def _peak(images, pool, parameters):
     rows = np.array(
-        [np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1) for image in images]
+        [
+            np.fmax.reduce(image.astype(np.float64).reshape(len(image), -1), axis=1)
+            for image in images
+        ]
     )
     return {"peak": rows if pool is None else np.fmax.reduce(rows, axis=0)}
 

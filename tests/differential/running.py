@@ -128,7 +128,9 @@ class Runner:
         given = {n: resolved(v, self.case.names) for n, v in self.case.sparrow.items()}
         where, pool = self.where(), self.case.pool
         if self.way.box in ("list", "dict"):
-            return Pipeline.sparrow(**given).fit_transform(self.cohort, pool=pool, where=where), None
+            return Pipeline.sparrow(**given).fit_transform(
+                self.cohort, pool=pool, where=where
+            ), None
         return self.cohort.pxprep.preprocess(**given, pool=pool, where=where), None
 
     def _accessor(self):

@@ -37,7 +37,9 @@ def stored(draw):
     # Layers are in memory or in chunks of a file, in the usual order of axes.
     flags = {name: draw(st.booleans()) for name in ("has_scales", "has_mask_layers", "resumes")}
     store = Store(draw(draws.chance(80)), keeps_outside=draw(draws.chance(60)), **flags)
-    return replace(case, ways=case.ways[:1]), replace(store, chunks=draw(st.sampled_from([None, 5, 3])))
+    return replace(case, ways=case.ways[:1]), replace(
+        store, chunks=draw(st.sampled_from([None, 5, 3]))
+    )
 
 
 def check(case, store):
@@ -48,7 +50,9 @@ def check(case, store):
         masks = [contents.inside(m, p.size) for m, p in zip(case.masks, case.pictures, strict=True)]
         if not store.keeps_outside and any(mask is not None for mask in masks):
             pairs = zip(expected, masks, strict=True)
-            expected = [a if m is None else np.where(m, a, np.nan).astype(a.dtype) for a, m in pairs]
+            expected = [
+                a if m is None else np.where(m, a, np.nan).astype(a.dtype) for a, m in pairs
+            ]
         names = [f"fov{number}" for number in range(len(pixels))]
         sdata = _written(case, store, pixels, Path(folder))
         outputs = [f"{name} after" for name in names]
@@ -84,7 +88,9 @@ def _written(case, store, pixels, folder):
         if mask is not None:
             found = np.broadcast_to(contents.labels(mask, picture.size), own.shape[1:])
             model = Labels3DModel if deep else Labels2DModel
-            labels[f"cells{number}"] = model.parse(np.ascontiguousarray(found, np.int32), dims=dims[1:])
+            labels[f"cells{number}"] = model.parse(
+                np.ascontiguousarray(found, np.int32), dims=dims[1:]
+            )
     sdata = spatialdata.SpatialData(images=images, labels=labels)
     if store.is_on_disk:
         sdata.write(folder / "study.zarr")
@@ -93,7 +99,12 @@ def _written(case, store, pixels, folder):
 
 
 def _factors(array):
-    return [{dim: 2 if size > 1 and dim != "z" else 1 for dim, size in zip("zyx"[-array.ndim + 1:], array.shape[1:], strict=True)}]
+    return [
+        {
+            dim: 2 if size > 1 and dim != "z" else 1
+            for dim, size in zip("zyx"[-array.ndim + 1 :], array.shape[1:], strict=True)
+        }
+    ]
 
 
 def _parameters(case, store):
