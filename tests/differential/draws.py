@@ -3,10 +3,12 @@
 from dataclasses import replace
 from functools import partial
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from differential.cases import Case, Each, Holding, Mask, Picture, Step, Way
 from differential.contents import BASES, EXTRAS
+from differential.holding import LAZY
 from differential.reference import FUNCTIONS
 
 FLOATS = ("float32", "float64", "float16")
@@ -200,9 +202,9 @@ def sparrows(draw, n_channels):
 
 # Ways
 
-LAZY = (
+CAN_HAVE_NAMES = (
     *("from_array", "arithmetic", "blocks", "rechunked", "sliced", "reversed", "persisted"),
-    *("concatenated", "stacked", "delayed", "xarray", "transposed", "zarr"),
+    "transposed",
 )
 LAYOUTS = ("C", "F", "strided", "negative", "readonly", "unaligned")
 
@@ -243,7 +245,7 @@ def holdings(draw, shape, dims, lazy, has_names=False):
     held = partial(Holding, dims=order, layout=layout, is_swapped=draw(chance(20)))
     if not lazy:
         return held()
-    kind = "from_array" if has_names else draw(st.sampled_from(LAZY))
+    kind = draw(st.sampled_from(CAN_HAVE_NAMES if has_names else ("rechunked", *LAZY)))
     return held(
         kind,
         chunks=draw(chunks(shape, empty=True)),
@@ -270,6 +272,7 @@ def ways(draw, case_masks, shapes, runs, boxes, named):
                 shape[1:] if mask.with_z else shape[-2:],
                 dims[1:] if mask.with_z else "yx",
                 draw(chance(40)),
+                has_names,
             )
         )
         for mask, shape in zip(case_masks, shapes, strict=True)
@@ -322,7 +325,7 @@ def cases(
         chosen = draw(any_kinds(own) if kinds is None else kinds)
         steps = draw(pipelines(n_channels, mask, chosen))
     runs = RUNS if given is None else ("preprocess", "preprocess", *RUNS)
-    boxes = ("one", "one", "list", "tree", "scales") if count == 1 else BOXES
+    boxes = ("one", "one", "list", "one", "tree", "scales") if count == 1 else BOXES
     shapes = [(n_channels, *picture.size) for picture in shown]
     ran = [
         draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))
@@ -348,12 +351,12 @@ measured_behind = st.tuples(some([(), ("blur",), ("sum_norm",), ("arcsinh",)]), 
     lambda parts: (*parts[0], *parts[1])
 )
 
-# What tests, and the shards of the long run, put their weight on.
+# What shards put their weight on.
 WEIGHTS = {
     "anything": cases(),
     "sums, then neighbours": cases(behind_sums, masked=10),
     "one step": cases(st.tuples(some((*sorted({*KINDS}), *OWN)))),
-    "cohorts": cases(measured_behind, counts=(2, 3), masked=50, named=30),
+    "cohorts": cases(measured_behind, counts=(2, 3), masked=50, named=25),
     "quantiles": cases(
         measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
     ),
@@ -362,3 +365,29 @@ WEIGHTS = {
     ),
     "reference order": cases(sparrow=100),
 }
+SHARD = 20
+
+
+def shard(number, act, *, shrinks=True):
+    """Call `act` with each of the cases of a shard; raises what it raises for the smallest case."""
+    phases = [Phase.generate, Phase.shrink] if shrinks else [Phase.generate]
+
+    @seed(number)
+    @settings(
+        max_examples=SHARD,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(WEIGHTS[weight_of(number)])
+    def run(case):
+        act(case)
+
+    run()
+
+
+def weight_of(number):
+    """What a shard puts its weight on."""
+    return list(WEIGHTS)[number % len(WEIGHTS)]

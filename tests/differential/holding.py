@@ -44,24 +44,27 @@ def in_memory(array, layout, is_swapped):
 def held(array, axes, holding, folder):
     """An array with these axes as a `Holding` says, with its axes."""
     array = array.transpose([axes.index(axis) for axis in holding.dims])
-    chunks = [holding.chunks[axes.index(axis)] for axis in holding.dims if holding.chunks]
-    before = [holding.before[axes.index(axis)] for axis in holding.dims if holding.before]
+    chunks = tuple(holding.chunks[axes.index(axis)] for axis in holding.dims if holding.chunks)
+    before = tuple(holding.before[axes.index(axis)] for axis in holding.dims if holding.before)
     laid = in_memory(array, holding.layout, holding.is_swapped)
     if holding.kind == "numpy":
         return laid
     if holding.kind == "rechunked":
-        return da.from_array(laid, chunks=before).rechunk(tuple(chunks))
-    if holding.kind == "from_array":
-        return da.from_array(laid, chunks=chunks, name="image" if holding.has_name else None)
-    return _LAZY[holding.kind](laid, chunks, folder)
+        return lazy(laid, before, holding).rechunk(chunks)
+    return LAZY[holding.kind](laid, chunks, holding, folder)
 
 
-def _arithmetic(array, chunks, _):
-    lazy = da.from_array(array, chunks=chunks)
-    return ~~lazy if array.dtype.kind == "b" else lazy * 1
+def lazy(array, chunks, holding):
+    """The array in chunks; many arrays may have the same name."""
+    return da.from_array(array, chunks=chunks, name="image" if holding.has_name else None)
 
 
-def _zarr(array, chunks, folder):
+def _arithmetic(array, chunks, holding, folder):
+    made = lazy(array, chunks, holding)
+    return ~~made if array.dtype.kind == "b" else made * 1
+
+
+def _zarr(array, chunks, holding, folder):
     # Chunks of a file are all alike: those that are wanted are cut from them.
     store = Path(mkdtemp(dir=folder)) / "array.zarr"
     shape = tuple(max(1, max(sizes)) for sizes in chunks)
@@ -70,72 +73,78 @@ def _zarr(array, chunks, folder):
     return da.from_zarr(zarr.open_array(store, mode="r"))
 
 
-def _sliced(array, chunks, _):
-    padded = np.pad(array, 1, mode="edge")
-    wider = [(1, *sizes, 1) for sizes in chunks]
-    return da.from_array(padded, chunks=wider)[(slice(1, -1),) * array.ndim]
+def _sliced(array, chunks, holding, folder):
+    wider = tuple((1, *sizes, 1) for sizes in chunks)
+    made = lazy(np.pad(array, 1, mode="edge"), wider, holding)
+    return made[(slice(1, -1),) * array.ndim]
 
 
-def _reversed(array, chunks, _):
-    turned = [sizes[::-1] for sizes in chunks]
-    flipped = da.from_array(np.flip(array), chunks=turned)
-    return flipped[(slice(None, None, -1),) * array.ndim]
+def _reversed(array, chunks, holding, folder):
+    made = lazy(np.flip(array), tuple(sizes[::-1] for sizes in chunks), holding)
+    return made[(slice(None, None, -1),) * array.ndim]
 
 
 def _parts(array, chunks, axis):
-    """Parts of an array along an axis, each with its chunks along the others."""
+    """Parts of an array along an axis, each with its chunks."""
     starts = np.cumsum([0, *chunks[axis]])
     for start, size in zip(starts, chunks[axis], strict=False):
         part = np.take(array, range(start, start + size), axis)
         yield part, [(size,) if a == axis else sizes for a, sizes in enumerate(chunks)]
 
 
-def _concatenated(array, chunks, _):
-    parts = [da.from_array(*part) for part in _parts(array, chunks, array.ndim - 2)]
-    return da.concatenate(parts, axis=array.ndim - 2, allow_unknown_chunksizes=True)
+def _concatenated(array, chunks, holding, folder):
+    axis = array.ndim - 2
+    return da.concatenate([da.from_array(*part) for part in _parts(array, chunks, axis)], axis=axis)
 
 
-def _stacked(array, chunks, _):
-    planes = [da.from_array(plane, chunks=chunks[1:]) for plane in array]
-    return da.stack(planes, axis=0)
+def _stacked(array, chunks, holding, folder):
+    return da.stack([da.from_array(plane, chunks=chunks[1:]) for plane in array])
 
 
-def _delayed(array, chunks, _):
-    def load(part):
-        return part
-
-    load = dask.delayed(load, pure=False)
+def _delayed(array, chunks, holding, folder):
+    load, axis = dask.delayed(_same, pure=False), array.ndim - 1
     parts = [
         da.from_delayed(load(part), part.shape, part.dtype)
-        for part, _ in _parts(array, chunks, array.ndim - 1)
+        for part, _ in _parts(array, chunks, axis)
     ]
-    return da.concatenate(parts, axis=array.ndim - 1)
+    return da.concatenate(parts, axis=axis)
 
 
-_LAZY = {
-    "arithmetic": _arithmetic,
-    "blocks": lambda array, chunks, _: da.from_array(array, chunks=chunks).map_blocks(_same),
-    "sliced": _sliced,
-    "reversed": _reversed,
-    "persisted": lambda array, chunks, _: _arithmetic(array, chunks, _).persist(
-        scheduler="synchronous"
-    ),
-    "concatenated": _concatenated,
-    "stacked": _stacked,
-    "delayed": _delayed,
-    "transposed": lambda array, chunks, _: da.from_array(array.T, chunks=chunks[::-1]).T,
-    "xarray": lambda array, chunks, _: xr.DataArray(array).chunk(dict(enumerate_dims(chunks))).data,
-    "zarr": _zarr,
-}
+def _blocks(array, chunks, holding, folder):
+    return lazy(array, chunks, holding).map_blocks(_same)
 
 
-def enumerate_dims(chunks):
-    """The chunks of an array without names of axes, by the names that xarray gives them."""
-    return ((f"dim_{axis}", sizes) for axis, sizes in enumerate(chunks))
+def _persisted(array, chunks, holding, folder):
+    return _arithmetic(array, chunks, holding, folder).persist(scheduler="synchronous")
+
+
+def _transposed(array, chunks, holding, folder):
+    return lazy(array.T, chunks[::-1], holding).T
+
+
+def _chunked(array, chunks, holding, folder):
+    image = xr.DataArray(array)
+    return image.chunk(dict(zip(image.dims, chunks, strict=True))).data
 
 
 def _same(block):
     return block
+
+
+LAZY = {
+    "from_array": lambda array, chunks, holding, folder: lazy(array, chunks, holding),
+    "arithmetic": _arithmetic,
+    "blocks": _blocks,
+    "sliced": _sliced,
+    "reversed": _reversed,
+    "persisted": _persisted,
+    "concatenated": _concatenated,
+    "stacked": _stacked,
+    "delayed": _delayed,
+    "transposed": _transposed,
+    "xarray": _chunked,
+    "zarr": _zarr,
+}
 
 
 # Images

@@ -6,6 +6,7 @@ out. Number 0 is the engine as it is; any other number makes one choice for each
 
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from unittest import mock
 
 import numpy as np
@@ -48,6 +49,7 @@ COUNTS = ("n_threads", "n_cores")
 THREADS = (1, 2, 3)
 
 
+@cache
 def owners(name):
     """The modules of pxprep that have something of that name."""
     modules = [module for path, module in sys.modules.items() if path.startswith("pxprep.")]
