@@ -438,7 +438,7 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     sdata.delete_element_from_disk("lost")
     sdata.images["lost"] = image(5)
     sdata.write_element("lost")
-    (store / ".pxprep" / "dead").mkdir(parents=True)
+    (store / ".pxprep" / ("dead" * 8)).mkdir(parents=True)
     (store / ".pxprep" / "lock").touch()
     (store / "images" / "fov2" / "zarr.json").write_text("{")
     before = files(store)
@@ -600,7 +600,11 @@ BAD = {
     "codec": (["run", "study.zarr", *RAW, *OUT, "--compressor", "gz:1"], 1, r"--compressor must"),
     "no file": (["apply", "no.json", "study.zarr", *RAW, *OUT], 1, r"'no\.json' cannot be read"),
     "no JSON": (["apply", "text.json", "study.zarr", *RAW, *OUT], 1, r"text\.json'.*must be JSON"),
-    "not fitted": (["apply", "steps.json", "study.zarr", *RAW, *OUT], 1, r"steps\.json'.*it lacks"),
+    "not fitted": (
+        ["apply", "steps.json", "study.zarr", *RAW, *OUT],
+        1,
+        r"steps\.json'.*must be a fitted pipeline",
+    ),
     "no pipeline": (
         ["run", "study.zarr", *RAW, *OUT, "--pipeline", "fitted.json"],
         1,

@@ -12,7 +12,7 @@ import xarray as xr
 import oracle
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
-from pxprep.engine import backends, blocks, programs
+from pxprep.engine import backends, blocks, passes, programs
 from pxprep.engine.jobs import Reduction
 from pxprep.engine.lazy import Chain
 from pxprep.engine.programs import Blur
@@ -42,7 +42,7 @@ CHUNKS = [(1, 1, 1), (1, 3, 4), (2, 5, 16), (2, 19, 2), (1, 14, 12)]
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Bands, strips and tiles so small that their borders are everywhere."""
-    monkeypatch.setattr(backends, "BAND_ROWS", 5)
+    monkeypatch.setattr(passes, "LEAST_VALUES", 50)
     monkeypatch.setattr(backends, "LEAST_ROWS", 7)
     monkeypatch.setattr(programs, "STRIP_VALUES", 64)
     monkeypatch.setattr(blocks, "BLUR_TILE", (3, 4))

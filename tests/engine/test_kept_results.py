@@ -345,27 +345,6 @@ def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, numbe
     assert not kept.pixels[:, :, 31:].any()
 
 
-def test_one_place_holds_one_result():
-    place = np.zeros((2, 1, 9, 5), "f4")
-    keeper = Keeper(Budget(0), Budget(0), results=True, place=place)
-    first = keeper.room((0, 0, 0), "first", Window(3, 9, 0, 5), (2, 1, 6, 5), place.dtype)
-    first.at(Window(4, 6, 1, 5))[:] = 1
-    first.put(Window(4, 6, 1, 5))
-    assert place[:, :, 4:6, 1:].all()
-    assert place.sum() == 2 * 2 * 4
-    assert first.has(Window(4, 6, 1, 5))
-    assert not first.has(Window(6, 9, 0, 5))
-    room_of(keeper, (0, 1, 0), "first", (2, 1, 3, 5)).leave()
-    first.leave()
-    assert keeper.made((0, 0, 0), "first") is first
-    assert not first.is_complete
-    second = room_of(keeper, (0, 0, 0), "second", (2, 1, 6, 5))
-    second.leave()
-    assert keeper.made((0, 0, 0), "second") is second
-    assert keeper.made((0, 0, 0), "first") is None
-    assert keeper.made((0, 1, 0), "first") is not None
-
-
 @pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_in_memory_what_was_blurred_stays_in_the_place_of_the_result(name, dtype, blurred):

@@ -522,8 +522,8 @@ def test_steps_are_values():
     assert Pipeline().subtract_background(constant=3).steps[0][1] == SubtractBackground(None, 3.0)
     assert Pipeline().percentile_clip().minmax() == Pipeline([PercentileClip(1, 99), MinMax()])
     assert hash(PercentileClip({"CD3": 5, ...: 1})) == hash(PercentileClip({...: 1, "CD3": 5}))
-    assert SubtractBackground({"CD3": 7, ...: 2}).pixels_around(["CD3", "CD8"]) == 14
-    assert SubtractBackground(constant=2).pixels_around(["CD3"]) == 0
+    assert SubtractBackground({"CD3": 7, ...: 2}).operation(["CD3", "CD8"]).depth == 14
+    assert SubtractBackground(constant=2).operation(["CD3"]).depth == 0
 
 
 @any_pool

@@ -255,7 +255,7 @@ def test_a_mask_of_ones_own_is_no_surprise():
 
 def test_pixels_that_are_seen_again_do_not_count():
     image = xr.DataArray(np.zeros((2, 8, 6)), dims=("c", "y", "x"))
-    note = Note(image, "a", "step", lambda notes: f"found {notes[0].found.tolist()}")
+    note = Note(image, "cd", "a", "step", lambda notes: f"found {notes[0].found.tolist()}")
     windows = [
         Window(0, 4, 0, 3),
         Window(0, 4, 3, 6),
@@ -272,10 +272,10 @@ def test_pixels_that_are_seen_again_do_not_count():
 
 
 def test_another_process_tells_at_once():
-    note = Note(dark(), "a", "step", say_missing, "pixels are gone")
+    note = Note(dark(), "cd", "a", "step", say_missing, "pixels are gone")
     sight = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(note))))
     sight.take(Window(0, 1, 0, 1), 1, lambda: [0, 0])
     with pytest.warns(PxprepWarning, match=r"step: pixels are gone \(seen in a worker process"):
         sight.take(Window(0, 1, 0, 1), 1, lambda: [0, 2])
-    silent = pickle.loads(pickle.dumps(Note(dark(), "a", "step", say_missing)))
+    silent = pickle.loads(pickle.dumps(Note(dark(), "cd", "a", "step", say_missing)))
     silent.take(Window(0, 1, 0, 1), 1, lambda: pytest.fail("counted"))

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -44,8 +43,6 @@ from .threads import n_cores
 from .windows import Pixels, Window
 
 AXES = "czyx"
-# Rows of a band: small enough to stay in cache between operations, large enough to be worth a task.
-BAND_ROWS = 128
 # Threads beside those that have a core of their own, for the time that reading makes them wait.
 WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
@@ -204,26 +201,25 @@ def keeping(
     depth: int = 0,
     *,
     results: bool = False,
-    places: Sequence[Block] = (),
 ) -> Iterator[None]:
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
     `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
     rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
-    measurement, if there was a blur: the result will be wanted. They are part of `places`, of one
-    array for each image, if given. Images for which somebody keeps already are left to them.
+    measurement, if there was a blur: the result will be wanted. Images for which somebody keeps
+    already are left to them.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
-        (source, place)
-        for image, place in zip_longest(images, places)
+        source
+        for image in images
         if is_lazy(image)
         and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
     ]
     sampled, keepers = _sample_bytes(len(sources)), []
-    for source, place in sources:
+    for source in sources:
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
-        keepers.append(Keeper(blocks, edges, sampling, depth, results=results, place=place))
+        keepers.append(Keeper(blocks, edges, sampling, depth, results=results))
         source.keeper = keepers[-1]
     # A thread that waits for a block holds memory, so there are more where memory may be had; not
     # where somebody around us keeps the images, who knows how much there is.
@@ -232,7 +228,7 @@ def keeping(
         yield
     finally:
         _WAITING.reset(waiting)
-        for (source, _), keeper in zip(sources, keepers, strict=True):
+        for source, keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
 
@@ -509,21 +505,13 @@ def as_lazy(image: Array) -> Array:
         return image
     size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))
     name = f"pxprep-image-{uuid4().hex}"
-    bands = _bands(image.shape[2], size)
+    starts = range(0, image.shape[2], size)
+    bands = [slice(start, min(start + size, image.shape[2])) for start in starts]
     # Dask's own function would copy the image.
     graph = {(name, 0, 0, index, 0): image[:, :, band] for index, band in enumerate(bands)}
     rows = tuple(band.stop - band.start for band in bands)
     chunks = ((image.shape[0],), (image.shape[1],), rows, (image.shape[3],))
     return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
-
-
-def in_memory(image: Array, out: Block) -> Block:
-    """The NumPy array that `as_lazy` made lazy, processed: each block goes to its place in `out`.
-
-    That may be where blocks were kept, as `keeping` says.
-    """
-    compute(Chain.of(image, float_dtype(image.dtype)).filling(out), local=True)
-    return out
 
 
 def _in_one_chunk(numbers: Array) -> Array:
@@ -536,7 +524,3 @@ def _as_dask(array: Array) -> Array:
 
 def _meta(ndim: int, dtype: Any) -> Block:
     return np.empty((0,) * ndim, dtype)
-
-
-def _bands(rows: int, size: int = BAND_ROWS) -> list[slice]:
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

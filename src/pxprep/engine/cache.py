@@ -132,9 +132,6 @@ class Keeper:
         The keeper of what is sampled at the same places, and read first.
     results
         Whether blocks that were processed are kept, instead of what they were made from.
-    place
-        Where they are put, an array of the size of the image; None for as many arrays as fit in
-        the budget.
     """
 
     def __init__(
@@ -145,11 +142,9 @@ class Keeper:
         depth: int = 0,
         leader: "Keeper | None" = None,
         results: bool = False,
-        place: Block | None = None,
     ) -> None:
         self._depth = depth
         self._results = results
-        self._place = place
         self._made: dict[Any, dict[str, Kept]] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
@@ -202,23 +197,17 @@ class Keeper:
         before = self._made.get(index, {}).get(token)
         if before is not None and not before.is_gone:
             return None  # another thread is making it
-        if self._place is not None:
-            kept = Kept(self._place[:, :, *place.slices], place)
-        else:
-            key = "blocks", index
-            read = self._kept.get(key, [])
-            n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
-            if not self._budgets["blocks"].take(n_bytes):
-                return None
-            if read and self._depth:
-                self.edges(index, self._depth, partial(edges_of, read, self._depth))
-            kept = Kept(np.empty(shape, dtype), place)
+        read = self._kept.get(("blocks", index), [])
+        n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
+        if not self._budgets["blocks"].take(n_bytes):
+            return None
+        if read and self._depth:
+            self.edges(index, self._depth, partial(edges_of, read, self._depth))
+        kept = Kept(np.empty(shape, dtype), place)
         with self._lock:
             if self._is_open:
                 self._kept.pop(("blocks", index), None)
-                # In one place only what was put there last.
-                others = {} if self._place is not None else self._made.get(index, {})
-                self._made[index] = {**others, token: kept}
+                self._made[index] = {**self._made.get(index, {}), token: kept}
         return kept
 
     def beside(self, name: str) -> "Keeper":

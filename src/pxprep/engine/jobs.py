@@ -366,19 +366,6 @@ class Putting(Reduction):
 
 
 @dataclass(frozen=True, eq=False)
-class Filling(Putting):
-    """The result written to its place in an array of this process."""
-
-    out: Block
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> None:
-        """Run the program."""
-        run_into(program, pixels, window, numbers, [self.out[:, :, *window.slices]])
-
-
-@dataclass(frozen=True, eq=False)
 class Storing(Putting):
     """What `writing` makes of it given to `target`, to which one assigns the parts of an array.
 

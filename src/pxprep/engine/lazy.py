@@ -33,7 +33,6 @@ from .jobs import (
     Bracketing,
     Counting,
     Edges,
-    Filling,
     Finish,
     Gathering,
     Mask,
@@ -201,10 +200,6 @@ class Chain:
             dtype=object,
             meta=np.empty(0, object),
         )
-
-    def filling(self, out: Block) -> Array:
-        """A pass that writes the result to `out`, of axes (c, z, y, x); its own result is empty."""
-        return self._reduced("filling", Filling(out), [], (0,), np.dtype(np.int64))
 
     def storing(self, target: Any, axes: str) -> Array:
         """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
