@@ -4,6 +4,7 @@ A step of the user's own may return anything.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,10 @@ def run(
         source = source.knowing(found)
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
-        numbers = _measured(name, step, source, labeled)
+        # Images in memory are measured here and now; lazy ones when their numbers are computed.
+        at_once = bar(_pass(name, cohort)) if bar and source.chains and measures(step) else None
+        with at_once or nullcontext():
+            numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
         if set(DETAILS) <= set(numbers):
