@@ -20,28 +20,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_benchmarks test_cli test_concurrency test_crash test_distributed test_examples test_faults
-    test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
-    test_lazy_quantiles test_properties test_readme test_report test_writing
+    test_benchmarks test_cli test_concurrency test_crash test_distributed test_examples
+    test_faults test_import test_kept_results test_layer_chunks test_layer_masks
+    test_layer_reports test_lazy_quantiles test_properties test_readme test_removed_layers
+    test_report test_writing
 """
 # Single tests of a second or more:
 SLOW_TESTS = """
     test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
+    test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
+    test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
     test_chunks_change_no_bit test_chunks_of_images_change_no_bit
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
+    test_import_leaves_matplotlib_alone test_import_works_where_nothing_can_be_cached
     test_layers_by_themselves test_lazy_eager_and_at_once_are_the_same_bits
     test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
-    test_multiscale_image_of_spatialdata_stays_one test_numpy_images_are_measured_a_few_at_a_time
-    test_order_of_images_changes_no_number test_parquet_needs_little_memory
-    test_quantiles_are_exact_whatever_the_sample test_read_only_store
-    test_steps_after_keep_where_see_nothing_outside test_threads_may_fit_the_same_image_at_once
-    test_what_a_killed_process_left_is_completed
+    test_multiscale_image_of_spatialdata_stays_one
+    test_nothing_that_is_computed_imports_distributed
+    test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
+    test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
+    test_read_only_store test_steps_after_keep_where_see_nothing_outside
+    test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
 """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
-    test_bad_input test_chunk_writing test_cohorts test_engine test_gathering test_intensity test_io
-    test_kernels test_laziness test_ops test_plots test_provenance test_spatialdata test_tables
-    test_trees test_where test_zarr_chunks
+    test_accessors test_bad_input test_blocks_and_neighbours test_byte_order test_chunk_writing
+    test_cohorts test_engine test_fitted_json test_forged_stores test_gathering test_intensity
+    test_kernels test_laziness test_ops test_passes test_plot test_plots test_positions
+    test_provenance test_spatialdata test_tables test_ties test_trees test_watched_sources
+    test_where test_zarr_chunks
 """
 
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,10 +122,9 @@ def test_commands_of_the_guide_exist(command):
         assert f"pip install {module}" in GUIDE or there(module), module
         assert all((ROOT / word).exists() for word in words[2:] if word.startswith("tests/"))
         if module.startswith("tests."):
-            check_options([sys.executable, "-m", module], options)
+            check_options(ROOT / module.replace(".", "/") / "__main__.py", options)
     else:
-        assert (ROOT / words[0]).exists(), words[0]
-        check_options([sys.executable, words[0]], options)
+        check_options(ROOT / words[0], options)
 
 
 def there(module):
@@ -139,11 +137,6 @@ def there(module):
     return ours or module in of_extras or find_spec(module) is not None
 
 
-def check_options(program, options):
-    """The program says what its options are; those must be among them."""
-    pytest.importorskip("spatialdata")
-    done = subprocess.run(
-        [*program, "--help"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert set(options) <= set(re.findall(r"--[\w-]+", done.stdout))
+def check_options(script, options):
+    known = set(re.findall(r"add_argument\(\s*\"(--[\w-]+)", script.read_text(encoding="utf-8")))
+    assert set(options) <= known
