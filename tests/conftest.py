@@ -31,6 +31,7 @@ SLOW_TESTS = """
     test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
     test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
     test_chunks_change_no_bit test_chunks_of_images_change_no_bit
+    test_dead_staging_is_removed_and_a_live_one_is_not
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
     test_import_leaves_matplotlib_alone test_import_works_where_nothing_can_be_cached
     test_layers_by_themselves test_lazy_eager_and_at_once_are_the_same_bits
@@ -41,6 +42,7 @@ SLOW_TESTS = """
     test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
     test_read_only_store test_steps_after_keep_where_see_nothing_outside
     test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
+    test_works_in_a_forked_process
 """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
