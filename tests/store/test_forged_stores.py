@@ -307,6 +307,16 @@ def test_what_is_no_file_is_not_opened(home, store, where, what):
     assert everything(home) == before
 
 
+def test_kind_that_is_a_link_is_not_written_to(home, store, no_compute):
+    (store / "images").rename(home / "images")
+    (store / "images").symlink_to(home / "images")
+    before = everything(home)
+    sdata = spatialdata.read_zarr(store)
+    with no_compute(), pytest.raises(StoreError, match="images' must be a folder, not a link"):
+        pxprep.pixel_clustering_preprocess(sdata, "fov1", "later", pipeline=Pipeline())
+    assert everything(home) == before
+
+
 def test_folder_that_is_no_transaction(home, store):
     (store / ".pxprep" / "x").mkdir(parents=True)
     refuse(home, store, "is nothing that pxprep made: remove it")
