@@ -17,11 +17,12 @@ from ._images import apply, checked, like, pixels, processing_dtype
 from ._keeping import default_memory
 from ._notes import Note, ToldOnce
 from ._passes import ArrayChain, results
-from ._programs import AddChannels, Operation
+from ._programs import AddChannels, KeepInside, Operation
 from ._sources import Area
 from ._trees import check_pyramid, named_leaves, read_leaf, with_images
 from ._typing import Array, Label
 from ._validate import parse_pool
+from ._windows import Pixels
 from .errors import ChannelError, ImageError, ParameterError
 from .masks import areas_of
 
@@ -202,19 +203,23 @@ class Cohort(Sequence[xr.DataArray]):
             return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
 
     def _sums_for(self, cohort: "Cohort") -> list[Any]:
-        """For each image what gives its sums over channels to a mask of that of `cohort`.
+        """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
         """
-        chains = self.chains or (() if self.is_lazy else self.chained().chains)
-        if not chains:
+        if self.is_lazy or cohort.is_lazy:
+            if self.is_masked:
+                return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
             return [_backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
-        fit = [own.sizes == image.sizes for own, image in zip(self, cohort, strict=True)]
-        return [
-            chain.then(AddChannels()) if is_fit and chain.is_cheap and not cohort.is_lazy else None
-            for chain, is_fit in zip(chains, fit, strict=True)
-        ]
+        sums: list[Any] = []
+        for index, chain in enumerate(self.chains or self.chained().chains):
+            fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
+            area = self.areas[index] if self.areas else None
+            if area is not None:
+                chain = chain.then(KeepInside(), Pixels.of(area.whole()))
+            sums.append(chain.then(AddChannels()) if fits else None)
+        return sums
 
     def apply_measured(
         self,

@@ -188,7 +188,8 @@ def pixel_clustering_preprocess(
     Warns
     -----
     PxprepWarning
-        For channels without signal, negative or infinite pixels.
+        For channels without signal, negative or infinite pixels, pixels that a step makes NaN, and
+        masks that drop far more than `q_sum` percent: once for each step, for all layers.
 
     Notes
     -----
