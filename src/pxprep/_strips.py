@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,8 +11,24 @@ from ._notes import Note
 from ._typing import Block
 from ._windows import Pixels, Window
 
-if TYPE_CHECKING:
-    from ._programs import Program
+
+class Runs(Protocol):
+    """What a strip must know of the program: its float type, and the size of the image."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Float type of what comes out of any operation."""
+
+    @property
+    def height(self) -> int:
+        """Rows of the image."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the image."""
+
+    def sums_behind(self, n: int, numbers: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """A program for the sums over channels behind so many operations, and its numbers."""
 
 
 class Strip:
@@ -34,7 +50,7 @@ class Strip:
     """
 
     def __init__(
-        self, pixels: Pixels, window: Window, program: "Program", place: Block | None = None
+        self, pixels: Pixels, window: Window, program: Runs, place: Block | None = None
     ) -> None:
         self.pixels = pixels
         self.window = window
