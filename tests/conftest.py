@@ -17,6 +17,46 @@ if find_spec("spatialdata") is None:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What `-m "not slow"` leaves out, beside tests with a mark of their own.
+# Files that take long, start processes or fill disks:
+SLOW_FILES = """
+    test_benchmarks test_cli test_concurrency test_crash test_distributed test_examples test_faults
+    test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
+    test_lazy_quantiles test_properties test_readme test_report test_writing
+"""
+# Single tests of a second or more:
+SLOW_TESTS = """
+    test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
+    test_chunks_change_no_bit test_chunks_of_images_change_no_bit
+    test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
+    test_layers_by_themselves test_lazy_eager_and_at_once_are_the_same_bits
+    test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
+    test_multiscale_image_of_spatialdata_stays_one test_numpy_images_are_measured_a_few_at_a_time
+    test_order_of_images_changes_no_number test_parquet_needs_little_memory
+    test_quantiles_are_exact_whatever_the_sample test_read_only_store
+    test_steps_after_keep_where_see_nothing_outside test_threads_may_fit_the_same_image_at_once
+    test_what_a_killed_process_left_is_completed
+"""
+# Files with so many cases of each test that only the first is fast:
+MANY_CASES = """
+    test_bad_input test_chunk_writing test_cohorts test_engine test_gathering test_intensity test_io
+    test_kernels test_laziness test_ops test_plots test_provenance test_spatialdata test_tables
+    test_trees test_where test_zarr_chunks
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark slow tests."""
+    slow, many, seen = {*SLOW_FILES.split(), *SLOW_TESTS.split()}, set(MANY_CASES.split()), set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        again = item.path.stem in many and test in seen
+        if again or slow & {item.path.stem, getattr(item, "originalname", "")}:
+            item.add_marker("slow")
+        seen.add(test)
+
+
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")
 
 

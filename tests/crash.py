@@ -31,7 +31,8 @@ import dask.threaded
 import spatialdata
 
 import pxprep
-from pxprep import Pipeline, _files
+from pxprep import Pipeline
+from pxprep.store import files
 from stores import ATTRS, layers, make_study, same
 
 MODES = ("new", "overwrite", "in place", "several", "one by one")
@@ -94,7 +95,7 @@ def install_hook(store, on_change):
             is_path = isinstance(args[0], str | bytes | os.PathLike)
             on_change(f"{event} {Path(os.fsdecode(args[0])).name}" if is_path else event)
 
-    exchange, fsync = _files.exchange, os.fsync
+    exchange, fsync = files.exchange, os.fsync
 
     def exchanging(first, second):
         on_change("exchange")
@@ -104,7 +105,7 @@ def install_hook(store, on_change):
         on_change("fsync")
         return fsync(descriptor)
 
-    _files.exchange, os.fsync = exchanging, flushing
+    files.exchange, os.fsync = exchanging, flushing
     sys.addaudithook(hook)
 
 
@@ -211,12 +212,12 @@ class Scenario:
 
     def act(self):
         if not self.exchange:
-            _files.exchange = lambda first, second: False
+            files.exchange = lambda first, second: False
         act(self.store, self.mode)
 
     def repair(self):
         if not self.exchange:
-            _files.exchange = lambda first, second: False
+            files.exchange = lambda first, second: False
         pxprep.repair(self.store)
 
     def check(self):
@@ -232,7 +233,7 @@ class Scenario:
         self.check_provenance(states)
         try:
             act(self.store, self.mode)
-        except pxprep.LayerError as error:
+        except pxprep.errors.LayerError as error:
             if "not applied twice" not in str(error) or set(states.values()) != {"new"}:
                 raise
         assert not (self.store / ".pxprep").exists(), "left behind after the next run"
@@ -265,7 +266,7 @@ class Scenario:
                 continue
             try:
                 made = pxprep.provenance(sdata, name)
-            except pxprep.LayerError:
+            except pxprep.errors.LayerError:
                 assert (state, name != "made") == ("old", True), f"{name} has no provenance"
                 continue
             kind = made.parameters["pipeline"]["steps"][0]["name"]

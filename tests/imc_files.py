@@ -4,6 +4,13 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+PANEL = {("In", 115): "CD3", ("Ir", 191): "DNA", ("Ir", 193): "DNA", ("Xe", 131): ""}
+LABELS = ["CD3", "DNA(Ir191)", "DNA(Ir193)", "Xe131"]
+
+
+def counts(shape=(4, 11, 9), seed=0):
+    return np.random.default_rng(seed).gamma(1, 3, shape).astype("float32")
+
 
 def table(pixels):
     """One row for each pixel of a (c, y, x) image: x, y, z and the channels."""
@@ -25,12 +32,14 @@ def write_mcd(path, acquisitions):
         data = table(pixels).tobytes()
         data = data[: len(data) - sum(missing)]
         start, body = len(body), body + data
+        # As the instrument writes one that was planned only.
+        start, end = (start, len(body)) if data else (0, 0)
         _, height, width = pixels.shape
         elements.append(
             f"<AcquisitionROI><ID>{number}</ID><PanoramaID>0</PanoramaID></AcquisitionROI>"
             f"<Acquisition><ID>{number}</ID><AcquisitionROIID>{number}</AcquisitionROIID>"
             f"<Description>{escape(description)}</Description>"
-            f"<DataStartOffset>{start}</DataStartOffset><DataEndOffset>{len(body)}</DataEndOffset>"
+            f"<DataStartOffset>{start}</DataStartOffset><DataEndOffset>{end}</DataEndOffset>"
             f"<ValueBytes>4</ValueBytes><MaxX>{width}</MaxX><MaxY>{height}</MaxY>"
             "<AblationDistanceBetweenShotsX>1</AblationDistanceBetweenShotsX>"
             "<AblationDistanceBetweenShotsY>2</AblationDistanceBetweenShotsY></Acquisition>"
@@ -55,4 +64,4 @@ def write_txt(path, channels, pixels):
         "\t".join([str(number), str(number), "1", *(f"{value:.9g}" for value in row)])
         for number, row in enumerate(table(pixels))
     ]
-    path.write_text("\n".join(["\t".join(names), *rows]) + "\n")
+    path.write_text("\n".join(["\t".join(names), *rows]) + "\n", encoding="utf-8")

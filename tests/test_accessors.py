@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from pxprep import ParameterError, Pipeline, ops, pixel_table
+from pxprep import Pipeline, ops, pixel_table
 from pxprep.accessors import Accessor
+from pxprep.errors import ParameterError
 
 ARGUMENTS = {
     "quantile_norm": (98,),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pxprep import ParameterError
 from pxprep.datasets import tissue
+from pxprep.errors import ParameterError
 
 MARKERS = ["DAPI", "CD45", "CD3", "CD8", "CD20", "CD68", "panCK", "SMA", "Ki67", "CD31"]
 

@@ -16,17 +16,9 @@ import xarray as xr
 from scipy import stats
 
 import pxprep
-from pxprep import (
-    ChannelError,
-    ImageError,
-    LayerError,
-    ParameterError,
-    Pipeline,
-    StoreError,
-    _backends,
-    pixel_table,
-    tables,
-)
+from pxprep import Pipeline, pixel_table, tables
+from pxprep.engine import backends
+from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 
 CHUNKS = {"c": 1, "y": 5, "x": 7}
 
@@ -34,7 +26,7 @@ CHUNKS = {"c": 1, "y": 5, "x": 7}
 @pytest.fixture
 def small_strips(monkeypatch):
     """Every row of chunks is a strip of its own, every row of pixels where there are no chunks."""
-    monkeypatch.setattr(_backends, "STRIP_BYTES", 1)
+    monkeypatch.setattr(backends, "STRIP_BYTES", 1)
 
 
 @pytest.fixture
@@ -217,7 +209,7 @@ def test_samples_do_not_depend_on_chunks(make_image, chunks, monkeypatch):
     expected = pixel_table(image, fraction=0.4, seed=5)
     other = image if chunks is None else image.chunk(chunks)
     for n_bytes in (1, 1000, 10**9):
-        monkeypatch.setattr(_backends, "STRIP_BYTES", n_bytes)
+        monkeypatch.setattr(backends, "STRIP_BYTES", n_bytes)
         pd.testing.assert_frame_equal(pixel_table(other, fraction=0.4, seed=5), expected)
 
 

@@ -1,10 +1,10 @@
-"""Stores of text files: what `_store` does without SpatialData."""
+"""Stores of text files: what `transactions` does without SpatialData."""
 
 import errno
 import json
 
-from pxprep import _store
-from pxprep._places import Place
+from pxprep.store import transactions
+from pxprep.store.places import Place
 
 
 def tree(folder):
@@ -61,5 +61,5 @@ def layers(store):
 
 
 def publish(store, *names, contents=None, note="made"):
-    with _store.transaction(store, contents or Listing(store)) as transaction:
+    with transactions.transaction(store, contents or Listing(store)) as transaction:
         transaction.publish(staged(transaction, *names), note)

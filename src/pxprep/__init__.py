@@ -9,69 +9,28 @@ from importlib.metadata import version
 from typing import Any
 
 from . import accessors as accessors
-from . import ops, plot
-from ._intensity_steps import MinMax, PercentileClip, SubtractBackground
-from ._progress import Passes
-from ._report import report
-from .errors import (
-    ChannelError,
-    ImageError,
-    LayerError,
-    ParameterError,
-    PxprepError,
-    PxprepWarning,
-    StoreError,
-)
-from .layer_reports import report_layers
-from .masks import Mask
+from . import errors, layers, ops, plot, reporting, steps
+from .errors import PxprepError, PxprepWarning
+from .images import Mask
+from .layers import pixel_clustering_preprocess, provenance, repair
 from .ops import quantile
 from .pipeline import FittedPipeline, Pipeline
-from .provenance import Provenance, provenance
-from .spatialdata import pixel_clustering_preprocess, repair
-from .steps import (
-    Arcsinh,
-    Blur,
-    Clip,
-    Function,
-    Log1p,
-    PostNorm,
-    QuantileNorm,
-    RemoveHotPixels,
-    Step,
-    SumMask,
-    SumNorm,
-)
+from .reporting import report
 from .tables import pixel_table
 
 __version__ = version("pxprep")
 
 __all__ = [
-    "Arcsinh",
-    "Blur",
-    "ChannelError",
-    "Clip",
     "FittedPipeline",
-    "Function",
-    "ImageError",
-    "LayerError",
-    "Log1p",
     "Mask",
-    "MinMax",
-    "ParameterError",
-    "Passes",
-    "PercentileClip",
     "Pipeline",
-    "PostNorm",
-    "Provenance",
     "PxprepError",
     "PxprepWarning",
-    "QuantileNorm",
-    "RemoveHotPixels",
-    "Step",
-    "StoreError",
-    "SubtractBackground",
-    "SumMask",
-    "SumNorm",
+    "__version__",
+    "datasets",
+    "errors",
+    "io",
+    "layers",
     "ops",
     "pixel_clustering_preprocess",
     "pixel_table",
@@ -80,7 +39,8 @@ __all__ = [
     "quantile",
     "repair",
     "report",
-    "report_layers",
+    "reporting",
+    "steps",
 ]
 
 
@@ -89,3 +49,7 @@ def __getattr__(name: str) -> Any:
     if name in ("datasets", "io"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,16 +6,17 @@ from typing import Any
 
 import xarray as xr
 
-from . import _datatree, ops, tables
-from ._cohorts import Cohort
-from ._typing import Images, Label, PerChannel
-from .pipeline import FittedPipeline, Pipeline
+from . import ops, tables
+from .aliases import Images, Label, PerChannel
+from .images import datatree
+from .images.cohort import Cohort
+from .pipeline.pipeline import FittedPipeline, Pipeline
 from .plot import ImagePlots
 
 __all__ = ["Accessor"]
 
 
-@_datatree.register("pxprep")
+@datatree.register("pxprep")
 @xr.register_dataarray_accessor("pxprep")
 class Accessor:
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.

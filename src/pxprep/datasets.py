@@ -7,9 +7,9 @@ import xarray as xr
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ._channels import CHANNEL
-from ._typing import Block
-from ._validate import parse_count
+from .aliases import Block
+from .channels import CHANNEL
+from .images.parameters import parse_count
 
 __all__ = ["tissue"]
 

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from . import _backends, _files
-from ._cohorts import FOV, Cohort
-from ._images import processing_dtype, shared_pixels
-from ._layers import NOT_WRITTEN, is_sdata
-from ._typing import Array, Block, Images, Label
-from ._validate import SPATIAL, parse_bool, parse_choice, parse_count, parse_number
+from .aliases import Array, Block, Images, Label
+from .engine import backends
 from .errors import ImageError, ParameterError, StoreError
-from .spatialdata import read_images, read_labels
+from .images.cohort import FOV, Cohort
+from .images.image import processing_dtype, shared_pixels
+from .images.parameters import (
+    SPATIAL,
+    parse_bool,
+    parse_choice,
+    parse_count,
+    parse_number,
+    parse_path,
+)
+from .layers.layers import NOT_WRITTEN, is_sdata
+from .layers.reading import read_images, read_labels
+from .store import files
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,7 +118,7 @@ def pixel_table(
     ImageError, ChannelError, LayerError
         If there are no images, or without the channels or the layers that were asked for.
     StoreError
-        If the file cannot be written; then there is none, or the old one.
+        If the file cannot be written, then there is none, or the old one; or what is read is gone.
 
     Notes
     -----
@@ -260,10 +268,10 @@ def _pieces(
     must_have_label: bool,
 ) -> Iterator[Rows]:
     """The rows of each strip of each image: at least one piece, which may have none."""
-    arrays = _backends.measured([shared_pixels(image) for image in cohort])
+    arrays = backends.measured([shared_pixels(image) for image in cohort])
     for fov, (array, label) in enumerate(zip(arrays, labels, strict=True)):
         others = [] if label is None else [_planes(label)]
-        for top, strip in _backends.strips(array, *others):
+        for top, strip in backends.strips(array, *others):
             # Nothing of a strip is held here while the next one is computed.
             yield _rows(form, fov, top, strip, sample, must_have_label)
             del strip
@@ -356,7 +364,7 @@ def _checked_labels(labels: Any, name: Label, image: xr.DataArray, sdata: Any) -
     if labels.dtype.kind not in "bui":
         raise ParameterError(f"{what} must hold integers or bool, got dtype {labels.dtype}")
     try:
-        _backends.check_supported(labels.data, what)
+        backends.check_supported(labels.data, what)
     except ImageError as error:
         raise ParameterError(str(error)) from error
     return labels
@@ -379,9 +387,7 @@ def _maker(to: Any, file: Any, overwrite: Any) -> Callable[[Form, Iterator[Rows]
         if file is not None:
             raise ParameterError(f'file needs to="parquet", got to={to!r}')
         return MAKERS[kind]
-    if not isinstance(file, str | Path) or not str(file):
-        raise ParameterError(f'file must be the path of a file for to="parquet", got {file!r}')
-    path = Path(file)
+    path = parse_path(file, "file", 'a file for to="parquet"')
     if not path.parent.is_dir():
         raise ParameterError(f"file must be in a folder that exists, got {str(file)!r}")
     if path.is_dir() or (path.exists() and not may_replace):
@@ -442,11 +448,11 @@ def _as_parquet(form: Form, pieces: Iterator[Rows], path: Path) -> Path:
 
     schema = _schema(form)
     try:
-        with _files.drafted(path) as draft:
+        with files.drafted(path) as draft:
             with ParquetWriter(draft, schema) as writer:
                 for rows in _grouped(form, pieces):
                     writer.write_batch(_batch(form, rows, schema))
-            _files.flush_entry(draft)
+            files.flush_entry(draft)
     except OSError as error:
         if error.errno in NOT_WRITTEN:
             raise StoreError(f"{error}: file {str(path)!r} was not written") from error

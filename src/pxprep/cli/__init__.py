@@ -6,6 +6,6 @@ try:
 except ImportError as error:
     raise SystemExit("the command needs: pip install 'pxprep[cli]'") from error
 
-from .app import app, main
+from .app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from .._json import encode_floats
+from ..store.json import encode_floats
+from .messages import printable
 
 
 def answer(document: Mapping[str, Any], words: str, *, as_json: bool, quiet: bool) -> None:
@@ -16,7 +17,7 @@ def answer(document: Mapping[str, Any], words: str, *, as_json: bool, quiet: boo
     if as_json:
         typer.echo(json.dumps(encode_floats(document), indent=2, allow_nan=False))
     elif not quiet:
-        typer.echo(words)
+        typer.echo(printable(words))
 
 
 @contextmanager

@@ -8,17 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pxprep_command import INTERRUPTED, interrupt_behind
+
 from .. import __version__
 from ..errors import PxprepError
+from ..layers.layers import NOT_WRITTEN
 from .demo import demo
 from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
-from .messages import only_own_messages, say, say_error, say_interrupted
+from .messages import names_of_any_bytes, only_own_messages, say, say_error, say_interrupted
 from .repair import repair
 from .run import run
 
-FAILED, BUG, INTERRUPTED = 1, 70, 130
+FAILED, BUG = 1, 70
 EXIT_CODES = (
     f"Exit codes: 0 done; {FAILED} an error that one line tells; 2 wrong usage; {BUG} an error "
     f"that should not happen, with a traceback; {INTERRUPTED} interrupted (Ctrl-C)."
@@ -70,13 +73,24 @@ def _version(
 def main() -> None:
     """Run the command and exit; see `EXIT_CODES`."""
     try:
-        with only_own_messages():
+        with only_own_messages(), names_of_any_bytes():
             app(prog_name="pxprep")
-    except PxprepError as error:
+    except BaseException as error:
+        if (interrupt := interrupt_behind(error)) is None:
+            sys.exit(_code_of(error))
+        if not isinstance(error, SystemExit):  # else it has been said
+            say_interrupted(interrupt)
+        sys.exit(INTERRUPTED)
+
+
+def _code_of(error: BaseException) -> Any:
+    """The exit code after an error; says what went wrong."""
+    if isinstance(error, SystemExit):
+        return error.code
+    if isinstance(error, PxprepError) or getattr(error, "errno", None) in NOT_WRITTEN:
         say_error(error)
-        sys.exit(FAILED)
-    except Exception as error:
-        traceback.print_exc()
-        name = type(error).__name__
-        say(f"{name} should not happen here: please report it with the lines above", "red")
-        sys.exit(BUG)
+        return FAILED
+    traceback.print_exception(error)
+    name = type(error).__name__
+    say(f"{name} should not happen here: please report it with the lines above", "red")
+    return BUG

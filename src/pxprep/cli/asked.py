@@ -1,14 +1,16 @@
 """What the options ask for, as parameters of the library."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .._typing import Label
+from ..aliases import Label
 from ..errors import ParameterError, PxprepError
-from ..masks import Mask
-from ..pipeline import FittedPipeline, Pipeline
+from ..images.masks import Mask
+from ..io import Panel, read_panel
+from ..pipeline.pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
 from .stores import names_for
@@ -27,12 +29,16 @@ class Steps:
     recipe
         What was in the file.
     channels
-        Those that were typed, or else those that a fitted pipeline has; None for all.
+        Those that were typed, or else those that a panel keeps or a fitted pipeline has; None for
+        all.
+    panel
+        Numbers by channel, where nothing else was typed.
     """
 
     given: Mapping[str, Any]
     recipe: Pipeline | FittedPipeline | None
     channels: list[Any] | None
+    panel: Panel | None = None
 
     @classmethod
     def of(
@@ -45,6 +51,7 @@ class Steps:
         no_norm_sum: bool,
         cap_max: Sequence[str] | None,
         channel: Sequence[str] | None,
+        panel: Path | None,
         pipeline: Path | None,
         fitted: Path | None = None,
     ) -> "Steps":
@@ -59,7 +66,10 @@ class Steps:
             given["q_sum"] = values.number_or_none(q_sum, "--q-sum")
         if no_norm_sum:
             given["norm_sum"] = False
+        table = None if panel is None else read_panel(panel)
         channels = list(channel) if channel else None
+        if table is not None and channels is None:
+            channels = [table.names[row] for row in table.kept]
         files = [
             option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file
         ]
@@ -68,7 +78,7 @@ class Steps:
         if fitted is not None:
             return cls.fitted(read_fitted(fitted), channels)
         recipe = None if pipeline is None else _read(pipeline, Pipeline.from_json)
-        return cls(given, recipe, channels)
+        return cls(given, recipe, channels, table)
 
     @classmethod
     def fitted(cls, fitted: FittedPipeline, channels: list[str] | None = None) -> "Steps":
@@ -81,6 +91,8 @@ class Steps:
         steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
         if self.recipe is not None:
             steps["pipeline"] = self.recipe
+        elif self.panel is not None:
+            steps = {**_numbers(self.panel, labels, self.channels), **steps}
         return {"channels": values.with_labels(self.channels, labels), **steps}
 
 
@@ -152,6 +164,19 @@ def memory_or_none(text: str | None) -> int | str | None:
 def name_of(dtype: FloatType | None) -> str | None:
     """The float type that was typed."""
     return None if dtype is None else dtype.value
+
+
+def _numbers(
+    panel: Panel, labels: Sequence[Label], channels: Sequence[Any] | None
+) -> dict[str, Any]:
+    """What a panel says of the steps: by channel, and the usual value for the rest."""
+    usual = inspect.signature(Pipeline.sparrow).parameters
+    found = {}
+    for name in ("q", "sigma", "q_post"):
+        own = {key: value for key, value in getattr(panel, name).items() if key in (channels or ())}
+        if own:
+            found[name] = values.with_labels({**own, ...: usual[name].default}, labels)
+    return found
 
 
 def _read(file: Path, parse: Callable[[str], Parsed]) -> Parsed:

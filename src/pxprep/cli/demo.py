@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import PxprepError
-from ..pipeline import Pipeline
-from ..spatialdata import pixel_clustering_preprocess, read_images
+from ..layers.preprocess import pixel_clustering_preprocess
+from ..layers.reading import read_images
+from ..pipeline.pipeline import Pipeline
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .inspect_store import described

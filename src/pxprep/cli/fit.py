@@ -8,24 +8,17 @@ from typing import Annotated, Any
 import typer
 import xarray as xr
 
-from .. import _files
-from .._layer_masks import asked_masks, read_masks
 from ..errors import ParameterError
-from ..masks import Mask
-from ..pipeline import Pipeline
-from ..spatialdata import read_images
+from ..images.masks import Mask
+from ..layers.masks import asked_masks, read_masks
+from ..layers.reading import read_images
+from ..pipeline.pipeline import Pipeline
+from ..store import files
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, memory_or_none, name_of, read_fitted, writing
 from .run import in_words, made, recovered
-from .stores import (
-    chosen_layers,
-    labels_of,
-    names_for,
-    naming,
-    opened,
-    require_once,
-)
+from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
 
 def fit(
@@ -41,6 +34,7 @@ def fit(
     sigma: o.Sigma = None,
     no_norm_sum: o.NoNormSum = False,
     cap_max: o.CapMax = None,
+    panel: o.PanelFile = None,
     pipeline: o.PipelineFile = None,
     pool: o.PoolOption = o.Pool.mean,
     where: o.Where = None,
@@ -64,6 +58,7 @@ def fit(
         no_norm_sum=no_norm_sum,
         cap_max=cap_max,
         channel=channel,
+        panel=panel,
         pipeline=pipeline,
     )
     inside = Where(where, where_labels, where_not)
@@ -78,7 +73,7 @@ def fit(
             memory=memory_or_none(memory),
             progress=shows_progress(quiet),
         )
-        _files.replace_file(output, fitted.to_json().encode())
+        files.replace_file(output, fitted.to_json().encode())
         outliers = fitted.outliers()
     document = {
         "file": str(output),

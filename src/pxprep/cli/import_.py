@@ -1,12 +1,12 @@
 """`pxprep import`: images in files become layers of a store."""
 
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import ParameterError
 from ..io import import_images, open_images
 from ..io.importing import by_layer
 from . import options as o
@@ -18,13 +18,24 @@ from .run import in_words
 CHUNKS = 1024
 
 
+class NamesFrom(StrEnum):
+    """What names the channels of a TIFF for each."""
+
+    metadata = "metadata"
+    files = "files"
+
+
+def _reading(*names: str, **how: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Reading", show_default=False, **how)
+
+
 def import_(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="SOURCE",
             help="Folder of fields of view with a TIFF for each channel; OME-TIFF or other TIFF; "
-            ".mcd or .txt of IMC; or a folder of such files.",
+            ".mcd or .txt of IMC; OME-Zarr; or a folder of such files.",
         ),
     ],
     store: Annotated[
@@ -32,26 +43,65 @@ def import_(
         typer.Argument(metavar="STORE", help="Folder of a SpatialData store; made if not there."),
     ],
     channel: o.Channels = None,
-    names: Annotated[
+    panel: Annotated[
         Path | None,
-        typer.Option(
+        _reading(
+            "--panel",
             "--names",
             metavar="FILE",
-            show_default=False,
-            help="Text with the names of all channels, one on a line, for TIFFs that do not tell "
-            "them.",
+            help="Table of markers (CSV, TSV, or a name on a line): what the channels are called, "
+            "in the file's order or by what the file calls them, and which are kept.",
+        ),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        _reading(
+            "--axes",
+            metavar="AXES",
+            help="What the axes of TIFFs are, if the files say something else: C for channels (of "
+            "several axes, too, as CCYX), Z, Y and X, in the files' order.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        _reading(
+            "--image",
+            metavar="NAME",
+            help="Name or number of an image in files that hold several; repeat. Default: all but "
+            "pictures and thumbnails beside others.",
+        ),
+    ] = None,
+    acquisition: Annotated[
+        list[int] | None,
+        _reading(
+            "--acquisition",
+            metavar="NUMBER",
+            help="Acquisition of IMC; repeat. Default: all that can be read.",
         ),
     ] = None,
     subfolder: Annotated[
         str | None,
-        typer.Option(
+        _reading(
             "--subfolder",
             metavar="NAME",
-            show_default=False,
-            help="Where in the folder of a field of view the TIFFs lie. Default: in the folder "
-            "itself, or in TIFs.",
+            help="Where in the folder of a field of view the TIFFs lie; a pattern, as '*', takes "
+            "several together. Default: in the folder itself, in TIFs, or in folders of cycles.",
         ),
     ] = None,
+    names_from: Annotated[
+        NamesFrom | None,
+        _reading(
+            "--names-from",
+            help="What names the channels of a TIFF for each. Default: metadata, if each channel "
+            "has its own name there.",
+        ),
+    ] = None,
+    crop: Annotated[
+        bool,
+        _reading(
+            "--crop", help="Cut channels that differ in size to what they share, at the upper left."
+        ),
+    ] = False,
     chunks: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,8 +150,13 @@ def import_(
         found = open_images(
             source,
             channels,
-            channel_names=None if names is None else _read_names(names),
+            panel=panel,
+            axes=axes,
+            images=list(image) if image else None,
+            acquisitions=list(acquisition) if acquisition else None,
             subfolder=subfolder,
+            names_from=None if names_from is None else names_from.value,
+            crop=crop,
         )
         images = by_layer(found)
         sdata = import_images(
@@ -118,12 +173,3 @@ def import_(
             "layers": described(sdata, "images", list(images)),
         }
     answer(document, in_words(document), as_json=as_json, quiet=quiet)
-
-
-def _read_names(file: Path) -> list[str]:
-    """The names in a text file, without empty lines."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{str(file)!r} cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip()]

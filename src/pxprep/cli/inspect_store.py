@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from .._channels import channel_labels
-from .._contents import KEY, zarr_format
-from .._layouts import scales_of
-from .._store import unfinished
+from ..channels import channel_labels
 from ..errors import LayerError
-from ..provenance import IMPORT, Origins, Records
+from ..layers.layouts import scales_of
+from ..layers.records import Origins, Records
+from ..pipeline.provenance import IMPORT
+from ..store.contents import KEY, zarr_format
+from ..store.transactions import unfinished
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .stores import RASTERS, read

@@ -6,18 +6,26 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import typer
 
-from ..errors import PxprepError, PxprepWarning
+from ..errors import PxprepWarning
 
 # What parameters of the library are called here, where it is not their name with dashes.
 _OPTIONS = {
     "img_layer": "--layer",
     "output_layer": "--output",
     "channels": "--channel",
-    "channel_names": "--names",
+    "channel_names": "--panel",
+    "images": "--image",
+    "acquisitions": "--acquisition",
+    "images=": "--image",
+    "acquisitions=": "--acquisition",
+    "axes=": "--axes ",
+    "crop=True": "--crop",
+    "names_from=": "--names-from ",
     "overwrite=True": "--overwrite",
     "resume=True": "--resume",
     "pxprep.repair": "pxprep repair",
@@ -25,12 +33,13 @@ _OPTIONS = {
 # Words that are nothing but parameters; a text in quotes is the user's.
 _PARAMETERS = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.-])"
-    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|overwrite=True|"
-    r"resume=True|pxprep\.repair)(?![\w=])"
+    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|"
+    r"overwrite=True|resume=True|crop=True|images=|acquisitions=|axes=|names_from=|pxprep\.repair)(?![\w=])"
 )
 # Words that are parameters where a message begins to speak of one.
 _SUBJECTS = re.compile(
-    r"(?:^|(?<=: ))(q|sigma|channels|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
+    r"(?:^|(?<=: ))"
+    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
     r"(?=\[| must|: | needs| names| \(or)"
 )
 
@@ -45,13 +54,20 @@ def _option(parameter: str) -> str:
     return _OPTIONS.get(parameter, "--" + parameter.replace("_", "-"))
 
 
+def printable(text: str) -> str:
+    """`text` with names in it that could not be printed, or would do something to the terminal."""
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text
+    )
+
+
 def say(message: str, color: str | None = None) -> None:
     """One line on stderr."""
-    line = " ".join(message.splitlines())
+    line = printable(" ".join(message.splitlines()))
     typer.secho(f"pxprep: {line}", err=True, fg=color)
 
 
-def say_error(error: PxprepError) -> None:
+def say_error(error: BaseException) -> None:
     """What went wrong, and what is left."""
     say(as_options("; ".join([str(error), *_notes(error)])), "red")
 
@@ -64,6 +80,23 @@ def say_interrupted(interrupt: KeyboardInterrupt) -> None:
 
 def _notes(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", ()))
+
+
+@contextmanager
+def names_of_any_bytes() -> Iterator[None]:
+    """What the terminal has no letters for is printed as an escape, and is no error."""
+    before = {
+        stream: stream.errors
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, TextIOWrapper)
+    }
+    for stream in before:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before.items():
+            stream.reconfigure(errors=errors)
 
 
 @contextmanager

@@ -130,6 +130,15 @@ CapMax = Annotated[
     list[str] | None,
     _steps("--cap-max", metavar="VALUE", help="Values above this become this at the end; as --q."),
 ]
+PanelFile = Annotated[
+    Path | None,
+    _steps(
+        "--panel",
+        metavar="FILE",
+        help="Table of markers with columns sigma, q or q_post, by channel; those that it keeps "
+        "are used. Options that are typed come first.",
+    ),
+]
 PipelineFile = Annotated[
     Path | None,
     _steps("--pipeline", metavar="FILE", help="JSON of a pipeline, in place of these options."),

@@ -1,6 +1,6 @@
 """`pxprep repair`: end what processes that died have left in a store."""
 
-from .. import spatialdata
+from ..layers import preprocess
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .values import seconds
@@ -19,7 +19,7 @@ def repair(
     same before it begins.
     """
     with only_answers_on_stdout():
-        found = spatialdata.repair(store, wait=seconds(wait, no_wait))
+        found = preprocess.repair(store, wait=seconds(wait, no_wait))
     completed, removed = list(found.completed), found.removed
     document = {"store": str(store), "completed": completed, "removed": removed}
     answer(document, _in_words(completed, removed), as_json=as_json, quiet=quiet)

@@ -1,16 +1,17 @@
 """`pxprep run`: layers in, layers out; and what all commands that make layers do."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._backing import layer_folder
-from .._contents import KEY
-from .._moving import identity
-from ..provenance import Records
-from ..spatialdata import pixel_clustering_preprocess, repair
+from ..layers.backing import layer_folder
+from ..layers.preprocess import pixel_clustering_preprocess, repair
+from ..layers.records import Records
+from ..store.contents import KEY
+from ..store.moving import identity
 from . import options as o
 from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
@@ -34,6 +35,7 @@ def run(
     sigma: o.Sigma = None,
     no_norm_sum: o.NoNormSum = False,
     cap_max: o.CapMax = None,
+    panel: o.PanelFile = None,
     pipeline: o.PipelineFile = None,
     fitted: o.FittedFile = None,
     pool: o.PoolOption = o.Pool.mean,
@@ -66,6 +68,7 @@ def run(
         no_norm_sum=no_norm_sum,
         cap_max=cap_max,
         channel=channel,
+        panel=panel,
         pipeline=pipeline,
         fitted=fitted,
     )
@@ -95,7 +98,7 @@ def run(
 
 def recovered(store: Path, wait: bool | float) -> "SpatialData":
     """A store, read after what died while it wrote to it has been ended."""
-    if store.is_dir():
+    if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
         found = repair(store, wait=wait)
         if found != ((), 0):
             say(f"ended what an interrupted write had left in {str(store)!r}")
@@ -117,7 +120,7 @@ def made(
         pixel_clustering_preprocess(
             sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
         )
-    new = described(sdata, "images", outputs)
+        new = described(sdata, "images", outputs)
     runs = Records.parsed(sdata.attrs[KEY]).runs
     return {
         "store": str(sdata.path),

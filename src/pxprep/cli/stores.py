@@ -1,5 +1,6 @@
 """Stores as they are on disk, opened for a command; and the names of their layers."""
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -9,12 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._channels import label_keys
-from .._contents import check_store
-from .._typing import Label
+from ..aliases import Label
+from ..channels import label_keys
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
-from ..provenance import Origins
-from ..spatialdata import read_images
+from ..layers.reading import read_images
+from ..layers.records import Origins
+from ..store.contents import check_store
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -38,7 +39,7 @@ def read(path: Path, kinds: Sequence[str] | None = None) -> tuple["SpatialData",
 
     Of all kinds of elements, or of some.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - False, too, for a name that cannot be one
         raise StoreError(f"there is no store {str(path)!r}")
     check_store(path)
     import spatialdata

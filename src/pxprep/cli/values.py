@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from .._typing import Label
+from ..aliases import Label
 
 NONE = "none"
 REST = "*"

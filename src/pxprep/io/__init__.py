@@ -1,13 +1,22 @@
 """Images in the files that people have, as lazy images, and into a SpatialData store.
 
-A folder of fields of view with one TIFF for each channel, OME-TIFFs and other TIFFs of several
-channels, and imaging mass cytometry. Needs ``pip install 'pxprep[io]'``.
+Folders of fields of view with one TIFF for each channel, OME-TIFFs and other TIFFs of several
+channels, imaging mass cytometry, and OME-Zarr. Needs ``pip install 'pxprep[io]'``.
 """
 
 from .folders import read_folder
 from .imc import read_imc
 from .importing import import_images
 from .opening import open_images
+from .panels import Panel, read_panel
 from .tiff import read_tiff
 
-__all__ = ["import_images", "open_images", "read_folder", "read_imc", "read_tiff"]
+__all__ = [
+    "Panel",
+    "import_images",
+    "open_images",
+    "read_folder",
+    "read_imc",
+    "read_panel",
+    "read_tiff",
+]

@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from .._typing import Block, Label
+from ..aliases import Block, Label
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]
@@ -48,6 +48,36 @@ class FilePixels(ABC):
             rest.append(left)
         pixels: Block = self.read(region)[tuple(rest)]
         return pixels
+
+
+class Joined(FilePixels):
+    """The channels of several images, one behind the other, cut to a common size at the upper left.
+
+    Parameters
+    ----------
+    parts
+        The images.
+    """
+
+    def __init__(self, parts: Sequence[FilePixels]) -> None:
+        sizes = [min(own) for own in zip(*(part.shape[1:] for part in parts), strict=True)]
+        n_channels = sum(part.shape[0] for part in parts)
+        super().__init__((n_channels, *sizes), np.result_type(*{part.dtype for part in parts}))
+        self.parts = tuple(parts)
+
+    def read(self, region: Region) -> Block:
+        """The pixels of a region, of the channels in it only."""
+        (start, stop), *rest = region
+        out = np.empty([last - first for first, last in region], self.dtype)
+        before = 0
+        for part in self.parts:
+            first, last = max(start, before), min(stop, before + part.shape[0])
+            if first < last:
+                out[first - start : last - start] = part.read(
+                    [(first - before, last - before), *rest]
+                )
+            before += part.shape[0]
+        return out
 
 
 def _ends(part: Any, size: int) -> tuple[tuple[int, int], Any]:

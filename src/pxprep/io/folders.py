@@ -1,31 +1,46 @@
-"""Folders of fields of view with one TIFF for each channel, as Pixie and MIBI have them."""
+"""Folders of fields of view: one TIFF for each channel in each, as Pixie and MIBI have them."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from .._typing import Label
-from ..errors import ChannelError, ImageError, ParameterError, warn
-from .names import agreed_channels, existing_path, stem
-from .stacks import MISSING, SUFFIXES, joined, stacks_of
+from ..aliases import Label
+from ..errors import ParameterError, warn
+from .asked import Asked
+from .channels import Channel, channels_of, images_of_files, read_fov
+from .found import Found, check_images
+from .names import agreed, agreed_channels, existing_path, stem
+from .panels import Panel
+from .stacks import MISSING, SUFFIXES
 
 # Where the channels of a field of view lie if not in its own folder; in any case.
 SUBFOLDER = "tifs"
+# What folders of masks are called that lie beside those of images.
+MASKS = re.compile(r"(.*[^a-z])?(masks?|labels?|segmentations?|seg)", re.IGNORECASE)
+# What the folders of an image's cycles are called.
+CYCLE = re.compile(r"(\d+[-_ ]?)?(cyc|cycle|round)([-_ ]?\d+)?|C-\d+", re.IGNORECASE)
 
 
 def read_folder(
     path: str | Path,
     channels: Sequence[Label] | None = None,
     *,
+    panel: str | Path | Panel | None = None,
+    axes: str | None = None,
+    images: Sequence[str | int] | None = None,
     subfolder: str | None = None,
+    names_from: str | None = None,
+    crop: bool = False,
 ) -> dict[str, xr.DataArray]:
     """A cohort of fields of view, each a folder with one TIFF for each channel; lazily.
 
-    The layout of Pixie and of MIBI: ``path/fov1/CD3.tiff``, or ``path/fov1/TIFs/CD3.tiff``.
+    The layout of Pixie and of MIBI: ``path/fov1/CD3.tiff``, or ``path/fov1/TIFs/CD3.tiff``; of
+    MACSima: ``path/ROI1/Cycle1/..._CD3.ome.tif``. Folders may also hold TIFFs of several channels,
+    as ``path/slide1/slide1.ome.tif``.
 
     Parameters
     ----------
@@ -33,19 +48,32 @@ def read_folder(
         The folder that holds a folder for each field of view.
     channels
         Labels of the channels to use, in that order; None for all of them. Files of other channels
-        are not opened.
+        are not opened, if these are names of files.
+    panel
+        A table of markers, see `read_panel`, that knows the channels by their files or by what the
+        metadata call them: it tells which are used, and what they are called.
+    axes, images
+        Of the TIFFs, if those say something else; see `read_tiff`.
     subfolder
-        Where in the folder of a field of view the TIFFs lie. None takes those in that folder
-        itself, or else those in its subfolder ``TIFs``.
+        Where in the folder of a field of view the TIFFs lie; a pattern, as ``"*"``, takes several
+        folders together. None takes those in that folder itself, or else in its subfolder ``TIFs``,
+        or in subfolders that are called like cycles: "Cycle1", "cyc001", "Round 2", "C-001".
+    names_from
+        What names the channels: "metadata", or "files". None takes the names in OME metadata where
+        each channel has its own there, and warns if the files are called otherwise.
+    crop
+        Whether channels that differ in size are cut to the size that they share, at the upper left.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        By name of the folder, in natural order (fov2 before fov10). Dims ``c``, ``y``, ``x``, of
-        stacks ``c``, ``z``, ``y``, ``x``; labels are the names of the files without ``.tif``,
-        ``.tiff`` or ``.ome.tiff``, in natural order. Type of the files, in native byte order; of
-        files of several types the one that holds all their values. The attr ``source`` tells the
-        folder.
+        By name of the folder, in natural order (fov2 before fov10); of several images in a folder,
+        with the name of each behind it. Dims ``c``, ``y``, ``x``, of stacks ``c``, ``z``, ``y``,
+        ``x``; channels in natural order of their files, whose names without ``.tif``, ``.tiff`` or
+        ``.ome.tiff`` are the labels if metadata do not tell them. A channel that several cycles
+        have gets the cycle behind its label, as "DAPI(Cycle1)". Type of the files, in native byte
+        order; of files of several types the one that holds all their values. The attr
+        ``source`` tells the folder.
 
     Raises
     ------
@@ -53,15 +81,16 @@ def read_folder(
         If fields of view differ in their channels, and `channels` does not choose among those that
         all have; the message lists each that differs. If two files have the name of one channel.
     ImageError
-        If a file is no TIFF, holds several channels, or differs in size from others of its field of
-        view.
+        If a file is no TIFF, is not like others in its folder (of one channel, or of several), or
+        differs in size from others of its field of view; if files of a set are missing.
     ParameterError
         If there is no such folder, or the package tifffile is not installed.
 
     Warns
     -----
     PxprepWarning
-        For folders without TIFFs, which are left out.
+        For folders without TIFFs or called like masks, for RGB pictures, and for masks beside
+        images of several channels, which are left out.
 
     Notes
     -----
@@ -86,14 +115,48 @@ def read_folder(
     folder = existing_path(path)
     if not folder.is_dir():
         raise ParameterError(f"path must be a folder of fields of view, got {str(folder)!r}")
-    by_fov = {
-        place.name: channel_files(tiffs) for place, tiffs in fov_folders(folder, subfolder).items()
-    }
-    labels = agreed_channels({fov: list(files) for fov, files in by_fov.items()}, channels)
-    return {
-        fov: read_fov({label: files[str(label)] for label in labels})
-        for fov, files in by_fov.items()
-    }
+    asked = Asked.of(
+        channels,
+        panel=panel,
+        axes=axes,
+        images=images,
+        subfolder=subfolder,
+        names_from=names_from,
+        crop=crop,
+    )
+    return read_places(fov_folders(folder, subfolder), asked)
+
+
+def read_places(places: Mapping[Path, Sequence[Path]], asked: Asked) -> dict[str, xr.DataArray]:
+    """The images in the TIFFs of each folder, as one cohort."""
+    by_fov: dict[str, dict[str, Channel]] = {}
+    several: dict[str, list[Found]] = {}
+    for place, tiffs in places.items():
+        found = channels_of(place, tiffs, asked)
+        if isinstance(found, list):
+            several[place.name] = found
+        else:
+            by_fov[place.name] = _renamed(found, asked, place)
+    check_images(asked, [one for found in several.values() for one in found])
+    images: dict[str, xr.DataArray] = {}
+    if by_fov:
+        labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, asked.channels)
+    for place in places:
+        if place.name in by_fov:
+            own = by_fov[place.name]
+            images[place.name] = read_fov({label: own[str(label)] for label in labels}, asked)
+            continue
+        own_images = images_of_files(several[place.name], asked)
+        for name, image in own_images.items():
+            images[_name(place, name, len(own_images), len(places))] = image
+    return agreed(images, asked.channels)
+
+
+def _name(place: Path, name: str, n_images: int, n_places: int) -> str:
+    """Of an image in a folder: the folder's, if it is alone in one of several."""
+    if n_places == 1:
+        return name
+    return place.name if n_images == 1 else f"{place.name}_{name}"
 
 
 def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[Path]]:
@@ -102,6 +165,7 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
         place: tiffs_of_fov(place, subfolder)
         for place in naturally(path for path in folder.iterdir() if path.is_dir())
     }
+    found = _without_masks(folder, found)
     empty = [place.name for place, tiffs in found.items() if not tiffs]
     if len(empty) == len(found):
         where = f"{subfolder!r} in " if subfolder else ""
@@ -114,12 +178,33 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
     return {place: tiffs for place, tiffs in found.items() if tiffs}
 
 
+def _without_masks(folder: Path, found: dict[Path, list[Path]]) -> dict[Path, list[Path]]:
+    """Without folders of masks, if others remain."""
+    masks = [place.name for place, tiffs in found.items() if tiffs and MASKS.fullmatch(place.name)]
+    kept = {place: tiffs for place, tiffs in found.items() if place.name not in masks}
+    if not masks or not any(kept.values()):
+        return found
+    warn(f"{masks} of {str(folder)!r} seem to hold masks: they are left out")
+    return kept
+
+
 def tiffs_of_fov(place: Path, subfolder: str | None = None) -> list[Path]:
-    """The TIFFs of a field of view."""
+    """The TIFFs of a field of view: in its folder, or in `TIFs`, or those of its cycles."""
     if subfolder is not None:
-        return tiffs_in(place / subfolder)
+        return [tiff for path in naturally(place.glob(subfolder)) for tiff in tiffs_in(path)]
     below = [path for path in place.iterdir() if path.name.lower() == SUBFOLDER]
-    return tiffs_in(place) or [tiff for path in below for tiff in tiffs_in(path)]
+    return (
+        tiffs_in(place)
+        or [tiff for path in below for tiff in tiffs_in(path)]
+        or [tiff for path in cycles_of(place) for tiff in tiffs_in(path)]
+    )
+
+
+def cycles_of(place: Path) -> list[Path]:
+    """The folders of an image's cycles; none where others lie beside them."""
+    folders = naturally(path for path in place.iterdir() if path.is_dir())
+    cycles = [path for path in folders if CYCLE.fullmatch(path.name)]
+    return cycles if len(cycles) == len([path for path in folders if tiffs_in(path)]) else []
 
 
 def tiffs_in(folder: Path) -> list[Path]:
@@ -139,30 +224,11 @@ def naturally(paths: Iterable[Path]) -> list[Path]:
     return [by_name[name] for name in natural_sorted(by_name)]
 
 
-def channel_files(tiffs: Sequence[Path]) -> dict[str, Path]:
-    """By the label of the channel that its name tells: the file."""
-    files: dict[str, Path] = {}
-    for file in tiffs:
-        other = files.setdefault(stem(file), file)
-        if other != file:
-            raise ChannelError(
-                f"channel {stem(file)!r} has two files: {str(other)!r} and {str(file)!r}"
-            )
-    return files
-
-
-def read_fov(files: Mapping[Label, Path]) -> xr.DataArray:
-    """One field of view from the file of each of its channels."""
-    stacks = {}
-    for file in files.values():
-        found = stacks_of(file)
-        if len(found) != 1 or found[0].has_channels:
-            raise ImageError(f"{str(file)!r} must hold one channel, it holds several images")
-        stacks[file] = found[0]
-    sizes = {file: (*stack.planes.shape[1:], *stack.size) for file, stack in stacks.items()}
-    usual = Counter(sizes.values()).most_common(1)[0][0]
-    odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
-    if odd:
-        raise ImageError(f"the channels must all have {usual} pixels: {', '.join(odd)}")
-    folder = next(iter(stacks)).parent
-    return joined(list(stacks.values())).image(list(files), {"source": str(folder)})
+def _renamed(own: dict[str, Channel], asked: Asked, place: Path) -> dict[str, Channel]:
+    """The channels of a field of view as a table of markers calls them."""
+    if asked.panel is None:
+        return own
+    labels, files = list(own), list(own.values())
+    stems = [stem(one if isinstance(one, Path) else one.file) for one in files]
+    pairs = asked.panel.labels([labels, stems], len(own), f"folder {str(place)!r}", by_order=False)
+    return {label: files[number] for number, label in pairs}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .._typing import Block, Label
-from ..errors import ImageError, ParameterError, PxprepError
+from ..aliases import Block, Label
+from ..errors import ImageError, ParameterError, PxprepError, warn
 from .arrays import FilePixels, Region, lazy_image
+from .asked import Asked
+from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names
+from .panels import Panel
 
-SUFFIXES = (".mcd", ".txt")
-# Of the end of a text file: more than its last line.
-TAIL_BYTES = 1 << 16
+# The number of an acquisition, at the end of the name of its text file.
+NUMBER = re.compile(r"_(\d+)$")
 
 
 def read_imc(
     path: str | Path,
     channels: Sequence[Label] | None = None,
     *,
+    panel: str | Path | Panel | None = None,
     acquisitions: Sequence[int] | None = None,
 ) -> dict[str, xr.DataArray]:
     """The acquisitions of an ``.mcd`` file, or that of a ``.txt`` file, lazily.
@@ -34,8 +38,11 @@ def read_imc(
         The file.
     channels
         Labels of the channels to use, in that order; None for all of them.
+    panel
+        A table of markers, see `read_panel`, that knows the channels by their metals or labels: it
+        tells which are used, and what they are called.
     acquisitions
-        Numbers (ids) of those to read; None for all. A ``.txt`` file holds one.
+        Numbers (ids) of those to read; None for all that can be read. A ``.txt`` file holds one.
 
     Returns
     -------
@@ -49,7 +56,8 @@ def read_imc(
     Raises
     ------
     ImageError
-        If the file is none of IMC, or acquisitions in it are broken; the message lists them.
+        If the file is none of IMC, or all of its acquisitions are broken, or one of `acquisitions`
+        is; the message lists them.
     ChannelError
         If acquisitions differ in their channels, and `channels` does not choose among those that
         all have.
@@ -57,28 +65,49 @@ def read_imc(
         If `path` is not there, `acquisitions` names others than there are, or the package readimc
         is not installed.
 
+    Warns
+    -----
+    PxprepWarning
+        For acquisitions that were planned and not acquired, or are broken: they are left out, or
+        read from the ``.txt`` file of that acquisition, if it lies beside. For ``.txt`` files that
+        were interrupted: pixels that are not there are 0.
+
     Notes
     -----
-    readimc reads the files. An acquisition is read as a whole, all channels at once.
+    readimc reads ``.mcd`` files. An acquisition is read as a whole, all channels at once.
     """
-    file = existing_path(path)
-    with _opened(file) as imc:
-        found = [_of_text(imc, file)] if _is_text(file) else _of_mcd(imc, file)
-    found = _chosen(found, acquisitions, file)
-    broken = {pixels.number: pixels.why_broken for pixels in found if pixels.why_broken}
-    if broken:
-        whole = [pixels.number for pixels in found if not pixels.why_broken]
-        raise ImageError(
-            f"{str(file)!r} has broken acquisitions: "
-            + "; ".join(f"{number}, {why}" for number, why in broken.items())
-            + f"; read_imc(..., acquisitions={whole}) reads the others"
-        )
-    names = image_names(file, [pixels.name for pixels in found], [p.number for p in found])
-    images = {
-        name: lazy_image(pixels, pixels.shape, pixels.labels, pixels.attrs).chunk({"c": 1})
-        for name, pixels in zip(names, found, strict=True)
-    }
-    return agreed(images, channels)
+    asked = Asked.of(channels, panel=panel, acquisitions=acquisitions)
+    return imc_images([existing_path(path)], asked)
+
+
+def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+    """The acquisitions of several files as one cohort."""
+    by_file = {}
+    failed: dict[Path, ImageError] = {}
+    for file in files:
+        try:
+            by_file[file] = _acquisitions_of(file)
+        except ImageError as error:
+            if len(files) == 1:
+                raise
+            failed[file] = error
+    if failed:
+        listed = "; ".join(f"{error!s:.300}" for error in failed.values())
+        if not by_file:
+            raise ImageError(listed) from next(iter(failed.values()))
+        warn(f"{len(failed)} files are left out: {listed}")
+    _check_numbers(asked.acquisitions, by_file)
+    images: dict[str, xr.DataArray] = {}
+    for file, found in by_file.items():
+        kept = _kept(found, asked.acquisitions, file)
+        names = image_names(file, [pixels.name for pixels in kept], [one.number for one in kept])
+        for name, pixels in zip(names, kept, strict=True):
+            if name in images:
+                raise ImageError(f"{str(file)!r} holds {name!r}, as another file does: rename one")
+            images[name] = _image(pixels, asked, name)
+    if not images:
+        raise ImageError(f"{', '.join(str(file) for file in by_file)!r:.300} has no acquisitions")
+    return agreed(images, asked.channels)
 
 
 class Acquisition(FilePixels):
@@ -90,37 +119,63 @@ class Acquisition(FilePixels):
         The file.
     number
         Of the acquisition in the file.
-    about
-        What readimc tells of it.
     size
         Rows and columns.
+    labels, metals
+        What the user of the instrument called each channel; and its metal.
+    name
+        Its description, or empty.
+    um_per_pixel
+        Micrometres by dim, if they are known.
     why_broken
         Why it cannot be read; empty if it can.
     """
 
     def __init__(
-        self, file: Path, number: int, about: Any, size: tuple[int, int], why_broken: str = ""
+        self,
+        file: Path,
+        number: int,
+        size: tuple[int, int],
+        labels: Sequence[str],
+        metals: Sequence[str],
+        *,
+        name: str = "",
+        um_per_pixel: Mapping[str, float] | None = None,
+        why_broken: str = "",
     ) -> None:
-        super().__init__((about.num_channels, *size), np.float32)
+        super().__init__((len(labels), *size), np.float32)
         self.file = file
         self.number = number
+        self.labels = _labels(labels, metals)
+        self.metals = list(metals)
+        self.name = name
+        self.um_per_pixel = dict(um_per_pixel or {})
         self.why_broken = why_broken
-        self.name = getattr(about, "description", None) or ""
-        self.labels = _labels(about.channel_labels, about.channel_names)
-        sizes = {dim: getattr(about, f"pixel_size_{dim}_um", None) for dim in "yx"}
-        self.attrs: dict[str, Any] = {"source": str(file)}
-        if all(sizes.values()):
-            self.attrs["um_per_pixel"] = sizes
+        self.n_missing = 0
+
+    @classmethod
+    def of_text(cls, file: Path, name: str = "") -> Acquisition:
+        """That of a ``.txt`` file."""
+        text = read_header(file)
+        if text.n_missing:
+            warn(
+                f"{str(file)!r} was interrupted: {text.n_missing} pixels of its last row of "
+                f"{text.size[1]} are missing, and are 0"
+            )
+        number = NUMBER.search(file.stem)
+        found = cls(
+            file, int(number[1]) if number else 0, text.size, text.labels, text.metals, name=name
+        )
+        found.n_missing = text.n_missing
+        return found
 
     def read(self, region: Region) -> Block:
         """The pixels of a region; the acquisition is read whole."""
-        with _opened(self.file) as imc:
-            about = None if _is_text(self.file) else _acquisitions(imc)[self.number]
-            pixels: Block = imc.read_acquisition(about)
+        pixels = _text_pixels(self) if _is_text(self.file) else _mcd_pixels(self)
         if pixels.shape != self.shape:
             raise ImageError(
                 f"acquisition {self.number} of {str(self.file)!r} must have the shape "
-                f"{self.shape}, as its end says, it has {pixels.shape}"
+                f"{self.shape}, as its metadata say, it has {pixels.shape}"
             )
         return pixels[tuple(slice(*ends) for ends in region)]
 
@@ -129,42 +184,95 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """An open file of readimc's; whatever fails within is an error that names the file."""
+def _text_pixels(about: Acquisition) -> Block:
     try:
-        from readimc import MCDFile, TXTFile
-    except ImportError as error:
-        raise ParameterError("IMC needs the package readimc: pip install 'pxprep[io]'") from error
-    imc = (TXTFile if _is_text(file) else MCDFile)(file)
-    try:
-        imc.open()
-        yield imc
+        n_channels, *size = about.shape
+        return read_pixels(about.file, (size[0], size[1]), n_channels, about.n_missing)
     except PxprepError:
         raise
     except Exception as error:
-        raise ImageError(f"{str(file)!r} cannot be read as IMC: {error!r}") from error
+        raise ImageError(f"{str(about.file)!r} cannot be read as IMC: {error!r:.300}") from error
+
+
+def _mcd_pixels(about: Acquisition) -> Block:
+    with _opened(about.file) as mcd:
+        pixels: Block = mcd.read_acquisition(_in_mcd(mcd)[about.number])
+        return pixels
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An open ``.mcd`` file of readimc's; whatever fails within is an error that names the file."""
+    try:
+        from readimc import MCDFile
+    except ImportError as error:
+        raise ParameterError("IMC needs the package readimc: pip install 'pxprep[io]'") from error
+    mcd = MCDFile(file)
+    try:
+        mcd.open()
+        yield mcd
+    except PxprepError:
+        raise
+    except Exception as error:
+        # Its messages may hold all of the metadata.
+        raise ImageError(f"{str(file)!r} cannot be read as IMC: {error!r:.300}") from error
     finally:
-        imc.close()  # not left to readimc's context, which leaves it open if that fails to begin
+        mcd.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
 
-def _acquisitions(imc: Any) -> dict[int, Any]:
-    """Those of an open ``.mcd`` file, by their number."""
-    return {found.id: found for slide in imc.slides for found in slide.acquisitions}
+def _in_mcd(mcd: Any) -> dict[int, Any]:
+    """The acquisitions of an open ``.mcd`` file, by their number."""
+    return {found.id: found for slide in mcd.slides for found in slide.acquisitions}
 
 
-def _of_mcd(imc: Any, file: Path) -> list[Acquisition]:
-    n_bytes = file.stat().st_size
-    return [
-        Acquisition(
-            file,
-            number,
-            about,
-            (about.height_px or 0, about.width_px or 0),
-            _why_broken(about, n_bytes),
-        )
-        for number, about in _acquisitions(imc).items()
-    ]
+def _acquisitions_of(file: Path) -> list[Acquisition]:
+    """Those of a file; in the place of broken ones the text files beside it."""
+    if _is_text(file):
+        return [Acquisition.of_text(file)]
+    try:
+        with _opened(file) as mcd:
+            found = [_of_mcd(file, number, about) for number, about in _in_mcd(mcd).items()]
+    except ImageError as error:
+        texts = texts_beside(file)
+        if not texts:
+            raise
+        warn(f"{error!s:.300}: its text files are read instead")
+        return [Acquisition.of_text(text, text.stem[len(file.stem) + 1 :]) for text in texts]
+    return [_or_text(pixels, file) for pixels in found]
+
+
+def _of_mcd(file: Path, number: int, about: Any) -> Acquisition:
+    sizes = {dim: getattr(about, f"pixel_size_{dim}_um", None) or 0.0 for dim in "yx"}
+    return Acquisition(
+        file,
+        number,
+        (about.height_px or 0, about.width_px or 0),
+        about.channel_labels,
+        about.channel_names,
+        name=about.description or "",
+        um_per_pixel=sizes if all(sizes.values()) else None,
+        why_broken=_why_broken(about, file.stat().st_size),
+    )
+
+
+def _or_text(pixels: Acquisition, file: Path) -> Acquisition:
+    """An acquisition of an ``.mcd`` file, or where it is broken that of its text file."""
+    texts = [text for text in texts_beside(file) if text.stem.endswith(f"_{pixels.number}")]
+    if not pixels.why_broken or len(texts) != 1:
+        return pixels
+    warn(
+        f"acquisition {pixels.number} of {str(file)!r}: {pixels.why_broken}; "
+        f"{texts[0].name!r} is read instead"
+    )
+    found = Acquisition.of_text(texts[0], pixels.name)
+    found.um_per_pixel = pixels.um_per_pixel
+    return found
+
+
+def texts_beside(file: Path) -> list[Path]:
+    """The text files of an ``.mcd`` file's acquisitions, which are called like it."""
+    texts = [text for text in file.parent.glob("*.txt") if text.stem.startswith(f"{file.stem}_")]
+    return sorted(text for text in texts if is_imc_text(text))
 
 
 def _why_broken(about: Any, n_bytes: int) -> str:
@@ -174,8 +282,10 @@ def _why_broken(about: Any, n_bytes: int) -> str:
             int(about.metadata[key]) for key in ("DataStartOffset", "DataEndOffset", "ValueBytes")
         )
     except (KeyError, ValueError) as error:
-        return f"its metadata are not complete: {error!r}"
-    if not about.width_px or not about.height_px or start >= end:
+        return f"its metadata are not complete: {error!r:.100}"
+    if start == end:
+        return "it has no pixels: it was planned, not acquired"
+    if not about.width_px or not about.height_px or start > end:
         return "it has no pixels"
     if end > n_bytes:
         return "the file ends before its last pixel"
@@ -184,30 +294,50 @@ def _why_broken(about: Any, n_bytes: int) -> str:
     return ""
 
 
-def _of_text(imc: Any, file: Path) -> Acquisition:
-    """That of a ``.txt`` file, whose last line is its last pixel."""
-    with file.open("rb") as text:
-        text.seek(max(0, file.stat().st_size - TAIL_BYTES))
-        last = text.read().split(b"\n")
-    *_, x, y, _ = next(line for line in reversed(last) if line.strip()).split(b"\t")[:6]
-    return Acquisition(file, 0, imc, (int(float(y)) + 1, int(float(x)) + 1))
-
-
-def _chosen(
-    found: list[Acquisition], numbers: Sequence[int] | None, file: Path
-) -> list[Acquisition]:
+def _check_numbers(numbers: Any, by_file: Mapping[Path, Sequence[Acquisition]]) -> None:
+    """Raise ParameterError unless the user named acquisitions that are there."""
     if numbers is None:
-        if not found:
-            raise ImageError(f"{str(file)!r} has no acquisitions")
-        return found
-    known = [pixels.number for pixels in found]
+        return
+    known = sorted({pixels.number for found in by_file.values() for pixels in found})
     is_sequence = isinstance(numbers, Sequence) and not isinstance(numbers, str)
     if not is_sequence or not numbers or not set(numbers) <= set(known):
         raise ParameterError(
             f"acquisitions must be a sequence of some of {known}, the numbers of those in "
-            f"{str(file)!r}, got {numbers!r}"
+            f"{', '.join(repr(str(file)) for file in by_file):.300}, got {numbers!r}"
         )
-    return [pixels for pixels in found if pixels.number in numbers]
+
+
+def _kept(found: Sequence[Acquisition], numbers: Any, file: Path) -> list[Acquisition]:
+    """The acquisitions that are wanted; broken ones are left out, or an error if asked for."""
+    chosen = [pixels for pixels in found if numbers is None or pixels.number in numbers]
+    broken = [f"{pixels.number}, {pixels.why_broken}" for pixels in chosen if pixels.why_broken]
+    whole = [pixels for pixels in chosen if not pixels.why_broken]
+    if not broken:
+        return whole
+    listed = f"{'; '.join(broken):.500}"
+    if numbers is not None or not whole:
+        others = [pixels.number for pixels in found if not pixels.why_broken]
+        raise ImageError(
+            f"{str(file)!r} has broken acquisitions: {listed}; acquisitions= chooses others, of "
+            f"{others}"
+        )
+    warn(f"acquisitions of {str(file)!r} are left out: {listed}")
+    return whole
+
+
+def _image(pixels: Acquisition, asked: Asked, name: str) -> xr.DataArray:
+    attrs: dict[str, Any] = {"source": str(pixels.file)}
+    if pixels.um_per_pixel:
+        attrs["um_per_pixel"] = pixels.um_per_pixel
+    image = lazy_image(pixels, pixels.shape, pixels.labels, attrs).chunk({"c": 1})
+    if asked.panel is None:
+        return image
+    known = [pixels.metals, [metal.strip("()") for metal in pixels.metals], pixels.labels]
+    what = f"acquisition {name!r} of {str(pixels.file)!r}"
+    pairs = asked.panel.labels(known, len(pixels.labels), what, by_order=False)
+    return image.isel(c=[number for number, _ in pairs]).assign_coords(
+        c=[label for _, label in pairs]
+    )
 
 
 def _labels(given: Sequence[str], metals: Sequence[str]) -> list[str]:

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from .._backing import Source
-from .._contents import check_store
-from .._images import checked
-from .._json import parse_json
-from .._layers import as_element, check_installed
-from .._layouts import Layout
-from .._progress import parse_progress
-from .._typing import Label
-from .._validate import parse_bool, parse_chunks, parse_wait
-from .._writing import Destination, check_outputs, recovered
+from ..aliases import Label
+from ..engine.progress import parse_progress
 from ..errors import LayerError, ParameterError, StoreError
-from ..provenance import IMPORT, Run
+from ..images.image import checked
+from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
+from ..layers.backing import Source
+from ..layers.destination import Destination, check_outputs, recovered
+from ..layers.layers import as_element, check_installed
+from ..layers.layouts import Layout
+from ..layers.records import Run
+from ..pipeline.provenance import IMPORT
+from ..store.contents import check_store
+from ..store.json import parse_json
 from .names import agreed
 from .opening import open_images
+from .panels import Panel
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -40,7 +42,13 @@ def import_images(
     *,
     channels: Sequence[Label] | None = None,
     channel_names: Sequence[str] | None = None,
+    panel: str | Path | Panel | None = None,
+    axes: str | None = None,
+    images: Sequence[str | int] | None = None,
+    acquisitions: Sequence[int] | None = None,
     subfolder: str | None = None,
+    names_from: str | None = None,
+    crop: bool = False,
     chunks: Any = 1024,
     scale_factors: Sequence[Any] | None = None,
     overwrite: bool = False,
@@ -60,8 +68,8 @@ def import_images(
         Folder of the store. One that does not exist is made.
     channels
         Labels of the channels to use, in that order; None for all of them.
-    channel_names, subfolder
-        See `open_images`; only with a file or a folder.
+    channel_names, panel, axes, images, acquisitions, subfolder, names_from, crop
+        What files do not tell themselves, see `open_images`; only with a file or a folder.
     chunks
         Chunks of the layers in pixels: one number for y and x, one for each dimension, or a mapping
         by dimension; -1 is the whole dimension. Along c and z they are 1, if nothing else is said.
@@ -112,52 +120,64 @@ def import_images(
     folder = _parse_store(store)
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar = parse_progress(progress)
-    images = by_layer(_images(source, channels, channel_names, subfolder))
-    layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in images.items()}
+    told = {
+        "channel_names": channel_names,
+        "panel": panel,
+        "axes": axes,
+        "images": images,
+        "acquisitions": acquisitions,
+        "subfolder": subfolder,
+        "names_from": names_from,
+        "crop": crop or None,
+    }
+    given = {name: value for name, value in told.items() if value is not None}
+    by_name = by_layer(_images(source, channels, given))
+    layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in by_name.items()}
     check_installed()
-    with _opened(folder, list(images), seconds) as sdata:
-        # With a colon none is the name of a layer.
-        pairs = {
-            layer: f"{image.attrs.get('source', 'memory')}: {layer}"
-            for layer, image in images.items()
-        }
-        target = Destination.of(sdata, pairs, seconds)
-        target.check_new(may_replace, "layer")
-        sources = {
-            pairs[layer]: Source.of(image, f"image {layer!r}") for layer, image in images.items()
-        }
-        asked = {
-            "channels": channels,
-            "channel_names": channel_names,
-            "subfolder": subfolder,
-            "chunks": chunks,
-            "scale_factors": scale_factors,
-        }
-        parameters = parse_json({IMPORT: asked})
-        target = target.check(sources, parameters)
-        elements = {
-            layer: as_element(image, _transformations(image), layouts[layer])
-            for layer, image in images.items()
-        }
-        identities = {name: source.identity for name, source in sources.items()}
-        target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+    with _opened(folder, list(by_name), seconds) as sdata:
+        asked = {"channels": channels, **told, "panel": None if panel is None else str(panel)}
+        asked |= {"chunks": chunks, "scale_factors": scale_factors}
+        _write(sdata, by_name, layouts, parse_json({IMPORT: asked}), (may_replace, seconds, bar))
     return sdata
 
 
+def _write(
+    sdata: SpatialData,
+    images: Mapping[str, xr.DataArray],
+    layouts: Mapping[str, Layout],
+    parameters: Any,
+    how: tuple[bool, float | None, Any],
+) -> None:
+    """Write images as layers, all of them or none."""
+    may_replace, seconds, bar = how
+    # With a colon none is the name of a layer.
+    pairs = {
+        layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
+    }
+    target = Destination.of(sdata, pairs, seconds)
+    target.check_new(may_replace, "layer")
+    sources = {
+        pairs[layer]: Source.of(image, f"image {layer!r}") for layer, image in images.items()
+    }
+    target = target.check(sources, parameters)
+    elements = {
+        layer: as_element(image, _transformations(image), layouts[layer])
+        for layer, image in images.items()
+    }
+    identities = {name: source.identity for name, source in sources.items()}
+    target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+
+
 def _parse_store(value: Any) -> Path:
-    if not isinstance(value, str | Path):
-        raise ParameterError(f"store must be the path of a SpatialData store, got {value!r}")
-    return Path(value).expanduser().resolve()
+    return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
-def _images(
-    source: Any, channels: Any, channel_names: Any, subfolder: Any
-) -> dict[str, xr.DataArray]:
+def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:
     """The images that the user gave or named, checked and with the same channels."""
     if not isinstance(source, Mapping):
-        return open_images(source, channels, channel_names=channel_names, subfolder=subfolder)
-    if channel_names is not None or subfolder is not None:
-        raise ParameterError("channel_names and subfolder are for files, got images as source")
+        return open_images(source, channels, **given)
+    if given:
+        raise ParameterError(f"{' and '.join(given)} are for files, got images as source")
     if not source or not all(isinstance(name, str) for name in source):
         raise ParameterError(f"source must hold images by name, got names {list(source)}")
     images = {name: checked(image, f"image {name!r}") for name, image in source.items()}

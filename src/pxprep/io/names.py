@@ -7,16 +7,15 @@ from typing import Any
 
 import xarray as xr
 
-from .._channels import label_keys, parse_channels, require_known, select_channels
-from .._typing import Label
+from ..aliases import Label
+from ..channels import label_keys, parse_channels, require_known, select_channels, unwritable
 from ..errors import ChannelError, ParameterError
+from ..images.parameters import parse_path
 
 
 def existing_path(path: Any, parameter: str = "path") -> Path:
     """The file or folder that the user gave, or a ParameterError."""
-    if not isinstance(path, str | Path):
-        raise ParameterError(f"{parameter} must be the path of a file or a folder, got {path!r}")
-    found = Path(path).expanduser()
+    found = parse_path(path, parameter, "a file or a folder").expanduser()
     if not found.exists():
         raise ParameterError(f"{parameter} does not exist: {str(found)!r}")
     # A link keeps its name.
@@ -65,6 +64,12 @@ def agreed_channels(
     else:
         known = dict.fromkeys(label for labels in by_image.values() for label in labels)
         require_known(wanted, list(known), "channels")
+    bad = unwritable(wanted)
+    if bad:
+        raise ChannelError(
+            f"channels must have names that can be written, got {bad!r:.300}: their files have "
+            "names that are not UTF-8; rename them"
+        )
     odd = {
         name: _difference(labels, wanted, exactly=channels is None)
         for name, labels in by_image.items()

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from .._typing import Label
-from ..errors import ImageError, ParameterError
-from .folders import channel_files, naturally, read_folder, read_fov, tiffs_of_fov
-from .imc import read_imc
-from .names import agreed, agreed_channels, existing_path
-from .stacks import SUFFIXES, stacks_of
-from .tiff import read_tiff
+from ..aliases import Label
+from ..errors import ParameterError
+from .asked import Asked
+from .folders import cycles_of, fov_folders, naturally, read_places, tiffs_of_fov
+from .imc import imc_images
+from .imc_text import is_imc_text
+from .names import existing_path
+from .panels import Panel
+from .stacks import SUFFIXES
+from .tiff import tiff_images
+from .zarrs import is_store, is_zarr, zarr_images
 
 # What a path may hold, as messages call it.
-TIFFS, IMC, FOVS = "TIFFs", "files of IMC (.mcd, .txt)", "folders of TIFFs"
-# How the text file of an acquisition begins.
-IMC_TEXT = b"Start_push\t"
+TIFFS, IMC, FOVS, ZARRS = (
+    "TIFFs",
+    "files of IMC (.mcd, .txt)",
+    "folders of TIFFs",
+    "OME-Zarr images",
+)
 
 
 def open_images(
@@ -26,7 +33,13 @@ def open_images(
     channels: Sequence[Label] | None = None,
     *,
     channel_names: Sequence[str] | None = None,
+    panel: str | Path | Panel | None = None,
+    axes: str | None = None,
+    images: Sequence[str | int] | None = None,
+    acquisitions: Sequence[int] | None = None,
     subfolder: str | None = None,
+    names_from: str | None = None,
+    crop: bool = False,
 ) -> dict[str, xr.DataArray]:
     """The images in a file or a folder, whatever their format, as one cohort; lazily.
 
@@ -35,19 +48,30 @@ def open_images(
     path
         One of
 
-        - a TIFF (see `read_tiff`), an ``.mcd`` or a ``.txt`` file of IMC (see `read_imc`);
+        - a TIFF (see `read_tiff`), an ``.mcd`` or a ``.txt`` file of IMC (see `read_imc`), or an
+          OME-Zarr image;
         - a folder of fields of view, each a folder with a TIFF for each channel (see
-          `read_folder`);
-        - one field of view: a folder with a TIFF for each channel;
-        - a folder of TIFFs that hold several channels each;
+          `read_folder`), with a folder of those for each cycle, or with TIFFs of several channels;
+        - one field of view: a folder with a TIFF for each channel, or with one for each cycle;
+        - a folder of TIFFs that hold several channels each, or of OME-Zarr images;
         - a folder of ``.mcd`` files (``.txt`` files beside them hold the same, and are left out),
           or of ``.txt`` files.
     channels
-        Labels of the channels to use, in that order; None for all of them.
+        Labels of the channels to use, in that order; None for all of them. Files of other channels
+        are not opened, if files are called like channels.
     channel_names
-        Names of all channels in TIFFs of several channels that do not tell them; see `read_tiff`.
-    subfolder
-        Where in the folder of a field of view the TIFFs lie; see `read_folder`.
+        Names of all channels in the file, in its order, for files that do not tell them.
+    panel
+        A table of markers, see `read_panel`: it names channels by the order in the file, or by what
+        the file calls them, and says which are used.
+    axes
+        What the axes of TIFFs are, if those say something else; see `read_tiff`.
+    images
+        Names or numbers of the images to read of files that hold several; see `read_tiff`.
+    acquisitions
+        Numbers of the acquisitions of IMC to read; see `read_imc`.
+    subfolder, names_from, crop
+        Of folders with a TIFF for each channel; see `read_folder`.
 
     Returns
     -------
@@ -72,36 +96,72 @@ def open_images(
     >>> open_images(file, channel_names=["nuclei", "membranes"])["fov0"].c.values.tolist()
     ['nuclei', 'membranes']
     """
-    place = existing_path(path)
-    kind, files = (FOVS, []) if subfolder is not None else _recognised(place)
-    if kind != TIFFS and channel_names is not None:
-        raise ParameterError(
-            f"channel_names are for TIFFs that do not tell them; {kind} name their channels"
-        )
-    if kind == FOVS:
-        return read_folder(place, channels, subfolder=subfolder)
+    asked = Asked.of(
+        channels,
+        channel_names=channel_names,
+        panel=panel,
+        axes=axes,
+        images=images,
+        acquisitions=acquisitions,
+        subfolder=subfolder,
+        names_from=names_from,
+        crop=crop,
+    )
+    return open_asked(existing_path(path), asked)
+
+
+def open_asked(place: Path, asked: Asked) -> dict[str, xr.DataArray]:
+    """The images in a file or a folder, read as the user says."""
+    kind, files = (FOVS, []) if asked.subfolder is not None else _recognised(place)
+    _check_fits(kind, asked)
+    if kind == ZARRS:
+        return zarr_images(files, asked)
     if kind == IMC:
-        return _together([read_imc(file, channels) for file in files], files)
-    if place.is_dir() and channel_names is None and _hold_one_channel(files):
-        by_label = channel_files(files)
-        labels = agreed_channels({place.name: list(by_label)}, channels)
-        return {place.name: read_fov({label: by_label[str(label)] for label in labels})}
-    found = [read_tiff(file, channels, channel_names=channel_names) for file in files]
-    return _together(found, files)
+        return imc_images(files, asked)
+    if kind == FOVS and not cycles_of(place):
+        return read_places(fov_folders(place, asked.subfolder), asked)
+    if place.is_dir():
+        return read_places({place: tiffs_of_fov(place)}, asked)
+    return tiff_images(files, asked)
+
+
+def _check_fits(kind: str, asked: Asked) -> None:
+    """Raise ParameterError if something was said that files of a kind have not."""
+    names = asked.panel is not None and asked.panel.in_order
+    if names and kind in (IMC, FOVS):
+        raise ParameterError(
+            f"channel_names are for TIFFs that do not tell them; {kind} name their channels (a "
+            "panel calls them otherwise)"
+        )
+    for parameter, kinds in {
+        "axes": (TIFFS, FOVS),
+        "images": (TIFFS, FOVS),
+        "acquisitions": (IMC,),
+        "names_from": (TIFFS, FOVS),
+    }.items():
+        value = getattr(asked, parameter)
+        if value is not None and kind not in kinds:
+            raise ParameterError(
+                f"{parameter} must be left out: it is for {' and '.join(kinds)}, not for {kind}, "
+                f"got {value!r}"
+            )
 
 
 def _recognised(place: Path) -> tuple[str, list[Path]]:
     """What a path holds, and the files."""
+    if is_zarr(place):
+        return ZARRS, [place]
     listed = [place] if place.is_file() else naturally(place.iterdir())
     files = [path for path in listed if path.is_file()]
     folders = [path for path in listed if path.is_dir()]
     tables = [file for file in files if file.suffix.lower() == ".mcd"] or [
-        file for file in files if file.suffix.lower() == ".txt" and _is_imc_text(file)
+        file for file in files if file.suffix.lower() == ".txt" and is_imc_text(file)
     ]
     by_kind = {
         TIFFS: [file for file in files if file.suffix.lower() in SUFFIXES],
         IMC: tables,
-        FOVS: [folder for folder in folders if tiffs_of_fov(folder)],
+        FOVS: [folder for folder in folders if not is_zarr(folder) and tiffs_of_fov(folder)],
+        ZARRS: [folder for folder in folders if is_zarr(folder) and not is_store(folder)],
     }
     found = [kind for kind, paths in by_kind.items() if paths]
     if len(found) != 1:
@@ -110,35 +170,3 @@ def _recognised(place: Path) -> tuple[str, list[Path]]:
             f"{' and '.join(found) or 'none of them'}"
         )
     return found[0], by_kind[found[0]]
-
-
-def _is_imc_text(file: Path) -> bool:
-    with file.open("rb") as text:
-        return text.read(len(IMC_TEXT)) == IMC_TEXT
-
-
-def _hold_one_channel(files: Sequence[Path]) -> bool:
-    """Whether the TIFFs of a folder hold one channel each; an error if only some do."""
-    single: dict[bool, list[str]] = {True: [], False: []}
-    for file in files:
-        found = stacks_of(file)
-        single[len(found) == 1 and not found[0].has_channels].append(str(file))
-    if all(single.values()):
-        raise ImageError(
-            "the TIFFs in a folder must hold one channel each, or several each: "
-            f"{single[True][0]!r} holds one, {single[False][0]!r} several"
-        )
-    return bool(single[True])
-
-
-def _together(
-    found: Sequence[Mapping[str, xr.DataArray]], files: Sequence[Path]
-) -> dict[str, xr.DataArray]:
-    """The images of several files as one cohort."""
-    images: dict[str, xr.DataArray] = {}
-    for file, more in zip(files, found, strict=True):
-        twice = sorted(set(images) & set(more))
-        if twice:
-            raise ImageError(f"{str(file)!r} holds {twice}, as another file does: rename one")
-        images |= more
-    return agreed(images)

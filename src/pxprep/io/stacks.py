@@ -1,52 +1,52 @@
-"""The pages that make an image in a TIFF file: what tifffile finds, checked."""
+"""The images in a TIFF file: which pages make each, and what they are called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from .._typing import Label
 from ..errors import ImageError, ParameterError, PxprepError
-from .arrays import lazy_image
-from .planes import Plane, TiffPixels
+from .axes import meanings
+from .ome import Ome, OmeImage
+from .page_names import names_of_pages
+from .pages import Layout, Page, TiffPixels, is_planar_page, segment_size
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPageSeries
 
-SUFFIXES = (".tif", ".tiff")
+SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
 MISSING = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
 # Rows and columns that are read at once, as far as tiles and strips allow.
 BLOCK = 1024
-# What the pages of a TIFF may be that are channels: a plain one does not say.
-CHANNEL_AXES = ("C", "Q", "I")
+# What a page holds whose samples are colours: RGB, CMYK, YCbCr, CIELab and its relatives.
+COLOURS = {2, 5, 6, 8, 9, 10}
+SMALL = re.compile(r"(thumbnail|macro|label|overview)( image)?", re.IGNORECASE)
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[TiffFile]:
-    """An open TIFF file; whatever fails within is an error that names the file."""
+def opened(file: Path, alone: bool = False) -> Iterator[TiffFile]:
+    """An open TIFF file; whatever fails within is an error that names the file.
+
+    `alone` is without the pages that lie in other files of a set.
+    """
     try:
         from tifffile import TiffFile
     except ImportError as error:
         raise ParameterError(MISSING) from error
     try:
-        with TiffFile(file) as tiff:
+        with TiffFile(file, _multifile=not alone) as tiff:
             yield tiff
     except PxprepError:
         raise
     except Exception as error:
-        raise ImageError(f"{str(file)!r} cannot be read as a TIFF: {error!r}") from error
-
-
-def stacks_of(file: Path) -> list[Stack]:
-    """The images in a TIFF file."""
-    with opened(file) as tiff:
-        return [Stack.of(series, file) for series in tiff.series]
+        raise ImageError(f"{str(file)!r} cannot be read as a TIFF: {error!r:.300}") from error
 
 
 @dataclass(frozen=True)
@@ -55,126 +55,178 @@ class Stack:
 
     Attributes
     ----------
+    file
+        The file.
     name
         In the file's metadata, or empty.
-    has_channels
-        Whether there are pages of several channels.
-    planes
-        The pages, with the axes c, or c and z.
-    size
-        Rows and columns.
-    dtype
-        Of the pixels, in native byte order.
-    block
-        Rows and columns that are best read at once.
+    axes, sizes
+        As tifffile tells them: those that the pages span, then those of a page.
+    pages
+        tifffile's; None where one is missing.
+    keyframe
+        A page like all of them.
+    offset
+        Where the pixels begin, if those of all pages are just one behind the other.
+    names
+        Of the channels, or of the pages; None or nothing where the file does not tell.
+    about
+        What else the metadata tell.
     """
 
+    file: Path
     name: str
-    has_channels: bool
-    planes: np.ndarray[Any, Any]
-    size: tuple[int, int]
-    dtype: np.dtype[Any]
-    block: tuple[int, int]
+    axes: str
+    sizes: tuple[int, ...]
+    pages: Sequence[Any]
+    keyframe: Any
+    offset: int | None = None
+    names: Sequence[str | None] = ()
+    about: OmeImage = field(default_factory=OmeImage)
 
     @classmethod
     def of(cls, series: TiffPageSeries, file: Path) -> Stack:
-        """That of a series that tifffile found, or an ImageError."""
-        what = f"an image in {str(file)!r}"
-        axes, shape = _axes(series, what)
-        page = series.keyframe
-        if page.shape != (page.imagelength, page.imagewidth) or page.dtype is None:
+        """That of a series that tifffile found."""
+        offset = None if series.is_multifile else series.dataoffset
+        pages: Any = list(series)
+        return cls(
+            file, series.name, series.axes, tuple(series.shape), pages, series.keyframe, offset
+        )
+
+    @classmethod
+    def of_pages(cls, pages: Sequence[Any], file: Path, names: Sequence[str] = ()) -> Stack:
+        """Pages of one size, each a channel."""
+        first = pages[0]
+        sizes = (len(pages), *first.shape)
+        return cls(file, "", "I" + first.axes, sizes, pages, first, None, tuple(names))
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the samples of its pixels are colours: three of them, or four of a byte."""
+        page = self.keyframe
+        is_coloured = "S" in self.axes and int(page.photometric) in COLOURS
+        whole = page.dtype is not None and page.dtype.kind == "u" and page.dtype.itemsize <= 2
+        n_samples = self.sizes[self.axes.index("S")] if "S" in self.axes else 1
+        is_rgba = n_samples == 4 and page.dtype == np.uint8 and self.axes.endswith("S")
+        return bool(is_coloured and whole and (n_samples == 3 or is_rgba))
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is a picture, or a small view of what another image shows."""
+        return self.is_picture or SMALL.fullmatch(self.name.strip()) is not None
+
+    @property
+    def n_channels(self) -> int:
+        """How many there would be if all axes but depth, rows and columns were channels."""
+        sizes = zip(self.axes, self.sizes, strict=True)
+        return prod(size for axis, size in sizes if axis not in "ZYX")
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether pages are missing that the metadata tell of."""
+        return any(page is None for page in self.pages)
+
+    def with_about(self, about: OmeImage) -> Stack:
+        """With what OME metadata tell of it."""
+        return replace(self, name=about.name, names=about.labels, about=about)
+
+    def with_page_names(self) -> Stack:
+        """With the names that its pages have for themselves."""
+        return replace(self, names=tuple(names_of_pages(self.pages)))
+
+    def pixels(self, asked: str | None, counts: Collection[int]) -> TiffPixels:
+        """What reads the image, given the axes and the numbers of channels that the user named."""
+        what = f"an image in {str(self.file)!r}"
+        rgba = self.is_picture and self.n_channels == 4 and 4 in counts
+        if self.is_picture and asked is None and not rgba:
+            raise ImageError(
+                f"{what} has {self.n_channels} samples for each pixel, colours (RGB?); if they are "
+                f"channels, say what the axes are: axes={self.axes.replace('S', 'C')!r}"
+            )
+        page = self.keyframe
+        is_whole = page.dtype is not None and tuple(page.shape) == self.sizes[-len(page.shape) :]
+        if not is_whole or page.imagedepth != 1:
             raise ImageError(
                 f"{what} must have a page of numbers for each plane, got pages of shape "
                 f"{page.shape} and {page.bitspersample} bits per sample"
             )
+        if page.dtype.kind not in "buif":
+            raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
+        letters = meanings(self.axes, self.sizes, asked, counts, what)
+        self._check_decoder(what)
+        return TiffPixels(self._listed(what), self._layout(letters, what), np.dtype(page.dtype))
+
+    def block(self, pixels: TiffPixels) -> tuple[int, ...]:
+        """What is best read at once: whole tiles or strips, about `BLOCK`; all samples of them."""
+        layout, page = pixels.layout, self.keyframe
+        first = 1
+        if layout.c and layout.c[-1] == len(layout.sizes) - 3 and not layout.is_planar:
+            first = layout.n_together
+        whole = (1, 1) if pixels.pages[0].stored is not None else segment_size(page)
+        edge = max(64, int(BLOCK / first**0.5))
+        own = dict(zip((len(layout.sizes) - 2, len(layout.sizes) - 1), whole, strict=True))
+        rows, columns = (
+            min(
+                layout.sizes[axis],
+                max(own.get(axis, 1), edge // own.get(axis, 1) * own.get(axis, 1)),
+            )
+            for axis in (layout.y, layout.x)
+        )
+        return (first, *[1] * len(layout.z), rows, columns)
+
+    def channel_names(self, pixels: TiffPixels) -> Sequence[str | None]:
+        """The names of the image's channels, as far as the file tells."""
+        # Pages of planes are not called like channels.
+        is_told = len(self.names) == pixels.shape[0] and not pixels.layout.z
+        return self.names if is_told or self.about.labels else ()
+
+    def _layout(self, letters: str, what: str) -> Layout:
+        page = self.keyframe
+        n_leading = len(self.sizes) - len(page.shape)
+        # Samples, rows and columns of a page come last, in this order.
+        within = {axis: n_leading + number for number, axis in enumerate("SYX")}
+        places = [*range(n_leading), *(within[axis] for axis in page.axes)]
+        sizes = [*self.sizes[:n_leading], page.samplesperpixel, page.imagelength, page.imagewidth]
+        by_letter: dict[str, list[int]] = {letter: [] for letter in "CZYX"}
+        for letter, place, size in zip(letters, places, self.sizes, strict=True):
+            if size > 1 or letter in "YX":
+                by_letter.get(letter, []).append(place)
+        if len(by_letter["Y"]) != 1 or len(by_letter["X"]) != 1:
+            raise ImageError(f"{what} must have rows and columns, it has the axes {self.axes}")
+        return Layout(
+            tuple(map(int, sizes)),
+            is_planar_page(page),
+            tuple(by_letter["C"]),
+            tuple(by_letter["Z"]),
+            by_letter["Y"][0],
+            by_letter["X"][0],
+        )
+
+    def _check_decoder(self, what: str) -> None:
         try:
-            page.decode(None, 0)
+            self.keyframe.decode(None, 0)
         except (ValueError, NotImplementedError) as error:
             raise ImageError(
                 f"{what} cannot be decoded: {error}; the package imagecodecs has more decoders: "
                 "pip install imagecodecs"
             ) from error
-        listed = _planes(series, what)
-        planes = np.empty(len(listed), object)
-        planes[:] = listed
-        planes = planes.reshape(shape)
-        if axes == "ZC":
-            planes = planes.T
-        return cls(
-            series.name,
-            "C" in axes,
-            planes if "C" in axes else planes[np.newaxis],
-            (page.imagelength, page.imagewidth),
-            np.dtype(page.dtype),
-            _block(page, is_plain=listed[0].stored is not None),
-        )
 
-    def image(self, labels: Sequence[Label], attrs: Mapping[str, Any]) -> xr.DataArray:
-        """The lazy image, with labels of its channels."""
-        shape = (*self.planes.shape, *self.size)
-        pixels = TiffPixels(self.planes.ravel().tolist(), shape, self.dtype)
-        chunks = (*[1] * self.planes.ndim, *self.block)
-        return lazy_image(pixels, chunks, labels, attrs)
-
-
-def joined(stacks: Sequence[Stack]) -> Stack:
-    """The channels of several stacks of one size, in their order."""
-    rows, columns = zip(*(stack.block for stack in stacks), strict=True)
-    return replace(
-        stacks[0],
-        has_channels=True,
-        planes=np.concatenate([stack.planes for stack in stacks]),
-        dtype=np.result_type(*{stack.dtype for stack in stacks}),
-        # The largest: a strip that is larger than the block would be decoded for each.
-        block=(max(rows), max(columns)),
-    )
-
-
-def _axes(series: TiffPageSeries, what: str) -> tuple[str, tuple[int, ...]]:
-    """The axes of a series' pages, some of C and Z, and their lengths."""
-    sizes = {
-        axis: size
-        for axis, size in zip(series.axes, series.shape, strict=True)
-        if size > 1 or axis in "YX"
-    }
-    if "S" in sizes:
-        raise ImageError(f"{what} has {sizes['S']} samples for each pixel (RGB?), it must have one")
-    if "T" in sizes:
-        raise ImageError(f"{what} has {sizes['T']} points in time, it must have one")
-    *leading, row, column = sizes
-    of_channels = [axis for axis in leading if axis in CHANNEL_AXES]
-    others = [axis for axis in leading if axis not in CHANNEL_AXES]
-    if (row, column) != ("Y", "X") or len(of_channels) > 1 or others not in ([], ["Z"]):
-        raise ImageError(
-            f"{what} must have the axes C, Z, Y and X or some of them, it has {series.axes!r} of "
-            f"sizes {tuple(series.shape)}"
-        )
-    axes = "".join("Z" if axis == "Z" else "C" for axis in leading)
-    return axes, tuple(sizes[axis] for axis in leading)
-
-
-def _planes(series: TiffPageSeries, what: str) -> list[Plane]:
-    """The pages of a series in their order."""
-    page = series.keyframe
-    # Pixels of all pages behind each other, perhaps with one directory for all of them.
-    if series.dataoffset is not None and not series.is_multifile:
-        file = page.parent.filehandle
-        stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-        n_pages = series.size // page.size
-        _check_length(file.path, series.dataoffset + n_pages * page.nbytes, what)
-        return [
-            Plane(file.path, series.dataoffset + number * page.nbytes, stored)
-            for number in range(n_pages)
-        ]
-    planes = []
-    for number, item in enumerate(series):
-        if item is None:
-            raise ImageError(f"{what} lacks page {number}: is one of its files missing?")
-        path = item.parent.filehandle.path
-        ends = map(sum, zip(item.dataoffsets, item.databytecounts, strict=True))
-        _check_length(path, max(ends, default=0), what)
-        planes.append(Plane(path, item.offset, None))
-    return planes
+    def _listed(self, what: str) -> list[Page]:
+        """The pages in their order, of files that are long enough."""
+        page = self.keyframe
+        n_bytes = prod(page.shape) * np.dtype(page.dtype).itemsize
+        if self.offset is not None:
+            path = page.parent.filehandle.path
+            stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+            n_pages = prod(self.sizes) // prod(page.shape)
+            _check_length(path, self.offset + n_pages * n_bytes, what)
+            return [Page(path, self.offset + n * n_bytes, stored) for n in range(n_pages)]
+        found = []
+        for item in self.pages:
+            path = item.parent.filehandle.path
+            ends = map(sum, zip(item.dataoffsets, item.databytecounts, strict=True))
+            _check_length(path, max(ends, default=0), what)
+            found.append(Page(path, item.offset, None))
+        return found
 
 
 def _check_length(path: str, end: int, what: str) -> None:
@@ -182,11 +234,6 @@ def _check_length(path: str, end: int, what: str) -> None:
         raise ImageError(f"{what} is not complete: {path!r} ends before its last pixel")
 
 
-def _block(page: TiffPage, is_plain: bool) -> tuple[int, int]:
-    """Rows and columns to read at once: whole tiles or strips, about `BLOCK`."""
-    segment = (1, 1) if is_plain else page.chunks
-    rows, columns = (
-        min(size, max(part, BLOCK // part * part))
-        for part, size in zip(segment, page.shape, strict=True)
-    )
-    return rows, columns
+def missing_files(ome: Ome, file: Path) -> list[str]:
+    """The names of the files of a set that are not beside a file."""
+    return [name for name in ome.files.values() if not (file.parent / Path(name).name).is_file()]

@@ -1,25 +1,21 @@
-"""TIFFs of several channels: OME-TIFF, and others whose channels the user names."""
+"""TIFFs of several channels: OME-TIFF, and others whose channels the file or the user names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from .._channels import require_unique
-from .._typing import Label
-from ..errors import ChannelError, ImageError, ParameterError
-from .names import agreed, existing_path, image_names
-from .stacks import Stack, opened
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile
-
-# Micrometres in a unit of length, as OME writes it.
-MICRONS = {"nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+from ..aliases import Label
+from ..errors import ChannelError, ImageError
+from .arrays import lazy_image
+from .asked import Asked
+from .found import Found, check_images, images_in
+from .names import agreed, existing_path
+from .pages import TiffPixels
+from .panels import Panel
+from .stacks import Stack
 
 
 def read_tiff(
@@ -27,6 +23,9 @@ def read_tiff(
     channels: Sequence[Label] | None = None,
     *,
     channel_names: Sequence[str] | None = None,
+    panel: str | Path | Panel | None = None,
+    axes: str | None = None,
+    images: Sequence[str | int] | None = None,
 ) -> dict[str, xr.DataArray]:
     """The images of an OME-TIFF, or of any other TIFF whose pages are channels; lazily.
 
@@ -37,8 +36,18 @@ def read_tiff(
     channels
         Labels of the channels to use, in that order; None for all of them.
     channel_names
-        Names of all channels in the file, in its order. None takes those of the OME metadata; other
-        TIFFs have none.
+        Names of all channels in the file, in its order. None takes those that the file tells: in
+        OME metadata, in the pages of a MIBItiff or a qptiff, in labels of ImageJ, in the names of
+        pages.
+    panel
+        A table of markers that tells them, see `read_panel`.
+    axes
+        What the axes of the file are, in its order: "C" for channels (of several axes, too), "Z",
+        "Y" and "X". None goes by the file, and if that says that they are time, depth or samples of
+        a pixel, by whether there are as many names.
+    images
+        Names, in the file or as they are returned, or numbers of the images to read. None for all,
+        but for RGB pictures, thumbnails, labels and overviews beside others.
 
     Returns
     -------
@@ -51,18 +60,26 @@ def read_tiff(
     Raises
     ------
     ImageError
-        If the file is no TIFF or not complete, holds RGB pixels or several points in time, or is
-        compressed in a way that tifffile and, if installed, imagecodecs do not decode.
+        If the file is no TIFF or not complete, or another file of its set is missing; if it is not
+        clear which of its axes are channels; if it holds nothing but RGB pixels, or is compressed
+        in a way that tifffile and, if installed, imagecodecs do not decode.
     ChannelError
         If channels have no names, or not each its own; if images in the file differ in their
         channels and `channels` does not choose among those that all have.
     ParameterError
-        If `path` is not there, or the package tifffile or ome-types is not installed.
+        If `path` is not there, or a parameter is not what it should be, or the package tifffile is
+        not installed.
+
+    Warns
+    -----
+    PxprepWarning
+        If pictures are left out, or channels that `panel` does not keep.
 
     Notes
     -----
-    tifffile finds and decodes the pixels, ome-types reads the metadata. Only the tiles or strips
-    that a chunk needs are read. The file is opened for each chunk and closed after it.
+    tifffile finds and decodes the pixels. Only the tiles or strips that a chunk needs are read. The
+    file is opened for each chunk and closed after it. Metadata that are not valid to the letter, or
+    tell of other images than the file holds, are no error if the channels are named.
 
     Examples
     --------
@@ -77,91 +94,85 @@ def read_tiff(
     >>> image.dims, image.dtype.name, image.equals(fov.sel(c=["CD3", "CD20"]))
     (('c', 'y', 'x'), 'uint16', True)
     """
-    file = existing_path(path)
-    given = _parse_names(channel_names)
-    with opened(file) as tiff:
-        stacks = [Stack.of(series, file) for series in tiff.series]
-        abouts = _abouts(tiff, file, len(stacks))
-    names = image_names(file, [stack.name for stack in stacks], range(len(stacks)))
+    asked = Asked.of(channels, channel_names=channel_names, panel=panel, axes=axes, images=images)
+    return tiff_images([existing_path(path)], asked)
+
+
+def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+    """The images of several files as one cohort."""
+    found = [images_in(file, asked) for file in files]
+    check_images(asked, found)
+    images = images_of_all(found, [], asked)
+    try:
+        return agreed(images, asked.channels)
+    except ChannelError as error:
+        _tell_images(error, found)
+        raise
+
+
+def _tell_images(error: Exception, found: Sequence[Found]) -> None:
+    """Say with an error which images there are to choose from, if a file holds several."""
+    several = [name for one in found if len(one.stacks) > 1 for name in one.names]
+    if several:
+        error.add_note(f"images= chooses some of those in a file: {', '.join(several):.300}")
+
+
+def images_of_all(
+    found: Sequence[Found],
+    others: Sequence[tuple[Path, Mapping[str, xr.DataArray]]],
+    asked: Asked,
+) -> dict[str, xr.DataArray]:
+    """The images of several files, and others that were read from files, as one cohort."""
+    images: dict[str, xr.DataArray] = {}
+    for file, more in [*((one.file, images_of(one, asked)) for one in found), *others]:
+        twice = sorted(set(images) & set(more))
+        if twice:
+            raise ImageError(f"{str(file)!r} holds {twice}, as another file does: rename one")
+        images |= more
+    return images
+
+
+def images_of(found: Found, asked: Asked) -> dict[str, xr.DataArray]:
+    """The images of a file, with the labels of their channels."""
     images = {}
-    for name, stack, about in zip(names, stacks, abouts, strict=True):
-        what = f"image {name!r} of {str(file)!r}"
-        labels = _labels(given, about.labels, len(stack.planes), what)
-        attrs = {"source": str(file), "um_per_pixel": about.um_per_pixel}
-        images[name] = stack.image(labels, {key: value for key, value in attrs.items() if value})
-    return agreed(images, channels)
-
-
-@dataclass(frozen=True)
-class About:
-    """What the metadata tell of an image: labels, None for channels without; and pixel sizes."""
-
-    labels: Sequence[str | None] = ()
-    um_per_pixel: Mapping[str, float] | None = None
-
-
-def _abouts(tiff: TiffFile, file: Path, n_images: int) -> list[About]:
-    if not tiff.is_ome or tiff.ome_metadata is None:
-        return [About()] * n_images
-    try:
-        from ome_types import from_xml
-    except ImportError as error:
-        raise ParameterError(
-            "OME-TIFFs need the package ome-types: pip install 'pxprep[io]'"
-        ) from error
-    try:
-        images = from_xml(tiff.ome_metadata, validate=False).images
-    except Exception as error:
-        raise ImageError(f"the OME metadata of {str(file)!r} cannot be read: {error}") from error
-    if len(images) != n_images:
-        raise ImageError(
-            f"the OME metadata of {str(file)!r} tell of {len(images)} images, but it has "
-            f"{n_images} that can be read"
+    for name, stack in found.chosen(asked).items():
+        try:
+            pixels = stack.pixels(asked.axes, asked.counts)
+            labels = _labels(found, stack, pixels, asked, f"image {name!r} of {str(found.file)!r}")
+        except (ChannelError, ImageError) as error:
+            _tell_images(error, [found])
+            raise
+        attrs = {"source": str(found.file), "um_per_pixel": dict(stack.about.um_per_pixel)}
+        image = lazy_image(
+            pixels,
+            stack.block(pixels),
+            range(pixels.shape[0]),
+            {key: value for key, value in attrs.items() if value},
         )
-    return [_about(image.pixels) for image in images]
-
-
-def _about(pixels: Any) -> About:
-    """From the element ``Pixels`` of the OME metadata."""
-    sizes = {}
-    for dim in "zyx":
-        size = getattr(pixels, f"physical_size_{dim}")
-        unit = getattr(pixels, f"physical_size_{dim}_unit").value
-        if size and unit in MICRONS:
-            sizes[dim] = size * MICRONS[unit]
-    return About([channel.name for channel in pixels.channels], sizes)
-
-
-def _parse_names(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    if not is_sequence or not all(isinstance(name, str) and name for name in value):
-        raise ParameterError(f"channel_names must be a sequence of names, got {value!r}")
-    require_unique(list(value), "channel_names")
-    return list(value)
+        if len(labels) < pixels.shape[0] or [n for n, _ in labels] != list(range(len(labels))):
+            image = image.isel(c=[number for number, _ in labels])
+        images[name] = image.assign_coords(c=[label for _, label in labels])
+    return images
 
 
 def _labels(
-    given: Sequence[str] | None, own: Sequence[str | None], n_channels: int, what: str
-) -> list[str]:
-    """The labels of an image's channels: those that were given, or else its own."""
-    if given is not None:
-        if len(given) != n_channels:
-            raise ChannelError(
-                f"channel_names must name the {n_channels} channels of {what}, got {len(given)}"
-            )
-        return list(given)
+    found: Found, stack: Stack, pixels: TiffPixels, asked: Asked, what: str
+) -> list[tuple[int, str]]:
+    """Which channels of an image are used, and their labels: those given, or the file's own."""
+    n_channels = pixels.shape[0]
+    own = stack.channel_names(pixels)
+    if asked.panel is not None:
+        return asked.panel.labels([own], n_channels, what, by_order=True)
+    hint = "give channel_names, all of them in the order of the file"
     named = [name for name in own if name]
     if len(named) != n_channels:
+        why = f" (its OME metadata: {found.unread})" if found.unread else ""
         raise ChannelError(
-            f"{what}: {len(named)} of {n_channels} channels have a name; give channel_names, "
-            "all of them in the file's order"
+            f"{what}: {len(named)} of {n_channels} channels have a name{why}; {hint}"
         )
     twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
     if twice:
         raise ChannelError(
-            f"{what}: {', '.join(map(repr, twice))} names more than one channel; give "
-            "channel_names, all of them in the file's order"
+            f"{what}: {', '.join(map(repr, twice))} names more than one channel; {hint}"
         )
-    return named
+    return list(enumerate(named))

@@ -3,12 +3,12 @@
 Also as methods of an image: ``image.pxprep.plot.channels()``.
 """
 
-from ._accessor import ImagePlots
-from ._channels import channels
-from ._cohort import cohort
-from ._compare import compare
-from ._histogram import histogram
-from ._mask import mask
-from ._thumbnails import DROPPED
+from .accessor import ImagePlots
+from .channel_grid import channels
+from .cohort_quantiles import cohort
+from .comparison import compare
+from .dropped_pixels import mask
+from .histograms import histogram
+from .thumbnails import DROPPED
 
 __all__ = ["DROPPED", "ImagePlots", "channels", "cohort", "compare", "histogram", "mask"]

@@ -1,0 +1,19 @@
+"""Type aliases."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+# A NumPy or Dask array; only `backends` may ask which.
+Array = Any
+Block = np.ndarray[Any, np.dtype[Any]]
+
+Label = Hashable
+# One value for all channels, one per channel in order, or by label (`...` for the rest).
+PerChannel = float | Sequence[float] | Mapping[Any, float]
+# One image, several in order, several by name, or a tree of either package.
+Images = Any
+# Any function image -> image.
+ImageFunction = Callable[..., xr.DataArray]

@@ -1,0 +1,197 @@
+"""Channel labels, and values per channel keyed by them."""
+
+import difflib
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from .aliases import Label
+from .errors import ChannelError, ParameterError
+
+CHANNEL = "c"
+Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
+
+
+class ByLabel(Mapping[Any, float]):
+    """Values by channel label that cannot change, so that steps which hold them are values."""
+
+    def __init__(self, values: Mapping[Any, float]) -> None:
+        self._items = tuple(values.items())
+
+    def __getitem__(self, key: Any) -> float:
+        value: float = dict(self._items)[key]
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(key for key, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items))
+
+    def __repr__(self) -> str:
+        return repr(dict(self._items))
+
+
+def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
+    """Labels of the channels of `image` in order, None if they have none."""
+    if CHANNEL not in image.coords:
+        return None
+    return tuple(image.coords[CHANNEL].values.tolist())
+
+
+def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
+    """What the channels of `image` are called: their labels, or else their positions."""
+    labels = channel_labels(image)
+    return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
+
+
+def require_unique(labels: Sequence[Label], parameter: str) -> None:
+    """Raise ChannelError if a label occurs twice."""
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise ChannelError(
+            f"{parameter}: every channel must be named once, got {_listed(twice)} more than once"
+        )
+
+
+def unwritable(names: Iterable[Label]) -> list[Label]:
+    """Names that are no text: what Python makes of the bytes of a file's name that is not UTF-8."""
+    found = []
+    for name in names:
+        try:
+            str(name).encode()
+        except UnicodeEncodeError:
+            found.append(name)
+    return found
+
+
+def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: str) -> None:
+    """Raise ChannelError that lists all labels in `wanted` that `known` lacks."""
+    unknown = [label for label in wanted if label not in known]
+    if unknown:
+        raise ChannelError(
+            f"{parameter}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
+            f"the image has {_listed(known)}"
+        )
+
+
+def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -> None:
+    """Raise ChannelError unless both name the same channels, in whatever order."""
+    missing = [label for label in expected if label not in given]
+    unknown = [label for label in given if label not in expected]
+    if missing or unknown:
+        parts = []
+        if missing:
+            parts.append(f"missing {_listed(missing)}")
+        if unknown:
+            parts.append(f"unknown {_listed(unknown)}{_suggestion(unknown, expected)}")
+        if {str(label) for label in given} == {str(label) for label in expected}:
+            parts.append("the same names, but strings in one and numbers in the other")
+        raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
+
+
+def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr.DataArray:
+    """The channels named in `channels`, in that order; all of them for None.
+
+    Images without labels are selected by position, which becomes the label.
+    """
+    wanted = parse_channels(channels)
+    if wanted is None:
+        return image
+    require_known(wanted, label_keys(image), "channels")
+    return taken(image, wanted)
+
+
+def taken(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+    """The channels that are called so, in that order, of an image that has them all.
+
+    Where channels are called by their positions, these become labels: in the new image they would
+    be others.
+    """
+    known = label_keys(image)
+    positions = [known.index(label) for label in wanted]
+    chosen = image.isel({CHANNEL: positions})
+    return chosen if CHANNEL in image.coords else chosen.assign_coords({CHANNEL: positions})
+
+
+def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
+    """Labels that each name one channel; None passes."""
+    if channels is None:
+        return None
+    if isinstance(channels, xr.DataArray):
+        channels = channels.values
+    if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
+        raise ParameterError(
+            f"channels must be a sequence of channel labels, got {channels!r}"
+            + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
+        )
+    wanted = [label.item() if isinstance(label, np.generic) else label for label in channels]
+    if not all(isinstance(label, Hashable) for label in wanted):
+        raise ParameterError(f"channels must be a sequence of channel labels, got {channels!r}")
+    if not wanted:
+        raise ParameterError("channels must name at least one channel, got none")
+    require_unique(wanted, "channels")
+    return wanted
+
+
+def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) -> xr.DataArray:
+    """`image` with its channels in the order of `labels`, which must be exactly its labels."""
+    own = label_keys(image)
+    require_same(own, labels, what)
+    if own == tuple(labels):
+        return image
+    return taken(image, labels)
+
+
+def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:
+    """One float per channel from one number, a tuple in channel order, or values by label.
+
+    `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.
+    """
+    if isinstance(value, ByLabel):
+        return _by_label(value, labels, parameter)
+    if isinstance(value, tuple):
+        if len(value) != len(labels):
+            raise ParameterError(
+                f"{parameter} must have one value per channel: the image has {len(labels)} "
+                f"channels, got {len(value)} values"
+            )
+        return np.array(value, dtype=np.float64)
+    return np.full(len(labels), value, dtype=np.float64)
+
+
+def _by_label(
+    values: Mapping[Any, float], labels: Sequence[Label], parameter: str
+) -> np.ndarray[Any, Any]:
+    require_known([key for key in values if key is not ...], labels, parameter)
+    left_out = [label for label in labels if label not in values]
+    if left_out and ... not in values:
+        raise ChannelError(
+            f"{parameter}: a mapping must name every channel or give a value for all others "
+            f"under the key ... (Ellipsis); missing {_listed(left_out)}"
+        )
+    return np.array(
+        [values[label] if label in values else values[...] for label in labels], dtype=np.float64
+    )
+
+
+def _listed(labels: Sequence[Label], most: int = 60) -> str:
+    shown = ", ".join(repr(label) for label in labels[:most])
+    return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
+    """The known labels nearest to the unknown ones, ignoring case."""
+    by_lower = {str(label).lower(): label for label in known}
+    near = [
+        by_lower[match]
+        for label in unknown
+        for match in difflib.get_close_matches(str(label).lower(), list(by_lower), n=1)
+    ]
+    return f" (did you mean {_listed(list(dict.fromkeys(near)))}?)" if near else ""

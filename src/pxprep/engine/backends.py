@@ -1,0 +1,526 @@
+"""Runs block functions over whole images, NumPy arrays or Dask arrays of NumPy blocks.
+
+The only module that asks what kind of array it holds. A NumPy image is cut into bands that a
+thread pool works on at once (the kernels release the GIL); a Dask image becomes a graph and nothing
+is computed. Both call the same functions of `blocks` and give the same bits.
+
+Images have the axes (c, z, y, x).
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from dask import config, threaded
+from dask.base import compute as dask_compute
+from dask.base import get_scheduler
+from dask.local import get_sync
+
+from ..aliases import Array, Block
+from ..errors import ImageError
+from ..store.zarr_chunks import require_there
+from . import blocks, graphs
+from .blocks import float_dtype
+from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .gathering import Bounds, Limits
+from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
+from .notes import Note
+from .passes import ArrayChain, Fill, Pass, run
+from .programs import Operation
+from .sources import Area, Source, stored_in
+from .threads import n_cores
+from .windows import Pixels, Window
+
+AXES = "czyx"
+# Threads beside those that have a core of their own, for the time that reading makes them wait.
+WAITING_THREADS = 2
+_WAITING: ContextVar[int] = ContextVar("waiting", default=0)
+# Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
+LEAST_ROWS = 256
+# A strip of an image that is read strip by strip: one row of blocks, or as many as fit in here.
+STRIP_BYTES = 32 * 2**20
+
+
+def is_lazy(array: Array | Area | None) -> bool:
+    """Whether `array` is a Dask array, or an area that one gives."""
+    return isinstance(array.array if isinstance(array, Area) else array, da.Array)
+
+
+def check_supported(array: Array, parameter: str = "image") -> None:
+    """Raise ImageError unless `array` is a NumPy array or a Dask array of NumPy arrays."""
+    inner = array._meta if is_lazy(array) else array
+    if not isinstance(inner, np.ndarray) or isinstance(inner, np.ma.MaskedArray):
+        raise ImageError(
+            f"{parameter} must hold a NumPy array or a Dask array of NumPy arrays, got "
+            f"{type(inner).__module__}.{type(inner).__qualname__}"
+        )
+    if is_lazy(array) and any(np.isnan(size) for size in array.shape):
+        raise ImageError(f"{parameter} must have a known shape, got {array.shape}")
+
+
+def taken_in(array: Array) -> Array:
+    """An array as the package works on it: see `graphs.taken_in`; a NumPy array as it is."""
+    return graphs.taken_in(array) if is_lazy(array) else array
+
+
+def apply(
+    image: Array,
+    operation: Operation,
+    numbers: Array | Area | None = None,
+    *,
+    dtype: np.dtype[Any],
+) -> Array:
+    """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
+    if is_lazy(image) or is_lazy(numbers):
+        return Chain.of(as_lazy(image), dtype).then(operation, _in_one_chunk(numbers)).array()
+    known = _mask(numbers) if isinstance(numbers, Area) else numbers
+    chain = ArrayChain(image, dtype, (operation,), (known,))
+    out = np.empty(chain.shape, dtype)
+    run([Pass(chain, Fill(out))])
+    return out
+
+
+def steps_of(begun: Array, image: Array) -> int | None:
+    """How many operations made a lazy array that another was made from.
+
+    None if it was not, or if they read neighbours, so that it takes time to do them again.
+    """
+    if not (is_lazy(begun) and is_lazy(image)):
+        return None
+    first, chain = (Chain.of(array, float_dtype(array.dtype)) for array in (begun, image))
+    return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
+
+
+def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
+    """`after`, with axes `dims`, having a note take which values of `before` are missing in it."""
+    if not is_lazy(before) and not is_lazy(after):
+        return _note_missing(after, before, note=note, dims=dims)
+    # The operations of a chain have notes of their own.
+    if not (is_lazy(before) and is_lazy(after)) or standard(after, "".join(dims)) is not None:
+        return after
+    return da.map_blocks(
+        partial(_note_missing, note=note, dims=dims),
+        after,
+        before.rechunk(after.chunks),
+        dtype=after.dtype,
+        meta=after._meta,
+    )
+
+
+def _note_missing(
+    after: Block, before: Block, *, note: Note, dims: Sequence[str], block_info: Any = None
+) -> Block:
+    ends = block_info[0]["array-location"] if block_info else [(0, size) for size in after.shape]
+    place = dict(zip(dims, ends, strict=True))
+
+    def count() -> Block:
+        found = np.zeros(len(note.labels), np.int64)
+        others = tuple(axis for axis, dim in enumerate(dims) if dim != "c")
+        found[slice(*place["c"])] = (np.isfinite(before) & ~np.isfinite(after)).sum(axis=others)
+        return found
+
+    part = place["c"], place.get("z")
+    note.take(Window(*place["y"], *place["x"]), after.size, count, part)
+    return after
+
+
+def count_digits(
+    image: Array,
+    prefixes: Array | None,
+    level: int,
+    zeros: bool,
+    unless: Array | None = None,
+    where: Area | None = None,
+) -> Array:
+    """`blocks.count_digits` of the image, whole or in an area: int64, axes (c, prefix, slot).
+
+    Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
+    computed.
+    """
+    chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
+    return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
+
+
+def samples(image: Array, where: Area | None = None) -> list[Block]:
+    """Small parts of a lazy image, if they can be had without reading it; else none.
+
+    Outside an area they are NaN.
+    """
+    return Chain.of(image, float_dtype(image.dtype)).samples(where) if is_lazy(image) else []
+
+
+def first_counts(image: Array, zeros: bool, n_images: int, where: Area | None = None) -> Array:
+    """`count_digits` of a lazy image of small integers, one of several.
+
+    It comes with the look at the image that `bounds` takes, if somebody asks for those.
+    """
+    chain = Chain.of(image, float_dtype(image.dtype))
+    return chain.first_counts(zeros, _sample_bytes(n_images), where)
+
+
+def bounds(image: Array, n_images: int, choose: Choose, where: Area | None = None) -> Array:
+    """The bounds that `choose` gives for samples of a lazy image, one of several; shape (1,)."""
+    chain = Chain.of(image, float_dtype(image.dtype))
+    return chain.bounds(_sample_bytes(n_images), choose, where)
+
+
+def gathered(
+    image: Array,
+    bounds: Bounds | Array,
+    zeros: bool,
+    limits: Limits,
+    then: Then,
+    where: Area | None = None,
+) -> Array:
+    """`then` of the `Gathered` of each channel; shape (1,).
+
+    None where there are no bounds, or more values than may be held.
+    """
+    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, limits, then, where)
+
+
+def _sample_bytes(n_images: int) -> int:
+    return min(SAMPLE_BYTES, COHORT_SAMPLE_BYTES // max(1, n_images))
+
+
+@contextmanager
+def keeping(
+    images: Iterable[Array],
+    n_bytes: int,
+    depth: int = 0,
+    *,
+    results: bool = False,
+) -> Iterator[None]:
+    """Passes over these lazy images share what they read, as far as `n_bytes` allow.
+
+    `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
+    rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
+    measurement, if there was a blur: the result will be wanted. Images for which somebody keeps
+    already are left to them.
+    """
+    blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
+    sources = [
+        source
+        for image in images
+        if is_lazy(image)
+        and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
+    ]
+    sampled, keepers = _sample_bytes(len(sources)), []
+    for source in sources:
+        sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
+        keepers.append(Keeper(blocks, edges, sampling, depth, results=results))
+        source.keeper = keepers[-1]
+    # A thread that waits for a block holds memory, so there are more where memory may be had; not
+    # where somebody around us keeps the images, who knows how much there is.
+    waiting = _WAITING.set(WAITING_THREADS if n_bytes and sources else _WAITING.get())
+    try:
+        yield
+    finally:
+        _WAITING.reset(waiting)
+        for source, keeper in zip(sources, keepers, strict=True):
+            source.keeper = None
+            keeper.close()
+
+
+def _mask(area: Area) -> Pixels:
+    return Pixels.of(area.whole())
+
+
+def per_channel(
+    function: Callable[..., Block],
+    *operands: tuple[Array, str],
+    dtype: np.dtype[Any],
+    axes: str = "c",
+) -> Array:
+    """`function(*arrays)`, of the given axes, for small arrays given with theirs.
+
+    Called once with whole arrays; lazily if any of them is a Dask array.
+    """
+    if not any(is_lazy(array) for array, _ in operands):
+        return function(*[array for array, _ in operands])
+    # What is known goes into the function: as nodes of the graph that many results share, it would
+    # make Dask begin all of them before it ends one.
+    known = [None if is_lazy(array) else array for array, _ in operands]
+    pairs: list[Any] = []
+    for array, own_axes in operands:
+        if is_lazy(array):
+            pairs += [array.rechunk(-1), own_axes]
+    return da.blockwise(
+        partial(_with_known, function, known),
+        axes,
+        *pairs,
+        concatenate=True,
+        dtype=dtype,
+        meta=_meta(len(axes), dtype),
+    )
+
+
+def _with_known(function: Callable[..., Block], known: Sequence[Any], *lazy: Block) -> Block:
+    given = iter(lazy)
+    return function(*[next(given) if array is None else array for array in known])
+
+
+def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Array:
+    """Mean over blocks of `factors` pixels along z, y, x, NaN ignored; a partial block is cut."""
+    kept = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
+    image = image[:, : kept[0], : kept[1], : kept[2]]
+    run = partial(blocks.coarsen, factors=factors, dtype=dtype)
+    if not is_lazy(image):
+        return run(image)
+    # Chunks that blocks do not straddle.
+    image = image.rechunk(
+        {
+            axis: max(factor, max(image.chunks[axis]) // factor * factor)
+            for axis, factor in enumerate(factors, start=1)
+            if any(size % factor for size in image.chunks[axis])
+        }
+    )
+    chunks = tuple(
+        tuple(size // factor for size in sizes)
+        for sizes, factor in zip(image.chunks, (1, *factors), strict=True)
+    )
+    return da.map_blocks(run, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
+
+
+def without_pixels(array: Array) -> Array:
+    """A lazy array of the same type, shape and chunks: who writes it to a store makes no chunk.
+
+    Dask writes no block that is empty.
+    """
+    empty = _meta(array.ndim, array.dtype)
+    axes = range(array.ndim)
+    return da.blockwise(
+        empty.copy,
+        axes,
+        new_axes=dict(zip(axes, array.chunks, strict=True)),
+        name=f"pxprep-nothing-{uuid4().hex}",  # that of Dask would leave out the chunks
+        dtype=array.dtype,
+        meta=empty,
+    )
+
+
+def from_zarr(path: Path) -> Array:
+    """The zarr array in a folder, lazily, in its own chunks."""
+    from zarr import open_array
+
+    # Given a path, Dask would read it through a file system of fsspec.
+    return da.from_zarr(open_array(path, mode="r"))
+
+
+@contextmanager
+def threads_at_rest() -> Iterator[None]:
+    """Dask's threads have no task left on exit, also after one of them failed.
+
+    Else those that were under way at a failure go on, and may write into a folder that is being
+    removed.
+    """
+    if config.get("pool", None) is not None:
+        yield  # the user's own threads
+        return
+    pool = _RestingPool(_n_workers())
+    with config.set(pool=pool):
+        try:
+            yield
+        finally:
+            pool.rest()
+
+
+class _RestingPool(ThreadPoolExecutor):
+    """Threads that one can wait for and go on using: Dask's setting holds for all threads.
+
+    Another thread that computes meanwhile has them, too, and may give them tasks later.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        super().__init__(n_workers)
+        self._n_workers = n_workers
+        # All threads start here: one that an interrupt hits while it starts would not be known.
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until no task is left, however often the user interrupts."""
+        waiting = Thread(target=self._meet)
+        waiting.start()
+        interrupt = None
+        while waiting.is_alive():
+            try:
+                waiting.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _meet(self) -> None:
+        # All threads are at the barrier at once, so that none is at a task that came before. To
+        # keep a list of tasks is not enough: an interrupt may come between a task and its entry.
+        barrier = Barrier(self._n_workers)
+        wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
+
+
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for later."""
+    trim = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
+    """All arrays as NumPy arrays, the lazy ones computed together.
+
+    `local` has threads of this process do it, whatever scheduler the user chose: the images are
+    here, and so is the place for the result.
+
+    Raises
+    ------
+    StoreError
+        If they are read from zarr arrays that are gone from disk.
+    """
+    values = _computed(arrays, local)
+    for array in filter(is_lazy, arrays):
+        for stored in stored_in(array):
+            require_there(stored)
+    return values
+
+
+def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
+    scheduler = _scheduler(arrays)
+    here = local and scheduler is not get_sync
+    if scheduler is threaded.get:
+        here = config.get("pool", None) is None  # else the user's own threads
+    if not here:
+        return tuple(dask_compute(*arrays, scheduler=scheduler))
+    # Given to this computation alone: another thread may be at one of its own.
+    with ThreadPoolExecutor(n_cores() if local else _n_workers()) as pool:
+        return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
+
+
+def _scheduler(arrays: Sequence[Array]) -> Any:
+    """The function of Dask that computes as the user chose.
+
+    Dask imports distributed to look for a client, though nobody who has not done so can have one.
+    """
+    if config.get("scheduler", None) is None and "distributed" not in sys.modules:
+        return threaded.get
+    return get_scheduler(collections=list(filter(is_lazy, arrays))) or threaded.get
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What others compute meanwhile, with Dask, is computed in the thread that asks for it.
+
+    For many tasks that do next to nothing: threads, or a cluster, would only cost time.
+    """
+    with config.set(scheduler=get_sync):
+        yield
+
+
+def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
+    """Write lazy arrays, computed together, to targets to whose parts one assigns.
+
+    Chunks of one array never meet in a chunk of its target.
+    """
+    alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
+    if alone is None:
+        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
+    else:
+        compute(alone)
+
+
+def measured(arrays: Sequence[Array]) -> list[Array]:
+    """The same arrays; lazy ones with the numbers of their chains computed, all at once.
+
+    Who computes an array part by part would else have them measured anew for each part.
+    """
+    found = [numbers_of(array) if is_lazy(array) else {} for array in arrays]
+    numbers = {name: one for numbers in found for name, one in numbers.items()}
+    values = dict(zip(numbers, compute(*numbers.values()), strict=True))
+    return [
+        with_numbers(array, values) if own else array
+        for array, own in zip(arrays, found, strict=True)
+    ]
+
+
+def strips(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...]]]:
+    """The rows of an image, and of others of its size, as NumPy arrays, from top to bottom.
+
+    With each strip comes the row at which it begins. Lazy arrays are computed strip by strip.
+    """
+    row_bytes = image.nbytes // image.shape[-2]
+    sizes = image.chunks[-2] if is_lazy(image) else (1,) * image.shape[-2]
+    start = stop = 0
+    for size in (*sizes, None):
+        if stop > start and (size is None or (stop + size - start) * row_bytes > STRIP_BYTES):
+            yield start, compute(*[array[..., start:stop, :] for array in (image, *others)])
+            start = stop
+        stop += size or 0
+
+
+def _n_workers() -> int:
+    """Threads that compute: as many as the user asked for, or as there are cores, and some."""
+    return config.get("num_workers", None) or n_cores() + _WAITING.get()
+
+
+def from_dims(array: Array, dims: Sequence[str]) -> Array:
+    """An image's array, which has the axes `dims`, with the axes (c, z, y, x)."""
+    if is_lazy(array):
+        axes = "".join(dims)
+        chained = standard(array, axes)
+        if chained is not None:
+            return chained
+        return Chain(Source.of(array, axes), (), float_dtype(array.dtype)).array()
+    return turned(array, dims)
+
+
+def turned(array: Array, dims: Sequence[str]) -> Array:
+    """As `from_dims`, but of a lazy array the very chunks, which others may use as well."""
+    order = [dims.index(axis) for axis in AXES if axis in dims]
+    array = array.transpose(order)
+    return array if "z" in dims else array[:, np.newaxis]
+
+
+def to_dims(array: Array, dims: Sequence[str]) -> Array:
+    """An array with axes (c, z, y, x) with the axes `dims`: all of them, or all but z."""
+    if is_lazy(array) and (chained := with_axes(array, "".join(dims))) is not None:
+        return chained
+    if "z" not in dims:
+        array = array[:, 0]
+    axes = [axis for axis in AXES if axis in dims]
+    return array.transpose([axes.index(dim) for dim in dims])
+
+
+def as_lazy(image: Array) -> Array:
+    """`image` as a Dask array; a NumPy array in blocks of all channels, one for each thread."""
+    if is_lazy(image):
+        return image
+    size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))
+    name = f"pxprep-image-{uuid4().hex}"
+    starts = range(0, image.shape[2], size)
+    bands = [slice(start, min(start + size, image.shape[2])) for start in starts]
+    # Dask's own function would copy the image.
+    graph = {(name, 0, 0, index, 0): image[:, :, band] for index, band in enumerate(bands)}
+    rows = tuple(band.stop - band.start for band in bands)
+    chunks = ((image.shape[0],), (image.shape[1],), rows, (image.shape[3],))
+    return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
+
+
+def _in_one_chunk(numbers: Array) -> Array:
+    return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
+
+
+def _as_dask(array: Array) -> Array:
+    return array if is_lazy(array) else da.from_array(array, chunks=-1, name=False)
+
+
+def _meta(ndim: int, dtype: Any) -> Block:
+    return np.empty((0,) * ndim, dtype)

@@ -1,0 +1,179 @@
+"""The values between two bounds, of all blocks of an image, and how many lie around them.
+
+Each block's are merged into one `Gathered` for each quantile. On the way those are let go that can
+no longer be at a wanted rank, so that what is held is bounded however wide the bounds are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..aliases import Block
+from .kernels.brackets import gather
+from .programs import Program, measured_strips
+from .windows import Pixels, Window
+
+# How many times as many values are held as are enough, before the others are sought and let go.
+SPARE = 1.5
+# What a `tally` counts.
+COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
+
+
+class Bounds(NamedTuple):
+    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,).
+
+    For several quantiles of each channel: (c,) after (c,), in one array.
+    """
+
+    low: Block
+    high: Block
+
+
+class Enough(NamedTuple):
+    """How many of the largest, and of the smallest, values of an image hold the wanted ranks."""
+
+    top: int
+    bottom: int
+
+
+class Limits(NamedTuple):
+    """What is enough for each quantile, and how many values may be held for all together."""
+
+    enough: tuple[Enough, ...]
+    most: int
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What lies between two bounds of the values of a channel.
+
+    Attributes
+    ----------
+    tally
+        How many values are counted, negative, infinite, below the lower bound, equal to it, and
+        equal to the upper bound if that is another.
+    inside
+        The values between the bounds, in any order.
+    bounds
+        The lower and the upper one, in the type of the values.
+    """
+
+    tally: Block
+    inside: Block
+    bounds: tuple[Any, Any]
+
+    @classmethod
+    def merged(cls, parts: Sequence["Gathered"], enough: Enough) -> "Gathered":
+        """What lies there of all the values together, as far as it may be wanted.
+
+        Parts may have been trimmed to other bounds. What one has let go is not wanted: so the
+        bounds are those that all have in common.
+        """
+        low = max(part.bounds[0] for part in parts)
+        high = min(part.bounds[1] for part in parts)
+        parts = [part.narrowed(low, high) for part in parts]
+        tally = np.sum([part.tally for part in parts], axis=0)
+        inside = np.concatenate([part.inside for part in parts])
+        return cls(tally, inside, (low, high)).trimmed(enough)
+
+    def at(self, places: Sequence[int]) -> list[Any]:
+        """The values at these places among those inside, as if they were sorted.
+
+        Before the first it is the lower bound, behind the last one the upper.
+        """
+        n, (low, high) = self.inside.size, self.bounds
+        among = [place for place in places if 0 <= place < n]
+        ordered = np.partition(self.inside, among) if among else self.inside
+        return [low if place < 0 else high if place >= n else ordered[place] for place in places]
+
+    def trimmed(self, enough: Enough) -> "Gathered":
+        """Without the values that cannot be at a wanted rank, if there are many of them.
+
+        These are part of an image's values. So those are not wanted that have enough of the others
+        above them, or enough below them, whatever the other parts hold.
+        """
+        n = self.inside.size
+        counted, *_, below, at_low, at_high = self.tally.tolist()
+        above = counted - below - at_low - n - at_high
+        # The first and the last place that may be wanted: they become the bounds.
+        first = max(n - (enough.top - above - at_high), -1)
+        last = min(enough.bottom - below - at_low - 1, n)
+        if n <= SPARE * (last - first):
+            return self
+        return self.narrowed(*self.at([first, last]))
+
+    def narrowed(self, low: Any, high: Any) -> "Gathered":
+        """The same values between bounds that are not outside these ones."""
+        if (low, high) == self.bounds:
+            return self
+        tally, inside = self.tally.copy(), self.inside
+        if low > self.bounds[0]:
+            tally[BELOW] += tally[AT_LOW] + np.count_nonzero(inside < low)
+            tally[AT_LOW] = np.count_nonzero(inside == low)
+            if low == self.bounds[1]:
+                tally[AT_LOW] = tally[AT_HIGH]
+        if high < self.bounds[1]:
+            tally[AT_HIGH] = np.count_nonzero(inside == high)
+        if low == high:
+            tally[AT_HIGH] = 0
+        return Gathered(tally, inside[(inside > low) & (inside < high)], (low, high))
+
+
+def merged(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered] | None:
+    """Parts of an image, each a `Gathered` for each quantile, as one; None if that is too much."""
+    several = zip(*parts, strict=True)
+    together = [
+        Gathered.merged(each, enough) for each, enough in zip(several, limits.enough, strict=True)
+    ]
+    return together if n_held(together) <= limits.most else None
+
+
+def n_held(found: Sequence[Gathered]) -> int:
+    """How many values are held for all quantiles."""
+    return sum(each.inside.size for each in found)
+
+
+def gather_strips(
+    program: Program,
+    pixels: Pixels,
+    window: Window,
+    numbers: Sequence[Any],
+    bounds: Bounds,
+    zeros: bool,
+    limits: Limits,
+    where: Pixels | None = None,
+) -> list[Gathered] | None:
+    """The `Gathered` of all bounds of the pixels of `window` at the end of a program.
+
+    Of those inside a mask, if there is one. None if they are more than may be held.
+    """
+    none = np.empty(0, program.dtype)
+    # Bounds are values of the float type, as those that are compared with them.
+    pairs = zip(*(bound.astype(program.dtype) for bound in bounds), strict=True)
+    parts = [[Gathered(np.zeros(6, np.int64), none, pair) for pair in pairs]]
+    for values in measured_strips(program, pixels, window, numbers, where):
+        room = np.empty(values[0].size + 1, program.dtype)
+        parts.append(
+            [
+                _gathered(values[index % len(values)], first.bounds, zeros, room)
+                for index, first in enumerate(parts[0])
+            ]
+        )
+        # Bounds that have been narrowed leave less to gather in the strips that follow.
+        before, since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
+        if since > min(before, limits.most - before):
+            together = merged(parts, limits)
+            if together is None:
+                return None
+            parts = [together]
+    return merged(parts, limits)
+
+
+def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:
+    tally = np.zeros(6, np.int64)
+    flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
+    n = gather(flat, *bounds, zeros, tally, room)
+    return Gathered(tally, room[:n].copy(), bounds)

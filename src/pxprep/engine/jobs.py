@@ -1,0 +1,486 @@
+"""What the tasks of a chain's graph do: read a block, run a program, keep or reduce the result.
+
+A job is called with the results of the tasks that it depends on. The results of reducing jobs are
+merged, a few at a time, until one is left.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any, ClassVar, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+
+from ..aliases import Block
+from . import blocks
+from .cache import CORE, Rooms, Sampling, cut
+from .gathering import Bounds, Gathered, Limits, gather_strips, merged
+from .kernels.counts import DIGIT_BITS, N_SLOTS
+from .programs import Keep, Program, count_into, run_into
+from .sources import AXES, Reading, Sample, standard_axes
+from .windows import Kept, Pixels, Window
+
+# In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
+LATER = "later"
+EDGES = -1
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels in and around a block are chosen, in place of the numbers of an operation.
+
+    Attributes
+    ----------
+    choose
+        Chooses pixels of what is read.
+    readings
+        What reads it, each with its place.
+    """
+
+    choose: Callable[[Block], Block]
+    readings: tuple[tuple[Window, Reading], ...]
+
+    def read(self, given: Iterator[Any]) -> Pixels:
+        """Those pixels, given the results that the readings depend on."""
+        pieces = []
+        for place, reading in self.readings:
+            (block,) = reading.run([next(given) for _ in reading.others])
+            pieces.append((0, place, self.choose(block)))
+        return Pixels(pieces, 1)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A task that reads a block and keeps what lies within `depth` pixels of its edges.
+
+    Attributes
+    ----------
+    reading
+        What reads the block.
+    depth
+        In pixels.
+    gate
+        As for `BlockJob`.
+    """
+
+    reading: Reading
+    depth: int
+    gate: bool | None = None
+
+    def __call__(self, *values: Any) -> list[Block] | None:
+        """Those edges; values behind those that the reading needs are only waited for."""
+        others = list(values)
+        if _is_shut(self.gate, others):
+            return None
+        return self.reading.edges(self.depth, others[: len(self.reading.others)])
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """A task that runs a program on a block.
+
+    Attributes
+    ----------
+    program
+        What is run.
+    window
+        Rows and columns of the block.
+    reading
+        What reads it.
+    surroundings
+        Place of each neighbour, and how many chunks of it are given, or `EDGES`.
+    numbers
+        What the operations and `finish` take; `LATER` where it is given when the task runs, and a
+        `Mask` where it is read then.
+    finish
+        What becomes of the program's result.
+    stops
+        Where, behind how many of its operations, the program's result may be kept for later
+        passes, and the name of what comes out there.
+    gate
+        True: run only if the first result that this one depends on is a box of None; False: only if
+        it is another box; None: always, and there is no box.
+    """
+
+    program: Program
+    window: Window
+    reading: Reading
+    surroundings: tuple[tuple[Window, int], ...]
+    numbers: tuple[Any, ...]
+    finish: "Finish"
+    stops: tuple[tuple[int, str], ...] = ()
+    gate: bool | None = None
+
+    def __call__(self, *values: Any) -> Any:
+        """Run, given the results of all tasks that this one depends on.
+
+        Those behind the results that it needs are only waited for.
+        """
+        waited = list(values)
+        if _is_shut(self.gate, waited):
+            return None
+        given = iter(waited)
+        others = [next(given) for _ in self.reading.others]
+        around: list[tuple[int, Window, Block]] = []
+        for place, kind in self.surroundings:
+            if kind == EDGES:
+                parts = place.edges(self.program.depth)
+                around += [(0, *each) for each in zip(parts, next(given), strict=True)]
+            else:
+                runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
+                around += _stacked(place, runs)
+        done, kept = self._made()
+        try:
+            if kept is not None and kept.is_complete:
+                pixels = Pixels.of(kept.pixels, self.window)
+            else:
+                own = self.reading.run(others)
+                pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
+            # Masks after the image: they are sampled at its places.
+            numbers = [_known(number, given) for number in self.numbers]
+            if kept is None:
+                done, kept = self._room(pixels)
+            program = self.program
+            if kept is not None:
+                operations = list(program.operations)
+                operations[done:done], numbers[done:done] = [Keep()], [kept]
+                program = replace(program, operations=tuple(operations))
+            return self.finish(program, pixels, self.window, numbers)
+        finally:
+            if kept is not None:
+                kept.leave()
+
+    def _made(self) -> tuple[int, Kept | None]:
+        """What an earlier pass has kept of the block, and behind how many operations that is."""
+        for done, name in reversed(self.stops):
+            kept = self.reading.made(name)
+            if kept is not None:
+                return done, kept
+        return 0, None
+
+    def _room(self, pixels: Pixels) -> tuple[int, Kept | None]:
+        """Likewise, room for what is made now, if a later pass will need it and there is some."""
+        if not (self.stops and isinstance(self.finish, Counting | Gathering)):
+            return 0, None
+        done, name = self.stops[-1]
+        shape = pixels.n_channels, pixels.planes, *self.window.shape
+        return done, self.reading.room(name, self.window, shape, self.program.dtype)
+
+
+class Finish:
+    """What becomes of a program's result."""
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Run the program; `numbers` are those of its operations, and then those of this."""
+        raise NotImplementedError
+
+
+class Reduction(Finish):
+    """A finish whose results are merged."""
+
+    # The chunk of an array that the last one is, and what the name of its tasks begins with.
+    corner: ClassVar[tuple[int, ...]] = (0,)
+    # Whether results are merged in the order of blocks. For what may grow much larger than what a
+    # block has, as then there is only one such; and to run in that order, so that few edges of
+    # blocks are held, where merging takes no time.
+    in_order: ClassVar[bool] = False
+
+    def merged(self, parts: Sequence[Any]) -> Any:
+        """One result for several."""
+        raise NotImplementedError
+
+    def closed(self, total: Any) -> Any:
+        """The last result as a chunk of an array."""
+        return total
+
+
+@dataclass(frozen=True)
+class Writing(Finish):
+    """The result as an array for each chunk of channels, with the axes that the user has."""
+
+    runs: tuple[int, ...]
+    axes: str
+    only: bool = False
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Run the program; its one array, or a list."""
+        # Arrays of the size of a chunk use memory again that others had; larger ones would be
+        # fresh each time.
+        dtype = program.out_dtype(pixels.dtype)
+        shape = (pixels.planes, *window.shape)
+        blocks = [np.empty((run, *shape), dtype) for run in self.runs]
+        run_into(program, pixels, window, numbers, blocks)
+        turned = list(map(self.turned, blocks))
+        return turned[0] if self.only else turned
+
+    def turned(self, block: Block) -> Block:
+        """An array with axes (c, z, y, x) with those that the user has, a view."""
+        order = [AXES.index(axis) for axis in self.axes]
+        rest = [axis for axis in range(4) if axis not in order]
+        return block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
+
+
+@dataclass(frozen=True)
+class Counting(Reduction):
+    """How many pixels of the result have which digit: `shape` is that of the counts."""
+
+    level: int
+    zeros: bool
+    shape: tuple[int, int, int]
+    corner = (0, 0, 0)
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and count; `numbers` end with the prefixes, and the mask or None."""
+        *numbers, prefixes, where = numbers
+        counts = np.zeros(self.shape, np.uint32)
+        count_into(
+            program, pixels, window, numbers, prefixes, self.level, self.zeros, counts, where
+        )
+        blocks.repeat_counts(counts, prefixes)
+        return counts
+
+    def merged(self, parts: Sequence[Block | None]) -> Block | None:
+        """The sum."""
+        return None if parts[0] is None else _sum(parts)
+
+    def closed(self, total: Block | None) -> Block:
+        """The counts, or zeros where nothing was counted."""
+        if total is None:
+            return np.broadcast_to(np.int64(0), self.shape)
+        return total.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathering(Reduction):
+    """The values of the result that lie between bounds, for each quantile.
+
+    Attributes
+    ----------
+    zeros
+        Whether zeros are counted.
+    limits
+        How many values are enough, and how many may be held.
+    then
+        What becomes of the `Gathered` of all quantiles; it is not called where there are no bounds,
+        or too many values.
+    """
+
+    zeros: bool
+    limits: Limits
+    then: Callable[[Sequence[Gathered]], Any]
+    in_order = True
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> list[Gathered] | None:
+        """Run and gather; `numbers` end with the bounds, or a box of them, and the mask or None."""
+        *numbers, bounds, where = numbers
+        if not isinstance(bounds, Bounds):
+            bounds = bounds[0]
+        return gather_strips(
+            program, pixels, window, numbers, bounds, self.zeros, self.limits, where
+        )
+
+    def merged(self, parts: Sequence[list[Gathered] | None]) -> list[Gathered] | None:
+        """All together; None if that is too much, as any of them may be."""
+        known = [part for part in parts if part is not None]
+        return merged(known, self.limits) if len(known) == len(parts) else None
+
+    def closed(self, total: list[Gathered] | None) -> Block:
+        """What became of them, in a box."""
+        return _objects([None if total is None else self.then(total)])
+
+
+class Surveyed(NamedTuple):
+    """What one look at a source tells: counts of its small integers, and tiles of it."""
+
+    counts: Block | None
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Surveying(Reduction):
+    """A first look at a source, with a sample of it.
+
+    Attributes
+    ----------
+    sampling
+        How much is sampled.
+    masked
+        Whether only what lies inside the last of the masks is counted.
+    """
+
+    sampling: Sampling
+    masked: bool
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Surveyed:
+        """Count, and take a sample of the pixels and of the masks in `numbers`."""
+        counts = None
+        if blocks.key_bits(pixels.dtype) == DIGIT_BITS:
+            counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
+            where = numbers[-1] if self.masked else None
+            count_into(program, pixels, window, (), None, 0, True, counts, where)
+        chunks = [array for _, _, array in pixels.pieces]
+        samples = [
+            Sample(cut(chunks, place), tuple(cut([mask.read(window)], place) for mask in numbers))
+            for place in self.sampling.places((window.top, window.left), chunks)
+        ]
+        return Surveyed(counts, samples)
+
+    def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
+        """All together."""
+        counts = [part.counts for part in parts if part.counts is not None]
+        samples = [sample for part in parts for sample in part.samples]
+        return Surveyed(_sum(counts) if counts else None, samples)
+
+    def closed(self, total: Surveyed) -> Block:
+        """In a box."""
+        return _objects([total])
+
+
+@dataclass(frozen=True, eq=False)
+class Putting(Reduction):
+    """The result put where it belongs; nothing is left to merge."""
+
+    in_order = True
+
+    def __dask_tokenize__(self) -> str:
+        # What stands there is about to be written over.
+        return uuid4().hex
+
+    def merged(self, parts: Sequence[None]) -> None:
+        """Nothing."""
+
+    def closed(self, total: None) -> Block:
+        """Nothing, as an array."""
+        return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Storing(Putting):
+    """What `writing` makes of it given to `target`, to which one assigns the parts of an array.
+
+    Nothing of what is given is needed afterwards: `rooms` are used again.
+    """
+
+    target: Any
+    writing: Writing
+    rooms: Rooms = field(default_factory=Rooms)
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> None:
+        """Run the program, where the block is kept if it can be; and write each run of channels."""
+        for number in numbers:
+            if isinstance(number, Kept) and number.take():
+                run_into(program, pixels, window, numbers, [number.pixels])
+                self._put(number.pixels, window)
+                return
+        shape = sum(self.writing.runs), pixels.planes, *window.shape
+        with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
+            run_into(program, pixels, window, numbers, [block])
+            self._put(block, window)
+
+    def _put(self, block: Block, window: Window) -> None:
+        first = 0
+        for run in self.writing.runs:
+            whole = slice(first, first + run), slice(0, block.shape[1]), *window.slices
+            place = dict(zip(AXES, whole, strict=True))
+            selection = tuple(place[axis] for axis in self.writing.axes)
+            self.target[selection] = self.writing.turned(block[first : first + run])
+            first += run
+
+
+@dataclass(frozen=True, eq=False)
+class Bracketing:
+    """A task that says, by what a program makes of samples, between which bounds quantiles lie.
+
+    Attributes
+    ----------
+    program
+        The program.
+    numbers
+        Those of its operations, `LATER`, or `Mask` itself where the samples hold a part of one.
+    choose
+        Gives the bounds, or None, for samples of the result.
+    """
+
+    program: Program
+    numbers: tuple[Any, ...]
+    choose: Callable[[Sequence[Block]], Bounds | None]
+
+    def __call__(self, survey: Block, *later: Any) -> Block:
+        """The bounds, or None, in a box."""
+        given = iter(later)
+        numbers = [_known(number, given) for number in self.numbers]
+        return _objects([self.choose(processed(self.program, survey[0].samples, numbers))])
+
+
+def first_counts(survey: Block, left_out: int | None) -> Block:
+    """The counts of a survey, but those of one digit if it is left out."""
+    counts: Block = survey[0].counts.copy()
+    if left_out is not None:
+        counts[:, :, left_out] = 0
+    return counts
+
+
+def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
+    """What a program makes of samples: as if each were an image of its own.
+
+    Pixels that depend on others outside are left out, as far as a core remains. Each sample has
+    a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
+    """
+    made = []
+    for block, masks in samples:
+        left = iter(masks)
+        own = [Pixels.of(next(left)) if number is Mask else number for number in numbers]
+        height, width = block.shape[2:]
+        alone = replace(program, height=height, width=width)
+        rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
+        inner = Window(rim, height - rim, rim, width - rim)
+        result = alone.run(Pixels.of(block), inner, own)
+        where = next(left, None)
+        if where is not None:
+            result = np.where(Pixels.of(where).read(inner), result, np.nan)
+        made.append(result)
+    return made
+
+
+def _known(number: Any, given: Iterator[Any]) -> Any:
+    """A number of a job, once what was not known is given."""
+    if isinstance(number, Mask):
+        return number.read(given)
+    return next(given) if isinstance(number, str) else number
+
+
+def _is_shut(gate: bool | None, values: list[Any]) -> bool:
+    """Whether there is nothing to do; the box that says so is taken from `values`."""
+    return gate is not None and (values.pop(0)[0] is None) != gate
+
+
+def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Block]]:
+    """Runs of channels, one behind the other, as pieces of `Pixels`."""
+    firsts = accumulate((len(run) for run in runs), initial=0)
+    return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
+
+
+def _objects(values: Sequence[Any]) -> Block:
+    box = np.empty(len(values), object)
+    box[:] = values
+    return box
+
+
+def _sum(parts: Sequence[Any]) -> Block:
+    total: Block = parts[0].astype(np.int64)
+    for part in parts[1:]:
+        total += part
+    return total

@@ -1,0 +1,467 @@
+"""Lazy images as Dask graphs of few tasks, which read their source again instead of holding it.
+
+A `Chain` is a source and a program to run on it. It becomes a Dask array with one task for each
+spatial block of all channels: the task reads the block's chunks, runs the program, and returns the
+result. The layer of the graph keeps the chain, so that the next operation makes a longer chain of
+the same source instead of adding tasks, and a statistic makes a pass of its own over the source.
+
+What a task reads is a part of the source's own graph that no other block needs, and runs inside the
+task. A block's surroundings, if a blur needs them, come from tasks that read the neighbours and
+keep their edges.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from operator import getitem
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from ..aliases import Array, Block
+from .blocks import integer_offset
+from .cache import EDGE_BYTES, Sampling
+from .gathering import Bounds, Gathered, Limits
+from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
+from .jobs import (
+    EDGES,
+    LATER,
+    BlockJob,
+    Bracketing,
+    Counting,
+    Edges,
+    Finish,
+    Gathering,
+    Mask,
+    Reduction,
+    Storing,
+    Surveying,
+    Writing,
+    first_counts,
+    processed,
+)
+from .kernels.counts import N_SLOTS
+from .programs import AddChannels, Operation, Program
+from .sources import AXES, Area, Index, Source, run_keys
+from .windows import Window
+
+Then = Callable[[Sequence[Gathered]], Any]
+Choose = Callable[[Sequence[Block]], Bounds | None]
+# A boxed result that is waited for, and whether it must be None for anything to be done.
+Gate = tuple[Array, bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation of a chain, and the small array, or the area, that it takes, if any."""
+
+    operation: Operation
+    numbers: Array | Area | None
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Steps on a source.
+
+    Attributes
+    ----------
+    source
+        What is read.
+    steps
+        In their order.
+    dtype
+        Float type of what comes out of any step.
+    """
+
+    source: Source
+    steps: tuple[Step, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, array: Array, dtype: np.dtype[Any]) -> "Chain":
+        """The chain that a Dask array was made from, or one without steps on the array itself."""
+        layer = _top_layer(array)
+        if layer is not None and layer.axes == AXES and layer.chain.dtype == dtype:
+            return layer.chain
+        return cls(Source.of(array), (), dtype)
+
+    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
+        """The chain with one more step."""
+        return replace(self, steps=(*self.steps, Step(operation, numbers)))
+
+    def begins_with(self, other: "Chain") -> bool:
+        """Whether it has the source of another chain, and all its steps before its own."""
+        steps = zip(other.steps, self.steps, strict=False)
+        return (
+            self.source.array is other.source.array
+            and len(other.steps) <= len(self.steps)
+            and all(own is step for step, own in steps)
+        )
+
+    @cached_property
+    def program(self) -> Program:
+        """What runs on each block."""
+        _, _, height, width = self.source.shape
+        return Program(tuple(step.operation for step in self.steps), self.dtype, height, width)
+
+    @cached_property
+    def token(self) -> str:
+        """Names what comes out of the chain."""
+        numbers = [
+            None if step.numbers is None else getattr(step.numbers, "name", step.numbers)
+            for step in self.steps
+        ]
+        return tokenize(self.source.array.name, self.source.axes, self.program, numbers)
+
+    def array(self, axes: str = AXES) -> Array:
+        """The result as a Dask array with these axes, chunked like the source."""
+        chunks = dict(zip(AXES, self.source.chunks, strict=True))
+        chunks["c"] = self._runs
+        name = f"pxprep-{axes}-{self.token}"
+        layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
+        dtype = self.program.out_dtype(self.source.array.dtype)
+        return da.Array(
+            self._collected(name, layer),
+            name,
+            tuple(chunks[axis] for axis in axes),
+            dtype=dtype,
+            meta=np.empty((0,) * len(axes), dtype),
+        )
+
+    def counts(
+        self,
+        prefixes: Array | None,
+        level: int,
+        zeros: bool,
+        unless: Array | None = None,
+        where: Area | None = None,
+    ) -> Array:
+        """The digits of the result (in an area), counted: a Dask array of shape (c, prefix, slot).
+
+        Nothing is counted if the one item of `unless` is not None when it is computed.
+        """
+        n_prefixes = 1 if prefixes is None else prefixes.shape[1]
+        job = Counting(level, zeros, (sum(self._runs), n_prefixes, N_SLOTS))
+        gate = None if unless is None else (unless, True)
+        dtype = np.dtype(np.int64)
+        return self._reduced("counts", job, [prefixes, where], job.shape, dtype, gate)
+
+    def gathered(
+        self, bounds: Any, zeros: bool, limits: Limits, then: Then, where: Area | None = None
+    ) -> Array:
+        """`then` of what lies between bounds of each channel, as the only item of an array.
+
+        It is given to `then`, a sequence of `Gathered`, where it is. `bounds` may be an array that
+        `bounds` returns; the item is None if there are none, or if more values lie there than may
+        be held.
+        """
+        gate = (bounds, False) if isinstance(bounds, da.Array) else None
+        job = Gathering(zeros, limits, then)
+        return self._reduced("gathered", job, [bounds, where], (1,), np.dtype(object), gate)
+
+    def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
+        """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
+        plain = replace(self, steps=())
+        sampling = Sampling(n_bytes, len(list(self.source.indices())))
+        job = Surveying(sampling, masked=where is not None)
+        return plain._reduced("surveyed", job, self._areas(where), (1,), np.dtype(object))
+
+    def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
+        """As `counts` of the first digits, of a source of small integers: from the first look."""
+        survey = self.surveyed(n_bytes, where)
+        name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
+        left_out = None if zeros else integer_offset(self.source.array.dtype)
+        graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
+        shape = (sum(self._runs), 1, N_SLOTS)
+        return da.Array(
+            self._collected(name, MaterializedLayer(graph), survey),
+            name,
+            tuple((size,) for size in shape),
+            dtype=np.int64,
+            meta=np.empty((0, 0, 0), np.int64),
+        )
+
+    def bounds(self, n_bytes: int, choose: Choose, where: Area | None = None) -> Array:
+        """What `choose` says of samples of the result, as the only item of an array."""
+        survey = self.surveyed(n_bytes, where)
+        numbers = self._sampled_numbers
+        lazy = [number for number in numbers if isinstance(number, da.Array)]
+        known = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
+        name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
+        keys = [only_key(array) for array in (survey, *lazy)]
+        graph = {(name, 0): (Bracketing(self.program, known, choose), *keys)}
+        return da.Array(
+            self._collected(name, MaterializedLayer(graph), survey),
+            name,
+            ((1,),),
+            dtype=object,
+            meta=np.empty(0, object),
+        )
+
+    def storing(self, target: Any, axes: str) -> Array:
+        """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
+
+        There is one chunk of planes. The pass's own result is empty.
+        """
+        job = Storing(target, Writing(self._runs, axes))
+        return self._reduced("storing", job, [], (0,), np.dtype(np.int64))
+
+    def samples(self, where: Area | None = None) -> list[Block]:
+        """The result for a small part of the source, if that can be had without reading."""
+        numbers = self._sampled_numbers
+        if any(isinstance(number, da.Array) for number in numbers):
+            return []
+        return processed(self.program, self.source.samples(self._areas(where)), numbers)
+
+    def _areas(self, where: Area | None = None) -> list[Area]:
+        """Those that the steps take, and `where`."""
+        areas = [*(step.numbers for step in self.steps), where]
+        return [area for area in areas if isinstance(area, Area)]
+
+    @property
+    def _sampled_numbers(self) -> list[Any]:
+        """What the steps take; `Mask` in the place of an area, of which each sample has a part."""
+        numbers = (step.numbers for step in self.steps)
+        return [Mask if isinstance(number, Area) else number for number in numbers]
+
+    def _reduced(
+        self,
+        kind: str,
+        job: Reduction,
+        numbers: Sequence[Any],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        gate: Gate | None = None,
+    ) -> Array:
+        """A pass over all blocks whose results are merged into one chunk of an array."""
+        waits_for = [*numbers, *(gate or ())]
+        token = tokenize(self.token, job, [getattr(value, "name", value) for value in waits_for])
+        name = f"pxprep-{kind}-{token}"
+        layer = MaterializedLayer(
+            LazyGraph(partial(self._reducing_graph, name, job, numbers, gate))
+        )
+        return da.Array(
+            self._collected(name, layer, *waits_for),
+            name,
+            tuple((size,) for size in shape),
+            dtype=dtype,
+            meta=np.empty((0,) * len(shape), dtype),
+        )
+
+    def _collected(self, name: str, layer: Any, *more: Any) -> HighLevelGraph:
+        layers: dict[str, Any] = {name: layer}
+        dependencies: dict[str, Any] = {name: set()}
+        numbers = (*(step.numbers for step in self.steps), *more)
+        areas = (number for number in numbers if isinstance(number, Area))
+        for source in (self.source, *(area.source(self.source.chunks) for area in areas)):
+            layers.update(source.layers)
+            dependencies.update({key: source.array.dask.dependencies[key] for key in source.layers})
+            dependencies[name].update(source.layers)
+        for array in numbers:
+            if isinstance(array, da.Array):
+                layers.update(array.dask.layers)
+                dependencies.update(array.dask.dependencies)
+                dependencies[name].add(array.name)
+        # Tasks may depend on any layer of the source: so none of them is fused into another.
+        return HighLevelGraph(layers, dependencies)
+
+    @cached_property
+    def _runs(self) -> tuple[int, ...]:
+        """Channels in each chunk of what comes out."""
+        runs = self.source.chunks[0]
+        return runs if self.program.out_channels(sum(runs)) == sum(runs) else (1,)
+
+    def _graph(self, name: str, axes: str) -> Graph:
+        runs = self._runs
+        graph: Graph = {}
+        finish = Writing(runs, axes, only=len(runs) == 1)
+        for number, line in enumerate(self.source.lines()):
+            after = line_task(graph, name, number) if self.program.depth else []
+            for index in line:
+                keys = run_keys(name, axes, index, len(runs))
+                task = (*self._task(graph, name, index, finish), *after)
+                if finish.only:
+                    graph[keys[0]] = task
+                    continue
+                whole = (f"{name}-block", *index)
+                graph[whole] = task
+                for run, key in enumerate(keys):
+                    graph[key] = (getitem, whole, run)
+        return graph
+
+    def _reducing_graph(
+        self, name: str, job: Reduction, numbers: Sequence[Any], gate: Gate | None
+    ) -> Graph:
+        graph: Graph = {}
+        parts: list[tuple[Any, ...]] = []
+        for number, index in enumerate(self.source.indices()):
+            parts.append((f"{name}-block", number))
+            graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
+        merge = merge_in_order if job.in_order else merge_in_tree
+        total = merge(graph, f"{name}-merged", job.merged, parts)
+        graph[(name, *job.corner)] = (_closed, job, total)
+        return graph
+
+    def _task(
+        self,
+        graph: Graph,
+        name: str,
+        index: Index,
+        finish: Finish,
+        more: Sequence[Any] = (),
+        gate: Gate | None = None,
+    ) -> tuple[Any, ...]:
+        """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
+        program, source = self.program, self.source
+        window = source.window(index)
+        own = source.reading(index)
+        box = [] if gate is None else [only_key(gate[0])]
+        opens = None if gate is None else gate[1]
+        numbers = (*(step.numbers for step in self.steps), *more)
+        lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
+        surroundings: list[tuple[Window, int]] = []
+        keys: list[Any] = [*box, *own.others]
+        for neighbour in source.neighbours(index, program.reads(window)):
+            reading = source.reading(neighbour)
+            if not reading.graph:  # in memory: nothing is read twice
+                surroundings.append((source.window(neighbour), len(reading.keys)))
+                keys.extend(reading.keys)
+                continue
+            if self._shares_edges:
+                edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
+                job = (Edges(reading, program.depth), *reading.others)
+            else:
+                edges = (f"{name}-edges", *neighbour)
+                # They wait for what the block waits for: else they would be held long before it.
+                job = (Edges(reading, program.depth, opens), *box, *reading.others, *lazy)
+            graph.setdefault(edges, job)
+            surroundings.append((source.window(neighbour), EDGES))
+            keys.append(edges)
+        constants: list[Any] = []
+        depths = [*program.depths_after, *(0 for _ in more)]
+        for number, depth in zip(numbers, depths, strict=True):
+            if isinstance(number, da.Array):
+                keys.append(only_key(number))
+                constants.append(LATER)
+            elif isinstance(number, Area):
+                mask = self._mask(number, index, depth)
+                keys.extend(key for _, reading in mask.readings for key in reading.others)
+                constants.append(mask)
+            else:
+                constants.append(number)
+        return (
+            BlockJob(
+                program,
+                window,
+                own,
+                tuple(surroundings),
+                tuple(constants),
+                finish,
+                self._stops if own.keeper is not None else (),
+                opens,
+            ),
+            *keys,
+        )
+
+    @cached_property
+    def _stops(self) -> tuple[tuple[int, str], ...]:
+        """Behind how many operations a block may be kept, and the name of what comes out there.
+
+        It is worth it behind a blur, and no pixel may depend on others later on.
+        """
+        stops = []
+        for done in range(1, len(self.steps) + 1):
+            first, rest = self.program.operations[:done], self.program.operations[done:]
+            keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
+            reaches = [any(operation.depth for operation in part) for part in (first, rest)]
+            if keeps_channels and reaches == [True, False]:
+                stops.append((done, replace(self, steps=self.steps[:done]).token))
+        return tuple(stops)
+
+    def _mask(self, area: Area, index: Index, depth: int) -> Mask:
+        """What reads an area in a block, and so many pixels around it."""
+        source, over = self.source, area.source(self.source.chunks)
+        window = source.window(index)
+        around = window.grown(depth, self.program.height, self.program.width)
+        keeper = None if source.keeper is None else source.keeper.beside(area.name)
+        readings = [
+            (source.window(place), replace(over.reading(place), index=place, keeper=keeper))
+            for place in [index, *source.neighbours(index, around)]
+        ]
+        return Mask(area.choose, tuple(readings))
+
+    @cached_property
+    def _shares_edges(self) -> bool:
+        """Whether the edges of all blocks are so small that one pass leaves them to the next."""
+        n_channels, planes, height, width = self.source.shape
+        _, _, rows, columns = (len(sizes) for sizes in self.source.chunks)
+        pixels = 2 * self.program.depth * (rows * width + columns * height)
+        values = n_channels * planes * pixels
+        return values * int(self.source.array.dtype.itemsize) <= EDGE_BYTES
+
+
+class ChainLayer(MaterializedLayer):
+    """The last layer of the graph of a chain, of an array with some order of axes."""
+
+    def __init__(self, mapping: Mapping[Any, Any], chain: Chain, axes: str) -> None:
+        super().__init__(mapping)
+        self.chain = chain
+        self.axes = axes
+
+    def __reduce__(self) -> Any:
+        # Workers need the tasks only.
+        return MaterializedLayer, (dict(self.mapping),)
+
+
+def _closed(job: Reduction, total: Any) -> Any:
+    return job.closed(total)
+
+
+def _top_layer(array: Array) -> ChainLayer | None:
+    layer = array.dask.layers.get(array.name)
+    return layer if isinstance(layer, ChainLayer) else None
+
+
+def with_axes(array: Array, axes: str) -> Array | None:
+    """A chain's array, which has the axes (c, z, y, x), with others; None if it is no chain's."""
+    layer = _top_layer(array)
+    return None if layer is None or layer.axes != AXES else layer.chain.array(axes)
+
+
+def standard(array: Array, axes: str) -> Array | None:
+    """The array with axes (c, z, y, x) of a chain whose array has `axes`; None if it is none's."""
+    layer = _top_layer(array)
+    return None if layer is None or layer.axes != axes else layer.chain.array()
+
+
+def storing(array: Array, target: Any) -> Array | None:
+    """A pass that writes a chain's array to `target`; None if no single pass can."""
+    layer = _top_layer(array)
+    if layer is None or len(layer.chain.source.chunks[1]) > 1:
+        return None
+    return layer.chain.storing(target, layer.axes)
+
+
+def numbers_of(array: Array) -> dict[str, Array]:
+    """The lazy numbers that the chains in the graph of a Dask array take, by their name."""
+    chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
+    numbers = [step.numbers for chain in chains for step in chain.steps]
+    return {one.name: one for one in numbers if isinstance(one, da.Array)}
+
+
+def with_numbers(array: Array, values: Mapping[str, Block]) -> Array:
+    """The same Dask array: `values` are in its graph instead of what would compute them."""
+    graph = array.dask
+    layers, dependencies = dict(graph.layers), dict(graph.dependencies)
+    for name in values.keys() & layers.keys():
+        layers[name] = MaterializedLayer({(name, *[0] * values[name].ndim): values[name]})
+        dependencies[name] = set()
+    return da.Array(
+        HighLevelGraph(layers, dependencies).cull_layers([array.name]),
+        array.name,
+        array.chunks,
+        meta=array._meta,
+    )

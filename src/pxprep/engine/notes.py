@@ -1,0 +1,272 @@
+"""What steps notice while they run, such as pixels that become NaN: counted once, and told once.
+
+An operation counts on a strip of pixels while that is in cache, so that no pass over the image is
+needed. A program may be run on the same pixels several times, once for each statistic: only the
+first time counts. Whoever begins, a function of `ops` or a whole pipeline, tells in the end what
+was found in all images. Notes on lazy images, of which nothing has been computed by then, tell
+themselves as soon as all pixels have been seen.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from math import prod
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..errors import warn
+from .windows import Window
+
+# What is said of notes of one step, on all images; nothing if that is None.
+Say = Callable[[Sequence["Note"]], str | None]
+# Makes a note on an image, of a step, with what is said of it, and what another process says.
+TakeNote = Callable[..., "Note"]
+
+# How many rows, at least, stand for all of an image, if it has them; they are so many rows apart at
+# most.
+SAMPLED_ROWS = 128
+MOST_ROW_STEP = 8
+# A mask loses many pixels if this share of those that have a sum exceeds the threshold in the
+# reference, and no longer in the image. Of fewer pixels than that nothing is said.
+MOST_LOST = 0.15
+LEAST_MEASURED = 500
+# How many channels a message lists.
+MOST_LISTED = 40
+
+# The notes of whoever tells them in the end; and which step of a pipeline runs.
+_TOLD_LATER: ContextVar["list[Note] | None"] = ContextVar("told_later", default=None)
+_STEP: ContextVar["OfStep | None"] = ContextVar("step", default=None)
+
+
+class Note:
+    """What a step notices in one image.
+
+    Parameters
+    ----------
+    image
+        The image.
+    labels
+        What its channels are called.
+    name
+        Its name in its cohort.
+    step
+        What the step is called where it is not one of a pipeline, in which it has its name.
+    say
+        What is said of what was found.
+    sight
+        What another process, which sees but a part, says at once if it finds anything.
+    parts
+        Dims of a lazy image along which each chunk is noted by itself, beside y and x.
+
+    Attributes
+    ----------
+    found
+        Numbers that were counted, added up over all pixels that were seen.
+    n_values
+        How many values of all channels were seen.
+    """
+
+    def __init__(
+        self,
+        image: xr.DataArray,
+        labels: Sequence[Label],
+        name: Label,
+        step: str,
+        say: Say,
+        sight: str = "",
+        parts: str = "z",
+    ) -> None:
+        of_step = _STEP.get()
+        self.step = step if of_step is None else of_step.name
+        self.image = name if of_step is None or of_step.image is None else of_step.image
+        self.labels = labels
+        self.height, self.width = image.sizes["y"], image.sizes["x"]
+        self.say = say
+        self.found: Block = np.zeros(1, np.int64)
+        self.n_values = 0
+        self._sight = sight
+        self._n_parts = prod(len(image.chunksizes.get(dim, (1,))) for dim in parts)
+        self._left = self.height * self.width * self._n_parts
+        self._seen: defaultdict[tuple[int, int, Any], dict[Window, int]] = defaultdict(dict)
+        self._lock = Lock()
+        later = _TOLD_LATER.get()
+        self._tells_itself = later is None
+        if later is not None:
+            later.append(self)
+
+    def take(
+        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+    ) -> None:
+        """Add what `count` finds in a part of the image, unless that was seen before.
+
+        `part` tells chunks apart that have the same rows and columns, if it is known which it is.
+        """
+        if not self._is_new(window, part):
+            return
+        found = np.asarray(count())
+        rows, columns = window.shape
+        with self._lock:
+            self.found = self.found + found
+            self.n_values += n_values
+            self._left -= rows * columns
+            is_last = self._left == 0 and self._tells_itself
+        if is_last:
+            tell([self])
+
+    def release(self) -> None:
+        """Have the note tell itself, once all pixels have been seen."""
+        self._tells_itself = True
+
+    def _is_new(self, window: Window, part: Any) -> bool:
+        """Whether pixels have not been seen yet; from now on they have."""
+        most = self._n_parts if part is None else 1
+        with self._lock:
+            if self._left == 0:
+                return False
+            # A later pass may look at the same columns in other strips.
+            seen = self._seen[window.left, window.right, part]
+            if any(other.meets(window) and other != window for other in seen):
+                return False
+            times = seen.get(window, 0)
+            seen[window] = times + 1
+            return times < most
+
+    def __dask_tokenize__(self) -> str:
+        return "note"  # it changes no number
+
+    def __reduce__(self) -> Any:
+        return Sight, (f"{self.step}: {self._sight}" if self._sight else "",)
+
+
+class Sight:
+    """What is left of a note in another process: what it finds it says at once, uncounted."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def take(
+        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+    ) -> None:
+        """Say it if anything is found."""
+        if self._text and np.any(count()):
+            warn(f"{self._text} (seen in a worker process; how many is not known there)")
+
+    def __dask_tokenize__(self) -> str:
+        return "note"
+
+
+class ToldOnce:
+    """A context: what steps notice inside is told in the end, once for each step.
+
+    Inside of another such context it does nothing: that one tells.
+    """
+
+    def __enter__(self) -> None:
+        self._notes: list[Note] = []
+        self._token = None if _TOLD_LATER.get() is not None else _TOLD_LATER.set(self._notes)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if self._token is not None:
+            _TOLD_LATER.reset(self._token)
+            if error is None:
+                tell(self._notes)
+
+
+class OfStep:
+    """A context: what is noticed inside is of a step of a pipeline, on the image of that name.
+
+    Without that, on whichever image.
+    """
+
+    def __init__(self, name: str, image: Label | None = None) -> None:
+        self.name, self.image = name, image
+
+    def __enter__(self) -> None:
+        self._token = _STEP.set(self)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        _STEP.reset(self._token)
+
+
+def tell(notes: Sequence[Note]) -> None:
+    """Warn of what was found, once for each step; notes that saw nothing yet do so later."""
+    # A pipeline that is fitted and then applied has two notes of one step on one image.
+    alike: defaultdict[tuple[str, Label], list[Note]] = defaultdict(list)
+    for note in notes:
+        alike[note.step, note.image].append(note)
+    by_step: defaultdict[str, list[Note]] = defaultdict(list)
+    for (step, _), same in alike.items():
+        best = max(same, key=lambda note: note.n_values)
+        if best.n_values:
+            by_step[step].append(best)
+        else:
+            for note in same:
+                note.release()
+    for step, seen in by_step.items():
+        text = seen[0].say(seen)
+        if text is not None:
+            warn(f"{step}: {text}")
+
+
+def row_step(height: int) -> int:
+    """Of an image of that height, every such row stands for all of them."""
+    return min(max(height // SAMPLED_ROWS, 1), MOST_ROW_STEP)
+
+
+def sampled_rows(height: int, top: int, bottom: int) -> range:
+    """Those rows from `top` to `bottom`."""
+    step = row_step(height)
+    return range(-(-top // step) * step, bottom, step)
+
+
+def say_nothing(notes: Sequence[Note]) -> None:
+    """Nothing."""
+
+
+def say_lost(q_sum: float, zeros: str, notes: Sequence[Note]) -> str | None:
+    """In which images a mask drops far more than `q_sum` percent of the measured pixels."""
+    far = []
+    for note in notes:
+        measured, dropped, lost = note.found.tolist()
+        if measured >= LEAST_MEASURED and lost > MOST_LOST * measured:
+            step, name = row_step(note.height), note.image
+            rows = f" in one of {step} rows" if step > 1 else ""
+            image = f" of image {name!r}" if len(notes) > 1 or isinstance(name, str) else ""
+            far.append(f"{100 * dropped / measured:.0f} % of {measured:,}{rows}{image}")
+    if not far:
+        return None
+    lower = ' zeros="include", as in Pipeline.pixie(), lowers the threshold.'
+    return (
+        f"far more than q_sum={q_sum:g} % of the pixels that have a sum are dropped: "
+        f"{', '.join(far)}. Many of these exceed the threshold where it was measured, but no "
+        f"longer after the steps since: a blur spreads single counts."
+        f"{'' if zeros == 'include' else lower}"
+    )
+
+
+def say_missing(what: str, notes: Sequence[Note]) -> str | None:
+    """How many pixels became NaN; in which channels, if they were counted by channel."""
+    found = np.sum([note.found for note in notes], axis=0)
+    if not found.any():
+        return None
+    n_values, labels = sum(note.n_values for note in notes), notes[0].labels
+    if found.size == 1 < len(labels):
+        return f"{found[0]:,} of {n_values // len(labels):,} pixels {what}"
+    listed = [f"{label!r} ({n:,})" for label, n in zip(labels, found.tolist(), strict=True) if n]
+    more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+    channels = ("channels " if len(listed) > 1 else "channel ") + ", ".join(listed[:MOST_LISTED])
+    return f"{found.sum():,} of {n_values:,} values {what}: in {channels}{more}"
+
+
+def say_lossy(notes: Sequence[Note]) -> str | None:
+    """As `say_missing`, of a step of the user's own, which may well be a mask.
+
+    That drops as many pixels in each of several channels.
+    """
+    found = np.sum([note.found for note in notes], axis=0)
+    is_mask = found.size > 1 and (found == found[0]).all()
+    return None if is_mask else say_missing("became NaN or infinite", notes)

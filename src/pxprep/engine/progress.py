@@ -1,0 +1,122 @@
+"""A bar for each pass over the data, and what each pass took."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ParameterError
+
+# Given what a pass does, a context in which Dask computes it.
+Progress = Callable[[str], AbstractContextManager[Any]]
+
+
+def parse_progress(value: Any, parameter: str = "progress") -> Progress:
+    """False: nothing; True: a tqdm bar on stderr; or a function of the pass's description."""
+    if value is None or value is False:
+        return lambda description: nullcontext()
+    if value is True:
+        return tqdm_bar
+    rule = (
+        f"{parameter} must be True, False or a function that takes a description and returns a "
+        f"context manager, got {value!r}"
+    )
+    if not callable(value):
+        raise ParameterError(rule)
+
+    def bar(description: str) -> AbstractContextManager[Any]:
+        context = value(description)
+        if not isinstance(context, AbstractContextManager):
+            raise ParameterError(f"{rule}, which returned {context!r}")
+        return context
+
+    return bar
+
+
+def tqdm_bar(description: str) -> AbstractContextManager[Any]:
+    """A tqdm bar that counts Dask tasks."""
+    try:
+        from tqdm.dask import TqdmCallback
+    except ImportError as error:
+        raise ParameterError(
+            "progress=True needs the package tqdm: pip install 'pxprep[spatialdata]'"
+        ) from error
+    bar: AbstractContextManager[Any] = TqdmCallback(desc=description, unit="task", file=sys.stderr)
+    return bar
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the data took.
+
+    Attributes
+    ----------
+    name
+        What it did.
+    seconds
+        From its start to its end.
+    cpu_seconds
+        Of all threads of this process; not of other processes, as those of a cluster.
+    peak_memory
+        The most bytes that this process has held in memory since it started, as seen at the end of
+        the pass; None where the system does not say.
+    """
+
+    name: str
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int | None
+
+
+class Passes(Sequence[Pass]):
+    """Records what each pass over the data takes, for `pxprep.report`.
+
+    Parameters
+    ----------
+    progress
+        What is shown of a pass meanwhile: as for `pxprep.Pipeline.fit`.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> passes = pxprep.reporting.Passes()
+    >>> fitted = pxprep.Pipeline.sparrow().fit(tissue(size=64), progress=passes)
+    >>> [done.name for done in passes]
+    ['measure quantile_norm of 3 images', 'measure sum_mask of 3 images',
+     'measure post_norm of 3 images']
+    """
+
+    def __init__(self, progress: Any = False) -> None:
+        self._bar = parse_progress(progress)
+        self._done: list[Pass] = []
+
+    @contextmanager
+    def __call__(self, description: str) -> Iterator[None]:
+        """The context of one pass."""
+        started, cpu = time.perf_counter(), time.process_time()
+        with self._bar(description):
+            yield
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        self._done.append(Pass(description, seconds, cpu, peak_memory()))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._done[index]
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def __repr__(self) -> str:
+        return f"Passes({self._done})"
+
+
+def peak_memory() -> int | None:
+    """The most bytes that this process has held so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

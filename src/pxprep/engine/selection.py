@@ -1,0 +1,157 @@
+"""Which value a quantile is, from counts of digits or from gathered values: pure functions.
+
+The sort key of a value is cut into 16-bit digits. Once it is known in which digit the wanted rank
+falls, the next digit is counted among the values that share it, until the key is known.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..aliases import Array, Block
+from .blocks import bit_constants, integer_offset, key_bits
+from .gathering import Gathered
+from .kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
+
+# How far the selection of one channel has come: of `counted` pixels, the wanted quantile lies
+# between two neighbouring ranks; their keys begin with the digits in `prefix`, and `rank` is what
+# remains of the rank among the pixels that share them.
+SELECTION = np.dtype(
+    [
+        ("counted", np.int64),
+        ("negative", np.int64),
+        ("infinite", np.int64),
+        ("rank", np.int64, (2,)),
+        ("prefix", np.uint64, (2,)),
+        ("weight", np.float64),
+    ]
+)
+# The fields of `Quantiles`.
+SETTLED = np.dtype(
+    [
+        ("value", np.float64),
+        ("counted", np.int64),
+        ("negative", np.int64),
+        ("infinite", np.int64),
+    ]
+)
+
+
+class Quantiles(NamedTuple):
+    """Quantiles of each channel, and what the pixels were; NumPy or lazy, shape (group, c).
+
+    For several quantiles of each channel `value` has the shape (group, quantile, c).
+    """
+
+    value: Array  # float64, NaN where nothing was counted
+    counted: Array  # int64, pixels that the quantile is of
+    negative: Array  # int64, how many of them are below zero
+    infinite: Array  # int64, pixels that are missing because they are infinite
+
+
+def select_gathered(found: Sequence[Gathered], q: Block) -> Quantiles | None:
+    """The quantile of each channel from what was gathered; None if one lies elsewhere."""
+    rows = []
+    for each, percent in zip(found, q, strict=True):
+        counted, negative, infinite, *_ = each.tally.tolist()
+        ranks, weight = _ranks(np.array([counted]), np.array([percent]))
+        if counted == 0:
+            rows.append((np.nan, 0, 0, infinite))
+            continue
+        ends = _at_ranks(each, ranks[0])
+        if ends is None:
+            return None
+        value = _between(ends[0], ends[1], weight[0])
+        rows.append((float(value), counted, negative, infinite))
+    value, counted, negative, infinite = (np.array(column) for column in zip(*rows, strict=True))
+    return Quantiles(value.astype(np.float64), counted, negative, infinite)
+
+
+def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
+    """The values at two ranks, the lower one first, from what was gathered; None if they are not.
+
+    In their order, these are values equal to the lower bound, those between, and those equal to the
+    upper bound.
+    """
+    *_, below, at_low, at_high = found.tally.tolist()
+    first, second = (ranks - below - at_low).tolist()
+    if first < -at_low or second >= found.inside.size + at_high:
+        return None
+    return np.array(found.at([first, second]), np.float64)
+
+
+def begin_of(dtype: np.dtype[Any]) -> Callable[..., Block]:
+    """`begin` for the digits of a dtype."""
+    is_digit = key_bits(dtype) == DIGIT_BITS
+    return partial(begin, zero=integer_offset(dtype) if is_digit else N_DIGITS // 2)
+
+
+def begin(counts: Block, q: Block, *, zero: int) -> Block:
+    """The selection after the first digit; `zero` is the first digit that is not negative."""
+    digits = counts[:, 0, :N_DIGITS]
+    selection = np.zeros(len(counts), SELECTION)
+    selection["counted"] = digits.sum(axis=1)
+    selection["negative"] = digits[:, :zero].sum(axis=1)
+    selection["infinite"] = counts[:, 0, INFINITE]
+    selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
+    return _take_digits(digits[:, np.newaxis], selection)
+
+
+def _ranks(counted: Block, q: Block) -> tuple[Block, Block]:
+    """The ranks between which the quantiles lie, shape (c, 2), and how far from the first."""
+    last = np.maximum(counted - 1, 0)
+    # The virtual index and weight of numpy.quantile, in its arithmetic.
+    position = last * (q / 100)
+    below = np.floor(position).astype(np.int64)
+    return np.stack([below, np.minimum(below + 1, last)], axis=1), position - below
+
+
+def refine(counts: Block, selection: Block) -> Block:
+    """The selection after one more digit."""
+    return _take_digits(counts[:, :, :N_DIGITS], selection.copy())
+
+
+def _take_digits(digits: Block, selection: Block) -> Block:
+    """Append to each prefix the digit in which its rank falls. Changes `selection`."""
+    below = np.cumsum(digits, axis=2)
+    rank = selection["rank"]
+    below = np.broadcast_to(below, (*rank.shape, N_DIGITS))
+    digit, before = np.zeros_like(rank), np.zeros_like(rank)
+    for place, wanted in np.ndenumerate(rank):
+        # A channel without a single pixel ends behind the last digit; any digit will do.
+        digit[place] = min(np.searchsorted(below[place], wanted, side="right"), N_DIGITS - 1)
+        before[place] = below[place][digit[place] - 1] if digit[place] > 0 else 0
+    selection["rank"] = rank - before
+    selection["prefix"] = (selection["prefix"] << np.uint64(DIGIT_BITS)) | digit.astype(np.uint64)
+    return selection
+
+
+def interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
+    """The quantiles, once all digits are known; axes (c,)."""
+    low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
+    settled = np.empty(len(selection), SETTLED)
+    value = _between(low, high, selection["weight"])
+    settled["value"] = np.where(selection["counted"] > 0, value, np.nan)
+    for name in ("counted", "negative", "infinite"):
+        settled[name] = selection[name]
+    return settled
+
+
+def _between(low: Any, high: Any, weight: Any) -> Any:
+    # numpy.quantile interpolates from the nearer end.
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = high - low
+        return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+
+
+def _decode(keys: Block, dtype: np.dtype[Any]) -> Block:
+    """The values whose sort keys are `keys`."""
+    if key_bits(dtype) == DIGIT_BITS:
+        return keys.astype(np.int64) - integer_offset(dtype)
+    floats = np.dtype(f"f{key_bits(dtype) // 8}")
+    sign, _, ones = bit_constants(floats)
+    keys = keys.astype(sign.dtype)
+    values: Block = np.where(keys & sign, keys ^ sign, keys ^ ones).view(floats)
+    return values

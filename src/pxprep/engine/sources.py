@@ -1,0 +1,491 @@
+"""Dask arrays as sources that are read in blocks of all channels, again for every pass.
+
+What a task reads is a part of the source's own graph that no other block needs, and runs inside the
+task, so that nothing of it is held for the next pass.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import accumulate, chain, product
+from typing import Any, NamedTuple
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import dask.array as da
+import numpy as np
+from dask.array.core import getter, getter_nofancy, slices_from_chunks
+from dask.base import tokenize
+from dask.blockwise import Blockwise
+from dask.core import get, get_dependencies
+from dask.layers import ArraySliceDep
+
+from ..aliases import Array, Block
+from ..store.zarr_chunks import direct, require_there
+from . import blocks
+from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
+from .graphs import Graph, taken_in
+from .windows import Kept, Window
+
+Index = tuple[int, int, int]
+
+AXES = "czyx"
+# What Dask's arrays call to read a part of an array on disk.
+SLICING = (getter, getter_nofancy)
+# By the graph of an array, as long as a source holds both; others may have its name.
+_SOURCES: "WeakValueDictionary[tuple[int, str, str], Source]" = WeakValueDictionary()
+
+
+class Sample(NamedTuple):
+    """A tile of an image, with axes (c, z, y, x), and those of masks that lie over it."""
+
+    block: Block
+    masks: Sequence[Block] = ()
+
+
+class Source:
+    """A Dask array that is read in blocks of all channels, with axes (c, z, y, x).
+
+    Attributes
+    ----------
+    array
+        The array.
+    axes
+        Its axes: y, x and perhaps c and z, in any order.
+    chunks
+        Sizes of its chunks along c, z, y and x.
+    """
+
+    def __init__(self, array: Array, axes: str) -> None:
+        self.array = array
+        self.axes = axes
+        by_axis = dict(zip(axes, array.chunks, strict=True))
+        self.chunks: tuple[tuple[int, ...], ...] = tuple(by_axis.get(axis, (1,)) for axis in AXES)
+        self.keeper: Keeper | None = None
+        self._readings: dict[Index, Reading] = {}
+
+    @classmethod
+    def of(cls, array: Array, axes: str = AXES) -> "Source":
+        """The source that reads `array`; the same one for all chains, as long as one lives."""
+        key = id(array.dask), array.name, axes
+        source = _SOURCES.get(key)
+        if source is None:
+            source = _SOURCES[key] = cls(array, axes)
+        return source
+
+    @property
+    def token(self) -> str:
+        """Names the source."""
+        return f"{self.array.name}-{self.axes}"
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The layers of Dask's graph that tasks which read the source may depend on."""
+        layers = dict(self.array.dask.layers)
+        sliced = SlicedArray.of(self.array)
+        return layers if sliced is None else {sliced.original: layers[sliced.original]}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along c, z, y and x."""
+        return tuple(sum(sizes) for sizes in self.chunks)
+
+    @cached_property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """Where the chunks along c, z, y and x begin."""
+        return tuple(tuple(accumulate(sizes, initial=0)) for sizes in self.chunks)
+
+    def window(self, index: Index) -> Window:
+        """The rows and columns of a block."""
+        _, i, j = index
+        _, _, rows, columns = self.starts
+        return Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
+
+    def lines(self) -> Iterator[list[Index]]:
+        """All blocks, in rows or in columns, whichever are the shorter ones.
+
+        So few others come between those that lie beside each other.
+        """
+        planes, rows, columns = (range(len(sizes)) for sizes in self.chunks[1:])
+        for z in planes:
+            if len(columns) <= len(rows):
+                yield from ([(z, row, column) for column in columns] for row in rows)
+            else:
+                yield from ([(z, row, column) for row in rows] for column in columns)
+
+    def indices(self) -> Iterator[Index]:
+        """All blocks, line by line."""
+        return chain.from_iterable(self.lines())
+
+    def neighbours(self, index: Index, window: Window) -> list[Index]:
+        """The other blocks of the plane that hold pixels of `window`."""
+        z, i, j = index
+        _, _, rows, columns = self.starts
+        first_row = bisect_right(rows, window.top) - 1
+        first_column = bisect_right(columns, window.left) - 1
+        return [
+            (z, row, column)
+            for row in range(first_row, len(rows) - 1)
+            if rows[row] < window.bottom
+            for column in range(first_column, len(columns) - 1)
+            if columns[column] < window.right and (row, column) != (i, j)
+        ]
+
+    def reading(self, index: Index) -> "Reading":
+        """What a task needs to read a block."""
+        known = self._readings.get(index)
+        if known is None:
+            known = self._inlined.reading(self._keys(index))
+            known = self._readings[index] = replace(known, axes=self.axes)
+        if self.keeper is None:
+            return known
+        return replace(known, index=index, keeper=self.keeper)
+
+    def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
+        """Tiles of many blocks, and of the areas there, if they are at hand without reading."""
+        keeper = self.keeper
+        blocks = {} if keeper is None else keeper.samples()
+        places = dict(keeper.places) if keeper is not None and blocks else self._places
+        blocks = blocks or self._in_memory(places)
+        masks = []
+        for area in areas:
+            kept = {} if keeper is None else keeper.beside(area.name).samples()
+            found = kept or area.source(self.chunks)._in_memory(places)
+            masks.append({index: list(map(area.choose, tiles)) for index, tiles in found.items()})
+        return [
+            Sample(tile, over)
+            for index, tiles in blocks.items()
+            if all(index in mask for mask in masks)
+            for tile, *over in zip(tiles, *(mask[index] for mask in masks), strict=True)
+        ]
+
+    @cached_property
+    def _places(self) -> dict[Index, list[Place]]:
+        """Where blocks are sampled if all of them are in memory."""
+        indices = list(self.indices())
+        sampling = Sampling(SAMPLE_BYTES, len(indices))
+        places = {}
+        for index in indices:
+            chunks = self._at_hand(index)
+            if not chunks:
+                return {}
+            places[index] = sampling.places(index, chunks)
+        return places
+
+    def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
+        """The tiles at `places` of those blocks that are in memory."""
+        found = {index: self._at_hand(index) for index in places}
+        return {
+            index: [cut(chunks, place) for place in places[index]]
+            for index, chunks in found.items()
+            if chunks
+        }
+
+    def _at_hand(self, index: Index) -> list[Block]:
+        """The chunks of a block in memory; none of any other."""
+        values = [self._inlined.graph.get(key) for key in self._keys(index)]
+        found: list[Any] = [getattr(value, "value", value) for value in values]
+        if not all(isinstance(chunk, np.ndarray) for chunk in found):
+            return []
+        return [standard_axes(chunk, self.axes) for chunk in found]
+
+    @cached_property
+    def _inlined(self) -> "InlinedGraph | SlicedArray":
+        sliced = SlicedArray.of(self.array)
+        if sliced is not None:
+            return sliced
+        blocks = [self._keys(index) for index in self.indices()]
+        return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
+
+    def _keys(self, index: Index) -> list[Any]:
+        """The keys of a block's chunks, one for each run of channels."""
+        return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
+
+
+def stored_in(array: Array) -> Iterator[Any]:
+    """What Dask arrays were made from that a Dask array depends on: of each that was named alone.
+
+    No task is made or looked at to find it.
+    """
+    for name, layer in array.dask.layers.items():
+        found = getattr(layer, "mapping", None)
+        if isinstance(found, dict) and len(found) == 1 and name in found:
+            yield getattr(found[name], "value", found[name])
+
+
+def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
+    """The keys of a block's chunks in an array of that name, one for each run of channels."""
+    place = dict(zip("zyx", index, strict=True))
+    if "c" not in axes:
+        return [(name, *(place[axis] for axis in axes))]
+    before, _, after = axes.partition("c")
+    first, last = ([place[axis] for axis in some] for some in (before, after))
+    return [(name, *first, run, *last) for run in range(n_runs)]
+
+
+def standard_axes(chunk: Block, axes: str) -> Block:
+    """A chunk that has these axes with the axes (c, z, y, x)."""
+    chunk = chunk.transpose([axes.index(axis) for axis in AXES if axis in axes])
+    if "c" not in axes:
+        chunk = chunk[np.newaxis]
+    return chunk if "z" in axes else chunk[:, np.newaxis]
+
+
+class Area:
+    """Pixels of an image, chosen by an array over it: a mask, or labels.
+
+    Parameters
+    ----------
+    array
+        NumPy or Dask, of bool or integers.
+    axes
+        Its axes: y, x and perhaps z, in any order.
+    labels
+        Those that are chosen; None for all but zero.
+    inverted
+        Whether all others are.
+    """
+
+    def __init__(
+        self, array: Array, axes: str, labels: tuple[int, ...] | None, inverted: bool
+    ) -> None:
+        self.array = taken_in(array) if isinstance(array, da.Array) else array
+        self.axes = axes
+        # Which pixels of a block of the array are chosen.
+        self.choose = partial(blocks.chosen, of=labels, inverted=inverted)
+        own = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
+        self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
+        self._sources: dict[Any, Source] = {}
+
+    def whole(self) -> Block:
+        """Which pixels of an array in memory are chosen, with axes (c, z, y, x)."""
+        return self.choose(standard_axes(self.array, self.axes))
+
+    def source(self, chunks: Sequence[Sequence[int]]) -> Source:
+        """What reads the array in the blocks of an image with chunks along c, z, y and x."""
+        sizes = dict(zip(AXES, map(tuple, chunks), strict=True))
+        wanted = tuple(sizes[axis] for axis in self.axes)
+        if wanted not in self._sources:
+            self._sources[wanted] = Source.of(self._in_chunks(wanted), self.axes)
+        return self._sources[wanted]
+
+    def _in_chunks(self, chunks: tuple[tuple[int, ...], ...]) -> Array:
+        array, name = self.array, f"{self.name}-{tokenize(chunks)}"
+        if isinstance(array, np.ndarray):
+            keys = product([name], *(range(len(sizes)) for sizes in chunks))
+            # Dask's own function would copy the array.
+            graph = {
+                key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
+            }
+            return da.Array(graph, name, chunks, dtype=array.dtype)
+        if array.chunks == chunks:
+            return array
+        sliced = SlicedArray.of(array)
+        if sliced is None:
+            return array.rechunk(chunks)
+        # Read anew in other parts, nothing has to be held between two blocks.
+        stored = array.dask.layers[sliced.original][sliced.original]
+        stored = getattr(stored, "value", stored)
+        return da.from_array(stored, chunks=chunks, name=name, meta=array._meta)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A part of a graph that a task runs itself.
+
+    Attributes
+    ----------
+    graph
+        The tasks.
+    keys
+        Those whose results are wanted.
+    others
+        Keys outside the graph that its tasks depend on.
+    sliced
+        Those of them that nothing happens to but that parts of them are taken.
+    axes
+        Those of the results as they come; what `run` returns has the axes (c, z, y, x).
+    index
+        Of the block that is read.
+    keeper
+        Keeps what is read for the next pass, if there is one.
+    """
+
+    graph: Graph
+    keys: tuple[Any, ...]
+    others: tuple[Any, ...]
+    sliced: frozenset[Any] = frozenset()
+    axes: str = AXES
+    index: Index | None = None
+    keeper: Keeper | None = None
+
+    def run(self, others: Sequence[Any]) -> list[Block]:
+        """The results, given those of `others`."""
+        if self.keeper is None or not self.graph:
+            return self._read(others)
+        return self.keeper.blocks(self.index, partial(self._read, others))
+
+    def made(self, token: str) -> Kept | None:
+        """What is kept of the block by that name."""
+        return None if self.keeper is None else self.keeper.made(self.index, token)
+
+    def room(
+        self, token: str, place: Window, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Kept | None:
+        """Room for what is made of the block, kept by that name; None if there is none."""
+        if self.keeper is None:
+            return None
+        return self.keeper.room(self.index, token, place, shape, dtype)
+
+    def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
+        if self.keeper is None:
+            return self._edges(depth, others)
+        return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
+
+    def _edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+        return edges_of(self.run(others), depth)
+
+    def _read(self, others: Sequence[Any]) -> list[Block]:
+        sliced = [
+            direct(value) if key in self.sliced else value
+            for key, value in zip(self.others, others, strict=True)
+        ]
+        cache = dict(zip(self.others, sliced, strict=True))
+        missing = [key for key in self.keys if key not in cache]
+        results = (
+            dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+        )
+        for value in others:
+            require_there(value)
+        chunks = [results[key] if key in results else cache[key] for key in self.keys]
+        return [standard_axes(chunk, self.axes) for chunk in chunks]
+
+
+class SlicedArray:
+    """The chunks of an array on disk that became a Dask array as it is: Dask's tasks are not made.
+
+    Parameters
+    ----------
+    name
+        Of the Dask array.
+    original
+        The key of what is sliced.
+    starts
+        Where chunks begin, along each axis.
+    """
+
+    def __init__(self, name: str, original: Any, starts: Sequence[Sequence[int]]) -> None:
+        self.name = name
+        self.original = original
+        self.starts = starts
+        self.graph: Graph = {}
+
+    @classmethod
+    def of(cls, array: Array) -> "SlicedArray | None":
+        """That of an array from `dask.array.from_array` or `from_zarr`; None for any other."""
+        layer = array.dask.layers.get(array.name)
+        if not isinstance(layer, Blockwise) or len(layer.io_deps) != 1 or len(layer.indices) != 2:
+            return None
+        (original, no_axes), (slices, _) = layer.indices
+        original = getattr(original, "key", original)
+        is_sliced = isinstance(layer.io_deps.get(str(slices)), ArraySliceDep)
+        older: Any = getattr(layer, "dsk", None)
+        task = layer.task if older is None else older.get(array.name)
+        if not is_sliced or no_axes is not None or not _is_slicing(task):
+            return None
+        if not isinstance(original, str) or array.dask.dependencies.get(original, {original}):
+            return None
+        return cls(
+            array.name, original, [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
+        )
+
+    def reading(self, keys: Sequence[Any]) -> Reading:
+        """What makes the chunks of `keys`, which are all of a block's, as one."""
+        (_, *first), (_, *last) = keys[0], keys[-1]
+        ends = tuple(
+            slice(starts[low], starts[high + 1])
+            for starts, low, high in zip(self.starts, first, last, strict=True)
+        )
+        return Reading(
+            {keys[0]: (getter, self.original, ends)},
+            (keys[0],),
+            (self.original,),
+            frozenset([self.original]),
+        )
+
+
+class InlinedGraph:
+    """A graph cut into parts that only one block each needs, and what several need."""
+
+    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Any]]) -> None:
+        self.graph = graph
+        self.shared = self._shared(blocks)
+        self.sliced = self._sliced()
+
+    def _sliced(self) -> frozenset[Any]:
+        """What is no task, and of which all tasks only take parts."""
+        sliced = {key for key in self.shared if not _is_task(self.graph, key)}
+        for key, task in self.graph.items() if sliced else ():
+            if not _is_slicing(task):
+                sliced.difference_update(_dependencies(self.graph, key))
+        return frozenset(sliced)
+
+    def _shared(self, blocks: Sequence[Sequence[Any]]) -> set[Any]:
+        owner: dict[Any, int] = {}
+        shared: set[Any] = set()
+        for number, keys in enumerate(blocks):
+            todo = list(keys)
+            while todo:
+                key = todo.pop()
+                if key in shared or owner.get(key) == number:
+                    continue
+                if key in owner or not _is_task(self.graph, key):
+                    shared.add(key)
+                    continue
+                owner[key] = number
+                todo.extend(_dependencies(self.graph, key))
+        # What shared tasks are made of is made for them, so that it is not made a second time.
+        todo = list(shared)
+        while todo:
+            for key in _dependencies(self.graph, todo.pop()):
+                if key not in shared:
+                    shared.add(key)
+                    todo.append(key)
+        return shared
+
+    def reading(self, keys: Sequence[Any]) -> Reading:
+        """The part that makes `keys`."""
+        part: Graph = {}
+        others: dict[Any, None] = {}
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key in self.shared:
+                others[key] = None
+            elif key not in part:
+                part[key] = self.graph[key]
+                todo.extend(_dependencies(self.graph, key))
+        return Reading(part, tuple(keys), tuple(others), self.sliced)
+
+
+def _is_slicing(task: Any) -> bool:
+    """Whether a task is that of `dask.array.from_array` without options."""
+    if isinstance(task, tuple):  # as older versions of Dask write it
+        return len(task) == 3 and any(task[0] is function for function in SLICING)
+    function, options = getattr(task, "func", None), getattr(task, "kwargs", None)
+    return any(function is each for each in SLICING) and not options
+
+
+def _is_task(graph: Graph, key: Any) -> bool:
+    """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
+    value = graph[key]
+    if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key
+        return bool(value) and (callable(value[0]) or value in graph)
+    return hasattr(value, "dependencies") and not hasattr(value, "value")
+
+
+def _dependencies(graph: Graph, key: Any) -> Any:
+    found = getattr(graph[key], "dependencies", None)
+    return get_dependencies(graph, key) if found is None else found

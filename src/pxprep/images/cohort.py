@@ -1,0 +1,428 @@
+"""Cohorts: images that are measured together, however the user holds them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, overload
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Array, Label
+from ..channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
+from ..engine import backends
+from ..engine.cache import default_memory
+from ..engine.notes import Note, ToldOnce
+from ..engine.passes import ArrayChain, results
+from ..engine.programs import AddChannels, KeepInside, Operation
+from ..engine.sources import Area
+from ..engine.windows import Pixels
+from ..errors import ChannelError, ImageError, ParameterError
+from .datatree import is_tree
+from .image import apply, checked, like, pixels, processing_dtype
+from .masks import areas_of
+from .parameters import parse_pool
+from .trees import check_pyramid, named_leaves, read_leaf, with_images
+
+# Images, and the channels that were chosen of them, or None.
+Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
+# The dimension of numbers that are known of each image.
+FOV = "fov"
+# How many differing images a message lists.
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort(Sequence[xr.DataArray]):
+    """Images that are measured together: a sequence whose channels have one order.
+
+    Parameters
+    ----------
+    images
+        Checked images with the same channels in the same order.
+    names
+        One for each image.
+    rebuild
+        Gives images back in the form in which they came: an image, a list, a dict or a tree.
+    channels
+        Those that were chosen of the images as they came, in that order; None for all.
+    is_one
+        Whether it came as one image, and not as several that may happen to be one.
+    pool
+        ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
+        their pixels, None measures each image by itself.
+    found
+        Findings of earlier steps, shape (fov, c), that need no second warning.
+    evaluate
+        Applied to the small results of each pass, all images at once; see
+        `pxprep.engine.exact_quantiles`.
+    areas
+        Which pixels of each image are measured, None for all of them; empty where that is so of all
+        images.
+    chains
+        For each image the operations that wait, as `chained` has them do; else empty.
+    """
+
+    images: tuple[xr.DataArray, ...]
+    names: tuple[Label, ...]
+    rebuild: Rebuild
+    is_one: bool
+    pool: str | None = "mean"
+    channels: tuple[Label, ...] | None = None
+    found: Array = field(default=0)
+    evaluate: Callable[[list[Array]], list[Array]] | None = None
+    areas: tuple[Area | None, ...] = ()
+    chains: tuple[ArrayChain, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        pool: Any = "mean",
+        image: Any = None,
+        labels: Sequence[Label] | None = None,
+        what: str = "image",
+        where: Any = None,
+    ) -> "Cohort":
+        """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
+
+        Parameters
+        ----------
+        images, pool
+            What the user gave.
+        image
+            Name of the variable of a tree's datasets that is the image.
+        labels
+            Channels that the images must have, and their order; None for those that most have.
+        what
+            What an image is called in messages.
+        where
+            Which pixels are measured, as the user gave it; None for all.
+
+        Raises
+        ------
+        ImageError, ChannelError
+            If an image is none, or differs from the others; the message lists all that differ.
+        ParameterError
+            If `where` is no mask, or does not fit.
+        """
+        pool = parse_pool(pool)
+        if isinstance(images, Cohort):
+            named = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, named, images)
+            return replace(images, pool=pool, areas=areas)
+        if image is not None and not _has_trees(images):
+            raise ParameterError(
+                f"image names a variable of a tree's datasets, got {image!r} for "
+                f"{type(images).__qualname__}"
+            )
+        named, rebuild, is_one = _opened(images, image, what)
+        if not named:
+            raise ImageError(f"{what}s must hold at least one image, got none")
+        names = tuple(named)
+        bad = unwritable(names)
+        if bad:
+            raise ImageError(f"{what}s must have names that can be written, got {bad!r:.300}")
+        called = [what] if is_one else [f"{what} {name!r}" for name in names]
+        found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
+        aligned = tuple(_aligned(found, called, labels))
+        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, image)
+        return cls(aligned, names, rebuild, is_one, pool, areas=areas)
+
+    @overload
+    def __getitem__(self, index: int) -> xr.DataArray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[xr.DataArray]: ...
+
+    def __getitem__(self, index: int | slice) -> xr.DataArray | Sequence[xr.DataArray]:
+        return self.images[index]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """The channels' labels, or their positions where they have none."""
+        return label_keys(self.images[0])
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether some pixels are not measured."""
+        return any(area is not None for area in self.areas)
+
+    def singly(self) -> "list[Cohort]":
+        """Each image as a cohort of its own, all pixels of which are measured."""
+        return [
+            Cohort((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
+            for image, name in zip(self.images, self.names, strict=True)
+        ]
+
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "Cohort":
+        """The cohort of `function(image, *arguments)`, with each image's own arguments."""
+        images = (function(*each) for each in zip(self.images, *by_image, strict=True))
+        return replace(self, images=tuple(images))
+
+    def by_image(self, numbers: Any, parameter: str) -> list[Any]:
+        """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
+            return [numbers] * len(self)
+        if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
+            return [numbers.isel({FOV: index}) for index in range(len(self))]
+        names = numbers.coords[FOV].values if FOV in numbers.coords else range(numbers.sizes[FOV])
+        known = [*getattr(names, "tolist", lambda: names)()]
+        position = {name: index for index, name in enumerate(known)}
+        unknown = [name for name in self.names if name not in position]
+        if unknown:
+            raise ImageError(
+                f"{parameter} has numbers for each image by name, but not for "
+                f"{_listed([repr(name) for name in unknown], ', ')}; it has those of "
+                f"{_listed([repr(name) for name in known], ', ')}"
+            )
+        return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
+
+    def apply(
+        self,
+        operation: Operation,
+        numbers: Sequence[Any] | None = None,
+        reference: "Cohort | None" = None,
+    ) -> "Cohort":
+        """The cohort after an operation, which takes each image's own numbers, if any.
+
+        These were measured on `reference` if that is given.
+        """
+        numbers = numbers or [None] * len(self)
+        beside = [None] * len(self) if reference is None else reference._sums_for(self)
+        with ToldOnce():
+            each = zip(self.images, self.names, beside, strict=True)
+            operations = [
+                operation.noticing(partial(Note, image, self.labels, name), sums)
+                for image, name, sums in each
+            ]
+            if not self.chains:
+                return self.map(apply, operations, numbers)
+            waiting = zip(self.chains, operations, numbers, strict=True)
+            return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
+
+    def _sums_for(self, cohort: "Cohort") -> list[Any]:
+        """For each image what gives the sums that were measured to a mask of that of `cohort`.
+
+        See `KeepAbove`; None where they are not at hand.
+        """
+        if self.is_lazy or cohort.is_lazy:
+            if self.is_masked:
+                return [None] * len(self)
+            pairs = zip(self.images, cohort.images, strict=True)
+            return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
+        sums: list[Any] = []
+        for index, chain in enumerate(self.chains or self.chained().chains):
+            fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
+            area = self.areas[index] if self.areas else None
+            if area is not None:
+                chain = chain.then(KeepInside(), Pixels.of(area.whole()))
+            sums.append(chain.then(AddChannels()) if fits else None)
+        return sums
+
+    def apply_measured(
+        self,
+        operation: Operation,
+        measured: xr.Dataset,
+        *names: str,
+        reference: "Cohort | None" = None,
+    ) -> "Cohort":
+        """The cohort after an operation that takes these of the numbers of a step, one or two.
+
+        `reference` as for `apply`.
+        """
+        arrays = [measured[name] for name in names]
+        if channel_labels(arrays[0]) is not None:
+            arrays = [reorder_channels(array, self.labels, names[0]) for array in arrays]
+        own = [self.by_image(array, names[0]) for array in arrays]
+        if len(names) == 1:
+            return self.apply(operation, [array.data for array in own[0]], reference)
+        pairs = zip(*own, strict=True)
+        return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
+
+    def choosing(self, channels: Any) -> "Cohort":
+        """The cohort of these channels, in that order; None leaves it as it is."""
+        if channels is None:
+            return self
+        chosen = self.map(lambda image: select_channels(image, channels))
+        return replace(chosen, channels=chosen.labels)
+
+    def knowing(self, found: Array) -> "Cohort":
+        """The same cohort, with findings that have been warned about."""
+        return replace(self, found=found)
+
+    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "Cohort":
+        """The same cohort, with the small results of each pass computed at once."""
+        return replace(self, evaluate=evaluate)
+
+    def shared(self) -> "Cohort":
+        """The same cohort, whose arrays somebody else may still need."""
+        return replace(self, chains=tuple(replace(chain, is_own=False) for chain in self.chains))
+
+    def chained(self) -> "Cohort":
+        """The same cohort, of images in memory, on which operations wait until somebody measures.
+
+        The images themselves stay as they were, for their labels.
+        """
+        chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
+        return replace(self, chains=tuple(chains))
+
+    def worked_out(self) -> "Cohort":
+        """The same cohort, all of whose operations have been run."""
+        dtypes = [chain.float_type for chain in self.chains]
+        made = zip(results(self.chains), dtypes, strict=True)
+        return replace(self, chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether the operations that wait take less time than to keep their results."""
+        return all(chain.is_cheap for chain in self.chains)
+
+    @property
+    def arrays(self) -> list[Any]:
+        """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
+        return list(self.chains) or [pixels(image) for image in self]
+
+    def lazily(self) -> "Cohort":
+        """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
+        return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
+
+    def finished(self) -> "Cohort":
+        """The same cohort with images on which no operation waits."""
+        if not self.chains:
+            return self
+        made = (chain.array for chain in self.worked_out().chains)
+        return replace(self.map(like, list(made)), chains=())
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether any image is lazy, or any mask."""
+        arrays = (*(image.data for image in self.images), *self.areas)
+        return any(map(backends.is_lazy, arrays))
+
+    def keeping(
+        self, memory: int | None, depth: int, *, results: bool = False
+    ) -> AbstractContextManager[None]:
+        """A context in which passes over lazy images share what they read, up to so many bytes.
+
+        None is a share of the memory that is available. `depth` is how far blurs will reach;
+        `results` says that they are also transformed there.
+        """
+        n_bytes = default_memory() if memory is None else memory
+        images = [pixels(image) for image in self.images]
+        return backends.keeping(images, n_bytes, depth, results=results)
+
+    def given(self) -> Any:
+        """The images in the form in which they came."""
+        return self.rebuild(self.images, self.channels)
+
+
+def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
+    """The images by name, what gives them back in their form, and whether they came as one."""
+    if isinstance(images, xr.DataArray):
+        return {_name_of(images): images}, _the_one, True
+    if is_tree(images):
+        return _opened_tree(images, variable)
+    if isinstance(images, Mapping) and not isinstance(images, xr.Dataset):
+        return _opened_mapping(images, variable)
+    if isinstance(images, Iterable) and not isinstance(images, str | np.ndarray | xr.Dataset):
+        listed, rebuild, _ = _opened_mapping(dict(enumerate(images)), variable)
+        return listed, lambda made, channels: list(rebuild(made, channels).values()), False
+    raise ImageError(
+        f"{what} must be an xarray.DataArray, or several: a sequence, a mapping of names to images "
+        f"or a tree, got {type(images).__module__}.{type(images).__qualname__}"
+    )
+
+
+def _has_trees(images: Any) -> bool:
+    if is_tree(images):
+        return True
+    values = images.values() if isinstance(images, Mapping) else images
+    return isinstance(values, Iterable) and any(map(is_tree, values))
+
+
+def _opened_mapping(
+    images: Mapping[Any, Any], variable: Any
+) -> tuple[dict[Label, Any], Rebuild, bool]:
+    opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+        return {
+            name: rebuild_one([image], channels)
+            for (name, (_, rebuild_one)), image in zip(opened.items(), made, strict=True)
+        }
+
+    return {name: image for name, (image, _) in opened.items()}, rebuild, False
+
+
+def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
+    """One entry of a list or a mapping: an image, or a multiscale image."""
+    if not is_tree(image):
+        return image, _the_one
+    named, rebuild, is_one = _opened_tree(image, variable)
+    if not is_one:
+        raise ImageError(
+            f"image {name!r} must be one image, got a tree of {len(named)}: give the tree itself"
+        )
+    return next(iter(named.values())), rebuild
+
+
+def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, bool]:
+    named = named_leaves(tree, variable)
+    leaves = list(named.values())
+    for leaf in leaves:
+        check_pyramid(tree, leaf)
+    images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+        return with_images(tree, dict(zip(leaves, made, strict=True)), channels)
+
+    return images, rebuild, leaves[0].path == "" and len(leaves) == 1
+
+
+def _the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:
+    return made[0]
+
+
+def _name_of(image: xr.DataArray) -> Label:
+    return 0 if image.name is None else image.name
+
+
+def _aligned(
+    images: Sequence[xr.DataArray], called: Sequence[str], order: Sequence[Label] | None
+) -> list[xr.DataArray]:
+    """The images with one order of channels; raises an error that says which image differs how."""
+    dims = _most_common([frozenset(image.dims) for image in images])
+    odd = [
+        f"{name} has {image.dims}"
+        for name, image in zip(called, images, strict=True)
+        if frozenset(image.dims) != dims
+    ]
+    if odd:
+        raise ImageError(f"images must all have the dims {sorted(map(str, dims))}: {_listed(odd)}")
+    if order is None:
+        labels = _most_common([frozenset(label_keys(image)) for image in images])
+        order = next(keys for keys in map(label_keys, images) if frozenset(keys) == labels)
+    aligned, problems = [], []
+    for name, image in zip(called, images, strict=True):
+        try:
+            aligned.append(reorder_channels(image, order, name))
+        except ChannelError as error:
+            problems.append(str(error))
+    if problems:
+        raise ChannelError(_listed(problems))
+    return aligned
+
+
+def _most_common(values: list[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _listed(parts: Sequence[str], separator: str = "; ") -> str:
+    more = len(parts) - MOST_LISTED
+    return separator.join(parts[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,278 @@
+"""Masks: which pixels of an image are measured, or kept."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import CHANNEL
+from ..engine import backends
+from ..engine.sources import Area
+from ..errors import ParameterError
+from .datatree import is_tree
+from .parameters import SPATIAL, parse_bool
+from .trees import find_planes, named_leaves, read_beside
+
+__all__ = ["Mask"]
+
+NONZERO = "nonzero"
+# How many labels or names a message lists.
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Pixels of an image that labels choose: for `where`, wherever that is a parameter.
+
+    A boolean `xarray.DataArray` is a mask as it is, and so is one of integer labels: all pixels
+    that are not 0. This says which labels, or takes an array by its name.
+
+    Parameters
+    ----------
+    source
+        An `xarray.DataArray` of bool or integers, NumPy or Dask, with the dims ``y``, ``x`` and
+        optionally ``z`` in any order; or its name: of a labels layer in
+        `pixel_clustering_preprocess`, of a variable beside the image in a tree.
+    labels
+        Labels of the pixels that are inside, one or several; ``"nonzero"`` for all but 0.
+    inverted
+        Whether all other pixels are inside instead; ``~mask`` is the mask with the opposite.
+
+    Raises
+    ------
+    ParameterError
+        If `source` is neither array nor name, or `labels` are no whole numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[1.0, 2.0, 4.0]]]), dims=("c", "y", "x"))
+    >>> regions = xr.DataArray(np.array([[7, 7, 3]]), dims=("y", "x"))
+    >>> pxprep.quantile(image, 100, where=pxprep.Mask(regions, labels=7)).values.tolist()
+    [2.0]
+    >>> pxprep.quantile(image, 100, where=~pxprep.Mask(regions, labels=7)).values.tolist()
+    [4.0]
+    """
+
+    source: xr.DataArray | str
+    labels: Any = NONZERO
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, xr.DataArray | str):
+            raise ParameterError(
+                "source of a mask must be an xarray.DataArray of bool or integers with the dims y "
+                f"and x, or the name of one, got {_type_of(self.source)}"
+            )
+        object.__setattr__(self, "labels", _parse_labels(self.labels))
+        parse_bool(self.inverted, "inverted")
+
+    def __invert__(self) -> "Mask":
+        return replace(self, inverted=not self.inverted)
+
+    def of(self, array: xr.DataArray) -> "Mask":
+        """The same labels of an array."""
+        return replace(self, source=array)
+
+
+def as_mask(value: Any, parameter: str) -> Mask:
+    """What the user gave for one image, as a `Mask`."""
+    if isinstance(value, Mask):
+        return value
+    if isinstance(value, xr.DataArray | str):
+        return Mask(value)
+    if is_tree(value) and len(planes := find_planes(value)) == 1:
+        return Mask(next(iter(planes.values())))
+    hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
+    raise ParameterError(
+        f"{parameter} must be a mask (an xarray.DataArray of bool or integer labels with the dims "
+        f"y and x, a pxprep.Mask, or a name), or one for each image, got {_type_of(value)}{hint}"
+    )
+
+
+def by_image(where: Any, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
+    """The mask of each image, None where all pixels count: one for all, in order, or by name."""
+    if is_tree(where):
+        planes = find_planes(where)
+        # A multiscale mask is one mask, and so is a tree with one for one image.
+        alone = len(planes) == 1 and ("" in planes or len(names) == 1)
+        where = next(iter(planes.values())) if alone else planes
+    if isinstance(where, Mapping) and not isinstance(where, xr.Dataset):
+        missing = [name for name in names if name not in where]
+        unknown = [name for name in where if name not in names]
+        if missing or unknown:
+            raise ParameterError(
+                f"{parameter} must have a mask (or None) for each image, {_listed(names)}; "
+                f"missing {_listed(missing)}, unknown {_listed(unknown)}"
+            )
+        given = [where[name] for name in names]
+    elif isinstance(where, Sequence) and not isinstance(where, str):
+        if len(where) != len(names):
+            raise ParameterError(
+                f"{parameter} must have a mask (or None) for each of {len(names)} images, got "
+                f"{len(where)}"
+            )
+        given = list(where)
+    else:
+        return [as_mask(where, parameter)] * len(names)
+    return [
+        None if one is None else as_mask(one, f"{parameter}[{name!r}]")
+        for name, one in zip(names, given, strict=True)
+    ]
+
+
+def areas_of(
+    where: Any, images: Mapping[Label, xr.DataArray], given: Any, variable: Any = None
+) -> tuple[Area | None, ...]:
+    """Which pixels of each image are inside, once masks have been checked; none for None.
+
+    Parameters
+    ----------
+    where
+        What the user gave: a mask for all images, or one for each, or None.
+    images
+        By name.
+    given, variable
+        The images as they came, and the name of those in a tree.
+
+    Raises
+    ------
+    ParameterError
+        If a mask is none, or does not fit its image.
+    """
+    if where is None:
+        return ()
+    masks = by_image(where, list(images))
+    if any(mask is not None and isinstance(mask.source, str) for mask in masks):
+        masks = _read(masks, list(images), given, variable)
+    for mask, (name, image) in zip(masks, images.items(), strict=True):
+        if mask is not None:
+            check_mask(mask, image, "where" if len(images) == 1 else f"where of image {name!r}")
+    _check_labels([mask for mask in masks if mask is not None])
+    # The same mask is the same area, which is then read with what is known of it.
+    areas = {id(mask): _area(mask) for mask in masks if mask is not None}
+    return tuple(None if mask is None else areas[id(mask)] for mask in masks)
+
+
+def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
+    """Raise ParameterError unless a mask, which holds an array, fits an image."""
+    array: Any = mask.source
+    dims = [dim for dim in SPATIAL if dim in image.dims]
+    if CHANNEL in array.dims:
+        raise ParameterError(
+            f"{called} must hold for all channels, without the dim 'c', got the dims {array.dims}: "
+            "select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
+        )
+    if not {"y", "x"} <= set(array.dims) <= set(dims):
+        raise ParameterError(f"{called} must have dims of the image, {dims}, got {array.dims}")
+    if array.dtype.kind not in "bui":
+        raise ParameterError(
+            f"{called} must hold bool or integer labels, got dtype {array.dtype}: compare it, as "
+            "in mask > 0"
+        )
+    if array.dtype.kind == "b" and mask.labels != NONZERO:
+        raise ParameterError(f"{called} must hold integers for labels={mask.labels}, got bool")
+    backends.check_supported(array.data, called)
+    expected = {dim: image.sizes[dim] for dim in dims if dim in array.dims}
+    if dict(array.sizes) != expected:
+        raise ParameterError(
+            f"{called} must have the sizes of the image, {expected}, got {dict(array.sizes)}"
+        )
+    for dim in expected:
+        if dim in image.indexes and dim in array.indexes:
+            own, other = image.indexes[dim], array.indexes[dim]
+            if not own.equals(other):
+                raise ParameterError(
+                    f"{called} must have the image's coordinates along {dim!r}, which begin with "
+                    f"{own[0]}, got {other[0]} (if the pixels are the same all the same: "
+                    f"mask.drop_vars({dim!r}))"
+                )
+
+
+def _read(
+    masks: Sequence[Mask | None], names: Sequence[Label], given: Any, variable: Any
+) -> list[Mask | None]:
+    """The masks, with what lies beside the images in a tree in the place of names."""
+    if not is_tree(given):
+        called = next(mask.source for mask in masks if mask and isinstance(mask.source, str))
+        raise ParameterError(
+            f"where takes names, as {called!r}, of variables beside the images in a tree, or of "
+            f"labels layers in pixel_clustering_preprocess, got images in {_type_of(given)}"
+        )
+    leaves = named_leaves(given, variable)
+    read: list[Mask | None] = []
+    for mask, name in zip(masks, names, strict=True):
+        if mask is None or not isinstance(mask.source, str):
+            read.append(mask)
+            continue
+        array, others = read_beside(given, leaves[name], mask.source)
+        if array is None:
+            raise ParameterError(
+                f"where: no variable {mask.source!r} beside image {name!r}"
+                f"{near(mask.source, others)}; there are {_listed(others)}"
+            )
+        read.append(mask.of(array))
+    return read
+
+
+def near(name: str, known: Iterable[Any]) -> str:
+    """The known name that is most like another, as a question for messages; or nothing."""
+    found = difflib.get_close_matches(name, [str(one) for one in known], n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _check_labels(masks: Sequence[Mask]) -> None:
+    """Raise ParameterError if no image has a pixel with one of the labels that are asked for."""
+    for labels in {mask.labels for mask in masks if mask.labels != NONZERO and not mask.inverted}:
+        arrays: list[Any] = [mask.source.data for mask in masks if mask.labels == labels]  # type: ignore[union-attr]
+        if any(map(backends.is_lazy, arrays)):
+            continue  # known when it is computed
+        found = np.any([np.isin(labels, array) for array in arrays], axis=0)
+        missing = [label for label, is_there in zip(labels, found, strict=True) if not is_there]
+        if missing:
+            there = np.unique(arrays[0]).tolist()
+            raise ParameterError(
+                f"where: no pixel has the labels {_listed(missing)}; there are {_listed(there)}"
+            )
+
+
+def _area(mask: Mask) -> Area:
+    array: Any = mask.source
+    labels = None if mask.labels == NONZERO else mask.labels
+    return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
+
+
+def _parse_labels(value: Any) -> Any:
+    """``"nonzero"``, or a tuple of whole numbers."""
+    if isinstance(value, str) and value == NONZERO:
+        return value
+    several = value
+    if isinstance(value, xr.DataArray | np.ndarray):
+        several = np.ravel(value).tolist()
+    elif isinstance(value, int | np.integer):
+        several = [value]
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        several = []
+    labels = tuple(several)
+    if not labels or not all(
+        isinstance(label, int | np.integer) and not isinstance(label, bool) for label in labels
+    ):
+        raise ParameterError(
+            f"labels must be {NONZERO!r}, a whole number or a sequence of those, got {value!r:.200}"
+        )
+    return tuple(map(int, labels))
+
+
+def _listed(values: Sequence[Any]) -> str:
+    more = len(values) - MOST_LISTED
+    shown = ", ".join(repr(value) for value in values[:MOST_LISTED]) or "none"
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
+def _type_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

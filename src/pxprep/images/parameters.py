@@ -1,0 +1,363 @@
+"""One parser per notion: checks what the user gave and returns it in one plain form."""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
+from ..errors import ChannelError, ImageError, ParameterError, warn
+from ..store.files import MAX_NAME
+
+SPATIAL = ("z", "y", "x")
+ZEROS = ("exclude", "include")
+POOLS = ("mean", "pixels")
+BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
+# Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
+MAX_SIGMA = 10_000
+# Pixels; a larger disc is no background of cells, and the work grows with it.
+MAX_RADIUS = 1_000
+
+
+def parse_number(value: Any, parameter: str, rule: str) -> float:
+    """A finite float; bools and strings are not numbers."""
+    if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}")
+    return number
+
+
+def parse_quantile(value: Any, parameter: str) -> Any:
+    """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
+
+    The tools that this one succeeds disagree on percent or fraction, so a value that can only
+    be meant as a fraction is refused instead of obeyed.
+    """
+    return _parse_each(value, parameter, _parse_high_percent)
+
+
+def parse_low_quantile(value: Any, parameter: str) -> Any:
+    """As `parse_quantile`; but small values are plausible here, and obeyed."""
+    return _parse_each(value, parameter, _parse_percent)
+
+
+def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
+    """One percent; small values are plausible here, so a likely fraction only warns."""
+    number = _parse_percent(value, parameter)
+    if 0 < number <= 1:
+        warn(
+            f"{parameter} is in percent: {number:g} drops {number:g} % of the pixels; "
+            f"if you meant a fraction, write {_as_percent(number)}"
+        )
+    return number
+
+
+def parse_sigma(value: Any, parameter: str = "sigma") -> Any:
+    """Standard deviation in pixels, for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, _parse_one_sigma)
+
+
+def parse_limit(value: Any, parameter: str) -> Any:
+    """A finite number for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
+
+
+def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
+    """A finite number above zero, or 0, for all channels, in channel order, or by label."""
+
+    def parse(item: Any, name: str) -> float:
+        rule = "a number of at least 0" if or_zero else "a number above 0"
+        number = parse_number(item, name, rule)
+        if number < 0 or (number == 0 and not or_zero):
+            raise ParameterError(f"{name} must be {rule}, got {item!r}")
+        return number
+
+    return _parse_each(value, parameter, parse)
+
+
+def parse_radius(value: Any, parameter: str = "radius") -> Any:
+    """A whole number of pixels, for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, _parse_one_radius)
+
+
+def parse_background(radius: Any, constant: Any) -> tuple[Any, Any]:
+    """The radius of a disc, or a constant of at least 0; the other one is None."""
+    if (radius is None) == (constant is None):
+        raise ParameterError(
+            "one of radius and constant must be given, and only one, got "
+            f"radius={radius!r} and constant={constant!r}"
+        )
+    if constant is None:
+        return parse_radius(radius), None
+    return None, parse_positive(constant, "constant", or_zero=True)
+
+
+def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
+    """A finite number, or the data of a DataArray without dims, which may be lazy."""
+    rule = "a finite number"
+    if isinstance(value, xr.DataArray):
+        if value.ndim:
+            raise ParameterError(f"{parameter} must be {rule}, got an array over {value.dims}")
+        if value.chunks is not None:
+            return value.data
+    return np.asarray(parse_number(value, parameter, rule))
+
+
+def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
+    """One of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(
+            f"{parameter} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+        )
+    return value
+
+
+def parse_pool(value: Any, parameter: str = "pool") -> str | None:
+    """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
+    return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
+
+
+def parse_path(value: Any, parameter: str, what: str) -> Path:
+    """The path of `what`, a file or a folder; of names that a file system can hold."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ParameterError(f"{parameter} must be the path of {what}, got {value!r:.300}")
+    path = Path(value)
+    try:
+        longest = max(len(os.fsencode(part)) for part in ("", *path.parts))
+    except UnicodeEncodeError:
+        longest = MAX_NAME + 1
+    if longest > MAX_NAME or "\0" in str(path):
+        raise ParameterError(
+            f"{parameter} must be the path of {what}, of names of at most {MAX_NAME} bytes that a "
+            f"file can have, got {str(path)!r:.300}"
+        )
+    return path
+
+
+def parse_memory(value: Any, parameter: str = "memory") -> int | None:
+    """A number of bytes, or text such as "2 GiB"; None passes."""
+    rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = BYTES.fullmatch(value.strip())
+        if match is None:
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        number, prefix, binary = match.groups()
+        power = " kMGT".index(prefix.replace("K", "k") or " ")
+        try:
+            return int(float(number) * (1024 if binary else 1000) ** power)
+        except OverflowError:
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}") from None
+    return parse_count(value, parameter, rule, least=0)
+
+
+def parse_bool(value: Any, parameter: str) -> bool:
+    """True or False, not something truthy."""
+    if not isinstance(value, bool | np.bool_):
+        raise ParameterError(f"{parameter} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def parse_wait(value: Any, parameter: str = "wait") -> float | None:
+    """Seconds; None, as long as it takes, for True, and none at all for False."""
+    if isinstance(value, bool | np.bool_):
+        return None if value else 0.0
+    rule = "True, False or a number of seconds"
+    seconds = parse_number(value, parameter, rule)
+    if seconds < 0:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return seconds
+
+
+def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | None:
+    """float32 or float64; None leaves the choice to the image."""
+    if value is None:
+        return None
+    rule = f"{parameter} must be float32 or float64, got {value!r}"
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError as error:
+        raise ParameterError(rule) from error
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ParameterError(rule)
+    return dtype
+
+
+def parse_count(value: Any, parameter: str, rule: str, least: int = 1) -> int:
+    """A whole number of at least `least`."""
+    if (
+        isinstance(value, bool | np.bool_)
+        or not isinstance(value, int | np.integer)
+        or value < least
+    ):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return int(value)
+
+
+def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
+    """Chunk size in pixels by dimension; one number is the size along y and x.
+
+    A sequence has one size per dimension in `dims`; a mapping names dimensions; -1 is the whole
+    dimension. None gives an empty dict: chunks are kept.
+    """
+    rule = (
+        "a positive number of pixels for y and x (-1: one chunk), a sequence with one for each of "
+        f"{tuple(dims)}, or a mapping of dimension to size"
+    )
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        unknown = [dim for dim in value if dim not in dims]
+        if unknown:
+            raise ParameterError(
+                f"{parameter} names dimensions that the image does not have: {unknown}; "
+                f"it has {tuple(dims)}"
+            )
+        by_dim = dict(value)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != len(dims):
+            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        by_dim = dict(zip(dims, value, strict=True))
+    else:
+        by_dim = {"y": value, "x": value}
+    return {dim: _parse_chunk(size, parameter, rule) for dim, size in by_dim.items()}
+
+
+def parse_scale_factors(
+    value: Any, dims: Sequence[str], parameter: str = "scale_factors"
+) -> list[dict[str, int]] | None:
+    """Factors by dimension of each coarser scale, relative to the one before; None passes."""
+    if value is None:
+        return None
+    rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
+
+
+def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
+    """Raise ImageError unless `image` is an image as docs/method.md defines it; return it."""
+    if not isinstance(image, xr.DataArray):
+        raise ImageError(
+            f"{parameter} must be an xarray.DataArray with dims c, y, x (and optionally z), got "
+            f"{type(image).__module__}.{type(image).__qualname__}"
+        )
+    dims = set(image.dims)
+    missing = [dim for dim in (CHANNEL, "y", "x") if dim not in dims]
+    other = [dim for dim in image.dims if dim not in (CHANNEL, *SPATIAL)]
+    if missing or other:
+        problem = f"lacks {', '.join(missing)}" if missing else f"also has {other}"
+        raise ImageError(
+            f"{parameter} must have the dims c, y, x and optionally z; it {problem}: "
+            f"its dims are {image.dims}"
+        )
+    empty = [dim for dim in image.dims if image.sizes[dim] == 0]
+    if empty:
+        raise ImageError(
+            f"{parameter} must have at least one channel and one pixel, got {dict(image.sizes)}"
+        )
+    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
+        raise ImageError(
+            f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
+            f"{image.dtype}"
+        )
+    labels = channel_labels(image)
+    if labels is not None:
+        require_unique(labels, f"{parameter}: channel labels")
+        bad = unwritable(labels)
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
+                "is it the name of a file that is not UTF-8? rename it"
+            )
+    return image
+
+
+def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
+    if isinstance(value, Mapping):
+        if not value:
+            raise ParameterError(f"{parameter}: a mapping must name at least one channel, got {{}}")
+        return ByLabel(
+            {
+                key.item() if isinstance(key, np.generic) else key: parse(
+                    item, f"{parameter}[{'...' if key is ... else repr(key)}]"
+                )
+                for key, item in value.items()
+            }
+        )
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    if is_array or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
+        return tuple(parse(item, f"{parameter}[{i}]") for i, item in enumerate(value))
+    return parse(value, parameter)
+
+
+def _parse_percent(value: Any, parameter: str) -> float:
+    rule = "a percentage from 0 to 100"
+    number = parse_number(value, parameter, rule)
+    if not 0 <= number <= 100:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return number
+
+
+def _parse_high_percent(value: Any, parameter: str) -> float:
+    number = _parse_percent(value, parameter)
+    if 0 < number <= 1:
+        raise ParameterError(
+            f"{parameter} must be a percentage from 0 to 100, got the fraction {number:g}; "
+            f"did you mean {_as_percent(number)}?"
+        )
+    return number
+
+
+def _as_percent(fraction: float) -> str:
+    return f"{fraction * 100:.12g}"
+
+
+def _parse_one_sigma(value: Any, parameter: str) -> float:
+    rule = f"a number of pixels from 0 to {MAX_SIGMA}"
+    number = parse_number(value, parameter, rule)
+    if not 0 <= number <= MAX_SIGMA:
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return number
+
+
+def _parse_one_radius(value: Any, parameter: str) -> int:
+    rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
+    number = parse_number(value, parameter, rule)
+    if not 0 <= number <= MAX_RADIUS or not number.is_integer():
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return int(number)
+
+
+def _parse_chunk(size: Any, parameter: str, rule: str) -> int:
+    if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
+        return -1
+    return parse_count(size, parameter, rule)
+
+
+def _parse_scale_factor(
+    factor: Any, dims: Sequence[str], parameter: str, rule: str
+) -> dict[str, int]:
+    if not isinstance(factor, Mapping):
+        return dict.fromkeys(dims, parse_count(factor, parameter, rule, least=2))
+    unknown = [dim for dim in factor if dim not in dims]
+    if unknown:
+        raise ParameterError(
+            f"{parameter} names dimensions that cannot be scaled: {unknown}; they are {list(dims)}"
+        )
+    return {dim: parse_count(factor.get(dim, 1), parameter, rule) for dim in dims}

@@ -1,0 +1,281 @@
+"""Images in trees: which nodes hold them, and trees with processed images in their place."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
+from ..errors import ImageError, ParameterError
+from .datatree import own_dataset
+from .image import checked
+from .scales import coarser_scales, factors_between
+
+SCALE = re.compile(r"scale(\d+)")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """An image of a tree.
+
+    Attributes
+    ----------
+    path
+        Of the node that holds the image, or that holds its scales, without the leading slash.
+    scales
+        Paths of the nodes with the image's scales, finest first; one if it is no multiscale image.
+    variable
+        Name of the image in the datasets.
+    """
+
+    path: str
+    scales: tuple[str, ...]
+    variable: Any
+
+
+def find_leaves(tree: Any, variable: Any = None) -> list[Leaf]:
+    """The images of a tree, in the tree's order.
+
+    Parameters
+    ----------
+    tree
+        A `DataTree`.
+    variable
+        Name of the variables that are images; None where each node has one variable with the
+        dims c, y, x.
+
+    Raises
+    ------
+    ImageError
+        If there is no image, or a node has several variables that may be it.
+    """
+    leaves = list(_leaves_under(tree, "", variable))
+    if not leaves:
+        held = sorted({str(name) for _, node in walk(tree) for name in node.data_vars})
+        wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
+        raise ImageError(
+            f"the tree must hold at least one image, a variable {wanted}; its variables are {held}"
+        )
+    return leaves
+
+
+def named_leaves(tree: Any, variable: Any = None) -> dict[Label, Leaf]:
+    """As `find_leaves`, by the names of the images."""
+    leaves = find_leaves(tree, variable)
+    named: dict[Label, Leaf] = {}
+    for leaf in leaves:
+        # An image at the top has no path; its name must not be that of another image.
+        name = leaf.path or tree.name or leaf.variable
+        taken = not leaf.path and name in {other.path for other in leaves}
+        named["/" if taken else name] = leaf
+    return named
+
+
+def read_leaf(tree: Any, leaf: Leaf) -> xr.DataArray:
+    """The image, at its finest scale."""
+    image: xr.DataArray = _node(tree, leaf.scales[0])[leaf.variable]
+    return image
+
+
+def read_beside(tree: Any, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
+    """A variable beside an image, or its finest scale, or None; and what else is there, by name."""
+    node = _node(tree, leaf.scales[0])
+    beside: xr.DataArray | None = node[name] if name in node.data_vars else None
+    return beside, [str(other) for other in node.data_vars if other != leaf.variable]
+
+
+def find_planes(tree: Any) -> dict[str, xr.DataArray]:
+    """The one array without channels at each node, at the finest of its scales, by path."""
+    found: dict[str, xr.DataArray] = {}
+    for path, node in walk(tree):
+        *above, last = path.split("/")
+        scale = SCALE.fullmatch(last)
+        planes = [
+            array
+            for array in node.data_vars.values()
+            if {"y", "x"} <= set(array.dims) and CHANNEL not in array.dims
+        ]
+        if len(planes) > 1:
+            raise ParameterError(
+                f"a tree of masks must have one in each node: node {path or '/'!r} has "
+                f"{[array.name for array in planes]}"
+            )
+        if planes and (scale is None or int(scale[1]) == 0):
+            found["/".join(above) if scale else path] = planes[0]
+    return found
+
+
+def with_images(
+    tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
+) -> Any:
+    """A tree like `tree` in which `images` are in the place of those that were read.
+
+    Coarser scales are made again from the finest. `channels` are those that were chosen, and their
+    order: everything that has channels at the node of an image is reduced to them. For None nodes
+    keep the order that they have.
+    """
+    datasets = {path: _own_part(node, path) for path, node in walk(tree)}
+    if channels is not None:
+        lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
+        datasets = _reduced(datasets, lineages, channels)
+    for leaf, image in images.items():
+        scales = [_node(tree, path)[leaf.variable] for path in leaf.scales]
+        if channels is not None:
+            scales = [select_channels(scale, channels) for scale in scales]
+        for path, scale in zip(leaf.scales, _processed(leaf, scales, image), strict=True):
+            datasets[path] = _with_variable(datasets[path], leaf.variable, scale, path)
+    by_path = {path or "/": dataset for path, dataset in datasets.items()}
+    try:
+        return type(tree).from_dict(by_path, name=tree.name)
+    except ValueError as error:  # xarray's own trees: a node does not fit what it inherits
+        raise ImageError(f"the images no longer fit into the tree: {error}") from error
+
+
+def check_pyramid(tree: Any, leaf: Leaf) -> None:
+    """Raise ImageError unless the scales of an image are images of which each makes the next."""
+    scales = [checked(_node(tree, path)[leaf.variable], f"image {path!r}") for path in leaf.scales]
+    for path, scale in zip(leaf.scales, scales, strict=True):
+        reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
+    factors_between(scales, leaf.scales)
+
+
+def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and node of a tree and of all that is below it."""
+    yield path, tree
+    for name, child in tree.children.items():
+        yield from walk(child, f"{path}/{name}" if path else str(name))
+
+
+def _leaves_under(node: Any, path: str, variable: Any) -> Iterator[Leaf]:
+    numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
+    scales = [numbered[number] for number in sorted(numbered)]
+    if 0 not in numbered:
+        scales = []
+    if scales:
+        names = [
+            _image_variable(node.children[name], f"{path}/{name}", variable) for name in scales
+        ]
+        without = [name for name, found in zip(scales, names, strict=True) if found is None]
+        if len(without) < len(scales):
+            if without or len(set(names)) > 1:
+                raise ImageError(
+                    f"node {path or '/'!r} must have one image in each of its scales, got "
+                    f"{dict(zip(scales, names, strict=True))}"
+                )
+            yield Leaf(path, tuple(f"{path}/{name}".lstrip("/") for name in scales), names[0])
+    own = _image_variable(node, path or "/", variable)
+    if own is not None and scales:
+        raise ImageError(f"node {path or '/'!r} must hold an image or its scales, not both")
+    if own is not None:
+        yield Leaf(path, (path,), own)
+    for name, child in node.children.items():
+        if name not in scales:
+            yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
+
+
+def _image_variable(node: Any, path: str, variable: Any) -> Any:
+    """The name of the variable that is the image of a node; None if it has none."""
+    if variable is not None:
+        return variable if variable in node.data_vars else None
+    candidates = [
+        name for name, array in node.data_vars.items() if {CHANNEL, "y", "x"} <= set(array.dims)
+    ]
+    if len(candidates) > 1:
+        raise ParameterError(
+            f"image must name the variable that is the image: node {path!r} has {candidates} with "
+            "the dims c, y, x"
+        )
+    return candidates[0] if candidates else None
+
+
+def _node(tree: Any, path: str) -> Any:
+    for name in path.split("/") if path else ():
+        tree = tree.children[name]
+    return tree
+
+
+def _lineage(paths: tuple[str, ...]) -> set[str]:
+    """The paths themselves and all that are above them."""
+    lineage = {""}
+    for path in paths:
+        parts = path.split("/")
+        lineage |= {"/".join(parts[: i + 1]) for i in range(len(parts))}
+    return lineage
+
+
+def _own_part(node: Any, path: str) -> xr.Dataset:
+    """What a node adds to the nodes above it; the top of a tree keeps what it inherits."""
+    return own_dataset(node) if path else node.to_dataset()
+
+
+def _reduced(
+    datasets: Mapping[str, xr.Dataset],
+    lineages: set[str],
+    channels: Sequence[Label],
+) -> dict[str, xr.Dataset]:
+    """The datasets at and above images, and all that inherit their labels, with `channels` only."""
+    reduced = {}
+    for path, dataset in datasets.items():
+        if CHANNEL not in dataset.dims:
+            reduced[path] = dataset
+            continue
+        # The labels that hold here: the node's own, or those of the nearest node above.
+        above = [] if CHANNEL in dataset.coords else _nearest(path, datasets)
+        known = label_keys(datasets[above[0]] if above else dataset)
+        concerned = path in lineages or bool(lineages & set(above))
+        if concerned and set(channels) <= set(known):
+            if above:  # which has the labels
+                dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
+            else:
+                dataset = taken(dataset, channels)
+        reduced[path] = dataset
+    return reduced
+
+
+def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
+    """The nearest node above that labels channels, if nodes inherit labels."""
+    parts = path.split("/")
+    above = ["/".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)] if path else []
+    return [other for other in above if CHANNEL in datasets[other].coords][:1]
+
+
+def _processed(
+    leaf: Leaf, scales: Sequence[xr.DataArray], image: xr.DataArray
+) -> list[xr.DataArray]:
+    """All scales of an image, each with its channels in the order that they have there."""
+    factors = factors_between(scales, leaf.scales)
+    if CHANNEL not in image.dims:
+        first = [scale.isel({CHANNEL: [0]}).drop_vars(CHANNEL, errors="ignore") for scale in scales]
+        finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
+        coarser = coarser_scales(finest, first, factors)
+        return [image, *(scale.isel({CHANNEL: 0}) for scale in coarser)]
+    order = label_keys(scales[0])
+    finest = reorder_channels(image, order, leaf.path)
+    alike = [reorder_channels(scale, order, leaf.path) for scale in scales]
+    made = [finest, *coarser_scales(finest, alike, factors)]
+    return [
+        reorder_channels(scale, label_keys(own), leaf.path)
+        for scale, own in zip(made, scales, strict=True)
+    ]
+
+
+def _with_variable(dataset: xr.Dataset, name: Any, image: xr.DataArray, path: str) -> xr.Dataset:
+    """`dataset` with the image called `name`, and without coordinates that no longer fit it."""
+    others = dataset.drop_vars(name)
+    resized = {
+        dim for dim in image.dims if others.sizes.get(dim, image.sizes[dim]) != image.sizes[dim]
+    }
+    unfit = [other for other, array in others.data_vars.items() if resized & set(array.dims)]
+    if unfit:
+        raise ImageError(
+            f"node {path or '/'!r} also holds {unfit}, which would no longer fit the image along "
+            f"{sorted(map(str, resized))}"
+        )
+    others = others.drop_vars(
+        [other for other, array in others.coords.items() if resized & set(array.dims)]
+    )
+    # Without its coordinates: those that the node inherits stay where they are.
+    return others.assign({name: image.variable})

@@ -1,0 +1,79 @@
+"""What the user says of files that do not tell it themselves: one set of options for all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..aliases import Label
+from ..channels import parse_channels
+from ..errors import ParameterError
+from ..images.parameters import parse_bool, parse_choice
+from .axes import parse_axes
+from .panels import Panel, parse_panel
+
+METADATA, FILES = "metadata", "files"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The parameters of `open_images`, checked; those that were not given are None.
+
+    Attributes
+    ----------
+    channels, panel, axes, images, acquisitions, subfolder, names_from, crop
+        See `open_images`; `panel` also for ``channel_names``.
+    """
+
+    channels: tuple[Label, ...] | None = None
+    panel: Panel | None = None
+    axes: str | None = None
+    images: tuple[str, ...] | None = None
+    acquisitions: Any = None
+    subfolder: str | None = None
+    names_from: str | None = None
+    crop: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        channels: Any = None,
+        *,
+        channel_names: Any = None,
+        panel: Any = None,
+        axes: Any = None,
+        images: Any = None,
+        acquisitions: Any = None,
+        subfolder: Any = None,
+        names_from: Any = None,
+        crop: Any = False,
+    ) -> Asked:
+        """What the user gave, or a ParameterError."""
+        wanted = parse_channels(channels)
+        if names_from is not None:
+            parse_choice(names_from, "names_from", (METADATA, FILES))
+        return cls(
+            None if wanted is None else tuple(wanted),
+            parse_panel(panel, channel_names),
+            parse_axes(axes),
+            _parse_images(images),
+            acquisitions,
+            subfolder,
+            names_from,
+            parse_bool(crop, "crop"),
+        )
+
+    @property
+    def counts(self) -> Collection[int]:
+        """How many channels a file may have for the names that were given; empty without."""
+        return set() if self.panel is None else self.panel.counts
+
+
+def _parse_images(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_sequence or not value or not all(isinstance(one, str | int) for one in value):
+        raise ParameterError(f"images must be a sequence of names or numbers, got {value!r}")
+    return tuple(map(str, value))

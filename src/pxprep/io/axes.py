@@ -1,0 +1,91 @@
+"""Axes of a TIFF: which of them are channels, depth, rows and columns of an image.
+
+Letters are tifffile's: C channels, Z depth, T time, S samples of a pixel, I pages, Q unknown.
+"""
+
+from collections.abc import Collection, Sequence
+from math import prod
+from typing import Any
+
+from ..errors import ImageError, ParameterError
+
+# What is channels if it is the only axis beside depth, rows and columns.
+CHANNEL_AXES = "CSIQ"
+KNOWN = "CZYX"
+
+
+def parse_axes(value: Any) -> str | None:
+    """What the user says that the axes are: C (several times, too), Z, Y and X."""
+    if value is None:
+        return None
+    letters = value.upper() if isinstance(value, str) else ""
+    if not set("YX") <= set(letters) <= set(KNOWN) or any(letters.count(one) > 1 for one in "ZYX"):
+        raise ParameterError(
+            "axes must name the axes of the file in their order: C for channels (of several axes, "
+            f"too, as 'CCYX'), Z, Y and X, got {value!r}"
+        )
+    return letters
+
+
+def meanings(
+    axes: str,
+    sizes: Sequence[int],
+    asked: str | None,
+    counts: Collection[int],
+    what: str,
+) -> str:
+    """What each axis of a file is: C, Z, Y or X; of axes of length 1, what the file says.
+
+    Parameters
+    ----------
+    axes, sizes
+        As the file says.
+    asked
+        What the user says.
+    counts
+        How many channels the user has named; none if the file is to tell.
+    what
+        The image, for messages.
+    """
+    long = [n for n, (axis, size) in enumerate(zip(axes, sizes, strict=True)) if size > 1]
+    if asked is not None:
+        return _as_asked(axes, sizes, asked, long, what)
+    others = [n for n, axis in enumerate(axes) if n in long and axis not in "YX"]
+    but_depth = [n for n in others if axes[n] != "Z"]
+    channels = but_depth
+    is_natural = len(but_depth) <= 1 and all(axes[n] in CHANNEL_AXES for n in but_depth)
+    count, count_all = (prod(sizes[n] for n in some) for some in (but_depth, others))
+    if count not in counts and count_all in counts:
+        channels = others
+    elif not is_natural and count not in counts:
+        raise ImageError(f"{what} has {_told(axes, sizes)}: {_remedy(axes, others, count_all)}")
+    return "".join("C" if n in channels else axis for n, axis in enumerate(axes))
+
+
+def _as_asked(axes: str, sizes: Sequence[int], asked: str, long: Sequence[int], what: str) -> str:
+    if len(asked) == len(axes):
+        return asked
+    # Axes of length 1 may be left out, but for rows and columns.
+    kept = [n for n, axis in enumerate(axes) if n in long or axis in "YX"]
+    if len(asked) != len(kept):
+        raise ImageError(
+            f"axes {asked!r} must name those of {what}, which has {_told(axes, sizes)}"
+        )
+    letters = ["Q"] * len(axes)
+    for n, letter in zip(kept, asked, strict=True):
+        letters[n] = letter
+    return "".join(letters)
+
+
+def _told(axes: str, sizes: Sequence[int]) -> str:
+    told = ", ".join(f"{axis} {size}" for axis, size in zip(axes, sizes, strict=True))
+    return f"the axes {told}"
+
+
+def _remedy(axes: str, others: Sequence[int], n_channels: int) -> str:
+    letters = "".join("C" if n in others else axis for n, axis in enumerate(axes))
+    example = "".join(letter for letter in letters if letter in KNOWN)
+    return (
+        f"if these are channels, give channel_names for all {n_channels}, in the order of the "
+        f"file, or say what the axes are, as axes={example!r}"
+    )

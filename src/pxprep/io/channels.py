@@ -1,0 +1,206 @@
+"""The TIFFs of one folder: a channel in each, or images in each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ..errors import ChannelError, ImageError, warn
+from .arrays import Joined, lazy_image
+from .asked import FILES, METADATA, Asked
+from .found import Found, images_in
+from .names import stem
+from .stacks import missing_files
+from .tiff import images_of_all
+
+# What files of labels are called, or end in.
+MASK = re.compile(r"(^|[^a-z])(masks?|labels?|seg(mentation)?|segmented|nuclei|cells?)$", re.I)
+
+# One file with one channel: its path, or what was found in it when it was opened.
+Channel = Path | Found
+
+
+def channels_of(
+    place: Path, tiffs: Sequence[Path], asked: Asked
+) -> dict[str, Channel] | list[Found]:
+    """By label, the files of a folder with a channel in each; else the images in all of them.
+
+    Files of channels that are not wanted are not opened, if files are called like channels.
+    """
+    wanted = asked.channels
+    if wanted is not None and asked.panel is None and asked.names_from != METADATA:
+        files = [file for file in tiffs if stem(file) in wanted]
+        if {stem(file) for file in files} == set(wanted):
+            by_stem = by_name(files)
+            return {str(label): by_stem[str(label)] for label in wanted}
+    found = _without_pictures([images_in(file, asked, alone=True) for file in tiffs])
+    sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
+    if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(asked):
+        return _images(found)
+    if sets and wanted is None:
+        _check_set(found)
+    return _labelled(place, found, asked)
+
+
+def _is_in_order(asked: Asked) -> bool:
+    return asked.panel is not None and asked.panel.in_order
+
+
+def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
+    """By the label of the channel that its name tells: the file."""
+    files: dict[str, Channel] = {}
+    for file in tiffs:
+        other = files.setdefault(stem(file), file)
+        if other != file:
+            raise ChannelError(
+                f"channel {stem(file)!r} has two files: {str(other)!r} and {str(file)!r}"
+            )
+    return files
+
+
+def _without_pictures(found: Sequence[Found]) -> list[Found]:
+    """Without files that hold nothing but RGB pictures, if others remain."""
+    kept = [one for one in found if not all(stack.is_picture for stack in one.stacks)]
+    if kept and len(kept) < len(found):
+        out = [one.file.name for one in found if one not in kept]
+        warn(f"{out} of {str(found[0].file.parent)!r} hold RGB pictures: they are left out")
+    return kept or list(found)
+
+
+def _check_set(found: Sequence[Found]) -> None:
+    """Raise ImageError if a file of a set is missing."""
+    ome = next(one.ome for one in found if one.ome.is_set)
+    there = {one.ome.uuid for one in found}
+    missing = [
+        ome.files[uuid]
+        for uuid in ome.files
+        if uuid not in there and ome.files[uuid] in missing_files(ome, found[0].file)
+    ]
+    if missing:
+        raise ImageError(
+            f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "
+            f"{', '.join(map(repr, missing))}; channels chooses among those that are there"
+        )
+
+
+def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Channel]:
+    """The files of channels by label: the name in the metadata if each has its own, or theirs."""
+    own = [_own_name(one) for one in found]
+    cycles = [one.file.parent.name for one in found]
+    if all(own):
+        own = [
+            f"{name}({cycle})" if own.count(name) > 1 and len(set(cycles)) > 1 else name
+            for name, cycle in zip(own, cycles, strict=True)
+        ]
+    is_named = all(own) and len(set(own)) == len(own)
+    if asked.names_from == METADATA and not is_named:
+        raise ChannelError(
+            f"names_from='metadata' needs a name of its own for each channel of {str(place)!r}, "
+            f"the metadata tell {', '.join(map(repr, own))}"
+        )
+    if not is_named or asked.names_from == FILES:
+        files = by_name(one.file for one in found)
+        return {label: found[n] for n, label in enumerate(files)}
+    if asked.names_from is None:
+        odd = [
+            (one.file.name, name)
+            for one, name in zip(found, own, strict=True)
+            if not one.ome.is_set and _own_name(one).casefold() not in stem(one.file).casefold()
+        ]
+        if odd:
+            warn(
+                f"channels of {str(place)!r} are called as their metadata say, {odd[0][1]!r} for "
+                f"{odd[0][0]!r}; names_from='files' calls them as their files"
+            )
+    return dict(zip(own, found, strict=True))
+
+
+def _own_name(found: Found) -> str:
+    """What OME metadata call the one channel of a file."""
+    labels = found.stacks[0].about.labels
+    return labels[0] or "" if len(labels) == 1 else ""
+
+
+def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
+    """One field of view from the file of each of its channels."""
+    found = [
+        images_in(one, asked, alone=True) if isinstance(one, Path) else one
+        for one in channels.values()
+    ]
+    for one in found:
+        picture = next((stack for stack in one.stacks if stack.is_picture), None)
+        if picture is not None:
+            picture.pixels(None, ())  # tells what it is
+        if not one.is_single:
+            raise ImageError(f"{str(one.file)!r} must hold one channel, it holds several images")
+    parts = [one.stacks[0].pixels(asked.axes, ()) for one in found]
+    sizes = {one.file: part.shape[1:] for one, part in zip(found, parts, strict=True)}
+    usual = Counter(sizes.values()).most_common(1)[0][0]
+    odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
+    if odd and (not asked.crop or len({len(size) for size in sizes.values()}) > 1):
+        raise ImageError(
+            f"the channels must all have {usual} pixels: {', '.join(odd):.500}; crop=True cuts all "
+            "to the size that they share, at the upper left"
+        )
+    # The largest blocks: a strip that is larger than the block would be decoded for each.
+    blocks = [one.stacks[0].block(part) for one, part in zip(found, parts, strict=True)]
+    block = [max(sizes) for sizes in zip(*blocks, strict=True)]
+    sources = {str(one.file.parent) for one in found}
+    source = sources.pop() if len(sources) == 1 else str(found[0].file.parent.parent)
+    return lazy_image(Joined(parts), block, list(channels), {"source": source})
+
+
+def _images(found: Sequence[Found]) -> list[Found]:
+    """The files that hold images: without masks beside them; an error if some hold one channel."""
+    several = [one for one in found if not one.is_single or one.ome.is_set]
+    single = [one for one in found if one not in several]
+    names = [stem(one.file) for one in several]
+    masks = [one for one in single if several and _is_mask(stem(one.file), names)]
+    if masks:
+        listed = [one.file.name for one in masks]
+        warn(f"{listed} of {str(masks[0].file.parent)!r} seem to be masks: they are left out")
+    left = [one for one in single if one not in masks]
+    if several and left:
+        raise ImageError(
+            "the TIFFs in a folder must hold one channel each, or several each: "
+            f"{str(left[0].file)!r} holds one, {str(several[0].file)!r} several"
+        )
+    return several or left
+
+
+def _is_mask(name: str, images: Sequence[str]) -> bool:
+    """Whether a file is called as a mask, or as an image and something behind it."""
+    continues = any(name.startswith(f"{image}{sign}") for image in images for sign in "_-. ")
+    return continues or MASK.search(name) is not None
+
+
+def images_of_files(found: Sequence[Found], asked: Asked) -> dict[str, xr.DataArray]:
+    """The images in files of several channels; those of one set once."""
+    whole: dict[frozenset[str], list[Found]] = {}
+    kept: list[Found | list[Found]] = []
+    for one in found:
+        if not one.ome.is_set:
+            kept.append(one)
+            continue
+        members = whole.setdefault(frozenset(one.ome.files), [])
+        if not members:
+            kept.append(members)
+        members.append(one)
+    images: list[tuple[Path, dict[str, xr.DataArray]]] = []
+    opened = []
+    for unit in kept:
+        if isinstance(unit, Found):
+            opened.append(unit)
+        elif missing_files(unit[0].ome, unit[0].file) and all(one.is_single for one in unit):
+            _check_set(unit)
+            place = unit[0].file.parent
+            image = read_fov(_labelled(place, unit, asked), asked)
+            images.append((unit[0].file, {stem(unit[0].file): image}))
+        else:
+            opened.append(images_in(unit[0].file, asked))
+    return images_of_all(opened, images, asked)

@@ -1,0 +1,180 @@
+"""What images a TIFF file holds, and what it calls them and their channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageError, ParameterError, warn
+from .asked import Asked
+from .names import image_names
+from .ome import Ome, parse_ome
+from .page_names import imagej_labels, mibi_pages
+from .stacks import Stack, missing_files, opened
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a file.
+
+    Attributes
+    ----------
+    file
+        The file.
+    stacks
+        The images.
+    ome
+        What its OME metadata tell.
+    unread
+        Why there are OME metadata that tell nothing; or empty.
+    """
+
+    file: Path
+    stacks: Sequence[Stack]
+    ome: Ome = field(default_factory=Ome)
+    unread: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """What the images are called: the file, and of several, each by its own name."""
+        numbers = range(len(self.stacks))
+        return image_names(self.file, [stack.name for stack in self.stacks], numbers)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one image, with one channel."""
+        return len(self.stacks) == 1 and self.stacks[0].n_channels == 1
+
+    def chosen(self, asked: Asked) -> dict[str, Stack]:
+        """By name, those that the user wants; without pictures if others remain."""
+        names = dict(zip(self.names, self.stacks, strict=True))
+        if asked.images is not None:
+            return {
+                name: stack
+                for number, (name, stack) in enumerate(names.items())
+                if {name, stack.name, str(number)} & set(asked.images)
+            }
+        kept = {name: stack for name, stack in names.items() if not stack.is_beside}
+        if kept and len(kept) < len(names):
+            out = [_told(name, stack) for name, stack in names.items() if name not in kept]
+            warn(
+                f"pictures and small views in {str(self.file)!r} are left out: {', '.join(out)}; "
+                "images= chooses others"
+            )
+            # What is left alone has the name of the file.
+            if len(kept) == 1:
+                return {image_names(self.file, [""], [0])[0]: next(iter(kept.values()))}
+        return kept or names
+
+
+def images_in(file: Path, asked: Asked, *, alone: bool = False) -> Found:
+    """The images of a TIFF file; `alone` without what lies in other files of a set."""
+    with opened(file, alone) as tiff:
+        targets = mibi_pages(tiff)
+        if targets:
+            names, pages = zip(*targets, strict=True)
+            return Found(file, [Stack.of_pages(pages, file, names)])
+        if not tiff.is_ome:
+            return Found(file, _stacks_of(tiff, file))
+        try:
+            ome = parse_ome(tiff.ome_metadata or "")
+        except ValueError as error:
+            tiff.is_ome = False  # tifffile does not read them either
+            return Found(file, _stacks_of(tiff, file), unread=f"{error!s:.200}")
+        return _of_ome(tiff, file, ome, asked, alone)
+
+
+def _of_ome(tiff: TiffFile, file: Path, ome: Ome, asked: Asked, alone: bool) -> Found:
+    """The images of an OME-TIFF, as its metadata tell them, or else as its pages do."""
+    if alone and ome.is_set:
+        tiff.is_ome = False
+        return _own_pages(Found(file, _stacks_of(tiff, file), ome))
+    missing = missing_files(ome, file) if ome.is_set else []
+    if missing:
+        raise ImageError(
+            f"{str(file)!r} is one of the {len(ome.files)} files of an OME-TIFF, of which "
+            f"{len(missing)} are missing: {', '.join(map(repr, missing))}"
+        )
+    stacks = [Stack.of(series, file) for series in tiff.series]
+    n_pages = len(tiff.pages)
+    unread = ""
+    if any(stack.is_missing for stack in stacks):
+        told = sum(len(stack.pages) for stack in stacks)
+        unread = f"they tell of {told} planes, it has {n_pages} pages"
+    elif len(stacks) != len(ome.images):
+        unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
+    if unread:
+        return Found(file, _plain_stacks(file), ome, unread)
+    pairs = zip(stacks, ome.images, strict=True)
+    return Found(file, [stack.with_about(about) for stack, about in pairs], ome)
+
+
+def _plain_stacks(file: Path) -> list[Stack]:
+    """The images as the pages of a file make them, whatever its metadata tell."""
+    with opened(file, True) as tiff:
+        tiff.is_ome = False
+        return _stacks_of(tiff, file)
+
+
+def _own_pages(found: Found) -> Found:
+    """The images of one file of a set, with those names that the metadata have for its pages."""
+    for about in found.ome.images:
+        channels = about.planes.get(found.ome.uuid, ())
+        kept = list(dict.fromkeys(channels))
+        if len(found.stacks) == 1 and kept and max(kept) < len(about.labels):
+            own = replace(about, labels=[about.labels[channel] for channel in kept])
+            stack = found.stacks[0].with_about(own)
+            if len(kept) == 1 < len(channels):  # planes of one channel
+                stack = replace(stack, axes=stack.axes.replace("I", "Z"))
+            return replace(found, stacks=[stack])
+    return found
+
+
+def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
+    """The images of a TIFF without OME metadata; planes of one size and type are channels."""
+    stacks = [Stack.of(series, file) for series in tiff.series]
+    alike: dict[Any, list[Stack]] = {}
+    for number, stack in enumerate(stacks):
+        is_plane = stack.axes == "YX" and not stack.name.strip()
+        kind = (stack.sizes, stack.keyframe.dtype) if is_plane else number
+        alike.setdefault(kind, []).append(stack)
+    return [
+        _named(tiff, same[0])
+        if len(same) == 1
+        else Stack.of_pages([stack.pages[0] for stack in same], file).with_page_names()
+        for same in alike.values()
+    ]
+
+
+def _named(tiff: TiffFile, stack: Stack) -> Stack:
+    if stack.is_picture:
+        return stack
+    names = imagej_labels(tiff, len(stack.pages)) if tiff.is_imagej else []
+    return replace(stack, names=tuple(names)) if names else stack.with_page_names()
+
+
+def _told(name: str, stack: Stack) -> str:
+    *_, rows, columns = (
+        size for axis, size in zip(stack.axes, stack.sizes, strict=True) if axis in "YX"
+    )
+    return f"{name!r} ({rows} x {columns}{', RGB' if stack.is_picture else ''})"
+
+
+def check_images(asked: Asked, found: Sequence[Found]) -> None:
+    """Raise ParameterError if `images` names an image that none of the files holds."""
+    known: dict[str, Any] = {}
+    for one in found:
+        for number, (name, stack) in enumerate(zip(one.names, one.stacks, strict=True)):
+            known |= dict.fromkeys((name, stack.name, str(number)))
+    unknown = [name for name in asked.images or () if name not in known]
+    if unknown:
+        listed = ", ".join(repr(name) for one in found for name in one.names)
+        raise ParameterError(
+            f"images must name images in the files, {', '.join(map(repr, unknown))} is not there; "
+            f"there are {listed:.500}"
+        )

@@ -1,0 +1,152 @@
+"""What OME-XML tells of the images in a file: names, sizes of pixels, and the files of a set.
+
+Read leniently: instruments write XML that is not valid to the letter, and no more than this is
+wanted of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+# Micrometres in a unit of length, as OME writes it, or others do.
+MICRONS = {
+    "nm": 1e-3,
+    "µm": 1.0,
+    "\u03bcm": 1.0,  # the Greek letter
+    "um": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "nanometer": 1e-3,
+    "millimeter": 1e3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+}
+# More than real ones have; a text that is larger is not parsed.
+MOST_SIGNS = 1 << 26
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """An image in the metadata.
+
+    Attributes
+    ----------
+    name
+        Or empty.
+    labels
+        Of its channels; None for those without.
+    um_per_pixel
+        By dim.
+    planes
+        For each file of a set, by its UUID: the channel of each page that the metadata name.
+    """
+
+    name: str = ""
+    labels: Sequence[str | None] = ()
+    um_per_pixel: Mapping[str, float] = field(default_factory=dict)
+    planes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ome:
+    """The metadata of a file.
+
+    Attributes
+    ----------
+    images
+        In their order.
+    uuid
+        Of the file that holds the metadata, or empty.
+    files
+        The names of all files in which the images lie, by their UUIDs.
+    """
+
+    images: Sequence[OmeImage] = ()
+    uuid: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the images lie in several files."""
+        return len(self.files) > 1
+
+
+def parse_ome(text: str) -> Ome:
+    """The metadata in a text; ValueError if it tells of no image."""
+    if len(text) > MOST_SIGNS:
+        raise ValueError(f"they are {len(text)} signs long")
+    # Entities may grow without limit.
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("they define a type of document")
+    try:
+        root = ElementTree.fromstring(text.strip("\0 \t\r\n"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(str(error)) from error
+    images = [_image(element) for element in _below(root, "Image")]
+    if not images:
+        raise ValueError("they name another file that holds them")
+    files = {}
+    for element in root.iter():
+        if _tag(element) == "UUID" and element.get("FileName"):
+            files[(element.text or "").strip()] = element.get("FileName", "")
+    return Ome(images, root.get("UUID", ""), files)
+
+
+def _image(element: ElementTree.Element) -> OmeImage:
+    name = element.get("Name", "")
+    pixels = next(_below(element, "Pixels"), None)
+    if pixels is None:
+        return OmeImage(name)
+    sizes = {}
+    for dim in "zyx":
+        unit = MICRONS.get(pixels.get(f"PhysicalSize{dim.upper()}Unit", "µm").strip())
+        size = _positive(pixels.get(f"PhysicalSize{dim.upper()}"))
+        if size and unit:
+            sizes[dim] = size * unit
+    labels = [channel.get("Name", "").strip() or None for channel in _below(pixels, "Channel")]
+    return OmeImage(name, labels, sizes, _planes(pixels))
+
+
+def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
+    """By file, the channels of its pages in their order; nothing of several points in time."""
+    if _whole(pixels.get("SizeT"), 1) > 1:
+        return {}
+    order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
+    sizes = [max(1, _whole(pixels.get(f"Size{axis}"), 1)) for axis in order]
+    channel = order.index("C") if "C" in order else 0
+    steps = sizes[0] if channel > 0 else 1
+    steps *= sizes[1] if channel > 1 else 1
+    found: dict[str, list[int]] = {}
+    for data in _below(pixels, "TiffData"):
+        uuid = next((one.text or "" for one in data if _tag(one) == "UUID"), "").strip()
+        first = [_whole(data.get(f"First{axis}"), 0) for axis in order]
+        start = first[0] + sizes[0] * (first[1] + sizes[1] * first[2]) if len(order) == 3 else 0
+        count = min(_whole(data.get("PlaneCount"), 1), MOST_SIGNS >> 8)
+        numbers = range(start, start + count)
+        found.setdefault(uuid, []).extend(n // steps % sizes[channel] for n in numbers)
+    return found
+
+
+def _below(parent: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:
+    return (element for element in parent if _tag(element) == tag)
+
+
+def _tag(element: ElementTree.Element) -> str:
+    """The name of an element, whatever its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def _positive(text: str | None) -> float:
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0.0
+    return value if 0 < value < float("inf") else 0.0
+
+
+def _whole(text: str | None, default: int) -> int:
+    return int(text) if text is not None and text.strip().isdecimal() else default

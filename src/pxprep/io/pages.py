@@ -1,0 +1,207 @@
+"""Pages of TIFF files, read window by window: only the tiles or strips that a window needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any
+
+import numpy as np
+
+from ..aliases import Block
+from ..engine.windows import Window
+from ..errors import ImageError
+from .arrays import FilePixels, Region
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a TIFF file.
+
+    Attributes
+    ----------
+    file
+        Its path.
+    offset
+        Where in the file its directory lies; or its pixels, if those are just one behind the other.
+    stored
+        The pixels' type in the file, byte order included, if they are so; else None.
+    """
+
+    file: str
+    offset: int
+    stored: np.dtype[Any] | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an image lies in pages.
+
+    Attributes
+    ----------
+    sizes
+        Of the axes that the pages span, and then of a page: samples, rows and columns.
+    is_planar
+        Whether a page holds one plane for each sample, not the samples of each pixel together.
+    c, z, y, x
+        Which of these axes make the channels, the first the slowest; and which the others.
+    """
+
+    sizes: tuple[int, ...]
+    is_planar: bool
+    c: tuple[int, ...]
+    z: tuple[int, ...]
+    y: int
+    x: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image: c, perhaps z, y and x."""
+        n_channels = int(np.prod([self.sizes[axis] for axis in self.c], dtype=int))
+        return (n_channels, *(self.sizes[axis] for axis in (*self.z, self.y, self.x)))
+
+    @property
+    def n_together(self) -> int:
+        """How many channels differ along the last of their axes only."""
+        return self.sizes[self.c[-1]] if self.c else 1
+
+    def box(self, start: int, stop: int, rest: Region) -> Region:
+        """Where the channels from `start` to `stop`, which lie together, are in the pages."""
+        found = [(0, 1)] * len(self.sizes)
+        for axis, ends in zip((*self.z, self.y, self.x), rest, strict=True):
+            found[axis] = ends
+        if self.c:
+            first = np.unravel_index(start, [self.sizes[axis] for axis in self.c])
+            for axis, index in zip(self.c, map(int, first), strict=True):
+                found[axis] = (index, index + 1)
+            found[self.c[-1]] = (int(first[-1]), int(first[-1]) + stop - start)
+        return found
+
+    def in_order(self, box: Block) -> Block:
+        """What lies in a box, with axes c, perhaps z, y and x."""
+        kept = (*self.c[-1:], *self.z, self.y, self.x)
+        rest = [axis for axis in range(box.ndim) if axis not in kept]
+        sizes = [box.shape[axis] for axis in kept]
+        turned = box.transpose([*rest, *kept])
+        return turned.reshape(sizes if self.c else [1, *sizes])
+
+
+class TiffPixels(FilePixels):
+    """An image in pages of TIFF files.
+
+    Parameters
+    ----------
+    pages
+        In the order of the axes that they span.
+    layout
+        How the image lies in them.
+    dtype
+        Of the image.
+    """
+
+    def __init__(self, pages: Sequence[Page], layout: Layout, dtype: Any) -> None:
+        super().__init__(layout.shape, dtype)
+        self.pages = tuple(pages)
+        self.layout = layout
+
+    def read(self, region: Region) -> Block:
+        """The pixels of a region; a file is opened once for pages that follow each other."""
+        (first, last), *rest = region
+        out = np.empty([stop - start for start, stop in region], self.dtype)
+        together, start = self.layout.n_together, first
+        while start < last:
+            stop = min(last, (start // together + 1) * together)
+            box = self._box(self.layout.box(start, stop, rest))
+            out[start - first : stop - first] = self.layout.in_order(box)
+            start = stop
+        return out
+
+    def _box(self, box: Region) -> Block:
+        """What lies in a box along the axes of the pages."""
+        *leading, samples, rows, columns = box
+        window = Window(*rows, *columns)
+        numbers = np.arange(len(self.pages)).reshape(self.layout.sizes[:-3])
+        wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel()
+        out = np.empty((len(wanted), samples[1] - samples[0], *window.shape), self.dtype)
+        targets = zip((self.pages[number] for number in wanted), out, strict=True)
+        for file, group in groupby(targets, key=lambda target: target[0].file):
+            try:
+                self._read_file(file, list(group), samples, window)
+            except Exception as error:
+                raise ImageError(f"{file!r} cannot be read: {error!r:.300}") from error
+        return out.reshape([stop - start for start, stop in box])
+
+    def _read_file(
+        self, file: str, targets: list[tuple[Page, Block]], samples: tuple[int, int], window: Window
+    ) -> None:
+        encoded = [(page, out) for page, out in targets if page.stored is None]
+        for page, out in targets:
+            if page.stored is not None:
+                out[...] = self._stored(page)[(slice(*samples), *window.slices)]
+        if not encoded:
+            return
+        from tifffile import TiffFile
+
+        with TiffFile(file) as tiff:
+            for page, out in encoded:
+                _decode(tiff, page.offset, samples, window, out)
+
+    def _stored(self, page: Page) -> Block:
+        """The pixels of a page that are just in the file, with axes samples, rows and columns."""
+        n_samples, *size = self.layout.sizes[-3:]
+        shape = (n_samples, *size) if self.layout.is_planar else (*size, n_samples)
+        pixels: Block = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
+        return pixels if self.layout.is_planar else pixels.transpose(2, 0, 1)
+
+
+def _decode(tiff: Any, offset: int, samples: tuple[int, int], window: Window, out: Block) -> None:
+    """Fill `out` with a window of some samples of a page, from the segments that lie in it."""
+    from tifffile import TiffPage
+
+    tiff.filehandle.seek(offset)
+    page = TiffPage(tiff, 0)
+    out[...] = page.nodata
+    is_planar = is_planar_page(page)
+    planes = range(*samples) if is_planar else range(1)
+    indices = list(_segments(page, planes, window))
+    segments = tiff.filehandle.read_segments(
+        [page.dataoffsets[index] for index in indices],
+        [page.databytecounts[index] for index in indices],
+        indices,
+    )
+    for data, index in segments:
+        decoded, (plane, _, row, column, _), (_, height, width, _) = page.decode(
+            data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+        )
+        segment = Window(row, row + height, column, column + width)
+        common = window.meets(segment)
+        if decoded is None or common is None:
+            continue
+        pixels = decoded[(0, *common.within(segment))]
+        target = out[(slice(None), *common.within(window))]
+        if is_planar:
+            target[plane - samples[0]] = pixels[..., 0]
+        else:
+            target[...] = pixels[..., slice(*samples)].transpose(2, 0, 1)
+
+
+def is_planar_page(page: Any) -> bool:
+    """Whether a page holds one plane behind the other for its samples."""
+    return bool(page.axes[:1] == "S")
+
+
+def segment_size(page: Any) -> tuple[int, int]:
+    """Rows and columns of a tile or strip."""
+    rows, columns = page.chunks[:2]
+    return int(rows), int(columns)
+
+
+def _segments(page: Any, planes: Sequence[int], window: Window) -> Iterator[int]:
+    """The indices of the tiles or strips of a page that lie in a window."""
+    height, width = segment_size(page)
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    rows = range(window.top // height, -(-window.bottom // height))
+    columns = range(window.left // width, -(-window.right // width))
+    for plane, row, column in product(planes, rows, columns):
+        yield (plane * down + row) * across + column

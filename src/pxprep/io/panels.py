@@ -1,0 +1,279 @@
+"""Tables of markers: what channels are called, which are kept, and what is done to each."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..aliases import Label
+from ..channels import require_unique
+from ..errors import ChannelError, ParameterError, warn
+from .names import existing_path
+
+# Headings of columns, the best first; capitals, spaces and underscores do not matter.
+NAMES = ("name", "markername", "marker", "target", "biomarker", "channelname", "channel")
+KEYS = ("channel", "metaltag", "metal")
+KEPT, REMOVED = "keep", "remove"
+# Headings of numbers that the pipeline takes by channel.
+NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post"}
+YES, NO = {"1", "true", "yes", "1.0", ""}, {"0", "false", "no", "0.0"}
+METAL = re.compile(r"([A-Z][a-z]?)?\(?\d{2,3}\)?([A-Z][a-z]?)?")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Channels as a table of markers tells them.
+
+    Attributes
+    ----------
+    names
+        Of all channels, in the order of the table.
+    keys
+        What files call the channels, as their metals; empty if the table does not tell.
+    keep
+        Which of them are used.
+    sigma, q, q_post
+        By name of the channel, as `Pipeline.sparrow` takes them; those that the table tells.
+    source
+        The file.
+    in_order
+        Whether the names are those of all channels in the file's order, whatever that calls them.
+    """
+
+    names: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    keep: tuple[bool, ...] = ()
+    sigma: Mapping[Label, float] = field(default_factory=dict)
+    q: Mapping[Label, float] = field(default_factory=dict)
+    q_post: Mapping[Label, float] = field(default_factory=dict)
+    source: str = "channel_names"
+    in_order: bool = False
+
+    @property
+    def kept(self) -> list[int]:
+        """The rows that are used."""
+        return [n for n in range(len(self.names)) if not self.keep or self.keep[n]]
+
+    @property
+    def counts(self) -> set[int]:
+        """How many channels a file may have for the table to fit by order."""
+        return {len(self.names)} if self.in_order else {len(self.names), len(self.kept)}
+
+    def labels(
+        self, known: Sequence[Sequence[str | None]], n_channels: int, what: str, *, by_order: bool
+    ) -> list[tuple[int, str]]:
+        """Which channels of an image are used, by position, and their labels.
+
+        Parameters
+        ----------
+        known
+            What the file calls its channels: in each of several ways.
+        n_channels
+            How many the image has.
+        what
+            The image, for messages.
+        by_order
+            Whether names may also be given to channels by their order in the file.
+        """
+        rows = self.kept
+        if not self.in_order:
+            for own in known:
+                for keys in filter(None, (self.keys, self.names)):
+                    if all(keys[row] in own for row in rows):
+                        self._tell()
+                        return [(own.index(keys[row]), self.names[row]) for row in rows]
+        if by_order and n_channels == len(self.names):
+            self._tell()
+            return [(row, self.names[row]) for row in rows]
+        if by_order and n_channels == len(rows) and not self.in_order:
+            return list(enumerate(self.names[row] for row in rows))
+        if self.in_order:
+            raise ChannelError(
+                f"channel_names must name the {n_channels} channels of {what}, got "
+                f"{len(self.names)}"
+            )
+        called = next((own for own in known if any(own)), ())
+        raise ChannelError(
+            f"panel {self.source!r} must tell of the {n_channels} channels of {what}"
+            f"{f', called {_listed(called)}' if called else ''}; it has {len(rows)} to keep: "
+            f"{_listed([(self.keys or self.names)[row] for row in rows])}"
+        )
+
+    def _tell(self) -> None:
+        out = [name for row, name in enumerate(self.names) if row not in self.kept]
+        if out:
+            warn(f"panel {self.source!r} does not keep {_listed(out)}: they are left out")
+
+
+def parse_panel(panel: Any, channel_names: Any) -> Panel | None:
+    """What the user gave as a table, or as a list of all names; None if neither."""
+    if panel is not None and channel_names is not None:
+        raise ParameterError("give channel_names or panel, not both")
+    if panel is not None:
+        return panel if isinstance(panel, Panel) else read_panel(panel)
+    if channel_names is None:
+        return None
+    is_sequence = isinstance(channel_names, Sequence) and not isinstance(channel_names, str)
+    if not is_sequence or not all(isinstance(name, str) and name for name in channel_names):
+        raise ParameterError(f"channel_names must be a sequence of names, got {channel_names!r}")
+    require_unique(list(channel_names), "channel_names")
+    return Panel(tuple(channel_names), in_order=True)
+
+
+def read_panel(path: str | Path) -> Panel:
+    r"""The table of markers in a text file.
+
+    Parameters
+    ----------
+    path
+        CSV, TSV, or one name on a line. A header is looked for: names are in a column ``name``,
+        ``marker_name``, ``marker``, ``target`` or ``channel`` (steinbock's ``panel.csv``, mcmicro's
+        ``markers.csv``). ``channel`` beside ``name`` is what files call the channel, as "Ir191";
+        ``keep`` (0 or 1) says which are used, or ``remove`` which are not. ``sigma``, ``q`` and
+        ``q_post`` are numbers by channel for the pipeline.
+
+    Returns
+    -------
+    Panel
+        The channels.
+
+    Raises
+    ------
+    ParameterError
+        If it is not clear which column holds the names, or a value is not what it should be.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pxprep.io import read_panel
+    >>> file = Path(tempfile.mkdtemp()) / "panel.csv"
+    >>> _ = file.write_text("channel,name,keep,sigma\nIr191,DNA,1,0\nPr141,CD3,1,2\n")
+    >>> panel = read_panel(file)
+    >>> panel.names, panel.keys, dict(panel.sigma)
+    (('DNA', 'CD3'), ('Ir191', 'Pr141'), {'DNA': 0.0, 'CD3': 2.0})
+    """
+    file = existing_path(path, "panel")
+    rows = _rows(_text(file), file)
+    if not rows:
+        raise ParameterError(f"panel {str(file)!r} must hold names of channels, it is empty")
+    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in rows[0]]
+    if not set(headings) & set(NAMES):
+        names, keys = _without_header(rows, file)
+        return _made(file, names, keys)
+    columns = {heading: [row[n] for row in rows[1:]] for n, heading in enumerate(headings)}
+    names = next(columns[heading] for heading in NAMES if heading in columns)
+    keys = next((columns[heading] for heading in KEYS if heading in columns), [])
+    if keys == names:
+        keys = []
+    names = [name or (keys[n] if keys else "") for n, name in enumerate(names)]
+    keep = [_truth(text, KEPT, file) for text in columns.get(KEPT, [""] * len(names))]
+    gone = [_truth(text or "0", REMOVED, file) for text in columns.get(REMOVED, [""] * len(names))]
+    numbers = {
+        parameter: {
+            name: _number(text, parameter, file)
+            for name, text in zip(names, columns.get(heading, ()), strict=False)
+            if text
+        }
+        for heading, parameter in NUMBERS.items()
+    }
+    kept = [one and not other for one, other in zip(keep, gone, strict=True)]
+    return _made(file, names, keys, kept, numbers)
+
+
+def _made(
+    file: Path,
+    names: Sequence[str],
+    keys: Sequence[str] = (),
+    keep: Sequence[bool] = (),
+    numbers: Mapping[str, Mapping[Any, float]] | None = None,
+) -> Panel:
+    if not all(names):
+        row = next(n for n, name in enumerate(names, start=1) if not name)
+        raise ParameterError(
+            f"panel {str(file)!r} must have a name for each channel, row {row} not"
+        )
+    used = [name for n, name in enumerate(names) if not keep or keep[n]]
+    require_unique(used, f"panel {str(file)!r}")
+    if not used:
+        raise ParameterError(f"panel {str(file)!r} keeps no channel")
+    panel = Panel(tuple(names), tuple(keys), tuple(keep), source=str(file))
+    return replace(panel, **(numbers or {}))  # type: ignore[arg-type]
+
+
+def _text(file: Path) -> str:
+    """The text of a file, of whatever program: UTF-8 with a mark or without, UTF-16, Latin-1."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ParameterError(f"panel {str(file)!r} cannot be read: {error}") from error
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _rows(text: str, file: Path) -> list[list[str]]:
+    """The cells of each line that is not empty."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    for delimiter in "\t;,":
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+        widths = {len(row) for row in rows}
+        if len(widths) == 1 and widths != {1}:
+            return [row for row in rows if any(row)]
+        if len(widths) > 1 and len(rows[0]) > 1 and file.suffix.lower() in (".csv", ".tsv"):
+            odd = next(n for n, row in enumerate(rows, start=1) if len(row) != len(rows[0]))
+            raise ParameterError(
+                f"panel {str(file)!r} must have {len(rows[0])} cells in each row, row {odd} has "
+                f"{len(rows[odd - 1])}"
+            )
+    return [[line.strip().strip('"')] for line in lines]
+
+
+def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str], list[str]]:
+    """The names, and what files call the channels, in a table without a header."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    texts = [column for column in columns if not all(map(_is_number, column))]
+    keys = [column for column in texts if all(map(METAL.fullmatch, column))]
+    names = [column for column in texts if column not in keys] or keys
+    if len(columns) == 1:
+        return columns[0], []
+    if len(names) != 1 or len(keys) > 1:
+        raise ParameterError(
+            f"panel {str(file)!r} must say in its first row which column holds the names: "
+            f"'name', 'marker_name', 'marker', 'target' or 'channel'; it has {', '.join(rows[0])}"
+        )
+    return names[0], keys[0] if keys and keys[0] is not names[0] else []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return not text
+    return True
+
+
+def _truth(text: str, column: str, file: Path) -> bool:
+    if text.casefold() not in YES | NO:
+        raise ParameterError(f"panel {str(file)!r}: {column} must be 0 or 1, got {text!r}")
+    return text.casefold() in YES
+
+
+def _number(text: str, column: str, file: Path) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ParameterError(
+            f"panel {str(file)!r}: {column} must be a number, got {text!r}"
+        ) from error
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(repr, names))

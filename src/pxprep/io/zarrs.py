@@ -1,0 +1,151 @@
+"""OME-Zarr images, of versions 0.4 and 0.5: the finest scale, in place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ..engine.backends import from_zarr
+from ..errors import ChannelError, ImageError, ParameterError
+from .asked import Asked
+from .names import agreed
+from .ome import MICRONS
+
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+DIMS = ("c", "z", "y", "x")
+# What follows the name of an image in that of its folder.
+ENDINGS = (".zarr", ".ome")
+
+
+def is_zarr(place: Path) -> bool:
+    """Whether a folder is a zarr group or array."""
+    return place.is_dir() and any((place / name).is_file() for name in METADATA)
+
+
+def is_store(place: Path) -> bool:
+    """Whether a zarr group is a SpatialData store, which others may be written beside."""
+    return "spatialdata_attrs" in _attrs(place)
+
+
+def zarr_images(places: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+    """The images in several folders as one cohort."""
+    images: dict[str, xr.DataArray] = {}
+    for place in places:
+        groups = _groups(place)
+        for group in groups:
+            name = _name(place) if len(groups) == 1 else f"{_name(place)}_{group.name}"
+            if name in images:
+                raise ImageError(f"{str(place)!r} holds {name!r}, as another does: rename one")
+            images[name] = _image(group, asked, name)
+    return agreed(images, asked.channels)
+
+
+def _name(place: Path) -> str:
+    name = place.name
+    for ending in ENDINGS:
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
+
+
+def _groups(place: Path) -> list[Path]:
+    """The images in a folder: itself, or those that bioformats2raw numbers."""
+    attrs = _attrs(place)
+    if "multiscales" in attrs:
+        return [place]
+    if is_store(place):
+        raise ParameterError(
+            f"{str(place)!r} is a SpatialData store: spatialdata.read_zarr opens it, and its "
+            "layers can be used as they are"
+        )
+    below = [path for path in place.iterdir() if path.name.isdecimal() and is_zarr(path)]
+    found = [path for path in below if "multiscales" in _attrs(path)]
+    if not found:
+        raise ImageError(
+            f"{str(place)!r} is zarr, but no OME-Zarr image: neither it nor a numbered folder in "
+            "it has 'multiscales' in its attributes"
+        )
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def _attrs(group: Path) -> dict[str, Any]:
+    """The attributes of a group, of either format; those of OME-Zarr 0.5 lie under "ome"."""
+    for name in ("zarr.json", ".zattrs"):
+        file = group / name
+        if not file.is_file():
+            continue
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            attrs = found.get("attributes", {}) if name == "zarr.json" else found
+            return {**attrs, **attrs.get("ome", {})}
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise ImageError(f"{str(file)!r} cannot be read: {error!s:.200}") from error
+    return {}
+
+
+def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
+    """The finest scale of an image, with dims c, perhaps z, y and x."""
+    attrs, what = _attrs(group), f"image {name!r} of {str(group)!r}"
+    try:
+        scale = attrs["multiscales"][0]
+        dims = [str(axis["name"]) for axis in scale["axes"]]
+        units = {str(axis["name"]): str(axis.get("unit", "")) for axis in scale["axes"]}
+        finest = scale["datasets"][0]
+        array = from_zarr(group / finest["path"])
+        sizes = _um_per_pixel([scale, finest], dims, units)
+        known = attrs.get("omero", {}).get("channels", [])
+        labels = [str(channel.get("label") or channel.get("name") or "") for channel in known]
+    except Exception as error:
+        raise ImageError(f"{what} cannot be read as OME-Zarr: {error!r:.200}") from error
+    image = xr.DataArray(array, dims=dims)
+    extra = {dim: image.sizes[dim] for dim in dims if dim not in DIMS}
+    if any(size > 1 for size in extra.values()) or not {"y", "x"} <= set(dims):
+        raise ImageError(
+            f"{what} must have the axes c, z, y and x, or some of them, and one point in time, it "
+            f"has {dict(image.sizes)}"
+        )
+    image = image.isel(dict.fromkeys(extra, 0))
+    if image.sizes.get("z", 2) == 1:
+        image = image.isel(z=0)
+    if "c" not in image.dims:
+        image = image.expand_dims("c")
+    pairs = _labels(labels, image.sizes["c"], asked, what)
+    image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
+    if [number for number, _ in pairs] != list(range(image.sizes["c"])):
+        image = image.isel(c=[number for number, _ in pairs])
+    image = image.assign_coords(c=[label for _, label in pairs])
+    image.attrs["source"] = str(group)
+    if sizes:
+        image.attrs["um_per_pixel"] = sizes
+    return image
+
+
+def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> list[tuple[int, str]]:
+    if asked.panel is not None:
+        return asked.panel.labels([own], n_channels, what, by_order=True)
+    if len(own) != n_channels or not all(own) or len(set(own)) != len(own):
+        raise ChannelError(
+            f"{what}: {len(set(filter(None, own)))} of {n_channels} channels have a name of their "
+            "own; give channel_names, all of them in the order of the file"
+        )
+    return list(enumerate(own))
+
+
+def _um_per_pixel(
+    parts: Sequence[Mapping[str, Any]], dims: Sequence[str], units: Mapping[str, str]
+) -> dict[str, float]:
+    """Micrometres by dim, where the metadata tell the unit."""
+    factors = dict.fromkeys(dims, 1.0)
+    for part in parts:
+        for one in part.get("coordinateTransformations", []):
+            if one.get("type") == "scale":
+                for dim, factor in zip(dims, one["scale"], strict=True):
+                    factors[dim] *= float(factor)
+    return {
+        dim: factors[dim] * MICRONS[units[dim]]
+        for dim in ("z", "y", "x")
+        if dim in dims and units[dim] in MICRONS and factors[dim] > 0
+    }

@@ -1,0 +1,234 @@
+"""What layers are read from: zarr arrays on disk, whether they are there still, and whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from types import FrameType, FunctionType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import LayerError, StoreError
+from ..store import files
+from ..store.contents import ome_attrs, token_in
+from ..store.moving import identity
+from ..store.zarr_chunks import folder_of, lacking
+from .layouts import scales_of
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# Objects that refer to no array, or to everything.
+_LEAVES = (
+    *(str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype),
+    *(type, ModuleType, FrameType, TracebackType),
+)
+_FOREIGN = ("distributed", "asyncio", "tornado", "logging", "threading", "_thread", "concurrent")
+
+
+def layer_folder(store: Path, name: str) -> Path:
+    """Where a layer lies in a store."""
+    return store / "images" / name
+
+
+def array_folders(folder: Path) -> list[Path]:
+    """The arrays of a layer on disk, finest first."""
+    (multiscale,) = ome_attrs(folder)["multiscales"]
+    return [folder / dataset["path"] for dataset in multiscale["datasets"]]
+
+
+def missing_chunks(folder: Path, array: Any, *, sizes: bool = True) -> list[str]:
+    """The chunks of a zarr array that have no file, or with `sizes` an empty one."""
+    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+    found = {
+        os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")  # noqa: PTH118
+        for path, _, files in os.walk(folder)
+        for file in files
+        if not sizes or os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
+    }
+    keys = (array.metadata.encode_chunk_key(index) for index in product(*map(range, counts)))
+    return [key for key in keys if key not in found]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a layer on disk has all of its arrays, and every chunk of them."""
+    from zarr import open_array
+
+    try:
+        return not any(
+            missing_chunks(path, open_array(path, mode="r")) for path in array_folders(folder)
+        )
+    except (OSError, KeyError, ValueError, StoreError):  # no metadata, or none that make sense
+        return False
+
+
+def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> None:
+    """Raise LayerError if another element of `sdata` is computed from a layer to be replaced.
+
+    It would silently read the new layer once that is in its place.
+    """
+    places = {layer_folder(store, name): name for name in names}
+    users: dict[str, set[str]] = {name: set() for place, name in places.items() if place.exists()}
+    if not users:
+        return
+    outputs = set(names)
+    for kind, other, element in sdata.gen_elements():
+        if kind not in ("images", "labels") or other in outputs:
+            continue
+        for folder in arrays_behind([scale.data for scale in scales_of(element)]):
+            for above in (folder, *folder.parents):
+                if places.get(above, "") in users:
+                    users[places[above]].add(other)
+    for name, found in users.items():
+        if found:
+            raise LayerError(
+                f"output_layer {name!r} cannot be replaced: {sorted(found)} of sdata are "
+                "computed from it; write them to the store or remove them first"
+            )
+
+
+def arrays_behind(arrays: Sequence[Any]) -> dict[Path, Any]:
+    """The zarr arrays on disk that lazy arrays are computed from, by their folders."""
+    import zarr
+
+    graphs = [data.__dask_graph__() for data in arrays if hasattr(data, "__dask_graph__")]
+    found = {}
+    for array in _reachable(graphs, zarr.Array):
+        folder = folder_of(array)
+        if folder is not None:
+            found[folder.resolve()] = array
+    return found
+
+
+def _reachable(objects: Sequence[Any], kind: type) -> Iterator[Any]:
+    """All objects of a kind that `objects` hold, however deep: no task is made or run for it."""
+    seen: set[int] = set()
+    todo: list[Any] = list(objects)
+    while todo:
+        item = todo.pop()
+        if isinstance(item, _LEAVES) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, kind):
+            yield item
+        elif isinstance(item, FunctionType):
+            # Not its globals, which lead everywhere.
+            todo += [item.__closure__, item.__defaults__, item.__kwdefaults__]
+        elif type(item).__module__.partition(".")[0] not in _FOREIGN:
+            todo += gc.get_referents(item)
+
+
+def check_there(element: Any, what: str) -> None:
+    """Raise unless what an element is read from is on disk as it was when it was opened.
+
+    From an array that is gone zarr reads its fill value. `what` is the element in messages.
+
+    Raises
+    ------
+    LayerError
+        If an array was removed, or another is in its place.
+    StoreError
+        If chunks of a layer that pxprep wrote are missing: it wrote all of them.
+    """
+    _check_there(arrays_behind([scales_of(element)[0].data]), what)
+
+
+def _check_there(arrays: Mapping[Path, Any], what: str) -> None:
+    from zarr import open_array
+
+    for folder, opened in arrays.items():
+        try:
+            found = open_array(store=opened.store, path=opened.path, mode="r")
+        except (FileNotFoundError, ValueError) as error:  # zarr's own are both
+            raise LayerError(
+                f"{what} is not on disk any more: {str(folder)!r} was removed or damaged after it "
+                "had been opened; read the store again"
+            ) from error
+        if _form(found) != _form(opened):
+            raise LayerError(
+                f"{what} is another on disk than when it was opened: {_form(found)} in place of "
+                f"{_form(opened)} at {str(folder)!r}; read the store again"
+            )
+        is_ours = token_in(folder.parent) is not None
+        missing = missing_chunks(folder, found, sizes=False) if is_ours else []
+        if missing:
+            raise StoreError(f"{what}: {lacking(folder, missing)}")
+
+
+def _form(array: Any) -> str:
+    return f"{array.dtype} {array.shape} in chunks of {array.chunks}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a layer is made from, as it was when it was read.
+
+    Attributes
+    ----------
+    identity
+        Tells it from any other image; that of a layer also in a copy of the store.
+    folders
+        What it is read from on disk: layers, or arrays that are not part of one.
+    """
+
+    identity: str
+    folders: frozenset[Path]
+
+    @classmethod
+    def of(cls, element: Any, what: str) -> Source:
+        """The source that an element of a SpatialData object is; raises as `check_there`."""
+        data = scales_of(element)[0].data
+        arrays = arrays_behind([data])
+        _check_there(arrays, what)
+        places = {array: _image_folder(array) for array in sorted(arrays)}
+        parts = [
+            # The metadata of arrays that are no layers are often the same.
+            f"{identity(place)}/{array if place == array else array.name}"
+            for array, place in places.items()
+        ]
+        if not data.name.startswith("from-zarr") or not arrays:
+            # Dask's name of what is computed, is in memory, or lies elsewhere than on disk.
+            parts.append(data.name)
+        return cls(" ".join(parts), frozenset(places.values()))
+
+
+def _image_folder(array: Path) -> Path:
+    """The folder of the image that an array on disk is a scale of, or that of the array alone.
+
+    What else lies in a folder around it is not read.
+    """
+    return array.parent if "multiscales" in ome_attrs(array.parent) else array
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Layers on disk as they were, to see later whether somebody else has changed them."""
+
+    states: Mapping[Path, Any]
+
+    @classmethod
+    def of(cls, folders: Iterable[Path]) -> Snapshot:
+        """The state in which `folders` are now; they may be missing."""
+        return cls({folder: _state(folder) for folder in folders})
+
+    def only(self, folders: Iterable[Path]) -> Snapshot:
+        """That of some of the folders."""
+        return Snapshot({folder: self.states[folder] for folder in folders})
+
+    def check(self) -> None:
+        """Raise StoreError if one of the layers is not what it was."""
+        changed = [folder.name for folder, state in self.states.items() if _state(folder) != state]
+        if changed:
+            raise StoreError(
+                f"another program changed {sorted(changed)} meanwhile: nothing was written; read "
+                "the store again"
+            )
+
+
+def _state(folder: Path) -> Any:
+    return identity(folder), files.folder_times(folder) if folder.is_dir() else None

@@ -1,0 +1,357 @@
+"""Where the wrapper's new layers go: in memory, or to a store, together or one by one."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ..engine.progress import Progress
+from ..errors import LayerError, ParameterError, StoreError, warn
+from ..images.parameters import parse_count
+from ..pipeline.pipeline import FittedPipeline
+from ..store import transactions
+from ..store.contents import KEY, Json, RootContents, read_attrs
+from ..store.places import KINDS, Place, elements_on_disk, why_no_name
+from . import layers
+from .backing import Snapshot, Source, check_dependents, is_whole, layer_folder
+from .records import Records, Run, merged
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# What of a call's parameters does not say what was done to a layer.
+_NOT_STEPS = ("layers",)
+CODECS = ("lz4", "zstd")
+# One by one, layers are made for so many times as long as publishing took, but not for longer than
+# so many seconds, before the next are published: that takes the longer the more a store holds.
+PATIENCE, MOST_SECONDS = 4, 60
+
+
+def recovered(store: Path, wait: float | None) -> transactions.Recovered:
+    """End what processes that died while they wrote to a store have begun."""
+    return transactions.recover(store, RootContents(store, merged), wait)
+
+
+def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
+    """Raise LayerError unless these can be names of image layers; `what` they are in messages."""
+    elements = {name: kind for kind, name, _ in sdata.gen_elements()}
+    folded = {name.casefold(): name for name in elements}
+    for name in outputs:
+        _check_name(name, what)
+        same_folded = folded.get(name.casefold(), name)
+        if same_folded != name:
+            raise LayerError(
+                f"{what} {name!r} differs only in case from the element {same_folded!r}"
+            )
+        kind = elements.get(name)
+        if kind not in (None, "images"):
+            raise LayerError(
+                f"{what} {name!r} is the name of an element in {kind}; it must be new or the "
+                "name of an image layer"
+            )
+
+
+def parse_compressor(value: Any) -> dict[str, Any]:
+    """What `SpatialData.write` takes for a codec and its level; nothing for None."""
+    if value is None:
+        return {}
+    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
+    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
+        raise ParameterError(f"{rule}, got {value!r}")
+    ((name, level),) = value.items()
+    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
+    if parsed > 9:
+        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
+    from spatialdata import SpatialData
+
+    if "raster_compressor" not in signature(SpatialData.write).parameters:
+        raise ParameterError(
+            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
+        )
+    return {"raster_compressor": {name: parsed}}
+
+
+def _check_name(name: str, what: str) -> None:
+    why = why_no_name(name)
+    if why:
+        raise LayerError(f"{what} must {why}, got {name!r}")
+
+
+def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names that a new image cannot have in a store, and what is in the way on disk.
+
+    Whatever an object in memory knows of it: with two elements of one name nobody can open the
+    store.
+    """
+    there = elements_on_disk(store)
+    taken = {}
+    for name in names:
+        own = Place("images", name)
+        for place in there.get(own.folded, ()):
+            if place != own:
+                taken[name] = f"{KINDS[place.kind]} called {place.name!r}"
+    return taken
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Layers that are to be made, and where.
+
+    Attributes
+    ----------
+    sdata
+        The object that gets them.
+    store
+        Its folder on disk; None in memory.
+    pairs
+        By name of the new layer, the name of the layer it is made from.
+    wait
+        For how many seconds another process may be writing; None: as long as it takes.
+    one_by_one
+        Whether each layer is published when it is finished, not all together at the end.
+    done
+        Those that an earlier, interrupted call has made.
+    damaged
+        Those of them that are not whole any more, and are made again.
+    reads
+        By name of the new layer, the folders that it is read from.
+    before
+        These folders, and those of the layers, as they were when they were read.
+    """
+
+    sdata: SpatialData
+    store: Path | None
+    pairs: Mapping[str, str]
+    wait: float | None = None
+    one_by_one: bool = False
+    done: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    reads: Mapping[str, frozenset[Path]] = field(default_factory=dict)
+    before: Snapshot = field(default_factory=lambda: Snapshot({}))
+
+    @classmethod
+    def of(cls, sdata: SpatialData, pairs: Mapping[str, str], wait: float | None) -> Destination:
+        """A destination that can be written to, once what died while it wrote to it is ended."""
+        store = layers.store_path(sdata)
+        if store is not None:
+            transactions.check_writable(store)
+            layers.check_places(store, pairs)
+            completed = set(recovered(store, wait).completed)
+            stale = sorted(completed & set(pairs.values()))
+            if stale:
+                raise StoreError(
+                    f"an interrupted write of {stale} was completed just now, after sdata had "
+                    "been read: read the store again; nothing else was changed"
+                )
+        return cls(sdata, store, pairs, wait)
+
+    @property
+    def todo(self) -> list[str]:
+        """Names of the layers that are still to be made."""
+        done = set(self.done)
+        return [name for name in self.pairs if name not in done]
+
+    def exists(self, name: str) -> bool:
+        """Whether an image layer of this name is on disk."""
+        return self.store is not None and layer_folder(self.store, name).exists()
+
+    def check_new(self, may_replace: bool, what: str = "output_layer") -> None:
+        """Raise LayerError if something exists that may not be replaced."""
+        taken = {} if self.store is None else _taken(self.store, self.todo)
+        for name, other in taken.items():
+            raise LayerError(
+                f"{what} {name!r} is taken: the store has {other}, and no two elements may have "
+                "names that are the same, or differ only in case; choose another"
+            )
+        again = set(self.damaged)
+        for name in () if may_replace else self.todo:
+            if name not in again and (name in self.sdata.images or self.exists(name)):
+                raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
+
+    def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
+        """Raise LayerError if layers are in the way; remembers how everything is on disk.
+
+        `sources` by name of the layer.
+        """
+        if self.store is None:
+            Records.parsed(self.sdata.attrs.get(KEY))
+            return self
+        RootContents(self.store, merged).check()
+        if not self.one_by_one:
+            self._check_not_applied(parameters)
+        check_dependents(self.sdata, self.store, self.todo)
+        reads = {name: sources[self.pairs[name]].folders for name in self.todo}
+        folders = {layer_folder(self.store, name) for name in self.todo}.union(*reads.values())
+        return replace(self, reads=reads, before=Snapshot.of(folders))
+
+    def _check_not_applied(self, parameters: Json) -> None:
+        """Raise LayerError where these very steps have replaced their input already."""
+        records = Records.on_disk(self.store) if self.store is not None else Records({}, {})
+        for name, source in self.pairs.items():
+            entry, run = records.layers.get(name), records.run_of(name)
+            if name != source or entry is None or run is None or entry["source"] != name:
+                continue
+            if _steps(run["parameters"]) == _steps(parameters):
+                raise LayerError(
+                    f"output_layer {name!r} already holds the result of these steps, made from "
+                    "itself: they are not applied twice; choose another output_layer"
+                )
+
+    def resuming(
+        self,
+        sources: Mapping[str, Source],
+        parameters: Json,
+        given: FittedPipeline | None,
+    ) -> tuple[Destination, Run | None]:
+        """The destination without what is done, and the run that made that."""
+        if self.store is None:
+            raise ParameterError("resume needs an sdata that is backed by a store")
+        records = Records.on_disk(self.store)
+        runs = {name: run for name in self.pairs if (run := records.run_of(name)) is not None}
+        if not runs:
+            return replace(self, one_by_one=True), None
+        different = {run["id"]: (name, run) for name, run in runs.items()}
+        for name, run in different.values():
+            why = self._difference(run, runs, sources, parameters, given)
+            if len(different) > 1:
+                why = "the finished layers are of several runs"
+            if why:
+                raise LayerError(
+                    f"output_layer {name!r} is of another run ({why}): resume does not mix runs; "
+                    "remove it, choose other names, or replace all with overwrite and no resume"
+                )
+        damaged = tuple(name for name in runs if not is_whole(layer_folder(self.store, name)))
+        self._tell_of(damaged)
+        done = tuple(name for name in runs if name not in set(damaged))
+        first = next(iter(runs.values()))
+        begun = Run(parameters, first["sources"], first["fitted"])
+        return replace(self, one_by_one=True, done=done, damaged=damaged), begun
+
+    def _tell_of(self, damaged: Sequence[str]) -> None:
+        """Warn of finished layers that are made again; raise where their sources are gone."""
+        lost = [name for name in damaged if self.pairs[name] == name]
+        if lost:
+            raise LayerError(
+                f"output_layer {lost} was finished, but chunks of it are missing on disk, and it "
+                "took the place of its source: it cannot be made again; bring it back from a copy"
+            )
+        if damaged:
+            warn(
+                f"resume: {list(damaged)} had been finished, but chunks of them are missing on "
+                "disk: they are made again"
+            )
+
+    def _difference(
+        self,
+        run: Json,
+        done: Iterable[str],
+        sources: Mapping[str, Source],
+        parameters: Json,
+        given: FittedPipeline | None,
+    ) -> str:
+        """What tells this run from an earlier one; nothing if they are the same."""
+        if run["parameters"] != parameters:
+            names = {*run["parameters"], *parameters}
+            other = sorted(n for n in names if run["parameters"].get(n) != parameters.get(n))
+            return f"with other {', '.join(other)}"
+        if given is not None and json.loads(given.to_json()) != run["fitted"]:
+            return "with other numbers"
+        # What was processed in place is no longer what it was made from.
+        replaced = {name for name in done if self.pairs[name] == name}
+        changed = [
+            name
+            for name, source in sources.items()
+            if name not in replaced and source.identity != run["sources"].get(name)
+        ]
+        return f"its source {changed} was another" if changed else ""
+
+    def put(
+        self, elements: Mapping[str, Any], run: Run, bar: Progress, codec: Mapping[str, Any]
+    ) -> None:
+        """Add the elements to the object, through its store if it has one."""
+        if self.store is None:
+            entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
+            kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
+            for name, element in elements.items():
+                layers.put(self.sdata, name, element)
+            self.sdata.attrs[KEY] = kept
+            return
+        if self.one_by_one:
+            self.before.check()  # each gets numbers that were measured on all of them
+        waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
+        stage = partial(layers.stage, self.store, bar=bar, codec=codec)
+        while waiting:
+            group: dict[str, Any] = {} if self.one_by_one else dict(elements)
+            with layers.telling(group, self.store, done):
+                seconds = self._write(self.store, waiting, group, run, stage, seconds)
+            for name, element in group.items():
+                layers.put(self.sdata, name, layers.on_disk(element, self.store, name))
+            self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
+            done += group
+
+    def _write(
+        self,
+        store: Path,
+        waiting: deque[tuple[str, Any]],
+        group: dict[str, Any],
+        run: Run,
+        stage: Callable[..., None],
+        seconds: float,
+    ) -> float:
+        """Publish layers that wait, which become the group: all; or the first, one by one.
+
+        And then as many as are made in so many seconds. Returns the seconds for the next group.
+        """
+        entries: dict[str, Json] = {}
+        started = monotonic()
+        with layers.WRITING, self._transaction(store) as transaction:
+            while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
+                name, element = waiting.popleft()
+                group[name] = element
+                entries[name] = run.entry(self.pairs[name], element)
+                mark = {key: entries[name][key] for key in ("run", "source", "token")}
+                stage(transaction.stage, name, element, mark)
+            staged = monotonic()
+            places = [Place("images", name) for name in entries]
+            guard = partial(self._check_still, store, list(group))
+            transaction.publish(places, run.note(entries), guard)
+        return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
+
+    def _transaction(self, store: Path) -> AbstractContextManager[transactions.Transaction]:
+        return transactions.transaction(store, RootContents(store, merged), self.wait)
+
+    def _check_still(self, store: Path, names: Sequence[str]) -> None:
+        """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
+        self._guard(store, names).check()
+        for name, other in _taken(store, names).items():
+            raise StoreError(
+                f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
+                "written; choose another name"
+            )
+
+    def _guard(self, store: Path, names: Iterable[str]) -> Snapshot:
+        """How those layers were, and what they are read from: one by one, others are replaced."""
+        own = {layer_folder(store, name) for name in names}
+        return self.before.only(own.union(*(self.reads[name] for name in names)))
+
+    def refresh(self) -> None:
+        """Add the layers that are done to the object, where it was read before they were."""
+        missing = [name for name in self.done if name not in self.sdata.images]
+        if missing and self.store is not None:
+            from spatialdata import read_zarr
+
+            there = read_zarr(self.store, selection=("images",))
+            for name in missing:
+                layers.put(self.sdata, name, there.images[name])
+
+
+def _steps(parameters: Json) -> Json:
+    return {key: value for key, value in parameters.items() if key not in _NOT_STEPS}

@@ -1,0 +1,305 @@
+"""Layers on disk: staged with SpatialData, verified, read back."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from .. import ops
+from ..channels import channel_labels, label_keys
+from ..engine import backends
+from ..engine.progress import Progress
+from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..images.masks import near
+from ..images.scales import Factors, cumulative
+from ..store import files, transactions
+from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
+from ..store.places import KINDS
+from ..store.zarr_chunks import direct
+from .backing import array_folders, layer_folder, missing_chunks
+from .layouts import Layout, scales_of, with_data
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
+WRITING = RLock()
+# What the system says when it cannot write, and not because of anything in a task.
+NOT_WRITTEN = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
+
+
+def check_installed() -> None:
+    """Raise unless there is SpatialData."""
+    try:
+        import spatialdata  # noqa: F401
+    except ImportError as error:
+        raise PxprepError(
+            "SpatialData is not installed: pip install 'pxprep[spatialdata]'"
+        ) from error
+
+
+def check_sdata(sdata: Any) -> None:
+    """Raise unless `sdata` is a SpatialData object."""
+    check_installed()
+    from spatialdata import SpatialData
+
+    if not isinstance(sdata, SpatialData):
+        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
+
+
+def is_sdata(value: Any) -> bool:
+    """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
+    module = sys.modules.get("spatialdata")
+    return module is not None and isinstance(value, module.SpatialData)
+
+
+def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+    """The element of a kind that a parameter names; raises LayerError if there is none."""
+    known = getattr(sdata, kind)
+    if name in known:
+        return known[name]
+    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
+    if name in kinds:
+        raise LayerError(
+            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+        )
+    raise LayerError(
+        f"{parameter} {name!r} does not exist{near(name, known)}; {kind} are {sorted(known)}"
+    )
+
+
+def store_path(sdata: SpatialData) -> Path | None:
+    """The folder that holds the store of `sdata`, without symbolic links; None in memory."""
+    path = sdata.path
+    if path is None:
+        return None
+    if not isinstance(path, Path):
+        raise StoreError(f"the store must be a folder on a local file system, got {path!r}")
+    return path.resolve()
+
+
+def check_places(store: Path, names: Iterable[str]) -> None:
+    """Raise unless layers of these names can be moved to their places in the store."""
+    images = store / "images"
+    if files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
+        raise StoreError(
+            f"{str(images)!r} must be on the same file system as the store, so that a layer can "
+            "take its place in one step"
+        )
+    for name in names:
+        folder = layer_folder(store, name)
+        if folder.is_symlink():
+            raise LayerError(
+                f"output_layer {name!r} is a symbolic link to {str(folder.resolve())!r}: remove "
+                "the link, or choose another name"
+            )
+        transactions.check_permission(folder)
+
+
+def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
+    """`image` as an element for SpatialData: every scale the mean of the finest pixels.
+
+    Of integers it is rounded. SpatialData would take means of means and choose chunks. Layers are
+    in native byte order, whatever order the pixels came in.
+    """
+    from spatialdata.models import Image2DModel, Image3DModel
+
+    image = image.astype(image.dtype.newbyteorder("="), copy=False).chunk(layout.chunks[0])
+    coarser = [_coarsened(image, factors) for factors in cumulative(layout.factors)]
+    scales = [
+        scale.chunk(chunks).data
+        for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
+    ]
+    model = Image3DModel if "z" in image.dims else Image2DModel
+    element = model.parse(
+        image.data,
+        dims=image.dims,
+        c_coords=None if channel_labels(image) is None else list(label_keys(image)),
+        transformations=dict(transformations),
+        scale_factors=[dict(factors) for factors in layout.factors] or None,
+    )
+    element = with_data(element, scales)
+    own = {key: value for key, value in image.attrs.items() if key != "transform"}
+    for scale in scales_of(element):
+        scale.attrs.update(own)
+    return element
+
+
+def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+    is_float = image.dtype.kind == "f"
+    # A float32 does not hold every integer.
+    means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
+    return (means if is_float else means.round()).astype(image.dtype)
+
+
+def transformations_of(element: Any) -> dict[str, Any]:
+    """The transformations of an element, by coordinate system."""
+    from spatialdata.transformations import get_transformation
+
+    return dict(get_transformation(element, get_all=True))
+
+
+def stage(
+    store: Path,
+    root: Path,
+    name: str,
+    element: Any,
+    mark: Mapping[str, Any],
+    bar: Progress,
+    codec: Mapping[str, Any],
+) -> None:
+    """Write an element to a store of its own, the stage, and read it again to verify it.
+
+    SpatialData writes what describes it; its chunks are written here.
+
+    Parameters
+    ----------
+    store
+        The store that it is for, whose format it gets.
+    root
+        The stage, on the file system of the other store.
+    name, element
+        The element and its name.
+    mark
+        What is put into its attrs, under our key.
+    bar, codec
+        Shows the progress; the codec as `SpatialData.write` takes it.
+    """
+    import zarr
+    from spatialdata._io.format import SpatialDataContainerFormatV01
+
+    formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
+    place = layer_folder(root, name)
+    # The pass that writes needs the most; what the others freed lies scattered.
+    backends.give_back_memory()
+    # A chunk of zeros is a file, too: a chunk without a file was not written.
+    with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
+        _describe(root, name, element, {"sdata_formats": formats, **codec})
+        with files.flushing(place), backends.threads_at_rest():
+            _write(place, name, element, bar)
+    _check_staged(place, name, element)
+    edit_attrs(place, partial(_marked, mark))
+
+
+def _describe(root: Path, name: str, element: Any, options: Mapping[str, Any]) -> None:
+    """Have SpatialData write an element without pixels, with its options, for the store `root`.
+
+    In a store of its own: of one that holds others, it reads all their metadata to add to it.
+    """
+    from spatialdata import SpatialData
+
+    alone, arrays = root.with_name("alone.zarr"), [scale.data for scale in scales_of(element)]
+    empty = with_data(element, list(map(backends.without_pixels, arrays)))
+    with backends.at_once():
+        SpatialData(images={name: empty}).write(alone, consolidate_metadata=False, **options)
+    if not root.exists():
+        alone.rename(root)
+        return
+    layer_folder(alone, name).rename(layer_folder(root, name))
+    shutil.rmtree(alone)
+
+
+def _write(place: Path, name: str, element: Any, bar: Progress) -> None:
+    """Write the pixels of an element to its arrays in a folder."""
+    targets = [direct(array) for array in _empty_arrays(place, name)]
+    with bar(f"write {name}"):
+        backends.store([scale.data for scale in scales_of(element)], targets)
+    # Of workers that died on the way.
+    for draft in place.rglob("*.partial"):
+        draft.unlink(missing_ok=True)
+
+
+def _empty_arrays(folder: Path, name: str) -> list[Any]:
+    """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
+    from zarr import open_array
+
+    arrays: list[Any] = [open_array(path) for path in array_folders(folder)]
+    for path, array in zip(array_folders(folder), arrays, strict=True):
+        # Of those nobody could tell whether their pixels have been.
+        if len(missing_chunks(path, array)) < array.nchunks:
+            raise StoreError(
+                f"SpatialData wrote chunks of layer {name!r} of which it had no pixels; the store "
+                "is as it was"
+            )
+    return arrays
+
+
+def _marked(mark: Mapping[str, Any], attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attrs, KEY: dict(mark)}
+
+
+def _check_staged(folder: Path, name: str, element: Any) -> None:
+    """Raise StoreError unless an element was written as it was to be, every chunk of it."""
+    from zarr import open_array
+
+    def require(expected: Any, found: Any) -> None:
+        if expected != found:
+            raise StoreError(
+                f"layer {name!r} was not written as it should be: expected {expected}, found "
+                f"{found}; the store is as it was"
+            )
+
+    scales, paths = scales_of(element), array_folders(folder)
+    require(f"{len(scales)} scales", f"{len(paths)} scales")
+    for scale, path in zip(scales, paths, strict=True):
+        array: Any = open_array(path, mode="r")
+        chunks = tuple(sizes[0] for sizes in scale.data.chunks)
+        require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
+        require(f"chunks {chunks}", f"chunks {array.chunks}")
+        missing = missing_chunks(path, array)
+        if missing:
+            raise StoreError(
+                f"layer {name!r} was not written as it should be: {len(missing)} chunks are "
+                f"missing, {missing[0]!r} the first; the store is as it was"
+            )
+    channels = ome_attrs(folder).get("omero", {}).get("channels", [])
+    labels = scales[0].coords["c"].values.tolist()
+    require(f"channels {labels}", f"channels {[channel.get('label') for channel in channels]}")
+
+
+def on_disk(element: Any, store: Path, name: str) -> Any:
+    """`element` with the arrays that were written for it, lazily; reads no other layer."""
+    paths = array_folders(layer_folder(store, name))
+    return with_data(element, [backends.from_zarr(path) for path in paths])
+
+
+def put(sdata: SpatialData, name: str, element: Any) -> None:
+    """Make an element the layer `name` of `sdata`, in memory."""
+    if name in sdata.images:
+        del sdata.images[name]  # else SpatialData warns that the name is taken
+    sdata.images[name] = element
+
+
+@contextmanager
+def telling(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
+    """Errors on the way say what became of the layers and the store.
+
+    `names` are under way and `done` were written before; both may grow meanwhile.
+    """
+    try:
+        yield
+    except BaseException as error:
+        kept = f"; {list(done)} had been written before and are kept" if done else ""
+        left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
+        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+            raise StoreError(f"{error}: {left}{kept}") from error
+        if isinstance(error, StoreError):
+            if kept:
+                error.add_note(kept.removeprefix("; "))
+        elif isinstance(error, OSError) or not getattr(error, "__notes__", None):
+            error.add_note(f"{left}{kept}")
+        raise

@@ -1,0 +1,76 @@
+"""Scales and chunks of a layer: those it has, and those that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from ..errors import ParameterError
+from ..images.parameters import SPATIAL, parse_chunks, parse_scale_factors
+from ..images.scales import Factors, cumulative, factors_between
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Chunks of each scale of a layer, and the factors between the scales."""
+
+    chunks: tuple[Mapping[str, int], ...]
+    factors: tuple[Mapping[str, int], ...]
+
+    @classmethod
+    def of(cls, element: Any, image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
+        """The layout that the parameters ask for, or else that of the input."""
+        dims = [str(dim) for dim in image.dims]
+        spatial = [dim for dim in SPATIAL if dim in dims]
+        asked = parse_chunks(chunks, dims)
+        finest = {**_regular_chunks(image), **asked}
+        asked_factors = parse_scale_factors(scale_factors, spatial)
+        factors: Sequence[Factors]
+        if asked_factors is not None:
+            factors = asked_factors
+            coarser = [finest] * len(factors)
+        else:
+            scales = scales_of(element)
+            factors = factors_between(scales, [f"scale{i}" for i in range(len(scales))])
+            coarser = [
+                {**finest, **_regular_chunks(scale.isel(c=0)), **asked} for scale in scales[1:]
+            ]
+        layout = cls((finest, *coarser), tuple(factors))
+        layout._check(image)
+        return layout
+
+    def _check(self, image: xr.DataArray) -> None:
+        for level, factors in enumerate(cumulative(self.factors), start=1):
+            if any(image.sizes[dim] < factor for dim, factor in factors.items()):
+                raise ParameterError(
+                    f"scale_factors must leave at least one pixel: the image has "
+                    f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
+                    "smaller"
+                )
+
+
+def scales_of(element: Any) -> list[xr.DataArray]:
+    """The images of a layer, finest first."""
+    if isinstance(element, xr.DataArray):
+        return [element]
+    return [next(iter(element[name].data_vars.values())) for name in element.children]
+
+
+def with_data(element: Any, scales: Sequence[Any]) -> Any:
+    """A copy of an element that holds the arrays `scales`, finest first."""
+    if isinstance(element, xr.DataArray):
+        return element.copy(data=scales[0])
+    copy = element.copy()
+    for name, scale in zip(element.children, scales, strict=True):
+        node = copy[name]
+        (variable,) = node.data_vars
+        node[variable] = node[variable].copy(data=scale)
+    return copy
+
+
+def _regular_chunks(image: xr.DataArray) -> dict[str, int]:
+    """Size of the largest chunk along each dimension: zarr's chunks are all of one size."""
+    return {str(dim): max(sizes) for dim, sizes in image.chunksizes.items()}

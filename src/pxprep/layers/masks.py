@@ -1,0 +1,103 @@
+"""Masks for image layers: labels layers by name, read and described."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..errors import LayerError, ParameterError
+from ..images.masks import Mask, by_image
+from ..images.parameters import parse_bool
+from ..pipeline.pipeline import FittedPipeline
+from ..store.contents import Json
+from .backing import Source
+from .layers import element_of
+from .layouts import scales_of
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+# By name of the image layer; None where all pixels are measured.
+LayerMasks = Mapping[str, Mask | None]
+
+
+def asked_masks(where: Any, layers: Sequence[str]) -> LayerMasks:
+    """What the user gave for each image layer: names of labels layers, or arrays."""
+    if where is None:
+        return {}
+    return dict(zip(layers, by_image(where, layers), strict=True))
+
+
+def parse_keep_outside(value: Any, where: Any, pipeline: Any) -> bool:
+    """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
+    keeps = parse_bool(value, "keep_outside")
+    if not keeps and where is None:
+        raise ParameterError("keep_outside=False needs a mask, where, got None")
+    if keeps and where is not None and isinstance(pipeline, FittedPipeline):
+        raise ParameterError(
+            "where says what is measured, and a FittedPipeline measures nothing: leave it out, or "
+            "give keep_outside=False"
+        )
+    return keeps
+
+
+def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
+    """The masks with the finest scale of labels layers in the place of their names, lazily.
+
+    Raises
+    ------
+    LayerError
+        If there are no such labels, or they lie elsewhere than the image.
+    """
+    masks: dict[str, Mask | None] = {}
+    for layer, mask in asked.items():
+        if mask is not None and isinstance(mask.source, str):
+            element = element_of(sdata, mask.source, "labels", "where")
+            _check_place(sdata.images[layer], layer, element, mask.source)
+            mask = mask.of(scales_of(element)[0])
+        masks[layer] = mask
+    return masks
+
+
+def described(asked: LayerMasks) -> Json:
+    """What was asked for, to be kept with what was made."""
+    return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
+
+
+def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
+    """What layers are made from, by name, and what their masks are read from."""
+    sources = {name: Source.of(element, f"img_layer {name!r}") for name, element in layers.items()}
+    for name, mask in masks.items():
+        if mask is not None and isinstance(mask.source, xr.DataArray):
+            # The name of a lazy array stands for its content.
+            own = f"where of {name}"
+            over = sources[own] = Source.of(mask.source.chunk(), own)
+            sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
+    return sources
+
+
+def _check_place(image: Any, layer: str, labels: Any, name: str) -> None:
+    """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
+    from spatialdata.transformations import get_transformation
+
+    places = [get_transformation(element, get_all=True) for element in (image, labels)]
+    for system in sorted(set(places[0]) & set(places[1])):
+        own, other = (place[system].to_affine_matrix(("x", "y"), ("x", "y")) for place in places)
+        if not np.allclose(own, other):
+            raise LayerError(
+                f"where: labels {name!r} lie elsewhere than image {layer!r} in {system!r}: their "
+                "transformations differ (if the pixels are the same all the same, give the array "
+                "itself)"
+            )
+
+
+def _described(mask: Mask) -> Json:
+    source = mask.source
+    if isinstance(source, xr.DataArray):
+        source = f"array of {source.dtype} {dict(source.sizes)}"
+    labels = mask.labels if isinstance(mask.labels, str) else list(mask.labels)
+    return {"source": source, "labels": labels, "inverted": mask.inverted}

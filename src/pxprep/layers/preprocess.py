@@ -1,0 +1,395 @@
+"""SpatialData layers in, layers out.
+
+A layer is an image element of a `spatialdata.SpatialData` object, single- or multiscale. Reading is
+lazy; writing goes through a staged copy (`transactions`), so that a store holds the layers it had
+or the new ones, never a part of one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from .. import ops
+from ..aliases import Label, PerChannel
+from ..engine.notes import ToldOnce
+from ..engine.progress import Passes
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_path, parse_wait
+from ..pipeline.pipeline import FittedPipeline, Pipeline
+from ..pipeline.recipes import Recipe, functions_of
+from ..reporting.checks import check_file
+from ..store.contents import check_store
+from ..store.json import parse_json
+from ..store.transactions import Recovered
+from .backing import Source
+from .destination import Destination, check_outputs, parse_compressor, recovered
+from .layers import as_element, check_sdata, element_of, transformations_of
+from .layouts import Layout
+from .masks import LayerMasks, asked_masks, described, parse_keep_outside, read_masks, with_masks
+from .reading import parse_names, read_layers
+from .records import Run
+from .reports import write_report
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+__all__ = ["pixel_clustering_preprocess", "repair"]
+
+# The defaults that `pipeline` takes the place of.
+_DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
+
+
+def pixel_clustering_preprocess(
+    sdata: SpatialData,
+    img_layer: str | Sequence[str],
+    output_layer: str | Sequence[str],
+    channels: Sequence[Label] | None = None,
+    q: PerChannel | None = 99,
+    q_sum: float | None = 5,
+    q_post: PerChannel | None = 99.9,
+    sigma: PerChannel | None = 2,
+    norm_sum: bool = True,
+    chunks: Any = None,
+    scale_factors: Sequence[Any] | None = None,
+    overwrite: bool = False,
+    *,
+    cap_max: PerChannel | None = None,
+    dtype: Any = None,
+    pipeline: Pipeline | FittedPipeline | None = None,
+    pool: str | None = "mean",
+    where: Any = None,
+    keep_outside: bool = True,
+    memory: int | str | None = None,
+    compressor: Mapping[str, int] | None = None,
+    progress: Any = False,
+    resume: bool = False,
+    wait: bool | float = True,
+    report: str | Path | None = None,
+) -> SpatialData:
+    """Prepare image layers for pixel clustering: read, measure, apply, write.
+
+    The layers are one cohort: measured together, each processed with the same numbers. Everything
+    that can be checked is checked before anything is computed.
+
+    Parameters
+    ----------
+    sdata
+        In memory or backed by a zarr store.
+    img_layer
+        Name of the image layer, or of several; dims ``c``, ``y``, ``x``, optionally ``z``, single-
+        or multiscale (processed at the finest scale).
+    output_layer
+        Name of the layer to make, one for each in `img_layer`.
+    channels
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
+    q
+        Percent: each channel is divided by this quantile first. One number, a sequence in channel
+        order, or a mapping by channel label, in which the key ``...`` stands for the channels that
+        are not named. None leaves out the step.
+    q_sum
+        Percent: pixels whose sum over channels is not above this quantile of the sums before the
+        blur become NaN in every channel. None leaves out the step.
+    q_post
+        Percent: each channel is divided by this quantile at the end; as `q`.
+    sigma
+        Standard deviation of the Gaussian blur in pixels; as `q`. None leaves out the step.
+    norm_sum
+        Whether pixels are divided by their sum over channels.
+    chunks
+        Chunks of the new layers in pixels: one number for y and x, one for each dimension, or a
+        mapping by dimension; -1 is the whole dimension. None keeps those of the input.
+    scale_factors
+        Factors of the coarser scales, each relative to the one before: whole numbers (for all
+        spatial dimensions) or mappings by dimension. None keeps those of the input; an empty
+        sequence makes a single-scale layer.
+    overwrite
+        Whether an image layer called `output_layer` may be replaced, which may be the input
+        itself; the same steps are not applied to it a second time. Arrays that were read from the
+        replaced layer before are no longer valid.
+    cap_max
+        Values above this become this in a last step; as `q`. None leaves out the step.
+    dtype
+        float32 or float64: the type of the computation and of the new layers. None: float32,
+        float64 for float64 layers.
+    pipeline
+        Steps of your own in place of the parameters `q`, `q_sum`, `q_post`, `sigma`, `norm_sum`
+        and `cap_max`; a `FittedPipeline` is applied as it is, and nothing is measured.
+    pool
+        ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
+        None: each layer by itself.
+    where
+        Mask of the pixels that are measured: the name of a labels layer (all labels but 0, at the
+        finest scale); a `pxprep.Mask`, for some labels or all others; an `xarray.DataArray`; or one
+        of those for each image layer, in their order or by their names, None for a layer that is
+        measured whole. Steps are applied to all pixels. None measures all.
+    keep_outside
+        False: in the new layers, pixels outside of `where` are NaN in every channel.
+    memory
+        How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
+        or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
+        that is available; 0 keeps nothing but a sample and the edges of chunks, for images larger
+        than memory.
+    compressor
+        Codec and level of the new layers' chunks, as ``{"lz4": 1}`` or ``{"zstd": 3}``, levels 0 to
+        9; needs spatialdata 0.8. None is what SpatialData chooses.
+    progress
+        True shows a bar for each pass over the data.
+    resume
+        False: the new layers appear in the store together, when all are finished. True: one by
+        one (where publishing takes longer than making one, several at a time, each minute at
+        least), and those that an interrupted call with the same parameters has published are kept
+        and not made again, unless chunks of them are missing.
+    wait
+        Whether to wait while another process is publishing layers in the store, or for how many
+        seconds. Readers never wait.
+    report
+        Path of a QC report of the run, ending in ``.html``, that is written in the end, with the
+        time and memory of each pass; see `pxprep.report`. Layers in memory are computed for it.
+
+    Returns
+    -------
+    spatialdata.SpatialData
+        `sdata` itself with the new layers: float32 or float64, with the transformations and
+        channel labels of the input. If `sdata` is backed, they are written to its store and read
+        back lazily; else they are lazy with their numbers measured.
+
+    Raises
+    ------
+    LayerError
+        If an input layer is missing or no image, or a mask missing or no labels, or they are not on
+        disk any more as they were when they were opened; or an output layer has no valid name,
+        exists, is what other elements of `sdata` are computed from, or is of another run than is
+        resumed.
+    ParameterError, ChannelError, ImageError
+        If a parameter breaks its rule, or does not fit the channels.
+    StoreError
+        If the store cannot be written to, somebody else changed it meanwhile, or chunks of a layer
+        that pxprep wrote are missing; its layers are then as they were. Or if the report cannot be
+        written in the end; the layers then are.
+
+    Warns
+    -----
+    PxprepWarning
+        For channels without signal, negative or infinite pixels, pixels that a step makes NaN, and
+        masks that drop far more than `q_sum` percent: once for each step, for all layers. If
+        `resume` makes layers again.
+
+    Notes
+    -----
+    A store holds the old layers or the new ones, whole, whatever happens on the way; what made a
+    layer is kept in ``sdata.attrs["pxprep"]``, see `pxprep.provenance`.
+
+    Takes the place of ``sparrow.im.pixel_clustering_preprocess`` (now ``harpy.im``, with other
+    names), with its parameters in its order. Memory: a few chunks for each worker.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> from spatialdata import SpatialData
+    >>> from spatialdata.models import Image2DModel
+    >>> sdata = SpatialData(
+    ...     images={name: Image2DModel.parse(fov, c_coords=fov.c.values)
+    ...             for name, fov in tissue(size=64).items()}
+    ... )
+    >>> sdata = pxprep.pixel_clustering_preprocess(
+    ...     sdata, ["fov0", "fov1"], ["clean0", "clean1"], channels=["CD3", "CD20"], q=99
+    ... )
+    >>> sdata["clean1"].dims, sdata["clean1"].c.values.tolist()
+    (('c', 'y', 'x'), ['CD3', 'CD20'])
+    """
+    check_sdata(sdata)
+    given = {
+        "q": q,
+        "q_sum": q_sum,
+        "q_post": q_post,
+        "sigma": sigma,
+        "norm_sum": norm_sum,
+        "cap_max": cap_max,
+    }
+    steps = _chosen_pipeline(pipeline, given)
+    passes = Passes(progress)
+    file = None if report is None else check_file(report, "report")
+    budget = parse_memory(memory)
+    codec = parse_compressor(compressor)
+    may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
+    pairs = _paired_names(img_layer, output_layer)
+    check_outputs(sdata, pairs)
+    keeps_outside = parse_keep_outside(keep_outside, where, pipeline)
+    on_masks = asked_masks(where, list(pairs.values()))
+    target = Destination.of(sdata, pairs, parse_wait(wait))
+    layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
+    masks = read_masks(sdata, on_masks)
+    sources = with_masks(layers, masks)
+    asked = {
+        "channels": channels,
+        "dtype": parse_float_dtype(dtype),
+        "pool": pool,
+        "chunks": chunks,
+        "scale_factors": scale_factors,
+        "compressor": compressor,
+        "layers": pairs,
+    }
+    if where is not None:
+        asked |= {"where": described(on_masks), "keep_outside": keeps_outside}
+    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
+    parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
+    run = None
+    if one_by_one:
+        target, run, steps = _resumed(target, sources, parameters, steps)
+    target.check_new(may_replace)
+    target = target.check(sources, parameters)
+    pairs = {name: pairs[name] for name in target.todo}
+    if pairs:
+        images = read_layers(sdata, list(pairs.values()), channels, dtype)
+        layouts = {
+            name: Layout.of(sdata.images[name], image, chunks, scale_factors)
+            for name, image in images.items()
+        }
+        within = {name: masks[name] for name in images} if masks else None
+        cohort = _checked_cohort(steps, images, pool, within)
+        # The very arrays that are kept below: with channels in another order they would be others.
+        images = dict(zip(images, cohort, strict=True))
+        with ToldOnce(), cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
+            if isinstance(steps, Pipeline):
+                steps = steps.fit(images, pool=pool, where=within, progress=passes)
+            processed = steps.transform(images)
+            if not keeps_outside:
+                processed = ops.keep_where(processed, within)
+            elements = {
+                output: as_element(
+                    processed[name], transformations_of(sdata.images[name]), layouts[name]
+                )
+                for output, name in pairs.items()
+            }
+            identities = {name: source.identity for name, source in sources.items()}
+            target.put(elements, run or Run.of(parameters, identities, steps), passes, codec)
+    target.refresh()
+    if file is not None:
+        write_report(file, sdata, target.pairs, steps, passes)
+    return sdata
+
+
+def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
+    """End what processes that died while they wrote to a store have left.
+
+    The next `pixel_clustering_preprocess` on the store does the same. Layers that were being
+    published are completed, also in the consolidated metadata; what was not finished is removed.
+
+    Parameters
+    ----------
+    path
+        Folder of a SpatialData store.
+    wait
+        Whether to wait while another process is publishing layers, or for how many seconds.
+
+    Returns
+    -------
+    Recovered
+        Names of the layers ``completed``, and how many unfinished writes were ``removed``.
+
+    Raises
+    ------
+    ParameterError
+        If `path` is no path.
+    StoreError
+        If there is no store, or it cannot be changed; nothing is lost then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pxprep
+    >>> from spatialdata import SpatialData
+    >>> store = tempfile.mkdtemp() + "/study.zarr"
+    >>> SpatialData().write(store)
+    >>> pxprep.repair(store)
+    Recovered(completed=(), removed=0)
+    """
+    seconds = parse_wait(wait)
+    store = parse_path(path, "path", "a SpatialData store").resolve()
+    check_store(store)
+    return recovered(store, seconds)
+
+
+def _chosen_pipeline(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
+    if pipeline is None:
+        return Pipeline.sparrow(**given)
+    if not isinstance(pipeline, Pipeline | FittedPipeline):
+        raise ParameterError(f"pipeline must be a Pipeline or FittedPipeline, got {pipeline!r}")
+    both = [name for name, value in given.items() if not _is_default(name, value)]
+    if both:
+        raise ParameterError(
+            f"pipeline takes the place of {', '.join(both)}: give either, not both"
+        )
+    return pipeline
+
+
+def _is_default(name: str, value: Any) -> bool:
+    default = _DEFAULTS[name]
+    return type(value) is type(default) and value == default
+
+
+def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
+    """By name of each new layer, that of the layer it is made from."""
+    inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
+    if len(inputs) != len(outputs):
+        raise ParameterError(
+            f"output_layer must name one layer for each of img_layer: got {len(outputs)} for "
+            f"{len(inputs)}"
+        )
+    for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
+        counts = Counter(name.casefold() for name in names)
+        twice = [name for name in names if counts[name.casefold()] > 1]
+        if twice:
+            raise ParameterError(
+                f"{parameter} must name each layer once (in any case), got {twice}"
+            )
+    return dict(zip(outputs, inputs, strict=True))
+
+
+def _resumed(
+    target: Destination,
+    sources: Mapping[str, Source],
+    parameters: Mapping[str, Any],
+    steps: Pipeline | FittedPipeline,
+) -> tuple[Destination, Run | None, Pipeline | FittedPipeline]:
+    """What is left to do; the run that had begun it, if one had, and the steps with its numbers."""
+    given = steps if isinstance(steps, FittedPipeline) else None
+    target, run = target.resuming(sources, dict(parameters), given)
+    if run is None:
+        return target, None, steps
+    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
+    fitted = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
+    return target, run, fitted
+
+
+def _kept(recipe: Recipe, must: bool) -> Any:
+    """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
+    try:
+        return recipe.to_dict()
+    except ParameterError as error:
+        if must:
+            raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
+        return repr(recipe)
+
+
+def _checked_cohort(
+    steps: Pipeline | FittedPipeline,
+    images: Mapping[str, xr.DataArray],
+    pool: str | None,
+    where: LayerMasks | None,
+) -> Cohort:
+    """The images as a cohort; raises what fitting and transforming them would raise."""
+    if isinstance(steps, FittedPipeline):
+        return steps.check(images, where=where)
+    cohort = Cohort.of(images, pool, where=where)
+    steps.check(cohort.labels)
+    return cohort

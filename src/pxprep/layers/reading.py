@@ -1,0 +1,108 @@
+"""Layers as images: the finest scale of each, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import select_channels
+from ..errors import ChannelError, ParameterError
+from ..images.image import checked, processing_dtype
+from ..images.parameters import parse_float_dtype
+from .backing import check_there
+from .layers import check_sdata, element_of
+from .layouts import scales_of
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+def read_images(
+    sdata: SpatialData,
+    layers: str | Sequence[str],
+    channels: Sequence[Label] | None = None,
+    *,
+    dtype: Any = None,
+) -> dict[str, xr.DataArray]:
+    """Image layers as a cohort for `pxprep.Pipeline.fit`: the finest scale of each, lazily.
+
+    Parameters
+    ----------
+    sdata
+        In memory or backed by a zarr store.
+    layers
+        Name of an image layer, or of several.
+    channels
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
+    dtype
+        float32 or float64 to convert to; None leaves the layers' types.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        By name of the layer.
+
+    Raises
+    ------
+    LayerError
+        If a layer is missing or no image, or not on disk any more as it was when it was opened.
+    ChannelError
+        If a layer lacks one of `channels`.
+    StoreError
+        If chunks of a layer that pxprep wrote are missing.
+    """
+    check_sdata(sdata)
+    names = parse_names(layers, "img_layer")
+    for name in names:
+        check_there(element_of(sdata, name, "images", "img_layer"), f"img_layer {name!r}")
+    return read_layers(sdata, names, channels, dtype)
+
+
+def read_layers(
+    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: Any
+) -> dict[str, xr.DataArray]:
+    """As `read_images`, of layers that are known to be there."""
+    float_type = parse_float_dtype(dtype)
+    images = {}
+    for name in layers:
+        element = element_of(sdata, name, "images", "img_layer")
+        image = checked(scales_of(element)[0], f"layer {name!r}")
+        try:
+            image = select_channels(image, channels)
+        except ChannelError as error:
+            raise ChannelError(f"layer {name!r}: {error}") from error
+        if float_type is not None and float_type != processing_dtype(image):
+            image = image.astype(float_type)
+        images[name] = image
+    return images
+
+
+def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
+    """The finest scale of a labels layer, lazily if the object is backed by a store.
+
+    Raises
+    ------
+    LayerError
+        If the layer is missing or holds no labels, or is not on disk any more as it was.
+    """
+    check_sdata(sdata)
+    element = element_of(sdata, name, "labels", "labels")
+    check_there(element, f"labels {name!r}")
+    return scales_of(element)[0]
+
+
+def parse_names(layers: Any, parameter: str) -> list[str]:
+    """The name of a layer, or several."""
+    if not isinstance(layers, Iterable):
+        names = []
+    else:
+        names = [layers] if isinstance(layers, str) else list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ParameterError(
+            f"{parameter} must be the name of a layer or a sequence of names, got {layers!r}"
+        )
+    return [str(name) for name in names]

@@ -1,0 +1,267 @@
+"""What made a layer: kept in the attrs of a SpatialData object and its store, and read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LayerError, ParameterError, StoreError
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.provenance import IMPORT, Provenance
+from ..store.contents import KEY, Json, read_attrs, token_in
+from ..store.places import why_no_name
+from .backing import check_there, layer_folder
+from .layers import check_sdata, store_path
+from .layouts import scales_of
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+__all__ = ["provenance"]
+
+FORMAT = 1
+PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
+
+
+def provenance(sdata: SpatialData, layer: str) -> Provenance:
+    """What made a layer: pipeline, numbers, source, versions and time.
+
+    Parameters
+    ----------
+    sdata
+        In memory or backed by a zarr store.
+    layer
+        Name of a layer that `pixel_clustering_preprocess` or `pxprep.io.import_images` made.
+
+    Returns
+    -------
+    Provenance
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, pxprep did not make it, or it was replaced or removed since.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> from spatialdata import SpatialData
+    >>> from spatialdata.models import Image2DModel
+    >>> fov = tissue(size=64)["fov0"]
+    >>> element = Image2DModel.parse(fov.data, dims=fov.dims, c_coords=fov.c.values.tolist())
+    >>> sdata = SpatialData(images={"fov0": element})
+    >>> sdata = pxprep.pixel_clustering_preprocess(sdata, "fov0", "clean", q=98)
+    >>> made = pxprep.provenance(sdata, "clean")
+    >>> made.source, made.parameters["pipeline"]["steps"][0]["name"]
+    ('fov0', 'quantile_norm')
+    >>> made.fitted().transform(fov).sizes["c"]
+    10
+    """
+    return Origins(sdata).of(layer)
+
+
+class Origins:
+    """What made the layers of an object: of many layers, what is kept of all is read once."""
+
+    def __init__(self, sdata: SpatialData) -> None:
+        check_sdata(sdata)
+        self._sdata = sdata
+        self._store = store_path(sdata)
+
+    def of(self, layer: str) -> Provenance:
+        """As `provenance`."""
+        images = self._sdata.images
+        if layer not in images:
+            raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
+        records, token = self._kept(layer)
+        entry = records.layers.get(layer)
+        if entry is None:
+            raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
+        # SpatialData's own copies lack the mark; what it says of the image must do for them.
+        if token not in (None, entry["token"]) or _looks(images[layer]) != entry["image"]:
+            raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
+        run = records.runs[entry["run"]]
+        return Provenance(
+            layer=layer,
+            source=entry["source"],
+            time=datetime.fromisoformat(entry["time"]),
+            parameters=run["parameters"],
+            versions=run["versions"],
+            run=entry["run"],
+            _fitted=run["fitted"],
+        )
+
+    def _kept(self, layer: str) -> tuple[Records, str | None]:
+        """What is kept of the layers, where this one is, and its mark there."""
+        if self._store is not None and layer_folder(self._store, layer).is_dir():
+            return self._on_disk, token_on_disk(self._store, layer)
+        if self._store is not None:
+            check_there(self._sdata.images[layer], f"layer {layer!r}")
+        return Records.parsed(self._sdata.attrs.get(KEY)), None
+
+    @cached_property
+    def _on_disk(self) -> Records:
+        return Records.parsed(self._store and read_attrs(self._store).get(KEY))
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is kept under our key: runs, and for each layer which of them made it."""
+
+    runs: Mapping[str, Json]
+    layers: Mapping[str, Json]
+
+    @classmethod
+    def parsed(cls, kept: Any) -> Records:
+        """What attrs hold under our key, or a StoreError if that is not of this format."""
+        if kept is None:
+            return cls({}, {})
+        if not isinstance(kept, Mapping) or kept.get("format") != FORMAT:
+            raise StoreError(
+                f"attrs[{KEY!r}] must be of format {FORMAT}, got {kept!r:.100}: a newer pxprep "
+                "wrote it, or another program; nothing was changed"
+            )
+        runs: Any = kept.get("runs")
+        layers: Any = kept.get("layers")
+        try:
+            _require(isinstance(runs, Mapping) and isinstance(layers, Mapping), "runs and layers")
+            for run in runs.values():
+                _check_run(run)
+            for name, entry in layers.items():
+                _check_entry(name, entry, runs)
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"attrs[{KEY!r}] are not what pxprep writes: {error}; nothing was changed. "
+                "Without that key the layers stay, and what made them is forgotten"
+            ) from error
+        return cls(runs, layers)
+
+    @classmethod
+    def on_disk(cls, store: Path) -> Records:
+        """Those of a store, but only of layers that are there."""
+        records = cls.parsed(read_attrs(store).get(KEY))
+        there = {
+            name: entry
+            for name, entry in records.layers.items()
+            if token_on_disk(store, name) == entry["token"]
+        }
+        return cls(records.runs, there)
+
+    def run_of(self, layer: str) -> Json | None:
+        """The run that made a layer, if it is known."""
+        entry = self.layers.get(layer)
+        return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
+
+
+def merged(kept: Any, note: Any, placed: Sequence[str]) -> Json:
+    """What is kept once the layers `placed` are there; runs that no layer is left of go."""
+    records, new = Records.parsed(kept), Records.parsed(note)
+    unknown = sorted(set(placed) - set(new.layers))
+    if unknown:
+        raise StoreError(f"nothing says what made the new layers {unknown}; nothing was changed")
+    layers = {**records.layers, **{name: new.layers[name] for name in placed}}
+    runs = {**new.runs, **records.runs}
+    used = {entry["run"] for entry in layers.values()}
+    return {
+        "format": FORMAT,
+        "runs": {name: record for name, record in runs.items() if name in used},
+        "layers": layers,
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the wrapper: what it was asked for, from which sources, and what it measured."""
+
+    parameters: Json
+    sources: Mapping[str, str]
+    fitted: Any
+
+    @classmethod
+    def of(cls, parameters: Json, sources: Mapping[str, str], fitted: FittedPipeline) -> Run:
+        """The run that fitted a pipeline; where JSON cannot keep it, the reason is kept."""
+        try:
+            kept: Any = json.loads(fitted.to_json())
+        except ParameterError as error:
+            kept = f"{error} ({fitted.pipeline!r})"
+        return cls(parameters, sources, kept)
+
+    @cached_property
+    def name(self) -> str:
+        """The same for the same parameters, sources and numbers."""
+        whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+    def entry(self, source: str, element: Any) -> Json:
+        """What to keep of a new layer, made from the layer `source`."""
+        return {
+            "run": self.name,
+            "source": source,
+            "token": uuid.uuid4().hex,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "image": _looks(element),
+        }
+
+    def note(self, entries: Mapping[str, Json]) -> Json:
+        """What to keep of the run, and of new layers by name."""
+        record = {
+            "parameters": self.parameters,
+            "sources": dict(self.sources),
+            "versions": {package: version(package) for package in PACKAGES},
+            "fitted": self.fitted,
+        }
+        return {"format": FORMAT, "runs": {self.name: record}, "layers": dict(entries)}
+
+
+def _check_run(run: Any) -> None:
+    """Raise ValueError unless a run is kept as `Run.note` has it, as far as anything here reads."""
+    _require(isinstance(run, Mapping), "a run that is a mapping")
+    for key in ("parameters", "sources", "versions"):
+        _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
+    texts = [*run["sources"].values(), *run["versions"].values(), run["versions"].get("pxprep")]
+    _require(all(isinstance(text, str) for text in texts), "sources and versions that are text")
+    _require(isinstance(run.get("fitted"), Mapping | str), "a run with what was fitted")
+    if IMPORT not in run["parameters"]:
+        pipeline = run["parameters"].get("pipeline")
+        steps = pipeline.get("steps") if isinstance(pipeline, Mapping) else None
+        named = isinstance(steps, list) and all(
+            isinstance(step, Mapping) and isinstance(step.get("as"), str) for step in steps
+        )
+        _require(named or isinstance(pipeline, str), "a run with the steps of a pipeline")
+
+
+def _check_entry(name: Any, entry: Any, runs: Mapping[str, Any]) -> None:
+    """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
+    why = why_no_name(name)
+    _require(not why, f"layers whose name must {why}, got {name!r:.300}")
+    what = f"of layer {name!r} its run, source, token, time and image"
+    _require(isinstance(entry, Mapping) and isinstance(entry.get("image"), Mapping), what)
+    texts = [entry.get(key) for key in ("run", "source", "token", "time")]
+    _require(all(isinstance(text, str) for text in texts) and entry["run"] in runs, what)
+    datetime.fromisoformat(entry["time"])
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"they must hold {what}")
+
+
+def token_on_disk(store: Path, layer: str) -> str | None:
+    """The mark that pxprep gave a layer in a store; None if it has none."""
+    folder = layer_folder(store, layer)
+    return token_in(folder) if folder.is_dir() else None
+
+
+def _looks(element: Any) -> Json:
+    finest = scales_of(element)[0]
+    labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None
+    return {"shape": list(finest.shape), "dtype": str(finest.dtype), "channels": labels}

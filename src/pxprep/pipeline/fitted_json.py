@@ -1,0 +1,123 @@
+"""A fitted pipeline in JSON: what is wrong with one is said when it is read, not later."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import CHANNEL, unwritable
+from ..errors import ParameterError
+from ..images.cohort import FOV
+from ..images.parameters import parse_choice, parse_count, parse_pool
+from ..steps.base import Numbers, Step
+from ..steps.statistics import labeled_numbers
+from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
+from .recipes import Recipe
+from .run import measures
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
+# No image has more; their labels are made where they have none.
+MOST_CHANNELS = 100_000
+
+
+def to_json(
+    recipe: Recipe,
+    channels: int | Sequence[Label],
+    pool: str | None,
+    fovs: Sequence[Label],
+    dtype: np.dtype[Any],
+    measured: Mapping[str, Numbers],
+) -> str:
+    """The text that `parsed` takes."""
+    for label in (*(() if isinstance(channels, int) else channels), *fovs):
+        if not isinstance(label, str | int | float):
+            raise ParameterError(
+                "channel labels and image names must be strings or numbers to be saved, got "
+                f"{label!r}"
+            )
+    return to_text(
+        {
+            "pipeline": recipe.to_dict(),
+            "channels": channels if isinstance(channels, int) else list(channels),
+            "pool": pool,
+            "fovs": list(fovs),
+            "dtype": dtype.name,
+            "numbers": {name: encode_numbers(numbers, name) for name, numbers in measured.items()},
+        }
+    )
+
+
+def parsed(
+    text: str, kind: type[AnyRecipe], functions: Mapping[str, Callable[..., Any]] | None
+) -> dict[str, Any]:
+    """The fields of a `FittedPipeline` whose pipeline is of a kind; what breaks a rule is refused.
+
+    Raises
+    ------
+    ParameterError, ChannelError
+        If the text is no fitted pipeline, or a step or function is not known.
+    """
+    data = parsed_object(text)
+    if set(data) != KEYS:
+        raise ParameterError(
+            f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
+        )
+    pipeline = kind.from_dict(data["pipeline"], functions or {})
+    channels, fovs = data["channels"], _labels(data["fovs"], "fovs")
+    if isinstance(channels, list):
+        labels: tuple[Label, ...] | None = _labels(channels, "channels")
+        n_channels = len(channels)
+    else:
+        rule = f"a list of labels, or their number, from 1 to {MOST_CHANNELS:,}"
+        labels, n_channels = None, parse_count(channels, "channels", rule)
+        if n_channels > MOST_CHANNELS:
+            raise ParameterError(f"channels must be {rule}, got {channels!r:.100}")
+    pool = parse_pool(data["pool"])
+    pipeline.check(tuple(range(n_channels)) if labels is None else labels)
+    numbers = data["numbers"]
+    if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
+        raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
+    sizes = {CHANNEL: n_channels, FOV: len(fovs)}
+    arrays = {name: decode_numbers(numbers[name], name, sizes) for name, _ in pipeline.steps}
+    return {
+        "pipeline": pipeline,
+        "channels": labels,
+        "n_channels": n_channels,
+        "pool": pool,
+        "fovs": fovs,
+        "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
+        "measured": {
+            name: _checked(step, name, labeled_numbers(arrays[name], labels, fovs), pool)
+            for name, step in pipeline.steps
+        },
+    }
+
+
+def _labels(value: Any, what: str) -> tuple[Label, ...]:
+    """Strings or numbers, each of them once."""
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(label, str | int | float) for label in value)
+        or len(set(value)) < len(value)
+        or unwritable(value)
+    ):
+        raise ParameterError(
+            f"{what} must be a list of strings or numbers, each of them once, got {value!r:.300}"
+        )
+    return tuple(value)
+
+
+def _checked(step: Step, name: str, numbers: xr.Dataset, pool: str | None) -> xr.Dataset:
+    """The numbers, if the step can apply them."""
+    try:
+        if not measures(step) and len(numbers):
+            raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
+        step.check_numbers(numbers, pool)
+    except ParameterError as error:
+        raise ParameterError(f"numbers of step {name!r}: {error}") from error
+    return numbers

@@ -1,0 +1,438 @@
+"""Pipelines: measure a cohort once, apply the numbers to any image."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Images, Label
+from ..channels import channel_labels
+from ..engine.notes import ToldOnce
+from ..engine.progress import Progress, parse_progress
+from ..errors import ImageError, ParameterError
+from ..images.cohort import Cohort
+from ..images.image import processing_dtype
+from ..images.parameters import parse_memory
+from ..steps.base import Numbers
+from ..steps.statistics import EVERYTHING
+from . import display, fitted_json
+from .recipes import Recipe
+from .review import find_outliers, require_updatable, updated
+from .run import INPUT, apply_step, as_floats, references, run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["FittedPipeline", "Pipeline"]
+
+
+class Pipeline(Recipe):
+    """Steps in any order, to be fitted to one image or a cohort.
+
+    Parameters
+    ----------
+    steps
+        Each a `Step`, a function image -> image, or a pair (name, step). Without a name a step is
+        called by its kind (a function by its own name), the second of that kind ``kind_2``.
+
+    Raises
+    ------
+    ParameterError
+        If a name occurs twice, or a step's `reference` is not the name of an earlier step.
+
+    Examples
+    --------
+    Built from a list, or fluently; both are the same pipeline.
+
+    >>> from pxprep import Pipeline
+    >>> from pxprep.steps import QuantileNorm, Blur
+    >>> Pipeline([QuantileNorm(99), Blur(2)]) == Pipeline().quantile_norm(99).blur(2)
+    True
+
+    Measure once, apply anywhere:
+
+    >>> from pxprep.datasets import tissue
+    >>> fovs = tissue(size=64)
+    >>> fitted = Pipeline.sparrow().fit(fovs)
+    >>> after = fitted.transform(fovs["fov1"])
+    """
+
+    def fit(
+        self,
+        images: Images,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
+        memory: int | str | None = None,
+        progress: Any = False,
+    ) -> "FittedPipeline":
+        """Measure one image or a cohort.
+
+        A lazy image is computed block by block in a pass for each statistic, and not held in memory
+        beyond `memory`. So are the images of a cohort, lazy or not, however many there are.
+
+        Parameters
+        ----------
+        images
+            An image; a sequence, a mapping of names to images, or a tree with an image in each
+            leaf; with the same channels, in any order if they are labeled.
+        pool
+            ``"mean"``: mean over the images of each one's quantile; images in which a channel has
+            no signal do not count for it. ``"pixels"``: one quantile over the pixels of all
+            images. None: each image by itself.
+        image
+            Name of the variable that is the image, if `images` is a tree whose datasets have
+            several.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
+            but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
+            each image, like `images`. Steps are applied to all pixels. None measures all.
+        memory
+            How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
+            that fits is read once. None is a quarter of the memory that is available.
+        progress
+            True shows a bar for each pass over lazy images; a function that takes a description
+            and returns a context manager shows your own.
+
+        Returns
+        -------
+        FittedPipeline
+
+        Raises
+        ------
+        ImageError, ChannelError, ParameterError
+            If an image is none, channels differ, a step's parameters do not fit the channels, or a
+            mask does not fit its image.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for each thing found: channels without signal, negative or infinite pixels, pixels
+            that a step makes NaN, and masks that drop far more than their percentage.
+        """
+        bar = parse_progress(progress)
+        budget = parse_memory(memory)
+        return self._fit(Cohort.of(images, pool, image, where=where), bar, budget)
+
+    def _fit(self, cohort: Cohort, bar: Progress, memory: int | None = None) -> "FittedPipeline":
+        self.check(cohort.labels)
+        local = not cohort.is_lazy
+        # Block by block nothing of the size of an image is held; own functions may want arrays.
+        if local and self.is_fused:
+            cohort = cohort.chained()
+        elif len(cohort) > 1:
+            cohort = cohort.lazily()
+        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
+            steps = run(self.steps, cohort, bar=bar, local=local, last=False)
+            numbers = {name: step_numbers for name, step_numbers, _ in steps}
+        return FittedPipeline(
+            pipeline=self,
+            channels=channel_labels(cohort[0]),
+            n_channels=len(cohort.labels),
+            pool=cohort.pool,
+            fovs=cohort.names,
+            measured=numbers,
+            dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
+            is_masked=cohort.is_masked,
+        )
+
+    def fit_transform(
+        self,
+        images: Images,
+        *,
+        pool: str | None = "mean",
+        image: Any = None,
+        where: Any = None,
+    ) -> Any:
+        """Measure one image or a cohort and apply the steps to it.
+
+        Parameters
+        ----------
+        images, pool, image, where
+            As for `fit`.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like `images`, float32 or float64; what is lazy stays so, and its numbers are measured
+            when it is computed.
+
+        Raises
+        ------
+        ImageError, ChannelError, ParameterError
+            As `fit`.
+        """
+        cohort = Cohort.of(images, pool, image, where=where)
+        self.check(cohort.labels)
+        current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
+        with ToldOnce():
+            for _, _, processed in run(self.steps, current, labeled=False):
+                current = processed
+            return current.finished().map(as_floats, cohort).given()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedPipeline:
+    """A pipeline with its numbers: what `Pipeline.fit` returns.
+
+    Attributes
+    ----------
+    pipeline
+        The steps.
+    channels
+        Labels of the channels in the order in which they were fitted; None if they have none.
+    n_channels
+        How many there are.
+    pool
+        How the cohort was pooled.
+    fovs
+        Names of the images that were measured.
+    measured
+        For each step, by name, what it measured.
+    dtype
+        Float type in which the cohort was processed.
+    is_masked
+        Whether only some pixels were measured; None if that is not known, as JSON does not keep it.
+    """
+
+    pipeline: Pipeline
+    channels: tuple[Label, ...] | None
+    n_channels: int
+    pool: str | None
+    fovs: tuple[Label, ...]
+    measured: Mapping[str, Numbers]
+    dtype: np.dtype[Any]
+    is_masked: bool | None = None
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Labels of the channels, or their positions where they have none."""
+        return tuple(range(self.n_channels)) if self.channels is None else self.channels
+
+    @property
+    def numbers(self) -> xr.Dataset:
+        """All numbers, over ``c`` (and ``fov``), in variables called ``step_number``.
+
+        ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
+        ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
+        channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1.
+        ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
+        ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
+        many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
+        """
+        variables: dict[str, xr.DataArray] = {
+            f"{name}_{variable}": array
+            for name, numbers in self.measured.items()
+            for variable, array in numbers.data_vars.items()
+        }
+        return xr.Dataset(variables).copy(deep=True)
+
+    def transform(self, images: Images, *, fov: Any = None, image: Any = None) -> Any:
+        """Apply the steps with the fitted numbers to an image or to several.
+
+        Parameters
+        ----------
+        images
+            An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order; or a sequence, a
+            mapping or a tree of images. With exactly the channels that were fitted; select others
+            away first, with ``image.sel(c=...)``.
+        fov
+            For ``pool=None`` and one image: which of the fitted images it is, by name. None takes
+            the image's own name.
+        image
+            Name of the variable that is the image, if `images` is a tree whose datasets have
+            several.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like `images`, float32 or float64, lazy if they are. If the channels have labels they
+            come in the fitted order, so that the result is the same whatever order they had; in a
+            tree they stay in the order that they have there.
+
+        Raises
+        ------
+        ImageError
+            If `images` are no images, or differ in dims; for ``pool=None`` also if one of them was
+            not fitted.
+        ChannelError
+            If channels are missing or unknown; the message lists both.
+        """
+        cohort = self.check(images, image=image)
+        if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
+            name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
+            cohort = replace(cohort, names=cohort.names if name is None else (name,))
+        elif fov is not None:
+            raise ParameterError(
+                f"fov is for one image and a fit with pool=None, got {fov!r} for "
+                f"{len(cohort)} of them and pool={self.pool!r}"
+            )
+        at_once = self.pipeline.is_fused and not cohort.is_lazy
+        made = replace(cohort.chained() if at_once else cohort, pool=self.pool)
+        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
+        with ToldOnce():
+            for name, step in self.pipeline.steps:
+                reference = None
+                # Of pixels that were not measured a mask may well drop many.
+                if step.reference is not None and self.is_masked is False:
+                    reference = outputs[step.reference]
+                made = apply_step(name, step, made, self.measured[name], reference)
+                if name in needed:
+                    outputs[name] = made
+            return made.finished().map(as_floats, cohort).given()
+
+    def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:
+        """`images` with their channels in the fitted order; raises what `transform` would raise."""
+        cohort = Cohort.of(images, image=image, labels=self.labels, where=where)
+        self.pipeline.check(self.labels)
+        return cohort
+
+    def update(
+        self,
+        images: Images,
+        *,
+        image: Any = None,
+        where: Any = None,
+        memory: int | str | None = None,
+        progress: Any = False,
+    ) -> "FittedPipeline":
+        """The pipeline fitted to more images, without the ones that it has seen.
+
+        The numbers are those of `Pipeline.fit` to all images, to the last bit. That is possible
+        where the quantiles of the images seen before are still those that a new fit would find:
+        with ``pool="mean"`` if no step measures what an earlier step has divided or dropped by its
+        numbers, as in ``Pipeline().quantile_norm()``; with ``pool=None`` always.
+
+        Parameters
+        ----------
+        images
+            More images, as for `Pipeline.fit`, with the channels that were fitted and other names.
+        image, where, memory, progress
+            As for `Pipeline.fit`; masks are those of the new images.
+
+        Raises
+        ------
+        ParameterError
+            If the numbers cannot be updated exactly: fit all images together again.
+        ChannelError, ImageError
+            If the images are not like those that were fitted, or have their names.
+
+        Examples
+        --------
+        >>> from pxprep import Pipeline
+        >>> from pxprep.datasets import tissue
+        >>> fovs = tissue(n_fovs=3, size=64)
+        >>> later = {"fov2": fovs.pop("fov2")}
+        >>> updated = Pipeline().quantile_norm(99).fit(fovs).update(later)
+        >>> updated == Pipeline().quantile_norm(99).fit({**fovs, **later})
+        True
+        """
+        require_updatable(self.pipeline.steps, self.measured, self.pool)
+        bar, budget = parse_progress(progress), parse_memory(memory)
+        cohort = replace(self.check(images, image=image, where=where), pool=self.pool)
+        twice = [name for name in cohort.names if name in self.fovs]
+        if twice:
+            raise ImageError(f"images must have names that were not fitted, got {twice} again")
+        fovs = (*self.fovs, *cohort.names)
+        # What is found is said once, of all images together.
+        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar, budget)
+        dtype = np.result_type(self.dtype, new.dtype)
+        measured = updated(self.pipeline.steps, self.measured, new.measured, cohort, fovs, dtype)
+        masked = new.is_masked or self.is_masked  # None if that is not known
+        return replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
+
+    def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
+        """The images and channels whose quantiles are far from those of the other images.
+
+        For each step that measures quantiles, and each channel, the quantile of each image is
+        compared with the median over the images, on a logarithmic scale. A pair is far off if its
+        modified z-score, ``0.6745 |x - median| / MAD`` (Iglewicz and Hoaglin 1993), is above
+        `score` **and** it differs from the median by more than a factor of `fold`, so that in a
+        cohort of very similar images not every small difference counts. An image in which a channel
+        has no signal is far off where most images have some. With fewer than three images nothing
+        is. Of steps that measure two quantiles, the upper ones are
+        compared.
+
+        Parameters
+        ----------
+        score
+            Limit of the modified z-score.
+        fold
+            Limit of the ratio to the median, in either direction; at least 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each pair, the farthest first: ``step``, ``fov``, ``channel`` (None for
+            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio) and ``score``.
+
+        Raises
+        ------
+        ParameterError
+            If `score` is negative or `fold` below 1.
+
+        Examples
+        --------
+        >>> from pxprep import Pipeline
+        >>> from pxprep.datasets import tissue
+        >>> fovs = tissue(n_fovs=5, size=64)
+        >>> fovs["fov2"][{"c": 3}] *= 5
+        >>> fitted = Pipeline().quantile_norm(99).fit(fovs)
+        >>> fitted.outliers()[["fov", "channel"]].values.tolist()
+        [['fov2', 'CD8']]
+        """
+        return find_outliers(self.measured, self.labels, score, fold)
+
+    def to_json(self) -> str:
+        """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
+        channels = self.n_channels if self.channels is None else self.channels
+        return fitted_json.to_json(
+            self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
+        )
+
+    @classmethod
+    def from_json(
+        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "FittedPipeline":
+        """The fitted pipeline that `to_json` described.
+
+        Parameters
+        ----------
+        text
+            What `to_json` returned.
+        functions
+            The functions that steps call, by the step's name: JSON does not keep code.
+
+        Raises
+        ------
+        ParameterError, ChannelError
+            If the text is no fitted pipeline, or its numbers are not those of its steps, channels
+            and images; or a step or function is not known.
+        """
+        return cls(**fitted_json.parsed(text, Pipeline, functions))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FittedPipeline):
+            return NotImplemented
+        return (
+            self.pipeline == other.pipeline
+            and self.channels == other.channels
+            and self.n_channels == other.n_channels
+            and self.pool == other.pool
+            and self.fovs == other.fovs
+            and self.dtype == other.dtype
+            and self.numbers.identical(other.numbers)
+        )
+
+    def __repr__(self) -> str:
+        return display.fitted_text(
+            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
+        )
+
+    def _repr_html_(self) -> str:
+        return display.fitted_html(
+            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
+        )

@@ -1,0 +1,73 @@
+"""What made an image: the record that is kept with it, and its fitted pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ParameterError
+from .pipeline import FittedPipeline
+
+if TYPE_CHECKING:
+    pass
+
+
+# The key of an import's parameters; those of what was processed have "pipeline".
+IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a layer.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    source
+        The layer that it was made from, by name; of an imported layer, the file and the image.
+    time
+        When it was finished.
+    parameters
+        What the call asked for: the pipeline's steps, channels, chunks, and the names of all the
+        layers of the cohort.
+    versions
+        Of the packages that had a part in it.
+    run
+        The same for all layers of one call.
+    """
+
+    layer: str
+    source: str
+    time: datetime
+    parameters: Mapping[str, Any]
+    versions: Mapping[str, str]
+    run: str
+    _fitted: Any = field(repr=False)
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the layer was imported, by `pxprep.io.import_images`."""
+        return IMPORT in self.parameters
+
+    def fitted(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> FittedPipeline:
+        """The pipeline with its numbers, to look at or to apply to other images.
+
+        Parameters
+        ----------
+        functions
+            The functions that steps call, by the step's name: their code is not kept.
+
+        Raises
+        ------
+        ParameterError
+            If a function is not given, or the pipeline has a parameter that JSON could not keep.
+        """
+        if not isinstance(self._fitted, Mapping):
+            raise ParameterError(
+                f"the pipeline that made layer {self.layer!r} could not be kept: {self._fitted}"
+            )
+        return FittedPipeline.from_json(json.dumps(self._fitted), functions)

@@ -1,0 +1,298 @@
+"""Recipes: named steps in an order."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..aliases import Label, PerChannel
+from ..channels import unwritable
+from ..errors import ParameterError
+from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
+from ..steps.base import (
+    Arcsinh,
+    Blur,
+    Clip,
+    Function,
+    Log1p,
+    PostNorm,
+    QuantileNorm,
+    RemoveHotPixels,
+    Step,
+    SumMask,
+    SumNorm,
+    check_kind,
+)
+from ..steps.intensity_steps import MinMax, PercentileClip, SubtractBackground
+from ..store.json import parsed_object, to_text
+from . import display
+from .run import INPUT
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Recipe:
+    """Named steps in an order, built from a list or fluently; what a `pxprep.Pipeline` runs."""
+
+    steps: tuple[tuple[str, Step], ...]
+
+    def __init__(self, steps: Iterable[Any] = ()) -> None:
+        if isinstance(steps, str | Step) or not isinstance(steps, Iterable):
+            raise ParameterError(f"steps must be a sequence of steps, got {steps!r}")
+        named: list[tuple[str, Step]] = []
+        for entry in steps:
+            name, step = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
+            step = step if isinstance(step, Step) else Function(step)
+            check_kind(step)
+            taken = {INPUT, *(earlier for earlier, _ in named)}
+            name = _free_name(step, taken) if name is None else name
+            if not isinstance(name, str) or not name or name in taken or unwritable([name]):
+                raise ParameterError(
+                    f"a step's name must be a text that no earlier step has and not {INPUT!r}, "
+                    f"got {name!r:.300}"
+                )
+            if step.reference is not None and (
+                not isinstance(step.reference, str) or step.reference not in taken
+            ):
+                raise ParameterError(
+                    f"reference of step {name!r} must name an earlier step, one of "
+                    f"{sorted(taken)}, got {step.reference!r}"
+                )
+            named.append((name, step))
+        object.__setattr__(self, "steps", tuple(named))
+
+    @classmethod
+    def sparrow(
+        cls,
+        q: PerChannel | None = 99,
+        q_sum: float | None = 5,
+        q_post: PerChannel | None = 99.9,
+        sigma: PerChannel | None = 2,
+        norm_sum: bool = True,
+        cap_max: PerChannel | None = None,
+    ) -> Self:
+        """The order of sparrow/harpy: zero sums do not count in the mask's threshold.
+
+        Parameters
+        ----------
+        q, q_post
+            Percent, per channel or for all; None leaves out the step.
+        q_sum
+            Percent; None leaves out the mask. Its threshold is measured before the blur.
+        sigma
+            Pixels, per channel or for all; None leaves out the blur.
+        norm_sum
+            Whether pixels are divided by their sum over channels.
+        cap_max
+            Limit of the last step; None leaves it out.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter breaks its rule.
+        """
+        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "exclude")
+
+    @classmethod
+    def pixie(
+        cls,
+        q: PerChannel | None = 99,
+        q_sum: float | None = 5,
+        q_post: PerChannel | None = 99.9,
+        sigma: PerChannel | None = 2,
+        norm_sum: bool = True,
+        cap_max: PerChannel | None = None,
+    ) -> Self:
+        """The order of Pixie (ark-analysis): as `sparrow`, but zero sums count in the threshold.
+
+        The parameters are those of `sparrow`, in percent where ark takes fractions.
+        """
+        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "include")
+
+    @classmethod
+    def _reference_order(
+        cls, q: Any, q_sum: Any, q_post: Any, sigma: Any, norm_sum: Any, cap_max: Any, zeros: str
+    ) -> Self:
+        pipeline = cls()
+        if q is not None:
+            pipeline = pipeline.quantile_norm(parse_quantile(q, "q"))
+        unblurred = pipeline.steps[-1][0] if pipeline.steps else INPUT
+        if sigma is not None:
+            pipeline = pipeline.blur(parse_sigma(sigma))
+        if q_sum is not None:
+            pipeline = pipeline.sum_mask(q_sum, reference=unblurred, zeros=zeros)
+        if parse_bool(norm_sum, "norm_sum"):
+            pipeline = pipeline.sum_norm()
+        if q_post is not None:
+            pipeline = pipeline.post_norm(q_post)
+        if cap_max is not None:
+            pipeline = pipeline.clip(parse_limit(cap_max, "cap_max"))
+        return pipeline
+
+    def then(self, step: Any, name: str | None = None) -> Self:
+        """The pipeline with one more step: a `Step` or a function image -> image."""
+        return type(self)([*self.steps, step if name is None else (name, step)])
+
+    def quantile_norm(self, q: PerChannel = 99, *, name: str | None = None) -> Self:
+        """Add `QuantileNorm`."""
+        return self.then(QuantileNorm(q), name)
+
+    def blur(self, sigma: PerChannel = 2, *, name: str | None = None) -> Self:
+        """Add `Blur`."""
+        return self.then(Blur(sigma), name)
+
+    def sum_mask(
+        self,
+        q_sum: float = 5,
+        reference: str | None = None,
+        threshold: float | None = None,
+        zeros: str = "exclude",
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Add `SumMask`; `reference` is the name of an earlier step."""
+        return self.then(SumMask(q_sum, reference, threshold, zeros), name)
+
+    def sum_norm(self, *, name: str | None = None) -> Self:
+        """Add `SumNorm`."""
+        return self.then(SumNorm(), name)
+
+    def post_norm(self, q_post: PerChannel = 99.9, *, name: str | None = None) -> Self:
+        """Add `PostNorm`."""
+        return self.then(PostNorm(q_post), name)
+
+    def clip(self, max: PerChannel, *, name: str | None = None) -> Self:  # noqa: A002
+        """Add `Clip`."""
+        return self.then(Clip(max), name)
+
+    def arcsinh(self, cofactor: PerChannel = 5, *, name: str | None = None) -> Self:
+        """Add `Arcsinh`."""
+        return self.then(Arcsinh(cofactor), name)
+
+    def log1p(self, *, name: str | None = None) -> Self:
+        """Add `Log1p`."""
+        return self.then(Log1p(), name)
+
+    def remove_hot_pixels(self, threshold: PerChannel, *, name: str | None = None) -> Self:
+        """Add `RemoveHotPixels`."""
+        return self.then(RemoveHotPixels(threshold), name)
+
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Add `SubtractBackground`."""
+        return self.then(SubtractBackground(radius, constant), name)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        *,
+        zeros: str = "exclude",
+        name: str | None = None,
+    ) -> Self:
+        """Add `PercentileClip`."""
+        return self.then(PercentileClip(low, high, zeros), name)
+
+    def minmax(self, *, name: str | None = None) -> Self:
+        """Add `MinMax`."""
+        return self.then(MinMax(), name)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether all steps say what happens to a block, so that blocks go through all of them."""
+        operations = [type(step).operation for _, step in self.steps]
+        return bool(operations) and Step.operation not in operations
+
+    def depth(self, labels: Sequence[Label]) -> int:
+        """How many pixels away lies what all steps together read."""
+        operations = [step.operation(labels) for _, step in self.steps]
+        return sum(operation.depth for operation in operations if operation is not None)
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
+        for _, step in self.steps:
+            step.check(labels)
+
+    def to_json(self) -> str:
+        """The pipeline as JSON, floats exact; of a function only the step's name is kept.
+
+        Sequences among the parameters of your own steps come back as tuples.
+
+        Raises
+        ------
+        ParameterError
+            If JSON cannot keep a parameter.
+        """
+        return to_text(self.to_dict())
+
+    @classmethod
+    def from_json(
+        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Self:
+        """The pipeline that `to_json` described.
+
+        Parameters
+        ----------
+        text
+            What `to_json` returned.
+        functions
+            The functions that steps call, by the step's name: JSON does not keep code.
+
+        Raises
+        ------
+        ParameterError
+            If the text is no pipeline, or a step or function is not known.
+        """
+        return cls.from_dict(parsed_object(text), functions or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as a dict."""
+        steps = [{"as": name, **step.to_dict()} for name, step in self.steps]
+        return {"format": FORMAT, "steps": steps}
+
+    @classmethod
+    def from_dict(cls, data: Any, functions: Mapping[str, Callable[..., Any]]) -> Self:
+        """What `to_dict` described."""
+        entries = data.get("steps") if isinstance(data, Mapping) else None
+        if not isinstance(entries, list) or data.get("format") != FORMAT:
+            raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
+        steps: list[tuple[str, Step]] = []
+        for entry in entries:
+            name = entry.get("as") if isinstance(entry, Mapping) else None
+            if not isinstance(name, str):
+                raise ParameterError(f"a step must have a name under 'as', got {entry!r:.200}")
+            if entry.get("name") == Function.kind:
+                if name not in functions:
+                    raise ParameterError(
+                        f"functions must give the function of step {name!r}, got "
+                        f"{sorted(functions)}"
+                    )
+                steps.append((name, Function(functions[name])))
+            else:
+                steps.append((name, Step.from_dict(entry)))
+        return cls(steps)
+
+    def __repr__(self) -> str:
+        return display.pipeline_text(self.steps)
+
+    def _repr_html_(self) -> str:
+        return display.pipeline_html(self.steps)
+
+
+def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:
+    """The functions that steps call, by the step's name, as `Recipe.from_json` takes them."""
+    return {name: step.function for name, step in recipe.steps if isinstance(step, Function)}
+
+
+def _free_name(step: Step, taken: set[str]) -> str:
+    kind = step.name if isinstance(step, Function) else step.kind
+    name, count = kind, 1
+    while name in taken:
+        count += 1
+        name = f"{kind}_{count}"
+    return name

@@ -1,0 +1,219 @@
+"""A fitted cohort looked at again: which images are far from the rest, and adding more images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..channels import CHANNEL, channel_labels
+from ..errors import ParameterError
+from ..images.cohort import FOV, Cohort
+from ..images.parameters import parse_number
+from ..steps.base import Step
+from ..steps.statistics import (
+    DETAILS,
+    EVERYTHING,
+    LOWER,
+    findings,
+    labeled_numbers,
+    settled_limits,
+    settled_ranges,
+    settled_scales,
+    settled_thresholds,
+)
+from .run import INPUT, NamedSteps
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score")
+# Makes the median absolute deviation of normal values their standard deviation.
+NORMAL = 0.6745
+FEWEST_IMAGES = 3
+
+
+def find_outliers(
+    measured: Mapping[str, xr.Dataset], labels: Sequence[Label], score: Any, fold: Any
+) -> "DataFrame":
+    """What `FittedPipeline.outliers` returns."""
+    from pandas import DataFrame
+
+    rule = "a number of at least"
+    least_score = parse_number(score, "score", f"{rule} 0")
+    least_fold = parse_number(fold, "fold", f"{rule} 1")
+    if least_score < 0:
+        raise ParameterError(f"score must be {rule} 0, got {score!r}")
+    if least_fold < 1:
+        raise ParameterError(f"fold must be {rule} 1, got {fold!r}")
+    rows = [
+        (name, *row)
+        for name, numbers in measured.items()
+        if set(DETAILS) <= set(numbers)
+        for row in _far(numbers, labels, least_score, least_fold)
+    ]
+    # An image without signal is infinitely far.
+    rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
+    return DataFrame(rows, columns=list(COLUMNS))
+
+
+def _far(
+    numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
+) -> Iterator[tuple[Any, ...]]:
+    """Image, channel, quantile, median, fold and score of what is far from the rest."""
+    quantiles = numbers["quantile"]
+    fovs = quantiles.coords[FOV].values.tolist()
+    columns = quantiles.values.reshape(len(fovs), -1)
+    channels = labels if CHANNEL in quantiles.dims else [None]
+    for channel, column in zip(channels, columns.T, strict=True):
+        valid = ~np.isnan(column)
+        if len(fovs) < FEWEST_IMAGES or 2 * valid.sum() <= len(fovs):
+            continue
+        median = np.median(column[valid])
+        if median == 0:
+            continue  # nothing is a multiple of it
+        folds, scores = _distances(column, median)
+        with np.errstate(divide="ignore", over="ignore"):
+            ratios = np.maximum(folds, 1 / folds)
+        far = ~valid | ((scores > score) & (ratios > fold))
+        for index in np.flatnonzero(far).tolist():
+            yield (
+                fovs[index],
+                channel,
+                *(float(number) for number in (column[index], median, folds[index], scores[index])),
+            )
+
+
+def _distances(column: Block, median: float) -> tuple[Block, Block]:
+    """Ratio to the median, and modified z-score of its logarithm; an empty image has ratio 0."""
+    with np.errstate(all="ignore"):
+        ratios = np.where(np.isnan(column), 0.0, column / median)
+        # Quantiles of both signs have no logarithm: opposite to the median is infinitely far.
+        logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
+        spread = np.nanmedian(np.abs(logarithms))
+        scores = NORMAL * np.abs(logarithms) / spread
+    scores = np.where(logarithms == 0, 0.0, np.where(np.isnan(scores), np.inf, scores))
+    return np.maximum(ratios, 0.0), scores
+
+
+def require_updatable(
+    steps: NamedSteps, measured: Mapping[str, xr.Dataset], pool: str | None
+) -> None:
+    """Raise ParameterError unless numbers of more images can be added exactly."""
+    if pool is None:
+        return
+    again = "fit all images together again"
+    if pool == "pixels":
+        raise ParameterError(
+            f"pool='pixels' keeps quantiles, not the pixels that new ones would join: {again}"
+        )
+    # Outputs of steps that the numbers of no step went into.
+    untouched, current = {INPUT}, INPUT
+    for name, step in steps:
+        source = current if step.reference is None else step.reference
+        if _is_measured(step, measured[name]):
+            if not step.knows_pools:
+                raise ParameterError(
+                    f"pxprep does not know how the numbers of step {name!r} come from those of "
+                    f"each image: {again}"
+                )
+            if source not in untouched:
+                raise ParameterError(
+                    f"step {name!r} measured images that numbers of earlier steps had changed, "
+                    f"and more images would change those numbers: {again}"
+                )
+        elif current in untouched:
+            untouched.add(name)
+        current = name
+
+
+def updated(
+    steps: NamedSteps,
+    old: Mapping[str, xr.Dataset],
+    new: Mapping[str, xr.Dataset],
+    cohort: Cohort,
+    fovs: Sequence[Label],
+    dtype: np.dtype[Any],
+) -> dict[str, xr.Dataset]:
+    """What each step measured of the images that are called `fovs`.
+
+    Parameters
+    ----------
+    steps
+        Steps for which `require_updatable` holds.
+    old, new
+        What each step measured of the first of these images, and of the others.
+    cohort
+        The other images.
+    fovs
+        The names of all.
+    dtype
+        Float type in which all are processed.
+    """
+    known = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
+    known[-len(cohort) :] = 0
+    measured = {}
+    for name, step in steps:
+        both = _side_by_side(old[name], new[name])
+        numbers = {str(variable): array.variable for variable, array in both.items()}
+        if step.knows_pools and _is_measured(step, old[name]):
+            flags = findings(both)
+            numbers |= _pooled_again(name, both, flags, known, cohort, fovs, dtype)
+            known = known | flags
+        measured[name] = labeled_numbers(
+            {variable: xr.DataArray(array) for variable, array in numbers.items()},
+            channel_labels(cohort[0]),
+            fovs,
+        )
+    return measured
+
+
+def _is_measured(step: Step, numbers: xr.Dataset) -> bool:
+    """Whether a step's numbers come from images and not from its parameters."""
+    return bool(numbers.data_vars) and getattr(step, "threshold", None) is None
+
+
+def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
+    """The numbers of both along ``fov``; those that have no such dim are taken from `old`."""
+    alike = [variable for variable in old if FOV not in old[variable].dims]
+    if len(alike) == len(old):
+        return old
+    both = xr.concat(
+        [old.drop_vars(alike), new.drop_vars(alike)],
+        FOV,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="override",
+    )
+    return both.assign(old[alike].data_vars)
+
+
+def _pooled_again(
+    name: str,
+    both: xr.Dataset,
+    flags: Block,
+    known: Block,
+    cohort: Cohort,
+    fovs: Sequence[Label],
+    dtype: np.dtype[Any],
+) -> dict[str, xr.Variable]:
+    """The statistic that a step applies, from the quantiles of each image."""
+    settle: dict[str, Any] = {"pool": cohort.pool, "names": fovs, "step": name}
+    quantiles = both["quantile"].values
+    if "scale" in both:
+        scale = settled_scales(quantiles, flags, known, labels=cohort.labels, dtype=dtype, **settle)
+        return {"scale": both["scale"].variable.copy(data=scale)}
+    if LOWER in both:
+        kinds = {("low", "high"): settled_limits, ("min", "max"): settled_ranges}
+        ends, settle_both = next(kind for kind in kinds.items() if set(kind[0]) <= set(both))
+        pairs = np.stack([both[LOWER].values, quantiles], axis=1)
+        limits = settle_both(pairs, flags, known, labels=cohort.labels, **settle)
+        return {
+            end: both[end].variable.copy(data=limits[..., index, :])
+            for index, end in enumerate(ends)
+        }
+    thresholds = settled_thresholds(quantiles[:, np.newaxis], flags, known, **settle)
+    pooled = thresholds[0] if cohort.pool is not None else thresholds[:, 0]
+    return {"threshold": both["threshold"].variable.copy(data=pooled)}

@@ -1,0 +1,180 @@
+"""Runs steps on a cohort, one after the other, and checks what they return.
+
+A step of the user's own may return anything.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Array, Label
+from ..channels import CHANNEL, channel_labels, label_keys, reorder_channels
+from ..engine import backends
+from ..engine.notes import Note, OfStep, say_lossy
+from ..engine.progress import Progress
+from ..errors import ImageError
+from ..images.cohort import FOV, Cohort
+from ..images.image import as_float, checked
+from ..steps.base import Numbers, Step
+from ..steps.statistics import DETAILS, findings, labeled_numbers
+from ..steps.transforms import kept
+
+INPUT = "input"
+NamedSteps = Sequence[tuple[str, Step]]
+
+
+def run(
+    steps: NamedSteps,
+    cohort: Cohort,
+    *,
+    bar: Progress | None = None,
+    local: bool = False,
+    last: bool = True,
+    labeled: bool = True,
+) -> Iterator[tuple[str, Numbers, Cohort]]:
+    """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
+
+    `local` computes them in this process. `last` False leaves out what comes after the last
+    measurement; else what is costly is worked out before it is measured, and not once more after.
+    Numbers that nobody else will see need not be `labeled`.
+    """
+    needed = references(steps)
+    outputs = {INPUT: cohort}
+    current, found = cohort, cohort.found
+    for position, (name, step) in enumerate(steps):
+        is_last = not any(measures(later) for _, later in steps[position + 1 :])
+        if last and step.reference is None and measures(step) and not current.is_cheap:
+            current = current.worked_out()
+        source = current if step.reference is None else outputs[step.reference]
+        source = source.knowing(found)
+        if bar is not None:
+            source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
+        # Images in memory are measured here and now; lazy ones when their numbers are computed.
+        at_once = bar(_pass(name, cohort)) if bar and source.chains and measures(step) else None
+        with at_once or nullcontext():
+            numbers = _measured(name, step, source, labeled)
+        if bar is not None:
+            numbers = numbers.compute()
+        if set(DETAILS) <= set(numbers):
+            found = found | findings(numbers)
+        if last or not is_last:
+            reference = None if step.reference is None else outputs[step.reference]
+            current = apply_step(name, step, current, numbers, reference)
+        if name in needed:
+            outputs[name] = current = current.shared()
+        yield name, numbers, current
+
+
+def references(steps: NamedSteps) -> set[str | None]:
+    """The names of the steps on whose output another one measures."""
+    return {step.reference for _, step in steps}
+
+
+def measures(step: Step) -> bool:
+    """Whether a step measures anything, as far as its class says."""
+    return type(step).measure is not Step.measure
+
+
+def apply_step(
+    name: str, step: Step, cohort: Cohort, numbers: Numbers, reference: Cohort | None
+) -> Cohort:
+    """The cohort after a step, each image with its own numbers if they have some.
+
+    `reference` is the cohort that it was measured on if that is another.
+    """
+    if step.operation(cohort.labels) is not None:
+        with OfStep(name):
+            return step.applied(cohort, numbers, reference)
+    own = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
+    return cohort.map(partial(_applied, name, step), cohort.names, own)
+
+
+def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """`result` as floats, and not the caller's own image where no step made a new one."""
+    is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
+    return result if is_float and result is not image else as_float(result)
+
+
+def _measured(name: str, step: Step, cohort: Cohort, labeled: bool) -> Numbers:
+    if cohort.is_masked and measures(step) and not step.knows_pools:
+        cohort = kept(cohort)
+    if cohort.pool is None and measures(step) and not step.knows_pools:
+        each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
+        stacked = xr.concat(
+            each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
+        )
+        return _as_numbers(dict(stacked.data_vars), name, cohort)
+    measured = step.measure(cohort)
+    if step.knows_pools and isinstance(measured, xr.Dataset) and not labeled:
+        return measured
+    return _as_numbers(measured, name, cohort)
+
+
+def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
+    """What a step measured, with the cohort's labels as its only coordinates."""
+    rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
+    if not isinstance(measured, Mapping):
+        raise ImageError(f"{rule}, got {measured!r:.200}")
+    arrays = {}
+    for variable, value in measured.items():
+        array = value if isinstance(value, xr.DataArray) else _over_channels(value, rule)
+        if CHANNEL in array.coords and CHANNEL in array.dims:
+            array = reorder_channels(array, cohort.labels, f"measure of step {name!r}")
+        expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
+        if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
+            raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
+        arrays[variable] = xr.DataArray(backends.taken_in(array.data), dims=array.dims)
+    return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
+
+
+def _over_channels(value: Any, rule: str) -> xr.DataArray:
+    if np.ndim(value) > 1:
+        raise ImageError(f"{rule}, got {value!r:.200}")
+    return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
+
+
+def _applied(
+    name: str, step: Step, image: xr.DataArray, called: Label, numbers: Numbers
+) -> xr.DataArray:
+    """The image after a step of the user's own, whose channels and shape must stay."""
+    with OfStep(name, called):
+        result = _checked(name, step.apply(image, numbers), image)
+        note = Note(result, label_keys(result), called, name, say_lossy, parts="cz")
+    dims = [str(dim) for dim in image.dims]
+    return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
+
+
+def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
+    """What a step made of an image, in its order of dims."""
+    if (
+        not isinstance(result, xr.DataArray)
+        or dict(result.sizes) != dict(image.sizes)
+        or channel_labels(result) != channel_labels(image)
+    ):
+        got = dict(result.sizes) if isinstance(result, xr.DataArray) else type(result).__name__
+        raise ImageError(
+            f"step {name!r} must return an image with the channels and the shape of the one it "
+            f"got, {dict(image.sizes)}, got {got}"
+        )
+    made = checked(result, f"what step {name!r} returned")
+    return made if made.dims == image.dims else made.transpose(*image.dims)
+
+
+def _pass(name: str, cohort: Cohort) -> str:
+    return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
+
+
+def _evaluation(
+    bar: Progress, description: str, local: bool
+) -> Callable[[list[Array]], list[Array]]:
+    def evaluate(arrays: list[Array]) -> list[Array]:
+        if not any(map(backends.is_lazy, arrays)):
+            return arrays
+        with bar(description):
+            return list(backends.compute(*arrays, local=local))
+
+    return evaluate

@@ -1,0 +1,96 @@
+"""`image.pxprep.plot`: methods that forward to the function of their name."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Images, Label
+from ..errors import ImageError
+from ..images.datatree import is_tree
+from ..pipeline.pipeline import FittedPipeline
+from .channel_grid import channels as plot_channels
+from .comparison import compare
+from .dropped_pixels import mask
+from .histograms import histogram
+
+__all__ = ["ImagePlots"]
+
+
+class ImagePlots:
+    """Figures of one image, as ``image.pxprep.plot``.
+
+    Each method takes and returns Matplotlib Axes, and reads of a lazy image only what it shows.
+
+    Examples
+    --------
+    >>> from pxprep.datasets import tissue
+    >>> image = tissue(size=64)["fov0"]
+    >>> axes = image.pxprep.plot.channels(["DAPI", "CD3"], contrast="shared")
+    >>> axes = image.pxprep.plot.compare(image.pxprep.preprocess())
+    """
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    @property
+    def _image(self) -> xr.DataArray:
+        if is_tree(self._images):
+            raise ImageError(
+                "plot shows one image, got a tree: choose one of its images, as "
+                "tree['fov0/image'].pxprep.plot"
+            )
+        image: xr.DataArray = self._images
+        return image
+
+    def channels(
+        self,
+        channels: Sequence[Label] | None = None,
+        *,
+        contrast: str = "channel",
+        axes: np.ndarray[Any, Any] | None = None,
+        max_pixels: int = 512,
+    ) -> np.ndarray[Any, Any]:
+        """Show the channels as a grid of thumbnails; see `pxprep.plot.channels`."""
+        return plot_channels(
+            self._image, channels, contrast=contrast, axes=axes, max_pixels=max_pixels
+        )
+
+    def histogram(
+        self,
+        after: xr.DataArray | None = None,
+        fitted: FittedPipeline | None = None,
+        channels: Sequence[Label] | None = None,
+        *,
+        fov: Any = None,
+        bins: int = 50,
+        axes: np.ndarray[Any, Any] | None = None,
+        max_pixels: int = 512,
+    ) -> np.ndarray[Any, Any]:
+        """Show how many pixels have which value; see `pxprep.plot.histogram`."""
+        return histogram(
+            self._image,
+            after,
+            fitted,
+            channels,
+            fov=fov,
+            bins=bins,
+            axes=axes,
+            max_pixels=max_pixels,
+        )
+
+    def mask(self, *, axes: Any = None, max_pixels: int = 512) -> Any:
+        """Show which pixels were dropped; see `pxprep.plot.mask`."""
+        return mask(self._image, axes=axes, max_pixels=max_pixels)
+
+    def compare(
+        self,
+        after: xr.DataArray,
+        channels: Sequence[Label] | None = None,
+        *,
+        axes: np.ndarray[Any, Any] | None = None,
+        max_pixels: int = 512,
+    ) -> np.ndarray[Any, Any]:
+        """Show the channels before and after; see `pxprep.plot.compare`."""
+        return compare(self._image, after, channels, axes=axes, max_pixels=max_pixels)

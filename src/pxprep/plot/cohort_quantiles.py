@@ -1,0 +1,318 @@
+"""A fitted cohort: the quantiles of each image, and which are far from the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..aliases import Block, Label
+from ..channels import CHANNEL
+from ..errors import ParameterError
+from ..images.cohort import FOV
+from ..pipeline.pipeline import FittedPipeline
+from ..steps.statistics import DETAILS
+from .layout import (
+    BLUE,
+    EDGE,
+    FONT,
+    GREY,
+    SMALL,
+    VERMILION,
+    legend_below,
+    new_figure,
+    place,
+    require_matplotlib,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Inches: a row, a panel's width, and what is around.
+ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
+# Room for names at the left and the right of a panel, for each letter of them.
+LETTER, MOST_LETTERS, LEAST_RIGHT = 0.075, 24, 0.4
+SUMS = "all channels"
+IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
+OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
+SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
+# The axis shows at least this ratio in either direction, and has at most so many numbers.
+LEAST_RATIO, MOST_TICKS = 2.2, 7
+
+
+def cohort(
+    fitted: FittedPipeline,
+    steps: Sequence[str] | None = None,
+    *,
+    score: float = 3.5,
+    fold: float = 1.5,
+    axes: Any = None,
+) -> np.ndarray[Any, Any]:
+    """Show the quantiles of each image of a cohort, and mark those far from the others.
+
+    One panel for each step that measures quantiles, one row for each channel: a dot for each image
+    at the ratio of its quantile to the median of all images. What `FittedPipeline.outliers` finds
+    is an orange diamond, with the image's name at the right. Images without signal in a channel, or
+    below 0 where the median is above, are crosses at the left edge.
+
+    Parameters
+    ----------
+    fitted
+        A pipeline fitted to a cohort.
+    steps
+        Names of the steps to show; None for all that measure quantiles.
+    score, fold
+        As for `FittedPipeline.outliers`; up to `fold` in either direction the panel is shaded.
+    axes
+        Axes to draw on, an array with one for each step. None makes a figure.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One-dimensional: `axes`, or those of the new figure, which is ``axes[0].figure`` and is not
+        registered with pyplot.
+
+    Raises
+    ------
+    ParameterError
+        If `fitted` is no fitted pipeline, one of `steps` is unknown or measures no quantiles,
+        `score` or `fold` breaks its rule, `axes` have the wrong shape, or Matplotlib is not
+        installed.
+
+    Examples
+    --------
+    >>> from pxprep import Pipeline
+    >>> from pxprep.datasets import tissue
+    >>> from pxprep.plot import cohort
+    >>> fovs = tissue(n_fovs=5, size=64)
+    >>> fovs["fov2"][{"c": 3}] *= 5
+    >>> axes = cohort(Pipeline.sparrow().fit(fovs))
+    >>> [axis.get_title() for axis in axes]
+    ['quantile_norm', 'sum_mask', 'post_norm']
+    """
+    require_matplotlib()
+    if not isinstance(fitted, FittedPipeline):
+        raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
+    names = chosen_steps(fitted, steps)
+    outliers = fitted.outliers(score, fold)
+    panels = [_Panel.of(fitted, name, outliers) for name in names]
+    drawn = _new_axes(panels) if axes is None else _given_axes(axes, len(panels))
+    for axis, panel in zip(drawn, panels, strict=True):
+        panel.draw(axis, float(fold))
+    # Below what is lowest, and of that the leftmost.
+    _explain(min(drawn, key=lambda axis: axis.get_position().p0.tolist()[::-1]), panels)
+    return drawn
+
+
+def measuring_steps(fitted: FittedPipeline) -> list[str]:
+    """Names of the steps that measured quantiles of each image."""
+    return [name for name, numbers in fitted.measured.items() if set(DETAILS) <= set(numbers)]
+
+
+def chosen_steps(fitted: FittedPipeline, steps: Any) -> list[str]:
+    """The steps to show; raises ParameterError if one of them has nothing to show."""
+    known = measuring_steps(fitted)
+    if not known:
+        raise ParameterError("fitted must have a step that measures quantiles: it has none")
+    if steps is None:
+        return known
+    if isinstance(steps, str) or not isinstance(steps, Sequence) or not steps:
+        raise ParameterError(f"steps must be a sequence of names of steps, got {steps!r}")
+    unknown = [name for name in steps if name not in known]
+    if unknown:
+        raise ParameterError(
+            f"steps must be names of steps that measure quantiles, {known}, got {unknown}"
+        )
+    return [*steps]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What is shown of one step.
+
+    Attributes
+    ----------
+    step
+        Its name.
+    rows
+        What the channels are called.
+    ratios
+        Of each image's quantile to the median, shape (fov, c), as `_ratios` gives them.
+    far
+        Which of them are outliers.
+    fovs
+        What the images are called.
+    """
+
+    step: str
+    rows: list[str]
+    ratios: Block
+    far: Block
+    fovs: list[str]
+
+    @classmethod
+    def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _Panel:
+        quantiles = fitted.measured[step]["quantile"]
+        has_channels = CHANNEL in quantiles.dims
+        labels: list[Label] = [*fitted.labels] if has_channels else [None]
+        values = quantiles.transpose(FOV, ...).values.reshape(len(fitted.fovs), -1)
+        far = np.zeros(values.shape, bool)
+        for row in outliers[outliers["step"] == step].itertuples():
+            far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
+        return cls(
+            step=step,
+            rows=[
+                shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
+            ],
+            ratios=_ratios(values),
+            far=far,
+            fovs=[str(name) for name in fitted.fovs],
+        )
+
+    @property
+    def left(self) -> float:
+        """Room for the names of the channels, in inches."""
+        return 0.15 + LETTER * max(map(len, self.rows))
+
+    @property
+    def right(self) -> float:
+        """Room for the names of outliers, in inches."""
+        return max(0.15 + LETTER * max(map(len, self.notes)), LEAST_RIGHT)
+
+    @property
+    def notes(self) -> list[str]:
+        """For each channel the images that are far from the others."""
+        names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
+        return [shortened(", ".join(some), MOST_LETTERS) for some in names]
+
+    def draw(self, axis: Any, fold: float) -> None:
+        """Draw the panel."""
+        from matplotlib.ticker import NullLocator
+
+        limit = self._limit(fold)
+        axis.set_xscale("log")
+        axis.set_xlim(1 / limit, limit)
+        axis.set_ylim(len(self.rows) - 0.5, -0.5)
+        axis.axvspan(1 / fold, fold, color="#ececec", linewidth=0)
+        axis.axvline(1, color=GREY, linewidth=0.8)
+        self._draw_marks(axis, limit)
+        for row, note in enumerate(self.notes):
+            axis.text(
+                1.02,
+                row,
+                note,
+                transform=axis.get_yaxis_transform(),
+                va="center",
+                fontsize=SMALL,
+                color=VERMILION,
+                parse_math=False,
+            )
+        axis.set_yticks(range(len(self.rows)), self.rows, fontsize=FONT - 1, parse_math=False)
+        ticks = _ticks(limit)
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=FONT - 1)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_title(self.step, fontsize=FONT, pad=4, parse_math=False)
+        axis.tick_params(length=2)
+        axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.set_xlabel("quantile of each image / median", fontsize=FONT - 1, labelpad=2)
+
+    def _limit(self, fold: float) -> float:
+        """The largest ratio, in either direction, that is on the axis."""
+        ratios = self.ratios[self.ratios > 0]
+        farthest = np.exp(np.abs(np.log(ratios)).max(initial=0))
+        return float(max(1.2 * farthest, 1.2 * fold, LEAST_RATIO))
+
+    def _draw_marks(self, axis: Any, limit: float) -> None:
+        rows = np.broadcast_to(np.arange(len(self.rows)), self.ratios.shape)
+        is_silent = self.ratios == 0
+        places = np.where(is_silent, 1 / limit, self.ratios)
+        marks = [
+            (~is_silent & ~self.far, IMAGE),
+            (~is_silent & self.far, OUTLIER),
+            (is_silent & ~self.far, SILENT),
+            (is_silent & self.far, {**SILENT, "color": VERMILION}),
+        ]
+        for chosen, how in marks:
+            axis.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how)
+
+
+def _ratios(quantiles: Block) -> Block:
+    """Ratio of each image's quantile (fov, c) to the median; 0 where that is no multiple of it.
+
+    NaN in channels whose median is 0.
+    """
+    medians = np.array([_median(column) for column in quantiles.T])
+    with np.errstate(all="ignore"):
+        ratios = np.where(medians == 0, np.nan, quantiles / medians)
+    return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
+
+
+def _median(column: Block) -> float:
+    valid = column[~np.isnan(column)]
+    return float(np.median(valid)) if valid.size else np.nan
+
+
+def _ticks(limit: float) -> list[float]:
+    """Powers of 2, or of 10, up to `limit` in both directions, and not too many."""
+    base = 2 if math.log2(limit) < MOST_TICKS // 2 + 1 else 10
+    most = int(math.log(limit, base))
+    step = -(-most // (MOST_TICKS // 2))
+    return [float(base) ** power for power in range(-step * (most // step), most + 1, step)]
+
+
+def _explain(axis: Any, panels: Sequence[_Panel]) -> None:
+    """Say below an axis what the marks are."""
+    from matplotlib.lines import Line2D
+
+    is_seen = {
+        "an image": True,
+        "far from the others": any((panel.far & (panel.ratios > 0)).any() for panel in panels),
+        "no signal, or below 0": any((panel.ratios == 0).any() for panel in panels),
+    }
+    handles = [
+        Line2D([], [], linestyle="", markersize=4, label=label, **how)
+        for (label, seen), how in zip(is_seen.items(), (IMAGE, OUTLIER, SILENT), strict=True)
+        if seen
+    ]
+    legend_below(axis, handles, 0.42, left=0.4, handletextpad=0.2)
+
+
+def _new_axes(panels: Sequence[_Panel]) -> np.ndarray[Any, Any]:
+    """Axes side by side; a panel of one row stands below the one before it."""
+    columns: list[list[_Panel]] = []
+    for panel in panels:
+        if columns and len(panel.rows) == 1:
+            columns[-1].append(panel)
+        else:
+            columns.append([panel])
+    widths = [
+        [max(getattr(p, side) for p in column) for side in ("left", "right")] for column in columns
+    ]
+    heights = [sum(TITLE + ROW * len(p.rows) + BELOW for p in column) for column in columns]
+    figure = new_figure(sum(left + PANEL + right for left, right in widths) + EDGE, max(heights))
+    axes, x = [], 0.0
+    for column, (left, right) in zip(columns, widths, strict=True):
+        y = 0.0
+        for panel in column:
+            height = ROW * len(panel.rows)
+            axes.append(place(figure, x + left, y + TITLE, PANEL, height))
+            y += TITLE + height + BELOW
+        x += left + PANEL + right
+    made = np.empty(len(axes), object)
+    made[:] = axes
+    return made
+
+
+def _given_axes(axes: Any, n_panels: int) -> np.ndarray[Any, Any]:
+    given = np.ravel(np.asarray(axes, object))
+    if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
+        raise ParameterError(
+            f"axes must be an array of {n_panels} Axes, one for each step, got {axes!r:.200}"
+        )
+    return given

@@ -1,0 +1,125 @@
+"""Channels before and after."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
+from ..errors import ImageError
+from ..images.image import checked
+from .layout import (
+    blocks,
+    columns_of,
+    legend_below,
+    new_axes,
+    patch,
+    require_matplotlib,
+    thumbnail_size,
+    titles_of,
+    turn_off,
+    write_side,
+    write_title,
+)
+from .thumbnails import DROPPED, as_floats, draw, parse_max_pixels, thinned
+
+
+def compare(
+    before: xr.DataArray,
+    after: xr.DataArray,
+    channels: Sequence[Label] | None = None,
+    *,
+    axes: np.ndarray[Any, Any] | None = None,
+    max_pixels: int = 512,
+) -> np.ndarray[Any, Any]:
+    """Show channels before and after preprocessing, as pairs of thumbnails.
+
+    Each thumbnail has its own contrast, from 0 to the 99.5 % quantile of the finite pixels that it
+    shows. Missing pixels are grey.
+
+    Parameters
+    ----------
+    before, after
+        Dims ``c``, ``y``, ``x``, optionally ``z`` (the middle plane is shown), in any order and of
+        the same size in both; any real dtype. Of a lazy image, only chunks that hold pixels shown
+        are computed.
+    channels
+        Labels of the channels to show, in that order; None for those of `after`. They are found
+        by label, so that `after` may have fewer, or another order.
+    axes
+        Axes to draw on, a 2-D array as ``plt.subplots`` gives it: even rows for `before`, each with
+        the row for `after` below it, and room for all channels. None makes a figure.
+    max_pixels
+        Largest height and width of a thumbnail in pixels. Larger images are thinned, not averaged:
+        every n-th pixel of every n-th row is shown.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        `axes`, or those of the new figure, which is ``axes.flat[0].figure`` and is not registered
+        with pyplot: ten channels give shape (4, 5), forty (10, 8). Axes without a channel are
+        turned off.
+
+    Raises
+    ------
+    ParameterError
+        If `axes` have the wrong shape, `max_pixels` is no positive whole number, or Matplotlib is
+        not installed.
+    ChannelError
+        If an image lacks one of the channels.
+    ImageError
+        If `before` or `after` is not an image, or they differ in size.
+
+    Examples
+    --------
+    >>> from pxprep.datasets import tissue
+    >>> from pxprep.plot import compare
+    >>> image = tissue(size=64)["fov0"]
+    >>> axes = compare(image, image.pxprep.preprocess(), ["DAPI", "CD3", "CD20"])
+    >>> axes.shape
+    (2, 3)
+    >>> [axis.get_title() for axis in axes[0]]
+    ['DAPI', 'CD3', 'CD20']
+
+    To keep it: ``axes.flat[0].figure.savefig("compare.png")``.
+    """
+    require_matplotlib()
+    before, after = checked(before, "before"), checked(after, "after")
+    require_same_size(before, after)
+    max_pixels = parse_max_pixels(max_pixels)
+    if channels is None:
+        channels = label_keys(after)
+    before, after = select_channels(before, channels), select_channels(after, channels)
+    if axes is None:
+        size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])
+        axes = new_axes(len(channels), size, rows=2)
+    pairs = blocks(axes, len(channels), rows=2)
+    shown = backends.compute(thinned(before, max_pixels), thinned(after, max_pixels))
+    titles = titles_of(after)
+    for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
+        for axis, thumbnail in zip(pair, thumbnails, strict=True):
+            draw(axis, as_floats(thumbnail))
+        write_title(pair[0], title)
+    turn_off(pairs[len(channels) :])
+    first_of_rows = pairs[: len(channels) : axes.shape[1]]
+    for pair in first_of_rows:
+        for axis, label in zip(pair, ("before", "after"), strict=True):
+            write_side(axis, label)
+    if not np.isfinite(shown[1]).all():
+        legend_below(first_of_rows[-1][1], [patch(DROPPED, "dropped by the mask")])
+    return axes
+
+
+def require_same_size(before: xr.DataArray, after: xr.DataArray, where: str = "") -> None:
+    """Raise ImageError unless both have the same pixels; `where` they are goes before it."""
+    sizes = [
+        {dim: image.sizes[dim] for dim in ("z", "y", "x") if dim in image.dims}
+        for image in (before, after)
+    ]
+    if sizes[0] != sizes[1]:
+        raise ImageError(
+            f"{where}before and after must have the same size, got {sizes[0]} and {sizes[1]}"
+        )

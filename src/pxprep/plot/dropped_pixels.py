@@ -1,0 +1,141 @@
+"""Which pixels were dropped."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Array, Block
+from ..channels import CHANNEL
+from ..engine import backends
+from ..errors import ParameterError
+from ..images.image import checked
+from .layout import (
+    EDGE,
+    FONT,
+    LEGEND,
+    ORANGE,
+    legend_below,
+    new_figure,
+    patch,
+    place,
+    require_matplotlib,
+)
+from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
+
+# What a pixel is, and in which colour it is shown.
+KINDS = {"kept": "#f3ecd8", "dropped": DROPPED, "no value in some channels": ORANGE}
+# Inches: the longer side, the narrowest figure that has room for its texts, and two lines.
+SIZE, LEAST_FIGURE, TITLE = 3.6, 3.3, 0.4
+
+
+def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any:
+    """Show which pixels of a preprocessed image were dropped, and their share.
+
+    A pixel is dropped if it has no finite value in any channel, as `pxprep.ops.sum_mask` and
+    `pxprep.ops.sum_norm` leave it.
+
+    Parameters
+    ----------
+    image
+        Dims ``c``, ``y``, ``x``, optionally ``z`` (the middle plane is shown), in any order; any
+        real dtype. Of a lazy image, only chunks that hold pixels shown are computed.
+    axes
+        A `matplotlib.axes.Axes` to draw on. None makes a figure.
+    max_pixels
+        Largest height and width of the picture in pixels. Larger images are thinned, not averaged:
+        every n-th pixel of every n-th row is shown.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `axes`, or those of the new figure, which is ``axes.figure`` and is not registered with
+        pyplot. The title says the share: exact for an image in memory; of a lazy one that is
+        thinned, that of the pixels shown, as "about".
+
+    Raises
+    ------
+    ParameterError
+        If `axes` are no Axes, `max_pixels` is no positive whole number, or Matplotlib is not
+        installed.
+    ImageError
+        If `image` is not an image.
+
+    Examples
+    --------
+    >>> from pxprep.datasets import tissue
+    >>> axes = tissue(size=64)["fov0"].pxprep.preprocess().pxprep.plot.mask()
+    >>> print(axes.get_title(loc="left"))
+    11.5 % dropped
+    472 of 4,096 pixels
+    """
+    require_matplotlib()
+    image = checked(image)
+    max_pixels = parse_max_pixels(max_pixels)
+    if axes is not None and not hasattr(axes, "imshow"):
+        raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
+    part = thinned_image(image, max_pixels)
+    is_exact = part.size == image.size or not backends.is_lazy(image.data)
+    whole = image if is_exact else part
+    kinds, n_dropped = backends.compute(pixel_kinds(part), count_dropped(whole))
+    n_pixels = whole.size // whole.sizes[CHANNEL]
+    axis = _new_axis(*kinds.shape) if axes is None else axes
+    _draw(axis, kinds)
+    share = percent_text(int(n_dropped), n_pixels)
+    title = (
+        f"{share} dropped\n{n_dropped:,} of {n_pixels:,} pixels"
+        if is_exact
+        else f"about {share} dropped\nseen in {thinning_note(image, max_pixels)}"
+    )
+    axis.set_title(title, loc="left", fontsize=FONT, pad=3)
+    return axis
+
+
+def pixel_kinds(image: xr.DataArray) -> Array:
+    """For each pixel (y, x) its place in `KINDS`, uint8; lazy if the image is."""
+    finite: xr.DataArray = xr.apply_ufunc(np.isfinite, image, dask="allowed")
+    has_any, has_all = finite.any(CHANNEL), finite.all(CHANNEL)
+    kinds = (~has_any + 2 * (has_any & ~has_all)).astype(np.uint8)
+    return kinds.transpose("y", "x").data
+
+
+def count_dropped(image: xr.DataArray) -> Array:
+    """How many pixels have no finite value in any channel; lazy if the image is.
+
+    Channel by channel, so that no more than planes of an image in memory are held.
+    """
+    channels = range(image.sizes[CHANNEL])
+    finite = (np.isfinite(image.isel({CHANNEL: i}, drop=True)) for i in channels)
+    return (~reduce(or_, finite)).sum().data
+
+
+def percent_text(part: int, whole: int) -> str:
+    """A share in percent that is 0 or 100 only if it is exactly so."""
+    if part in (0, whole):
+        return "100 %" if part else "0 %"
+    percent = 100 * part / whole
+    if percent < 0.1:
+        return "less than 0.1 %"
+    return "more than 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
+
+
+def _new_axis(n_rows: int, n_columns: int) -> Any:
+    scale = SIZE / max(n_rows, n_columns)
+    # Wide enough to be seen.
+    width, height = max(n_columns * scale, EDGE), max(n_rows * scale, EDGE)
+    figure = new_figure(max(width + 2 * EDGE, LEAST_FIGURE), TITLE + height + LEGEND)
+    return place(figure, EDGE, TITLE, width, height)
+
+
+def _draw(axis: Any, kinds: Block) -> None:
+    from matplotlib.colors import ListedColormap
+
+    axis.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
+    bare(axis)
+    entries = list(KINDS.items())[: 2 + bool((kinds == 2).any())]
+    handles = [patch(colour, label) for label, colour in entries]
+    for handle in handles:
+        handle.set_edgecolor(DROPPED)
+    legend_below(axis, handles)

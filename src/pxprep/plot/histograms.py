@@ -1,0 +1,337 @@
+"""How the values of each channel are distributed, and where the fitted quantiles lie."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
+from ..errors import ChannelError, ParameterError
+from ..images.cohort import FOV
+from ..images.image import checked
+from ..images.parameters import parse_count
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.run import INPUT
+from ..steps.base import Step
+from ..steps.statistics import DETAILS, LOWER
+from .comparison import require_same_size
+from .layout import (
+    BLUE,
+    FONT,
+    MOST_COLUMNS,
+    SMALL,
+    VERMILION,
+    WIDTH,
+    blocks,
+    columns_of,
+    legend_below,
+    new_axes,
+    require_matplotlib,
+    titles_of,
+    turn_off,
+    write_side,
+    write_title,
+)
+from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
+
+# The numbers that are drawn, and the quantile of each image that they were made from.
+MARKS = {
+    "scale": "quantile",
+    "low": LOWER,
+    "high": "quantile",
+    "min": LOWER,
+    "max": "quantile",
+}
+# What is beyond this quantile, and some, is counted in the last bar.
+TAIL, SOME = 0.999, 1.25
+# Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
+WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.42
+# What the lines are.
+STYLES: dict[Any, str] = {"--": "fitted quantile", ":": "of this image alone"}
+# Of the logarithmic axis: below one pixel.
+LEAST_COUNT = 0.7
+COLOURS = {"before": BLUE, "after": VERMILION}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A fitted number: its value in each channel, and how it is drawn."""
+
+    label: str
+    values: Mapping[Label, float]
+    style: str
+
+
+NO_LINES: dict[str, list[Line]] = {"before": [], "after": []}
+
+
+def histogram(
+    before: xr.DataArray,
+    after: xr.DataArray | None = None,
+    fitted: FittedPipeline | None = None,
+    channels: Sequence[Label] | None = None,
+    *,
+    fov: Any = None,
+    bins: int = 50,
+    axes: np.ndarray[Any, Any] | None = None,
+    max_pixels: int = 512,
+) -> np.ndarray[Any, Any]:
+    """Show how many pixels have which value in each channel, on a logarithmic scale.
+
+    The bars are of equal width, from 0 (or the lowest value) to a little above the 99.9 % quantile
+    of the non-zero values; the last one also counts all that is above. Missing pixels do not count.
+
+    Parameters
+    ----------
+    before
+        Dims ``c``, ``y``, ``x``, optionally ``z`` (the middle plane is counted), in any order; any
+        real dtype. Of a lazy image, only chunks that hold pixels counted are computed.
+    after
+        The same image after preprocessing, which is shown below; None for none.
+    fitted
+        Whose quantiles are drawn as lines: what channels are divided by, exactly as fitted, where
+        it was measured on `before`, and where it lies in `after` if only steps follow that change
+        each pixel by itself. Dotted: the quantile of this image alone, if it is of a cohort.
+    channels
+        Labels of the channels to show, in that order; None for those of `after`, or of `before`.
+    fov
+        Which of the fitted images it is, by name. None takes the image's own name.
+    bins
+        How many bars.
+    axes
+        Axes to draw on, a 2-D array as ``plt.subplots`` gives it, with room for all channels; with
+        `after`, even rows for `before`, each with the row for `after` below it. None makes a
+        figure.
+    max_pixels
+        Largest number of pixels that are counted along y and x. Of larger images every n-th pixel
+        of every n-th row is counted, and the figure says so.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        `axes`, or those of the new figure, which is ``axes.flat[0].figure`` and is not registered
+        with pyplot. Axes without a channel are turned off.
+
+    Raises
+    ------
+    ParameterError
+        If `fitted` is no fitted pipeline, `bins` or `max_pixels` no positive whole number, `axes`
+        have the wrong shape, or Matplotlib is not installed.
+    ChannelError
+        If an image or `fitted` lacks one of the channels.
+    ImageError
+        If `before` or `after` is not an image, or they differ in size.
+
+    Examples
+    --------
+    >>> from pxprep import Pipeline
+    >>> from pxprep.datasets import tissue
+    >>> image = tissue(size=64)["fov0"]
+    >>> fitted = Pipeline.sparrow().fit(image)
+    >>> axes = image.pxprep.plot.histogram(fitted.transform(image), fitted, ["DAPI", "CD3"])
+    >>> axes.shape
+    (2, 2)
+    >>> [line.get_label() for line in axes[0, 0].lines]
+    ['quantile_norm']
+    """
+    require_matplotlib()
+    images = {"before": checked(before, "before")}
+    if after is not None:
+        images["after"] = checked(after, "after")
+        require_same_size(before, after)
+    last = before if after is None else after
+    if channels is None:
+        channels = label_keys(last)
+    bins = parse_count(bins, "bins", "a whole number of at least 1")
+    max_pixels = parse_max_pixels(max_pixels)
+    images = {side: select_channels(image, channels) for side, image in images.items()}
+    _check_fitted(fitted, fov, channels)
+    lines = NO_LINES
+    if fitted is not None:
+        lines = fitted_lines(fitted, before.name if fov is None else fov)
+    if axes is None:
+        axes = _new_axes(len(channels), len(images))
+    places = blocks(axes, len(channels), rows=len(images))
+    shown = backends.compute(*(thinned(image, max_pixels) for image in images.values()))
+    used = places[: len(channels)]
+    for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
+        for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):
+            draw_histogram(axis, thumbnail, lines[side], key, bins, COLOURS[side])
+    most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
+    titles = titles_of(list(images.values())[-1])
+    for i, (title, block) in enumerate(zip(titles, used, strict=True)):
+        write_title(block[0], title)
+        is_first = i % axes.shape[1] == 0
+        for side, axis in zip(images, block, strict=True):
+            scale_counts(axis, int(most), numbers=is_first)
+            if is_first and after is not None:
+                write_side(axis, side)
+    turn_off(places[len(channels) :])
+    lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
+    drawn = [line for side in images for line in lines[side]]
+    _explain(lowest, drawn, thinning_note(before, max_pixels))
+    return axes
+
+
+def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:
+    """Raise unless `fitted` is None or has numbers for these channels, and for the image `fov`."""
+    if fitted is not None and not isinstance(fitted, FittedPipeline):
+        raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
+    if fov is not None and (fitted is None or fov not in fitted.fovs):
+        known = "there is no fitted" if fitted is None else f"they are {[*fitted.fovs]}"
+        raise ParameterError(f"fov must be one of the images of fitted, got {fov!r}: {known}")
+    if fitted is None:
+        return
+    unknown = [key for key in channels if key not in fitted.labels]
+    if unknown:
+        raise ChannelError(
+            f"channels: fitted has no numbers for {unknown}; it was fitted to {[*fitted.labels]}"
+        )
+
+
+def _new_axes(n_channels: int, rows: int) -> np.ndarray[Any, Any]:
+    width = min(WIDTH * MOST_COLUMNS / columns_of(n_channels), WIDEST)
+    size = (width, HEIGHT)
+    return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
+
+
+def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
+    """What is drawn into ``before`` and ``after`` of the fitted image `fov`, or of any other."""
+    lines: dict[str, list[Line]] = {"before": [], "after": []}
+    steps = fitted.pipeline.steps
+    measured = _numbers_of(fitted, fov)
+    for position, (name, step) in enumerate(steps):
+        is_before = step.reference == INPUT or (position == 0 and step.reference is None)
+        is_after = step.reference is None and all(
+            _is_pointwise(later, fitted.labels) for _, later in steps[position:]
+        )
+        for label, style, values in _marks(name, measured[name], fitted):
+            if is_before:
+                lines["before"].append(_line(label, style, values, fitted))
+            if is_after:
+                moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
+                lines["after"].append(_line(label, style, moved, fitted))
+    return lines
+
+
+def _is_pointwise(step: Step, labels: Sequence[Label]) -> bool:
+    """Whether a step moves a quantile as it moves the pixels."""
+    operation = step.operation(labels)
+    return operation is not None and operation.is_pointwise
+
+
+def _marks(
+    name: str, numbers: xr.Dataset, fitted: FittedPipeline
+) -> Iterator[tuple[str, str, xr.DataArray]]:
+    """Label, style and values of the quantiles that a step applies, and of the image's own."""
+    if not set(DETAILS) <= set(numbers):
+        return
+    for applied, own in MARKS.items():
+        if applied not in numbers or FOV in numbers[applied].dims:
+            continue
+        label = name if applied == "scale" else f"{name} {applied}"
+        yield label, "--", numbers[applied]
+        if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
+            yield f"{label} of this image", ":", numbers[own]
+
+
+def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
+    """The numbers of each step; those that differ between images for `fov`, if it was fitted."""
+    name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
+    if name not in fitted.fovs:
+        return dict(fitted.measured)
+    here = {FOV: fitted.fovs.index(name)}
+    return {
+        step: numbers.isel(here, missing_dims="ignore") for step, numbers in fitted.measured.items()
+    }
+
+
+def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset]) -> xr.DataArray:
+    """What `steps` make of values of each channel."""
+    image = values.reset_coords(drop=True).expand_dims({"y": 1, "x": 1}, (1, 2))
+    for name, step in steps:
+        image = step.apply(image, measured[name])
+    return image.isel(y=0, x=0)
+
+
+def _line(label: str, style: str, values: xr.DataArray, fitted: FittedPipeline) -> Line:
+    return Line(label, dict(zip(fitted.labels, values.values.tolist(), strict=True)), style)
+
+
+def draw_histogram(
+    axis: Any, values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
+) -> None:
+    """Draw the bars of the finite `values`, and the lines of a channel."""
+    values = as_floats(values[np.isfinite(values)])
+    marks = [(line, line.values[channel]) for line in lines]
+    marks = [(line, value) for line, value in marks if np.isfinite(value)]
+    edges = bin_edges(values, [value for _, value in marks], bins)
+    low, high = edges[0], edges[-1]
+    counts = np.histogram(np.minimum(values, high), edges)[0]
+    axis.stairs(counts, edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
+    for line, value in marks:
+        axis.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
+    if not values.size:
+        axis.text(0.5, 0.5, "no values", ha="center", transform=axis.transAxes, fontsize=SMALL)
+    axis.set_xlim(low, high)
+
+
+def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
+    """Edges of bins from 0 or the lowest value to a little above nearly all, and all `marks`."""
+    low = min([0.0, *marks, float(values.min(initial=0))])
+    tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
+    span = SOME * (max([tail, *marks]) - low) or 1.0
+    if (values == np.round(values)).all():
+        # Each bin holds equally many whole numbers, so that counts have no gaps between them.
+        width = max(np.ceil(span / bins), 1)
+        whole: Block = np.arange(np.floor(low) - 0.5, low + span + width, width)
+        return whole
+    edges: Block = np.linspace(low, low + span, bins + 1)
+    return edges
+
+
+def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
+    """A logarithmic axis for counts up to `most`, with few numbers at both."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    axis.set_yscale("log")
+    axis.set_ylim(LEAST_COUNT, 2 * max(most, 1))
+    axis.yaxis.set_major_locator(LogLocator(numticks=4))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(lambda value, _: tick_text(value))
+    low, high = axis.get_xlim()
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+    # Not where a number would stick out.
+    ticks = ticks[(ticks >= low) & (ticks <= high - 0.07 * (high - low))]
+    axis.set_xticks(ticks, [tick_text(tick) for tick in ticks.tolist()])
+    axis.tick_params(labelsize=SMALL, length=2, pad=1.5, labelleft=numbers)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def tick_text(value: float) -> str:
+    """A round number, in few characters."""
+    for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if unit <= abs(value) < 1e12:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:g}"
+
+
+def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:
+    """Say below an axis what the lines are, and which pixels were counted."""
+    from matplotlib.lines import Line2D
+
+    used = {line.style for line in lines}
+    handles: list[Any] = [
+        Line2D([], [], color="black", linewidth=1.1, linestyle=style, label=label)
+        for style, label in STYLES.items()
+        if style in used
+    ]
+    if handles or note:
+        title: dict[str, Any] = (
+            {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
+        )
+        legend_below(axis, handles, BELOW, **title)

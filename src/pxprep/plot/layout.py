@@ -1,0 +1,198 @@
+"""Where axes and texts go in a figure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..channels import label_keys
+from ..errors import ParameterError
+
+# A row of more channels than this is wrapped.
+MOST_COLUMNS = 8
+# Lengths in inches: the width of a thumbnail in a full row, the limits for any, and what is around.
+WIDTH = 1.35
+LEAST, MOST = 0.6, 2.7
+GAP, BLOCK_GAP, EDGE = 0.05, 0.12, 0.05
+TITLE, LABEL, LEGEND = 0.22, 0.25, 0.3
+# Room for the legend.
+LEAST_FIGURE = 1.8
+# Points.
+FONT, SMALL = 9, 7
+DPI = 120
+# Colours that the colour-blind can tell apart (Okabe and Ito).
+BLUE, VERMILION, ORANGE, GREY = "#0072b2", "#d55e00", "#e69f00", "#555555"
+
+
+def require_matplotlib() -> None:
+    """Raise ParameterError if Matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ParameterError(
+            "pxprep.plot needs Matplotlib, which is not installed: pip install 'pxprep[plot]'"
+        ) from error
+
+
+def columns_of(n_channels: int) -> int:
+    """In how many columns channels are shown: rows are wrapped, and about equally long."""
+    n_blocks = -(-n_channels // MOST_COLUMNS)
+    return -(-n_channels // n_blocks)
+
+
+def thumbnail_size(n_columns: int, aspect: float) -> tuple[float, float]:
+    """Width and height in inches: as wide as a full row of thumbnails allows, and not too tall."""
+    width = min(WIDTH * MOST_COLUMNS / n_columns, MOST)
+    height = min(width * aspect, MOST)
+    # No smaller than the texts beside it.
+    return max(height / aspect, LEAST), max(height, LEAST)
+
+
+def new_axes(
+    n_channels: int,
+    size: tuple[float, float],
+    *,
+    rows: int,
+    left: float = LABEL,
+    gap: float = GAP,
+    below: float = 0.0,
+    legend: float = LEGEND,
+) -> np.ndarray[Any, Any]:
+    """Axes of a new figure, placed by the inch so that only they take room.
+
+    Parameters
+    ----------
+    n_channels
+        How many channels there are to show.
+    size
+        Width and height of each of the axes.
+    rows
+        How many axes, one below the other, each channel has.
+    left, gap, below, legend
+        Room left of the first column, between columns, below each of the axes, and below all.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        Shape (`rows` times the rows of channels, columns).
+    """
+    width, height = size
+    n_columns = columns_of(n_channels)
+    n_blocks = -(-n_channels // n_columns)
+    row_height = height + below + GAP
+    block_height = TITLE + rows * row_height - GAP
+    figure_width = max(left + n_columns * (width + gap) - gap + EDGE, LEAST_FIGURE)
+    figure_height = EDGE + n_blocks * (block_height + BLOCK_GAP) - BLOCK_GAP + legend
+    figure = new_figure(figure_width, figure_height)
+    axes = np.empty((rows * n_blocks, n_columns), object)
+    for row, column in np.ndindex(axes.shape):
+        x = left + column * (width + gap)
+        y = EDGE + row // rows * (block_height + BLOCK_GAP) + TITLE + row % rows * row_height
+        axes[row, column] = place(figure, x, y, width, height)
+    return axes
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure of so many inches that is not registered with pyplot."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI)
+
+
+def place(figure: Any, x: float, y: float, width: float, height: float) -> Any:
+    """New axes in a figure, in inches from its top left corner."""
+    figure_width, figure_height = figure.get_size_inches()
+    return figure.add_axes(
+        (
+            x / figure_width,
+            1 - (y + height) / figure_height,
+            width / figure_width,
+            height / figure_height,
+        )
+    )
+
+
+def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
+    """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
+    shape = getattr(axes, "shape", None)
+    if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
+        number = {1: "", 2: " with an even number of rows"}[rows]
+        raise ParameterError(
+            f"axes must be a 2-D array{number} and {rows} Axes per channel, as "
+            f"plt.subplots({rows}, {n_channels}, squeeze=False) gives for {n_channels} channels, "
+            "got " + (f"shape {shape}" if shape is not None else repr(axes))
+        )
+    return [
+        block
+        for i in range(0, shape[0], rows)
+        for block in zip(*(axes[i + row] for row in range(rows)), strict=True)
+    ]
+
+
+def turn_off(unused: Sequence[tuple[Any, ...]]) -> None:
+    """Hide the axes that no channel needs."""
+    for block in unused:
+        for axis in block:
+            axis.set_axis_off()
+
+
+def titles_of(image: xr.DataArray) -> list[str]:
+    """What channels are called in a figure; a number, as that of a position, alone says little."""
+    labels = label_keys(image)
+    return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
+
+
+def write_title(axis: Any, title: str) -> None:
+    """Write the title as large as fits, to the width of a usual letter."""
+    width = 72 * axis.get_window_extent().width / axis.figure.dpi
+    size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
+    most = max(int(width / (0.6 * size)), 4)
+    axis.set_title(shortened(title, most), fontsize=size, pad=3, parse_math=False)
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text that is too long."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def write_side(axis: Any, text: str) -> None:
+    """Write what a row of axes shows, at its left."""
+    axis.set_ylabel(text, fontsize=FONT, labelpad=3)
+
+
+def legend_below(
+    axis: Any, handles: Sequence[Any], down: float = 0, left: float = 0, **how: Any
+) -> None:
+    """A row of entries below axes, so many inches `down` and to the `left`."""
+    from matplotlib.transforms import ScaledTranslation
+
+    away = ScaledTranslation(-left, -down, axis.figure.dpi_scale_trans)
+    axis.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=axis.transAxes + away,
+        borderaxespad=0.3,
+        borderpad=0,
+        handlelength=1,
+        handleheight=1,
+        fontsize=FONT - 1,
+        frameon=False,
+        ncols=max(len(handles), 1),
+        columnspacing=1,
+        alignment="left",
+        **how,
+    )
+
+
+def patch(colour: str, label: str) -> Any:
+    """An entry of a legend: a coloured square and what it means."""
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=colour, label=label)
+
+
+def number_text(value: float) -> str:
+    """A number, in few characters."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"

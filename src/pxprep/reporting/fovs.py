@@ -1,0 +1,151 @@
+"""The images of a report: which there are, which are pictured, and what is read of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..channels import CHANNEL, select_channels
+from ..engine import backends
+from ..errors import ChannelError, ImageError
+from ..images.cohort import Cohort
+from ..pipeline.pipeline import FittedPipeline
+from ..plot.comparison import require_same_size
+from ..plot.dropped_pixels import count_dropped
+from ..plot.thumbnails import thinned, thinning_note
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Pixels along y and x that are read for pictures and histograms.
+MOST_PIXELS = 512
+# Pictures of so many channels in all, but of at least and at most so many images.
+PICTURED_CHANNELS, FEWEST, MOST = 160, 2, 12
+
+
+@dataclass(frozen=True, eq=False)
+class Fov:
+    """An image before and after.
+
+    Attributes
+    ----------
+    name
+        As among the fitted images.
+    title
+        What it is called in the report.
+    before
+        With the fitted channels in their order; None if it is no longer there.
+    after
+        The same.
+    """
+
+    name: Label
+    title: str
+    before: xr.DataArray | None
+    after: xr.DataArray
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels of an image that are pictured, axes (c, y, x).
+
+    Attributes
+    ----------
+    before, after
+        `before` is None where the image is no longer there.
+    note
+        Which pixels these are; nothing if all.
+    """
+
+    before: Block | None
+    after: Block
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was read of an image.
+
+    Attributes
+    ----------
+    fov
+        The image.
+    n_dropped, n_pixels
+        How many pixels have no value in any channel, of how many; exact.
+    """
+
+    fov: Fov
+    n_dropped: int
+    n_pixels: int
+
+
+def paired(before: Any, after: Any, fitted: FittedPipeline, image: Any) -> list[Fov]:
+    """The images of a report, checked; raises ImageError or ChannelError that names one."""
+    done = Cohort.of(after, image=image, labels=fitted.labels, what="after image")
+    if before is None:
+        return [
+            Fov(name, _title(name), None, one)
+            for name, one in zip(_names(done, fitted), done, strict=True)
+        ]
+    begun = Cohort.of(before, image=image, what="before image")
+    names = _names(begun, fitted)
+    if begun.is_one != done.is_one or (not begun.is_one and {*begun.names} != {*done.names}):
+        raise ImageError(
+            f"before and after must be the same images, got {[*begun.names]} and {[*done.names]}"
+        )
+    by_name = dict(zip(names if done.is_one else done.names, done, strict=True))
+    fovs = []
+    for name, one in zip(names, begun, strict=True):
+        try:
+            one = select_channels(one, fitted.labels)
+        except ChannelError as error:
+            raise ChannelError(f"before image {name!r}: {error}") from error
+        require_same_size(one, by_name[name], f"image {name!r}: ")
+        fovs.append(Fov(name, _title(name), one, by_name[name]))
+    return fovs
+
+
+def _names(cohort: Cohort, fitted: FittedPipeline) -> tuple[Label, ...]:
+    """The names of images; a single image is the one that was fitted if that was one, too."""
+    if cohort.is_one and len(fitted.fovs) == 1:
+        return fitted.fovs
+    return cohort.names
+
+
+def _title(name: Label) -> str:
+    return f"image {name}" if isinstance(name, int) else str(name)
+
+
+def pictured(fovs: Sequence[Fov], n_channels: int, outliers: "DataFrame") -> tuple[list[Fov], str]:
+    """The images of which there are pictures, and the rule by which they were chosen."""
+    most = min(max(PICTURED_CHANNELS // n_channels, FEWEST), MOST)
+    if len(fovs) <= most:
+        return list(fovs), ""
+    ranks = {name: rank for rank, name in reversed([*enumerate(outliers["fov"])])}
+    far = sorted((fov for fov in fovs if fov.name in ranks), key=lambda fov: ranks[fov.name])
+    near = [fov for fov in fovs if fov.name not in ranks]
+    # One that is like the others, to compare with.
+    far_shown = far[: most - bool(near)]
+    chosen = [*far_shown, *near[: most - len(far_shown)]]
+    rule = (
+        f"Pictures of {most} of the {len(fovs)} images, as many as there is room for with "
+        f"{n_channels} channels: {len(far_shown)} of the {len(far)} with outliers, the farthest "
+        "first, then the first of the others."
+    )
+    return [fov for fov in fovs if fov in chosen], rule
+
+
+def look(fov: Fov, with_pictures: bool) -> tuple[Seen, Pixels | None]:
+    """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
+    images = [image for image in (fov.after, fov.before) if image is not None and with_pictures]
+    n_dropped, *shown = backends.compute(
+        count_dropped(fov.after), *(thinned(image, MOST_PIXELS) for image in images)
+    )
+    n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
+    seen = Seen(fov, int(n_dropped), n_pixels)
+    if not with_pictures:
+        return seen, None
+    after, before = (*shown, None)[:2]
+    return seen, Pixels(before, after, thinning_note(fov.after, MOST_PIXELS))

@@ -1,0 +1,171 @@
+"""What may be asked of images without being a step: quantiles, sums, smaller images.
+
+Public as functions of `pxprep.ops`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from ..aliases import Images, PerChannel
+from ..channels import per_channel
+from ..engine import backends
+from ..engine.programs import AddChannels
+from ..errors import ParameterError
+from ..images.cohort import Cohort
+from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
+from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
+from .statistics import cohort_quantiles
+
+
+def quantile(
+    images: Images,
+    q: PerChannel = 99,
+    *,
+    zeros: str = "exclude",
+    pool: str | None = "mean",
+    image: Any = None,
+    where: Any = None,
+) -> xr.DataArray:
+    """Quantile of the finite pixels of each channel, exact for any size and any chunks.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
+    q
+        Percent, 0 to 100; one number, a sequence or a mapping by channel label.
+    zeros
+        Whether zeros count: ``"exclude"`` or ``"include"``.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured; as for `quantile_norm`.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dim ``c``, and ``fov`` for a cohort with ``pool=None``; float64; NaN where nothing counts;
+        lazy if `images` or the mask are. Equal to ``numpy.quantile(V, q / 100)`` for the counted
+        values V as float64, to the last bit; for a cohort, the mean over the images of that.
+
+    Raises
+    ------
+    ParameterError, ChannelError, ImageError
+        As `quantile_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import ops
+    >>> image = xr.DataArray(np.array([[[0, 1, 2, 4]]]), dims=("c", "y", "x"))
+    >>> ops.quantile(image, 50).values.tolist()
+    [2.0]
+    >>> ops.quantile(image, 50, zeros="include").values.tolist()
+    [1.5]
+    """
+    cohort = Cohort.of(images, pool, image, where=where)
+    parse_choice(zeros, "zeros", ZEROS)
+    percent = per_channel(parse_quantile(q, "q"), cohort.labels, "q")
+    return cohort_quantiles(cohort, percent, zeros=zeros)
+
+
+def pixel_sum(images: Images, *, image: Any = None) -> Any:
+    """Sum over channels of each pixel, NaN where any channel is NaN.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+
+    Returns
+    -------
+    xarray.DataArray
+        The dims of `images` without ``c``, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import ops
+    >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
+    >>> ops.pixel_sum(image).values.tolist()
+    [[4.0, 6.0]]
+    """
+
+    def summed(one: xr.DataArray) -> xr.DataArray:
+        sums = backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
+        return like_plane(one, sums)
+
+    return Cohort.of(images, image=image).map(summed).given()
+
+
+def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) -> Any:
+    """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping or a tree of images.
+    factors
+        Block size in pixels by dimension. Pixels at the end that fill no block are left out.
+    image
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+
+    Returns
+    -------
+    xarray.DataArray
+        Float32 or float64, without coordinates along the coarsened dimensions; lazy if `images`
+        are. Each mean is taken in float64 and rounded once.
+
+    Raises
+    ------
+    ParameterError
+        If a factor is not a positive whole number, or larger than the image.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from pxprep import ops
+    >>> image = xr.DataArray(np.array([[[1, 3, np.nan, 4, 5]]]), dims=("c", "y", "x"))
+    >>> ops.coarsen(image, {"x": 2}).values.tolist()
+    [[[2.0, 4.0]]]
+    """
+    cohort = Cohort.of(images, image=image)
+    if not isinstance(factors, Mapping):
+        raise ParameterError(
+            f"factors must be a mapping of dimension to block size, as {{'y': 2, 'x': 2}}, got "
+            f"{factors!r}"
+        )
+    for dim, factor in factors.items():
+        parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
+        for name, one in zip(cohort.names, cohort, strict=True):
+            if dim not in SPATIAL or one.sizes.get(dim, 0) < factor:
+                raise ParameterError(
+                    f"factors must fit the image's spatial dims: {dim!r} cannot be divided by "
+                    f"{factor} in {dict(one.sizes)} of image {name!r}"
+                )
+    z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
+
+    def coarsened(one: xr.DataArray) -> xr.DataArray:
+        array = backends.coarsen(shared_pixels(one), (z, y, x), dtype=processing_dtype(one))
+        along = [name for name, coord in one.coords.items() if set(coord.dims) & set(factors)]
+        kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
+        return like(one.drop_vars(along).isel(kept), array)
+
+    return cohort.map(coarsened).given()

@@ -1,0 +1,1 @@
+"""Folders that are written as a whole or not at all."""

@@ -1,0 +1,211 @@
+"""What a SpatialData store says about itself in its root: attrs, and the table of contents.
+
+The root's files are only ever replaced whole and flushed. The table (zarr's consolidated metadata)
+is made from what is on disk, by SpatialData, in a copy of the metadata without the data.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from . import files as files_module
+from .json import loads
+
+# In the attrs of the store, and of each layer that pxprep wrote.
+KEY = "pxprep"
+# How deep elements lie in a store.
+ELEMENTS = 1
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RootContents:
+    """The attrs and the table of a SpatialData store.
+
+    Attributes
+    ----------
+    store
+        The store's folder.
+    merge
+        Given what is kept under our key and a note of new layers, and the names of those that were
+        placed: what is to be kept.
+    """
+
+    store: Path
+    merge: Callable[[Any, Any, Sequence[str]], Any]
+
+    def check(self, note: Any = None, placed: Sequence[str] = ()) -> None:
+        """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
+        self._noted(read_attrs(self.store, through_links=False), note, placed)
+        for folder, nodes in _nodes(self.store):
+            for node in nodes.values():
+                _object(node)
+            is_raster = folder.parent in (self.store / "images", self.store / "labels")
+            if is_raster and "multiscales" not in ome_attrs(folder):
+                raise StoreError(
+                    f"{str(folder)!r} is not complete: another program is writing it, or died "
+                    "while it did; wait for it or remove the folder. Nothing was changed"
+                )
+
+    def has_table(self) -> bool:
+        """Whether the store has consolidated metadata."""
+        if _is_v3(self.store):
+            return _object(self.store / "zarr.json").get("consolidated_metadata") is not None
+        return os.path.lexists(self.store / ".zmetadata")
+
+    def withdraw(self, scratch: Path) -> None:
+        """Remove the consolidated metadata, which would tell readers of what is not there."""
+        if not self.has_table():
+            return
+        if _is_v3(self.store):
+            file = self.store / "zarr.json"
+            root = _object(file)
+            del root["consolidated_metadata"]
+            scratch.mkdir(exist_ok=True)
+            files_module.replace_file(file, _text(root), scratch)
+        else:
+            (self.store / ".zmetadata").unlink()
+            files_module.flush_entry(self.store)
+
+    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
+        """Write attrs that tell of the layers placed, and the consolidated metadata anew."""
+        shutil.rmtree(scratch, ignore_errors=True)
+        copy = scratch / "root.zarr"
+        _copy_metadata(self.store, copy, deep=table)
+        if placed:
+            edit_attrs(copy, lambda attrs: self._noted(attrs, note, placed))
+        if table:
+            _consolidate(copy)
+        # In zarr format 2 the table tells of the attrs, too: it comes last.
+        for name in ("zarr.json", ".zattrs", ".zmetadata"):
+            if (copy / name).exists():
+                _replace_if_new(self.store / name, (copy / name).read_bytes(), scratch)
+
+    def _noted(self, attrs: Json, note: Any, placed: Sequence[str]) -> Json:
+        return {**attrs, KEY: self.merge(attrs.get(KEY), note, placed)}
+
+
+def check_store(folder: Path) -> None:
+    """Raise StoreError unless a store lies in `folder`."""
+    if not (folder / "zarr.json").is_file() and not (folder / ".zgroup").is_file():
+        raise StoreError(f"{str(folder)!r} must be the folder of a SpatialData store")
+
+
+def read_attrs(folder: Path, *, through_links: bool = True) -> Json:
+    """The attrs of a group or an array on disk."""
+    file = _attrs_file(folder)
+    found = _object(file, through_links=through_links)
+    attrs = found.get("attributes", {}) if file.name == "zarr.json" else found
+    if not isinstance(attrs, dict):
+        raise StoreError(f"the attributes in {str(file)!r} must be a JSON object")
+    return attrs
+
+
+def token_in(folder: Path) -> str | None:
+    """The mark of a layer in a folder, every chunk of which pxprep wrote; None if it has none."""
+    mark = read_attrs(folder).get(KEY)
+    return mark.get("token") if isinstance(mark, Mapping) else None
+
+
+def ome_attrs(folder: Path) -> Json:
+    """The OME metadata of an image on disk: under "ome", in zarr format 2 at the top."""
+    attrs = read_attrs(folder)
+    ome = attrs.get("ome", attrs)
+    return ome if isinstance(ome, dict) else {}
+
+
+def edit_attrs(folder: Path, edit: Callable[[Json], Json]) -> None:
+    """Replace the attrs of a group on disk by what `edit` makes of them."""
+    attrs = edit(read_attrs(folder))
+    file = _attrs_file(folder)
+    content = {**_object(file), "attributes": attrs} if file.name == "zarr.json" else attrs
+    files_module.replace_file(file, _text(content))
+
+
+def zarr_format(folder: Path) -> int:
+    """The version of the format of zarr that a group has on disk."""
+    return 3 if _is_v3(folder) else 2
+
+
+def _is_v3(folder: Path) -> bool:
+    return os.path.lexists(folder / "zarr.json")
+
+
+def _attrs_file(folder: Path) -> Path:
+    return folder / ("zarr.json" if _is_v3(folder) else ".zattrs")
+
+
+def _object(file: Path, *, through_links: bool = False) -> Json:
+    """The JSON object in a file of metadata."""
+    try:
+        found = loads(files_module.read_file(file, through_links=through_links))
+    except FileNotFoundError:
+        if file.name == ".zattrs":  # attrs may be missing in zarr format 2
+            return {}
+        raise StoreError(f"{str(file)!r} is missing; nothing was changed") from None
+    except ValueError as error:
+        raise StoreError(f"{str(file)!r} is not JSON: {error}; nothing was changed") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{str(file)!r} must hold a JSON object; nothing was changed")
+    return found
+
+
+def _text(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode()
+
+
+def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """Every group and array below a group, with its files of metadata; no chunks.
+
+    An element may be a link to one elsewhere, which is only read; nothing else may: it could lead
+    back to where it is.
+    """
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith(".") or not child.is_dir():
+            continue
+        found = {
+            name: child / name
+            for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+            if os.path.lexists(child / name)
+        }
+        if not set(found) - {".zattrs"}:
+            continue
+        if level != ELEMENTS and child.is_symlink():
+            raise StoreError(f"{str(child)!r} must not be a link; nothing was changed")
+        yield child, found
+        is_array = ".zarray" in found or (
+            "zarr.json" in found and _object(found["zarr.json"]).get("node_type") == "array"
+        )
+        if not is_array:
+            yield from _nodes(child, level + 1)
+
+
+def _copy_metadata(store: Path, copy: Path, deep: bool) -> None:
+    copy.mkdir(parents=True)
+    for name in ("zarr.json", ".zgroup", ".zattrs"):
+        if os.path.lexists(store / name):
+            (copy / name).write_bytes(files_module.read_file(store / name))
+    for folder, found in _nodes(store) if deep else ():
+        there = copy / folder.relative_to(store)
+        there.mkdir()
+        for name, file in found.items():
+            (there / name).write_bytes(files_module.read_file(file))
+
+
+def _consolidate(store: Path) -> None:
+    from spatialdata import SpatialData
+
+    sdata = SpatialData()
+    sdata.path = store
+    sdata.write_consolidated_metadata()
+
+
+def _replace_if_new(file: Path, content: bytes, drafts: Path) -> None:
+    if not os.path.lexists(file) or files_module.read_file(file) != content:
+        files_module.replace_file(file, content, drafts)

@@ -1,0 +1,101 @@
+"""Puts staged elements in their places in a store, and takes them back; durably."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from . import files
+from .journal import Move
+from .places import KINDS
+
+# In the folder of a transaction: a store that holds what is staged.
+STAGE = "stage.zarr"
+# The files that say what a folder holds; layers that differ differ in one of them.
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+def identity(folder: Path) -> str | None:
+    """What tells a layer from any other, also after a copy; None where there is no folder."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - False, too, for a name that cannot be one
+        return None
+    digest = hashlib.sha256()
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    for part in (folder, *parts):
+        for file in (part / name for name in METADATA):
+            if file.is_file():
+                content = files.read_file(file, through_links=True)
+                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
+                digest.update(content)
+    return digest.hexdigest()
+
+
+def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
+    """Make the folder in which an element is to be, with the metadata of that on the stage."""
+    parent = store / move.place.kind
+    if files.is_folder(parent):
+        return
+    draft = folder / f"parent-{number}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    for name in METADATA:
+        file = folder / STAGE / move.place.kind / name
+        if os.path.lexists(file):
+            (draft / name).write_bytes(files.read_file(file))
+    files.flush(draft)
+    draft.rename(parent)
+    files.flush_entry(store)
+
+
+def put(store: Path, folder: Path, number: int, move: Move) -> bool:
+    """Put one staged element in its place; whether it is there now."""
+    staged, place = _ends(store, folder, move)
+    found = identity(place)
+    if found == move.new:
+        return True
+    # Neither the old nor the new one: somebody else's work of later, which stays.
+    if identity(staged) != move.new or found not in (None, move.old):
+        return False
+    # No two elements of a store may have one name, of whatever kinds they are.
+    others = (store / kind / move.place.name for kind in KINDS if kind != move.place.kind)
+    if any(map(os.path.lexists, others)):
+        return False
+    _replace(staged, place, _replaced(folder, number))
+    return True
+
+
+def take_back(store: Path, folder: Path, number: int, move: Move) -> None:
+    """Undo `put`."""
+    staged, place = _ends(store, folder, move)
+    replaced, found = _replaced(folder, number), identity(place)
+    if found == move.new and move.old is None:
+        place.rename(staged)
+    elif found == move.new and identity(staged) == move.old:
+        _replace(staged, place, replaced)
+    elif found == move.new:
+        place.rename(staged)
+        replaced.rename(place)
+    elif found is None and replaced.exists():
+        replaced.rename(place)
+    files.flush_entry(place.parent)
+
+
+def _ends(store: Path, folder: Path, move: Move) -> tuple[Path, Path]:
+    return move.place.within(folder / STAGE), move.place.within(store)
+
+
+def _replaced(folder: Path, number: int) -> Path:
+    return folder / f"replaced-{number}"
+
+
+def _replace(staged: Path, place: Path, replaced: Path) -> None:
+    """Put `staged` at `place`; what stands there goes to `staged`, or to `replaced`."""
+    if not place.exists():
+        staged.rename(place)
+    elif not files.exchange(staged, place):
+        place.rename(replaced)
+        # On disk before the next rename: a power cut must not leave the old layer without a name.
+        files.flush_entry(replaced.parent)
+        staged.rename(place)
+    files.flush_entry(place.parent)
+    files.flush_entry(staged.parent)

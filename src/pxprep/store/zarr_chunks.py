@@ -1,0 +1,298 @@
+"""Reads and writes the chunks of a zarr array in the thread that asks for it.
+
+zarr itself hands each chunk to threads of its own and back, one event loop for all: two threads
+that read for themselves decode twice as much, and one that encodes what it has just made finds it
+in its cache. Only what needs no more than a file and a codec is done here; the rest is left to
+zarr.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..aliases import Block
+from ..errors import StoreError
+from . import files
+from .contents import token_in
+
+# Start and stop along each axis.
+Region = Sequence[tuple[int, int]]
+# Codecs that need nothing but the bytes.
+CODECS = {"zstd", "blosc", "gzip", "zlib"}
+# How the codec of zarr's format 3 calls what numcodecs numbers.
+SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+# How fsspec calls the file system of this machine.
+LOCAL = {"file", "local"}
+
+
+class ZarrChunks:
+    """A zarr array in a folder, whose chunks are read or written by whoever indexes it.
+
+    Parameters
+    ----------
+    array
+        The zarr array.
+    dtype
+        As it is on disk.
+    codec
+        What encodes and decodes a chunk; None where chunks are plain bytes.
+    """
+
+    def __init__(self, array: Any, dtype: np.dtype[Any], codec: Any = None) -> None:
+        self._array = array
+        self._on_disk = dtype
+        self._codec = codec
+        self._folder = Path(array.store.root) / array.path
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, selection: Any) -> Block:
+        region = _region(selection, self.shape)
+        if region is None:
+            return np.asarray(self._array[selection])
+        out = np.empty(_shape(region), self.dtype)
+        for place, part, within in self._parts(region):
+            out[within] = self._part(place, part)
+        return out
+
+    def __setitem__(self, selection: Any, values: Any) -> None:
+        """Write whole chunks; whoever reads one meanwhile gets all of it, old or new.
+
+        Each becomes a file, also one that holds nothing but the fill value.
+        """
+        region = _region(selection, self.shape)
+        if region is None or not self._takes(region, np.shape(values)):
+            self._array[selection] = values
+            return
+        block = np.asarray(values)
+        for place, _, within in self._parts(region):
+            self._write(place, block[within])
+
+    def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
+        """The chunks that hold a region: where they are, and their part of it, and that in it."""
+        chunks = self._array.chunks
+        places = [
+            range(start // size, -(-stop // size))
+            for (start, stop), size in zip(region, chunks, strict=True)
+        ]
+        for place in product(*places):
+            part = [
+                (max(start, index * size), min(stop, (index + 1) * size))
+                for (start, stop), index, size in zip(region, place, chunks, strict=True)
+            ]
+            within = tuple(
+                slice(first - start, last - start)
+                for (first, last), (start, _) in zip(part, region, strict=True)
+            )
+            yield place, part, within
+
+    def _takes(self, region: Region, shape: tuple[int, ...]) -> bool:
+        """Whether values of that shape are all of the chunks that hold a region."""
+        if self._array.read_only or shape != _shape(region):
+            return False
+        return all(
+            start % size == 0 and (stop % size == 0 or stop == end)
+            for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
+        )
+
+    def _write(self, place: tuple[int, ...], values: Block) -> None:
+        """Write a chunk; one that reaches beyond the array is filled up."""
+        if values.shape != self._array.chunks:
+            inner, fill = values, self._array.fill_value
+            values = np.full(self._array.chunks, 0 if fill is None else fill, self._on_disk)
+            values[tuple(slice(size) for size in inner.shape)] = inner
+        plain = np.ascontiguousarray(values, self._on_disk)
+        encoded = plain if self._codec is None else self._codec.encode(plain)
+        # It gets its name when it is complete, whoever else writes the same chunk.
+        with files.in_place_of(self._file(place)) as draft:
+            _write_file(draft, encoded)
+
+    def _part(self, place: tuple[int, ...], part: Region) -> Block:
+        """The pixels of `part`, which lies in the chunk at `place`."""
+        encoded = self._encoded(place)
+        if encoded is None:
+            return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
+        chunk = self._decoded(encoded, place)
+        return chunk[
+            tuple(
+                slice(start - index * size, stop - index * size)
+                for (start, stop), index, size in zip(part, place, self._array.chunks, strict=True)
+            )
+        ]
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        """Whether every chunk must have a file: zarr itself leaves out those of the fill value."""
+        return token_in(self._folder.parent) is not None
+
+    def _key(self, place: tuple[int, ...]) -> str:
+        return str(self._array.metadata.encode_chunk_key(place))
+
+    def _file(self, place: tuple[int, ...]) -> Path:
+        file: Path = self._folder / self._key(place)
+        return file
+
+    def _decoded(self, encoded: bytes, place: tuple[int, ...]) -> Block:
+        """The pixels of a chunk."""
+        try:
+            # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
+            values = encoded if self._codec is None else self._codec.decode(encoded)
+            return np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
+        except MemoryError:
+            raise
+        except Exception as error:  # each codec has its own
+            raise StoreError(f"{str(self._file(place))!r} is damaged: {error}") from error
+
+    def _encoded(self, place: tuple[int, ...]) -> bytes | None:
+        """The bytes of a chunk; None if there is no file, of which zarr knows what that means."""
+        file = self._file(place)
+        try:
+            encoded = file.read_bytes()
+        except FileNotFoundError:
+            require_there(self._array)
+            if self._is_whole:
+                raise StoreError(lacking(self._folder, [self._key(place)])) from None
+            return None
+        # Blosc itself does not notice that bytes are missing.
+        is_blosc = getattr(self._codec, "codec_id", None) == "blosc"
+        if is_blosc and int.from_bytes(encoded[12:16], "little") != len(encoded):
+            raise StoreError(f"{str(file)!r} is damaged: it is not as long as its header says")
+        return encoded
+
+
+def direct(value: Any) -> Any:
+    """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
+    if not type(value).__module__.startswith("zarr."):
+        return value
+    import zarr
+
+    # A class derived from the local store may do anything to the bytes; zarr 2 has none.
+    if not isinstance(value, zarr.Array) or type(value.store) is not _local_store():
+        return value
+    if value.metadata.zarr_format == 3 and not _is_regular(value):
+        return value
+    if value.shards is not None or value.filters or value.order != "C" or not value.ndim:
+        return value
+    dtype = _dtype_on_disk(value)
+    codecs = [_codec(compressor) for compressor in value.compressors]
+    if dtype is None or len(codecs) > 1 or None in codecs:
+        return value
+    return ZarrChunks(value, dtype, *codecs)
+
+
+def folder_of(array: Any) -> Path | None:
+    """The folder of a zarr array; None if it lies in a zip file, in memory or on a server."""
+    store, local = array.store, _local_store()
+    if local is None:
+        return None
+    if isinstance(store, local):
+        return Path(store.root, array.path)
+    # What Dask makes of the path of an array.
+    names = getattr(getattr(store, "fs", None), "protocol", ())
+    is_local = LOCAL & set([names] if isinstance(names, str) else names)
+    return Path(store.path, array.path) if is_local else None
+
+
+def require_there(value: Any) -> None:
+    """Raise StoreError if `value` is a zarr array whose folder is gone.
+
+    All that zarr reads from it would have the fill value.
+    """
+    if not type(value).__module__.startswith("zarr."):
+        return
+    import zarr
+
+    folder = folder_of(value) if isinstance(value, zarr.Array) else None
+    # A store that is derived from zarr's may call its files as it likes.
+    if folder is None or type(value.store).__module__.partition(".")[0] != "zarr":
+        return
+    metadata = "zarr.json" if value.metadata.zarr_format == 3 else ".zarray"
+    if not (folder / metadata).exists():
+        raise StoreError(
+            f"{str(folder)!r} is gone: it was removed after it had been opened; read the store "
+            "again"
+        )
+
+
+def lacking(folder: Path, keys: Sequence[str]) -> str:
+    """What to say of chunks that are missing in a layer of ours."""
+    return (
+        f"{str(folder)!r} is damaged: {len(keys)} chunks are missing, {keys[0]!r} the first; "
+        "pxprep wrote all of them. Make the layer again (or, if another program made these pixels "
+        "zero, work on a copy by sdata.write)"
+    )
+
+
+def _local_store() -> Any:
+    import zarr.storage
+
+    return getattr(zarr.storage, "LocalStore", None)
+
+
+def _is_regular(array: Any) -> bool:
+    """Whether all chunks have one size."""
+    name: Any = array.metadata.to_dict()["chunk_grid"]["name"]
+    return bool(name == "regular")
+
+
+def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
+    """The type of values in chunks; None if they are not just one value behind the other."""
+    dtype: np.dtype[Any] = array.dtype
+    if dtype.kind not in "biufc":
+        return None
+    if array.metadata.zarr_format == 2:
+        return dtype
+    serializer = array.serializer.to_dict()
+    if serializer["name"] != "bytes":
+        return None
+    order: Any = {"little": "<", "big": ">", None: "="}
+    return dtype.newbyteorder(order[serializer.get("configuration", {}).get("endian")])
+
+
+def _codec(compressor: Any) -> Any:
+    """The codec of numcodecs that a compressor of zarr is, or one of its own; None if unknown."""
+    from numcodecs import get_codec
+
+    if not hasattr(compressor, "to_dict"):
+        return compressor if compressor.codec_id in CODECS else None
+    described = compressor.to_dict()
+    if described["name"] not in CODECS:
+        return None
+    options = dict(described.get("configuration", {}))
+    options.pop("typesize", None)  # that of the values
+    try:
+        if "shuffle" in options:
+            options["shuffle"] = SHUFFLES[options["shuffle"]]
+        return get_codec({"id": described["name"], **options})
+    except (KeyError, TypeError):  # an option of later versions
+        return None
+
+
+def _write_file(path: Path, content: Any) -> None:
+    """Write a file, and the folders that it lies in."""
+    try:
+        file = path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
+        file.write(content)
+
+
+def _shape(region: Region) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in region)
+
+
+def _region(selection: Any, shape: Sequence[int]) -> Region | None:
+    """What a selection selects; None if it is no plain part of the array."""
+    if not isinstance(selection, tuple) or len(selection) != len(shape):
+        return None
+    if not all(isinstance(part, slice) and part.step in (None, 1) for part in selection):
+        return None
+    region = [part.indices(size)[:2] for part, size in zip(selection, shape, strict=True)]
+    return region if all(start < stop for start, stop in region) else None

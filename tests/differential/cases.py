@@ -1,0 +1,159 @@
+"""What is drawn, as plain values: `repr` of a case is Python that makes it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+# Steps that read neighbours of a pixel, and those that need the sums over channels.
+READS_NEIGHBOURS = ("blur", "remove_hot_pixels", "subtract_background")
+SUMS = ("sum_mask", "sum_norm")
+LABELS = {
+    "text": ("DAPI", "CD3", "CD20", "CD45"),
+    "numbers": (7, 0, 12, 3),
+    "none": (0, 1, 2, 3),  # what unlabeled channels are called
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image: what `contents.pixels` makes of it. Its channels come in the given order."""
+
+    size: tuple[int, ...]
+    dtype: str
+    base: str
+    extras: tuple[str, ...]
+    seed: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which pixels are inside, as `contents.inside` says, and how that is given."""
+
+    kind: str
+    form: str
+    with_z: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Each:
+    """A value for each channel, in the order of the first image's, and the form in which it is."""
+
+    form: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a pipeline; `reference` is the name of an earlier one."""
+
+    kind: str
+    name: str
+    parameters: Mapping[str, Any]
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How one array is held: `kind` says what makes it, the others how it lies in memory or chunks.
+
+    Chunks have sizes for c, z, y, x; those of `before` are what it had before it was rechunked.
+    """
+
+    kind: str = "numpy"
+    dims: str = "czyx"
+    layout: str = "C"
+    is_swapped: bool = False
+    chunks: tuple[tuple[int, ...], ...] = ()
+    before: tuple[tuple[int, ...], ...] = ()
+    has_name: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a cohort is held and run: `sizes` 0 are the engine's own, others make its parts small."""
+
+    run: str = "fit_transform"
+    box: str = "list"
+    holdings: tuple[Holding, ...] = ()
+    masks: tuple[Holding, ...] = ()
+    memory: int | None = None
+    scheduler: str = "synchronous"
+    together: bool = True
+    sizes: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline on a cohort, and the ways in which it is run. `sparrow` are its parameters."""
+
+    labels: str
+    pictures: tuple[Picture, ...]
+    steps: tuple[Step, ...]
+    pool: str | None
+    masks: tuple[Mask | None, ...]
+    ways: tuple[Way, ...]
+    sparrow: Mapping[str, Any] | None = field(default=None)
+
+    @property
+    def n_channels(self) -> int:
+        """Of each image."""
+        return len(self.pictures[0].order)
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """What the channels are called, in the order of the first image's."""
+        return tuple(LABELS[self.labels][number] for number in self.pictures[0].order)
+
+
+def resolved(value, names):
+    """A parameter as pxprep takes it: one number, a sequence, or a mapping by label."""
+    if not isinstance(value, Each) or value.values[0] is None:
+        return value.values[0] if isinstance(value, Each) else value
+    if value.form == "one":
+        return value.values[0]
+    if value.form == "sequence":
+        return list(value.values)
+    by_name = dict(zip(names, value.values, strict=True))
+    if value.form == "mapping":
+        return dict(reversed(by_name.items()))
+    rest = value.values[-1]  # all the same as the last are left to `...`
+    return {**{name: own for name, own in by_name.items() if own != rest}, ...: rest}
+
+
+def plain(value):
+    """The same as the oracle takes it."""
+    if not isinstance(value, Each):
+        return value
+    return value.values[0] if value.values[0] is None else list(value.values)
+
+
+def features(case):
+    """Words that say what a case has, to be counted, and to be left out."""
+    found = {f"step {step.kind}" for step in case.steps}
+    found |= {f"dtype {picture.dtype}" for picture in case.pictures}
+    found |= {f"content {picture.base}" for picture in case.pictures}
+    found |= {f"content {extra}" for picture in case.pictures for extra in picture.extras}
+    found |= {f"pool {case.pool}"} if len(case.pictures) > 1 else {"one image"}
+    found |= {f"mask {mask.kind}" for mask in case.masks if mask is not None}
+    found |= {"reference" for step in case.steps if step.reference is not None}
+    found |= {"z" for picture in case.pictures if len(picture.size) == 3}
+    found |= {f"steps {len(case.steps)}"}
+    kinds = [step.kind for step in case.steps]
+    if any(one in SUMS and other in READS_NEIGHBOURS for one, other in pairwise(kinds)):
+        found.add("sums, then neighbours")
+    for way in case.ways:
+        found |= {f"run {way.run}", f"box {way.box}", f"scheduler {way.scheduler}"}
+        found |= {
+            f"memory {'small' if way.memory is not None and way.memory < 1 << 20 else way.memory}"
+        }
+        found |= {"sizes small" if way.sizes else "sizes as they are"}
+        arrays = [*way.holdings, *way.masks]
+        found |= {f"held {one.kind}" for one in arrays}
+        found |= {f"layout {one.layout}" for one in arrays}
+        found |= {"bytes swapped" for one in arrays if one.is_swapped}
+        found |= {"equal names" for one in arrays if one.has_name}
+        found |= {"chunks of size 0" for one in arrays if any(0 in sizes for sizes in one.chunks)}
+    return found

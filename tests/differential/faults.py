@@ -1,0 +1,338 @@
+"""Does the net hold? Break the engine on purpose, one line at a time, and see which breaks it
+finds.
+
+`python -m tests.differential.faults` copies the package for each fault, replaces the line in the
+copy, and runs the first shards of the net against it until a case fails. A fault whose line is no
+longer there is an error: the list is as old as the engine.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parents[2] / "src" / "pxprep"
+
+
+class Fault(NamedTuple):
+    """What is wrong; the file, the line as it is right, and what stands in its place."""
+
+    what: str
+    file: str
+    right: str
+    wrong: str
+
+
+FAULTS = [
+    # Surroundings of a block
+    Fault(
+        "a blur reads a pixel too few around a block",
+        "engine/programs.py",
+        "return blur_depth(self.sigmas)",
+        "return max(0, blur_depth(self.sigmas) - 1)",
+    ),
+    Fault(
+        "hot pixels are compared within their block",
+        "engine/programs.py",
+        '        """The neighbours."""\n        return 1',
+        '        """The neighbours."""\n        return 0',
+    ),
+    Fault(
+        "an opening reads a pixel too few around a block",
+        "engine/programs.py",
+        "return 2 * max(int(radius) for radius in radii)",
+        "return max(0, 2 * max(int(radius) for radius in radii) - 1)",
+    ),
+    Fault(
+        "of several steps that read neighbours, the last one is forgotten",
+        "engine/programs.py",
+        "return [sum(depths[position + 1 :]) for position in range(len(depths))]",
+        "return [sum(depths[position + 1 : -1]) for position in range(len(depths))]",
+    ),
+    Fault(
+        "edges of a block overlap",
+        "engine/windows.py",
+        "Window(top, bottom, self.left, left),",
+        "Window(self.top, self.bottom, self.left, left),",
+    ),
+    Fault(
+        "the edge at the bottom is taken for that at the top",
+        "engine/windows.py",
+        "self._replace(top=bottom),",
+        "self._replace(top=self.top, bottom=self.top + self.bottom - bottom),",
+    ),
+    Fault(
+        "where the image ends, a blur mirrors a pixel too far",
+        "engine/kernels/blur.py",
+        "return index if index < size else 2 * size - 1 - index",
+        "return index if index < size else max(0, 2 * size - 2 - index)",
+    ),
+    Fault(
+        "tiles of a blur leave out a row",
+        "engine/blocks.py",
+        "yield Window(top, min(top + rows, window.bottom), left,",
+        "yield Window(top, min(top + max(1, rows - 1), window.bottom), left,",
+    ),
+    Fault(
+        "weights of a blur are taken anew where they need not",
+        "engine/blocks.py",
+        "where=(weight != full) & (weight > 0)",
+        "where=weight > 0",
+    ),
+    Fault(
+        "missing pixels of an opening are zeros",
+        "engine/blocks.py",
+        "values[np.isnan(values)] = np.inf",
+        "values[np.isnan(values)] = 0",
+    ),
+    # Planes, memory, types
+    Fault(
+        "all planes are the first one",
+        "engine/windows.py",
+        "+ plane * self.strides[1]",
+        "+ 0 * plane * self.strides[1]",
+    ),
+    Fault(
+        "rows that are not contiguous are read as if they were",
+        "engine/windows.py",
+        "or array.strides[3] != size",
+        "",
+    ),
+    Fault(
+        "the byte order of integers is ignored",
+        "engine/windows.py",
+        "array = np.ascontiguousarray(array[(slice(None), slice(None), *place)], wanted)",
+        "array = np.ascontiguousarray(array[(slice(None), slice(None), *place)])\n"
+        '        array = array.view(wanted) if array.dtype.kind in "iu" else array.astype(wanted)',
+    ),
+    Fault(
+        "sums of float64 are added up in float32",
+        "engine/blocks.py",
+        "return total\n\n\ndef chosen",
+        "return total.astype(np.float32).astype(dtype)\n\n\ndef chosen",
+    ),
+    # Quantiles
+    Fault(
+        "counts of a block are lost when they are added",
+        "engine/jobs.py",
+        "for part in parts[1:]:",
+        "for part in parts[2:]:",
+    ),
+    Fault(
+        "merged in order, a result is lost",
+        "engine/graphs.py",
+        "graph[key] = (merged, [total, *parts[first : first + LINK]])",
+        "graph[key] = (merged, [total, *parts[first : first + LINK - 1]])",
+    ),
+    Fault(
+        "one of two parts in memory is forgotten",
+        "engine/passes.py",
+        "total += second",
+        "total += 0",
+    ),
+    Fault(
+        "gathered values of a block are lost",
+        "engine/gathering.py",
+        "inside = np.concatenate([part.inside for part in parts])",
+        "inside = np.concatenate([part.inside for part in parts[:2]])",
+    ),
+    Fault(
+        "what lies outside a bracket is taken for its end",
+        "engine/selection.py",
+        "if first < -at_low or second >= found.inside.size + at_high:",
+        "if first < -at_low - below or second > found.inside.size + at_high:",
+    ),
+    Fault(
+        "a value too many is let go",
+        "engine/gathering.py",
+        "last = min(enough.bottom - below - at_low - 1, n)",
+        "last = min(enough.bottom - below - at_low - 6, n)",
+    ),
+    Fault(
+        "the second rank is the first",
+        "engine/selection.py",
+        "np.minimum(below + 1, last)",
+        "np.minimum(below, last)",
+    ),
+    Fault(
+        "ranks within a digit are counted from the beginning",
+        "engine/selection.py",
+        'selection["rank"] = rank - before',
+        'selection["rank"] = rank',
+    ),
+    Fault(
+        "the prefixes of both ranks are that of the first",
+        "engine/blocks.py",
+        "if own.index(prefix) == position:",
+        "prefix = own[0]\n            if True:",
+    ),
+    Fault(
+        "zeros are never counted",
+        "engine/kernels/brackets.py",
+        "valid = finite & (zeros | (v != 0))",
+        "valid = finite & (v != 0)",
+    ),
+    Fault(
+        "whether zeros of sums count is ignored",
+        "steps/statistics.py",
+        '_sums(cohort), np.array([q_sum]), zeros=zeros == "include")',
+        "_sums(cohort), np.array([q_sum]), zeros=False)",
+    ),
+    # Masks
+    Fault(
+        "masks of lazy images are those of the block before",
+        "engine/lazy.py",
+        "for place in [index, *source.neighbours(index, around)]",
+        "for place in [index, *source.neighbours(index, window)]",
+    ),
+    Fault(
+        "masks are not seen where quantiles are counted and gathered",
+        "engine/programs.py",
+        "mask = None if where is None else where.read(strip)",
+        "mask = None",
+    ),
+    Fault(
+        "masks are a pixel off",
+        "engine/blocks.py",
+        "everywhere = np.broadcast_to(mask[0], block.shape[1:])",
+        "everywhere = np.broadcast_to(np.roll(mask[0], 1, -1), block.shape[1:])",
+    ),
+    Fault(
+        "inverted masks are not",
+        "engine/blocks.py",
+        "return ~inside if inverted else inside",
+        "return inside",
+    ),
+    # Channels, cohorts, pipelines
+    Fault(
+        "chunks of channels are read in the wrong order",
+        "engine/sources.py",
+        "return [(name, *first, run, *last) for run in range(n_runs)]",
+        "return [(name, *first, run, *last) for run in reversed(range(n_runs))]",
+    ),
+    Fault(
+        "values by channel are one channel off",
+        "channels.py",
+        "[values[label] if label in values else values[...] for label in labels]",
+        "[values[label] if label in values else values[...] for label in (*labels[1:], labels[0])]",
+    ),
+    Fault(
+        "channels are matched by position",
+        "channels.py",
+        "chosen = image.isel({CHANNEL: positions})",
+        "chosen = image.assign_coords({CHANNEL: [known[place] for place in positions]})",
+    ),
+    Fault(
+        "the last image is not pooled",
+        "steps/statistics.py",
+        "groups.append(list(range(len(arrays))))",
+        "groups.append(list(range(len(arrays) - 1)))",
+    ),
+    Fault(
+        "means are rounded more than once",
+        "steps/statistics.py",
+        "return statistics.mean(values.tolist())",
+        "return sum((values / values.size).tolist())",
+    ),
+    Fault(
+        "images without a range count for the mean of ranges",
+        "steps/statistics.py",
+        "np.where(constant, np.nan, quantiles)",
+        "np.where(False, np.nan, quantiles)",
+    ),
+    Fault(
+        "references are ignored",
+        "pipeline/run.py",
+        "source = current if step.reference is None else outputs[step.reference]",
+        "source = current",
+    ),
+    Fault(
+        "a division that waits is forgotten before the next one",
+        "engine/strips.py",
+        "        if self._scale is not None or self._sums is not None:\n            self.block()\n"
+        "        self._scale = scale",
+        "        self._scale = scale",
+    ),
+    # What is kept, and arrays that are taken for others
+    Fault(
+        "blocks are kept by their row alone",
+        "engine/cache.py",
+        'chunks = self._get(("blocks", index), read)',
+        'chunks = self._get(("blocks", index[:2]), read)',
+    ),
+    Fault(
+        "edges are kept whatever their width",
+        "engine/cache.py",
+        'return self._get(("edges", index, depth), read)',
+        'return self._get(("edges", index), read)',
+    ),
+    Fault(
+        "a block that is half made is taken for whole",
+        "engine/windows.py",
+        "return sum(map(_area, self._made)) == _area(self._place)",
+        "return bool(self._made)",
+    ),
+    Fault(
+        "arrays of one name are one array",
+        "engine/graphs.py",
+        "    if all(_is_unique(",
+        "    if True or all(_is_unique(",
+    ),
+    Fault(
+        "the wrong pass is left out",
+        "engine/jobs.py",
+        "return gate is not None and (values.pop(0)[0] is None) != gate",
+        "return gate is not None and values.pop(0)[0] is None",
+    ),
+]
+
+
+def main():
+    """Find faults, as the command line says; the exit code is how many were not found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.differential.faults", description=__doc__
+    )
+    parser.add_argument("--cases", type=int, default=420, help="at most, for each fault")
+    parser.add_argument("--only", default="", help="faults whose description has these words")
+    options = parser.parse_args()
+    missed = 0
+    for fault in FAULTS:
+        if options.only in fault.what:
+            result = hunt(fault, options.cases)
+            missed += not result.startswith("after")
+            print(f"{result:>14}  {fault.what} ({fault.file})", flush=True)
+    return missed
+
+
+def hunt(fault, n_cases):
+    """After how many cases the net finds a fault, in words."""
+    with TemporaryDirectory() as folder:
+        # With what Numba has kept, which is known by the files' times.
+        package = Path(shutil.copytree(PACKAGE, Path(folder) / "pxprep"))
+        file = package / fault.file
+        text = file.read_text()
+        if text.count(fault.right) != 1:
+            return "no such line"
+        file.write_text(text.replace(fault.right, fault.wrong))
+        command = [sys.executable, "-m", "tests.differential", "--first", f"--cases={n_cases}"]
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failure = re.search(r"failure 1: case (\d+), shard \d+", done.stdout)
+    if failure is None:
+        return f"not in {n_cases}" if done.returncode == 0 else f"failed: {done.stderr[-500:]}"
+    return f"after {failure[1]} cases"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The engine's own sizes, made small: the only module here that knows what is inside pxprep.
+
+Blocks, strips and tiles of a few pixels have borders everywhere, and budgets of a few bytes run
+out. Number 0 is the engine as it is; any other number makes one choice for each size.
+"""
+
+import sys
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from unittest import mock
+
+import numpy as np
+
+import pxprep  # noqa: F401 - so that its modules are there
+
+# Constants by name, in whatever modules have them, and what they may be.
+SIZES = {
+    # Blocks of an image in memory; rows of a lazy image that is in memory.
+    "LEAST_VALUES": (1, 1, 40, 300),
+    "BLOCKS_PER_THREAD": (1, 4),
+    "LEAST_ROWS": (1, 2, 5, 9, 256),
+    # Strips of a block, tiles of a strip.
+    "STRIP_VALUES": (1, 30, 200, 1 << 21),
+    "BLUR_TILE": ((1, 1), (2, 3), (5, 4), (64, 2048)),
+    "OPENING_TILE": ((1, 1), (3, 2), (4, 7), (256, 1024)),
+    # Samples, and the brackets that they give.
+    "FEW": (0, 0, 50, 1 << 16),
+    "CORE": ((1, 1), (2, 3), (4, 4), (32, 48)),
+    "RIM": (0, 1, 2),
+    "MOST_RIM": (1, 3, 96),
+    "TILE": ((1, 1), (3, 2), (8, 8)),
+    "SAMPLE_SHARE": (1 / 64, 0.3, 1.0),
+    "SAMPLE_BYTES": (0, 300, 32 << 20),
+    "COHORT_SAMPLE_BYTES": (200, 128 << 20),
+    "SPREADS": (0.0, 1.0, 30.0),
+    "TILE_SPREADS": (0.0, 1.0, 5.0),
+    "LEAST_TILE_SPREADS": (0.0, 1.0),
+    "LEAST_SHARE": (0.0, 1 / 64),
+    "MOST_TILES_SHARE": (0.0, 1 / 8),
+    # What is kept and gathered; how many results are merged at a time.
+    "EDGE_BYTES": (0, 500, 64 << 20),
+    "MOST_GATHERED": (0, 100, 1000, 128 << 20),
+    "SPARE": (1.0, 1.5),
+    "FAN_IN": (2, 4),
+    "LINK": (2, 8),
+}
+# Functions that say how many threads there are.
+COUNTS = ("n_threads", "n_cores")
+THREADS = (1, 2, 3)
+
+
+@cache
+def owners(name):
+    """The modules of pxprep that have something of that name."""
+    modules = [module for path, module in sys.modules.items() if path.startswith("pxprep.")]
+    return [module for module in modules if hasattr(module, name)]
+
+
+@contextmanager
+def made_small(number):
+    """A context in which the engine's sizes are those of `number`."""
+    rng = np.random.default_rng(number)
+    values = {name: choices[rng.integers(len(choices))] for name, choices in SIZES.items()}
+    threads = int(rng.choice(THREADS))
+    values |= {name: lambda: threads for name in COUNTS}
+    with ExitStack() as patches:
+        for name, value in values.items() if number else ():
+            for module in owners(name):
+                patches.enter_context(mock.patch.object(module, name, value))
+        yield

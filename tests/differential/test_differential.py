@@ -1,0 +1,48 @@
+"""A short run of the net, the same cases each time; `python -m tests.differential` runs more."""
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+
+from differential import draws, sizes
+from differential.checking import check
+
+# How many shards a test runs of those with its weight.
+SHARDS = 3
+few = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("weight", draws.WEIGHTS)
+def test_every_way_gives_the_oracles_bits(weight):
+    first = list(draws.WEIGHTS).index(weight)
+    for number in range(SHARDS):
+        draws.shard(first + number * len(draws.WEIGHTS), check)
+
+
+def test_layers_of_a_store():
+    stores = pytest.importorskip("differential.stores", exc_type=ImportError)
+
+    @seed(0)
+    @settings(few, max_examples=12)
+    @given(stores.stored())
+    def run(pair):
+        stores.check(*pair)
+
+    run()
+
+
+def test_a_cluster():
+    distributed = pytest.importorskip("distributed")
+
+    @seed(0)
+    @settings(few, max_examples=10)
+    @given(draws.cases(scheduler="client", named=0))
+    def run(case):
+        check(case)
+
+    with distributed.Client(processes=False, threads_per_worker=2, dashboard_address=None):
+        run()
+
+
+@pytest.mark.parametrize("name", [*sizes.SIZES, *sizes.COUNTS])
+def test_sizes_are_those_of_the_engine(name):
+    assert sizes.owners(name), f"pxprep has no {name} any more: sizes.py is out of date"

@@ -1,0 +1,73 @@
+"""The benchmarks run, small, so that they cannot rot; nothing is said about their times."""
+
+import importlib.util
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+spatialdata = pytest.importorskip("spatialdata")
+CHOOSES_CODEC = "raster_compressor" in signature(spatialdata.SpatialData.write).parameters
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
+
+
+def imported(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scenarios():
+    return imported("scenarios")
+
+
+@pytest.mark.parametrize("name", sorted(scenarios().SCENARIOS))
+def test_every_scenario_runs(name, tmp_path):
+    for package in OPTIONAL.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    if name == "wrapper-lz4" and not CHOOSES_CODEC:
+        pytest.skip("this version of spatialdata chooses the codec")
+    options = ["--sizes", "130", "--chunk", "64", "--most", "3", "--repeats", "1"]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "run.py", "--only", name, "--work", tmp_path, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, line = done.stdout.splitlines()
+    _, what, _, wall, cpu, memory, _, _ = line.split("|")
+    assert what.strip() == name, done.stderr
+    assert float(wall) > 0
+    assert float(cpu) > 0
+    assert float(memory) > 0
+
+
+def test_a_ratio_is_the_median_of_those_within_rounds(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the module adds its folder
+    ours, theirs = (
+        [{"wall": wall, "cpu": 2 * wall, "memory": 1e9 * wall} for wall in walls]
+        for walls in ([2.0, 3.0, 8.0], [1.0, 2.0, 2.0])
+    )
+    row = imported("run").row
+    assert row("a", 9, ours, {"b": theirs}) == "| a | 9 | 3.00 | 6.00 | 8.00 | 2.00 x b |"
+    assert row("a", 9, ours, {"b": None}) == "| a | 9 | 3.00 | 6.00 | 8.00 |  |"
+    assert row("a", 9, [*ours, None], {}) == "| a | 9 | failed | | | |"
+
+
+def test_scenarios_that_are_compared_do_the_same(tmp_path):
+    import numpy as np
+
+    module = scenarios()
+    plain = module.memory_numpy_scipy(None, None, 80)()
+    ours = module.memory_pxprep(None, None, 80)()
+    np.testing.assert_allclose(ours.values, plain, rtol=2e-5)
+    plain, ours = (
+        blur(None, None, 80)() for blur in (module.memory_blur_scipy, module.memory_blur)
+    )
+    np.testing.assert_allclose(ours.values, plain, rtol=2e-5)

@@ -1,0 +1,102 @@
+"""Images in memory: passes over blocks, and which way a quantile is found."""
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+import oracle
+from pxprep import ops
+from pxprep.engine import exact_quantiles, measuring, passes
+from pxprep.engine.passes import ArrayChain, Fill, Pass, run
+from pxprep.engine.programs import Blur, Divide
+
+DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
+QS = [0, 0.3, 50, 99, 99.97, 100]
+
+
+def values(dtype, shape, seed):
+    rng = np.random.default_rng(seed)
+    found = rng.gamma(0.7, 30, shape) * (rng.random(shape) < 0.6)
+    return found.astype(dtype)
+
+
+@pytest.fixture(params=["few", "between bounds", "misled", "none sampled"])
+def way(request, monkeypatch):
+    """Each way in which quantiles are found; and blocks of a few rows."""
+    monkeypatch.setattr(passes, "LEAST_VALUES", 200)
+    if request.param != "few":
+        monkeypatch.setattr(measuring, "FEW", 0)
+    if request.param == "misled":
+        monkeypatch.setattr(measuring, "_sample", lambda part: [np.full((3, 1, 4, 4), 1e6)] * 9)
+    if request.param == "none sampled":
+        monkeypatch.setattr(measuring, "_sample", lambda part: [])
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("zeros", ["exclude", "include"])
+def test_quantiles_are_numpys_whichever_way(way, dtype, zeros):
+    image = values(dtype, (3, 1, 50, 41), 1)
+    several = np.repeat(np.reshape(QS, (-1, 1)), 3, axis=1).astype(float)
+    found = exact_quantiles([image], several, [[0]], zeros=zeros == "include")
+    for row, q in zip(found.value[0], QS, strict=True):
+        np.testing.assert_array_equal(row, oracle.quantile(image, q, zeros))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_quantiles_of_all_pixels_of_several_images(way, dtype):
+    images = [values(dtype, (3, 1, n, 20), n) for n in (7, 40, 23)]
+    q = np.array([50, 99, 3.0])
+    found = exact_quantiles(images, q, [[0], [1], [2], [0, 1, 2], [2, 0]])
+    groups = [*images, *(np.concatenate(some, axis=2) for some in (images, images[::-2]))]
+    for row, together in zip(found.value, groups, strict=True):
+        np.testing.assert_array_equal(row, oracle.quantile(together, q))
+    np.testing.assert_array_equal(
+        found.counted, [(together != 0).sum(axis=(1, 2, 3)) for together in groups]
+    )
+
+
+def test_what_is_not_measured_is_not_seen(way):
+    image = values("float32", (3, 50, 41), 2)
+    mask = np.random.default_rng(3).random((50, 41)) < 0.3
+    found = ops.quantile(
+        xr.DataArray(image, dims=("c", "y", "x")), 90, where=xr.DataArray(mask, dims=("y", "x"))
+    )
+    np.testing.assert_array_equal(found, oracle.quantile(np.where(mask, image, np.nan), 90))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("least", [1, 300, 10**9])
+def test_blocks_change_no_bit(monkeypatch, n_threads, least):
+    monkeypatch.setattr(passes, "LEAST_VALUES", least)
+    image = values("float32", (3, 2, 37, 23), 4)
+    image[1, 0, 5, 6] = np.nan
+    chain = ArrayChain(image, np.dtype("float32"))
+    chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(Blur((2.0, 0.0, 0.9)))
+    whole = chain.values(chain.pixels.pieces[0][1])
+    out = np.empty(chain.shape, chain.dtype)
+    with dask.config.set(num_workers=n_threads):
+        run([Pass(chain, Fill(out))])
+    assert out.tobytes() == np.ascontiguousarray(whole).tobytes()
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (4, 4), (100, 37)])
+def test_blocks_are_all_rows(monkeypatch, n, expected):
+    monkeypatch.setattr(passes, "LEAST_VALUES", 1)
+    blocks = ArrayChain(np.empty((3, 1, 37, 23)), np.dtype("float64")).blocks(n)
+    assert len(blocks) == expected
+    rows = [row for block in blocks for row in range(block.top, block.bottom)]
+    assert rows == list(range(37))
+
+
+def test_small_images_are_one_block():
+    (block,) = ArrayChain(np.empty((3, 1, 64, 64)), np.dtype("float32")).blocks(8)
+    assert block == (0, 64, 0, 64)
+
+
+def test_an_error_in_a_pass_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(passes, "LEAST_VALUES", 1)
+    chain = ArrayChain(np.ones((3, 1, 37, 23), "f4"), np.dtype("f4")).then(Divide(), "no numbers")
+    with pytest.raises((TypeError, AttributeError)):
+        run([Pass(chain, Fill(np.empty((3, 1, 37, 23), "f4")))])

@@ -1,0 +1,128 @@
+"""Options about files that do not tell all themselves, and tables of markers for the steps."""
+
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("spatialdata")
+pytest.importorskip("tifffile")
+pytest.importorskip("readimc")
+pytest.importorskip("typer")
+
+import spatialdata
+import tifffile
+
+import pxprep
+from imc_files import PANEL, counts, write_mcd
+from pxprep.cli import main
+from pxprep.datasets import tissue
+from tiff_files import GRAY, NAMES, pixels, write_ome
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Runs the command here, and checks its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def function(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["pxprep", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == code
+
+    return function
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A file or folder for each option."""
+    tifffile.imwrite(
+        tmp_path / "codex.tif", pixels((2, 3, 40, 30)), metadata={"axes": "TCYX"}, **GRAY
+    )
+    (tmp_path / "six.csv").write_text("name,keep\n" + "".join(f"m{n},{n % 2}\n" for n in range(6)))
+    with tifffile.TiffWriter(tmp_path / "two.ome.tif", ome=True) as tiff:
+        for name in ("left", "right"):
+            metadata = {"axes": "CYX", "Name": name, "Channel": {"Name": NAMES}}
+            tiff.write(pixels(), metadata=metadata, **GRAY)
+    write_mcd(tmp_path / "s1.mcd", [(f"ROI {n}", PANEL, counts(seed=n)) for n in range(3)])
+    for name, shape in {"CD3": (40, 31), "CD20": (41, 30)}.items():
+        (tmp_path / "fovs" / "fov0").mkdir(parents=True, exist_ok=True)
+        write = {"metadata": {"axes": "YX", "Channel": {"Name": f"dye of {name}"}}}
+        tifffile.imwrite(
+            tmp_path / "fovs" / "fov0" / f"{name}.ome.tif", pixels(shape), **GRAY, **write
+        )
+
+
+CASES = {
+    "axes": (["codex.tif", "--axes", "ccyx", "--panel", "six.csv"], {"codex": ["m1", "m3", "m5"]}),
+    "names": (["codex.tif", "--names", "six.csv"], {"codex": ["m1", "m3", "m5"]}),
+    "image": (["two.ome.tif", "--image", "right", "--channel", "CD3"], {"two_right": ["CD3"]}),
+    "acquisition": (
+        ["s1.mcd", "--acquisition", "2", "--acquisition", "3", "--channel", "CD3"],
+        {"s1_ROI_1": ["CD3"], "s1_ROI_2": ["CD3"]},
+    ),
+    "crop": (["fovs", "--crop", "--names-from", "files"], {"fov0": ["CD3", "CD20"]}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_options(files, call, case):
+    arguments, layers = CASES[case]
+    call("import", *arguments, "new.zarr", "--quiet")
+    sdata = spatialdata.read_zarr("new.zarr")
+    assert {name: image.c.values.tolist() for name, image in sdata.images.items()} == layers
+    if "codex" in layers:
+        values = pixels((2, 3, 40, 30)).reshape(6, 40, 30)[1::2]
+        np.testing.assert_array_equal(sdata["codex"].values, values)
+    assert pxprep.provenance(sdata, next(iter(layers))).source.endswith(next(iter(layers)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["codex.tif"],
+            "give --panel for all 6, in the order of the file, or say what the axes are",
+        ),
+        (["codex.tif"], "as --axes 'CCYX'"),
+        (["codex.tif", "--axes", "YX,"], "--axes must name the axes of the file"),
+        (["two.ome.tif", "--image", "middle"], "--image must name images in the files, 'middle'"),
+        (["s1.mcd", "--acquisition", "7"], "--acquisition must be a sequence of some of [1, 2, 3]"),
+        (["s1.mcd", "--image", "a"], "--image must be left out"),
+        (["fovs", "--names-from", "files"], "--crop cuts all to the size that they share"),
+        (["codex.tif", "--panel", "none.csv"], "panel does not exist: 'none.csv'"),
+    ],
+)
+def test_messages_speak_of_options(files, call, capsys, arguments, words):
+    call("import", *arguments, "new.zarr", code=1)
+    assert words in capsys.readouterr().err
+
+
+def test_a_table_of_markers_for_the_steps(tmp_path, call):
+    """By channel what the table says; the usual values for the rest; what is typed comes first."""
+    pxprep.io.import_images(tissue(1, size=64), tmp_path / "study.zarr")
+    (tmp_path / "panel.csv").write_text(
+        "name,keep,sigma,q\nDAPI,1,0,\nCD3,1,2.5,98\nCD20,1,,\nCD8,0,1,50\n"
+    )
+    run = ["run", "study.zarr", "--layer", "fov0", "--panel", "panel.csv", "--quiet"]
+    call(*run, "--output", "a")
+    call(*run, "--output", "b", "--q", "97", "--channel", "CD8", "--channel", "DAPI")
+    sdata, image = spatialdata.read_zarr("study.zarr"), tissue(1, size=64)["fov0"]
+    sigma = {"DAPI": 0, "CD3": 2.5, "CD20": 2}
+    q = {"DAPI": 99, "CD3": 98, "CD20": 99}
+    expected = image.pxprep.preprocess(channels=list(q), sigma=sigma, q=q)
+    np.testing.assert_array_equal(sdata["a"].values, expected.values)
+    expected = image.pxprep.preprocess(channels=["CD8", "DAPI"], sigma=[1, 0], q=97)
+    np.testing.assert_array_equal(sdata["b"].values, expected.values)
+    call("fit", "study.zarr", "--layer", "fov0", "--panel", "panel.csv", "--output", "fit.json")
+    fitted = pxprep.FittedPipeline.from_json((tmp_path / "fit.json").read_text())
+    assert list(fitted.channels) == list(q)
+
+
+def test_a_folder_of_slides(tmp_path, call):
+    for name in ("s1", "s2"):
+        (tmp_path / "slides" / name).mkdir(parents=True)
+        write_ome(tmp_path / "slides" / name / "image.ome.tif", pixels())
+    call("import", "slides", "new.zarr", "--quiet")
+    assert sorted(spatialdata.read_zarr("new.zarr").images) == ["s1", "s2"]

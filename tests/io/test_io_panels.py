@@ -1,0 +1,152 @@
+"""Tables of markers: what channels are called and which are kept, in whatever form."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tifffile")
+pytest.importorskip("readimc")
+
+import tifffile
+
+from imc_files import PANEL, counts, write_mcd
+from pxprep import PxprepWarning
+from pxprep.errors import ChannelError, ParameterError
+from pxprep.io import open_images, read_panel, read_tiff
+from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
+
+FORMS = {
+    "names": "DAPI\nCD3\nCD20\n",
+    "names, and empty lines": "DAPI\r\n\r\nCD3\r\nCD20\r\n\r\n",
+    "one column": "marker_name\nDAPI\nCD3\nCD20\n",
+    "steinbock": "channel,name,keep,ilastik\nIr191,DAPI,1,1\nPr141,CD3,1,\nNd142,CD20,1,2\n",
+    "mcmicro": "channel_number,cycle,marker_name,Filter\n1,1,DAPI,a\n2,1,CD3,a\n3,1,CD20,b\n",
+    "no header": "1,1,DAPI\n2,1,CD3\n3,1,CD20\n",
+    "no header, metals": "Ir191,DAPI\nPr141,CD3\nNd142,CD20\n",
+    "tabs": "Marker\tsigma\nDAPI\t0\nCD3\t2\nCD20\t\n",
+    "semicolons": "Name;Keep\nDAPI;true\nCD3;true\nCD20;TRUE\n",
+    "quotes": '"name","note"\n"DAPI","a, b"\n"CD3",""\n"CD20","c"\n',
+    "metals alone": "channel\nDAPI\nCD3\nCD20\n",
+}
+
+
+def write(folder, text, name="panel.csv", encoding="utf-8"):
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(tmp_path, form, encoding):
+    panel = write(tmp_path, FORMS[form], encoding=encoding)
+    assert read_panel(panel).names == tuple(NAMES)
+    tifffile.imwrite(tmp_path / "slide.tif", pixels(), **GRAY)
+    check(one(read_tiff(tmp_path / "slide.tif", panel=panel)), pixels())
+
+
+def test_letters_of_other_encodings(tmp_path):
+    for encoding in ("utf-8", "latin-1", "utf-16"):
+        panel = write(tmp_path, "β-actin\n".replace("β", "µ"), encoding=encoding)
+        assert read_panel(panel).names == ("µ-actin",)
+
+
+def test_names_with_commas_and_spaces(tmp_path):
+    panel = write(tmp_path, "HLA-A,B,C\nCD3 e\nKi-67\n", "names.txt")
+    assert read_panel(panel).names == ("HLA-A,B,C", "CD3 e", "Ki-67")
+
+
+def test_numbers_for_the_pipeline(tmp_path):
+    panel = read_panel(write(tmp_path, "name,sigma,q,q_post\nDAPI,0,99.5,\nCD3,2.5,,99.9\n"))
+    assert panel.sigma == {"DAPI": 0, "CD3": 2.5}
+    assert panel.q == {"DAPI": 99.5}
+    assert panel.q_post == {"CD3": 99.9}
+
+
+KEEP = "channel,name,keep\nIr191,DAPI,1\nPr141,CD3,0\nNd142,CD20,1\n"
+
+
+def test_channels_that_are_not_kept(tmp_path):
+    """Of a file with all channels they are left out; one with the others is named by them."""
+    panel = write(tmp_path, KEEP)
+    tifffile.imwrite(tmp_path / "all.tif", pixels(), **GRAY)
+    tifffile.imwrite(tmp_path / "kept.tif", pixels((2, 101, 83)), **GRAY)
+    with pytest.warns(PxprepWarning, match=r"panel\.csv' does not keep 'CD3': they are left out"):
+        image = one(read_tiff(tmp_path / "all.tif", panel=panel))
+    assert image.c.values.tolist() == ["DAPI", "CD20"]
+    np.testing.assert_array_equal(image.values, pixels()[[0, 2]])
+    image = one(read_tiff(tmp_path / "kept.tif", panel=panel))
+    assert image.c.values.tolist() == ["DAPI", "CD20"]
+    np.testing.assert_array_equal(image.values, pixels((2, 101, 83)))
+    gone = write(tmp_path, "marker_name,remove\nDAPI,\nCD3,TRUE\nCD20,FALSE\n", "markers.csv")
+    with pytest.warns(PxprepWarning, match="does not keep 'CD3'"):
+        assert one(read_tiff(tmp_path / "all.tif", panel=gone)).c.values.tolist() == NAMES[::2]
+
+
+def test_channels_by_what_the_file_calls_them(tmp_path):
+    """In the table's order: it need not be the file's."""
+    metals = ["Nd142", "Ir191", "Pr141"]
+    write_ome(tmp_path / "slide.ome.tif", pixels(), names=metals)
+    panel = write(tmp_path, KEEP.replace(",0", ",1"))
+    image = one(read_tiff(tmp_path / "slide.ome.tif", panel=panel))
+    check(image, pixels()[[1, 2, 0]])
+    write_ome(tmp_path / "slide.ome.tif", pixels(), names=NAMES[::-1])
+    check(one(read_tiff(tmp_path / "slide.ome.tif", panel=panel)), pixels()[::-1])
+
+
+def test_imc(tmp_path):
+    values = counts()
+    write_mcd(tmp_path / "s1.mcd", [("a", PANEL, values)])
+    panel = write(tmp_path, "channel,name,keep\nXe131,gas,0\nIr193,nuclei,1\nIn115,T cells,1\n")
+    with pytest.warns(PxprepWarning, match="does not keep 'gas'"):
+        image = one(open_images(tmp_path / "s1.mcd", panel=panel))
+    assert image.c.values.tolist() == ["nuclei", "T cells"]
+    np.testing.assert_array_equal(image.values, values[[2, 0]])
+    other = write(tmp_path, "name\na\nb\nc\nd\n")
+    with pytest.raises(
+        ChannelError, match=r"must tell of the 4 channels .*'In.*: 'a', 'b', 'c', 'd'"
+    ):
+        open_images(tmp_path / "s1.mcd", panel=other)
+
+
+def test_a_folder_with_a_file_for_each_channel(tmp_path):
+    values = write_fov(tmp_path / "fov0", ["Ir191", "Pr141", "Nd142"])
+    panel = write(tmp_path, KEEP.replace(",0", ",1"))
+    for path in (tmp_path, tmp_path / "fov0"):
+        image = one(open_images(path, ["CD20", "DAPI"], panel=panel))
+        assert image.c.values.tolist() == ["CD20", "DAPI"]
+        np.testing.assert_array_equal(image.values, values[[2, 0]])
+
+
+BAD = {
+    "empty": ("\n\n", "must hold names of channels, it is empty"),
+    "two columns of names": (
+        "DAPI,nuclei\nCD3,T cells\n",
+        "must say in its first row which column",
+    ),
+    "no name": ("name,keep\nDAPI,1\n,1\n", "must have a name for each channel, row 2 not"),
+    "twice": ("name\nDAPI\nDAPI\n", "'DAPI' more than once"),
+    "keep": ("name,keep\nDAPI,maybe\n", "keep must be 0 or 1, got 'maybe'"),
+    "nothing kept": ("name,keep\nDAPI,0\n", "keeps no channel"),
+    "a number": ("name,sigma\nDAPI,wide\n", "sigma must be a number, got 'wide'"),
+    "cells": ("name,keep\nDAPI,1\nCD3\n", "must have 2 cells in each row, row 3 has 1"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_tables(tmp_path, bad):
+    text, words = BAD[bad]
+    with pytest.raises((ParameterError, ChannelError), match=words) as caught:
+        read_panel(write(tmp_path, text))
+    assert "panel.csv" in str(caught.value)
+
+
+def test_tables_that_do_not_fit(tmp_path):
+    tifffile.imwrite(tmp_path / "slide.tif", pixels(), **GRAY)
+    panel = write(tmp_path, "DAPI\nCD3\n")
+    with pytest.raises(
+        ChannelError, match=r"of the 3 channels of image 'slide'.* has 2 to keep: 'D"
+    ):
+        read_tiff(tmp_path / "slide.tif", panel=panel)
+    with pytest.raises(ParameterError, match="give channel_names or panel, not both"):
+        read_tiff(tmp_path / "slide.tif", panel=panel, channel_names=NAMES)
+    with pytest.raises(ParameterError, match="panel does not exist"):
+        read_tiff(tmp_path / "slide.tif", panel=tmp_path / "other.csv")

@@ -1,0 +1,135 @@
+"""OME-TIFFs in several files: each set is one image, and what is missing is named."""
+
+import uuid
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tifffile")
+
+import tifffile
+
+from pxprep.errors import ChannelError, ImageError
+from pxprep.io import open_images, read_folder, read_tiff
+from tiff_files import GRAY, NAMES, check, one, pixels
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    """tifffile logs what it cannot read."""
+    caplog.set_level("CRITICAL", logger="tifffile")
+
+
+def write_set(folder, files=None, seed=0, name="slide", values=None):
+    """One file for each channel; the metadata of each tell of all, by the names they had first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = pixels(seed=seed) if values is None else values
+    listed = [f"{name}_C{i}.ome.tif" for i in range(len(NAMES))]
+    ids = [f"urn:uuid:{uuid.uuid4()}" for _ in NAMES]
+    channels = "".join(f'<Channel ID="Channel:0:{i}" Name="{n}"/>' for i, n in enumerate(NAMES))
+    data = "".join(
+        f'<TiffData FirstC="{i}" FirstT="0" FirstZ="0" IFD="0" PlaneCount="{len(plane)}">'
+        f'<UUID FileName="{file}">{own}</UUID></TiffData>'
+        for i, (file, own, plane) in enumerate(
+            zip(listed, ids, values.reshape(3, -1, *values.shape[-2:]), strict=True)
+        )
+    )
+    size_z = values.shape[1] if values.ndim == 4 else 1
+    rows, columns = values.shape[-2:]
+    for file, own, plane in zip(files or listed, ids, values, strict=True):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
+            f'<Image ID="Image:0" Name="{name}"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+            f'Type="uint16" SizeX="{columns}" SizeY="{rows}" SizeC="3" SizeZ="{size_z}" SizeT="1">'
+            f"{channels}{data}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(folder / file, plane, metadata=None, description=xml.encode(), **GRAY)
+    return values
+
+
+@pytest.mark.parametrize("shape", [(3, 101, 83), (3, 4, 101, 83)], ids=["planes", "stacks"])
+def test_a_set_is_one_image(tmp_path, shape):
+    values = write_set(tmp_path / "slide", values=pixels(shape))
+    for path in ("slide", "slide/slide_C1.ome.tif"):
+        images = open_images(tmp_path / path)
+        assert list(images) == [path.rpartition("/")[2].removesuffix(".ome.tif")]
+        check(one(images), values)
+    two = open_images(tmp_path / "slide", ["CD20", "DAPI"])["slide"]
+    np.testing.assert_array_equal(two.values, values[[2, 0]])
+
+
+def test_several_sets_in_a_folder(tmp_path):
+    stored = {name: write_set(tmp_path, seed=n, name=name) for n, name in enumerate("ab")}
+    images = open_images(tmp_path)
+    assert list(images) == ["a_C0", "b_C0"]
+    for image, values in zip(images.values(), stored.values(), strict=True):
+        check(image, values)
+
+
+@pytest.mark.parametrize("files", [None, [f"{name}.ome.tif" for name in NAMES]])
+def test_a_set_for_each_field_of_view(tmp_path, files):
+    """Also if the files were called after their channels."""
+    stored = [write_set(tmp_path / f"fov{n}", files, n) for n in range(2)]
+    for read in (open_images, read_folder):
+        images = read(tmp_path, NAMES)
+        assert list(images) == ["fov0", "fov1"]
+        for image, values in zip(images.values(), stored, strict=True):
+            check(image, values)
+
+
+def test_missing_files_of_a_set(tmp_path):
+    values = write_set(tmp_path / "slide")
+    (tmp_path / "slide" / "slide_C1.ome.tif").unlink()
+    for read, path in ((read_tiff, "slide/slide_C0.ome.tif"), (open_images, "slide")):
+        with pytest.raises(ImageError, match=r"slide.*: 'slide_C1\.ome\.tif'"):
+            read(tmp_path / path)
+    chosen = open_images(tmp_path / "slide", ["DAPI", "CD20"])["slide"]
+    np.testing.assert_array_equal(chosen.values, values[[0, 2]])
+
+
+def test_renamed_sets_in_one_folder(tmp_path):
+    """Their files are found by what they are, not by what they were called."""
+    stored = [
+        write_set(tmp_path, [f"s{n}-{name}.ome.tif" for name in NAMES], n, f"slide{n}")
+        for n in range(2)
+    ]
+    images = open_images(tmp_path, NAMES)
+    assert list(images) == ["s0-CD3", "s1-CD3"]
+    for image, values in zip(images.values(), stored, strict=True):
+        check(image, values)
+    (tmp_path / "s0-CD20.ome.tif").unlink()
+    with pytest.raises(ImageError, match=r"lacks files of an OME-TIFF: 'slide0_C2\.ome\.tif'"):
+        open_images(tmp_path)
+
+
+def test_a_file_for_each_position(tmp_path):
+    """As MicroManager writes them: the metadata of each tell of all images."""
+    listed, ids = ["p0.ome.tif", "p1.ome.tif"], [f"urn:uuid:{uuid.uuid4()}" for _ in range(2)]
+    images = "".join(
+        f'<Image ID="Image:{n}" Name="P{n}"><Pixels ID="Pixels:{n}" DimensionOrder="XYCZT" '
+        'Type="uint16" SizeX="83" SizeY="101" SizeC="3" SizeZ="1" SizeT="1">'
+        + "".join(f'<Channel ID="Channel:{n}:{i}" Name="{name}"/>' for i, name in enumerate(NAMES))
+        + f'<TiffData IFD="0" PlaneCount="3"><UUID FileName="{file}">{own}</UUID></TiffData>'
+        "</Pixels></Image>"
+        for n, (file, own) in enumerate(zip(listed, ids, strict=True))
+    )
+    for n, (file, own) in enumerate(zip(listed, ids, strict=True)):
+        xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
+        xml = f'<?xml version="1.0" encoding="UTF-8"?>{xml}{images}</OME>'
+        with tifffile.TiffWriter(tmp_path / file) as tiff:
+            for i, page in enumerate(pixels(seed=n)):
+                text = None if i else xml.encode()
+                tiff.write(page, metadata=None, description=text, **GRAY)
+    found = open_images(tmp_path)
+    assert list(found) == ["p0_P0", "p0_P1"]
+    for n, image in enumerate(found.values()):
+        check(image, pixels(seed=n))
+
+
+def test_files_of_a_set_that_are_called_alike(tmp_path):
+    write_set(tmp_path / "fov0", [f"{name}.ome.tif" for name in NAMES])
+    write_set(tmp_path / "fov1")
+    (tmp_path / "fov1" / "slide_C2.ome.tif").unlink()
+    with pytest.raises(ChannelError, match="'fov1' lacks 'CD20'"):
+        open_images(tmp_path, NAMES)
