@@ -225,6 +225,10 @@ BAD_VALUES = {
         (xr.DataArray(2.0), ParameterError, "()"),
         (xr.DataArray([2.0, 3.0], dims="c"), ParameterError, "'c': 3", "(c: 2)"),
         (xr.DataArray([2.0, 3.0, 4.0], dims="x"), ParameterError, "(x: 3)"),
+        *(
+            (xr.DataArray([2.0, wrong, 4.0], dims="c"), ParameterError, f"[2.0, {wrong}, 4.0]")
+            for wrong in (0.0, np.nan, np.inf)
+        ),
     ],
 }
 # None leaves out a step of `preprocess`, and is an error elsewhere.

@@ -242,8 +242,9 @@ def say_lost(q_sum: float, zeros: str, notes: Sequence[Note]) -> str | None:
     lower = ' zeros="include", as in Pipeline.pixie(), lowers the threshold.'
     return (
         f"far more than q_sum={q_sum:g} % of the pixels that have a sum are dropped: "
-        f"{', '.join(far)}. Many of these exceed the threshold in the reference, where it was "
-        f"measured, but no longer after the blur.{'' if zeros == 'include' else lower}"
+        f"{', '.join(far)}. Many of these exceed the threshold where it was measured, but no "
+        f"longer after the steps since: a blur spreads single counts."
+        f"{'' if zeros == 'include' else lower}"
     )
 
 

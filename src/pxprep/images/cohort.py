@@ -16,8 +16,9 @@ from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
 from ..engine.passes import ArrayChain, results
-from ..engine.programs import AddChannels, Operation
+from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
+from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError
 from .datatree import is_tree
 from .image import apply, checked, like, pixels, processing_dtype
@@ -206,19 +207,23 @@ class Cohort(Sequence[xr.DataArray]):
             return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
 
     def _sums_for(self, cohort: "Cohort") -> list[Any]:
-        """For each image what gives its sums over channels to a mask of that of `cohort`.
+        """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
         """
-        chains = self.chains or (() if self.is_lazy else self.chained().chains)
-        if not chains:
+        if self.is_lazy or cohort.is_lazy:
+            if self.is_masked:
+                return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
-        fit = [own.sizes == image.sizes for own, image in zip(self, cohort, strict=True)]
-        return [
-            chain.then(AddChannels()) if is_fit and chain.is_cheap and not cohort.is_lazy else None
-            for chain, is_fit in zip(chains, fit, strict=True)
-        ]
+        sums: list[Any] = []
+        for index, chain in enumerate(self.chains or self.chained().chains):
+            fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
+            area = self.areas[index] if self.areas else None
+            if area is not None:
+                chain = chain.then(KeepInside(), Pixels.of(area.whole()))
+            sums.append(chain.then(AddChannels()) if fits else None)
+        return sums
 
     def apply_measured(
         self,

@@ -178,7 +178,9 @@ def pixel_clustering_preprocess(
     Warns
     -----
     PxprepWarning
-        For channels without signal, negative or infinite pixels; if `resume` makes layers again.
+        For channels without signal, negative or infinite pixels, pixels that a step makes NaN, and
+        masks that drop far more than `q_sum` percent: once for each step, for all layers. If
+        `resume` makes layers again.
 
     Notes
     -----

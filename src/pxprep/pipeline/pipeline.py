@@ -110,7 +110,8 @@ class Pipeline(Recipe):
         Warns
         -----
         PxprepWarning
-            Once for each thing found: channels without signal, negative or infinite pixels.
+            Once for each thing found: channels without signal, negative or infinite pixels, pixels
+            that a step makes NaN, and masks that drop far more than their percentage.
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
@@ -135,6 +136,7 @@ class Pipeline(Recipe):
             fovs=cohort.names,
             measured=numbers,
             dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
+            is_masked=cohort.is_masked,
         )
 
     def fit_transform(
@@ -192,6 +194,8 @@ class FittedPipeline:
         For each step, by name, what it measured.
     dtype
         Float type in which the cohort was processed.
+    is_masked
+        Whether only some pixels were measured; None if that is not known, as JSON does not keep it.
     """
 
     pipeline: Pipeline
@@ -201,6 +205,7 @@ class FittedPipeline:
     fovs: tuple[Label, ...]
     measured: Mapping[str, Numbers]
     dtype: np.dtype[Any]
+    is_masked: bool | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -270,7 +275,10 @@ class FittedPipeline:
         outputs, needed = {INPUT: made}, references(self.pipeline.steps)
         with ToldOnce():
             for name, step in self.pipeline.steps:
-                reference = None if step.reference is None else outputs[step.reference]
+                reference = None
+                # Of pixels that were not measured a mask may well drop many.
+                if step.reference is not None and self.is_masked is False:
+                    reference = outputs[step.reference]
                 made = apply_step(name, step, made, self.measured[name], reference)
                 if name in needed:
                     outputs[name] = made
@@ -333,7 +341,8 @@ class FittedPipeline:
         new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar, budget)
         dtype = np.result_type(self.dtype, new.dtype)
         measured = updated(self.pipeline.steps, self.measured, new.measured, cohort, fovs, dtype)
-        return replace(self, fovs=fovs, measured=measured, dtype=dtype)
+        masked = new.is_masked or self.is_masked  # None if that is not known
+        return replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
 
     def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
         """The images and channels whose quantiles are far from those of the other images.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..aliases import Images, PerChannel
@@ -270,8 +271,9 @@ def sum_mask(
     Warns
     -----
     PxprepWarning
-        If 0 < `q_sum` <= 1, which is probably a fraction; and if there is no sum to measure (the
-        threshold is then 0) or sums are negative.
+        If 0 < `q_sum` <= 1, which is probably a fraction; if there is no sum to measure (the
+        threshold is then 0) or sums are negative; and if far more than `q_sum` percent of the
+        pixels that have a sum in `reference` are dropped, as where counts are sparse.
 
     Examples
     --------
@@ -318,6 +320,12 @@ def sum_norm(images: Images, *, image: Any = None) -> Any:
     ------
     ImageError
         If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once, with how many pixels become NaN as their sum is negative. For a lazy image when all of
+        it is computed; not by worker processes, which only say that there are some.
 
     Notes
     -----
@@ -399,7 +407,7 @@ def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
     Raises
     ------
     ParameterError
-        If `scale` has not one value per channel.
+        If `scale` has not one value per channel, or one of them is 0 or not finite.
     ChannelError
         If the labels of `scale` are not those of the image.
     ImageError
@@ -414,6 +422,12 @@ def divide(images: Images, scale: xr.DataArray, *, image: Any = None) -> Any:
     [[[0.5, 1.0]], [[0.75, 1.0]]]
     """
     cohort = Cohort.of(images, image=image)
+    if isinstance(scale, xr.DataArray) and scale.chunks is None:
+        usable = np.isfinite(scale) & (scale != 0)
+        if not usable.all():
+            raise ParameterError(
+                f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
+            )
     return _divided(cohort, scale)
 
 

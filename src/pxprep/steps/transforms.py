@@ -85,13 +85,19 @@ def log1p(images: Images, *, image: Any = None) -> Any:
     ImageError
         If `images` are no images, or differ in dims.
 
+    Warns
+    -----
+    PxprepWarning
+        Once, with how many values of which channels become NaN. For a lazy image when all of it is
+        computed; not by worker processes, which only say that there are some.
+
     Examples
     --------
     >>> import numpy as np, xarray as xr
     >>> from pxprep import ops
-    >>> image = xr.DataArray(np.array([[[0, 9, -1]]]), dims=("c", "y", "x"))
+    >>> image = xr.DataArray(np.array([[[0, 9, 99]]]), dims=("c", "y", "x"))
     >>> ops.log1p(image).astype(float).values.round(2).tolist()
-    [[[0.0, 2.3, nan]]]
+    [[[0.0, 2.3, 4.61]]]
     """
     return Cohort.of(images, image=image).apply(Log1p()).given()
 
