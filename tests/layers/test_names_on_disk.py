@@ -20,9 +20,12 @@ from spatialdata.models import (
 )
 
 import pxprep
-from pxprep import LayerError, Pipeline, StoreError, _layers, _store
+from pxprep import Pipeline
 from pxprep.datasets import tissue
+from pxprep.errors import LayerError, StoreError
 from pxprep.io import import_images
+from pxprep.layers import layers as layers_module
+from pxprep.store import transactions
 from stores import files, image, make_study
 from text_stores import Listing, layers, publish, write
 
@@ -123,7 +126,7 @@ def test_import_into_a_store(store, kind):
 @pytest.mark.parametrize("name", ["clean", "Clean"])
 def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatch):
     """Another program writes an element between our look and the moment of publishing."""
-    sdata, stage, added = spatialdata.read_zarr(store), _layers.stage, []
+    sdata, stage, added = spatialdata.read_zarr(store), layers_module.stage, []
 
     def stage_and_add(*args):
         if not added:
@@ -131,7 +134,7 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
             added.append(published(store))
         return stage(*args)
 
-    monkeypatch.setattr(_layers, "stage", stage_and_add)
+    monkeypatch.setattr(layers_module, "stage", stage_and_add)
     with pytest.raises(StoreError, match=rf"another program wrote .* called '{name}' meanwhile"):
         clean(sdata, "fov0", "clean", resume=resume)
     assert files(store) == added[0]
@@ -141,14 +144,14 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
 
 
 def test_import_of_a_name_that_is_taken_meanwhile(store, kind, monkeypatch):
-    stage, added = _layers.stage, []
+    stage, added = layers_module.stage, []
 
     def stage_and_add(*args):
         add(store, kind, "later")
         added.append(published(store))
         return stage(*args)
 
-    monkeypatch.setattr(_layers, "stage", stage_and_add)
+    monkeypatch.setattr(layers_module, "stage", stage_and_add)
     with pytest.raises(StoreError, match="called 'later' meanwhile"):
         import_images({"later": tissue(size=16)["fov0"]}, store)
     assert files(store) == added[0]
@@ -172,7 +175,7 @@ def test_recovery_does_not_publish_what_has_been_taken_since(tmp_path):
         publish(store, "old", "fresh", contents=contents)
     shutil.rmtree(store / "images" / "fresh", ignore_errors=True)
     write(store / "labels" / "fresh", "of another program")
-    assert _store.recover(store, Listing(store)) == (("old",), 0)
+    assert transactions.recover(store, Listing(store)) == (("old",), 0)
     assert layers(store) == {"old": "new old"}
     assert not (store / ".pxprep").exists()
 
