@@ -11,7 +11,9 @@ import xarray as xr
 
 # Scripts that tests run; for doctests they would be imported.
 if find_spec("spatialdata") is None:
-    collect_ignore = ["contention.py", "crash.py", "powercut.py", "stores.py"]
+    collect_ignore = ["contention.py", "crash.py", "powercut.py", "stores.py", "tiff_files.py"]
+    # It draws arrays of zarr among others.
+    collect_ignore.append("differential")
 
 # A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -20,7 +20,7 @@ def counts(share, size=200, seed=0):
     """The immune markers of a tissue of whose counts only a share is seen."""
     image = tissue(1, size, seed)["fov0"].drop_sel(c=["DAPI", "panCK", "SMA"])
     seen = np.random.default_rng(seed).binomial(image.values.astype(int), share)
-    return image.copy(data=seen.astype("float32")).drop_vars("c").drop_attrs()
+    return xr.DataArray(seen.astype("float32"), dims=image.dims)
 
 
 SPARSE, DENSE = counts(0.03), counts(1)
