@@ -128,11 +128,11 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
     """Another program writes an element between our look and the moment of publishing."""
     sdata, stage, added = spatialdata.read_zarr(store), layers_module.stage, []
 
-    def stage_and_add(*args):
+    def stage_and_add(*args, **kwargs):
         if not added:
             add(store, kind, name)
             added.append(published(store))
-        return stage(*args)
+        return stage(*args, **kwargs)
 
     monkeypatch.setattr(layers_module, "stage", stage_and_add)
     with pytest.raises(StoreError, match=rf"another program wrote .* called '{name}' meanwhile"):
@@ -146,10 +146,10 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
 def test_import_of_a_name_that_is_taken_meanwhile(store, kind, monkeypatch):
     stage, added = layers_module.stage, []
 
-    def stage_and_add(*args):
+    def stage_and_add(*args, **kwargs):
         add(store, kind, "later")
         added.append(published(store))
-        return stage(*args)
+        return stage(*args, **kwargs)
 
     monkeypatch.setattr(layers_module, "stage", stage_and_add)
     with pytest.raises(StoreError, match="called 'later' meanwhile"):
