@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 
 from counted_images import counted, image_of, looks_everywhere, some_values
 from pxprep import Pipeline
-from pxprep.engine import backends, brackets, graphs, jobs, lazy, programs, quantiles
+from pxprep.engine import backends, brackets, graphs, jobs, lazy, programs, quantiles, selection
 from pxprep.engine import gathering as gathering_module
 from pxprep.engine.brackets import limits_of
 from pxprep.engine.cache import CORE, MOST_RIM, RIM, Sampling
@@ -72,12 +72,12 @@ def test_merged_parts_are_exact_or_nothing(data, q, more):
         assert_tells_of(total[0], np.concatenate(seen))
         assert total[0].inside.size <= SPARE * min(enough)
         rest = rest[n:]
-    found = quantiles._selected(total, np.array([q]))
+    found = selection.select_gathered(total, np.array([q]))
     finite = np.sort(values[np.isfinite(values)]).astype(np.float64)
     if not finite.size:
         assert np.isnan(found.value[0])
         return
-    (ranks,), _ = quantiles._ranks(np.array([finite.size]), np.array([q]))
+    (ranks,), _ = selection._ranks(np.array([finite.size]), np.array([q]))
     first, last = finite[ranks]
     assert (found is not None) == (low <= first and last <= high)
     if found is not None:
@@ -93,7 +93,7 @@ def test_merged_parts_are_exact_or_nothing(data, q, more):
 def test_what_is_enough_holds_the_wanted_ranks(n, fewer, q):
     (enough,) = limits_of(np.array([q]), n, 4).enough
     for counted_values in {n, max(1, int(n * fewer)), 1}:
-        (ranks,), _ = quantiles._ranks(np.array([counted_values]), np.array([q]))
+        (ranks,), _ = selection._ranks(np.array([counted_values]), np.array([q]))
         assert counted_values - ranks[0] <= enough.top
         assert ranks[1] < enough.bottom
     # Hardly more than that: what is held is bounded by it.
@@ -121,7 +121,7 @@ def test_the_limit_is_for_all_quantiles_together(most):
     total = gathering_module.merged(parts[:5], limits)
     assert (total is None) == (most == 1000)
     if total is not None:
-        found = quantiles._selected(gathering_module.merged([total, *parts[5:]], limits), q)
+        found = selection.select_gathered(gathering_module.merged([total, *parts[5:]], limits), q)
         np.testing.assert_array_equal(found.value, np.quantile(values.astype("f8"), q / 100))
 
 

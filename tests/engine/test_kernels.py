@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as nps
 from scipy.ndimage import gaussian_filter
 
 import oracle
-from pxprep.engine import blocks, quantiles
+from pxprep.engine import blocks, selection
 from pxprep.engine.blocks import bit_constants
 from pxprep.engine.gathering import Gathered
 from pxprep.engine.kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
@@ -449,7 +449,7 @@ def test_a_bracket_gives_the_quantile_just_if_the_ranks_around_it_are_inside(q):
     for below, stop in np.ndindex(31, 31):
         tally = np.array([30, 0, 0, below, 0, 0])
         gathered_values = Gathered(tally, values[below:stop][::-1], (-np.inf, np.inf))
-        found = quantiles._selected([gathered_values], percent)
+        found = selection.select_gathered([gathered_values], percent)
         assert (found is not None) == (below <= first and second < stop)
         if found is not None:
             assert found.value == np.quantile(values.astype(F8), q / 100)
@@ -463,7 +463,7 @@ def test_values_equal_to_a_bound_are_counted_and_found(q):
             continue
         tally, inside = gathered(values, low, high, True)
         assert inside.size == ((values > low) & (values < high)).sum()
-        found = quantiles._selected([Gathered(tally, inside, (low, high))], np.array([q]))
+        found = selection.select_gathered([Gathered(tally, inside, (low, high))], np.array([q]))
         below, up_to = (values < low).sum(), (values <= high).sum()
         first = int(39 * q / 100)
         assert (found is not None) == (below <= first and min(first + 1, 39) < up_to)

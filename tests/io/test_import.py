@@ -269,8 +269,8 @@ def test_bad_names(tmp_path):
     for names, words in {
         ("a b", "a/b"): "images 'a b' and 'a/b' would both be layer 'a_b'",
         ("fov", "FOV"): "images 'fov' and 'FOV' would both be layer 'FOV'",
-        (".fov",): "layer must consist of letters",
-        ("",): "layer must consist of letters",
+        (".fov",): "layer must be neither empty",
+        ("",): "layer must be neither empty",
     }.items():
         with pytest.raises(LayerError, match=words):
             import_images(dict.fromkeys(names, image), tmp_path / "new.zarr")

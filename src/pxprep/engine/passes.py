@@ -93,7 +93,7 @@ class ArrayChain:
 
     def astype(self, dtype: np.dtype[Any]) -> "ArrayChain":
         """A chain whose result is that of this one in a wider type."""
-        (made,) = results([self])
+        (made,) = results([replace(self, is_own=False)])  # whoever has this chain still needs it
         return ArrayChain(made.astype(dtype), dtype, is_own=True)
 
     @property
@@ -310,5 +310,6 @@ def results(chains: Sequence[ArrayChain]) -> list[Block]:
 
 
 def _place(chain: ArrayChain) -> Block:
-    fits = chain.is_own and not chain.program.depth and chain.array.dtype == chain.dtype
+    is_alike = chain.array.dtype == chain.dtype and chain.array.shape == chain.shape
+    fits = chain.is_own and not chain.program.depth and is_alike
     return chain.array if fits else np.empty(chain.shape, chain.dtype)

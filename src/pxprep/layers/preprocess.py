@@ -201,10 +201,10 @@ def pixel_clustering_preprocess(
     ...             for name, fov in tissue(size=64).items()}
     ... )
     >>> sdata = pxprep.pixel_clustering_preprocess(
-    ...     sdata, ["fov0", "fov1"], ["clean0", "clean1"], channels=["CD3", "CD20"], q=99
+    ...     sdata, ["fov0", "fov1"], ["clean0", "clean1"], channels=["DAPI", "panCK"], q=99
     ... )
     >>> sdata["clean1"].dims, sdata["clean1"].c.values.tolist()
-    (('c', 'y', 'x'), ['CD3', 'CD20'])
+    (('c', 'y', 'x'), ['DAPI', 'panCK'])
     """
     check_sdata(sdata)
     given = {
