@@ -267,6 +267,7 @@ def a_cohort(make_image):
     return fovs, masks
 
 
+@pytest.mark.filterwarnings("ignore:sum_mask. far more:pxprep.PxprepWarning")
 @pytest.mark.parametrize(
     ("name", "pool"),
     [
