@@ -465,7 +465,7 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     assert "is damaged: images/fov2" in errors
     assert "pxprep: ended what an interrupted write had left" in errors
     assert not (store / ".pxprep").exists()
-    (store / ".pxprep" / "dead").mkdir(parents=True)
+    (store / ".pxprep" / ("dead" * 8)).mkdir(parents=True)
     code, printed, _ = call("repair", store, "--json")
     assert json.loads(printed) == {"store": str(store), "completed": [], "removed": 1}
     _, printed, _ = call("repair", store)

@@ -66,7 +66,7 @@ def changed(draw, document):
             node[draw(st.sampled_from(["x", "c", "fov", "", "scale", "DAPI"]))] = node.pop(key)
         else:
             numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers()
-            node[key] = draw(st.sampled_from(ODD) | numbers | st.text())
+            node[key] = copy.deepcopy(draw(st.sampled_from(ODD) | numbers | st.text()))
     return document
 
 
@@ -83,7 +83,8 @@ def image_for(fitted):
     image = FOVS["fov1"].astype("f4")
     if fitted.channels is None:
         return image.drop_vars("c")
-    return image.assign_coords(c=list(fitted.channels))
+    # As objects, since NumPy would make strings of all labels where one is a string.
+    return image.assign_coords(c=np.array([*fitted.channels, None], dtype=object)[:-1])
 
 
 def numbers_of(document, step, name):
