@@ -1,7 +1,7 @@
 """What is drawn, as plain values: `repr` of a case is Python that makes it again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -87,7 +87,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline on a cohort, and the ways in which it is run. `sparrow` are its parameters."""
+    """A pipeline on a cohort, and the ways in which it is run.
+
+    `sparrow` are the parameters if it is that; `channels` those that are chosen, None for all.
+    """
 
     labels: str
     pictures: tuple[Picture, ...]
@@ -95,7 +98,8 @@ class Case:
     pool: str | None
     masks: tuple[Mask | None, ...]
     ways: tuple[Way, ...]
-    sparrow: Mapping[str, Any] | None = field(default=None)
+    sparrow: Mapping[str, Any] | None = None
+    channels: tuple[int, ...] | None = None
 
     @property
     def n_channels(self) -> int:
@@ -103,9 +107,14 @@ class Case:
         return len(self.pictures[0].order)
 
     @property
+    def order(self) -> tuple[int, ...]:
+        """The channels that come out: those of the first image, or those that were chosen."""
+        return self.pictures[0].order if self.channels is None else self.channels
+
+    @property
     def names(self) -> tuple[Any, ...]:
-        """What the channels are called, in the order of the first image's."""
-        return tuple(LABELS[self.labels][number] for number in self.pictures[0].order)
+        """What they are called."""
+        return tuple(LABELS[self.labels][number] for number in self.order)
 
 
 def resolved(value, names):
@@ -139,6 +148,7 @@ def features(case):
     found |= {f"pool {case.pool}"} if len(case.pictures) > 1 else {"one image"}
     found |= {f"mask {mask.kind}" for mask in case.masks if mask is not None}
     found |= {"reference" for step in case.steps if step.reference is not None}
+    found |= {"chosen channels"} if case.channels is not None else set()
     found |= {"z" for picture in case.pictures if len(picture.size) == 3}
     found |= {f"steps {len(case.steps)}"}
     kinds = [step.kind for step in case.steps]

@@ -289,7 +289,7 @@ def ways(draw, case_masks, shapes, runs, boxes, named):
     )
 
 
-RUNS = ("fit_transform", "ops", "fit", "accessor", "fit_transform", "json", "apart")
+RUNS = ("fit_transform", "ops", "fit", "accessor", "fit_transform", "json", "apart", "update")
 
 
 @st.composite
@@ -318,14 +318,18 @@ def cases(
     shown = tuple(draw(pictures(with_z, draw(orders), dtypes, large)) for _ in range(count))
     mask = st.tuples(*(masks(with_z) for _ in shown))
     over = draw(mask) if draw(chance(masked)) else (None,) * count
-    given = None
-    if kinds is None and draw(chance(sparrow)):
-        given, steps = draw(sparrows(n_channels))
-    else:
-        chosen = draw(any_kinds(own) if kinds is None else kinds)
-        steps = draw(pipelines(n_channels, mask, chosen))
-    runs = RUNS if given is None else ("preprocess", "preprocess", *RUNS)
+    runs, given, chosen = RUNS, None, None
     boxes = ("one", "one", "list", "one", "tree", "scales") if count == 1 else BOXES
+    if kinds is None and draw(chance(sparrow)):
+        runs = ("preprocess", "preprocess", *RUNS)
+        if draw(chance(30)):
+            kept = draw(st.integers(1, n_channels))
+            chosen, runs = tuple(draw(st.permutations(in_order))[:kept]), ("preprocess",)
+            boxes = tuple(box for box in boxes if box not in ("list", "dict"))
+        given, steps = draw(sparrows(n_channels if chosen is None else len(chosen)))
+    else:
+        wanted = draw(any_kinds(own) if kinds is None else kinds)
+        steps = draw(pipelines(n_channels, mask, wanted))
     shapes = [(n_channels, *picture.size) for picture in shown]
     ran = [
         draw(ways(over, shapes, runs, boxes, named)) for _ in range(draw(st.sampled_from([1, 2])))
@@ -333,7 +337,7 @@ def cases(
     if scheduler is not None:
         ran = [replace(way, scheduler=scheduler) for way in ran]
     pool = draw(st.sampled_from(["mean", "pixels", None]))
-    return Case(labels, shown, steps, pool, over, tuple(ran), given)
+    return Case(labels, shown, steps, pool, over, tuple(ran), given, chosen)
 
 
 BOXES = ("list", "dict", "tree", "list", "scales")

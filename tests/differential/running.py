@@ -11,6 +11,7 @@ import xarray as xr
 from differential import holding
 from differential.cases import resolved
 from pxprep import FittedPipeline, Mask, Pipeline, ops
+from pxprep.errors import ParameterError
 from pxprep.steps import Step
 
 FUNCTIONS = {
@@ -113,6 +114,24 @@ class Runner:
         assert again.numbers.identical(fitted.numbers), "JSON changed the numbers"
         return again.transform(self.cohort), again.numbers
 
+    def _update(self):
+        """Fitted to the first image, then to the others, if that can be exact; or to all."""
+        cohort, masks = self.cohort, self.where()
+        if self.way.box != "dict" or len(cohort) == 1:
+            return self._fit()
+        first, *others = cohort
+        parts = [
+            {name: every[name] for name in names} if every else None
+            for every in (cohort, masks)
+            for names in ([first], others)
+        ]
+        fitted = self.pipeline().fit(parts[0], pool=self.case.pool, where=parts[2])
+        try:
+            fitted = fitted.update(parts[1], where=parts[3], memory=self.way.memory)
+        except ParameterError:
+            return self._fit()
+        return fitted.transform(cohort), fitted.numbers
+
     def _apart(self):
         """Fitted to the cohort as it is held, applied to its images one by one."""
         fitted = self.fitted()
@@ -128,7 +147,9 @@ class Runner:
     def _preprocess(self):
         given = {n: resolved(v, self.case.names) for n, v in self.case.sparrow.items()}
         where, pool = self.where(), self.case.pool
-        if self.way.box in ("list", "dict"):
+        if self.case.channels is not None:
+            given["channels"] = list(self.case.names)
+        elif self.way.box in ("list", "dict"):
             return Pipeline.sparrow(**given).fit_transform(
                 self.cohort, pool=pool, where=where
             ), None

@@ -118,6 +118,8 @@ def _parameters(case, store):
     }
     if given["where"] is not None:
         given["keep_outside"] = store.keeps_outside
+    if case.channels is not None:
+        given["channels"] = list(case.names)
     if case.sparrow is not None:
         return given | {name: resolved(value, case.names) for name, value in case.sparrow.items()}
     return given | {"pipeline": running.pipeline(case, running.functions(case))}
