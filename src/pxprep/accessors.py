@@ -77,8 +77,9 @@ class Methods(StepMethods[Made]):
         """
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
         cohort = ImageSet.of(self._images, pool, variable, where=where).choosing(channels)
-        made: Made = pipeline.fit_transform(cohort, pool=cohort.pool)
-        return made
+        made: Any = pipeline.fit_transform(cohort, pool=cohort.pool)
+        given: Made = made
+        return given
 
     def fit(
         self,

@@ -52,7 +52,7 @@ class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     >>> cohort = pxprep.Cohort(tissue(size=64), pool="pixels")
     >>> cohort
     <pxprep.Cohort of 3 images, pool='pixels'>
-    Channels (8): DAPI, panCK, CD45, CD3, CD8, CD20, CD68, FoxP3
+    Channels (10): DAPI, CD45, CD3, CD8, CD20, CD68, panCK, SMA, Ki67, CD31
       fov0  y: 64, x: 64  uint16
       fov1  y: 64, x: 64  uint16
       fov2  y: 64, x: 64  uint16

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label, Pool
+from ..aliases import Images, Label, Pool
 from ..channels import channel_labels
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
@@ -61,7 +61,7 @@ class Pipeline(Recipe):
 
     def fit(
         self,
-        images: AnyImages,
+        images: Images,
         *,
         pool: Pool = "mean",
         variable: Any = None,
@@ -146,7 +146,7 @@ class Pipeline(Recipe):
         pool: Pool = "mean",
         variable: Any = None,
         where: Any = None,
-    ) -> Any:
+    ) -> AnyImages:
         """Measure one image or a cohort and apply the steps to it.
 
         Parameters
@@ -171,7 +171,8 @@ class Pipeline(Recipe):
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
                 current = processed
-            return current.finished().map(as_floats, cohort).given()
+            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            return made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -230,7 +231,7 @@ class FittedPipeline:
         }
         return xr.Dataset(variables).copy(deep=True)
 
-    def transform(self, images: AnyImages, *, fov: Any = None, variable: Any = None) -> Any:
+    def transform(self, images: AnyImages, *, fov: Any = None, variable: Any = None) -> AnyImages:
         """Apply the steps with the fitted numbers to an image or to several.
 
         Parameters
@@ -271,18 +272,19 @@ class FittedPipeline:
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
-        made = replace(cohort.chained() if at_once else cohort, pool=self.pool)
-        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
+        current = replace(cohort.chained() if at_once else cohort, pool=self.pool)
+        outputs, needed = {INPUT: current}, references(self.pipeline.steps)
         with ToldOnce():
             for name, step in self.pipeline.steps:
                 reference = None
                 # Of pixels that were not measured a mask may well drop many.
                 if step.reference is not None and self.is_masked is False:
                     reference = outputs[step.reference]
-                made = apply_step(name, step, made, self.measured[name], reference)
+                current = apply_step(name, step, current, self.measured[name], reference)
                 if name in needed:
-                    outputs[name] = made
-            return made.finished().map(as_floats, cohort).given()
+                    outputs[name] = current
+            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            return made
 
     def check(self, images: Any, *, variable: Any = None, where: Any = None) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
@@ -292,7 +294,7 @@ class FittedPipeline:
 
     def update(
         self,
-        images: AnyImages,
+        images: Images,
         *,
         variable: Any = None,
         where: Any = None,
