@@ -49,7 +49,7 @@ SLOW_TESTS = """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
     test_accessors test_bad_input test_blocks_and_neighbours test_byte_order test_chunk_writing
-    test_cohorts test_engine test_fitted_json test_forged_stores test_gathering test_intensity
+    test_cohorts test_engine test_fitted_json test_forged_stores test_gathering
     test_kernels test_laziness test_ops test_passes test_plot test_plots test_positions
     test_provenance test_spatialdata test_tables test_ties test_trees test_watched_sources
     test_where test_zarr_chunks
