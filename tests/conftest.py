@@ -32,7 +32,6 @@ SLOW_TESTS = """
     test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
     test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
     test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
-    test_chunks_change_no_bit test_chunks_of_images_change_no_bit
     test_dead_staging_is_removed_and_a_live_one_is_not
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
     test_import_leaves_matplotlib_alone test_import_works_where_nothing_can_be_cached
@@ -49,7 +48,7 @@ SLOW_TESTS = """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
     test_accessors test_bad_input test_blocks_and_neighbours test_byte_order test_chunk_writing
-    test_cohorts test_engine test_fitted_json test_forged_stores test_gathering
+    test_cohorts test_fitted_json test_forged_stores test_gathering
     test_kernels test_laziness test_ops test_passes test_plot test_plots test_positions
     test_provenance test_spatialdata test_tables test_ties test_trees test_watched_sources
     test_where test_zarr_chunks

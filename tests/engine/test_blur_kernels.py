@@ -36,9 +36,6 @@ def assert_near(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=rounding * largest)
 
 
-# Blur
-
-
 @FLOATS
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_blur_is_that_of_scipy_also_where_the_kernel_is_wider_than_the_image(shape, dtype):

@@ -21,9 +21,6 @@ POOLS = ["mean", "pixels", None]
 any_pool = pytest.mark.parametrize("pool", POOLS)
 
 
-# Two quantiles in the passes of one
-
-
 def above_for_the_last(samples, q, zeros, n_bytes):
     return Bounds(np.where(np.arange(len(q)) == len(q) - 1, 1e29, -np.inf), np.full(len(q), np.inf))
 

@@ -8,8 +8,6 @@ from checked_steps import check, row
 from oracle import assert_same_bits
 from pxprep import ops
 
-# blur
-
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1, 2, 3.3, 11, 40, 150])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

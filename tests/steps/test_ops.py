@@ -294,9 +294,6 @@ def test_warnings_point_at_the_caller():
     assert record[0].filename == __file__
 
 
-# divide
-
-
 def test_scales_are_matched_by_label(make_image):
     image = make_image()
     scale = xr.DataArray([2.0, 3.0, 5.0], dims="c", coords={"c": image.c.values})

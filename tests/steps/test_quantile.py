@@ -7,8 +7,6 @@ from checked_steps import check, row
 from oracle import assert_same_bits
 from pxprep import ops
 
-# quantile
-
 AWKWARD = (
     0,
     1.0000001,

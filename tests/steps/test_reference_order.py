@@ -23,8 +23,6 @@ def test_a_chain_warns_once(chunks, make_image):
     assert (result.isel(c=3) > 0).any()
 
 
-# The reference order
-
 ORDERS = {
     "default": {},
     "no blur": {"sigma": None},

@@ -9,8 +9,6 @@ from checked_steps import check, only_warning, row
 from oracle import assert_agrees, assert_same_bits, plain
 from pxprep import PxprepWarning, ops
 
-# sum_mask and sum_norm
-
 
 @pytest.mark.parametrize("zeros", ["exclude", "include"])
 @pytest.mark.parametrize("q_sum", [0, 5, 50, 99.9, 100])
