@@ -12,7 +12,7 @@ import xarray as xr
 # Scripts that tests run; for doctests they would be imported.
 if find_spec("spatialdata") is None:
     collect_ignore = ["commands.py", "contention.py", "crash.py", "powercut.py"]
-    collect_ignore += ["stores.py", "tiff_files.py"]
+    collect_ignore += ["spatial_objects.py", "stores.py", "tiff_files.py"]
     # It draws arrays of zarr among others.
     collect_ignore.append("differential")
 

@@ -48,7 +48,7 @@ def said(call):
 
 @updatable
 def test_update_equals_a_new_fit(pipeline, cohort):
-    old, new = split(cohort, "fov1", "fov3")
+    old, new = split(cohort, "fov2", "fov3")
     everything = pipeline.fit(cohort)
     fitted = pipeline.fit(old)
     before = fitted.numbers
