@@ -23,10 +23,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_benchmarks test_cli test_concurrency test_crash test_distributed test_examples
-    test_faults test_import test_kept_results test_layer_chunks test_layer_masks
-    test_layer_reports test_lazy_quantiles test_properties test_readme test_removed_layers
-    test_report test_writing
+    test_benchmarks test_chunk_faults test_cli test_cli_interrupts test_cli_stores test_cli_terminal
+    test_concurrency test_crash test_distributed test_examples test_faults test_import
+    test_kept_results test_layer_chunks test_layer_masks test_layer_reports test_lazy_quantiles
+    test_memory test_properties test_readme test_removed_layers test_report test_writing
 """
 # Single tests of a second or more:
 SLOW_TESTS = """
@@ -48,11 +48,16 @@ SLOW_TESTS = """
 """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
-    test_accessors test_bad_input test_blocks_and_neighbours test_byte_order test_chunk_writing
-    test_cohorts test_fitted_json test_forged_stores test_gathering
-    test_kernels test_laziness test_ops test_passes test_plot test_plots test_positions
-    test_provenance test_spatialdata test_tables test_ties test_trees test_watched_sources
-    test_where test_zarr_chunks
+    test_accessors test_at_once test_background test_blocks_and_neighbours test_blur
+    test_blur_kernels test_brackets test_byte_order test_chunk_writing test_cli_bad_input
+    test_cohorts test_dask_images test_fitted_json test_forged_stores test_gathering
+    test_histogram test_keepers test_kernels test_layer_scales test_laziness test_lazy_writing
+    test_mask_passes test_mask_plots test_masked_cohorts test_notes test_ops test_outliers
+    test_own_steps test_passes test_pixels test_plot test_plots test_positions test_programs
+    test_provenance test_q_sum test_quantile test_ranges test_reference_order test_report_input
+    test_samples test_saving test_several_quantiles test_sources test_spatialdata test_sums
+    test_table_files test_table_input test_tables test_ties test_tree_nodes test_trees
+    test_updates test_watched_sources test_where test_zarr_chunks test_zarr_images
 """
 
 
