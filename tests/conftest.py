@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-# Scripts that tests run; for doctests they would be imported.
+# Not imported for doctests: steps of one's own, which are defined once; without spatialdata, scripts
+# that tests run, what makes stores, and the net, which draws arrays of zarr among others.
+collect_ignore = ["small_cohorts.py"]
 if find_spec("spatialdata") is None:
-    collect_ignore = ["commands.py", "contention.py", "crash.py", "powercut.py"]
-    collect_ignore += ["spatial_objects.py", "stores.py", "tiff_files.py"]
-    # It draws arrays of zarr among others.
-    collect_ignore.append("differential")
+    collect_ignore += ["commands.py", "contention.py", "crash.py", "differential", "powercut.py"]
+    collect_ignore += ["stores.py", "tiff_files.py"]
 
 # A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

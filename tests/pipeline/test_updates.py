@@ -119,8 +119,9 @@ def test_update_with_empty_channels_equals_a_new_fit(pipeline, empty, cohort):
 def test_update_without_pool_warns_of_what_is_new(cohort):
     cohort["fov3"] = without_signal(cohort["fov3"])
     old, new = split(cohort, "fov3")
-    fitted = Pipeline().quantile_norm().fit(old, pool=None)
-    everything, at_once = said(lambda: Pipeline().quantile_norm().fit(cohort, pool=None))
+    pipeline = Pipeline().quantile_norm().sum_mask().post_norm()  # which finds it again
+    fitted = pipeline.fit(old, pool=None)
+    everything, at_once = said(lambda: pipeline.fit(cohort, pool=None))
     result, then = said(lambda: fitted.update(new))
     assert result == everything
     assert then == at_once
