@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-# Not imported for doctests: steps of one's own, which are defined once; without spatialdata, scripts
-# that tests run, what makes stores, and the net, which draws arrays of zarr among others.
+# Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
+# scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.
 collect_ignore = ["small_cohorts.py"]
 if find_spec("spatialdata") is None:
     collect_ignore += ["commands.py", "contention.py", "crash.py", "differential", "powercut.py"]

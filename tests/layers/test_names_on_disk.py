@@ -122,8 +122,7 @@ def test_import_into_a_store(store, kind):
     assert files(store) == before
 
 
-@pytest.mark.parametrize("resume", [False, True])
-@pytest.mark.parametrize("name", ["clean", "Clean"])
+@pytest.mark.parametrize(("name", "resume"), [("clean", True), ("Clean", False)])
 def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatch):
     """Another program writes an element between our look and the moment of publishing."""
     sdata, stage, added = spatialdata.read_zarr(store), layers_module.stage, []

@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, LEFT_ALONE, SHAPE, TYPES, some_values
+from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, KINDS, LEFT_ALONE, SHAPE, some_values
 from pxprep.engine import backends
 from pxprep.store.zarr_chunks import ZarrChunks, direct
 from written_chunks import assert_same_files, chunk_files, files, made, pair, zarr_writes
@@ -22,8 +22,7 @@ WHOLE = tuple(slice(0, size) for size in SHAPE)
 # The same bytes as zarr
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("zarr_format", "name"), COMPRESSORS)
+@pytest.mark.parametrize(("zarr_format", "name", "dtype"), KINDS)
 def test_files_are_those_that_zarr_writes(zarr_format, name, dtype, tmp_path):
     """Also of chunks that reach beyond the array, which are filled up."""
     options = {"zarr_format": zarr_format, "compressors": COMPRESSORS[zarr_format, name]}
