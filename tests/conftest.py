@@ -36,11 +36,12 @@ SLOW_TESTS = """
     test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
     test_completion test_dead_staging_is_removed_and_a_live_one_is_not
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
-    test_import_leaves_matplotlib_alone test_import_works_where_nothing_can_be_cached
-    test_layers_are_told_of_together test_layers_by_themselves
-    test_layers_keep_the_positions_as_labels test_layers_of_a_store test_layers_of_one_name
-    test_lazy_eager_and_at_once_are_the_same_bits test_memory_does_not_grow_with_the_image
-    test_merged_parts_are_exact_or_nothing test_multiscale_image_of_spatialdata_stays_one
+    test_import_leaves_matplotlib_alone test_import_of_a_name_that_is_taken_meanwhile
+    test_import_works_where_nothing_can_be_cached test_layers_are_told_of_together
+    test_layers_by_themselves test_layers_keep_the_positions_as_labels test_layers_of_a_store
+    test_layers_of_one_name test_lazy_eager_and_at_once_are_the_same_bits
+    test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
+    test_multiscale_image_of_spatialdata_stays_one
     test_nothing_that_is_computed_imports_distributed
     test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
     test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
@@ -54,13 +55,14 @@ MANY_CASES = """
     test_accessors test_at_once test_background test_blocks_and_neighbours test_blur
     test_blur_kernels test_brackets test_byte_order test_chunk_writing test_cli_bad_input
     test_cohorts test_dask_images test_differential test_fitted_json test_forged_stores
-    test_gathering test_histogram test_keepers test_kernels test_laziness test_lazy_writing
-    test_mask_passes test_mask_plots test_masked_cohorts test_notes test_ops test_outliers
-    test_own_steps test_passes test_pixels test_plot test_plots test_positions test_programs
-    test_provenance test_q_sum test_quantile test_ranges test_reference_order test_report_input
-    test_samples test_saving test_several_quantiles test_sources test_sums test_table_files
-    test_table_input test_tables test_ties test_tree_nodes test_trees test_updates
-    test_watched_sources test_where test_zarr_chunks test_zarr_images
+    test_gathering test_histogram test_keepers test_kernels test_layer_bad_input test_laziness
+    test_lazy_writing test_mask_passes test_mask_plots test_masked_cohorts test_names_on_disk
+    test_notes test_ops test_outliers test_own_steps test_passes test_pixels test_plot
+    test_plots test_positions test_programs test_provenance test_q_sum test_quantile test_ranges
+    test_reference_order test_report_input test_samples test_saving test_several_quantiles
+    test_sources test_sums test_table_files test_table_input test_tables test_ties
+    test_tree_nodes test_trees test_updates test_watched_sources test_where test_zarr_chunks
+    test_zarr_images
 """
 
 
