@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -36,8 +37,13 @@ def wing(path):
     return name_of(path).split(".")[0]
 
 
+@cache
 def imports(path):
     """(module of pxprep or None, other package or None) of all imports in a file."""
+    return list(imported_by(path))
+
+
+def imported_by(path):
     folder = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:

@@ -87,13 +87,14 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "u2") for name in PIPELINES), ("reference", "f4"), ("twice", "f8")]
+)
 def test_bits_do_not_depend_on_what_is_kept(name, dtype):
     image, pipeline = an_image(dtype=dtype), PIPELINES[name]
     expected = pipeline.fit_transform(image.compute())
     block = image.dtype.itemsize * 4 * 32 * 40
-    for memory in (0, block, 5 * block, PLENTY):
+    for memory in (0, 5 * block, PLENTY):
         found = written(image, pipeline, memory)
         assert_same_bits(image.copy(data=found), expected)
 
@@ -103,7 +104,7 @@ def test_bits_do_not_depend_on_what_is_kept(name, dtype):
     [(SHAPE, CHUNKS), (SHAPE, (1, 33, 7)), ((1, 70, 90), (1, 32, 40)), ((3, 1, 1), (3, 1, 1))],
     ids=["blocks", "ragged", "one channel", "one pixel"],
 )
-@pytest.mark.parametrize("memory", [0, 3 * 4 * 4 * 32 * 40, PLENTY])
+@pytest.mark.parametrize("memory", [0, PLENTY])
 @pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")  # of one pixel all is dropped
 def test_what_is_written_is_what_numpy_and_scipy_say(shape, chunks, memory):
     """Whatever is kept: zeros, NaN, and what is dropped."""
@@ -169,7 +170,7 @@ def test_threads_that_measure_and_write_the_same_at_once(name, memory, monkeypat
     image, pipeline = an_image(), PIPELINES[name]
     expected = pipeline.fit_transform(image.compute())
     with ThreadPoolExecutor(6) as pool:
-        for found in pool.map(lambda _: written(image, pipeline, memory), range(12)):
+        for found in pool.map(lambda _: written(image, pipeline, memory), range(6)):
             assert_same_bits(image.copy(data=found), expected)
 
 
@@ -347,8 +348,9 @@ def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, numbe
     assert not kept.pixels[:, :, 31:].any()
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "u2") for name in PIPELINES), ("reference", "f4"), ("twice", "f8")]
+)
 def test_in_memory_what_was_blurred_stays_in_the_place_of_the_result(name, dtype, blurred):
     image, pipeline = an_image(dtype=dtype).compute(), PIPELINES[name]
     fitted = pipeline.fit(image)
