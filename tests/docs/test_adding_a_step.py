@@ -51,7 +51,7 @@ def test_made_up_step_checks_its_parameters(step):
     image = tissue(size=40)["fov0"][:3]
     with pytest.raises(ParameterError, match="factor must be a number above 0, got -1"):
         step(-1)
-    with pytest.raises(ChannelError, match="factor.*'CD99'"):
+    with pytest.raises(ChannelError, match=r"factor.*'CD99'"):
         Pipeline([step({"CD99": 1, ...: 2})]).fit(image)
 
 
