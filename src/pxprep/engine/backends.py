@@ -430,11 +430,13 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     Chunks of one array never meet in a chunk of its target.
     """
-    alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
-    if alone is None:
-        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
+    alone = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
+    passes = [each for each in alone if each is not None]
+    # What other arrays are made from as well, such as coarser scales, is not made twice.
+    if len(passes) == len(arrays):
+        compute(*passes)
     else:
-        compute(alone)
+        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
 
 
 def measured(arrays: Sequence[Array]) -> list[Array]:
