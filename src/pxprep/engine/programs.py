@@ -120,25 +120,27 @@ class KeepAbove(Operation):
             height = strip.program.height
 
             def count(own: Window) -> Block:
-                found = np.zeros(3, np.int64)
-                for row in sampled_rows(height, own.top, own.bottom):
-                    line = own._replace(top=row, bottom=row + 1)
-                    kept = sums[(slice(None), *line.within(strip.window))]
-                    found += blocks.count_lost(values(line)[0], kept, numbers)
-                return found
+                rows = sampled_rows(height, own.top, own.bottom)
+                if not rows:
+                    return np.zeros(3, np.int64)
+                _, columns = own.within(strip.window)
+                lines = slice(
+                    rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
+                )
+                return blocks.count_lost(values(rows, own)[0], sums[:, lines, columns], numbers)
 
             strip.noted(self.note, count)
         strip.drop(sums)
 
-    def _reference_sums(self, strip: Strip) -> Callable[[Window], Block] | None:
-        """What gives the sums of the reference in a window; None if they are not at hand."""
+    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
+        """What gives the sums of the reference in some rows; None if they are not at hand."""
         if not isinstance(self.reference, int):
-            return None if self.reference is None else self.reference.values
+            return None if self.reference is None else self.reference.in_rows
         if strip.begun is None:
             return None
         pixels, numbers = strip.begun
         program, own = strip.program.sums_behind(self.reference, numbers)
-        return lambda window: program.run(pixels, window, own)
+        return partial(program.run_in_rows, pixels, own)
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,17 @@ class Program:
         if not self.operations:
             return pixels.read(window)
         return self._strip(pixels, window, numbers, noted=noted).values()
+
+    def run_in_rows(
+        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+    ) -> Block:
+        """As `run`, in some rows and the columns of `window`.
+
+        The program reads no neighbours: the rows are as good as an image of their own.
+        """
+        alone = replace(self, height=len(rows))
+        own = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
+        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), own)
 
     def write(
         self,
