@@ -292,7 +292,7 @@ def test_drafts_of_workers_that_died_are_removed(tmp_path, monkeypatch):
 
     def store_and_die(arrays, targets):
         store(arrays, targets)
-        (chunk,) = sdata.path.glob(".pxprep/*/stage.zarr/images/clean/s1/c/0/0/0")
+        (chunk,) = sdata.path.glob(".pxprep/*/alone.zarr/images/clean/s1/c/0/0/0")
         chunk.with_name("0.0123456789abcdef.partial").write_bytes(b"half")
 
     monkeypatch.setattr(backends, "store", store_and_die)

@@ -403,7 +403,7 @@ def test_missing_chunk_is_an_error_and_no_zeros(tmp_path, monkeypatch):
 
     def store_without_a_chunk(arrays, targets):
         store(arrays, targets)
-        (chunk,) = sdata.path.glob(".pxprep/*/stage.zarr/images/clean/s0/c/0/1/0")
+        (chunk,) = sdata.path.glob(".pxprep/*/alone.zarr/images/clean/s0/c/0/1/0")
         chunk.unlink()
 
     monkeypatch.setattr(backends, "store", store_without_a_chunk)

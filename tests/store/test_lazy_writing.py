@@ -182,10 +182,21 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
     empty = backends.without_pixels(lazy)
     assert (empty.shape, empty.chunks, empty.dtype) == (lazy.shape, lazy.chunks, lazy.dtype)
     before = files(tmp_path / "own") if made(tmp_path / "own") else {}
-    with backends.at_once():
-        da.store([empty], [zarr.open_array(tmp_path / "own")], lock=False)
+    da.store([empty], [zarr.open_array(tmp_path / "own")], lock=False)
     assert files(tmp_path / "own") == before
     assert chunk_files(tmp_path / "own") == {}
+
+
+def test_what_is_left_out_is_so_in_this_thread_alone(tmp_path):
+    """Who computes at the same moment in another thread gets what was asked for."""
+    lazy = da.from_array(some_values(), chunks=CHUNKS)
+    made(tmp_path / "own")
+    with ThreadPoolExecutor(1) as other, backends.left_out():
+        da.store([lazy], [zarr.open_array(tmp_path / "own")], lock=False)
+        found = other.submit(lazy.compute).result()
+    np.testing.assert_array_equal(found, some_values())
+    assert chunk_files(tmp_path / "own") == {}
+    np.testing.assert_array_equal(lazy.compute(), some_values())
 
 
 WITHOUT_CLUSTER = """

@@ -161,6 +161,17 @@ class Program:
             return pixels.read(window)
         return self._strip(pixels, window, numbers, noted=noted).values()
 
+    def run_in_rows(
+        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+    ) -> Block:
+        """As `run`, in some rows and the columns of `window`.
+
+        The program reads no neighbours: the rows are as good as an image of their own.
+        """
+        alone = replace(self, height=len(rows))
+        own = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
+        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), own)
+
     def write(
         self,
         pixels: Pixels,

@@ -15,7 +15,7 @@ from ..channels import channel_labels, label_keys, reorder_channels, select_chan
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
-from ..engine.passes import ArrayChain, results
+from ..engine.passes import ArrayChain, Chained, results
 from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
@@ -97,7 +97,7 @@ class ImageSet(Sequence[xr.DataArray]):
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
-    chains: tuple[ArrayChain, ...] = ()
+    chains: tuple[Chained, ...] = ()
 
     @classmethod
     def of(
@@ -243,6 +243,10 @@ class ImageSet(Sequence[xr.DataArray]):
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
         sums: list[Any] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
+            if not isinstance(chain, ArrayChain):
+                begun = cohort.chains[index]
+                sums.append(None if self.is_masked else chain.steps_before(begun))
+                continue
             fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
             area = self.areas[index] if self.areas else None
             if area is not None:
@@ -287,7 +291,7 @@ class ImageSet(Sequence[xr.DataArray]):
 
     def shared(self) -> "ImageSet":
         """The same cohort, whose arrays somebody else may still need."""
-        return replace(self, chains=tuple(replace(chain, is_own=False) for chain in self.chains))
+        return replace(self, chains=tuple(chain.shared() for chain in self.chains))
 
     def chained(self) -> "ImageSet":
         """The same cohort, of images in memory, on which operations wait until somebody measures.
@@ -296,6 +300,19 @@ class ImageSet(Sequence[xr.DataArray]):
         """
         chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
         return replace(self, chains=tuple(chains))
+
+    def measured_here(self) -> "ImageSet | None":
+        """As `chained`, of lazy images that threads of this process can read by themselves.
+
+        None if others, or lazy masks, are among them.
+        """
+        if any(map(backends.is_lazy, self.areas)):
+            return None
+        if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
+            return None  # the images are brought to one type first
+        chains = [backends.read_here(pixels(image), processing_dtype(image)) for image in self]
+        known = tuple(chain for chain in chains if chain is not None)
+        return replace(self, chains=known) if len(known) == len(self) else None
 
     def worked_out(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
@@ -321,12 +338,13 @@ class ImageSet(Sequence[xr.DataArray]):
         """The same cohort with images on which no operation waits."""
         if not self.chains:
             return self
-        made = (chain.array for chain in self.worked_out().chains)
-        return replace(self.map(like, list(made)), chains=())
+        return replace(self.map(like, results(self.chains)), chains=())
 
     @property
     def is_lazy(self) -> bool:
-        """Whether any image is lazy, or any mask."""
+        """Whether any image is lazy, or any mask: on none of them an operation waits."""
+        if self.chains:
+            return False
         arrays = (*(image.data for image in self.images), *self.areas)
         return any(map(backends.is_lazy, arrays))
 

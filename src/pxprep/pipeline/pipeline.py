@@ -120,8 +120,11 @@ class Pipeline(Recipe):
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
         local = not cohort.is_lazy
+        here = cohort.measured_here() if self.is_fused else None
         # Block by block nothing of the size of an image is held; own functions may want arrays.
-        if local and self.is_fused:
+        if here is not None:
+            cohort = here
+        elif local and self.is_fused:
             cohort = cohort.chained()
         elif len(cohort) > 1:
             cohort = cohort.lazily()

@@ -143,25 +143,27 @@ class KeepAbove(Operation):
             height = strip.program.height
 
             def count(own: Window) -> Block:
-                found = np.zeros(3, np.int64)
-                for row in sampled_rows(height, own.top, own.bottom):
-                    line = own._replace(top=row, bottom=row + 1)
-                    kept = sums[(slice(None), *line.within(strip.window))]
-                    found += blocks.count_lost(values(line)[0], kept, numbers)
-                return found
+                rows = sampled_rows(height, own.top, own.bottom)
+                if not rows:
+                    return np.zeros(3, np.int64)
+                _, columns = own.within(strip.window)
+                lines = slice(
+                    rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
+                )
+                return blocks.count_lost(values(rows, own)[0], sums[:, lines, columns], numbers)
 
             strip.noted(self.note, count)
         strip.drop(sums)
 
-    def _reference_sums(self, strip: Strip) -> Callable[[Window], Block] | None:
-        """What gives the sums of the reference in a window; None if they are not at hand."""
+    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
+        """What gives the sums of the reference in some rows; None if they are not at hand."""
         if not isinstance(self.reference, int):
-            return None if self.reference is None else self.reference.values
+            return None if self.reference is None else self.reference.in_rows
         if strip.begun is None:
             return None
         pixels, numbers = strip.begun
         program, own = strip.program.sums_behind(self.reference, numbers)
-        return lambda window: program.run(pixels, window, own)
+        return partial(program.run_in_rows, pixels, own)
 
 
 def sum_mask(
