@@ -17,13 +17,15 @@ __all__ = ["Accessor"]
 
 
 @datatree.register("pxprep")
+@xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
 class Accessor:
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
-    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, so
-    that calls chain. A tree whose node holds ``scale0``, ``scale1``, ... is a multiscale image; any
-    other tree is a cohort, which is measured together (see `pool`).
+    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
+    an `xarray.Dataset` a new dataset, so that calls chain. A tree whose node holds ``scale0``,
+    ``scale1``, ... is a multiscale image; any other tree is a cohort, which is measured together
+    (see `pool`), and so are the images in a dataset.
 
     Examples
     --------

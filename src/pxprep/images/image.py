@@ -6,20 +6,59 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array
-from ..channels import CHANNEL
+from ..channels import CHANNEL, channel_labels, require_unique, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..engine.programs import Operation
 from ..engine.sources import Area
-from .parameters import check_image
+from ..errors import ChannelError, ImageError
+from .hints import line_for, what_came
+from .parameters import SPATIAL
+
+ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
 
 
 def checked(image: Any, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
-    found = check_image(image, parameter)
-    backends.check_supported(found.data, parameter)
-    array = backends.taken_in(found.data)
-    return found if array is found.data else found.copy(deep=False, data=array)
+    if not isinstance(image, xr.DataArray):
+        raise ImageError(f"{parameter} must be {ONE}, {what_came(image)}")
+    _check_dims(image, parameter)
+    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
+        raise ImageError(
+            f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
+            f"{image.dtype}"
+        )
+    _check_labels(image, parameter)
+    backends.check_supported(image.data, parameter)
+    array = backends.taken_in(image.data)
+    return image if array is image.data else image.copy(deep=False, data=array)
+
+
+def _check_dims(image: xr.DataArray, parameter: str) -> None:
+    missing = [dim for dim in (CHANNEL, "y", "x") if dim not in image.dims]
+    other = [dim for dim in image.dims if dim not in (CHANNEL, *SPATIAL)]
+    if missing or other:
+        problem = f"lacks {', '.join(missing)}" if missing else f"also has {other}"
+        raise ImageError(
+            f"{parameter} must have the dims c, y, x and optionally z; it {problem}: its dims are "
+            f"{image.dims}{line_for(image)}"
+        )
+    if 0 in image.shape:
+        raise ImageError(
+            f"{parameter} must have at least one channel and one pixel, got {dict(image.sizes)}"
+        )
+
+
+def _check_labels(image: xr.DataArray, parameter: str) -> None:
+    labels = channel_labels(image)
+    if labels is not None:
+        require_unique(labels, f"{parameter}: channel labels")
+        bad = unwritable(labels)
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
+                "is it the name of a file that is not UTF-8? rename it"
+            )
 
 
 def pixels(image: xr.DataArray) -> Array:

@@ -10,7 +10,9 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
 from ..errors import ImageError, ParameterError
+from .datasets import image_variables, with_variables
 from .datatree import own_dataset
+from .hints import line_for_tree
 from .image import checked
 from .scales import coarser_scales, factors_between
 
@@ -58,6 +60,11 @@ def find_leaves(tree: Any, variable: Any = None) -> list[Leaf]:
         wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
         raise ImageError(
             f"the tree must hold at least one image, a variable {wanted}; its variables are {held}"
+            + (
+                ""
+                if variable is not None
+                else line_for_tree(tree, (node for _, node in walk(tree)))
+            )
         )
     return leaves
 
@@ -108,7 +115,7 @@ def find_planes(tree: Any) -> dict[str, xr.DataArray]:
     return found
 
 
-def with_images(
+def with_leaves(
     tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
 ) -> Any:
     """A tree like `tree` in which `images` are in the place of those that were read.
@@ -126,7 +133,8 @@ def with_images(
         if channels is not None:
             scales = [select_channels(scale, channels) for scale in scales]
         for path, scale in zip(leaf.scales, _processed(leaf, scales, image), strict=True):
-            datasets[path] = _with_variable(datasets[path], leaf.variable, scale, path)
+            placed = {leaf.variable: scale}
+            datasets[path] = with_variables(datasets[path], placed, f"node {path or '/'!r}")
     by_path = {path or "/": dataset for path, dataset in datasets.items()}
     try:
         return type(tree).from_dict(by_path, name=tree.name)
@@ -180,9 +188,7 @@ def _image_variable(node: Any, path: str, variable: Any) -> Any:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None
-    candidates = [
-        name for name, array in node.data_vars.items() if {CHANNEL, "y", "x"} <= set(array.dims)
-    ]
+    candidates = image_variables(node)
     if len(candidates) > 1:
         raise ParameterError(
             f"image must name the variable that is the image: node {path!r} has {candidates} with "
@@ -260,22 +266,3 @@ def _processed(
         reorder_channels(scale, label_keys(own), leaf.path)
         for scale, own in zip(made, scales, strict=True)
     ]
-
-
-def _with_variable(dataset: xr.Dataset, name: Any, image: xr.DataArray, path: str) -> xr.Dataset:
-    """`dataset` with the image called `name`, and without coordinates that no longer fit it."""
-    others = dataset.drop_vars(name)
-    resized = {
-        dim for dim in image.dims if others.sizes.get(dim, image.sizes[dim]) != image.sizes[dim]
-    }
-    unfit = [other for other, array in others.data_vars.items() if resized & set(array.dims)]
-    if unfit:
-        raise ImageError(
-            f"node {path or '/'!r} also holds {unfit}, which would no longer fit the image along "
-            f"{sorted(map(str, resized))}"
-        )
-    others = others.drop_vars(
-        [other for other, array in others.coords.items() if resized & set(array.dims)]
-    )
-    # Without its coordinates: those that the node inherits stay where they are.
-    return others.assign({name: image.variable})

@@ -58,7 +58,9 @@ def check_sdata(sdata: Any) -> None:
     from spatialdata import SpatialData
 
     if not isinstance(sdata, SpatialData):
-        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
+        is_path = isinstance(sdata, str | Path)
+        line = f" {str(sdata)!r}; write spatialdata.read_zarr({str(sdata)!r})" if is_path else ""
+        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
 
 
 def is_sdata(value: Any) -> bool:
