@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..aliases import Label
@@ -14,7 +15,14 @@ from .datasets import image_variables, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
-from .scales import coarser_scales, factors_between
+from .scales import (
+    Factors,
+    coarser_scales,
+    cumulative,
+    factors_between,
+    new_sizes,
+    say_new_sizes,
+)
 
 SCALE = re.compile(r"scale(\d+)")
 
@@ -128,13 +136,18 @@ def with_leaves(
     if channels is not None:
         lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
         datasets = _reduced(datasets, lineages, channels)
+    resized = {}
     for leaf, image in images.items():
         scales = [_node(tree, path)[leaf.variable] for path in leaf.scales]
         if channels is not None:
             scales = [select_channels(scale, channels) for scale in scales]
-        for path, scale in zip(leaf.scales, _processed(leaf, scales, image), strict=True):
+        factors = factors_between(scales, leaf.scales)
+        resized[leaf.path or "/"] = new_sizes(scales, factors)
+        made = _processed(leaf, scales, factors, image)
+        for path, scale in zip(leaf.scales, made, strict=True):
             placed = {leaf.variable: scale}
             datasets[path] = with_variables(datasets[path], placed, f"node {path or '/'!r}")
+    say_new_sizes(resized)
     by_path = {path or "/": dataset for path, dataset in datasets.items()}
     try:
         return type(tree).from_dict(by_path, name=tree.name)
@@ -147,7 +160,13 @@ def check_pyramid(tree: Any, leaf: Leaf) -> None:
     scales = [checked(_node(tree, path)[leaf.variable], f"image {path!r}") for path in leaf.scales]
     for path, scale in zip(leaf.scales, scales, strict=True):
         reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
-    factors_between(scales, leaf.scales)
+    factors = factors_between(scales, leaf.scales)
+    for path, by_dim in zip(leaf.scales[1:], cumulative(factors), strict=True):
+        # Whatever lies beside a scale must fit one of another size, too.
+        sizes = {dim: scales[0].sizes[dim] // factor for dim, factor in by_dim.items()}
+        plane = xr.DataArray(np.broadcast_to(False, [*sizes.values()]), dims=[*sizes])
+        node = _own_part(_node(tree, path), path)
+        with_variables(node, {leaf.variable: plane}, f"node {path!r}")
 
 
 def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -249,10 +268,9 @@ def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
 
 
 def _processed(
-    leaf: Leaf, scales: Sequence[xr.DataArray], image: xr.DataArray
+    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[Factors], image: xr.DataArray
 ) -> list[xr.DataArray]:
     """All scales of an image, each with its channels in the order that they have there."""
-    factors = factors_between(scales, leaf.scales)
     if CHANNEL not in image.dims:
         first = [scale.isel({CHANNEL: [0]}).drop_vars(CHANNEL, errors="ignore") for scale in scales]
         finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
