@@ -22,7 +22,7 @@ from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError
 from .datasets import images_of, with_images
 from .datatree import TREES, is_tree
-from .hints import what_came
+from .hints import check_kind, what_came
 from .image import ONE, apply, checked, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
@@ -171,6 +171,8 @@ class Cohort(Sequence[xr.DataArray]):
 
     def by_image(self, numbers: Any, parameter: str) -> list[Any]:
         """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        if isinstance(numbers, xr.DataArray):
+            check_kind(numbers, parameter, parameter, ParameterError)
         if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
             return [numbers] * len(self)
         if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):

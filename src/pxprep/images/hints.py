@@ -9,6 +9,7 @@ import xarray as xr
 
 from ..channels import CHANNEL
 from ..engine import backends
+from ..errors import ImageError, PxprepError
 
 # What the dims of an image are called elsewhere, in any case.
 CALLED = {
@@ -42,6 +43,34 @@ def what_came(value: Any, name: str = "image") -> str:
             f"names}} there names its channels{_written(line)}"
         )
     return came
+
+
+def check_kind(
+    array: xr.DataArray, parameter: str, name: str = "image", error: type[PxprepError] = ImageError
+) -> None:
+    """Raise an error unless an array holds a NumPy array, or a Dask array of those, of known size.
+
+    Whatever else is asked of another kind of array may fail, its dtype included. `name` it has in
+    the line that makes a NumPy array of it.
+    """
+    held = backends.inside(array.data)
+    is_masked = isinstance(held, np.ma.MaskedArray)
+    if not isinstance(held, np.ndarray) or is_masked:
+        if hasattr(held, "magnitude"):  # of pint, which may itself hold a Dask array
+            line = f"{name}.copy(data={name}.data.magnitude)"
+        elif not backends.is_lazy(array.data):
+            line = f"{name}.as_numpy()"
+        else:
+            block = "block.todense()" if hasattr(held, "todense") else "np.asarray(block)"
+            block = "block.astype(float).filled(np.nan)" if is_masked else block
+            line = f"{name}.copy(data={name}.data.map_blocks(lambda block: {block}))"
+        raise error(
+            f"{parameter} must hold a NumPy array or a Dask array of NumPy arrays, got "
+            f"{type(held).__module__}.{type(held).__qualname__}{_written(line)}"
+        )
+    if any(np.isnan(size) for size in array.shape):
+        line = f"{name}.copy(data={name}.data.compute_chunk_sizes())"
+        raise error(f"{parameter} must have a known shape, got {array.shape}{_written(line)}")
 
 
 def line_for(image: xr.DataArray) -> str:

@@ -12,7 +12,7 @@ from ..engine.blocks import float_dtype
 from ..engine.programs import Operation
 from ..engine.sources import Area
 from ..errors import ChannelError, ImageError
-from .hints import line_for, what_came
+from .hints import check_kind, line_for, what_came
 from .parameters import SPATIAL
 
 ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
@@ -22,6 +22,7 @@ def checked(image: Any, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     if not isinstance(image, xr.DataArray):
         raise ImageError(f"{parameter} must be {ONE}, {what_came(image)}")
+    check_kind(image, parameter)
     _check_dims(image, parameter)
     if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
         raise ImageError(
@@ -29,7 +30,6 @@ def checked(image: Any, parameter: str = "image") -> xr.DataArray:
             f"{image.dtype}"
         )
     _check_labels(image, parameter)
-    backends.check_supported(image.data, parameter)
     array = backends.taken_in(image.data)
     return image if array is image.data else image.copy(deep=False, data=array)
 
@@ -92,7 +92,9 @@ def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
 
 
 def _labeled(array: Array, labels: xr.DataArray) -> xr.DataArray:
-    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=labels.attrs)
+    # None of xarray's options but False takes them away from what is computed.
+    attrs = {} if xr.get_options()["keep_attrs"] is False else labels.attrs
+    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=attrs)
     labeled.name = labels.name  # None as an argument would take the name of a Dask array
     return labeled
 

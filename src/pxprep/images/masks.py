@@ -14,6 +14,7 @@ from ..engine import backends
 from ..engine.sources import Area
 from ..errors import ParameterError
 from .datatree import is_tree
+from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
 from .trees import Leaf, find_planes, named_leaves, read_beside
 
@@ -162,6 +163,7 @@ def areas_of(
 def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     """Raise ParameterError unless a mask, which holds an array, fits an image."""
     array: Any = mask.source
+    check_kind(array, called, "mask", ParameterError)
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
         raise ParameterError(
@@ -177,7 +179,6 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
         )
     if array.dtype.kind == "b" and mask.labels != NONZERO:
         raise ParameterError(f"{called} must hold integers for labels={mask.labels}, got bool")
-    backends.check_supported(array.data, called)
     expected = {dim: image.sizes[dim] for dim in dims if dim in array.dims}
     if dict(array.sizes) != expected:
         raise ParameterError(

@@ -15,6 +15,7 @@ import xarray as xr
 from ..channels import ByLabel
 from ..errors import ParameterError, warn
 from ..store.files import MAX_NAME
+from .hints import check_kind
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
@@ -110,6 +111,7 @@ def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
+        check_kind(value, parameter, parameter, ParameterError)
         if value.ndim:
             raise ParameterError(f"{parameter} must be {rule}, got an array over {value.dims}")
         if value.chunks is not None:
