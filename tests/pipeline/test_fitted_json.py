@@ -379,5 +379,7 @@ def test_files(tmp_path, name):
         FittedPipeline.from_json(file)
     with pytest.raises(ParameterError, match="cannot be read"):
         FittedPipeline.from_json(tmp_path)
-    with pytest.raises(ParameterError, match="cannot be read"):
+    with pytest.raises(
+        ParameterError, match="text must be the path of a JSON file, of names of at"
+    ):
         FittedPipeline.from_json(tmp_path / ("x" * 300))

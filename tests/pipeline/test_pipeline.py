@@ -310,9 +310,9 @@ def test_bad_cohorts(image):
         pipeline.fit([image, image[1:]])
     with pytest.raises(ParameterError, match=r"pool.*'median'"):
         pipeline.fit(image, pool="median")
-    with pytest.raises(ImageError, match=r"image must be an xarray.DataArray, or several.*int"):
+    with pytest.raises(ImageError, match=r"image must be an xarray.DataArray .*, or several.*int"):
         pipeline.fit(3)
-    with pytest.raises(ImageError, match=r"image must be an xarray.DataArray, or several.*ndarray"):
+    with pytest.raises(ImageError, match=r"image must be an xarray.DataArray .*several.*ndarray"):
         pipeline.fit(image.values)
     assert pipeline.fit(fov for fov in [image, image]) == pipeline.fit([image, image])
 
@@ -664,8 +664,8 @@ def test_labels_of_many_types_survive_json():
     image = make_image(3, labels=["a", 1, 2.5])
     fitted = Pipeline.sparrow().fit({1: image, "two": image})
     assert FittedPipeline.from_json(fitted.to_json()) == fitted
-    with pytest.raises(ParameterError, match=r"names must be.*\('slide', 1\)"):
-        Pipeline.sparrow().fit({("slide", 1): image}).to_json()
+    with pytest.raises(ImageError, match=r"names that can be written.*\('slide', 1\)"):
+        Pipeline.sparrow().fit({("slide", 1): image})
 
 
 def test_what_json_cannot_keep_is_an_error(image):

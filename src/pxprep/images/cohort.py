@@ -11,7 +11,14 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, Label
-from ..channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
+from ..channels import (
+    channel_labels,
+    is_label,
+    label_keys,
+    reorder_channels,
+    select_channels,
+    unwritable,
+)
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
@@ -125,10 +132,13 @@ class Cohort(Sequence[xr.DataArray]):
         named, rebuild, is_one = _opened(images, image, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
-        names = tuple(named)
-        bad = unwritable(names)
+        names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
+        bad = [name for name in names if not is_label(name)] or unwritable(names)
         if bad:
-            raise ImageError(f"{what}s must have names that can be written, got {bad!r:.300}")
+            raise ImageError(
+                f"{what}s must have names that can be written, texts or finite numbers, got "
+                f"{bad!r:.300}; give others, in a mapping or with image.rename"
+            )
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
         aligned = tuple(_aligned(found, called, labels))

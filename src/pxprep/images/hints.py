@@ -30,7 +30,7 @@ def what_came(value: Any, name: str = "image") -> str:
     if isinstance(value, xr.Dataset):
         return came + _written(_variable_in(value, name))
     if isinstance(value, str | Path):
-        return f"{came}, the path {str(value)!r:.200}{_written(_read(Path(value)))}"
+        return f"{came}, the path {str(value)!r:.200}{_written(_read(value))}"
     if type(value).__qualname__ == "SpatialData":
         return (
             f"{came}: pxprep.pixel_clustering_preprocess makes new layers of its layers; to have "
@@ -76,6 +76,22 @@ def check_kind(
 def line_for(image: xr.DataArray) -> str:
     """How to give an array the dims of an image; nothing where its own do not tell."""
     return _written(_with_dims(image, "image"))
+
+
+def line_for_labels(image: xr.DataArray) -> str:
+    """How to give channels labels that are texts; without, they are called by their positions."""
+    labels = image.coords[CHANNEL].values.tolist()
+    kinds = {type(label) for label in labels}
+    text = "str(label)"
+    if kinds == {bytes}:
+        labels, text = [label.decode(errors="replace") for label in labels], "label.decode()"
+    elif kinds == {tuple}:  # of several levels
+        labels, text = [" ".join(map(str, label)) for label in labels], "' '.join(map(str, label))"
+    bare = f"image.reset_index({CHANNEL!r}, drop=True)" if kinds == {tuple} else "image"
+    if len(set(map(str, labels))) < len(labels):
+        return f"{bare}.drop_vars({CHANNEL!r})"
+    made = f"[{text} for label in image.{CHANNEL}.values.tolist()]"
+    return f"{bare}.assign_coords({{{CHANNEL!r}: {made}}})"
 
 
 def line_for_dataset(node: Any) -> str:
@@ -170,8 +186,16 @@ def _variable_in(dataset: xr.Dataset, name: str) -> str:
     return f"{name}[{names[0]!r}]" if names else ""
 
 
-def _read(path: Path) -> str:
-    """The line that opens the images at a path: layers of a store, or files."""
+def line_for_address(address: str) -> str:
+    """The line that opens a zarr array on a server, as each scale of an image is one."""
+    return f"xr.DataArray(dask.array.from_zarr({address!r}), dims=('c', 'y', 'x'))"
+
+
+def _read(given: str | Path) -> str:
+    """The line that opens the images at a path or address: layers of a store, or files."""
+    if "://" in str(given):
+        return line_for_address(str(given))
+    path = Path(given)
     layers = path / "images"
     if layers.is_dir():
         names = sorted(layer.name for layer in layers.iterdir() if layer.is_dir())

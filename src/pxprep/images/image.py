@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array
-from ..channels import CHANNEL, channel_labels, require_unique, unwritable
+from ..channels import CHANNEL, channel_labels, is_label, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..engine.programs import Operation
 from ..engine.sources import Area
 from ..errors import ChannelError, ImageError
-from .hints import check_kind, line_for, what_came
+from .hints import check_kind, line_for, line_for_labels, what_came
 from .parameters import SPATIAL
 
 ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
@@ -52,7 +52,13 @@ def _check_dims(image: xr.DataArray, parameter: str) -> None:
 def _check_labels(image: xr.DataArray, parameter: str) -> None:
     labels = channel_labels(image)
     if labels is not None:
-        require_unique(labels, f"{parameter}: channel labels")
+        bad = [label for label in labels if not is_label(label)]
+        bad = bad or [label for label in set(labels) if labels.count(label) > 1]
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be texts or finite numbers, each of them once, "
+                f"got {bad!r:.200}; write {line_for_labels(image)}"
+            )
         bad = unwritable(labels)
         if bad:
             raise ChannelError(

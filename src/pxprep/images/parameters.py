@@ -15,12 +15,14 @@ import xarray as xr
 from ..channels import ByLabel
 from ..errors import ParameterError, warn
 from ..store.files import MAX_NAME
-from .hints import check_kind
+from .hints import check_kind, line_for_address
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
+# An address; a path made of it has a slash less. One letter is a drive.
+REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
@@ -137,6 +139,12 @@ def parse_path(value: Any, parameter: str, what: str) -> Path:
     """The path of `what`, a file or a folder; of names that a file system can hold."""
     if not isinstance(value, str | Path) or not str(value):
         raise ParameterError(f"{parameter} must be the path of {what}, got {value!r:.300}")
+    if REMOTE.match(str(value)):
+        address = re.sub(":/+", "://", str(value), count=1)
+        raise ParameterError(
+            f"{parameter} must be the path of {what} on this machine, got the address {address!r}; "
+            f"an array there is read lazily as an image: write {line_for_address(address)}"
+        )
     path = Path(value)
     try:
         longest = max(len(os.fsencode(part)) for part in ("", *path.parts))

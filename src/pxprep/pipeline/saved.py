@@ -49,10 +49,10 @@ def read(text: Any, parse: Callable[[Any], Parsed]) -> Parsed:
     """
     if not isinstance(text, Path) and not (isinstance(text, str) and text.lower().endswith(ENDING)):
         return parse(text)
-    path = Path(text)
+    path = parse_path(text, "text", "a JSON file")
     try:
         held = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # no text, or no name that a file can have
+    except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{str(path)!r} cannot be read: {error}") from error
     try:
         return parse(held)
