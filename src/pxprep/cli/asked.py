@@ -12,7 +12,7 @@ from ..io import Panel, read_panel
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
-from .stores import names_for
+from .stores import RASTERS, names_for
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ class Where:
         for option, is_given in (("--where-labels", self.labels), ("--where-not", self.inverted)):
             if is_given and not self.names:
                 values.wrong(option, "says which labels of --where: give both")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of elements of a store that are read."""
+        return RASTERS if self.names else ("images",)
 
     def masks(self, layers: Sequence[str]) -> Mask | list[Mask] | None:
         """The parameter `where` for these image layers."""

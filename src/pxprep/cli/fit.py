@@ -151,7 +151,7 @@ def _cohort(
     parameters: dict[str, Any] = {}
     for store, prefix in zip(stores, _prefixes(stores), strict=True):
         with naming(store):
-            sdata = opened(store)
+            sdata = opened(store, inside.kinds)
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
             found = read_images(sdata, layers, parameters.pop("channels"), dtype=dtype)

@@ -63,6 +63,20 @@ def check_sdata(sdata: Any) -> None:
         raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
 
 
+def check_place(sdata: SpatialData) -> Path:
+    """The folder of a store, which is kept: a path that is relative means another one later."""
+    path = Path(sdata.path)
+    if not path.is_absolute():
+        if not path.exists():
+            raise StoreError(
+                f"the store {str(path)!r} is not in the folder {str(Path.cwd())!r}, to which the "
+                "program has gone after the store had been read: read it again by its whole path, "
+                "as spatialdata.read_zarr(Path(...).resolve())"
+            )
+        sdata.path = path.resolve()
+    return Path(sdata.path).resolve()
+
+
 def is_sdata(value: Any) -> bool:
     """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
     module = sys.modules.get("spatialdata")
@@ -89,9 +103,13 @@ def store_path(sdata: SpatialData) -> Path | None:
     path = sdata.path
     if path is None:
         return None
-    if not isinstance(path, Path):
-        raise StoreError(f"the store must be a folder on a local file system, got {path!r}")
-    return path.resolve()
+    if not isinstance(path, str | Path):
+        raise StoreError(
+            f"the store must be a folder on a local file system, got {path!r}; its layers can be "
+            "read lazily, as images: write pxprep.layers.read_images(sdata, "
+            f"{sorted(sdata.images)!r})"
+        )
+    return check_place(sdata)
 
 
 def check_places(store: Path, names: Iterable[str]) -> None:
