@@ -43,6 +43,7 @@ ONE = {
     ("rows", "cols", "channels"): np.moveaxis(PIXELS, 0, -1),
     ("c", "Y", "x"): PIXELS,
     ("protein", "y", "x"): PIXELS,
+    ("protein", "Y", "X"): PIXELS,
     ("t", "c", "y", "x"): PIXELS[np.newaxis],
     ("c", "y", "x", "s"): PIXELS[..., np.newaxis],
     ("T", "C", "Y", "X"): PIXELS[np.newaxis],

@@ -21,10 +21,11 @@ from ..engine import backends
 from ..engine.progress import Progress
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
 from ..images.masks import near
+from ..images.parameters import REMOTE
 from ..images.scales import Factors, cumulative
 from ..store import files, transactions
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
-from ..store.places import KINDS
+from ..store.places import KINDS, elements_on_disk
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
@@ -89,6 +90,10 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
     if name in known:
         return known[name]
     kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
+    if isinstance(sdata.path, Path):
+        # The object may hold some kinds of elements only.
+        places = (place for same in elements_on_disk(sdata.path).values() for place in same)
+        kinds |= {place.name: place.kind for place in places if place.kind != kind}
     if name in kinds:
         raise LayerError(
             f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
@@ -103,7 +108,7 @@ def store_path(sdata: SpatialData) -> Path | None:
     path = sdata.path
     if path is None:
         return None
-    if not isinstance(path, str | Path):
+    if not isinstance(path, str | Path) or REMOTE.match(str(path)):
         raise StoreError(
             f"the store must be a folder on a local file system, got {path!r}; its layers can be "
             "read lazily, as images: write pxprep.layers.read_images(sdata, "
