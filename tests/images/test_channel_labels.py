@@ -141,7 +141,7 @@ NO_LABELS = {
     "NaN": ([1.0, np.nan, 2, 3], "nan", ["1.0", "nan", "2.0", "3.0"]),
     "several NaN": ([1.0, np.nan, np.nan, 3], "nan, nan", None),
     "infinite": ([1.0, np.inf, 2, 3], "inf", ["1.0", "inf", "2.0", "3.0"]),
-    "None": (objects("a", None, "b", "c"), "None", ["a", "None", "b", "c"]),
+    "None": (objects("a", None, 2, "c"), "None", ["a", "None", "2", "c"]),
     "bytes": (
         np.array([b"a", b"\xc3\xa9", b"c", b"d"]),
         r"b'a', b'\xc3\xa9'",

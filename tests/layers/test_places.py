@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import dask.array
@@ -81,11 +82,12 @@ def call(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-@pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning", "ignore::FutureWarning")
 def test_the_command_needs_the_images_alone(kind, tmp_path, call):
     store = tmp_path / "study.zarr"
     make_study(store)
-    add_others(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other packages among each other
+        add_others(store)
     DAMAGE[kind](store)
     with pytest.raises(Exception, match=r".*"):
         spatialdata.read_zarr(store)
