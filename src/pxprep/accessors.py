@@ -242,14 +242,16 @@ class Methods(StepMethods[Made]):
 
 
 @datatree.register("pxprep")
+@xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
 class Accessor(Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
-    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, so
-    that calls chain. A tree whose node holds ``scale0``, ``scale1``, ... is a multiscale image; any
-    other tree is a cohort, which is measured together (see `pool`). For a tree whose datasets have
-    several images there is `pxprep.Cohort`.
+    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
+    an `xarray.Dataset` a new dataset, so that calls chain. A tree whose node holds ``scale0``,
+    ``scale1``, ... is a multiscale image; any other tree is a cohort, which is measured together
+    (see `pool`), and so are the images in a dataset. For a tree whose datasets have several images
+    of each field of view there is `pxprep.Cohort`.
 
     Examples
     --------

@@ -14,8 +14,9 @@ import xarray as xr
 
 from .aliases import Array, Block, Images, Label
 from .engine import backends
-from .errors import ImageError, ParameterError, StoreError
+from .errors import ParameterError, StoreError
 from .images.cohort import FOV, ImageSet
+from .images.hints import check_kind
 from .images.image import processing_dtype, shared_pixels
 from .images.parameters import (
     SPATIAL,
@@ -358,15 +359,12 @@ def _checked_labels(labels: Any, name: Label, image: xr.DataArray, sdata: Any) -
         labels = read_labels(sdata, labels)
     if not isinstance(labels, xr.DataArray):
         raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
+    check_kind(labels, what, "labels", ParameterError)
     sizes = {dim: size for dim, size in image.sizes.items() if dim in SPATIAL}
     if dict(labels.sizes) != sizes:
         raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")
     if labels.dtype.kind not in "bui":
         raise ParameterError(f"{what} must hold integers or bool, got dtype {labels.dtype}")
-    try:
-        backends.check_supported(labels.data, what)
-    except ImageError as error:
-        raise ParameterError(str(error)) from error
     return labels
 
 

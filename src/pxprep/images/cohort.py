@@ -11,7 +11,14 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, Label, Pool
-from ..channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
+from ..channels import (
+    channel_labels,
+    is_label,
+    label_keys,
+    reorder_channels,
+    select_channels,
+    unwritable,
+)
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
@@ -20,11 +27,13 @@ from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError
-from .datatree import is_tree
-from .image import apply, checked, like, pixels, processing_dtype
+from .datasets import images_of, with_images
+from .datatree import TREES, is_tree
+from .hints import check_kind, what_came
+from .image import ONE, apply, checked, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
-from .trees import check_pyramid, named_leaves, read_leaf, with_images
+from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
 
 if TYPE_CHECKING:
     # What comes in as one of these comes out as one.
@@ -43,6 +52,8 @@ else:
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # The dimension of numbers that are known of each image.
 FOV = "fov"
+# What holds images as variables.
+HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
 MOST_LISTED = 20
 
@@ -138,7 +149,7 @@ class ImageSet(Sequence[xr.DataArray]):
             named = dict(zip(images.names, images, strict=True))
             areas = images.areas if where is None else areas_of(where, named, images)
             return replace(images, pool=pool, areas=areas)
-        if variable is not None and not _has_trees(images):
+        if variable is not None and not _in_datasets(images):
             raise ParameterError(
                 f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"
@@ -146,10 +157,13 @@ class ImageSet(Sequence[xr.DataArray]):
         named, rebuild, is_one = _opened(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
-        names = tuple(named)
-        bad = unwritable(names)
+        names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
+        bad = [name for name in names if not is_label(name)] or unwritable(names)
         if bad:
-            raise ImageError(f"{what}s must have names that can be written, got {bad!r:.300}")
+            raise ImageError(
+                f"{what}s must have names that can be written, texts or finite numbers, got "
+                f"{bad!r:.300}; give others, in a mapping or with image.rename"
+            )
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
         aligned = tuple(_aligned(found, called, labels))
@@ -192,6 +206,8 @@ class ImageSet(Sequence[xr.DataArray]):
 
     def by_image(self, numbers: Any, parameter: str) -> list[Any]:
         """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        if isinstance(numbers, xr.DataArray):
+            check_kind(numbers, parameter, parameter, ParameterError)
         if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
             return [numbers] * len(self)
         if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
@@ -394,24 +410,31 @@ def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Re
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, _the_one, True
+    if isinstance(images, xr.Dataset):
+        return _opened_dataset(images, variable, what)
     if is_tree(images):
         return _opened_tree(images, variable)
-    if isinstance(images, Mapping) and not isinstance(images, xr.Dataset):
+    if isinstance(images, Mapping):
         return _opened_mapping(images, variable)
-    if isinstance(images, Iterable) and not isinstance(images, str | np.ndarray | xr.Dataset):
+    if (
+        isinstance(images, Iterable)
+        and not isinstance(images, str)
+        and not hasattr(images, "dtype")
+    ):
         listed, rebuild, _ = _opened_mapping(dict(enumerate(images)), variable)
         return listed, lambda made, channels: list(rebuild(made, channels).values()), False
     raise ImageError(
-        f"{what} must be an xarray.DataArray, or several: a sequence, a mapping of names to images "
-        f"or a tree, got {type(images).__module__}.{type(images).__qualname__}"
+        f"{what} must be {ONE}, or several: a sequence, a mapping of names to images, a Dataset or "
+        f"a tree, {what_came(images)}"
     )
 
 
-def _has_trees(images: Any) -> bool:
-    if is_tree(images):
+def _in_datasets(images: Any) -> bool:
+    """Whether images are variables of datasets, so that they have names there."""
+    if isinstance(images, HOLDING):
         return True
     values = images.values() if isinstance(images, Mapping) else images
-    return isinstance(values, Iterable) and any(map(is_tree, values))
+    return isinstance(values, Iterable) and any(isinstance(one, HOLDING) for one in values)
 
 
 def _opened_mapping(
@@ -430,12 +453,13 @@ def _opened_mapping(
 
 def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
-    if not is_tree(image):
+    if not isinstance(image, HOLDING):
         return image, _the_one
-    named, rebuild, is_one = _opened_tree(image, variable)
+    named, rebuild, is_one = _opened(image, variable, f"image {name!r}")
     if not is_one:
         raise ImageError(
-            f"image {name!r} must be one image, got a tree of {len(named)}: give the tree itself"
+            f"image {name!r} must be one image, got {len(named)} in a {type(image).__name__}: give "
+            "it alone, or variable="
         )
     return next(iter(named.values())), rebuild
 
@@ -448,9 +472,20 @@ def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, b
     images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
-        return with_images(tree, dict(zip(leaves, made, strict=True)), channels)
+        return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
 
     return images, rebuild, leaves[0].path == "" and len(leaves) == 1
+
+
+def _opened_dataset(
+    dataset: xr.Dataset, variable: Any, what: str
+) -> tuple[dict[Label, Any], Rebuild, bool]:
+    images: dict[Label, Any] = images_of(dataset, variable, what)
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
+        return with_images(dataset, dict(zip(images, made, strict=True)), channels)
+
+    return images, rebuild, len(images) == 1
 
 
 def _the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:

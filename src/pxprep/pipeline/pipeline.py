@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..images.image import processing_dtype
 from ..images.parameters import parse_memory
 from ..steps.base import Numbers
 from ..steps.statistic import EVERYTHING
-from . import display, fitted_json
+from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
 from .run import INPUT, apply_step, as_floats, references, run
@@ -399,26 +400,30 @@ class FittedPipeline:
             self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
         )
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `to_json` to a file that ends in ``.json``; as `Pipeline.save`."""
+        saved.save(path, overwrite, self.to_json)
+
     @classmethod
     def from_json(
-        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> "FittedPipeline":
         """The fitted pipeline that `to_json` described.
 
         Parameters
         ----------
         text
-            What `to_json` returned.
+            What `to_json` returned, or the path of a file that holds it; as for `Pipeline`.
         functions
             The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
         ParameterError, ChannelError
-            If the text is no fitted pipeline, or its numbers are not those of its steps, channels
-            and images; or a step or function is not known.
+            If the text is no fitted pipeline, or the file cannot be read; its numbers are not those
+            of its steps, channels and images; or a step or function is not known.
         """
-        return cls(**fitted_json.parsed(text, Pipeline, functions))
+        return saved.read(text, lambda found: cls(**fitted_json.parsed(found, Pipeline, functions)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FittedPipeline):

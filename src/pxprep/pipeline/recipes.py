@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from ..aliases import Label, PerChannel
@@ -11,7 +12,7 @@ from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_s
 from ..steps.base import Step, check_kind
 from ..steps.function import Function
 from ..store.json import parsed_object, to_text
-from . import display
+from . import display, saved
 from .fluent import FluentSteps
 from .run import INPUT
 
@@ -149,25 +150,44 @@ class Recipe(FluentSteps):
         """
         return to_text(self.to_dict())
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `to_json` to a file that ends in ``.json``, which `from_json` reads.
+
+        Parameters
+        ----------
+        path
+            Where it goes, in a folder that exists.
+        overwrite
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        ParameterError, StoreError
+            If a file cannot be there, is there already, or cannot be written; or as `to_json`.
+        """
+        saved.save(path, overwrite, self.to_json)
+
     @classmethod
     def from_json(
-        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> Self:
         """The pipeline that `to_json` described.
 
         Parameters
         ----------
         text
-            What `to_json` returned.
+            What `to_json` returned, or the path of a file that holds it: text that ends in
+            ``.json``, or any `pathlib.Path`.
         functions
             The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
         ParameterError
-            If the text is no pipeline, or a step or function is not known.
+            If the text is no pipeline, the file cannot be read, or a step or function is not
+            known.
         """
-        return cls.from_dict(parsed_object(text), functions or {})
+        return saved.read(text, lambda found: cls.from_dict(parsed_object(found), functions or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as a dict."""
