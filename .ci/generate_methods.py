@@ -25,7 +25,10 @@ WIDTH = 100
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
     *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels"),
+    "SubtractChannels",
 )
+# Those of `aliases` that types of parameters have.
+ALIASES = ("Backgrounds", "Factors", "PerChannel", "Zeros")
 FUNCTIONS = {
     "sum_mask": "sum_mask",
     "keep_where": "keep_where",
@@ -135,7 +138,8 @@ def parameters_of_step(step: type) -> list[Parameter]:
 def type_text(annotation: Any) -> str:
     """What a type checker needs to see of the type of a field."""
     aliases = importlib.import_module("pxprep.aliases")
-    names = {aliases.PerChannel: "PerChannel", aliases.Zeros: "Zeros", float: "float", str: "str"}
+    names = {getattr(aliases, name): name for name in ALIASES}
+    names |= {float: "float", str: "str", Any: "Any"}
     if hasattr(annotation, "__metadata__"):
         return names[annotation.__origin__]
     if annotation in names:
@@ -311,7 +315,7 @@ def files() -> dict[Path, str]:
         [
             HEAD + OPS_DOC,
             "from typing import Any\n",
-            "from .aliases import PerChannel, Pool, Zeros",
+            imported(".aliases", sorted([*ALIASES, "Pool"])),
             "from .images.cohort import AnyImages",
             imported(".steps", sorted(own)),
             "from .steps.applying import apply_step",
@@ -336,7 +340,7 @@ def files() -> dict[Path, str]:
             "from typing import Any, Generic, TypeVar\n",
             "import xarray as xr\n",
             "from . import ops",
-            "from .aliases import PerChannel, Pool, Zeros\n",
+            imported(".aliases", sorted([*ALIASES, "Pool"])) + "\n",
             "# What a step makes of what has these methods.",
             'Made = TypeVar("Made")\n\n',
             "class StepMethods(Generic[Made]):",
@@ -349,7 +353,7 @@ def files() -> dict[Path, str]:
         [
             HEAD + '"""The steps as methods that add one to a pipeline."""\n',
             "from typing import Any, Self\n",
-            "from ..aliases import PerChannel, Zeros",
+            imported("..aliases", sorted(ALIASES)),
             imported("..steps", sorted(STEPS)) + "\n\n",
             "class FluentSteps:",
             '    """Methods that add the step of their name."""\n',

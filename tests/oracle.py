@@ -160,6 +160,18 @@ def subtract_background(image, radius=None, constant=None):
     return result
 
 
+def subtract_channels(image, backgrounds, scale=1, exposures=None):
+    """Channels are called by their positions; `...` stands for those that `scale` does not name."""
+    result, image = image.astype(float_type(image.dtype)), to_float(image)
+    for channel, other in backgrounds.items():
+        factor = scale.get(channel, scale.get(...)) if isinstance(scale, dict) else scale
+        if exposures is not None:
+            factor = factor * (exposures[channel] / exposures[other])
+        rest = image[channel] - image[other] * image.dtype.type(factor)
+        result[channel] = np.maximum(rest, image.dtype.type(0))
+    return result
+
+
 def disc(radius):
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     return y**2 + x**2 <= radius**2

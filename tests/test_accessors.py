@@ -21,6 +21,7 @@ ARGUMENTS = {
     "log1p": (),
     "remove_hot_pixels": (1.5,),
     "subtract_background": (2,),
+    "subtract_channels": ({"b": "a"}, 0.5),
     "percentile_clip": (3, 95),
     "minmax": (),
     "quantile": (42,),

@@ -13,6 +13,10 @@ Block = np.ndarray[Any, np.dtype[Any]]
 Label = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).
 PerChannel = float | Sequence[float] | Mapping[Any, float]
+# One number, or one for each of some channels, by label (`...` for the rest).
+Factors = float | Mapping[Any, float]
+# The label of another channel, by label.
+Backgrounds = Mapping[Label, Label]
 # One image, several in order, several by name, or a tree of either package.
 Images = Any
 # Any function image -> image.

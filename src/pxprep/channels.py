@@ -17,15 +17,14 @@ CHANNEL = "c"
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 
-class ByLabel(Mapping[Any, float]):
+class ByLabel(Mapping[Any, Any]):
     """Values by channel label that cannot change, so that steps which hold them are values."""
 
-    def __init__(self, values: Mapping[Any, float]) -> None:
+    def __init__(self, values: Mapping[Any, Any]) -> None:
         self._items = tuple(values.items())
 
-    def __getitem__(self, key: Any) -> float:
-        value: float = dict(self._items)[key]
-        return value
+    def __getitem__(self, key: Any) -> Any:
+        return dict(self._items)[key]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(key for key, _ in self._items)

@@ -19,7 +19,7 @@ processed at ``scale0``; its coarser scales are made again.
 
 from typing import Any
 
-from .aliases import PerChannel, Pool, Zeros
+from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
 from .images.cohort import AnyImages
 from .steps import (
     Arcsinh,
@@ -32,6 +32,7 @@ from .steps import (
     QuantileNorm,
     RemoveHotPixels,
     SubtractBackground,
+    SubtractChannels,
     SumNorm,
 )
 from .steps.applying import apply_step
@@ -56,6 +57,7 @@ __all__ = [
     "quantile_norm",
     "remove_hot_pixels",
     "subtract_background",
+    "subtract_channels",
     "sum_mask",
     "sum_norm",
 ]
@@ -629,3 +631,70 @@ def remove_hot_pixels(images: AnyImages, threshold: PerChannel) -> AnyImages:
     [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
     """
     return apply_step(RemoveHotPixels(threshold), images)
+
+
+def subtract_channels(
+    images: AnyImages,
+    backgrounds: Backgrounds,
+    scale: Factors = 1,
+    exposures: Any = None,
+) -> AnyImages:
+    """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+
+    The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
+    channels may have the same one. All are taken as they came, and channels that are not named stay
+    as they are. Leave out the backgrounds afterwards by ``image.sel(c=[...])``.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    backgrounds
+        For each channel that is changed, by label, the label of the channel that is subtracted.
+    scale
+        The factor, at least 0. One number; or a mapping by label of the channels that are changed,
+        in which the key ``...`` stands for those that are not named.
+    exposures
+        Exposure times above 0 by channel label: a mapping, a `pandas.Series`, or an
+        `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel and
+        divided by that of its background. Channels that are not needed may be in it.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `backgrounds` is no such mapping or names a channel as its own background, or a number
+        breaks its rule.
+    ChannelError
+        If `backgrounds` names channels that the image does not have, or `scale` or `exposures`
+        lacks one that is needed.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    With `exposures` it is the subtraction of Backsub (mcmicro), where the image has a channel of
+    autofluorescence for each filter.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[10, 20, 30]], [[4, 30, 0]]]),
+    ...     dims=("c", "y", "x"),
+    ...     coords={"c": ["CD3", "AF488"]},
+    ... )
+    >>> image.pxprep.subtract_channels({"CD3": "AF488"}, 0.5).sel(c="CD3").values.tolist()
+    [[8.0, 5.0, 30.0]]
+    >>> image.pxprep.subtract_channels(
+    ...     {"CD3": "AF488"}, exposures={"CD3": 200, "AF488": 100}
+    ... ).sel(c="CD3").values.tolist()
+    [[2.0, 0.0, 30.0]]
+    """
+    return apply_step(SubtractChannels(backgrounds, scale, exposures), images)

@@ -46,6 +46,13 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Channels and others that go with them, by their places in the first image."""
+
+    values: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a pipeline; `reference` is the name of an earlier one."""
 
@@ -119,6 +126,8 @@ class Case:
 
 def resolved(value, names):
     """A parameter as pxprep takes it: one number, a sequence, or a mapping by label."""
+    if isinstance(value, Pairs):
+        return {names[one]: names[other] for one, other in value.values}
     if not isinstance(value, Each) or value.values[0] is None:
         return value.values[0] if isinstance(value, Each) else value
     if value.form == "one":
@@ -134,6 +143,8 @@ def resolved(value, names):
 
 def plain(value):
     """The same as the oracle takes it."""
+    if isinstance(value, Pairs):
+        return dict(value.values)
     if not isinstance(value, Each):
         return value
     return value.values[0] if value.values[0] is None else list(value.values)

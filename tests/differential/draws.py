@@ -6,7 +6,7 @@ from functools import partial
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from differential.cases import Case, Each, Holding, Mask, Picture, Step, Way
+from differential.cases import Case, Each, Holding, Mask, Pairs, Picture, Step, Way
 from differential.contents import BASES, EXTRAS
 from differential.holding import LAZY
 from differential.reference import FUNCTIONS
@@ -108,6 +108,14 @@ def backgrounds(draw, each):
     return {"radius": None, "constant": draw(each(st.just(0.0) | numbers))}
 
 
+@st.composite
+def pairs(draw, n_channels):
+    """Some of the channels, and another one for each."""
+    changed = draw(st.lists(st.integers(0, n_channels - 1), min_size=1, max_size=3, unique=True))
+    away = st.integers(1, n_channels - 1)
+    return Pairs(tuple((channel, (channel + draw(away)) % n_channels) for channel in changed))
+
+
 def parameters(kind, n_channels, mask):
     """Strategy for the parameters of a kind of step."""
     each = partial(by_channel, n_channels=n_channels)
@@ -127,6 +135,9 @@ def parameters(kind, n_channels, mask):
         "arcsinh": lambda: fixed({"cofactor": each(numbers)}),
         "remove_hot_pixels": lambda: fixed({"threshold": each(st.just(0.0) | numbers)}),
         "subtract_background": lambda: backgrounds(each),
+        "subtract_channels": lambda: fixed(
+            {"backgrounds": pairs(n_channels), "scale": st.just(0.0) | numbers}
+        ),
         "percentile_clip": lambda: clips(n_channels),
         "keep_where": lambda: fixed({"where": mask}),
         "function": lambda: fixed({"function": st.sampled_from(tuple(FUNCTIONS))}),
@@ -136,7 +147,8 @@ def parameters(kind, n_channels, mask):
 
 PLAIN = ("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm")
 NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background")
-KINDS = (*PLAIN, *NEIGHBOURS, "sum_mask", "sum_norm", "sum_mask", "sum_norm")
+SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
+KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, "subtract_channels")
 OWN = ("function", "keep_where", "peak")
 MEASURING = ("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm")
 
@@ -153,6 +165,8 @@ def any_kinds(draw, own=True):
 def pipelines(draw, n_channels, mask, kinds):
     """Steps of these kinds."""
     steps = []
+    if n_channels == 1:
+        kinds = [kind for kind in kinds if kind != "subtract_channels"] or ["clip"]
     for number, kind in enumerate(kinds):
         reference = None
         if kind in ("sum_mask", "peak") and draw(chance(40)):

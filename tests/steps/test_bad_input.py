@@ -345,6 +345,7 @@ STEPS = {
     "log1p": ops.log1p,
     "remove_hot_pixels": lambda image: ops.remove_hot_pixels(image, 1),
     "subtract_background": lambda image: ops.subtract_background(image, 1),
+    "subtract_channels": lambda image: ops.subtract_channels(image, {1: 0}),
     "percentile_clip": ops.percentile_clip,
     "minmax": ops.minmax,
     "divide": lambda image: ops.divide(image, xr.DataArray([1.0, 2.0, 3.0], dims="c")),

@@ -23,6 +23,7 @@ from .kernels.pointwise import (
     rescale_values,
     scale_rows,
     subtract_value,
+    subtract_values,
     sum_channels,
 )
 from .windows import Part, Pixels, Window
@@ -202,6 +203,20 @@ def subtract_constant(block: Block, constants: Block) -> None:
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
     for channel, constant in zip(block, _rounded(constants, block.dtype), strict=True):
         subtract_value(_line(channel), constant, zero, missing)
+
+
+def subtract_channels(block: Block, triples: Sequence[tuple[int, int, float]]) -> None:
+    """Subtract channels times factors from others, as they came; what falls below 0 becomes 0.
+
+    Of each triple the first channel becomes itself minus the second times the third.
+    """
+    zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
+    changed = {channel for channel, _, _ in triples}
+    others = {other: _line(block[other]) for _, other, _ in triples}
+    others |= {other: line.copy() for other, line in others.items() if other in changed}
+    factors = _rounded(np.array([factor for *_, factor in triples]), block.dtype)
+    for (channel, other, _), factor in zip(triples, factors, strict=True):
+        subtract_values(_line(block[channel]), others[other], factor, zero, missing)
 
 
 def arcsinh(block: Block) -> None:

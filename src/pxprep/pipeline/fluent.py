@@ -3,7 +3,7 @@
 
 from typing import Any, Self
 
-from ..aliases import PerChannel, Zeros
+from ..aliases import Backgrounds, Factors, PerChannel, Zeros
 from ..steps import (
     Arcsinh,
     Blur,
@@ -15,6 +15,7 @@ from ..steps import (
     QuantileNorm,
     RemoveHotPixels,
     SubtractBackground,
+    SubtractChannels,
     SumMask,
     SumNorm,
 )
@@ -453,3 +454,52 @@ class FluentSteps:
         where 50 counts is a common threshold.
         """
         return self.then(RemoveHotPixels(threshold), name)
+
+    def subtract_channels(
+        self,
+        backgrounds: Backgrounds,
+        scale: Factors = 1,
+        exposures: Any = None,
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+
+        The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
+        channels may have the same one. All are taken as they came, and channels that are not named stay
+        as they are. Leave out the backgrounds afterwards by ``image.sel(c=[...])``.
+
+        Parameters
+        ----------
+        backgrounds
+            For each channel that is changed, by label, the label of the channel that is subtracted.
+        scale
+            The factor, at least 0. One number; or a mapping by label of the channels that are changed,
+            in which the key ``...`` stands for those that are not named.
+        exposures
+            Exposure times above 0 by channel label: a mapping, a `pandas.Series`, or an
+            `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel and
+            divided by that of its background. Channels that are not needed may be in it.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `backgrounds` is no such mapping or names a channel as its own background, or a number
+            breaks its rule.
+        ChannelError
+            If `backgrounds` names channels that the image does not have, or `scale` or `exposures`
+            lacks one that is needed.
+
+        Notes
+        -----
+        With `exposures` it is the subtraction of Backsub (mcmicro), where the image has a channel of
+        autofluorescence for each filter.
+        """
+        return self.then(SubtractChannels(backgrounds, scale, exposures), name)

@@ -12,6 +12,7 @@ from .post_norm import PostNorm
 from .quantile_norm import QuantileNorm
 from .remove_hot_pixels import RemoveHotPixels
 from .subtract_background import SubtractBackground
+from .subtract_channels import SubtractChannels
 from .sum_mask import SumMask
 from .sum_norm import SumNorm
 
@@ -28,6 +29,7 @@ __all__ = [
     "RemoveHotPixels",
     "Step",
     "SubtractBackground",
+    "SubtractChannels",
     "SumMask",
     "SumNorm",
 ]

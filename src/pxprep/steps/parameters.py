@@ -4,12 +4,17 @@ A field of a step that has one of these types is parsed when the step is made; o
 each channel is checked against the channels, and read by `Step.each`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
-from ..aliases import PerChannel, Zeros
+import numpy as np
+import xarray as xr
+
+from ..aliases import Backgrounds, Factors, PerChannel, Zeros
+from ..channels import CHANNEL, ByLabel, is_label, label_keys
+from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
     parse_choice,
@@ -50,6 +55,53 @@ class Parsed:
         )
 
 
+def parse_backgrounds(value: Any, parameter: str) -> ByLabel:
+    """The label of another channel for each of some channels."""
+    rule = f"{parameter} must be a mapping of channel labels to labels of other channels"
+    if not isinstance(value, Mapping) or not value:
+        raise ParameterError(f"{rule}, got {value!r:.200}")
+    pairs = {plain(label): plain(other) for label, other in value.items()}
+    for label, other in pairs.items():
+        if not is_label(label) or not is_label(other):
+            raise ParameterError(f"{rule}, got {label!r:.100}: {other!r:.100}")
+        if label == other:
+            raise ParameterError(f"{rule}, got {label!r} for itself")
+    return ByLabel(pairs)
+
+
+def parse_factors(value: Any, parameter: str) -> Any:
+    """A number of at least 0 for all channels, or for each by label."""
+    parsed = parse_positive(value, parameter, or_zero=True)
+    if isinstance(parsed, tuple):
+        raise ParameterError(
+            f"{parameter} must be a number or a mapping of channel labels to numbers, got {value!r}"
+        )
+    return parsed
+
+
+def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
+    """Numbers above 0 by label: a mapping, a Series of pandas, or an image's coordinate."""
+    if value is None:
+        return None
+    if isinstance(value, xr.DataArray) and value.dims == (CHANNEL,):
+        value = dict(zip(label_keys(value), value.values.tolist(), strict=True))
+    elif not isinstance(value, Mapping) and hasattr(value, "to_dict"):
+        if not value.index.is_unique:
+            raise ParameterError(f"{parameter} must name each channel once, got {value.index!r}")
+        value = value.to_dict()
+    if not isinstance(value, Mapping):
+        raise ParameterError(
+            f"{parameter} must be a mapping of channel labels to exposure times, got {value!r:.200}"
+        )
+    parsed: ByLabel = parse_positive(value, parameter)
+    return parsed
+
+
+def plain(label: Any) -> Any:
+    """A label without a type of NumPy's own."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
 Percent = Annotated[PerChannel, Parsed(parse_quantile)]
 LowPercent = Annotated[PerChannel, Parsed(parse_low_quantile)]
 SumPercent = Annotated[float, Parsed(parse_sum_quantile, per_channel=False)]
@@ -62,3 +114,6 @@ CountZeros = Annotated[Zeros, Parsed(partial(parse_choice, choices=ZEROS), per_c
 OneNumber = Annotated[
     float, Parsed(partial(parse_number, rule="a finite number"), per_channel=False)
 ]
+OtherChannels = Annotated[Backgrounds, Parsed(parse_backgrounds, per_channel=False)]
+Scale = Annotated[Factors, Parsed(parse_factors, per_channel=False)]
+Exposures = Annotated[Any, Parsed(parse_exposures, per_channel=False)]

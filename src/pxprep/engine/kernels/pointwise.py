@@ -119,6 +119,15 @@ def subtract_value(values: Any, constant: Any, zero: Any, missing: Any) -> None:
 
 
 @kernel
+def subtract_values(values: Any, others: Any, factor: Any, zero: Any, missing: Any) -> None:
+    """Subtract `others` times a factor from `values`; what is not above zero becomes zero."""
+    for i in range(values.size):
+        v, other = values[i], others[i]
+        above = v - other * factor
+        values[i] = (above if above > 0 else zero) if v - v + (other - other) == 0 else missing
+
+
+@kernel
 def limit_values(values: Any, low: Any, high: Any, missing: Any) -> None:
     """Set `values` below `low` to it, and those above `high`."""
     for i in range(values.size):
