@@ -7,6 +7,7 @@ of those in `pxprep.ops`, so that a test can call both. All but `blur` must agre
 import numpy as np
 import xarray as xr
 from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion
+from scipy.optimize import nnls
 
 # What to call each step with; one more run of a step is one more entry.
 STEPS = {
@@ -170,6 +171,22 @@ def subtract_channels(image, backgrounds, scale=1, exposures=None):
         rest = image[channel] - image[other] * image.dtype.type(factor)
         result[channel] = np.maximum(rest, image.dtype.type(0))
     return result
+
+
+def compensate(image, matrix, method="nnls"):
+    """`matrix` as an array over all channels."""
+    image = to_float(image)
+    seen = image.reshape(len(image), -1).astype(np.float64)
+    if method == "linear":
+        inverse, solved = np.linalg.inv(matrix), np.zeros(seen.shape)
+        for other, values in enumerate(seen):
+            solved += inverse[other, :, np.newaxis] * values
+    else:
+        solved = np.full(seen.shape, np.nan)
+        for pixel in np.flatnonzero(np.isfinite(seen).all(axis=0)):
+            solved[:, pixel], _ = nnls(np.transpose(matrix), seen[:, pixel])
+    solved[:, np.isnan(seen).any(axis=0)] = np.nan
+    return solved.reshape(image.shape).astype(image.dtype)
 
 
 def disc(radius):

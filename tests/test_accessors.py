@@ -22,6 +22,7 @@ ARGUMENTS = {
     "remove_hot_pixels": (1.5,),
     "subtract_background": (2,),
     "subtract_channels": ({"b": "a"}, 0.5),
+    "compensate": ({"a": {"b": 0.1}}, "linear"),
     "percentile_clip": (3, 95),
     "minmax": (),
     "quantile": (42,),

@@ -668,6 +668,58 @@ class StepMethods(Generic[Made]):
         """
         return ops.subtract_channels(self._images, backgrounds, scale, exposures)
 
+    def compensate(self, matrix: Any, method: str = "nnls") -> Made:
+        """Undo the spillover of channels into each other, which was measured on single stains.
+
+        In each pixel a channel shows itself and fractions of others. What they were is found so that
+        none is negative and the squares of what is not explained are least, or by solving the
+        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
+        NaN, all that are in it become NaN.
+
+        Parameters
+        ----------
+        matrix
+            Fractions from 0 to 1: a row for each channel that spills, a column for each that it is seen
+            in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
+            with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
+            ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
+            channel that is only a row, or only a column, does not spill, or gets nothing.
+        method
+            ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
+        ChannelError
+            If `matrix` names a channel twice, or one that the image does not have.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        The compensation of CATALYST (Chevrier et al. 2018), where nnls is the default, too. Where the
+        linear solution has no negative value, both are the same.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(
+        ...     np.array([[[100, 0]], [[35, 10]]]),
+        ...     dims=("c", "y", "x"),
+        ...     coords={"c": ["Gd155", "Gd156"]},
+        ... )
+        >>> image.pxprep.compensate({"Gd155": {"Gd156": 0.25}}).values.tolist()
+        [[[100.0, 0.0]], [[10.0, 10.0]]]
+        """
+        return ops.compensate(self._images, matrix, method)
+
     def keep_where(self, where: Any) -> Made:
         """Keep the pixels inside a mask; those outside become NaN in every channel.
 

@@ -25,6 +25,7 @@ from .steps import (
     Arcsinh,
     Blur,
     Clip,
+    Compensate,
     Log1p,
     MinMax,
     PercentileClip,
@@ -46,6 +47,7 @@ __all__ = [
     "blur",
     "clip",
     "coarsen",
+    "compensate",
     "divide",
     "keep_where",
     "log1p",
@@ -698,3 +700,59 @@ def subtract_channels(
     [[2.0, 0.0, 30.0]]
     """
     return apply_step(SubtractChannels(backgrounds, scale, exposures), images)
+
+
+def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImages:
+    """Undo the spillover of channels into each other, which was measured on single stains.
+
+    In each pixel a channel shows itself and fractions of others. What they were is found so that
+    none is negative and the squares of what is not explained are least, or by solving the
+    equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
+    NaN, all that are in it become NaN.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    matrix
+        Fractions from 0 to 1: a row for each channel that spills, a column for each that it is seen
+        in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
+        with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
+        ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
+        channel that is only a row, or only a column, does not spill, or gets nothing.
+    method
+        ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
+    ChannelError
+        If `matrix` names a channel twice, or one that the image does not have.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    The compensation of CATALYST (Chevrier et al. 2018), where nnls is the default, too. Where the
+    linear solution has no negative value, both are the same.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[100, 0]], [[35, 10]]]),
+    ...     dims=("c", "y", "x"),
+    ...     coords={"c": ["Gd155", "Gd156"]},
+    ... )
+    >>> image.pxprep.compensate({"Gd155": {"Gd156": 0.25}}).values.tolist()
+    [[[100.0, 0.0]], [[10.0, 10.0]]]
+    """
+    return apply_step(Compensate(matrix, method), images)

@@ -346,6 +346,7 @@ STEPS = {
     "remove_hot_pixels": lambda image: ops.remove_hot_pixels(image, 1),
     "subtract_background": lambda image: ops.subtract_background(image, 1),
     "subtract_channels": lambda image: ops.subtract_channels(image, {1: 0}),
+    "compensate": lambda image: ops.compensate(image, {1: {0: 0.5}}),
     "percentile_clip": ops.percentile_clip,
     "minmax": ops.minmax,
     "divide": lambda image: ops.divide(image, xr.DataArray([1.0, 2.0, 3.0], dims="c")),

@@ -34,6 +34,9 @@ CALLS = {
     "remove_hot_pixels": [{"threshold": 5}],
     "subtract_background": [{"radius": [2, 0, 7]}, {"constant": {"CD3": 9, ...: 30}}],
     "subtract_channels": [{"backgrounds": {"CD3": "DAPI"}, "scale": 0.1}],
+    "compensate": [
+        {"matrix": {"CD3": {"DAPI": 0.1}}, "method": method} for method in ("nnls", "linear")
+    ],
     "percentile_clip": [{}, {"low": [0, 5, 20], "high": 60, "zeros": "include"}],
     "minmax": [{}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],

@@ -1,4 +1,4 @@
-"""Steps in which channels change each other, by label."""
+"""Channels from which others are subtracted, by label."""
 
 import json
 

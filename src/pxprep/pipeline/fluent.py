@@ -8,6 +8,7 @@ from ..steps import (
     Arcsinh,
     Blur,
     Clip,
+    Compensate,
     Log1p,
     MinMax,
     PercentileClip,
@@ -503,3 +504,43 @@ class FluentSteps:
         autofluorescence for each filter.
         """
         return self.then(SubtractChannels(backgrounds, scale, exposures), name)
+
+    def compensate(self, matrix: Any, method: str = "nnls", *, name: str | None = None) -> Self:
+        """Undo the spillover of channels into each other, which was measured on single stains.
+
+        In each pixel a channel shows itself and fractions of others. What they were is found so that
+        none is negative and the squares of what is not explained are least, or by solving the
+        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
+        NaN, all that are in it become NaN.
+
+        Parameters
+        ----------
+        matrix
+            Fractions from 0 to 1: a row for each channel that spills, a column for each that it is seen
+            in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
+            with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
+            ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
+            channel that is only a row, or only a column, does not spill, or gets nothing.
+        method
+            ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
+        ChannelError
+            If `matrix` names a channel twice, or one that the image does not have.
+
+        Notes
+        -----
+        The compensation of CATALYST (Chevrier et al. 2018), where nnls is the default, too. Where the
+        linear solution has no negative value, both are the same.
+        """
+        return self.then(Compensate(matrix, method), name)

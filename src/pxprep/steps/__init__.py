@@ -4,6 +4,7 @@ from .arcsinh import Arcsinh
 from .base import Step
 from .blur import Blur
 from .clip import Clip
+from .compensate import Compensate
 from .function import Function
 from .log1p import Log1p
 from .minmax import MinMax
@@ -20,6 +21,7 @@ __all__ = [
     "Arcsinh",
     "Blur",
     "Clip",
+    "Compensate",
     "Function",
     "Log1p",
     "MinMax",

@@ -1,0 +1,57 @@
+"""What channels were before they spilled into each other: blocks of pixels, unmixed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import nnls
+
+from ..aliases import Block
+from .kernels.nnls import combine, descend
+
+# Pixels at a time: so that they stay in cache, and take little memory.
+PIXELS = 1024
+
+
+def unmix(block: Block, places: Sequence[int], mixing: Block, *, is_linear: bool) -> None:
+    """Undo the mixing of the channels at `places`, in place.
+
+    In each pixel, channel j shows the sum over i of `mixing[i, j]` times what channel i was. Where
+    a value is missing in one of these channels, all of them become missing.
+    """
+    lines = [block[place].reshape(-1) for place in places]
+    solver = Solver(mixing, is_linear=is_linear)
+    for start in range(0, lines[0].size, PIXELS):
+        parts = [line[start : start + PIXELS] for line in lines]
+        unmixed = solver(np.stack(parts).astype(np.float64))
+        with np.errstate(over="ignore"):
+            for part, values in zip(parts, unmixed, strict=True):
+                part[:] = values
+
+
+class Solver:
+    """Solves the equations of one mixing matrix, for pixels with the axes (channel, pixel)."""
+
+    def __init__(self, mixing: Block, *, is_linear: bool) -> None:
+        self.mixed = np.ascontiguousarray(mixing.T, np.float64)
+        self.inverse = np.ascontiguousarray(np.linalg.inv(mixing))
+        self.gram = np.ascontiguousarray(mixing @ mixing.T)
+        self.is_linear = is_linear
+
+    def __call__(self, values: Block) -> Block:
+        """What the channels were; NaN where one is missing."""
+        missing = ~np.isfinite(values).all(axis=0)
+        values[:, missing] = 0
+        out: Block = np.empty_like(values)
+        combine(values, self.inverse, out)
+        if not self.is_linear:
+            self._descend(values, out)
+        out[:, missing] = np.nan
+        return out
+
+    def _descend(self, values: Block, out: Block) -> None:
+        """From the linear solution to the one with no negative values."""
+        targets, slow = np.empty_like(values), np.zeros(values.shape[1], bool)
+        combine(values, self.mixed, targets)
+        descend(out, self.gram, targets, slow)
+        for pixel in np.flatnonzero(slow):
+            out[:, pixel], _ = nnls(self.mixed, values[:, pixel])

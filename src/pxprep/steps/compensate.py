@@ -1,0 +1,102 @@
+"""Undo the spillover of channels into each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from ..aliases import Label
+from ..channels import require_known
+from ..engine.programs import Operation
+from ..engine.strips import Strip
+from ..engine.unmixing import unmix
+from ..engine.windows import Window
+from ..images.parameters import parse_choice
+from .base import Step
+from .parameters import Parsed
+from .spillover import as_array, parse_spillover
+
+__all__ = ["Compensate"]
+
+Spillover = Annotated[Any, Parsed(parse_spillover, per_channel=False)]
+Method = Annotated[
+    str, Parsed(partial(parse_choice, choices=("nnls", "linear")), per_channel=False)
+]
+
+
+@dataclass(frozen=True)
+class Compensate(Step):
+    """Undo the spillover of channels into each other, which was measured on single stains.
+
+    In each pixel a channel shows itself and fractions of others. What they were is found so that
+    none is negative and the squares of what is not explained are least, or by solving the
+    equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
+    NaN, all that are in it become NaN.
+
+    Parameters
+    ----------
+    matrix
+        Fractions from 0 to 1: a row for each channel that spills, a column for each that it is seen
+        in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
+        with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
+        ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
+        channel that is only a row, or only a column, does not spill, or gets nothing.
+    method
+        ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
+
+    Raises
+    ------
+    ParameterError
+        If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
+    ChannelError
+        If `matrix` names a channel twice, or one that the image does not have.
+
+    Notes
+    -----
+    The compensation of CATALYST (Chevrier et al. 2018), where nnls is the default, too. Where the
+    linear solution has no negative value, both are the same.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[100, 0]], [[35, 10]]]),
+    ...     dims=("c", "y", "x"),
+    ...     coords={"c": ["Gd155", "Gd156"]},
+    ... )
+    >>> image.pxprep.compensate({"Gd155": {"Gd156": 0.25}}).values.tolist()
+    [[[100.0, 0.0]], [[10.0, 10.0]]]
+    """
+
+    kind: ClassVar[str] = "compensate"
+    matrix: Spillover
+    method: Method = "nnls"
+
+    def check(self, labels: Sequence[Label]) -> None:
+        """Raise ChannelError if the image lacks a channel of the matrix."""
+        require_known(list(self.matrix), labels, "matrix")
+
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The solution, with the channels of the matrix in the order of the image."""
+        known = list(self.matrix)
+        places = tuple(place for place, label in enumerate(labels) if label in self.matrix)
+        order = [known.index(labels[place]) for place in places]
+        mixing = as_array(self.matrix)[np.ix_(order, order)]
+        return Unmix(places, tuple(map(tuple, mixing.tolist())), self.method == "linear")
+
+
+@dataclass(frozen=True)
+class Unmix(Operation):
+    """Channels at some places become what they were before they were mixed."""
+
+    places: tuple[int, ...]
+    mixing: tuple[tuple[float, ...], ...]
+    is_linear: bool
+    is_pointwise = is_cheap = False
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Unmix."""
+        unmix(strip.block(), self.places, np.array(self.mixing), is_linear=self.is_linear)
