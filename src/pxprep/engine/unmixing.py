@@ -10,6 +10,8 @@ from .kernels.nnls import combine, descend
 
 # Pixels at a time: so that they stay in cache, and take little memory.
 PIXELS = 1024
+# Of these, so many side by side.
+SIDE_BY_SIDE = 64
 
 
 def unmix(block: Block, places: Sequence[int], mixing: Block, *, is_linear: bool) -> None:
@@ -34,7 +36,7 @@ class Solver:
     def __init__(self, mixing: Block, *, is_linear: bool) -> None:
         self.mixed = np.ascontiguousarray(mixing.T, np.float64)
         self.inverse = np.ascontiguousarray(np.linalg.inv(mixing))
-        self.gram = np.ascontiguousarray(mixing @ mixing.T)
+        self.near, self.factors = _neighbours(mixing @ mixing.T)
         self.is_linear = is_linear
 
     def __call__(self, values: Block) -> Block:
@@ -50,8 +52,25 @@ class Solver:
 
     def _descend(self, values: Block, out: Block) -> None:
         """From the linear solution to the one with no negative values."""
-        targets, slow = np.empty_like(values), np.zeros(values.shape[1], bool)
+        targets = np.empty_like(values)
         combine(values, self.mixed, targets)
-        descend(out, self.gram, targets, slow)
-        for pixel in np.flatnonzero(slow):
+        todo = np.flatnonzero((out < 0).any(axis=0))
+        found, slow = out[:, todo], np.zeros(todo.size, bool)
+        room, lanes = np.zeros((len(values), SIDE_BY_SIDE)), np.zeros((5, SIDE_BY_SIDE))
+        descend(found, targets[:, todo], self.near, self.factors, room, lanes, slow)
+        out[:, todo] = found
+        for pixel in todo[slow]:
             out[:, pixel], _ = nnls(self.mixed, values[:, pixel])
+
+
+def _neighbours(gram: Block) -> tuple[Block, Block]:
+    """For each row the columns that are not zero, its own first, and what is there.
+
+    As many for each, a multiple of 4: some are zero.
+    """
+    order = np.where(gram == 0, 2, 1) - np.eye(len(gram))
+    most = int((gram != 0).sum(axis=1).max())
+    near = np.argsort(order, axis=1, kind="stable")[:, :most]
+    factors = np.take_along_axis(gram, near, axis=1)
+    pad = (0, 0), (0, -most % 4)
+    return np.pad(near, pad), np.pad(factors, pad)
