@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import pxprep
 from oracle import assert_same_bits
 from pxprep import Pipeline, ops
 from pxprep.errors import ChannelError, ImageError, ParameterError
@@ -43,7 +44,7 @@ def test_images_of_a_dataset_are_a_cohort(dataset, pool):
 
 
 def test_a_variable_is_named(dataset):
-    after = dataset.pxprep.quantile_norm(image="fov1")
+    after = pxprep.Cohort(dataset, variable="fov1").quantile_norm().as_given()
     xr.testing.assert_identical(after.fov1, dataset.fov1.pxprep.quantile_norm())
     xr.testing.assert_identical(after.fov0, dataset.fov0)
 
@@ -107,9 +108,9 @@ def test_datasets_in_a_cohort(dataset):
 
 def test_errors(dataset):
     with pytest.raises(ImageError, match=r"a variable called 'fov9'; its variables are {'fov0':"):
-        dataset.pxprep.blur(image="fov9")
+        pxprep.Cohort(dataset, variable="fov9")
     with pytest.raises(ImageError, match="optionally z; it lacks c"):
-        dataset.pxprep.blur(image="cells")
+        pxprep.Cohort(dataset, variable="cells")
     with pytest.raises(ImageError, match="at least one image, a variable with the dims c, y, x"):
         xr.Dataset().pxprep.blur()
     with pytest.raises(ChannelError, match="no channel 'CD4'"):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,17 +72,10 @@ def study(path, n_images):
     return spatialdata.read_zarr(path)
 
 
-def write(way, path, n_images, seen):
-    """Make so many layers; `seen` gets the count of what has been opened as each is begun."""
-
-    @contextmanager
-    def note(description):
-        if description.startswith("write "):
-            seen.append(OPENED["count"])
-        yield
-
+def write(way, path, n_images):
+    """Make so many layers."""
     if way == "import":
-        import_images(images_of(n_images), path, progress=note)
+        import_images(images_of(n_images), path)
         return
     sdata = study(path, n_images)
     names = list(sdata.images)
@@ -94,28 +86,43 @@ def write(way, path, n_images, seen):
         pipeline=STEPS,
         overwrite=way == "in place",
         resume=way == "one by one",
-        progress=note,
     )
 
 
 @pytest.mark.parametrize("way", ["together", "in place", "one by one", "import"])
 def test_every_layer_costs_the_same(way, tmp_path, opened, monkeypatch):
-    """While it is written, and when all are published: as much for the 5th as for the 50th."""
-    # One by one, all but the first are published together.
+    """As much for the 5th as for the 50th."""
+    # One by one, all but the first are published together, and each is written alone.
     monkeypatch.setattr(destination, "PATIENCE", 1e9)
     monkeypatch.setattr(destination, "MOST_SECONDS", 1e9)
-    before, after = {}, {}
+    monkeypatch.setattr(destination, "n_cores", lambda: 1)
+    found = {}
     for number in (5, 10, 50):
-        seen = []
-        write(way, tmp_path / "study.zarr", number, seen)
-        each = np.diff(seen)[way == "one by one" :]
-        assert len(seen) == number
-        assert set(each) == {each[0]}
-        before[number], after[number] = seen[0], opened["count"] - seen[-1]
-        shutil.rmtree(tmp_path / "study.zarr")
         opened["count"] = 0
-    for found in (before, after):
-        assert (found[10] - found[5]) / 5 == (found[50] - found[10]) / 40
+        write(way, tmp_path / "study.zarr", number)
+        found[number] = opened["count"]
+        shutil.rmtree(tmp_path / "study.zarr")
+    assert (found[10] - found[5]) / 5 == (found[50] - found[10]) / 40
+
+
+def test_layers_are_written_some_at_a_time(tmp_path, monkeypatch):
+    """So that what is done for all of them at once does not grow with their number."""
+    monkeypatch.setattr(destination, "MOST_AT_ONCE", 3)
+    sdata, stage, staged = study(tmp_path / "study.zarr", 7), layers.stage, []
+
+    def staging(store, root, elements, *args, **options):
+        staged.append(list(elements))
+        stage(store, root, elements, *args, **options)
+
+    monkeypatch.setattr(layers, "stage", staging)
+    names = list(sdata.images)
+    pxprep.pixel_clustering_preprocess(sdata, names, [f"{n}_new" for n in names], pipeline=STEPS)
+    new = [f"{name}_new" for name in names]
+    assert staged == [new[:3], new[3:6], new[6:]]
+    expected = STEPS.fit_transform(read_images(sdata, names))
+    found = spatialdata.read_zarr(sdata.path)
+    for name, made in zip(names, new, strict=True):
+        np.testing.assert_array_equal(found[made].values, expected[name].values)
 
 
 def test_the_table_of_contents_is_made_once(tmp_path, monkeypatch):
@@ -163,13 +170,14 @@ def test_layers_wait_for_as_long_as_publishing_took(tmp_path, monkeypatch, patie
 def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
     """What was published before is; the message tells which layers are which."""
     monkeypatch.setattr(destination, "PATIENCE", 1e9)
+    monkeypatch.setattr(destination, "n_cores", lambda: 1)
     sdata, stage = study(tmp_path / "study.zarr", 4), layers.stage
     names, new = list(sdata.images), ["a", "b", "c", "d"]
 
-    def failing(store, folder, name, *args, **options):
-        if name == "c":
+    def failing(store, folder, elements, *args, **options):
+        if "c" in elements:
             raise ValueError("the third")
-        return stage(store, folder, name, *args, **options)
+        return stage(store, folder, elements, *args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(layers, "stage", failing)
@@ -189,7 +197,7 @@ def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
 def test_what_is_kept_of_all_layers_is_read_once(tmp_path, opened, read):
     found = {}
     for number in (3, 12):
-        write("together", tmp_path / "study.zarr", number, [])
+        write("together", tmp_path / "study.zarr", number)
         sdata = spatialdata.read_zarr(tmp_path / "study.zarr")
         opened["root"] = 0
         names = [f"fov{index}_new" for index in range(number)]

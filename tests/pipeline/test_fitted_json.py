@@ -310,7 +310,7 @@ def own_step():
         def apply(self, image, numbers):
             return image
 
-        def check_numbers(self, numbers, pool):
+        def check_numbers(self, numbers, labels, pool):
             if "text" not in numbers:
                 raise ParameterError("text is missing")
 

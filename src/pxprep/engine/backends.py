@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Thread, get_ident
 from typing import Any
 from uuid import uuid4
 
@@ -30,13 +30,15 @@ from dask.local import get_sync
 from ..aliases import Array, Block
 from ..store.zarr_chunks import require_there
 from . import blocks, graphs
+from .at_hand import BlockChain
 from .blocks import float_dtype
 from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from .gathering import Bounds, Limits
 from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
 from .notes import Note
-from .passes import ArrayChain, Fill, Pass, run
+from .passes import ArrayChain, Pass, run
 from .programs import Operation
+from .sinks import Fill
 from .sources import Area, Source, stored_in
 from .threads import n_cores
 from .windows import Pixels, Window
@@ -92,6 +94,17 @@ def steps_of(begun: Array, image: Array) -> int | None:
         return None
     first, chain = (Chain.of(array, float_dtype(array.dtype)) for array in (begun, image))
     return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
+
+
+def read_here(image: Array, dtype: np.dtype[Any]) -> BlockChain | None:
+    """A lazy image, in float type `dtype`, as a chain on which passes can be run now.
+
+    None for one that threads of this process are not to read, or cannot read by themselves.
+    """
+    if not is_lazy(image) or config.get("pool", None) is not None:
+        return None
+    is_here = any(_scheduler([image]) is each for each in (threaded.get, get_sync))
+    return BlockChain.of(image, dtype) if is_here else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -408,13 +421,22 @@ def _scheduler(arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """What others compute meanwhile, with Dask, is computed in the thread that asks for it.
+def left_out() -> Iterator[None]:
+    """What this thread has Dask compute meanwhile is left out: each result is None.
 
-    For many tasks that do next to nothing: threads, or a cluster, would only cost time.
+    Dask's setting holds for all threads; what others compute is computed as before.
     """
-    with config.set(scheduler=get_sync):
+    own, compute_others = get_ident(), _scheduler([])
+
+    def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
+        return _nones(keys) if get_ident() == own else compute_others(graph, keys, **options)
+
+    with config.set(scheduler=scheduler):
         yield
+
+
+def _nones(keys: Any) -> Any:
+    return [_nones(key) for key in keys] if isinstance(keys, list) else None
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
@@ -422,11 +444,13 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     Chunks of one array never meet in a chunk of its target.
     """
-    alone = storing(arrays[0], targets[0]) if len(arrays) == 1 else None
-    if alone is None:
-        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
+    alone = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
+    passes = [each for each in alone if each is not None]
+    # What other arrays are made from as well, such as coarser scales, is not made twice.
+    if len(passes) == len(arrays):
+        compute(*passes)
     else:
-        compute(alone)
+        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
 
 
 def measured(arrays: Sequence[Array]) -> list[Array]:

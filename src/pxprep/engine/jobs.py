@@ -161,7 +161,7 @@ class BlockJob:
 
     def _room(self, pixels: Pixels) -> tuple[int, Kept | None]:
         """Likewise, room for what is made now, if a later pass will need it and there is some."""
-        if not (self.stops and isinstance(self.finish, Counting | Gathering)):
+        if not (self.stops and self.finish.measures):
             return 0, None
         done, name = self.stops[-1]
         shape = pixels.n_channels, pixels.planes, *self.window.shape
@@ -170,6 +170,9 @@ class BlockJob:
 
 class Finish:
     """What becomes of a program's result."""
+
+    # Whether a later pass will want what it is made of.
+    measures: ClassVar[bool] = False
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
@@ -233,6 +236,7 @@ class Counting(Reduction):
     zeros: bool
     shape: tuple[int, int, int]
     corner = (0, 0, 0)
+    measures = True
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
@@ -275,7 +279,7 @@ class Gathering(Reduction):
     zeros: bool
     limits: Limits
     then: Callable[[Sequence[Gathered]], Any]
-    in_order = True
+    in_order = measures = True
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]

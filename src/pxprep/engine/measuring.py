@@ -10,9 +10,9 @@ Which way is the fastest depends on how many pixels there are, and of what type:
 All ways give the same order statistics, to the last bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from .brackets import bracket, limits_of
 from .cache import SAMPLE_SHARE
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
-from .passes import ArrayChain, Count, Gather, Pass, run
+from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin_of, interpolate, refine, select_gathered
+from .sinks import Count, Gather, Opened
 from .sources import Area
 from .windows import Pixels, Window
 
@@ -37,14 +38,14 @@ LEAST_TILES = 4
 class Part(NamedTuple):
     """An image, and the pixels of the mask of those that are measured, or None for all."""
 
-    chain: ArrayChain
+    chain: Chained
     where: Pixels | None
 
     @classmethod
-    def of(cls, image: Block | ArrayChain, area: Area | None) -> "Part":
+    def of(cls, image: Block | Chained, area: Area | None) -> "Part":
         """An array with axes (c, z, y, x), or a chain, and an area of it."""
         where = None if area is None else Pixels.of(area.whole())
-        if not isinstance(image, ArrayChain):
+        if isinstance(image, np.ndarray):
             image = ArrayChain(image, float_dtype(image.dtype))
         return cls(image, where)
 
@@ -55,7 +56,7 @@ class Part(NamedTuple):
 
 
 def measure_quantiles(
-    images: Sequence[tuple[Block | ArrayChain, Area | None]],
+    images: Sequence[tuple[Block | Chained, Area | None]],
     q: Block,
     groups: Sequence[Sequence[int]],
     *,
@@ -80,11 +81,12 @@ def measure_quantiles(
         For each group and quantile; arrays of shape (c,).
     """
     parts = [Part.of(*image) for image in images]
-    together = [[parts[position] for position in group] for group in groups]
-    found = _gather([_Wanted(group, q, zeros) for group in together])
+    wanted = [_Wanted([parts[position] for position in group], q, zeros) for group in groups]
+    found = _gather(wanted)
+    pairs = list(zip(wanted, found, strict=True))
+    counted = iter(_count([group for group, quantiles in pairs if quantiles is None]))
     return [
-        _count(group, q, zeros) if quantiles is None else _split(quantiles, len(q))
-        for group, quantiles in zip(together, found, strict=True)
+        next(counted) if quantiles is None else _split(quantiles, len(q)) for _, quantiles in pairs
     ]
 
 
@@ -101,19 +103,54 @@ class _Wanted(NamedTuple):
         return sum(part.n_values for part in self.parts)
 
     @property
-    def is_counted_at_once(self) -> bool:
-        """Whether counting one digit is enough."""
-        return key_bits(self.parts[0].chain.dtype) == DIGIT_BITS
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return self.parts[0].chain.dtype
 
-    def bounds(self) -> Bounds | None:
-        """Between which values are gathered; None if it is better to count."""
+    @property
+    def n_digits(self) -> int:
+        """How many digits have to be counted one after the other."""
+        return key_bits(self.dtype) // DIGIT_BITS
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether its values are worth a try to gather them: a bracket needs a sample."""
+        is_at_hand = all(isinstance(part.chain, ArrayChain) for part in self.parts)
+        return self.n_values <= FEW or (self.n_digits > 1 and (is_at_hand or len(self.parts) == 1))
+
+    def counting(self, level: int, selections: Sequence[Block]) -> Count:
+        """What counts a digit, given how far those before have brought each quantile."""
+        prefixes, selects = None, [partial(begin_of(self.dtype), q=one) for one in self.q]
+        if level > 0:
+            prefixes = np.concatenate([selection["prefix"] for selection in selections], axis=1)
+            selects = [partial(refine, selection=selection) for selection in selections]
+
+        def select(counts: Block) -> list[Block]:
+            # Both ranks of a quantile have a prefix, behind those of the quantile before.
+            own = [
+                counts if level == 0 else counts[:, 2 * n : 2 * n + 2] for n in range(len(selects))
+            ]
+            return [one(each) for one, each in zip(selects, own, strict=True)]
+
+        return Count(prefixes, level, self.zeros, select)
+
+    def settled(self, selection: Block) -> Quantiles:
+        """A quantile, once all digits are known."""
+        known = interpolate(selection, dtype=self.dtype)
+        return Quantiles(*(known[name] for name in Quantiles._fields))
+
+    def bounds(self, chain: Opened, where: Pixels | None) -> Bounds | None:
+        """Between which values are gathered, by samples of the chain that is at hand, or of all.
+
+        None if it is better to count.
+        """
         flat = np.ravel(self.q)
         if self.n_values <= FEW:
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
-        if self.is_counted_at_once:
-            return None
         n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.float_type.itemsize
-        samples = [tile for part in self.parts for tile in _sample(part)]
+        each: Iterable[tuple[Any, Pixels | None]]
+        each = self.parts if len(self.parts) > 1 else [(chain, where)]
+        samples = [tile for own in each for tile in _sample(*own)]
         return bracket(samples, flat, self.zeros, n_bytes)
 
 
@@ -124,10 +161,10 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
     """
     sinks: list[Gather | None] = []
     for group in groups:
-        bounds, flat = group.bounds(), np.ravel(group.q)
-        limits = limits_of(flat, group.n_values, group.parts[0].chain.float_type.itemsize)
-        select = partial(select_gathered, q=flat)
-        sinks.append(None if bounds is None else Gather(bounds, group.zeros, limits, select))
+        flat, float_type = np.ravel(group.q), group.parts[0].chain.float_type
+        limits = limits_of(flat, group.n_values, float_type.itemsize)
+        gather = Gather(group.bounds, group.zeros, limits, partial(select_gathered, q=flat))
+        sinks.append(gather if group.is_gathered else None)
     passes = [
         Pass(part.chain, sink, part.where)
         for group, sink in zip(groups, sinks, strict=True)
@@ -138,43 +175,28 @@ def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
     return [None if sink is None else next(found) for sink in sinks]
 
 
-def _count(parts: Sequence[Part], q: Block, zeros: bool) -> list[Quantiles]:
-    """The quantiles of a group, digit after digit."""
-    dtype = parts[0].chain.dtype
-    selections = _select_digit(
-        parts, None, 0, zeros, [partial(begin_of(dtype), q=one) for one in q]
-    )
-    for level in range(1, key_bits(dtype) // DIGIT_BITS):
-        prefixes = np.concatenate([selection["prefix"] for selection in selections], axis=1)
-        selects = [partial(refine, selection=selection) for selection in selections]
-        selections = _select_digit(parts, prefixes, level, zeros, selects)
-    settled = [interpolate(selection, dtype=dtype) for selection in selections]
-    return [Quantiles(*(one[name] for name in Quantiles._fields)) for one in settled]
+def _count(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
+    """The quantiles of each group, digit after digit."""
+    selections: list[list[Block]] = [[] for _ in groups]
+    for level in range(max((group.n_digits for group in groups), default=0)):
+        going_on = [n for n, group in enumerate(groups) if level < group.n_digits]
+        sinks = [groups[n].counting(level, selections[n]) for n in going_on]
+        passes = [
+            Pass(part.chain, sink, part.where)
+            for n, sink in zip(going_on, sinks, strict=True)
+            for part in groups[n].parts
+        ]
+        for n, found in zip(going_on, run(passes), strict=True):
+            selections[n] = found
+    return [
+        [group.settled(selection) for selection in own]
+        for group, own in zip(groups, selections, strict=True)
+    ]
 
 
-def _select_digit(
-    parts: Sequence[Part],
-    prefixes: Block | None,
-    level: int,
-    zeros: bool,
-    selects: Sequence[Callable[[Block], Block]],
-) -> list[Block]:
-    """The selection of each quantile after one more digit."""
-
-    def select(counts: Block) -> list[Block]:
-        # Both ranks of a quantile have a prefix, behind those of the quantile before.
-        own = [counts if level == 0 else counts[:, 2 * n : 2 * n + 2] for n in range(len(selects))]
-        return [one(each) for one, each in zip(selects, own, strict=True)]
-
-    sink = Count(prefixes, level, zeros, select)
-    (selections,) = run([Pass(part.chain, sink, part.where) for part in parts])
-    found: list[Block] = selections
-    return found
-
-
-def _sample(part: Part) -> list[Block]:
+def _sample(chain: Opened, where: Pixels | None) -> list[Block]:
     """The values of a few tiles, shape (c, ...); NaN outside the mask."""
-    height, width = part.chain.array.shape[2:]
+    height, width = chain.program.height, chain.program.width
     rows, columns = min(TILE[0], height), min(TILE[1], width)
     n = max(LEAST_TILES, round(SAMPLE_SHARE * height * width / (rows * columns)))
     rng = np.random.default_rng(0)  # the same tiles in every run
@@ -182,10 +204,8 @@ def _sample(part: Part) -> list[Block]:
     for _ in range(n):
         top, left = (int(rng.integers(n + 1)) for n in (height - rows, width - columns))
         tile = Window(top, top + rows, left, left + columns)
-        values = part.chain.values(tile)
-        tiles.append(
-            values if part.where is None else np.where(part.where.read(tile), values, np.nan)
-        )
+        values = chain.values(tile)
+        tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))
     return tiles
 
 

@@ -5,27 +5,25 @@ one large image does.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..aliases import Block
-from . import blocks
-from .gathering import Bounds, Gathered, Limits, gather_strips, merged
-from .kernels.counts import N_SLOTS
-from .programs import Operation, Program, count_into, run_into
+from .at_hand import BlockChain
+from .programs import Operation, Program
+from .progress import counted
+from .sinks import Fill, Sink
 from .threads import n_threads, run_all
 from .windows import Pixels, Window
 
 # Values of a block: fewer are not worth the hand-over to another thread.
 LEAST_VALUES = 1 << 17
-# Blocks for each thread, so that none waits long for the last one.
-BLOCKS_PER_THREAD = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +50,19 @@ class ArrayChain:
     numbers: tuple[Any, ...] = ()
     is_own: bool = False
 
+    def shared(self) -> "ArrayChain":
+        """The same chain, whose array somebody else may still need."""
+        return replace(self, is_own=False)
+
+    def taken(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
+        """What a sink keeps of the result in a window."""
+        return sink.take(self, window, where)
+
+    @property
+    def n_channels(self) -> int:
+        """Of the result."""
+        return self.program.out_channels(len(self.array))
+
     def then(self, operation: Operation, numbers: Any = None) -> "ArrayChain":
         """The chain with one more operation."""
         return replace(
@@ -73,7 +84,7 @@ class ArrayChain:
     @property
     def shape(self) -> tuple[int, ...]:
         """That of the result."""
-        return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
+        return (self.n_channels, *self.array.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -91,6 +102,16 @@ class ArrayChain:
         """The result in a window, axes (c, z, y, x)."""
         return self.program.run(self.pixels, window, self.numbers)
 
+    def in_rows(self, rows: range, window: Window) -> Block:
+        """The result in some rows, and in the columns of a window; of no chain that blurs."""
+        return self.program.run_in_rows(self.pixels, self.numbers, rows, window)
+
+    def place(self) -> Block:
+        """Where the result may be put."""
+        is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
+        fits = self.is_own and not self.program.depth and is_alike
+        return self.array if fits else np.empty(self.shape, self.dtype)
+
     def astype(self, dtype: np.dtype[Any]) -> "ArrayChain":
         """A chain whose result is that of this one in a wider type."""
         (made,) = results([replace(self, is_own=False)])  # whoever has this chain still needs it
@@ -102,136 +123,8 @@ class ArrayChain:
         return all(operation.is_cheap for operation in self.operations)
 
 
-class Sink(Protocol):
-    """What becomes of the results of a pass."""
-
-    # How many blocks for each thread are best.
-    blocks_per_thread: int
-
-    def take(self, chain: ArrayChain, window: Window, where: Pixels | None) -> Any:
-        """Run the chain on a block, and return what the sink keeps of the result.
-
-        `where` has the mask of the pixels that are measured; None measures all.
-        """
-
-    def merge(self, first: Any, second: Any) -> Any:
-        """What is kept of two blocks, or of more, as one; in whatever order they come."""
-
-    def finish(self, total: Any) -> Any:
-        """What is made of that of all blocks."""
-        return total
-
-
-@dataclass(frozen=True, eq=False)
-class Fill(Sink):
-    """The result is written to its place in `out`, axes (c, z, y, x)."""
-
-    out: Block
-    blocks_per_thread = BLOCKS_PER_THREAD
-
-    def take(self, chain: ArrayChain, window: Window, where: Pixels | None) -> None:
-        """Write a block."""
-        target = self.out[:, :, *window.slices]
-        run_into(chain.program, chain.pixels, window, chain.numbers, [target])
-
-    def merge(self, first: None, second: None) -> None:
-        """Nothing is kept."""
-
-
-@dataclass(frozen=True, eq=False)
-class Count(Sink):
-    """How many pixels of the result have which digit; see `blocks.count_digits`.
-
-    Attributes
-    ----------
-    prefixes, level, zeros
-        As for `count_digits`.
-    select
-        What is made of the counts of all blocks.
-    """
-
-    prefixes: Block | None
-    level: int
-    zeros: bool
-    select: Callable[[Block], Any]
-    # Counts are as large as a small block of pixels, so there are few of them.
-    blocks_per_thread = 1
-
-    def take(self, chain: ArrayChain, window: Window, where: Pixels | None) -> Block:
-        """Count a block."""
-        n_prefixes = 1 if self.prefixes is None else self.prefixes.shape[1]
-        counts = np.zeros((chain.shape[0], n_prefixes, N_SLOTS), np.uint32)
-        count_into(
-            chain.program,
-            chain.pixels,
-            window,
-            chain.numbers,
-            self.prefixes,
-            self.level,
-            self.zeros,
-            counts,
-            where,
-        )
-        blocks.repeat_counts(counts, self.prefixes)
-        return counts
-
-    def merge(self, first: Block, second: Block) -> Block:
-        """The sum, of a type that no number of pixels exceeds."""
-        total: Block = first.astype(np.int64, copy=False)
-        total += second
-        return total
-
-    def finish(self, total: Block) -> Any:
-        """What is selected by the counts."""
-        return self.select(total.astype(np.int64, copy=False))
-
-
-@dataclass(frozen=True, eq=False)
-class Gather(Sink):
-    """The values that lie between bounds, for each quantile: a list of `Gathered`.
-
-    None if they are more than may be held.
-
-    Attributes
-    ----------
-    bounds, zeros, limits
-        As for `gather_strips`.
-    select
-        What is made of the values of all blocks.
-    """
-
-    bounds: Bounds
-    zeros: bool
-    limits: Limits
-    select: Callable[[Sequence[Gathered]], Any]
-    blocks_per_thread = BLOCKS_PER_THREAD
-
-    def take(
-        self, chain: ArrayChain, window: Window, where: Pixels | None
-    ) -> list[Gathered] | None:
-        """Gather from a block."""
-        return gather_strips(
-            chain.program,
-            chain.pixels,
-            window,
-            chain.numbers,
-            self.bounds,
-            self.zeros,
-            self.limits,
-            where,
-        )
-
-    def merge(
-        self, first: list[Gathered] | None, second: list[Gathered] | None
-    ) -> list[Gathered] | None:
-        """Those of both."""
-        if first is None or second is None:
-            return None
-        return merged([first, second], self.limits)
-
-    def finish(self, total: list[Gathered] | None) -> Any:
-        """What is selected from the values; None if they were too many."""
-        return None if total is None else self.select(total)
+# Chains whose passes are run now.
+Chained = ArrayChain | BlockChain
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +141,7 @@ class Pass:
         The pixels of the mask of what is measured, or None.
     """
 
-    chain: ArrayChain
+    chain: Chained
     sink: Sink
     where: Pixels | None = None
 
@@ -270,10 +163,12 @@ def run(passes: Sequence[Pass]) -> list[Any]:
 
     def run_block(block: tuple[Pass, Window]) -> None:
         each, window = block
-        part = each.sink.take(each.chain, window, each.where)
+        part = each.chain.taken(each.sink, window, each.where)
         results[id(each.sink)].add(part)
+        count()
 
-    run_all(run_block, blocks)
+    with counted(len(blocks)) as count:
+        run_all(run_block, blocks)
     return [result.value for result in results.values()]
 
 
@@ -302,14 +197,8 @@ class _Result:
         self.value = self._sink.finish(part)
 
 
-def results(chains: Sequence[ArrayChain]) -> list[Block]:
+def results(chains: Sequence[Chained]) -> list[Block]:
     """The results of chains as arrays, in place of what nobody else needs where that can be."""
-    places = [_place(chain) for chain in chains]
+    places = [chain.place() for chain in chains]
     run([Pass(chain, Fill(out)) for chain, out in zip(chains, places, strict=True)])
     return places
-
-
-def _place(chain: ArrayChain) -> Block:
-    is_alike = chain.array.dtype == chain.dtype and chain.array.shape == chain.shape
-    fits = chain.is_own and not chain.program.depth and is_alike
-    return chain.array if fits else np.empty(chain.shape, chain.dtype)

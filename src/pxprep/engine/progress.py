@@ -5,10 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
+from uuid import uuid4
+
+from dask.callbacks import Callback
 
 from ..errors import ParameterError
 
+# What a callback of Dask is told of, in its order.
+START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
 # Given what a pass does, a context in which Dask computes it.
 Progress = Callable[[str], AbstractContextManager[Any]]
 
@@ -45,6 +51,42 @@ def tqdm_bar(description: str) -> AbstractContextManager[Any]:
         ) from error
     bar: AbstractContextManager[Any] = TqdmCallback(desc=description, unit="task", file=sys.stderr)
     return bar
+
+
+@contextmanager
+def counted(n: int) -> Iterator[Callable[[], None]]:
+    """Who listens to Dask, such as a bar, hears of so many blocks as if they were tasks of Dask.
+
+    What is given is called when a block is done, by whichever thread.
+    """
+    listeners: list[Any] = list(Callback.active)
+    if not listeners or not n:
+        yield lambda: None
+        return
+    name = f"pxprep-block-{uuid4().hex}"
+    blocks = {(name, number): None for number in range(n)}
+    state: dict[str, Any] = {"ready": list(blocks), "finished": set(), "cache": {}}
+    state |= {"waiting": {}, "running": set(), "dependencies": {key: set() for key in blocks}}
+    lock = Lock()
+
+    def tell(event: int, *what: Any) -> None:
+        for listener in listeners:
+            if listener[event]:
+                listener[event](*what)
+
+    def count() -> None:
+        with lock:
+            key = state["ready"].pop()
+            tell(PRETASK, key, blocks, state)
+            state["finished"].add(key)
+            tell(POSTTASK, key, None, blocks, state, "pxprep")
+
+    tell(START, blocks)
+    tell(START_STATE, blocks, state)
+    try:
+        yield count
+    finally:
+        tell(FINISH, blocks, state, bool(state["ready"]))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ SELECTION = np.dtype(
         ("weight", np.float64),
     ]
 )
+# Digits whose counts are added up before each is looked at.
+RUN = 256
 # The fields of `Quantiles`.
 SETTLED = np.dtype(
     [
@@ -115,17 +117,27 @@ def refine(counts: Block, selection: Block) -> Block:
 
 def _take_digits(digits: Block, selection: Block) -> Block:
     """Append to each prefix the digit in which its rank falls. Changes `selection`."""
-    below = np.cumsum(digits, axis=2)
     rank = selection["rank"]
-    below = np.broadcast_to(below, (*rank.shape, N_DIGITS))
+    # Sums of runs of digits tell in which run a rank falls: only that one is looked at closely.
+    runs = digits.reshape(*digits.shape[:2], -1, RUN)
+    sums = np.broadcast_to(runs.sum(axis=3, dtype=np.int64), (*rank.shape, N_DIGITS // RUN))
+    runs = np.broadcast_to(runs, (*rank.shape, *runs.shape[2:]))
     digit, before = np.zeros_like(rank), np.zeros_like(rank)
     for place, wanted in np.ndenumerate(rank):
-        # A channel without a single pixel ends behind the last digit; any digit will do.
-        digit[place] = min(np.searchsorted(below[place], wanted, side="right"), N_DIGITS - 1)
-        before[place] = below[place][digit[place] - 1] if digit[place] > 0 else 0
+        run, below_run = _falls_in(sums[place], wanted)
+        within, below = _falls_in(runs[place][run], wanted - below_run)
+        digit[place], before[place] = run * RUN + within, below_run + below
     selection["rank"] = rank - before
     selection["prefix"] = (selection["prefix"] << np.uint64(DIGIT_BITS)) | digit.astype(np.uint64)
     return selection
+
+
+def _falls_in(counts: Block, rank: int) -> tuple[int, int]:
+    """Among which of the counted a rank falls, and how many are below those."""
+    below = np.cumsum(counts, dtype=np.int64)
+    # A channel without a single pixel ends behind the last one; any will do.
+    found = min(int(np.searchsorted(below, rank, side="right")), len(below) - 1)
+    return found, int(below[found - 1]) if found else 0
 
 
 def interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:

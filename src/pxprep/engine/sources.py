@@ -142,6 +142,16 @@ class Source:
             return known
         return replace(known, index=index, keeper=self.keeper)
 
+    def needed_alone(self) -> tuple[Any, ...] | None:
+        """What the tasks that read the only block need; None where that takes other tasks.
+
+        Or if there are several blocks.
+        """
+        if any(len(sizes) != 1 for sizes in self.chunks[1:]):
+            return None
+        found = [self._inlined.data(key) for key in self.reading((0, 0, 0)).others]
+        return tuple(found) if all(map(_is_at_hand, found)) else None
+
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
         """Tiles of many blocks, and of the areas there, if they are at hand without reading."""
         keeper = self.keeper
@@ -285,9 +295,7 @@ class Area:
         if sliced is None:
             return array.rechunk(chunks)
         # Read anew in other parts, nothing has to be held between two blocks.
-        stored = array.dask.layers[sliced.original][sliced.original]
-        stored = getattr(stored, "value", stored)
-        return da.from_array(stored, chunks=chunks, name=name, meta=array._meta)
+        return da.from_array(sliced.stored, chunks=chunks, name=name, meta=array._meta)
 
 
 @dataclass(frozen=True)
@@ -372,13 +380,18 @@ class SlicedArray:
         Of the Dask array.
     original
         The key of what is sliced.
+    stored
+        What is sliced.
     starts
         Where chunks begin, along each axis.
     """
 
-    def __init__(self, name: str, original: Any, starts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, name: str, original: Any, stored: Any, starts: Sequence[Sequence[int]]
+    ) -> None:
         self.name = name
         self.original = original
+        self.stored = stored
         self.starts = starts
         self.graph: Graph = {}
 
@@ -397,9 +410,13 @@ class SlicedArray:
             return None
         if not isinstance(original, str) or array.dask.dependencies.get(original, {original}):
             return None
-        return cls(
-            array.name, original, [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
-        )
+        stored = array.dask.layers[original][original]
+        starts = [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
+        return cls(array.name, original, getattr(stored, "value", stored), starts)
+
+    def data(self, key: Any) -> Any:
+        """What is sliced."""
+        return self.stored
 
     def reading(self, keys: Sequence[Any]) -> Reading:
         """What makes the chunks of `keys`, which are all of a block's, as one."""
@@ -423,6 +440,11 @@ class InlinedGraph:
         self.graph = graph
         self.shared = self._shared(blocks)
         self.sliced = self._sliced()
+
+    def data(self, key: Any) -> Any:
+        """What a key stands for, if it is no task."""
+        value = self.graph[key]
+        return None if _is_task(self.graph, key) else getattr(value, "value", value)
 
     def _sliced(self) -> frozenset[Any]:
         """What is no task, and of which all tasks only take parts."""
@@ -468,6 +490,11 @@ class InlinedGraph:
                 part[key] = self.graph[key]
                 todo.extend(_dependencies(self.graph, key))
         return Reading(part, tuple(keys), tuple(others), self.sliced)
+
+
+def _is_at_hand(value: Any) -> bool:
+    """Whether any thread may use it: an array, or which part of one; no future of a cluster."""
+    return isinstance(value, np.ndarray | tuple) or type(value).__module__.startswith("zarr.")
 
 
 def _is_slicing(task: Any) -> bool:

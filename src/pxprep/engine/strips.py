@@ -27,8 +27,10 @@ class Running(Protocol):
     def width(self) -> int:
         """Likewise."""
 
-    def run(self, pixels: Pixels, window: Window, numbers: Sequence[Any]) -> Block:
-        """The pixels of a window at the end of the program."""
+    def run_in_rows(
+        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+    ) -> Block:
+        """The pixels of some rows at the end of the program."""
 
     def sums_behind(self, n: int, numbers: Sequence[Any]) -> "tuple[Running, list[Any]]":
         """The sums over channels behind so many operations, and the numbers for those."""

@@ -126,6 +126,18 @@ class Pixels:
             block[(channels, slice(None), *part.within(window))] = values
         return block
 
+    def in_rows(self, rows: range) -> "Pixels":
+        """Only some rows, one below the other, as if there were no others."""
+        pieces = []
+        for first, place, array in self.pieces:
+            own = rows[_n_below(rows, place.top) : _n_below(rows, place.bottom)]
+            if own:
+                lines = slice(own[0] - place.top, own[-1] + 1 - place.top, rows.step)
+                top = rows.index(own[0])
+                at = place._replace(top=top, bottom=top + len(own))
+                pieces.append((first, at, array[:, :, lines]))
+        return Pixels(pieces, self.n_channels)
+
     def within(self, window: Window) -> Iterator[tuple[slice, Window, Block]]:
         """Channels, place and pixels of each piece of `window`."""
         for first, place, array in self.pieces:
@@ -220,6 +232,11 @@ class Kept:
     def is_complete(self) -> bool:
         """Whether all are there."""
         return sum(map(_area, self._made)) == _area(self._place)
+
+
+def _n_below(rows: range, end: int) -> int:
+    """How many of the rows come before one."""
+    return len(range(rows.start, min(end, rows.stop), rows.step))
 
 
 def _area(window: Window) -> int:

@@ -1,16 +1,16 @@
-"""Cohorts: images that are measured together, however the user holds them."""
+"""Images that are measured together, however the user holds them: one image, or a cohort."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label
+from ..aliases import Array, Label, Pool
 from ..channels import (
     channel_labels,
     is_label,
@@ -22,7 +22,7 @@ from ..channels import (
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
-from ..engine.passes import ArrayChain, results
+from ..engine.passes import ArrayChain, Chained, results
 from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
@@ -35,6 +35,19 @@ from .masks import areas_of
 from .parameters import parse_pool
 from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
 
+if TYPE_CHECKING:
+    # What comes in as one of these comes out as one.
+    AnyImages = TypeVar(
+        "AnyImages",
+        xr.DataArray,
+        xr.DataTree,
+        "HoldsImages",
+        Sequence[xr.DataArray],
+        Mapping[Any, xr.DataArray],
+    )
+else:
+    AnyImages = Any
+
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # The dimension of numbers that are known of each image.
@@ -45,8 +58,18 @@ HOLDING = (xr.Dataset, *TREES)
 MOST_LISTED = 20
 
 
+class HoldsImages:
+    """Something that holds a set of images, and says how it is measured: a `pxprep.Cohort`."""
+
+    image_set: "ImageSet"
+
+    def holding(self, image_set: "ImageSet") -> "HoldsImages":
+        """The same with other images."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class Cohort(Sequence[xr.DataArray]):
+class ImageSet(Sequence[xr.DataArray]):
     """Images that are measured together: a sequence whose channels have one order.
 
     Parameters
@@ -80,30 +103,30 @@ class Cohort(Sequence[xr.DataArray]):
     names: tuple[Label, ...]
     rebuild: Rebuild
     is_one: bool
-    pool: str | None = "mean"
+    pool: Pool = "mean"
     channels: tuple[Label, ...] | None = None
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
-    chains: tuple[ArrayChain, ...] = ()
+    chains: tuple[Chained, ...] = ()
 
     @classmethod
     def of(
         cls,
         images: Any,
         pool: Any = "mean",
-        image: Any = None,
+        variable: Any = None,
         labels: Sequence[Label] | None = None,
         what: str = "image",
         where: Any = None,
-    ) -> "Cohort":
+    ) -> "ImageSet":
         """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
 
         Parameters
         ----------
         images, pool
             What the user gave.
-        image
+        variable
             Name of the variable of a tree's datasets that is the image.
         labels
             Channels that the images must have, and their order; None for those that most have.
@@ -120,16 +143,18 @@ class Cohort(Sequence[xr.DataArray]):
             If `where` is no mask, or does not fit.
         """
         pool = parse_pool(pool)
-        if isinstance(images, Cohort):
+        if isinstance(images, HoldsImages):
+            return _held(images, pool, variable, labels, where)
+        if isinstance(images, ImageSet):
             named = dict(zip(images.names, images, strict=True))
             areas = images.areas if where is None else areas_of(where, named, images)
             return replace(images, pool=pool, areas=areas)
-        if image is not None and not _in_datasets(images):
+        if variable is not None and not _in_datasets(images):
             raise ParameterError(
-                f"image names a variable of a tree's datasets, got {image!r} for "
+                f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"
             )
-        named, rebuild, is_one = _opened(images, image, what)
+        named, rebuild, is_one = _opened(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
         names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
@@ -142,7 +167,7 @@ class Cohort(Sequence[xr.DataArray]):
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
         aligned = tuple(_aligned(found, called, labels))
-        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, image)
+        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, variable)
         return cls(aligned, names, rebuild, is_one, pool, areas=areas)
 
     @overload
@@ -167,14 +192,14 @@ class Cohort(Sequence[xr.DataArray]):
         """Whether some pixels are not measured."""
         return any(area is not None for area in self.areas)
 
-    def singly(self) -> "list[Cohort]":
+    def singly(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
-            Cohort((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
+            ImageSet((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "Cohort":
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "ImageSet":
         """The cohort of `function(image, *arguments)`, with each image's own arguments."""
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
@@ -203,8 +228,8 @@ class Cohort(Sequence[xr.DataArray]):
         self,
         operation: Operation,
         numbers: Sequence[Any] | None = None,
-        reference: "Cohort | None" = None,
-    ) -> "Cohort":
+        reference: "ImageSet | None" = None,
+    ) -> "ImageSet":
         """The cohort after an operation, which takes each image's own numbers, if any.
 
         These were measured on `reference` if that is given.
@@ -222,7 +247,7 @@ class Cohort(Sequence[xr.DataArray]):
             waiting = zip(self.chains, operations, numbers, strict=True)
             return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
 
-    def _sums_for(self, cohort: "Cohort") -> list[Any]:
+    def _sums_for(self, cohort: "ImageSet") -> list[Any]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
@@ -234,6 +259,10 @@ class Cohort(Sequence[xr.DataArray]):
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
         sums: list[Any] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
+            if not isinstance(chain, ArrayChain):
+                begun = cohort.chains[index]
+                sums.append(None if self.is_masked else chain.steps_before(begun))
+                continue
             fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
             area = self.areas[index] if self.areas else None
             if area is not None:
@@ -246,8 +275,8 @@ class Cohort(Sequence[xr.DataArray]):
         operation: Operation,
         measured: xr.Dataset,
         *names: str,
-        reference: "Cohort | None" = None,
-    ) -> "Cohort":
+        reference: "ImageSet | None" = None,
+    ) -> "ImageSet":
         """The cohort after an operation that takes these of the numbers of a step, one or two.
 
         `reference` as for `apply`.
@@ -261,26 +290,26 @@ class Cohort(Sequence[xr.DataArray]):
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
 
-    def choosing(self, channels: Any) -> "Cohort":
+    def choosing(self, channels: Any) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
         chosen = self.map(lambda image: select_channels(image, channels))
         return replace(chosen, channels=chosen.labels)
 
-    def knowing(self, found: Array) -> "Cohort":
+    def knowing(self, found: Array) -> "ImageSet":
         """The same cohort, with findings that have been warned about."""
         return replace(self, found=found)
 
-    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "Cohort":
+    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "ImageSet":
         """The same cohort, with the small results of each pass computed at once."""
         return replace(self, evaluate=evaluate)
 
-    def shared(self) -> "Cohort":
+    def shared(self) -> "ImageSet":
         """The same cohort, whose arrays somebody else may still need."""
-        return replace(self, chains=tuple(replace(chain, is_own=False) for chain in self.chains))
+        return replace(self, chains=tuple(chain.shared() for chain in self.chains))
 
-    def chained(self) -> "Cohort":
+    def chained(self) -> "ImageSet":
         """The same cohort, of images in memory, on which operations wait until somebody measures.
 
         The images themselves stay as they were, for their labels.
@@ -288,7 +317,20 @@ class Cohort(Sequence[xr.DataArray]):
         chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
         return replace(self, chains=tuple(chains))
 
-    def worked_out(self) -> "Cohort":
+    def measured_here(self) -> "ImageSet | None":
+        """As `chained`, of lazy images that threads of this process can read by themselves.
+
+        None if others, or lazy masks, are among them.
+        """
+        if any(map(backends.is_lazy, self.areas)):
+            return None
+        if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
+            return None  # the images are brought to one type first
+        chains = [backends.read_here(pixels(image), processing_dtype(image)) for image in self]
+        known = tuple(chain for chain in chains if chain is not None)
+        return replace(self, chains=known) if len(known) == len(self) else None
+
+    def worked_out(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
         dtypes = [chain.float_type for chain in self.chains]
         made = zip(results(self.chains), dtypes, strict=True)
@@ -304,20 +346,21 @@ class Cohort(Sequence[xr.DataArray]):
         """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
         return list(self.chains) or [pixels(image) for image in self]
 
-    def lazily(self) -> "Cohort":
+    def lazily(self) -> "ImageSet":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
 
-    def finished(self) -> "Cohort":
+    def finished(self) -> "ImageSet":
         """The same cohort with images on which no operation waits."""
         if not self.chains:
             return self
-        made = (chain.array for chain in self.worked_out().chains)
-        return replace(self.map(like, list(made)), chains=())
+        return replace(self.map(like, results(self.chains)), chains=())
 
     @property
     def is_lazy(self) -> bool:
-        """Whether any image is lazy, or any mask."""
+        """Whether any image is lazy, or any mask: on none of them an operation waits."""
+        if self.chains:
+            return False
         arrays = (*(image.data for image in self.images), *self.areas)
         return any(map(backends.is_lazy, arrays))
 
@@ -336,6 +379,31 @@ class Cohort(Sequence[xr.DataArray]):
     def given(self) -> Any:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
+
+
+def _held(
+    holder: HoldsImages, pool: Pool, variable: Any, labels: Sequence[Label] | None, where: Any
+) -> ImageSet:
+    """The images of a cohort, which says itself what its variable, its mask and its pool are."""
+    own = holder.image_set
+    for name, value in (
+        ("variable", variable),
+        ("where", where),
+        ("pool", None if pool in ("mean", own.pool) else pool),
+    ):
+        if value is not None:
+            raise ParameterError(
+                f"{name} of a Cohort is said where it is made, as pxprep.Cohort(..., {name}=...); "
+                f"got {value!r:.200} beside one"
+            )
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+        chosen = None if channels is None else tuple(channels)
+        return holder.holding(replace(own, images=tuple(made), channels=chosen))
+
+    called = [f"image {name!r}" for name in own.names]
+    images = own.images if labels is None else tuple(_aligned(own.images, called, labels))
+    return replace(own, images=images, rebuild=rebuild)
 
 
 def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..aliases import Pool
 from ..channels import ByLabel
 from ..errors import ParameterError, warn
 from ..store.files import MAX_NAME
@@ -130,9 +131,13 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
-def parse_pool(value: Any, parameter: str = "pool") -> str | None:
+def parse_pool(value: Any, parameter: str = "pool") -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
-    return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
+    if value is None:
+        return None
+    found: Any = parse_choice(value, f"{parameter} (or None)", POOLS)
+    pool: Pool = found
+    return pool
 
 
 def parse_path(value: Any, parameter: str, what: str) -> Path:

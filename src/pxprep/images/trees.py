@@ -210,7 +210,8 @@ def _image_variable(node: Any, path: str, variable: Any) -> Any:
     candidates = image_variables(node)
     if len(candidates) > 1:
         raise ParameterError(
-            f"image must name the variable that is the image: node {path!r} has {candidates} with "
+            f"variable must name the variable that is the image, as in "
+            f"pxprep.Cohort(tree, variable={candidates[0]!r}): node {path!r} has {candidates} with "
             "the dims c, y, x"
         )
     return candidates[0] if candidates else None

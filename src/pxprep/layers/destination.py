@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..engine.progress import Progress
+from ..engine.threads import n_cores
 from ..errors import LayerError, ParameterError, StoreError, warn
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
@@ -33,6 +34,10 @@ CODECS = ("lz4", "zstd")
 # One by one, layers are made for so many times as long as publishing took, but not for longer than
 # so many seconds, before the next are published: that takes the longer the more a store holds.
 PATIENCE, MOST_SECONDS = 4, 60
+# Layers whose chunks are written in one go: enough for all threads to have work until the end.
+MOST_AT_ONCE = 64
+# What a layer on disk tells of what is kept of it.
+MARK = ("run", "source", "token")
 
 
 def recovered(store: Path, wait: float | None) -> transactions.Recovered:
@@ -314,16 +319,22 @@ class Destination:
         started = monotonic()
         with layers.WRITING, self._transaction(store) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
-                name, element = waiting.popleft()
-                group[name] = element
-                entries[name] = run.entry(self.pairs[name], element)
-                mark = {key: entries[name][key] for key in ("run", "source", "token")}
-                stage(transaction.stage, name, element, mark)
+                batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
+                group |= batch
+                new = {name: run.entry(self.pairs[name], one) for name, one in batch.items()}
+                marks = {name: {key: entry[key] for key in MARK} for name, entry in new.items()}
+                stage(transaction.stage, batch, marks)
+                entries |= new
             staged = monotonic()
             places = [Place("images", name) for name in entries]
             guard = partial(self._check_still, store, list(group))
             transaction.publish(places, run.note(entries), guard)
         return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
+
+    def _n_at_once(self, waiting: Sized, begun: Sized) -> int:
+        """How many layers are written at once: those that wait, but one by one only a few."""
+        most = MOST_AT_ONCE if not self.one_by_one else n_cores() if begun else 1
+        return min(len(waiting), most)
 
     def _transaction(self, store: Path) -> AbstractContextManager[transactions.Transaction]:
         return transactions.transaction(store, RootContents(store, merged), self.wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -181,26 +181,25 @@ def transformations_of(element: Any) -> dict[str, Any]:
 def stage(
     store: Path,
     root: Path,
-    name: str,
-    element: Any,
-    mark: Mapping[str, Any],
+    elements: Mapping[str, Any],
+    marks: Mapping[str, Mapping[str, Any]],
     bar: Progress,
     codec: Mapping[str, Any],
 ) -> None:
-    """Write an element to a store of its own, the stage, and read it again to verify it.
+    """Write elements to a store of their own, the stage, and read them again to verify them.
 
-    SpatialData writes what describes it; its chunks are written here.
+    SpatialData writes what describes them; their chunks are written here, of all at once.
 
     Parameters
     ----------
     store
-        The store that it is for, whose format it gets.
+        The store that they are for, whose format they get.
     root
         The stage, on the file system of the other store.
-    name, element
-        The element and its name.
-    mark
-        What is put into its attrs, under our key.
+    elements
+        By name.
+    marks
+        What is put into the attrs of each, under our key.
     bar, codec
         Shows the progress; the codec as `SpatialData.write` takes it.
     """
@@ -208,44 +207,59 @@ def stage(
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
-    place = layer_folder(root, name)
+    # Of a store that holds others, SpatialData reads all their metadata to add to it.
+    alone = root.with_name("alone.zarr")
     # The pass that writes needs the most; what the others freed lies scattered.
     backends.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
-        _describe(root, name, element, {"sdata_formats": formats, **codec})
-        with files.flushing(place), backends.threads_at_rest():
-            _write(place, name, element, bar)
-    _check_staged(place, name, element)
-    edit_attrs(place, partial(_marked, mark))
+        _describe(alone, elements, {"sdata_formats": formats, **codec})
+        with files.flushing(alone), backends.threads_at_rest():
+            _write(alone, elements, bar)
+    for name, element in elements.items():
+        place = layer_folder(alone, name)
+        _check_staged(place, name, element)
+        edit_attrs(place, partial(_marked, marks[name]))
+    _join(alone, root, elements)
 
 
-def _describe(root: Path, name: str, element: Any, options: Mapping[str, Any]) -> None:
-    """Have SpatialData write an element without pixels, with its options, for the store `root`.
-
-    In a store of its own: of one that holds others, it reads all their metadata to add to it.
-    """
+def _describe(root: Path, elements: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Have SpatialData write elements without pixels, with its options, to the store `root`."""
     from spatialdata import SpatialData
 
-    alone, arrays = root.with_name("alone.zarr"), [scale.data for scale in scales_of(element)]
-    empty = with_data(element, list(map(backends.without_pixels, arrays)))
-    with backends.at_once():
-        SpatialData(images={name: empty}).write(alone, consolidate_metadata=False, **options)
+    empty = {}
+    for name, element in elements.items():
+        arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
+        empty[name] = with_data(element, arrays)
+    with backends.left_out():
+        SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
+
+
+def _write(root: Path, elements: Mapping[str, Any], bar: Progress) -> None:
+    """Write the pixels of elements to their arrays in a store."""
+    arrays, targets = [], []
+    for name, element in elements.items():
+        arrays += [scale.data for scale in scales_of(element)]
+        targets += [direct(array) for array in _empty_arrays(layer_folder(root, name), name)]
+    with bar(_called(elements)):
+        backends.store(arrays, targets)
+    # Of workers that died on the way.
+    for draft in root.rglob("*.partial"):
+        draft.unlink(missing_ok=True)
+
+
+def _called(names: Collection[str]) -> str:
+    return f"write {len(names)} layers" if len(names) > 1 else f"write {next(iter(names))}"
+
+
+def _join(alone: Path, root: Path, names: Iterable[str]) -> None:
+    """Move elements from a store of their own to the stage."""
     if not root.exists():
         alone.rename(root)
         return
-    layer_folder(alone, name).rename(layer_folder(root, name))
+    for name in names:
+        layer_folder(alone, name).rename(layer_folder(root, name))
     shutil.rmtree(alone)
-
-
-def _write(place: Path, name: str, element: Any, bar: Progress) -> None:
-    """Write the pixels of an element to its arrays in a folder."""
-    targets = [direct(array) for array in _empty_arrays(place, name)]
-    with bar(f"write {name}"):
-        backends.store([scale.data for scale in scales_of(element)], targets)
-    # Of workers that died on the way.
-    for draft in place.rglob("*.partial"):
-        draft.unlink(missing_ok=True)
 
 
 def _empty_arrays(folder: Path, name: str) -> list[Any]:

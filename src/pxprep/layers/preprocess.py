@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from .. import ops
-from ..aliases import Label, PerChannel
+from ..aliases import Label, PerChannel, Pool
 from ..engine.notes import ToldOnce
 from ..engine.progress import Passes
 from ..errors import ParameterError
-from ..images.cohort import Cohort
+from ..images.cohort import ImageSet
 from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe, functions_of
@@ -63,7 +63,7 @@ def pixel_clustering_preprocess(
     cap_max: PerChannel | None = None,
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
-    pool: str | None = "mean",
+    pool: Pool = "mean",
     where: Any = None,
     keep_outside: bool = True,
     memory: int | str | None = None,
@@ -381,12 +381,12 @@ def _kept(recipe: Recipe, must: bool) -> Any:
 def _checked_cohort(
     steps: Pipeline | FittedPipeline,
     images: Mapping[str, xr.DataArray],
-    pool: str | None,
+    pool: Pool,
     where: LayerMasks | None,
-) -> Cohort:
+) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
         return steps.check(images, where=where)
-    cohort = Cohort.of(images, pool, where=where)
+    cohort = ImageSet.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

@@ -101,7 +101,7 @@ def flush(folder: Path) -> None:
 
 @contextmanager
 def flushing(folder: Path) -> Iterator[None]:
-    """Put files on disk while others are being written to `folder`: little is left for `flush`.
+    """Put files on disk while others are being written to `folder`: less is left for `flush`.
 
     Not on Windows, where nobody can replace or move a file while it is open.
 
@@ -121,6 +121,8 @@ def flushing(folder: Path) -> Iterator[None]:
         while not done.wait(FLUSHING_PAUSE) and not failed:
             with suppress(FileNotFoundError):  # drafts get their names when they are complete
                 for entry in _below(folder):
+                    if done.is_set():
+                        return
                     if entry.path in seen or ".partial" in entry.name or entry.is_dir():
                         continue
                     try:

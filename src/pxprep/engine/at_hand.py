@@ -1,0 +1,136 @@
+"""Lazy images of one block that any thread can read: passes over them are run now, without Dask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..aliases import Array, Block
+from .jobs import BlockJob, Finish
+from .lazy import Chain
+from .programs import Operation, Program
+from .sinks import Sink
+from .windows import Kept, Pixels, Window
+
+
+@dataclass(frozen=True, eq=False)
+class BlockChain:
+    """A lazy image of one block, and the operations that are to happen to it.
+
+    As `passes.ArrayChain`; but the pixels are read for each pass, or kept by the source's keeper.
+
+    Attributes
+    ----------
+    chain
+        The image and the operations.
+    others
+        What the tasks that read the block need: arrays on disk or in memory.
+    """
+
+    chain: Chain
+    others: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, array: Array, dtype: np.dtype[Any]) -> "BlockChain | None":
+        """That of a Dask array of one block; None where its tasks need more than arrays."""
+        chain = Chain.of(array, dtype)
+        others = None if chain.steps else chain.source.needed_alone()
+        return None if others is None else cls(chain, others)
+
+    def then(self, operation: Operation, numbers: Any = None) -> "BlockChain":
+        """The chain with one more operation."""
+        return replace(self, chain=self.chain.then(operation, numbers))
+
+    def shared(self) -> "BlockChain":
+        """The same chain: it never writes over what it reads."""
+        return self
+
+    def steps_before(self, other: Any) -> int | None:
+        """How many operations made this, if another chain goes on from here; else None.
+
+        Or if they read neighbours, so that it takes time to do them again.
+        """
+        goes_on = isinstance(other, BlockChain) and other.chain.begins_with(self.chain)
+        return len(self.chain.steps) if goes_on and not self.chain.program.depth else None
+
+    @property
+    def float_type(self) -> np.dtype[Any]:
+        """Type of what comes out of any operation."""
+        return self.chain.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the result."""
+        n_channels, *others = self.chain.source.shape
+        return (self.chain.program.out_channels(n_channels), *others)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the result."""
+        return self.chain.program.out_dtype(self.chain.source.array.dtype)
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether it takes less time to run it once more than to keep the result."""
+        return all(operation.is_cheap for operation in self.chain.program.operations)
+
+    def place(self) -> Block:
+        """Where the result may be put."""
+        return np.empty(self.shape, self.dtype)
+
+    def blocks(self, n: int) -> list[Window]:
+        """The image as one block: it is read as a whole."""
+        return [self.chain.source.window((0, 0, 0))]
+
+    def taken(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
+        """What a sink keeps of the result."""
+        reading = self.chain.source.reading((0, 0, 0))
+        numbers = tuple(step.numbers for step in self.chain.steps)
+        stops = () if reading.keeper is None else self.chain._stops
+        finish = _Taking(sink, where)
+        job = BlockJob(self.chain.program, window, reading, (), numbers, finish, stops)
+        return job(*self.others)
+
+
+@dataclass(frozen=True, eq=False)
+class _Taking(Finish):
+    """What a sink keeps of a block."""
+
+    sink: Sink
+    where: Pixels | None
+    measures = True
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Any:
+        """Have it take the block."""
+        return self.sink.take(OpenChain(program, pixels, tuple(numbers)), window, self.where)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenChain:
+    """A chain whose pixels are at hand."""
+
+    program: Program
+    pixels: Pixels
+    numbers: tuple[Any, ...]
+
+    @property
+    def n_channels(self) -> int:
+        """Of the result."""
+        return self.program.out_channels(self.pixels.n_channels)
+
+    @cached_property
+    def _unkept(self) -> tuple[Program, tuple[Any, ...]]:
+        """The program and its numbers, without what is yet to be kept."""
+        pairs = list(zip(self.program.operations, self.numbers, strict=True))
+        left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]
+        program = replace(self.program, operations=tuple(operation for operation, _ in left))
+        return program, tuple(own for _, own in left)
+
+    def values(self, window: Window) -> Block:
+        """The result in a window, axes (c, z, y, x); nothing is kept of it."""
+        program, numbers = self._unkept
+        return program.run(self.pixels, window, numbers)
