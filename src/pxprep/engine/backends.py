@@ -421,22 +421,20 @@ def _scheduler(arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def left_out() -> Iterator[None]:
-    """What this thread has Dask compute meanwhile is left out: each result is None.
+def at_once() -> Iterator[None]:
+    """What this thread has Dask compute meanwhile is computed in this thread.
 
-    Dask's setting holds for all threads; what others compute is computed as before.
+    For many tasks that do next to nothing: threads, or a cluster, would only cost time. Dask's
+    setting holds for all threads; what others compute is computed as before.
     """
     own, compute_others = get_ident(), _scheduler([])
 
     def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
-        return _nones(keys) if get_ident() == own else compute_others(graph, keys, **options)
+        compute = get_sync if get_ident() == own else compute_others
+        return compute(graph, keys, **options)
 
     with config.set(scheduler=scheduler):
         yield
-
-
-def _nones(keys: Any) -> Any:
-    return [_nones(key) for key in keys] if isinstance(keys, list) else None
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
