@@ -39,6 +39,12 @@ ENCODINGS = [
 
 
 TYPES = ["<u2", ">u2", "<f4", ">f8", "i1", "?"]
+# Each compressor with two types of other sizes and orders of bytes, one in each format with all.
+KINDS = [
+    (*compressor, dtype)
+    for compressor in COMPRESSORS
+    for dtype in (TYPES if compressor in [(2, "blosc"), (3, "zstd")] else ["<u2", ">f8"])
+]
 
 
 def some_values(dtype="u2", shape=SHAPE, seed=0):

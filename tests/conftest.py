@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-# Scripts that tests run; for doctests they would be imported.
+# Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
+# scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.
+collect_ignore = ["small_cohorts.py"]
 if find_spec("spatialdata") is None:
-    collect_ignore = ["contention.py", "crash.py", "powercut.py", "stores.py", "tiff_files.py"]
-    # It draws arrays of zarr among others.
-    collect_ignore.append("differential")
+    collect_ignore += ["commands.py", "contention.py", "crash.py", "differential", "powercut.py"]
+    collect_ignore += ["stores.py", "tiff_files.py"]
 
 # A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,37 +23,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_benchmarks test_cli test_concurrency test_crash test_distributed test_examples
-    test_faults test_import test_kept_results test_layer_chunks test_layer_masks
-    test_layer_reports test_lazy_quantiles test_properties test_readme test_removed_layers
-    test_report test_writing
+    test_benchmarks test_chunk_faults test_cli test_cli_interrupts test_cli_stores
+    test_cli_terminal test_concurrency test_crash test_distributed test_examples test_faults
+    test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
+    test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names
+    test_properties test_readme test_removed_layers test_report test_spatialdata test_writing
 """
 # Single tests of a second or more:
 SLOW_TESTS = """
-    test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
+    test_a_cluster test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
     test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
     test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
-    test_chunks_change_no_bit test_chunks_of_images_change_no_bit
-    test_dead_staging_is_removed_and_a_live_one_is_not
+    test_completion test_dead_staging_is_removed_and_a_live_one_is_not
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
-    test_import_leaves_matplotlib_alone test_import_works_where_nothing_can_be_cached
-    test_layers_by_themselves test_lazy_eager_and_at_once_are_the_same_bits
+    test_import_leaves_matplotlib_alone test_import_of_a_name_that_is_taken_meanwhile
+    test_import_works_where_nothing_can_be_cached test_layers_are_told_of_together
+    test_layers_by_themselves test_layers_keep_the_positions_as_labels test_layers_of_a_store
+    test_layers_of_one_name test_lazy_eager_and_at_once_are_the_same_bits
     test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
     test_multiscale_image_of_spatialdata_stays_one
     test_nothing_that_is_computed_imports_distributed
     test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
     test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
     test_read_only_store test_steps_after_keep_where_see_nothing_outside
+    test_the_command_line_names_them_by_position test_the_reference_is_what_it_was
     test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
     test_works_in_a_forked_process
 """
 # Files with so many cases of each test that only the first is fast:
 MANY_CASES = """
-    test_accessors test_bad_input test_blocks_and_neighbours test_byte_order test_chunk_writing
-    test_cohorts test_engine test_fitted_json test_forged_stores test_gathering test_intensity
-    test_kernels test_laziness test_ops test_passes test_plot test_plots test_positions
-    test_provenance test_spatialdata test_tables test_ties test_trees test_watched_sources
-    test_where test_zarr_chunks
+    test_accessors test_at_once test_background test_blocks_and_neighbours test_blur
+    test_blur_kernels test_brackets test_byte_order test_chunk_writing test_cli_bad_input
+    test_cohorts test_dask_images test_differential test_fitted_json test_forged_stores
+    test_gathering test_histogram test_keepers test_kernels test_layer_bad_input test_laziness
+    test_lazy_writing test_mask_passes test_mask_plots test_masked_cohorts test_names_on_disk
+    test_notes test_ops test_outliers test_own_steps test_passes test_pixels test_plot
+    test_plots test_positions test_programs test_provenance test_q_sum test_quantile test_ranges
+    test_reference_order test_report_input test_samples test_saving test_several_quantiles
+    test_sources test_sums test_table_files test_table_input test_tables test_ties
+    test_tree_nodes test_trees test_updates test_watched_sources test_where test_zarr_chunks
+    test_zarr_images
 """
 
 

@@ -33,7 +33,7 @@ import spatialdata
 import pxprep
 from pxprep import Pipeline
 from pxprep.store import files
-from stores import ATTRS, layers, make_study, same
+from stores import ATTRS, arrays, layers, make_study, same
 
 MODES = ("new", "overwrite", "in place", "several", "one by one")
 # By mode: sources, and the layers made from them.
@@ -199,10 +199,8 @@ class Scenario:
             make_store(self.base, self.multiscale)
         self.old, self.kept = layers(self.base), untouched(self.base, self.outputs)
         self.reset()
-        act(self.store, self.mode)
-        self.new = layers(self.store)
-        self.reset()
         self.calls = calls_of(self.act, self.store)
+        self.new = layers(self.store)
         # The draft of the journal: the store is locked by then, and all layers are staged.
         self.journal = next(i for i, call in enumerate(self.calls) if "journal.json" in call)
 
@@ -222,27 +220,27 @@ class Scenario:
 
     def check(self):
         """Raise AssertionError if the store is not as it must be after a crash."""
-        found = layers(self.store)
-        self.check_layers(found, missing_allowed=not self.exchange)
+        self.check_layers(is_repaired=False)
         pxprep.repair(self.store)
         assert not (self.store / ".pxprep").exists(), "left behind after the repair"
-        found = layers(self.store)
-        states = self.check_layers(found)
+        states = self.check_layers()
         if self.mode != "one by one":
             assert len(set(states.values())) == 1, f"only some are new: {states}"
-        self.check_provenance(states)
         try:
             act(self.store, self.mode)
         except pxprep.errors.LayerError as error:
             if "not applied twice" not in str(error) or set(states.values()) != {"new"}:
                 raise
         assert not (self.store / ".pxprep").exists(), "left behind after the next run"
-        states = self.check_layers(layers(self.store))
+        states = self.check_layers()
         assert set(states.values()) == {"new"}, states
-        self.check_provenance(states)
 
-    def check_layers(self, found, missing_allowed=False):
+    def check_layers(self, is_repaired=True):
+        """Each layer is old or new, all else as it was; once repaired, provenance tells which."""
+        missing_allowed = not (is_repaired or self.exchange)
         assert untouched(self.store, self.outputs) == self.kept, "other elements changed"
+        sdata = spatialdata.read_zarr(self.store)
+        found = {name: arrays(element) for name, element in sdata.images.items()}
         states = {}
         for name in self.outputs:
             if name in found and same(found[name], self.new[name]):
@@ -255,11 +253,12 @@ class Scenario:
                 raise AssertionError(f"{name} is neither old nor new")
         expected = (set(self.old) - set(self.outputs)) | (set(found) & set(self.outputs))
         assert set(found) == expected, f"layers are {sorted(found)}"
+        if is_repaired:
+            self.check_provenance(sdata, states)
         return states
 
-    def check_provenance(self, states):
+    def check_provenance(self, sdata, states):
         """A layer is said to be made by what made it."""
-        sdata = spatialdata.read_zarr(self.store)
         assert sdata.attrs["study"] == ATTRS["study"], "attrs of others changed"
         for name, state in states.items():
             if name not in sdata.images:

@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import numpy as np
 import pandas as pd
@@ -42,11 +43,17 @@ def test_method_is_the_function(image, name):
     xr.testing.assert_identical(method(*ARGUMENTS[name]), function(image, *ARGUMENTS[name]))
     _, *parameters = inspect.signature(function).parameters.values()
     assert list(inspect.signature(method).parameters.values()) == parameters
-    assert f"pxprep.ops.{name}" in method.__doc__
+    # The whole docstring, and not a word of where to find it.
+    own, whole = (inspect.cleandoc(one.__doc__).split("\n\n") for one in (method, function))
+    assert own[0] == whole[0]
+    for parameter in parameters:
+        assert re.search(
+            rf"^(\w+, )*{parameter.name}(, \w+)*\n    \S", inspect.getdoc(method), re.M
+        )
 
 
 def test_every_public_method_is_tested():
-    methods = {name for name in vars(Accessor) if not name.startswith("_")}
+    methods = {name for name in dir(Accessor) if not name.startswith("_")}
     assert methods == {*ops.__all__, "preprocess", "fit", "transform", "pixel_table", "plot"}
 
 
@@ -85,5 +92,5 @@ def test_pixel_table(image):
         image.pxprep.pixel_table(overwrite=3)
     with pytest.raises(ParameterError, match="file needs"):
         image.pxprep.pixel_table(file="pixels")
-    with pytest.raises(ParameterError, match="image names a variable"):
-        image.pxprep.pixel_table(image="image")
+    with pytest.raises(ParameterError, match="variable names a variable"):
+        image.pxprep.pixel_table(variable="image")

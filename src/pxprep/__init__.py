@@ -10,6 +10,7 @@ from typing import Any
 
 from . import accessors as accessors
 from . import errors, layers, ops, plot, reporting, steps
+from .cohorts import Cohort
 from .errors import PxprepError, PxprepWarning
 from .images import Mask
 from .layers import pixel_clustering_preprocess, provenance, repair
@@ -21,6 +22,7 @@ from .tables import pixel_table
 __version__ = version("pxprep")
 
 __all__ = [
+    "Cohort",
     "FittedPipeline",
     "Mask",
     "Pipeline",

@@ -1,29 +1,257 @@
-"""`.pxprep` on images and trees of images: methods that forward to the function of their name."""
+"""`.pxprep` on images and trees of images: the steps as methods, and what else can be done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from . import ops, tables
-from .aliases import Images, Label, PerChannel
+from . import tables
+from .aliases import Images, Label, PerChannel, Pool
 from .images import datatree
-from .images.cohort import Cohort
+from .images.cohort import ImageSet
+from .methods import Made, StepMethods
 from .pipeline.pipeline import FittedPipeline, Pipeline
 from .plot import ImagePlots
 
-__all__ = ["Accessor"]
+__all__ = ["Accessor", "Methods"]
+
+
+class Methods(StepMethods[Made]):
+    """The steps, and what else images and cohorts can do."""
+
+    def preprocess(
+        self,
+        q: PerChannel | None = 99,
+        q_sum: float | None = 5,
+        q_post: PerChannel | None = 99.9,
+        sigma: PerChannel | None = 2,
+        norm_sum: bool = True,
+        channels: Sequence[Label] | None = None,
+        *,
+        cap_max: PerChannel | None = None,
+        pool: Pool = "mean",
+        variable: Any = None,
+        where: Any = None,
+    ) -> Made:
+        """All steps in the reference order; see `pxprep.Pipeline.sparrow`.
+
+        Parameters
+        ----------
+        q, q_post
+            Percent: each channel is divided by its quantile at the beginning, and at the end. One
+            number; a sequence in channel order; or a mapping by channel label, in which the key
+            ``...`` stands for the channels that are not named. None leaves out the step.
+        q_sum
+            Percent: pixels whose sum over channels is not above this quantile of the sums before
+            the blur become NaN in every channel. None leaves out the step.
+        sigma
+            Standard deviation of the Gaussian blur in pixels; as `q`. None leaves out the step.
+        norm_sum
+            Whether pixels are divided by their sum over channels.
+        channels
+            Labels of the channels to use, in that order; where channels have none, their positions,
+            which become the labels. None for all of them.
+        cap_max
+            Values above this become this in a last step; as `q`. None leaves out the step.
+        pool
+            How a tree of several images is measured: ``"mean"`` of the images' quantiles, one
+            quantile over the ``"pixels"`` of all images, or None: each image by itself. A
+            `pxprep.Cohort` says it itself.
+        variable
+            Name of the variable that is the image, in a tree whose datasets have several.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
+            but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
+            each image. Steps are applied to all pixels. None measures all.
+
+        Returns
+        -------
+        xarray.DataArray, tree or cohort
+            The chosen channels, float32 or float64; lazy if the images are.
+
+        Raises
+        ------
+        ImageError, ChannelError, ParameterError
+            As `pxprep.Pipeline.fit_transform`.
+        """
+        pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
+        cohort = ImageSet.of(self._images, pool, variable, where=where).choosing(channels)
+        made: Any = pipeline.fit_transform(cohort, pool=cohort.pool)
+        given: Made = made
+        return given
+
+    def fit(
+        self,
+        pipeline: Pipeline,
+        *,
+        pool: Pool = "mean",
+        variable: Any = None,
+        where: Any = None,
+        memory: int | str | None = None,
+        progress: Any = False,
+    ) -> FittedPipeline:
+        """Measure the image, the tree or the cohort; as `pxprep.Pipeline.fit`.
+
+        Parameters
+        ----------
+        pipeline
+            The steps.
+        pool
+            ``"mean"``: mean over the images of each one's quantile; images in which a channel has
+            no signal do not count for it. ``"pixels"``: one quantile over the pixels of all images.
+            None: each image by itself.
+        variable
+            Name of the variable that is the image, in a tree whose datasets have several.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
+            but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
+            each image. None measures all.
+        memory
+            How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
+            that fits is read once. None is a quarter of the memory that is available.
+        progress
+            True shows a bar for each pass over lazy images; a function that takes a description and
+            returns a context manager shows your own.
+
+        Returns
+        -------
+        FittedPipeline
+            The pipeline with its numbers.
+
+        Raises
+        ------
+        ImageError, ChannelError, ParameterError
+            If channels differ, a step's parameters do not fit them, or a mask does not fit.
+        """
+        return pipeline.fit(
+            self._images,
+            pool=pool,
+            variable=variable,
+            where=where,
+            memory=memory,
+            progress=progress,
+        )
+
+    def transform(self, fitted: FittedPipeline, *, fov: Any = None, variable: Any = None) -> Made:
+        """Apply a fitted pipeline; as `pxprep.FittedPipeline.transform`.
+
+        Parameters
+        ----------
+        fitted
+            What `fit` returned, of these images or of others.
+        fov
+            For a fit with ``pool=None`` and one image: which of the fitted images it is, by name.
+            None takes the image's own name.
+        variable
+            Name of the variable that is the image, in a tree whose datasets have several.
+
+        Returns
+        -------
+        xarray.DataArray, tree or cohort
+            Float32 or float64, lazy if the images are.
+
+        Raises
+        ------
+        ImageError, ChannelError
+            If channels are missing or unknown, or an image was not fitted with ``pool=None``.
+        """
+        made: Made = fitted.transform(self._images, fov=fov, variable=variable)
+        return made
+
+    def pixel_table(
+        self,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        labels: Any = None,
+        drop_background: bool = False,
+        channels: Sequence[Label] | None = None,
+        to: str = "pandas",
+        file: str | Path | None = None,
+        overwrite: bool = False,
+        variable: Any = None,
+    ) -> Any:
+        """Pixels as a table for clustering; as `pxprep.pixel_table`.
+
+        Parameters
+        ----------
+        fraction
+            Which part of the rows to take, above 0, at most 1. Each pixel is taken or not by
+            itself, with this probability, so the number of rows is near ``fraction`` times that of
+            all, off by about its square root.
+        seed
+            Of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of its
+            FOV, and its place in an image of that size: not on the other FOVs, nor on channels or
+            chunks. With one seed, the sample of a smaller fraction is part of that of a larger one.
+        labels
+            Integers or bool for each pixel, for a column of their own: an `xarray.DataArray` with
+            the spatial dims of the image and its size, NumPy or Dask; for several images a mapping
+            by name or a sequence.
+        drop_background
+            Whether pixels with the label 0 are left out.
+        channels
+            Labels of the channels to use, in that order; where channels have none, their positions,
+            which become the labels. None for all of them.
+        to
+            ``"pandas"``, ``"anndata"`` or ``"parquet"``.
+        file
+            Where a parquet file goes. It appears when it is complete.
+        overwrite
+            Whether `file` may be replaced.
+        variable
+            Name of the variable that is the image, if `images` is a tree whose datasets have
+            several.
+
+        Returns
+        -------
+        pandas.DataFrame, anndata.AnnData or pathlib.Path
+            The columns of the table are the channels, as text, float32 or float64 as the image is
+            processed; ``fov``, a category, the name of the image or layer as text (its position in
+            a sequence, 0 for an image without name); ``z`` (of images that have it), ``y`` and
+            ``x``, int32, the pixel's position from 0; and ``label``, of the labels' own type. The
+            rows are ordered by FOV as given, then by ``y``, ``z``, ``x``.
+
+            AnnData has the channels in ``X``, the rest in ``obs``, and the positions x, y (and z)
+            in ``obsm["spatial"]``. For parquet it is the file's path, whose row groups hold 131,072
+            rows.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter breaks its rule, `labels` do not fit the images, a channel is called like
+            another column, the file exists or has no folder, or a package is missing.
+        ImageError, ChannelError, LayerError
+            If there are no images, or without the channels or the layers that were asked for.
+        StoreError
+            If the file cannot be written, then there is none, or the old one; or what is read is
+            gone.
+        """
+        return tables.pixel_table(
+            self._images,
+            fraction=fraction,
+            seed=seed,
+            labels=labels,
+            drop_background=drop_background,
+            channels=channels,
+            to=to,
+            file=file,
+            overwrite=overwrite,
+            variable=variable,
+        )
 
 
 @datatree.register("pxprep")
+@xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class Accessor:
+class Accessor(Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
-    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, so
-    that calls chain. A tree whose node holds ``scale0``, ``scale1``, ... is a multiscale image; any
-    other tree is a cohort, which is measured together (see `pool`).
+    On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
+    an `xarray.Dataset` a new dataset, so that calls chain. A tree whose node holds ``scale0``,
+    ``scale1``, ... is a multiscale image; any other tree is a cohort, which is measured together
+    (see `pool`), and so are the images in a dataset. For a tree whose datasets have several images
+    of each field of view there is `pxprep.Cohort`.
 
     Examples
     --------
@@ -55,209 +283,5 @@ class Accessor:
 
     @property
     def plot(self) -> ImagePlots:
-        """Figures of the image; see `pxprep.plot`."""
+        """Figures of the image: see `pxprep.plot`."""
         return ImagePlots(self._images)
-
-    def quantile_norm(
-        self,
-        q: PerChannel = 99,
-        *,
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> Any:
-        """Divide each channel by its quantile; see `pxprep.ops.quantile_norm`."""
-        return ops.quantile_norm(self._images, q, pool=pool, image=image, where=where)
-
-    def blur(self, sigma: PerChannel | None = 2, *, image: Any = None) -> Any:
-        """Blur each channel with a Gaussian; see `pxprep.ops.blur`."""
-        return ops.blur(self._images, sigma, image=image)
-
-    def sum_mask(
-        self,
-        q_sum: float = 5,
-        reference: Images | None = None,
-        threshold: float | xr.DataArray | None = None,
-        zeros: str = "exclude",
-        *,
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> Any:
-        """Drop pixels whose sum over channels is low; see `pxprep.ops.sum_mask`."""
-        return ops.sum_mask(
-            self._images, q_sum, reference, threshold, zeros, pool=pool, image=image, where=where
-        )
-
-    def sum_norm(self, *, image: Any = None) -> Any:
-        """Divide each pixel by its sum over channels; see `pxprep.ops.sum_norm`."""
-        return ops.sum_norm(self._images, image=image)
-
-    def post_norm(
-        self,
-        q_post: PerChannel = 99.9,
-        *,
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> Any:
-        """Divide each channel by its quantile once more; see `pxprep.ops.post_norm`."""
-        return ops.post_norm(self._images, q_post, pool=pool, image=image, where=where)
-
-    def clip(self, max: PerChannel, *, image: Any = None) -> Any:  # noqa: A002
-        """Set values above a limit to it; see `pxprep.ops.clip`."""
-        return ops.clip(self._images, max, image=image)
-
-    def arcsinh(self, cofactor: PerChannel = 5, *, image: Any = None) -> Any:
-        """Inverse hyperbolic sine of each value; see `pxprep.ops.arcsinh`."""
-        return ops.arcsinh(self._images, cofactor, image=image)
-
-    def log1p(self, *, image: Any = None) -> Any:
-        """Natural logarithm of one plus each value; see `pxprep.ops.log1p`."""
-        return ops.log1p(self._images, image=image)
-
-    def remove_hot_pixels(self, threshold: PerChannel, *, image: Any = None) -> Any:
-        """Set pixels far above all neighbours to these; see `pxprep.ops.remove_hot_pixels`."""
-        return ops.remove_hot_pixels(self._images, threshold, image=image)
-
-    def keep_where(self, where: Any, *, image: Any = None) -> Any:
-        """Set pixels outside a mask to NaN in every channel; see `pxprep.ops.keep_where`."""
-        return ops.keep_where(self._images, where, image=image)
-
-    def subtract_background(
-        self,
-        radius: PerChannel | None = None,
-        constant: PerChannel | None = None,
-        *,
-        image: Any = None,
-    ) -> Any:
-        """Subtract each channel's background; see `pxprep.ops.subtract_background`."""
-        return ops.subtract_background(self._images, radius, constant, image=image)
-
-    def percentile_clip(
-        self,
-        low: PerChannel = 1,
-        high: PerChannel = 99,
-        *,
-        zeros: str = "exclude",
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> Any:
-        """Clip each channel to two of its quantiles; see `pxprep.ops.percentile_clip`."""
-        return ops.percentile_clip(
-            self._images, low, high, zeros=zeros, pool=pool, image=image, where=where
-        )
-
-    def minmax(self, *, pool: str | None = "mean", image: Any = None, where: Any = None) -> Any:
-        """Bring each channel to 0 to 1; see `pxprep.ops.minmax`."""
-        return ops.minmax(self._images, pool=pool, image=image, where=where)
-
-    def divide(self, scale: xr.DataArray, *, image: Any = None) -> Any:
-        """Divide each channel by a measured scale; see `pxprep.ops.divide`."""
-        return ops.divide(self._images, scale, image=image)
-
-    def coarsen(self, factors: Mapping[str, int], *, image: Any = None) -> Any:
-        """Mean over blocks of pixels, NaN ignored; see `pxprep.ops.coarsen`."""
-        return ops.coarsen(self._images, factors, image=image)
-
-    def quantile(
-        self,
-        q: PerChannel = 99,
-        *,
-        zeros: str = "exclude",
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> xr.DataArray:
-        """Exact quantile of each channel; see `pxprep.ops.quantile`."""
-        return ops.quantile(self._images, q, zeros=zeros, pool=pool, image=image, where=where)
-
-    def pixel_sum(self, *, image: Any = None) -> Any:
-        """Sum over channels of each pixel; see `pxprep.ops.pixel_sum`."""
-        return ops.pixel_sum(self._images, image=image)
-
-    def preprocess(
-        self,
-        q: PerChannel | None = 99,
-        q_sum: float | None = 5,
-        q_post: PerChannel | None = 99.9,
-        sigma: PerChannel | None = 2,
-        norm_sum: bool = True,
-        channels: Sequence[Label] | None = None,
-        *,
-        cap_max: PerChannel | None = None,
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-    ) -> Any:
-        """All steps in the reference order; see `pxprep.Pipeline.sparrow`.
-
-        Parameters
-        ----------
-        q, q_sum, q_post, sigma, norm_sum, cap_max
-            As for `pxprep.Pipeline.sparrow`.
-        channels
-            Labels of the channels to use, in that order; where channels have none, their positions,
-            which become the labels. None for all of them.
-        pool
-            How a tree of several images is measured; as for `pxprep.Pipeline.fit`.
-        image
-            Name of the variable that is the image, in a tree whose datasets have several.
-        where
-            Mask of the pixels that are measured; as for `pxprep.Pipeline.fit`.
-
-        Returns
-        -------
-        xarray.DataArray or tree
-            The chosen channels, float32 or float64; lazy if the images are.
-        """
-        pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
-        cohort = Cohort.of(self._images, image=image, where=where).choosing(channels)
-        return pipeline.fit_transform(cohort, pool=pool)
-
-    def fit(
-        self,
-        pipeline: Pipeline,
-        *,
-        pool: str | None = "mean",
-        image: Any = None,
-        where: Any = None,
-        memory: int | str | None = None,
-        progress: Any = False,
-    ) -> FittedPipeline:
-        """Measure the image or the tree; see `pxprep.Pipeline.fit`."""
-        return pipeline.fit(
-            self._images, pool=pool, image=image, where=where, memory=memory, progress=progress
-        )
-
-    def transform(self, fitted: FittedPipeline, *, fov: Any = None, image: Any = None) -> Any:
-        """Apply fitted numbers to the image or the tree; see `pxprep.FittedPipeline.transform`."""
-        return fitted.transform(self._images, fov=fov, image=image)
-
-    def pixel_table(
-        self,
-        *,
-        fraction: float = 1.0,
-        seed: int = 0,
-        labels: Any = None,
-        drop_background: bool = False,
-        channels: Sequence[Label] | None = None,
-        to: str = "pandas",
-        file: str | Path | None = None,
-        overwrite: bool = False,
-        image: Any = None,
-    ) -> Any:
-        """Pixels as a table for clustering; see `pxprep.pixel_table`."""
-        return tables.pixel_table(
-            self._images,
-            fraction=fraction,
-            seed=seed,
-            labels=labels,
-            drop_background=drop_background,
-            channels=channels,
-            to=to,
-            file=file,
-            overwrite=overwrite,
-            image=image,
-        )

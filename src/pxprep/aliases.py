@@ -1,7 +1,7 @@
 """Type aliases."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,3 +17,7 @@ PerChannel = float | Sequence[float] | Mapping[Any, float]
 Images = Any
 # Any function image -> image.
 ImageFunction = Callable[..., xr.DataArray]
+
+# How a cohort is measured, and whether zeros count.
+Pool = Literal["mean", "pixels"] | None
+Zeros = Literal["exclude", "include"]

@@ -1,6 +1,8 @@
 """Channel labels, and values per channel keyed by them."""
 
 import difflib
+import math
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, TypeVar
@@ -39,10 +41,30 @@ class ByLabel(Mapping[Any, float]):
 
 
 def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
-    """Labels of the channels of `image` in order, None if they have none."""
-    if CHANNEL not in image.coords:
-        return None
-    return tuple(image.coords[CHANNEL].values.tolist())
+    """Labels of the channels of `image` in order, None if they have none.
+
+    Those that several channels share have the place of each behind them; see `told_apart`.
+    """
+    return told_apart(image.coords[CHANNEL].values.tolist()) if CHANNEL in image.coords else None
+
+
+def told_apart(labels: Sequence[Any]) -> tuple[Any, ...]:
+    """Labels of channels; where several have one, its place, counted from 1: "DAPI (3)"."""
+    # NumPy's own numbers and texts are no values of JSON.
+    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    try:
+        counts = Counter(plain)
+    except TypeError:  # lists and the like, which are no labels
+        return tuple(plain)
+    return tuple(
+        f"{label} ({place})" if counts[label] > 1 and label not in (None, "") else label
+        for place, label in enumerate(plain, start=1)
+    )
+
+
+def is_label(label: Any) -> bool:
+    """Whether a name can be looked up, and kept in JSON: a text, or a finite number."""
+    return isinstance(label, str) or (isinstance(label, int | float) and math.isfinite(label))
 
 
 def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
@@ -111,13 +133,16 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
 def taken(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     """The channels that are called so, in that order, of an image that has them all.
 
-    Where channels are called by their positions, these become labels: in the new image they would
-    be others.
+    Where channels are called by their positions, or told apart by them, these become labels: in the
+    new image they would be others.
     """
     known = label_keys(image)
     positions = [known.index(label) for label in wanted]
     chosen = image.isel({CHANNEL: positions})
-    return chosen if CHANNEL in image.coords else chosen.assign_coords({CHANNEL: positions})
+    labels = [known[position] for position in positions]
+    if CHANNEL in image.coords and chosen.coords[CHANNEL].values.tolist() == labels:
+        return chosen
+    return chosen.assign_coords({CHANNEL: labels})
 
 
 def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
@@ -189,9 +214,12 @@ def _listed(labels: Sequence[Label], most: int = 60) -> str:
 def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
     """The known labels nearest to the unknown ones, ignoring case."""
     by_lower = {str(label).lower(): label for label in known}
-    near = [
-        by_lower[match]
-        for label in unknown
-        for match in difflib.get_close_matches(str(label).lower(), list(by_lower), n=1)
-    ]
+    near = []
+    for label in unknown:
+        name = str(label).lower()
+        several = [
+            lower for lower in by_lower if re.fullmatch(rf"{re.escape(name)} \(\d+\)", lower)
+        ]
+        found = several or difflib.get_close_matches(name, list(by_lower), n=1)
+        near += [by_lower[lower] for lower in found]
     return f" (did you mean {_listed(list(dict.fromkeys(near)))}?)" if near else ""

@@ -1,3 +1,4 @@
+# Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
 """The steps as functions on labeled images.
 
 Every function takes an image, an `xarray.DataArray` with the dims ``c``, ``y``, ``x`` and
@@ -7,19 +8,37 @@ image that holds a NumPy array is processed at once, on all cores; one that hold
 a Dask array and nothing is computed, not even the quantiles, until it is asked for. Both give the
 same bits. Infinite pixels count as missing, that is, as NaN.
 
-Or it takes a cohort: a sequence, a mapping of names to images, or an `xarray.DataTree` with an
-image in each leaf. The images, which must have the same channels in any order, are measured
-together and each is processed; the result is a list, a dict or a tree like the one given. A node
-of a tree that holds ``scale0``, ``scale1``, ... is one image, measured and processed at ``scale0``;
-its coarser scales are made again.
+Or it takes a cohort: a sequence, a mapping of names to images, an `xarray.DataTree` with an image
+in each leaf, or a `pxprep.Cohort`. The images, which must have the same channels in any order, are
+measured together and each is processed; the result is a list, a dict, a tree or a cohort like the
+one given. A node of a tree that holds ``scale0``, ``scale1``, ... is one image, measured and
+processed at ``scale0``; its coarser scales are made again.
 
 ``docs/method.md`` says what each step means and where it comes from.
 """
 
-from .steps.functions import blur, clip, divide, post_norm, quantile_norm, sum_mask, sum_norm
-from .steps.intensity import minmax, percentile_clip, subtract_background
+from typing import Any
+
+from .aliases import PerChannel, Pool, Zeros
+from .images.cohort import AnyImages
+from .steps import (
+    Arcsinh,
+    Blur,
+    Clip,
+    Log1p,
+    MinMax,
+    PercentileClip,
+    PostNorm,
+    QuantileNorm,
+    RemoveHotPixels,
+    SubtractBackground,
+    SumNorm,
+)
+from .steps.applying import apply_step
+from .steps.divide import divide
+from .steps.keep_where import keep_where
+from .steps.sum_mask import sum_mask
 from .steps.summaries import coarsen, pixel_sum, quantile
-from .steps.transforms import arcsinh, keep_where, log1p, remove_hot_pixels
 
 __all__ = [
     "arcsinh",
@@ -40,3 +59,573 @@ __all__ = [
     "sum_mask",
     "sum_norm",
 ]
+
+
+def quantile_norm(
+    images: AnyImages,
+    q: PerChannel = 99,
+    *,
+    pool: Pool = "mean",
+    where: Any = None,
+) -> AnyImages:
+    """Divide each channel by its quantile.
+
+    The quantile is that of the finite, non-zero pixels, exact whatever the chunks (see
+    `pxprep.quantile`); each channel has its own.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    q
+        Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+        in which the key ``...`` stands for the channels that are not named.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ParameterError
+        If `q` is no percentage, or looks like a fraction (0 < q <= 1).
+    ChannelError
+        If `q` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+        for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    The first step of pixel clustering preprocessing in ark-analysis (Pixie) and in
+    sparrow/harpy.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[0, 1, 2, 4]], [[0, 30, 10, 20]]]),
+    ...     dims=("c", "y", "x"),
+    ...     coords={"c": ["CD3", "CD20"]},
+    ... )
+    >>> image.pxprep.quantile_norm({"CD3": 100, ...: 50}).values.tolist()
+    [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
+    """
+    return apply_step(QuantileNorm(q), images, pool=pool, where=where)
+
+
+def blur(images: AnyImages, sigma: PerChannel | None = 2) -> AnyImages:
+    """Blur each channel, and each z-plane, with a Gaussian.
+
+    Without NaNs the result is that of ``scipy.ndimage.gaussian_filter(plane, sigma,
+    mode="reflect", truncate=4.0)``. A NaN pixel stays NaN and gives nothing to its neighbours:
+    their weights are renormalised over the valid pixels under the kernel.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    sigma
+        Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
+        mapping by channel label, in which the key ``...`` stands for the channels that are not
+        named. 0 leaves a channel as it is, bit for bit; None all of them.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `sigma` is negative, larger than 10,000 px or not finite.
+    ChannelError
+        If `sigma` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    Pixie and sparrow/harpy blur with sigma 2. Normalised convolution: Knutsson and Westin (1993),
+    "Normalized and differential convolution", CVPR.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0.0, 0.0, 8.0, 0.0, np.nan]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.blur(0.5).values.round(2).tolist()
+    [[[0.0, 0.85, 6.29, 0.95, nan]]]
+    """
+    return apply_step(Blur(sigma), images)
+
+
+def sum_norm(images: AnyImages) -> AnyImages:
+    """Divide each pixel by its sum over channels.
+
+    Where the sum is not positive, or any channel is NaN, every channel is NaN.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once, with how many pixels become NaN as their sum is negative. For a lazy image when all of
+        it is computed; not by worker processes, which only say that there are some.
+
+    Notes
+    -----
+    Channels are summed one after the other in their order, in the type of the result. Pixie and
+    sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[1.0, 0.0]], [[3.0, 0.0]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.sum_norm().values.tolist()
+    [[[0.25, nan]], [[0.75, nan]]]
+    """
+    return apply_step(SumNorm(), images)
+
+
+def post_norm(
+    images: AnyImages,
+    q_post: PerChannel = 99.9,
+    *,
+    pool: Pool = "mean",
+    where: Any = None,
+) -> AnyImages:
+    """Divide each channel by its quantile once more, after the other steps.
+
+    As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    q_post
+        Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+        in which the key ``...`` stands for the channels that are not named.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ParameterError
+        If `q_post` is no percentage, or looks like a fraction (0 < q_post <= 1).
+    ChannelError
+        If `q_post` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+        for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    The last step of pixel clustering preprocessing in ark-analysis (Pixie) and in sparrow/harpy.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[1.0, np.nan, 4.0]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.post_norm(100).values.tolist()
+    [[[0.25, nan, 1.0]]]
+    """
+    return apply_step(PostNorm(q_post), images, pool=pool, where=where)
+
+
+def clip(images: AnyImages, max: PerChannel) -> AnyImages:  # noqa: A002
+    """Set values above `max` to `max`; NaN stays.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    max
+        Largest value to keep. One number; a sequence in channel order; or a mapping by channel
+        label, in which the key ``...`` stands for the channels that are not named.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `max` is not a finite number.
+    ChannelError
+        If `max` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0.5, 1.5, np.nan]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.clip(1).values.tolist()
+    [[[0.5, 1.0, nan]]]
+    """
+    return apply_step(Clip(max), images)
+
+
+def arcsinh(images: AnyImages, cofactor: PerChannel = 5) -> AnyImages:
+    """Inverse hyperbolic sine of each value, divided by a cofactor first.
+
+    Linear near zero and logarithmic far from it: the cofactor is where the one becomes the other.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    cofactor
+        Above 0, in units of the image. One number; a sequence in channel order; or a mapping by
+        channel label, in which the key ``...`` stands for the channels that are not named.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `cofactor` is not above 0.
+    ChannelError
+        If `cofactor` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    Mass cytometry uses cofactor 5 (Bendall et al. 2011), imaging mass cytometry 1 to 5,
+    fluorescence around 150.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0, 5, 500]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.arcsinh().astype(float).values.round(2).tolist()
+    [[[0.0, 0.88, 5.3]]]
+    """
+    return apply_step(Arcsinh(cofactor), images)
+
+
+def log1p(images: AnyImages) -> AnyImages:
+    """Natural logarithm of one plus each value; NaN where that is not above zero.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once, with how many values of which channels become NaN. For a lazy image when all of it is
+        computed; not by worker processes, which only say that there are some.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0, 9, 99]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.log1p().astype(float).values.round(2).tolist()
+    [[[0.0, 2.3, 4.61]]]
+    """
+    return apply_step(Log1p(), images)
+
+
+def subtract_background(
+    images: AnyImages,
+    radius: PerChannel | None = None,
+    constant: PerChannel | None = None,
+) -> AnyImages:
+    """Subtract the background of each channel, and of each z-plane: no value is below 0 after.
+
+    With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
+    `constant`, it is that number everywhere.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    radius
+        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
+        or a mapping by channel label, in which the key ``...`` stands for the channels that are
+        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+    constant
+        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
+        both must be given.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If both or none of `radius` and `constant` are given, or one breaks its rule.
+    ChannelError
+        If `radius` or `constant` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    The white top-hat (Meyer 1979) is the image minus its opening: at each pixel the largest, over
+    all discs that hold it and are centred in the image, of the smallest value in the disc. NaN
+    pixels and what lies outside the image do not count. Without NaNs it is
+    ``scipy.ndimage.white_tophat(plane, footprint=disc)`` to the last bit, with the disc of
+    ``skimage.morphology.disk(radius)``. Two radii around a pixel are read.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[5, 5, 9, 5, 6, 6, 6]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.subtract_background(radius=1).values.tolist()
+    [[[0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]]]
+    >>> image.pxprep.subtract_background(constant=5.5).values.tolist()
+    [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
+    """
+    return apply_step(SubtractBackground(radius, constant), images)
+
+
+def percentile_clip(
+    images: AnyImages,
+    low: PerChannel = 1,
+    high: PerChannel = 99,
+    zeros: Zeros = "exclude",
+    *,
+    pool: Pool = "mean",
+    where: Any = None,
+) -> AnyImages:
+    """Set values below a low quantile of their channel to it, and those above a high one.
+
+    Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
+    `pxprep.quantile`).
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    low, high
+        Percent, 0 to 100, `low` below `high` in every channel; 0 and 100 are the smallest and the
+        largest value. One number; a sequence in channel order; or a mapping by channel label, in
+        which the key ``...`` stands for the channels that are not named.
+    zeros
+        Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
+        all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ParameterError
+        If `low` or `high` is no percentage, `low` is not below `high`, `high` looks like a fraction
+        (0 < high <= 1), or `zeros` is something else.
+    ChannelError
+        If `low` or `high` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once for channels without a value to measure (nothing is clipped), for those whose quantiles
+        are the same, for negative and for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    Also known as winsorising (Dixon 1960). For quantiles of all pixels, as
+    ``numpy.clip(channel, *numpy.percentile(channel, [1, 99]))``, include zeros.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.arange(6.0).reshape(1, 1, 6), dims=("c", "y", "x"))
+    >>> image.pxprep.percentile_clip(25, 75).values.tolist()
+    [[[2.0, 2.0, 2.0, 3.0, 4.0, 4.0]]]
+    >>> image.pxprep.percentile_clip(20, 80, zeros="include").values.tolist()
+    [[[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]]]
+    """
+    return apply_step(PercentileClip(low, high, zeros), images, pool=pool, where=where)
+
+
+def minmax(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:
+    """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
+
+    Of a cohort pooled by ``"mean"``, the mean of the images' minima and that of their maxima become
+    0 and 1, so that some values of several images are below 0 or above 1.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once for channels without two different values, which become 0, for negative and for
+        infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    Zeros count: they are the natural minimum of a marker. One bright pixel is enough to darken all
+    others, so that values are usually clipped first, as in
+    ``image.pxprep.percentile_clip(1, 99).pxprep.minmax()``.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[2.0, 4.0, np.nan, 10.0]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.minmax().values.tolist()
+    [[[0.0, 0.25, nan, 1.0]]]
+    """
+    return apply_step(MinMax(), images, pool=pool, where=where)
+
+
+def remove_hot_pixels(images: AnyImages, threshold: PerChannel) -> AnyImages:
+    """Set pixels that are far above all their neighbours to the largest of these.
+
+    The neighbours are the up to eight pixels around a pixel in its z-plane, as they came; those
+    that are missing do not count.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    threshold
+        How much larger than the largest neighbour a pixel may be, 0 or more, in units of the image.
+        One number; a sequence in channel order; or a mapping by channel label, in which the key
+        ``...`` stands for the channels that are not named.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they are.
+
+    Raises
+    ------
+    ParameterError
+        If `threshold` is negative or not finite.
+    ChannelError
+        If `threshold` names channels that the image does not have, or leaves some out.
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Notes
+    -----
+    The filter that is usual for imaging mass cytometry, as in steinbock (Windhager et al. 2023),
+    where 50 counts is a common threshold.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[1, 2, 90, 3, 4]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.remove_hot_pixels(50).values.tolist()
+    [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
+    """
+    return apply_step(RemoveHotPixels(threshold), images)

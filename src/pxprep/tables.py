@@ -14,8 +14,9 @@ import xarray as xr
 
 from .aliases import Array, Block, Images, Label
 from .engine import backends
-from .errors import ImageError, ParameterError, StoreError
-from .images.cohort import FOV, Cohort
+from .errors import ParameterError, StoreError
+from .images.cohort import FOV, ImageSet
+from .images.hints import check_kind
 from .images.image import processing_dtype, shared_pixels
 from .images.parameters import (
     SPATIAL,
@@ -57,7 +58,7 @@ def pixel_table(
     to: str = "pandas",
     file: str | Path | None = None,
     overwrite: bool = False,
-    image: Any = None,
+    variable: Any = None,
 ) -> Any:
     """Pixels as a table for clustering: a row for each that is finite in every channel.
 
@@ -95,7 +96,7 @@ def pixel_table(
         Where a parquet file goes. It appears when it is complete.
     overwrite
         Whether `file` may be replaced.
-    image
+    variable
         Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
@@ -148,7 +149,7 @@ def pixel_table(
     sample = Sample.parse(fraction, seed)
     must_have_label = parse_bool(drop_background, "drop_background")
     make = _maker(to, file, overwrite)
-    cohort = _opened(images, img_layer, channels, image)
+    cohort = _opened(images, img_layer, channels, variable)
     by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
     if must_have_label and labels is None:
         raise ParameterError("drop_background needs labels, got none")
@@ -200,7 +201,7 @@ class Form:
     places: Mapping[str, np.dtype[Any]]
 
     @classmethod
-    def of(cls, cohort: Cohort, labels: Sequence[xr.DataArray | None]) -> Form:
+    def of(cls, cohort: ImageSet, labels: Sequence[xr.DataArray | None]) -> Form:
         """That of a cohort's table; raises ParameterError if two columns had the same name."""
         channels, fovs = _as_text(cohort.labels, "channels"), _as_text(cohort.names, "images")
         dims = [FOV, *(dim for dim in SPATIAL if dim in cohort[0].dims)]
@@ -262,7 +263,7 @@ class Sample:
 
 def _pieces(
     form: Form,
-    cohort: Cohort,
+    cohort: ImageSet,
     labels: Sequence[xr.DataArray | None],
     sample: Sample,
     must_have_label: bool,
@@ -316,20 +317,20 @@ def _planes(labels: xr.DataArray) -> Array:
     return array if "z" in labels.dims else array[np.newaxis]
 
 
-def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> Cohort:
+def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
     """The images, with these channels only."""
     if img_layer is not None:
         layers = read_images(images, img_layer, channels)
-        return Cohort.of(layers, image=variable, what="layer")
+        return ImageSet.of(layers, variable=variable, what="layer")
     if is_sdata(images):
         raise ParameterError(
             "img_layer must name the image layers to take of a SpatialData object, got None; "
             f"images are {sorted(images.images)}"
         )
-    return Cohort.of(images, image=variable).choosing(channels)
+    return ImageSet.of(images, variable=variable).choosing(channels)
 
 
-def _labels_by_image(labels: Any, cohort: Cohort, sdata: Any) -> list[xr.DataArray] | list[None]:
+def _labels_by_image(labels: Any, cohort: ImageSet, sdata: Any) -> list[xr.DataArray] | list[None]:
     """Checked labels of each image; None for each if there are none."""
     if labels is None:
         return [None] * len(cohort)
@@ -358,15 +359,12 @@ def _checked_labels(labels: Any, name: Label, image: xr.DataArray, sdata: Any) -
         labels = read_labels(sdata, labels)
     if not isinstance(labels, xr.DataArray):
         raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
+    check_kind(labels, what, "labels", ParameterError)
     sizes = {dim: size for dim, size in image.sizes.items() if dim in SPATIAL}
     if dict(labels.sizes) != sizes:
         raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")
     if labels.dtype.kind not in "bui":
         raise ParameterError(f"{what} must hold integers or bool, got dtype {labels.dtype}")
-    try:
-        backends.check_supported(labels.data, what)
-    except ImageError as error:
-        raise ParameterError(str(error)) from error
     return labels
 
 

@@ -32,19 +32,19 @@ FAULTS = [
     # Surroundings of a block
     Fault(
         "a blur reads a pixel too few around a block",
-        "engine/programs.py",
+        "steps/blur.py",
         "return blur_depth(self.sigmas)",
         "return max(0, blur_depth(self.sigmas) - 1)",
     ),
     Fault(
         "hot pixels are compared within their block",
-        "engine/programs.py",
+        "steps/remove_hot_pixels.py",
         '        """The neighbours."""\n        return 1',
         '        """The neighbours."""\n        return 0',
     ),
     Fault(
         "an opening reads a pixel too few around a block",
-        "engine/programs.py",
+        "steps/subtract_background.py",
         "return 2 * max(int(radius) for radius in radii)",
         "return max(0, 2 * max(int(radius) for radius in radii) - 1)",
     ),
@@ -179,9 +179,9 @@ FAULTS = [
     ),
     Fault(
         "whether zeros of sums count is ignored",
-        "steps/statistics.py",
-        '_sums(cohort), np.array([q_sum]), zeros=zeros == "include")',
-        "_sums(cohort), np.array([q_sum]), zeros=False)",
+        "steps/sum_mask.py",
+        'SumThreshold(np.array([[self.q_sum]]), self.zeros == "include")',
+        "SumThreshold(np.array([[self.q_sum]]), False)",
     ),
     # Masks
     Fault(
@@ -229,21 +229,21 @@ FAULTS = [
     ),
     Fault(
         "the last image is not pooled",
-        "steps/statistics.py",
+        "steps/statistic.py",
         "groups.append(list(range(len(arrays))))",
         "groups.append(list(range(len(arrays) - 1)))",
     ),
     Fault(
         "means are rounded more than once",
-        "steps/statistics.py",
+        "steps/statistic.py",
         "return statistics.mean(values.tolist())",
         "return sum((values / values.size).tolist())",
     ),
     Fault(
         "images without a range count for the mean of ranges",
         "steps/statistics.py",
-        "np.where(constant, np.nan, quantiles)",
-        "np.where(False, np.nan, quantiles)",
+        "np.where(constant, np.nan, measured.quantiles)",
+        "np.where(False, np.nan, measured.quantiles)",
     ),
     Fault(
         "references are ignored",

@@ -1,6 +1,7 @@
 """The benchmarks run, small, so that they cannot rot; nothing is said about their times."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from inspect import signature
@@ -11,6 +12,13 @@ import pytest
 spatialdata = pytest.importorskip("spatialdata")
 CHOOSES_CODEC = "raster_compressor" in signature(spatialdata.SpatialData.write).parameters
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+# The second has a worker in a process; "two-workers" is the same with two.
+BY_COMMAND = ["wrapper", "one-worker"]
+# Their size is a number of images, or of rows of blocks.
+MANY = (
+    *("slide-graph", "cohort-fit", "cohort-graphs"),
+    *("many-layers", "many-layers-one-by-one", "many-imports"),
+)
 OPTIONAL = {"dask-image-crick": ("crick", "dask_image"), "harpy": ("harpy",)}
 
 
@@ -25,13 +33,9 @@ def scenarios():
     return imported("scenarios")
 
 
-@pytest.mark.parametrize("name", sorted(scenarios().SCENARIOS))
-def test_every_scenario_runs(name, tmp_path):
-    for package in OPTIONAL.get(name, ()):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
-    if name == "wrapper-lz4" and not CHOOSES_CODEC:
-        pytest.skip("this version of spatialdata chooses the codec")
+@pytest.mark.parametrize("name", BY_COMMAND)
+def test_the_command_measures(name, tmp_path):
+    """Each scenario in a process of its own, some of them with workers."""
     options = ["--sizes", "130", "--chunk", "64", "--most", "3", "--repeats", "1"]
     done = subprocess.run(
         [sys.executable, FOLDER / "run.py", "--only", name, "--work", tmp_path, *options],
@@ -46,6 +50,28 @@ def test_every_scenario_runs(name, tmp_path):
     assert float(wall) > 0
     assert float(cpu) > 0
     assert float(memory) > 0
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmarks") / "store.zarr"
+    scenarios().make_store(path, 130, 64)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted({*scenarios().SCENARIOS} - {*BY_COMMAND, "two-workers"}))
+def test_scenarios_run(name, store, tmp_path):
+    """All the others, here."""
+    for package in OPTIONAL.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    if name == "wrapper-lz4" and not CHOOSES_CODEC:
+        pytest.skip("this version of spatialdata chooses the codec")
+    shutil.copytree(store, tmp_path / "store.zarr")
+    (tmp_path / "work").mkdir()
+    scenario = scenarios().SCENARIOS[name]
+    scenario(tmp_path / "store.zarr", tmp_path / "work", 3 if name in MANY else 130)()
 
 
 def test_a_ratio_is_the_median_of_those_within_rounds(monkeypatch):

@@ -37,7 +37,7 @@ def test_every_public_name_is_in_the_api(name):
     assert name in LISTED
 
 
-@pytest.mark.parametrize("name", sorted(vars(Accessor)))
+@pytest.mark.parametrize("name", sorted(dir(Accessor)))
 def test_every_accessor_method_is_in_the_api(name):
     assert name.startswith("_") or f"DataArray.pxprep.{name}" in LISTED
 

@@ -20,6 +20,7 @@ YAML = [
     *(ROOT / name for name in (".pre-commit-config.yaml", ".readthedocs.yaml", "CITATION.cff")),
 ]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+WINGS = {f"{path.name}/" for path in (ROOT / "tests").iterdir() if path.is_dir()}
 BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [part for block in BLOCKS for part in re.split(r"\n| && ", block.strip())]
 # What the environment of contributors has beside Python and what `pip` installs for a single use.
@@ -109,6 +110,22 @@ def test_slow_tests_and_their_files_exist():
     assert {*conftest.SLOW_FILES.split(), *conftest.MANY_CASES.split()} <= texts.keys()
     tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(texts.values()), re.M))
     assert set(conftest.SLOW_TESTS.split()) <= tests
+
+
+def test_files_of_tests_are_listed_and_short():
+    """Each helper and test file has its place in docs/testing.md; no test imports from another."""
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([\w/]+\.py)`", page))
+    tests = ROOT / "tests"
+    there = {path.relative_to(tests).as_posix(): path for path in tests.rglob("*.py")}
+    own = {name for name in there if not name.startswith("differential/")}
+    own = {name for name in own if Path(name).name != "conftest.py"}
+    assert own <= listed
+    assert {name for name in listed if name.startswith(tuple(WINGS))} <= there.keys()
+    for name, path in there.items():
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 500, name
+        assert not re.search(r"^(from|import) (\w+\.)*test_", text, re.M), name
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -36,8 +37,13 @@ def wing(path):
     return name_of(path).split(".")[0]
 
 
+@cache
 def imports(path):
     """(module of pxprep or None, other package or None) of all imports in a file."""
+    return list(imported_by(path))
+
+
+def imported_by(path):
     folder = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -137,7 +143,8 @@ def test_packages_stay_in_their_wings(package, wings):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_is_long_and_none_asserts(path):
     text = path.read_text()
-    assert len(text.splitlines()) < 600
+    # What is generated is as long as the docstrings that it repeats.
+    assert len(text.splitlines()) < 600 or text.startswith("# Made by ")
     assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assert)]
 
 

@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
 from pxprep.engine import backends, blocks
-from pxprep.images.cohort import Cohort
+from pxprep.images.cohort import ImageSet
 from pxprep.store import zarr_chunks
 
 zarr = pytest.importorskip("zarr", minversion="3")
@@ -116,15 +116,15 @@ class Elsewhere:
 )
 def test_other_images_are_left_to_dask(fovs, alter):
     images = {name: alter(image) for name, image in fovs.items()}
-    assert Cohort.of(images).measured_here() is None
+    assert ImageSet.of(images).measured_here() is None
     assert SPARROW.fit(images) == SPARROW.fit(in_memory_by_chunks(images))
 
 
 @pytest.mark.parametrize("options", [{"scheduler": "processes"}, {"pool": object()}])
 def test_the_user_s_own_scheduler_or_threads_are_used(fovs, options):
     with dask.config.set(**options):
-        assert Cohort.of(fovs).measured_here() is None
-    assert Cohort.of(fovs).measured_here() is not None
+        assert ImageSet.of(fovs).measured_here() is None
+    assert ImageSet.of(fovs).measured_here() is not None
 
 
 @pytest.mark.parametrize(("memory", "times"), [(0, 3), (PLENTY, 1)])
@@ -150,7 +150,7 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
         return blur(pixels, window, *args, **kwargs)
 
     monkeypatch.setattr(blocks, "blur", counting)
-    cohort = Cohort.of(fovs)
+    cohort = ImageSet.of(fovs)
     with cohort.keeping(memory, SPARROW.depth(cohort.labels), results=True):
         made = SPARROW.fit(fovs).transform(fovs)
         targets = {name: np.full(SHAPE, -1, "f4") for name in made}

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
 
 import dask
 import dask.array as da
@@ -92,6 +91,8 @@ WAYS = {
     "optimized": lambda values: dask.optimize(named(values) + values.dtype.type(0))[0],
 }
 any_way = pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
+# Each of what makes names another way: `from_array`, tasks of a function, a graph by hand, memory.
+some_ways = pytest.mark.parametrize("make", [named, mapped, from_tuples, WAYS["persisted"]])
 
 
 def processed(image):
@@ -123,7 +124,8 @@ def test_images_of_one_name_are_told_apart(make, plain_pair):
 
 
 @pytest.mark.parametrize(
-    ("make", "pool"), list(zip(WAYS.values(), cycle(["mean", "pixels", None]))), ids=WAYS
+    ("make", "pool"),
+    [(named, "mean"), (mapped, "pixels"), (from_tuples, None), (WAYS["persisted"], "pixels")],
 )
 def test_cohorts_of_images_of_one_name(make, pool, plain_pair):
     pair = [image_of(make(image.values)) for image in plain_pair]
@@ -156,7 +158,7 @@ def test_names_that_look_like_those_of_dask(plain_pair):
         assert_same_bits(one, processed(plain))
 
 
-@any_way
+@some_ways
 def test_masks_of_the_name_of_the_image(make, plain_pair):
     masks = [image_of((values_of(seed)[0] > 25).astype("i4")) for seed in range(2)]
     pair = [image_of(make(image.values)) for image in plain_pair]
@@ -174,7 +176,7 @@ def test_masks_of_the_name_of_the_image(make, plain_pair):
         assert_same_bits(one, plain)
 
 
-@any_way
+@some_ways
 def test_tables_and_smaller_images_of_one_name(make, plain_pair):
     labels = {f"fov{seed}": image_of(values_of(seed)[0].astype("i4")) for seed in range(2)}
     plain = dict(zip(labels, plain_pair, strict=True))
@@ -322,8 +324,7 @@ EMPTY = [
     ((0, 2), (3,), (8,), (9,)),
     ((1, 0, 1), (1, 0, 2, 0), (0, 3, 0, 0, 5), (0, 4, 5, 0)),
 ]
-empty_chunks = pytest.mark.parametrize("chunks", EMPTY, ids=str)
-ways_to_cut = pytest.mark.parametrize("cut", ["memory", "named", "tasks"])
+CUT_SO = list(zip(EMPTY, ["memory", "named", "tasks", "tasks"], strict=True))
 
 
 def in_chunks(values, chunks, cut="tasks"):
@@ -331,23 +332,20 @@ def in_chunks(values, chunks, cut="tasks"):
     return array + values.dtype.type(0) if cut == "tasks" else array
 
 
-@ways_to_cut
-@empty_chunks
 @pytest.mark.parametrize("name", oracle.STEPS)
-def test_chunks_that_hold_nothing(name, chunks, cut):
+def test_chunks_that_hold_nothing(name):
     values, parameters = values_of(0, (2, 3, 8, 9)), oracle.STEPS[name]
     if name == "sum_mask" or name == "quantile_norm":
         values[0, 0, 1] = np.nan
-    lazy = image_of(in_chunks(values, chunks, cut))
-    made = getattr(ops, name)(lazy, **parameters)
     plain = getattr(ops, name)(image_of(values), **parameters)
-    assert_same_bits(made, plain)
     assert_agrees(plain, getattr(oracle, name)(values, **parameters), exact=name != "blur")
-    assert all(map(all, made.chunks))
+    for chunks, cut in CUT_SO:
+        made = getattr(ops, name)(image_of(in_chunks(values, chunks, cut)), **parameters)
+        assert_same_bits(made, plain)
+        assert all(map(all, made.chunks))
 
 
-@ways_to_cut
-@empty_chunks
+@pytest.mark.parametrize(("chunks", "cut"), CUT_SO, ids=str)
 def test_pipelines_masks_and_tables_of_such_chunks(chunks, cut):
     values, inside = values_of(0, (2, 3, 8, 9)), values_of(1, (3, 8, 9)) > 30
     plain, mask = image_of(values), xr.DataArray(inside, dims=("z", "y", "x"))

@@ -17,8 +17,10 @@ from pxprep.engine import programs as operations
 from pxprep.engine.cache import Budget, Keeper, Rooms
 from pxprep.engine.threads import n_cores
 from pxprep.engine.windows import Kept, Pixels, Window
-from pxprep.images.cohort import Cohort
+from pxprep.images.cohort import ImageSet
 from pxprep.steps import Blur
+from pxprep.steps.blur import BlurEach
+from pxprep.steps.clip import ClipAbove
 
 SHAPE, CHUNKS = (4, 70, 90), (2, 32, 40)
 PLENTY = 1 << 30
@@ -49,7 +51,7 @@ def blurred(monkeypatch):
 
 def written(image, pipeline, memory, *, results=True, where=None, pool=None):
     """What fitting and writing a lazy image gives, block by block, as the wrapper does it."""
-    cohort = Cohort.of({"fov": image})
+    cohort = ImageSet.of({"fov": image})
     with cohort.keeping(memory, pipeline.depth(cohort.labels), results=results):
         made = pipeline.fit({"fov": image}, pool=pool, where=where).transform(image, fov="fov")
         target = np.full(image.shape, -1, made.dtype)
@@ -85,13 +87,14 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "u2") for name in PIPELINES), ("reference", "f4"), ("twice", "f8")]
+)
 def test_bits_do_not_depend_on_what_is_kept(name, dtype):
     image, pipeline = an_image(dtype=dtype), PIPELINES[name]
     expected = pipeline.fit_transform(image.compute())
     block = image.dtype.itemsize * 4 * 32 * 40
-    for memory in (0, block, 5 * block, PLENTY):
+    for memory in (0, 5 * block, PLENTY):
         found = written(image, pipeline, memory)
         assert_same_bits(image.copy(data=found), expected)
 
@@ -101,7 +104,7 @@ def test_bits_do_not_depend_on_what_is_kept(name, dtype):
     [(SHAPE, CHUNKS), (SHAPE, (1, 33, 7)), ((1, 70, 90), (1, 32, 40)), ((3, 1, 1), (3, 1, 1))],
     ids=["blocks", "ragged", "one channel", "one pixel"],
 )
-@pytest.mark.parametrize("memory", [0, 3 * 4 * 4 * 32 * 40, PLENTY])
+@pytest.mark.parametrize("memory", [0, PLENTY])
 @pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")  # of one pixel all is dropped
 def test_what_is_written_is_what_numpy_and_scipy_say(shape, chunks, memory):
     """Whatever is kept: zeros, NaN, and what is dropped."""
@@ -136,7 +139,7 @@ def test_what_is_kept_serves_several_at_once(memory):
         backends.store([made.data], [found])
         return found
 
-    with Cohort.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         with ThreadPoolExecutor(4) as pool:
             for found in pool.map(write, [made] * 8):
@@ -149,7 +152,7 @@ def test_what_was_written_can_be_written_again(memory, blurred):
     image, pipeline = an_image(), PIPELINES["reference"]
     expected = pipeline.fit_transform(image.compute())
     blurred.clear()
-    with Cohort.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         for _ in range(2):
             found = np.full(image.shape, -1, made.dtype)
@@ -167,7 +170,7 @@ def test_threads_that_measure_and_write_the_same_at_once(name, memory, monkeypat
     image, pipeline = an_image(), PIPELINES[name]
     expected = pipeline.fit_transform(image.compute())
     with ThreadPoolExecutor(6) as pool:
-        for found in pool.map(lambda _: written(image, pipeline, memory), range(12)):
+        for found in pool.map(lambda _: written(image, pipeline, memory), range(6)):
             assert_same_bits(image.copy(data=found), expected)
 
 
@@ -208,7 +211,7 @@ def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
     found, use = [], Kept.use
     monkeypatch.setattr(Kept, "use", lambda kept: found.append(kept) or use(kept))
     expected = pipeline.fit_transform(image.compute())
-    with Cohort.of(image).keeping(PLENTY, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).keeping(PLENTY, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         with pytest.raises(TypeError):
             backends.store([made.data], [None])
@@ -279,7 +282,7 @@ def test_masks_of_what_is_measured():
 def test_other_numbers_are_other_results():
     """Names of what is kept tell one fit from another in the same context."""
     image = an_image()
-    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
         for q in (99, 90):
             pipeline = Pipeline.sparrow(q=q, sigma=1)
             found = pipeline.fit(image).transform(image).compute()
@@ -323,13 +326,13 @@ def test_nothing_is_kept_after_the_end():
 @pytest.mark.parametrize("planes", [1, 2])
 @pytest.mark.parametrize(
     ("after", "number"),
-    [(operations.ClipAbove((1.0, 0.5)), None), (operations.Divide(), np.array([2.0, 0.0]))],
+    [(ClipAbove((1.0, 0.5)), None), (operations.Divide(), np.array([2.0, 0.0]))],
     ids=["clip", "divide"],
 )
 def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, number, planes):
     values = np.random.default_rng(0).gamma(0.5, 2, (2, planes, 40, 9)).astype("f4")
     values[0, 0, 3, 3] = np.nan
-    whole, blur = Window(0, 40, 0, 9), operations.Blur((1.0, 2.0))
+    whole, blur = Window(0, 40, 0, 9), BlurEach((1.0, 2.0))
     part, f4 = Window(5, 31, 0, 9), np.dtype("f4")
 
     def run(array, steps, numbers):
@@ -345,8 +348,9 @@ def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, numbe
     assert not kept.pixels[:, :, 31:].any()
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "u2") for name in PIPELINES), ("reference", "f4"), ("twice", "f8")]
+)
 def test_in_memory_what_was_blurred_stays_in_the_place_of_the_result(name, dtype, blurred):
     image, pipeline = an_image(dtype=dtype).compute(), PIPELINES[name]
     fitted = pipeline.fit(image)
@@ -395,9 +399,9 @@ def test_in_memory_a_reference_to_what_has_been_written_over():
 @pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])
 def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
     image = an_image()
-    with Cohort.of(image).keeping(memory, 4):
+    with ImageSet.of(image).keeping(memory, 4):
         assert backends._n_workers() == n_cores() + beside
-        with Cohort.of(image).keeping(PLENTY, 4):
+        with ImageSet.of(image).keeping(PLENTY, 4):
             assert backends._n_workers() == n_cores() + beside, "it is not ours"
     assert backends._n_workers() == n_cores()
 
@@ -405,7 +409,7 @@ def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, b
 def test_results_are_lazy_beyond_the_context():
     """A graph that was made within it computes what is no longer kept."""
     image, pipeline = an_image(), PIPELINES["reference"]
-    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
         made = pipeline.fit(image).transform(image)
         dict(made.__dask_graph__())
     assert_same_bits(made.compute(), pipeline.fit_transform(image.compute()))
@@ -414,6 +418,6 @@ def test_results_are_lazy_beyond_the_context():
 def test_volumes():
     values = np.random.default_rng(0).gamma(0.5, 20, (3, 4, 50, 60)).astype("f4")
     image = xr.DataArray(da.from_array(values, chunks=(1, 2, 32, 32)), dims=("c", "z", "y", "x"))
-    with Cohort.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
         found = PIPELINES["reference"].fit(image).transform(image).compute()
     assert_same_bits(found, PIPELINES["reference"].fit_transform(image.compute()))

@@ -9,8 +9,9 @@ import oracle
 from pxprep import ops
 from pxprep.engine import exact_quantiles, measuring, passes
 from pxprep.engine.passes import ArrayChain, Pass, run
-from pxprep.engine.programs import Blur, Divide
+from pxprep.engine.programs import Divide
 from pxprep.engine.sinks import Fill
+from pxprep.steps.blur import BlurEach
 
 DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
 QS = [0, 0.3, 50, 99, 99.97, 100]
@@ -76,7 +77,7 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
     image = values("float32", (3, 2, 37, 23), 4)
     image[1, 0, 5, 6] = np.nan
     chain = ArrayChain(image, np.dtype("float32"))
-    chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(Blur((2.0, 0.0, 0.9)))
+    chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(BlurEach((2.0, 0.0, 0.9)))
     whole = chain.values(chain.pixels.pieces[0][1])
     out = np.empty(chain.shape, chain.dtype)
     with dask.config.set(num_workers=n_threads):

@@ -116,17 +116,10 @@ def test_tiffs_that_name_no_channels(tmp_path, kind):
         read_tiff(file, channel_names="CD3")
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["DAPI", "", "CD20"], "2 of 3 channels have a name"),
-        (["DAPI", "CD3", "CD3"], "'CD3' names more than one channel"),
-    ],
-)
-def test_names_that_do_not_tell_channels_apart(tmp_path, names, words):
+def test_a_channel_without_a_name(tmp_path):
     file = tmp_path / "slide.ome.tiff"
-    write_ome(file, pixels(), names=names)
-    with pytest.raises(ChannelError, match=words) as caught:
+    write_ome(file, pixels(), names=["DAPI", "", "CD20"])
+    with pytest.raises(ChannelError, match="2 of 3 channels have a name") as caught:
         read_tiff(file)
     assert "give channel_names, all of them" in str(caught.value)
     check(read_tiff(file, channel_names=NAMES)["slide"], pixels())

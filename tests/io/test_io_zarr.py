@@ -83,13 +83,11 @@ def test_stacks_and_images_of_one_channel(tmp_path):
     np.testing.assert_array_equal(one(open_images(tmp_path / "b.zarr")).values, stack[:1, 0])
 
 
-@pytest.mark.parametrize("names", [None, ["DAPI", "", "CD3"], ["DAPI", "CD3", "CD3"]])
+@pytest.mark.parametrize("names", [None, ["DAPI", "", "CD3"]])
 def test_channels_without_names(tmp_path, names):
     values = pixels((3, 64, 48))
     write(tmp_path / "s1.zarr", values, "cyx", names=names)
-    with pytest.raises(
-        ChannelError, match="of 3 channels have a name of their own; give channel_n"
-    ):
+    with pytest.raises(ChannelError, match="of 3 channels have a name; give channel_names"):
         open_images(tmp_path / "s1.zarr")
     image = one(open_images(tmp_path / "s1.zarr", channel_names=NAMES))
     assert image.c.values.tolist() == NAMES
@@ -97,6 +95,15 @@ def test_channels_without_names(tmp_path, names):
     with pytest.warns(pxprep.PxprepWarning, match="does not keep 'CD3'"):
         image = one(open_images(tmp_path / "s1.zarr", panel=tmp_path / "panel.csv"))
     np.testing.assert_array_equal(image.values, values[[0, 2]])
+
+
+def test_channels_that_share_a_name(tmp_path):
+    values = pixels((3, 64, 48))
+    write(tmp_path / "s1.zarr", values, "cyx", names=["DAPI", "CD3", "CD3"])
+    image = one(open_images(tmp_path / "s1.zarr"))
+    assert image.c.values.tolist() == ["DAPI", "CD3 (2)", "CD3 (3)"]
+    chosen = one(open_images(tmp_path / "s1.zarr", ["CD3 (3)", "DAPI"]))
+    np.testing.assert_array_equal(chosen.values, values[[2, 0]])
 
 
 def test_what_bioformats2raw_writes(tmp_path):

@@ -29,9 +29,9 @@ def crash(*options):
 def test_killed_writers():
     """At calls of the protocol, at random moments, and again in the recovery."""
     modes = ["--modes", "several", "one by one"]
-    total = crash(*modes, "--sample", "12", "--double", "4", "--random", "4", "--seed", "1")
-    assert total["points"] == 20
-    assert total["stopped"] >= 12
+    total = crash(*modes, "--sample", "9", "--double", "3", "--random", "2", "--seed", "1")
+    assert total["points"] == 14
+    assert total["stopped"] >= 9
 
 
 def test_failing_calls_and_interrupts():

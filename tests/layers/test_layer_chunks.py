@@ -76,8 +76,9 @@ def zarr_arrays(sdata, name="clean"):
 # Images of any kind
 
 
-@pytest.mark.parametrize("chunks", [None, 16, {"c": 1, "y": 7, "x": 20}])
-@pytest.mark.parametrize("factors", [[], [2], [2, 3]])
+@pytest.mark.parametrize(
+    ("factors", "chunks"), [([], 16), ([2], None), ([2, 3], {"c": 1, "y": 7, "x": 20})]
+)
 def test_scales_and_chunks(factors, chunks, tmp_path):
     """The finest scale is made once, whatever the number of scales."""
     array, values, reads = counted((2, 40, 36), (2, 10, 12))
@@ -93,8 +94,10 @@ def test_scales_and_chunks(factors, chunks, tmp_path):
     assert same([array[...] for array in zarr_arrays(sdata)], wanted)
 
 
-@pytest.mark.parametrize("planes", [1, 2, 5])
-@pytest.mark.parametrize("factors", [[], [{"z": 2, "y": 2, "x": 2}]])
+@pytest.mark.parametrize(
+    ("factors", "planes"),
+    [([], 1), ([{"z": 2, "y": 2, "x": 2}], 2), ([{"z": 2, "y": 2, "x": 2}], 5)],
+)
 def test_stacks(factors, planes, tmp_path):
     array, values, reads = counted((2, 5, 20, 18), (1, planes, 10, 9))
     sdata = stored(

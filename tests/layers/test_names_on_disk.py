@@ -77,11 +77,10 @@ def clean(sdata, sources, outputs, **how):
     return pxprep.pixel_clustering_preprocess(sdata, sources, outputs, pipeline=Pipeline(), **how)
 
 
-@pytest.mark.parametrize("name", ["taken", "Taken"])
-def test_name_of_another_kind_is_refused_before_work(sdata, kind, name, no_compute):
+def test_name_of_another_kind_is_refused_before_work(sdata, kind, no_compute):
     before = files(sdata.path)
-    message = rf"output_layer '{name}' is taken: the store has {KINDS[kind][0]} called 'taken'"
-    for how in ({}, {"overwrite": True}, {"resume": True}):
+    for name, how in (("taken", {}), ("Taken", {"overwrite": True}), ("taken", {"resume": True})):
+        message = rf"output_layer '{name}' is taken: the store has {KINDS[kind][0]} called 'taken'"
         with no_compute(), pytest.raises(LayerError, match=message):
             clean(sdata, "fov0", name, **how)
         with no_compute(), pytest.raises(LayerError, match=message):
@@ -122,8 +121,7 @@ def test_import_into_a_store(store, kind):
     assert files(store) == before
 
 
-@pytest.mark.parametrize("resume", [False, True])
-@pytest.mark.parametrize("name", ["clean", "Clean"])
+@pytest.mark.parametrize(("name", "resume"), [("clean", True), ("Clean", False)])
 def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatch):
     """Another program writes an element between our look and the moment of publishing."""
     sdata, stage, added = spatialdata.read_zarr(store), layers_module.stage, []

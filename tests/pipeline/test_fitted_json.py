@@ -310,7 +310,7 @@ def own_step():
         def apply(self, image, numbers):
             return image
 
-        def check_numbers(self, numbers, pool):
+        def check_numbers(self, numbers, labels, pool):
             if "text" not in numbers:
                 raise ParameterError("text is missing")
 
@@ -367,20 +367,19 @@ def test_names_of_files_that_are_not_utf8(tmp_path):
         Pipeline().blur(1, name=name)
 
 
-# --- files of the command -------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["deep", "too large", "bytes", "zero", "empty", "1e400"])
-def test_files_of_the_command(tmp_path, name):
-    pytest.importorskip("typer")
-    from pxprep.cli.asked import read_fitted
-
+def test_files(tmp_path, name):
     text, _ = TEXTS[name]
     file = tmp_path / "fitted.json"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ParameterError, match=re.escape(repr(str(file)))):
-        read_fitted(file)
+        FittedPipeline.from_json(file)
     with pytest.raises(ParameterError, match="cannot be read"):
-        read_fitted(tmp_path)
-    with pytest.raises(ParameterError, match="cannot be read"):
-        read_fitted(tmp_path / ("x" * 300))
+        FittedPipeline.from_json(tmp_path)
+    with pytest.raises(
+        ParameterError, match="text must be the path of a JSON file, of names of at"
+    ):
+        FittedPipeline.from_json(tmp_path / ("x" * 300))

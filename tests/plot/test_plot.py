@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from drawn import numbered, shown
 from pxprep.datasets import tissue
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.plot import DROPPED, compare
@@ -23,21 +24,6 @@ def image():
 @pytest.fixture(scope="module")
 def after(image):
     return image.pxprep.preprocess()
-
-
-def numbered(n_channels, *sizes, dims=("y", "x"), labels=True):
-    """An image in which every pixel has another value."""
-    shape = (n_channels, *sizes)
-    return xr.DataArray(
-        np.arange(1.0, 1 + np.prod(shape)).reshape(shape),
-        dims=("c", *dims),
-        coords={"c": [f"marker{i}" for i in range(n_channels)]} if labels else None,
-    )
-
-
-def shown(axis):
-    (picture,) = axis.get_images()
-    return picture.get_array()
 
 
 def texts(axis):

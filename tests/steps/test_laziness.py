@@ -77,13 +77,13 @@ def check(function, image, no_compute, scheduler, chunks=CHUNKS):
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES)
-def test_functions(name, arguments, make_image, no_compute, scheduler):
+def test_functions(name, arguments, make_image, no_compute):
     def function(image):
         return getattr(ops, name)(image, **filled_in(arguments, image))
 
-    check(function, make_image("uint16"), no_compute, scheduler)
+    check(function, make_image("uint16"), no_compute, "threads")
     deep = make_image("float32", (3, 2, 9, 11), nan=0.1)
-    check(function, deep, no_compute, scheduler, {"z": 1})
+    check(function, deep, no_compute, "synchronous", {"z": 1})
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES)
@@ -98,8 +98,8 @@ def test_accessor_methods(name, arguments, make_image, no_compute):
 
 
 @pytest.mark.parametrize("arguments", PREPROCESS)
-def test_preprocess(arguments, make_image, no_compute, scheduler):
-    check(lambda image: image.pxprep.preprocess(**arguments), make_image(), no_compute, scheduler)
+def test_preprocess(arguments, make_image, no_compute):
+    check(lambda image: image.pxprep.preprocess(**arguments), make_image(), no_compute, "threads")
 
 
 @pytest.mark.parametrize("pipeline", [Pipeline.sparrow(), Pipeline.pixie(sigma=1)])
@@ -120,7 +120,7 @@ def test_a_lazy_image_is_fitted_like_an_eager_one(make_image):
 
 
 def test_every_function_and_method_is_here():
-    methods = {name for name in vars(Accessor) if not name.startswith("_")}
+    methods = {name for name in dir(Accessor) if not name.startswith("_")}
     assert set(CALLS) == set(ops.__all__)
     assert methods == {*CALLS, "preprocess", "fit", "transform", "pixel_table", "plot"}
 

@@ -1,4 +1,4 @@
-"""What holds for any image, chunks and channels."""
+"""What holds for any image and channels, beside the oracle's numbers."""
 
 import numpy as np
 import pytest
@@ -14,72 +14,17 @@ from pxprep import Pipeline, ops
 SHAPE = (3, 11, 9)
 SIGMAS = {"DAPI": 0, "CD3": 2.5, ...: 0.8}
 
-few = settings(deadline=None, max_examples=30)
-many = settings(deadline=None, max_examples=50)
+few = settings(deadline=None, max_examples=8)
+many = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**32 - 1)
 percents = st.one_of(
     st.just(0.0), st.just(100.0), st.floats(1, 100, exclude_min=True), st.integers(2, 100)
 )
 
 
-@st.composite
-def cuts(draw, size, most=2):
-    """A tuple of chunk sizes that add up to `size`."""
-    places = draw(st.sets(st.integers(1, size - 1), max_size=most)) if size > 1 else ()
-    edges = [0, *sorted(places), size]
-    return tuple(int(length) for length in np.diff(edges))
-
-
-def chunks():
-    return st.fixed_dictionaries({dim: cuts(size) for dim, size in zip("cyx", SHAPE, strict=True)})
-
-
 def plain_image(values):
     """Any array of values as an image of one row and one channel."""
     return xr.DataArray(values.reshape(1, 1, -1), dims=("c", "y", "x"))
-
-
-# Chunks
-
-
-@settings(few, max_examples=20)
-@given(chunks=chunks(), seed=seeds, dtype=st.sampled_from(["uint8", "float32", "float64"]))
-def test_chunks_change_no_bit(make_image, chunks, seed, dtype):
-    nan = 0 if dtype == "uint8" else 0.1
-    image = make_image(dtype, SHAPE, seed=seed, nan=nan)
-    parameters = {"sigma": SIGMAS, "q_sum": 20, "cap_max": 0.9}
-    lazy = image.chunk(chunks).pxprep.preprocess(**parameters)
-    assert lazy.chunks == image.chunk(chunks).chunks
-    assert_same_bits(lazy, image.pxprep.preprocess(**parameters))
-
-
-@many
-@given(chunks=chunks(), seed=seeds, sigma=st.floats(0, 6), nan=st.sampled_from([0, 0.01, 0.1, 0.9]))
-def test_chunks_change_no_bit_of_a_blur(make_image, chunks, seed, sigma, nan):
-    image = make_image("float32", SHAPE, seed=seed, nan=nan)
-    assert_same_bits(ops.blur(image.chunk(chunks), sigma), ops.blur(image, sigma))
-
-
-@few
-@given(chunks=chunks(), other=chunks(), seed=seeds, q=percents)
-def test_chunks_change_no_quantile(make_image, chunks, other, seed, q):
-    image = make_image("float32", SHAPE, seed=seed)
-    assert_same_bits(ops.quantile(image.chunk(chunks), q), ops.quantile(image, q))
-    masked = ops.sum_mask(image.chunk(chunks), q, reference=image.chunk(other))
-    assert_same_bits(masked, ops.sum_mask(image, q))
-
-
-@many
-@given(
-    size=st.tuples(st.integers(1, 14), st.integers(1, 14)),
-    sigma=st.floats(0, 8),
-    nan=st.sampled_from([0, 0.3]),
-    dtype=st.sampled_from(["float32", "float64"]),
-    seed=seeds,
-)
-def test_blur_is_scipys(make_image, size, sigma, nan, dtype, seed):
-    image = make_image(dtype, (2, *size), seed=seed, nan=nan)
-    oracle.assert_agrees(ops.blur(image, sigma), oracle.blur(image.values, sigma), exact=False)
 
 
 # Channels

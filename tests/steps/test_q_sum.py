@@ -96,8 +96,8 @@ def test_of_several_images_those_are_named():
     assert "image 'b'" not in said
 
 
-@pytest.mark.parametrize("share", [1, 0.3, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01])
-@pytest.mark.parametrize("q_sum", [1, 5, 20, 50])
+@pytest.mark.parametrize("share", [1, 0.1, 0.05, 0.03, 0.01])
+@pytest.mark.parametrize("q_sum", [1, 5, 50])
 def test_it_depends_on_what_only_the_blur_drops(share, q_sum):
     image = counts(share)
     n, _, lost = expected(image, q_sum=q_sum)

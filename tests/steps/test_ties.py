@@ -16,7 +16,10 @@ SIZE, RADIUS = 64, 8
 FLOATS = ["float32", "float64"]
 # The offset of each channel is another one, so that sums are added up from unlike parts.
 SCALES = np.array([1, 3, 7, 11, 2])[:, np.newaxis]
-CASES = list(product((3, 9), ("uint16", *FLOATS), (1, 3), range(6), (True, False)))
+CASES = [
+    *product((3, 9), ("uint16", *FLOATS), (1,), range(2), (True,)),
+    *product((9,), ("uint16", *FLOATS), (3,), range(2), (False,)),
+]
 
 
 def flat(offset, dtype, seed, has_signal):

@@ -1,70 +1,29 @@
 """Chunks read without zarr: values, types and shapes as zarr gives them, and its errors."""
 
 import os
-import pickle
 import re
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, LEFT_ALONE, SHAPE, TYPES, some_values
+from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, KINDS, LEFT_ALONE, SHAPE, some_values
 from oracle import assert_same_bits
-from pxprep import Pipeline
 from pxprep.errors import StoreError
 from pxprep.store.zarr_chunks import ZarrChunks, direct
+from stored_arrays import an_image, assert_right_numbers, assert_same_part, file_of, stored
 
 zarr = pytest.importorskip("zarr", minversion="3")
 numcodecs = pytest.importorskip("numcodecs")
 codecs = pytest.importorskip("zarr.codecs")
 
-
-def stored(path, values, chunks=CHUNKS, **options):
-    """The values in a zarr array in a folder, opened again to be read."""
-    options = {"compressors": None, "dtype": values.dtype, **options}
-    array = zarr.create_array(path, shape=values.shape, chunks=chunks, **options)
-    array[...] = values
-    return zarr.open_array(path, mode="r")
-
-
-def assert_same_part(array, selection):
-    found, expected = direct(array)[selection], array[selection]
-    assert found.dtype == expected.dtype
-    assert found.dtype.byteorder == expected.dtype.byteorder
-    assert found.shape == expected.shape
-    np.testing.assert_array_equal(found, expected)
-
-
-def file_of(path, array, place=(0, 0, 0)):
-    return Path(path) / array.metadata.encode_chunk_key(place)
-
-
-def an_image(array, dims=("c", "y", "x")):
-    return xr.DataArray(array, dims=dims, name="fov0")
-
-
-def assert_right_numbers(array, values):
-    """Of a zarr array, as Dask reads it, and as pxprep does."""
-    lazy = da.from_zarr(array)
-    np.testing.assert_array_equal(lazy.compute(), values)
-    native = values.astype(values.dtype.newbyteorder("="))
-    expected = an_image(native).pxprep.preprocess(sigma=0.5, cap_max=1)
-    found = an_image(lazy).pxprep.preprocess(sigma=0.5, cap_max=1).compute()
-    assert found.values.tobytes() == expected.values.tobytes()
-
-
 # Types and codecs
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("zarr_format", "name"), COMPRESSORS)
+@pytest.mark.parametrize(("zarr_format", "name", "dtype"), KINDS)
 def test_parts_are_those_that_zarr_reads(zarr_format, name, dtype, tmp_path):
     compressor = COMPRESSORS[zarr_format, name]
     values = some_values(dtype)
@@ -426,94 +385,3 @@ def test_functions_of_the_user_may_write_to_the_blocks_that_they_get(compressor,
     lazy = an_image(da.from_zarr(array).map_blocks(double, dtype="f4", meta=empty))
     np.testing.assert_array_equal(lazy.values, values * 2)
     assert_same_bits(lazy.pxprep.preprocess(), an_image(values * 2).pxprep.preprocess())
-
-
-# Images of zarr arrays
-
-
-@pytest.mark.parametrize("dims", ["cyx", "yxc", "xcy", "yzcx"])
-def test_images_with_axes_in_any_order(dims, tmp_path):
-    shape = tuple({"c": 3, "z": 2, "y": 13, "x": 11}[dim] for dim in dims)
-    chunks = tuple({"c": 2, "z": 1, "y": 5, "x": 4}[dim] for dim in dims)
-    values = some_values("<u2", shape)
-    array = stored(tmp_path / "image", values, chunks, compressors=codecs.ZstdCodec())
-    images = [an_image(data, tuple(dims)) for data in (da.from_zarr(array), values)]
-    assert_same_bits(*(image.pxprep.preprocess(sigma=1, cap_max=1) for image in images))
-    assert Pipeline.sparrow().fit(images[0]) == Pipeline.sparrow().fit(images[1])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda array: array[:, 2:, 1:7],
-        lambda array: array[[2, 0]],
-        lambda array: array[:, ::-1],
-        lambda array: array.rechunk((3, 4, 11)),
-        lambda array: array.rechunk((1, 13, 3)),
-        lambda array: array.astype("f4") / 3,
-    ],
-    ids=["sliced", "channels", "reversed", "rows", "columns", "divided"],
-)
-def test_images_that_were_changed_after_they_were_opened(change, tmp_path):
-    values = some_values("f4")
-    array = stored(tmp_path / "image", values, compressors=codecs.BloscCodec())
-    lazy = change(da.from_zarr(array))
-    expected = an_image(lazy.compute()).pxprep.preprocess(sigma=1)
-    assert_same_bits(an_image(lazy).pxprep.preprocess(sigma=1), expected)
-
-
-def test_what_is_written_after_the_graph_was_made_is_read(tmp_path):
-    """As Dask does: the numbers are those of the chunks at the time they are computed."""
-    array = stored(tmp_path / "image", some_values())
-    lazy = an_image(da.from_zarr(array)).pxprep.preprocess()
-    values = some_values(seed=5)
-    zarr.open_array(tmp_path / "image", mode="r+")[...] = values
-    assert_same_bits(lazy, an_image(values).pxprep.preprocess())
-
-
-# Threads and other processes
-
-
-@pytest.mark.parametrize("name", ["none", "zstd", "gzip", "blosc"])
-def test_several_threads_read_at_once(name, tmp_path):
-    values = some_values("f4", (3, 60, 70))
-    array = stored(tmp_path / "image", values, (2, 16, 16), compressors=COMPRESSORS[3, name])
-    chosen, start = direct(array), threading.Barrier(4)
-
-    def read(seed):
-        rng = np.random.default_rng(seed)
-        start.wait(5)
-        for _ in range(40):
-            ends = [np.sort(rng.choice(size + 1, 2, replace=False)) for size in values.shape]
-            selection = tuple(slice(int(first), int(last)) for first, last in ends)
-            if not np.array_equal(chosen[selection], values[selection]):
-                return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(read, range(4)))
-
-
-@pytest.mark.parametrize("dumps", ["pickle", "cloudpickle"])
-def test_graphs_travel_to_other_processes(dumps, tmp_path):
-    values = some_values("f4")
-    array = stored(tmp_path / "image", values, compressors=codecs.ZstdCodec())
-    dump = pytest.importorskip(dumps).dumps
-    lazy = an_image(da.from_zarr(array))
-    result = lazy.pxprep.quantile_norm().pxprep.blur(1)
-    # Alone, each task as it would be sent to a worker.
-    for key, task in dict(result.__dask_graph__()).items():
-        assert pickle.loads(dump((key, task)))[0] == key
-    graph = pickle.loads(dump(dict(result.__dask_graph__())))
-    found = da.Array(graph, result.data.name, result.data.chunks, dtype="f4")
-    expected = an_image(values).pxprep.quantile_norm().pxprep.blur(1)
-    assert found.compute().tobytes() == expected.values.tobytes()
-
-
-def test_tasks_hold_no_chunks_and_no_open_reader(tmp_path):
-    """What is sent to a worker is small however large the chunks are."""
-    values = some_values("f4", (3, 256, 256))
-    array = stored(tmp_path / "image", values, (3, 128, 128))
-    result = an_image(da.from_zarr(array)).pxprep.clip(30)
-    tasks = dict(result.__dask_graph__()).values()
-    assert max(len(pickle.dumps(task)) for task in tasks) < 20_000

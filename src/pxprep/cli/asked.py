@@ -1,21 +1,18 @@
 """What the options ask for, as parameters of the library."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..aliases import Label
-from ..errors import ParameterError, PxprepError
 from ..images.masks import Mask
 from ..io import Panel, read_panel
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
-from .stores import names_for
-
-Parsed = TypeVar("Parsed")
+from .stores import RASTERS, names_for
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ class Steps:
         if len(files) > 1 or (files and given):
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
         if fitted is not None:
-            return cls.fitted(read_fitted(fitted), channels)
-        recipe = None if pipeline is None else _read(pipeline, Pipeline.from_json)
+            return cls.fitted(FittedPipeline.from_json(fitted), channels)
+        recipe = None if pipeline is None else Pipeline.from_json(pipeline)
         return cls(given, recipe, channels, table)
 
     @classmethod
@@ -117,6 +114,11 @@ class Where:
             if is_given and not self.names:
                 values.wrong(option, "says which labels of --where: give both")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of elements of a store that are read."""
+        return RASTERS if self.names else ("images",)
+
     def masks(self, layers: Sequence[str]) -> Mask | list[Mask] | None:
         """The parameter `where` for these image layers."""
         if not self.names:
@@ -151,11 +153,6 @@ def writing(
     }
 
 
-def read_fitted(file: Path) -> FittedPipeline:
-    """The fitted pipeline in a file."""
-    return _read(file, FittedPipeline.from_json)
-
-
 def memory_or_none(text: str | None) -> int | str | None:
     """The budget that was typed."""
     return None if text is None else values.memory(text)
@@ -177,12 +174,3 @@ def _numbers(
         if own:
             found[name] = values.with_labels({**own, ...: usual[name].default}, labels)
     return found
-
-
-def _read(file: Path, parse: Callable[[str], Parsed]) -> Parsed:
-    try:
-        return parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{str(file)!r} cannot be read: {error}") from error
-    except PxprepError as error:
-        raise ParameterError(f"{str(file)!r}: {error}") from error

@@ -12,11 +12,11 @@ from ..errors import ParameterError
 from ..images.masks import Mask
 from ..layers.masks import asked_masks, read_masks
 from ..layers.reading import read_images
-from ..pipeline.pipeline import Pipeline
+from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..store import files
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
-from .asked import Steps, Where, memory_or_none, name_of, read_fitted, writing
+from .asked import Steps, Where, memory_or_none, name_of, writing
 from .run import in_words, made, recovered
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
@@ -106,7 +106,7 @@ def apply(
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.
     """
-    fitted = read_fitted(file)
+    fitted = FittedPipeline.from_json(file)
     steps = Steps.fitted(fitted)
     how = writing(
         chunks=chunks,
@@ -151,7 +151,7 @@ def _cohort(
     parameters: dict[str, Any] = {}
     for store, prefix in zip(stores, _prefixes(stores), strict=True):
         with naming(store):
-            sdata = opened(store)
+            sdata = opened(store, inside.kinds)
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
             found = read_images(sdata, layers, parameters.pop("channels"), dtype=dtype)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..aliases import Pool as PoolName
 from .values import NONE
 
 
@@ -17,9 +18,10 @@ class Pool(StrEnum):
     none = NONE
 
     @property
-    def value_or_none(self) -> str | None:
+    def value_or_none(self) -> PoolName:
         """What the library calls it."""
-        return None if self is Pool.none else self.value
+        names: dict[Pool, PoolName] = {Pool.mean: "mean", Pool.pixels: "pixels", Pool.none: None}
+        return names[self]
 
 
 class FloatType(StrEnum):

@@ -89,20 +89,20 @@ def run(
     if report is not None:
         how["report"] = report
     with only_answers_on_stdout():
-        sdata = recovered(store, how["wait"])
+        sdata = recovered(store, how["wait"], inside.kinds)
         layers = chosen_layers(sdata, layer)
         how["where"] = inside.masks(layers)
         document = made(sdata, layers, names_for(layers, output), steps, how, quiet)
     answer(document, in_words(document), as_json=as_json, quiet=quiet)
 
 
-def recovered(store: Path, wait: bool | float) -> "SpatialData":
+def recovered(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":
     """A store, read after what died while it wrote to it has been ended."""
     if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
         found = repair(store, wait=wait)
         if found != ((), 0):
             say(f"ended what an interrupted write had left in {str(store)!r}")
-    return opened(store)
+    return opened(store, kinds)
 
 
 def made(

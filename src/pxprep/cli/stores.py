@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..aliases import Label
 from ..channels import label_keys
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..images.parameters import parse_path
 from ..layers.reading import read_images
 from ..layers.records import Origins
 from ..store.contents import check_store
@@ -26,19 +27,20 @@ RASTERS = ("images", "labels")
 LAYER = "{layer}"
 
 
-def opened(path: Path) -> "SpatialData":
-    """A store, all of which can be read."""
-    sdata, damaged = read(path)
+def opened(path: Path, kinds: Sequence[str] = ("images",)) -> "SpatialData":
+    """What a store has of some kinds of elements, all of which can be read.
+
+    What else is in it may be damaged: it is not looked at.
+    """
+    sdata, damaged = read(path, kinds)
     if damaged:
         raise StoreError(f"{str(path)!r} is damaged: {'; '.join(damaged)}")
     return sdata
 
 
-def read(path: Path, kinds: Sequence[str] | None = None) -> tuple["SpatialData", list[str]]:
-    """A store, and what SpatialData says of the elements in it that are damaged.
-
-    Of all kinds of elements, or of some.
-    """
+def read(path: Path, kinds: Sequence[str]) -> tuple["SpatialData", list[str]]:
+    """A store, of some kinds of elements, and what SpatialData says of those that are damaged."""
+    parse_path(path, "STORE", "a SpatialData store")
     if not os.path.exists(path):  # noqa: PTH110 - False, too, for a name that cannot be one
         raise StoreError(f"there is no store {str(path)!r}")
     check_store(path)

@@ -28,7 +28,6 @@ from dask.base import get_scheduler
 from dask.local import get_sync
 
 from ..aliases import Array, Block
-from ..errors import ImageError
 from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
@@ -59,16 +58,9 @@ def is_lazy(array: Array | Area | None) -> bool:
     return isinstance(array.array if isinstance(array, Area) else array, da.Array)
 
 
-def check_supported(array: Array, parameter: str = "image") -> None:
-    """Raise ImageError unless `array` is a NumPy array or a Dask array of NumPy arrays."""
-    inner = array._meta if is_lazy(array) else array
-    if not isinstance(inner, np.ndarray) or isinstance(inner, np.ma.MaskedArray):
-        raise ImageError(
-            f"{parameter} must hold a NumPy array or a Dask array of NumPy arrays, got "
-            f"{type(inner).__module__}.{type(inner).__qualname__}"
-        )
-    if is_lazy(array) and any(np.isnan(size) for size in array.shape):
-        raise ImageError(f"{parameter} must have a known shape, got {array.shape}")
+def inside(array: Array) -> Array:
+    """What tells the kind of an array: itself, or of a Dask array what its blocks are like."""
+    return array._meta if is_lazy(array) else array
 
 
 def taken_in(array: Array) -> Array:

@@ -5,17 +5,16 @@ strip by strip: a few rows of the block, with as much around them as the blurs o
 go through all operations before the next strip is touched.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..aliases import Block
 from . import blocks
-from .kernels.blur import blur_radius
-from .notes import Note, Say, TakeNote, sampled_rows, say_missing, say_nothing
+from .notes import TakeNote
 from .strips import Strip
 from .windows import Kept, Pixels, Window
 
@@ -82,185 +81,6 @@ class KeepInside(Operation):
 
 
 @dataclass(frozen=True)
-class KeepAbove(Operation):
-    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout.
-
-    Attributes
-    ----------
-    of_others
-        Whether the threshold is that of other sums.
-    say
-        What is said of the pixels that only those have above the threshold.
-    reference
-        What gives those: behind how many operations of the same program they are, or a chain of
-        their own.
-    note
-        Takes what `blocks.count_lost` finds in some rows.
-    """
-
-    of_others: bool = False
-    say: Say = field(default=say_nothing, compare=False, repr=False)
-    reference: Any = field(default=None, compare=False, repr=False)
-    note: Note | None = field(default=None, compare=False, repr=False)
-
-    is_pointwise = False
-
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
-        """The operation that notices how many pixels are lost that the reference has."""
-        if reference is None or not self.of_others:
-            return self
-        return replace(self, reference=reference, note=take_note("sum_mask", self.say))
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Drop those pixels."""
-        sums = strip.sums()
-        blocks.sums_above(sums, numbers, of_others=self.of_others)
-        values = self._reference_sums(strip)
-        if values is not None:
-            height = strip.program.height
-
-            def count(own: Window) -> Block:
-                rows = sampled_rows(height, own.top, own.bottom)
-                if not rows:
-                    return np.zeros(3, np.int64)
-                _, columns = own.within(strip.window)
-                lines = slice(
-                    rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
-                )
-                return blocks.count_lost(values(rows, own)[0], sums[:, lines, columns], numbers)
-
-            strip.noted(self.note, count)
-        strip.drop(sums)
-
-    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
-        """What gives the sums of the reference in some rows; None if they are not at hand."""
-        if not isinstance(self.reference, int):
-            return None if self.reference is None else self.reference.in_rows
-        if strip.begun is None:
-            return None
-        pixels, numbers = strip.begun
-        program, own = strip.program.sums_behind(self.reference, numbers)
-        return partial(program.run_in_rows, pixels, own)
-
-
-@dataclass(frozen=True)
-class DivideBySums(Operation):
-    """Pixels are divided by their sum over channels; NaN where that is not positive.
-
-    `note` counts negative sums.
-    """
-
-    note: Note | None = field(default=None, compare=False, repr=False)
-
-    is_pointwise = False
-
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
-        """The operation that notices negative sums; those of zero are where nothing was seen."""
-        say = partial(say_missing, "became NaN, as their sum over channels is negative")
-        sight = "pixels whose sum over channels is negative became NaN"
-        return replace(self, note=take_note("sum_norm", say, sight))
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Divide."""
-        sums = strip.sums()
-        strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
-        block = strip.kept if strip.is_dropping else strip.block()
-        blocks.divide_by_sums(block, sums)
-        strip.become(block, strip.window)
-
-
-@dataclass(frozen=True)
-class ClipAbove(Operation):
-    """Values above the limit of their channel become that limit."""
-
-    limits: tuple[float, ...]
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Clip."""
-        blocks.clip_above(strip.block(), np.array(self.limits))
-
-
-@dataclass(frozen=True)
-class ClipBetween(Operation):
-    """Values become at least the first and at most the second of two measured limits."""
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Clip."""
-        blocks.clip_between(strip.block(), numbers)
-
-
-@dataclass(frozen=True)
-class Rescale(Operation):
-    """Values between two measured limits are brought to 0 to 1."""
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Rescale."""
-        blocks.rescale(strip.block(), numbers)
-
-
-@dataclass(frozen=True)
-class SubtractConstant(Operation):
-    """The constant of its channel is subtracted from each value, down to 0."""
-
-    constants: tuple[float, ...]
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Subtract."""
-        blocks.subtract_constant(strip.block(), np.array(self.constants))
-
-
-@dataclass(frozen=True)
-class Arcsinh(Operation):
-    """Inverse hyperbolic sine of each value, divided by the cofactor of its channel."""
-
-    cofactors: tuple[float, ...]
-    is_cheap = False
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Divide, and transform."""
-        strip.divide(np.array(self.cofactors))
-        blocks.arcsinh(strip.block())
-
-
-@dataclass(frozen=True)
-class Log1p(Operation):
-    """Natural logarithm of one plus each value; `note` counts those of which there is none."""
-
-    note: Note | None = field(default=None, compare=False, repr=False)
-
-    is_cheap = False
-
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
-        """The operation that notices values without a logarithm."""
-        say = partial(say_missing, "became NaN, as they were -1 or below")
-        return replace(self, note=take_note("log1p", say, "values of -1 or below became NaN"))
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Transform."""
-        block = strip.block()
-        strip.noted(self.note, lambda own: blocks.count_low(block[:, :, *own.within(strip.window)]))
-        blocks.log1p(block)
-
-
-@dataclass(frozen=True)
-class CoolHotPixels(Operation):
-    """Values above all their neighbours by more than a threshold become the largest of these."""
-
-    thresholds: tuple[float, ...]
-    is_pointwise = is_cheap = False
-
-    @property
-    def depth(self) -> int:
-        """The neighbours."""
-        return 1
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Become the pixels of `want` without hot ones."""
-        block, inner = strip.block(), want.within(strip.window)
-        strip.become(blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)
-
-
-@dataclass(frozen=True)
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 
@@ -269,73 +89,6 @@ class AddChannels(Operation):
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
-
-
-def blur_depth(sigmas: Iterable[float]) -> int:
-    """How far a blur reads that has these sigmas in its channels."""
-    return max(blur_radius(float(sigma)) for sigma in sigmas)
-
-
-@dataclass(frozen=True)
-class Blur(Operation):
-    """Each channel is blurred, with its own sigma in pixels."""
-
-    sigmas: tuple[float, ...]
-    is_pointwise = is_cheap = False
-
-    @property
-    def depth(self) -> int:
-        """The radius of the widest kernel."""
-        return blur_depth(self.sigmas)
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Become the blurred pixels of `want`."""
-        pixels, scale = strip.undivided()
-        program = strip.program
-        blurred = blocks.blur(
-            pixels,
-            want,
-            np.array(self.sigmas),
-            scale,
-            dtype=program.dtype,
-            height=program.height,
-            width=program.width,
-            out=strip.room(want),
-        )
-        strip.become(blurred, want)
-
-
-def opening_depth(radii: Iterable[float]) -> int:
-    """How far an opening reads that has these radii in its channels."""
-    return 2 * max(int(radius) for radius in radii)
-
-
-@dataclass(frozen=True)
-class SubtractOpening(Operation):
-    """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
-
-    radii: tuple[int, ...]
-    is_pointwise = is_cheap = False
-
-    @property
-    def depth(self) -> int:
-        """Two radii: an erosion, and a dilation of that."""
-        return opening_depth(self.radii)
-
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Become the pixels of `want` without their background."""
-        pixels, scale = strip.undivided()
-        program = strip.program
-        raised = blocks.subtract_opening(
-            pixels,
-            want,
-            self.radii,
-            scale,
-            dtype=program.dtype,
-            height=program.height,
-            width=program.width,
-        )
-        strip.become(raised, want)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,24 @@
-"""Cohorts: images that are measured together, however the user holds them."""
+"""Images that are measured together, however the user holds them: one image, or a cohort."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label
-from ..channels import channel_labels, label_keys, reorder_channels, select_channels, unwritable
+from ..aliases import Array, Label, Pool
+from ..channels import (
+    channel_labels,
+    is_label,
+    label_keys,
+    reorder_channels,
+    select_channels,
+    unwritable,
+)
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
@@ -20,22 +27,49 @@ from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError
-from .datatree import is_tree
-from .image import apply, checked, like, pixels, processing_dtype
+from .datasets import images_of, with_images
+from .datatree import TREES, is_tree
+from .hints import check_kind, what_came
+from .image import ONE, apply, checked, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
-from .trees import check_pyramid, named_leaves, read_leaf, with_images
+from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
+
+if TYPE_CHECKING:
+    # What comes in as one of these comes out as one.
+    AnyImages = TypeVar(
+        "AnyImages",
+        xr.DataArray,
+        xr.DataTree,
+        "HoldsImages",
+        Sequence[xr.DataArray],
+        Mapping[Any, xr.DataArray],
+    )
+else:
+    AnyImages = Any
 
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # The dimension of numbers that are known of each image.
 FOV = "fov"
+# What holds images as variables.
+HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
 MOST_LISTED = 20
 
 
+class HoldsImages:
+    """Something that holds a set of images, and says how it is measured: a `pxprep.Cohort`."""
+
+    image_set: "ImageSet"
+
+    def holding(self, image_set: "ImageSet") -> "HoldsImages":
+        """The same with other images."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class Cohort(Sequence[xr.DataArray]):
+class ImageSet(Sequence[xr.DataArray]):
     """Images that are measured together: a sequence whose channels have one order.
 
     Parameters
@@ -69,7 +103,7 @@ class Cohort(Sequence[xr.DataArray]):
     names: tuple[Label, ...]
     rebuild: Rebuild
     is_one: bool
-    pool: str | None = "mean"
+    pool: Pool = "mean"
     channels: tuple[Label, ...] | None = None
     found: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
@@ -81,18 +115,18 @@ class Cohort(Sequence[xr.DataArray]):
         cls,
         images: Any,
         pool: Any = "mean",
-        image: Any = None,
+        variable: Any = None,
         labels: Sequence[Label] | None = None,
         what: str = "image",
         where: Any = None,
-    ) -> "Cohort":
+    ) -> "ImageSet":
         """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
 
         Parameters
         ----------
         images, pool
             What the user gave.
-        image
+        variable
             Name of the variable of a tree's datasets that is the image.
         labels
             Channels that the images must have, and their order; None for those that most have.
@@ -109,26 +143,31 @@ class Cohort(Sequence[xr.DataArray]):
             If `where` is no mask, or does not fit.
         """
         pool = parse_pool(pool)
-        if isinstance(images, Cohort):
+        if isinstance(images, HoldsImages):
+            return _held(images, pool, variable, labels, where)
+        if isinstance(images, ImageSet):
             named = dict(zip(images.names, images, strict=True))
             areas = images.areas if where is None else areas_of(where, named, images)
             return replace(images, pool=pool, areas=areas)
-        if image is not None and not _has_trees(images):
+        if variable is not None and not _in_datasets(images):
             raise ParameterError(
-                f"image names a variable of a tree's datasets, got {image!r} for "
+                f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"
             )
-        named, rebuild, is_one = _opened(images, image, what)
+        named, rebuild, is_one = _opened(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
-        names = tuple(named)
-        bad = unwritable(names)
+        names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
+        bad = [name for name in names if not is_label(name)] or unwritable(names)
         if bad:
-            raise ImageError(f"{what}s must have names that can be written, got {bad!r:.300}")
+            raise ImageError(
+                f"{what}s must have names that can be written, texts or finite numbers, got "
+                f"{bad!r:.300}; give others, in a mapping or with image.rename"
+            )
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
         aligned = tuple(_aligned(found, called, labels))
-        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, image)
+        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, variable)
         return cls(aligned, names, rebuild, is_one, pool, areas=areas)
 
     @overload
@@ -153,20 +192,22 @@ class Cohort(Sequence[xr.DataArray]):
         """Whether some pixels are not measured."""
         return any(area is not None for area in self.areas)
 
-    def singly(self) -> "list[Cohort]":
+    def singly(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
-            Cohort((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
+            ImageSet((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "Cohort":
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "ImageSet":
         """The cohort of `function(image, *arguments)`, with each image's own arguments."""
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
 
     def by_image(self, numbers: Any, parameter: str) -> list[Any]:
         """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        if isinstance(numbers, xr.DataArray):
+            check_kind(numbers, parameter, parameter, ParameterError)
         if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
             return [numbers] * len(self)
         if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
@@ -187,8 +228,8 @@ class Cohort(Sequence[xr.DataArray]):
         self,
         operation: Operation,
         numbers: Sequence[Any] | None = None,
-        reference: "Cohort | None" = None,
-    ) -> "Cohort":
+        reference: "ImageSet | None" = None,
+    ) -> "ImageSet":
         """The cohort after an operation, which takes each image's own numbers, if any.
 
         These were measured on `reference` if that is given.
@@ -206,7 +247,7 @@ class Cohort(Sequence[xr.DataArray]):
             waiting = zip(self.chains, operations, numbers, strict=True)
             return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
 
-    def _sums_for(self, cohort: "Cohort") -> list[Any]:
+    def _sums_for(self, cohort: "ImageSet") -> list[Any]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
@@ -234,8 +275,8 @@ class Cohort(Sequence[xr.DataArray]):
         operation: Operation,
         measured: xr.Dataset,
         *names: str,
-        reference: "Cohort | None" = None,
-    ) -> "Cohort":
+        reference: "ImageSet | None" = None,
+    ) -> "ImageSet":
         """The cohort after an operation that takes these of the numbers of a step, one or two.
 
         `reference` as for `apply`.
@@ -249,26 +290,26 @@ class Cohort(Sequence[xr.DataArray]):
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
 
-    def choosing(self, channels: Any) -> "Cohort":
+    def choosing(self, channels: Any) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
         chosen = self.map(lambda image: select_channels(image, channels))
         return replace(chosen, channels=chosen.labels)
 
-    def knowing(self, found: Array) -> "Cohort":
+    def knowing(self, found: Array) -> "ImageSet":
         """The same cohort, with findings that have been warned about."""
         return replace(self, found=found)
 
-    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "Cohort":
+    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "ImageSet":
         """The same cohort, with the small results of each pass computed at once."""
         return replace(self, evaluate=evaluate)
 
-    def shared(self) -> "Cohort":
+    def shared(self) -> "ImageSet":
         """The same cohort, whose arrays somebody else may still need."""
         return replace(self, chains=tuple(chain.shared() for chain in self.chains))
 
-    def chained(self) -> "Cohort":
+    def chained(self) -> "ImageSet":
         """The same cohort, of images in memory, on which operations wait until somebody measures.
 
         The images themselves stay as they were, for their labels.
@@ -276,7 +317,7 @@ class Cohort(Sequence[xr.DataArray]):
         chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
         return replace(self, chains=tuple(chains))
 
-    def measured_here(self) -> "Cohort | None":
+    def measured_here(self) -> "ImageSet | None":
         """As `chained`, of lazy images that threads of this process can read by themselves.
 
         None if others, or lazy masks, are among them.
@@ -289,7 +330,7 @@ class Cohort(Sequence[xr.DataArray]):
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
-    def worked_out(self) -> "Cohort":
+    def worked_out(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
         dtypes = [chain.float_type for chain in self.chains]
         made = zip(results(self.chains), dtypes, strict=True)
@@ -305,11 +346,11 @@ class Cohort(Sequence[xr.DataArray]):
         """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
         return list(self.chains) or [pixels(image) for image in self]
 
-    def lazily(self) -> "Cohort":
+    def lazily(self) -> "ImageSet":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
 
-    def finished(self) -> "Cohort":
+    def finished(self) -> "ImageSet":
         """The same cohort with images on which no operation waits."""
         if not self.chains:
             return self
@@ -340,28 +381,60 @@ class Cohort(Sequence[xr.DataArray]):
         return self.rebuild(self.images, self.channels)
 
 
+def _held(
+    holder: HoldsImages, pool: Pool, variable: Any, labels: Sequence[Label] | None, where: Any
+) -> ImageSet:
+    """The images of a cohort, which says itself what its variable, its mask and its pool are."""
+    own = holder.image_set
+    for name, value in (
+        ("variable", variable),
+        ("where", where),
+        ("pool", None if pool in ("mean", own.pool) else pool),
+    ):
+        if value is not None:
+            raise ParameterError(
+                f"{name} of a Cohort is said where it is made, as pxprep.Cohort(..., {name}=...); "
+                f"got {value!r:.200} beside one"
+            )
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+        chosen = None if channels is None else tuple(channels)
+        return holder.holding(replace(own, images=tuple(made), channels=chosen))
+
+    called = [f"image {name!r}" for name in own.names]
+    images = own.images if labels is None else tuple(_aligned(own.images, called, labels))
+    return replace(own, images=images, rebuild=rebuild)
+
+
 def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, _the_one, True
+    if isinstance(images, xr.Dataset):
+        return _opened_dataset(images, variable, what)
     if is_tree(images):
         return _opened_tree(images, variable)
-    if isinstance(images, Mapping) and not isinstance(images, xr.Dataset):
+    if isinstance(images, Mapping):
         return _opened_mapping(images, variable)
-    if isinstance(images, Iterable) and not isinstance(images, str | np.ndarray | xr.Dataset):
+    if (
+        isinstance(images, Iterable)
+        and not isinstance(images, str)
+        and not hasattr(images, "dtype")
+    ):
         listed, rebuild, _ = _opened_mapping(dict(enumerate(images)), variable)
         return listed, lambda made, channels: list(rebuild(made, channels).values()), False
     raise ImageError(
-        f"{what} must be an xarray.DataArray, or several: a sequence, a mapping of names to images "
-        f"or a tree, got {type(images).__module__}.{type(images).__qualname__}"
+        f"{what} must be {ONE}, or several: a sequence, a mapping of names to images, a Dataset or "
+        f"a tree, {what_came(images)}"
     )
 
 
-def _has_trees(images: Any) -> bool:
-    if is_tree(images):
+def _in_datasets(images: Any) -> bool:
+    """Whether images are variables of datasets, so that they have names there."""
+    if isinstance(images, HOLDING):
         return True
     values = images.values() if isinstance(images, Mapping) else images
-    return isinstance(values, Iterable) and any(map(is_tree, values))
+    return isinstance(values, Iterable) and any(isinstance(one, HOLDING) for one in values)
 
 
 def _opened_mapping(
@@ -380,12 +453,13 @@ def _opened_mapping(
 
 def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
-    if not is_tree(image):
+    if not isinstance(image, HOLDING):
         return image, _the_one
-    named, rebuild, is_one = _opened_tree(image, variable)
+    named, rebuild, is_one = _opened(image, variable, f"image {name!r}")
     if not is_one:
         raise ImageError(
-            f"image {name!r} must be one image, got a tree of {len(named)}: give the tree itself"
+            f"image {name!r} must be one image, got {len(named)} in a {type(image).__name__}: give "
+            "it alone, or variable="
         )
     return next(iter(named.values())), rebuild
 
@@ -398,9 +472,20 @@ def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, b
     images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
-        return with_images(tree, dict(zip(leaves, made, strict=True)), channels)
+        return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
 
     return images, rebuild, leaves[0].path == "" and len(leaves) == 1
+
+
+def _opened_dataset(
+    dataset: xr.Dataset, variable: Any, what: str
+) -> tuple[dict[Label, Any], Rebuild, bool]:
+    images: dict[Label, Any] = images_of(dataset, variable, what)
+
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
+        return with_images(dataset, dict(zip(images, made, strict=True)), channels)
+
+    return images, rebuild, len(images) == 1
 
 
 def _the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:

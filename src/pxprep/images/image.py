@@ -6,20 +6,65 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array
-from ..channels import CHANNEL
+from ..channels import CHANNEL, channel_labels, is_label, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..engine.programs import Operation
 from ..engine.sources import Area
-from .parameters import check_image
+from ..errors import ChannelError, ImageError
+from .hints import check_kind, line_for, line_for_labels, what_came
+from .parameters import SPATIAL
+
+ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
 
 
 def checked(image: Any, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
-    found = check_image(image, parameter)
-    backends.check_supported(found.data, parameter)
-    array = backends.taken_in(found.data)
-    return found if array is found.data else found.copy(deep=False, data=array)
+    if not isinstance(image, xr.DataArray):
+        raise ImageError(f"{parameter} must be {ONE}, {what_came(image)}")
+    check_kind(image, parameter)
+    _check_dims(image, parameter)
+    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
+        raise ImageError(
+            f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
+            f"{image.dtype}"
+        )
+    _check_labels(image, parameter)
+    array = backends.taken_in(image.data)
+    return image if array is image.data else image.copy(deep=False, data=array)
+
+
+def _check_dims(image: xr.DataArray, parameter: str) -> None:
+    missing = [dim for dim in (CHANNEL, "y", "x") if dim not in image.dims]
+    other = [dim for dim in image.dims if dim not in (CHANNEL, *SPATIAL)]
+    if missing or other:
+        problem = f"lacks {', '.join(missing)}" if missing else f"also has {other}"
+        raise ImageError(
+            f"{parameter} must have the dims c, y, x and optionally z; it {problem}: its dims are "
+            f"{image.dims}{line_for(image)}"
+        )
+    if 0 in image.shape:
+        raise ImageError(
+            f"{parameter} must have at least one channel and one pixel, got {dict(image.sizes)}"
+        )
+
+
+def _check_labels(image: xr.DataArray, parameter: str) -> None:
+    labels = channel_labels(image)
+    if labels is not None:
+        bad = [label for label in labels if not is_label(label)]
+        bad = bad or [label for label in set(labels) if labels.count(label) > 1]
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be texts or finite numbers, each of them once, "
+                f"got {bad!r:.200}; write {line_for_labels(image)}"
+            )
+        bad = unwritable(labels)
+        if bad:
+            raise ChannelError(
+                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
+                "is it the name of a file that is not UTF-8? rename it"
+            )
 
 
 def pixels(image: xr.DataArray) -> Array:
@@ -53,7 +98,9 @@ def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
 
 
 def _labeled(array: Array, labels: xr.DataArray) -> xr.DataArray:
-    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=labels.attrs)
+    # None of xarray's options but False takes them away from what is computed.
+    attrs = {} if xr.get_options()["keep_attrs"] is False else labels.attrs
+    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=attrs)
     labeled.name = labels.name  # None as an argument would take the name of a Dask array
     return labeled
 

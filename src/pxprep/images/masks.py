@@ -14,8 +14,9 @@ from ..engine import backends
 from ..engine.sources import Area
 from ..errors import ParameterError
 from .datatree import is_tree
+from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
-from .trees import find_planes, named_leaves, read_beside
+from .trees import Leaf, find_planes, named_leaves, read_beside
 
 __all__ = ["Mask"]
 
@@ -162,6 +163,7 @@ def areas_of(
 def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     """Raise ParameterError unless a mask, which holds an array, fits an image."""
     array: Any = mask.source
+    check_kind(array, called, "mask", ParameterError)
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
         raise ParameterError(
@@ -177,7 +179,6 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
         )
     if array.dtype.kind == "b" and mask.labels != NONZERO:
         raise ParameterError(f"{called} must hold integers for labels={mask.labels}, got bool")
-    backends.check_supported(array.data, called)
     expected = {dim: image.sizes[dim] for dim in dims if dim in array.dims}
     if dict(array.sizes) != expected:
         raise ParameterError(
@@ -198,13 +199,16 @@ def _read(
     masks: Sequence[Mask | None], names: Sequence[Label], given: Any, variable: Any
 ) -> list[Mask | None]:
     """The masks, with what lies beside the images in a tree in the place of names."""
-    if not is_tree(given):
+    if not is_tree(given) and not isinstance(given, xr.Dataset):
         called = next(mask.source for mask in masks if mask and isinstance(mask.source, str))
         raise ParameterError(
-            f"where takes names, as {called!r}, of variables beside the images in a tree, or of "
-            f"labels layers in pixel_clustering_preprocess, got images in {_type_of(given)}"
+            f"where takes names, as {called!r}, of variables beside the images in a tree or a "
+            "Dataset, or of labels layers in pixel_clustering_preprocess, got images in "
+            f"{_type_of(given)}"
         )
-    leaves = named_leaves(given, variable)
+    leaves = {name: Leaf("", ("",), name) for name in names}
+    if is_tree(given):
+        leaves = named_leaves(given, variable)
     read: list[Mask | None] = []
     for mask, name in zip(masks, names, strict=True):
         if mask is None or not isinstance(mask.source, str):

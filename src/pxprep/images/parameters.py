@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..channels import CHANNEL, ByLabel, channel_labels, require_unique, unwritable
-from ..errors import ChannelError, ImageError, ParameterError, warn
+from ..aliases import Pool
+from ..channels import ByLabel
+from ..errors import ParameterError, warn
 from ..store.files import MAX_NAME
+from .hints import check_kind, line_for_address
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
+# An address; a path made of it has a slash less. One letter is a drive.
+REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
@@ -110,6 +114,7 @@ def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
+        check_kind(value, parameter, parameter, ParameterError)
         if value.ndim:
             raise ParameterError(f"{parameter} must be {rule}, got an array over {value.dims}")
         if value.chunks is not None:
@@ -126,15 +131,25 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
-def parse_pool(value: Any, parameter: str = "pool") -> str | None:
+def parse_pool(value: Any, parameter: str = "pool") -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
-    return None if value is None else parse_choice(value, f"{parameter} (or None)", POOLS)
+    if value is None:
+        return None
+    found: Any = parse_choice(value, f"{parameter} (or None)", POOLS)
+    pool: Pool = found
+    return pool
 
 
 def parse_path(value: Any, parameter: str, what: str) -> Path:
     """The path of `what`, a file or a folder; of names that a file system can hold."""
     if not isinstance(value, str | Path) or not str(value):
         raise ParameterError(f"{parameter} must be the path of {what}, got {value!r:.300}")
+    if REMOTE.match(str(value)):
+        address = re.sub(":/+", "://", str(value), count=1)
+        raise ParameterError(
+            f"{parameter} must be the path of {what} on this machine, got the address {address!r}; "
+            f"an array there is read lazily as an image: write {line_for_address(address)}"
+        )
     path = Path(value)
     try:
         longest = max(len(os.fsencode(part)) for part in ("", *path.parts))
@@ -248,44 +263,6 @@ def parse_scale_factors(
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
     return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
-
-
-def check_image(image: Any, parameter: str = "image") -> xr.DataArray:
-    """Raise ImageError unless `image` is an image as docs/method.md defines it; return it."""
-    if not isinstance(image, xr.DataArray):
-        raise ImageError(
-            f"{parameter} must be an xarray.DataArray with dims c, y, x (and optionally z), got "
-            f"{type(image).__module__}.{type(image).__qualname__}"
-        )
-    dims = set(image.dims)
-    missing = [dim for dim in (CHANNEL, "y", "x") if dim not in dims]
-    other = [dim for dim in image.dims if dim not in (CHANNEL, *SPATIAL)]
-    if missing or other:
-        problem = f"lacks {', '.join(missing)}" if missing else f"also has {other}"
-        raise ImageError(
-            f"{parameter} must have the dims c, y, x and optionally z; it {problem}: "
-            f"its dims are {image.dims}"
-        )
-    empty = [dim for dim in image.dims if image.sizes[dim] == 0]
-    if empty:
-        raise ImageError(
-            f"{parameter} must have at least one channel and one pixel, got {dict(image.sizes)}"
-        )
-    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
-        raise ImageError(
-            f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
-            f"{image.dtype}"
-        )
-    labels = channel_labels(image)
-    if labels is not None:
-        require_unique(labels, f"{parameter}: channel labels")
-        bad = unwritable(labels)
-        if bad:
-            raise ChannelError(
-                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
-                "is it the name of a file that is not UTF-8? rename it"
-            )
-    return image
 
 
 def _parse_each(value: Any, parameter: str, parse: Any) -> Any:

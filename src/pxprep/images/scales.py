@@ -7,15 +7,20 @@ import xarray as xr
 
 from ..aliases import Label
 from ..engine import backends
-from ..errors import ImageError
+from ..errors import ImageError, warn
 from .image import like, processing_dtype, shared_pixels
 from .parameters import SPATIAL
 
 Factors = Mapping[str, int]
+# How many images a warning lists.
+MOST_SAID = 10
 
 
 def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[Factors]:
-    """The factors by which each scale is smaller than the one before.
+    """The factors by which each scale is smaller than the one before, or the nearest whole ones.
+
+    Of scales that were cropped, or whose sizes were rounded up, there are none that make the one's
+    size the other's.
 
     Parameters
     ----------
@@ -27,7 +32,7 @@ def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> l
     Raises
     ------
     ImageError
-        If no whole factors make one scale's size from that of the scale before.
+        If a scale is larger than the one before, or hardly smaller, or has other dims.
     """
     return [
         _factors(*sizes, f"{name!r}")
@@ -45,20 +50,52 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
         raise ImageError(
             f"scale {name} must have the dims of the scale before, {finer.dims}, got {coarser.dims}"
         )
-    dims = [dim for dim in SPATIAL if dim in finer.dims]
-    smallest = {dim: finer.sizes[dim] // (coarser.sizes[dim] + 1) + 1 for dim in dims}
-    unfit = [dim for dim in dims if finer.sizes[dim] // smallest[dim] != coarser.sizes[dim]]
-    if unfit:
-        sizes = ", ".join(f"{dim}: {finer.sizes[dim]} to {coarser.sizes[dim]}" for dim in unfit)
+    sizes = {dim: (finer.sizes[dim], coarser.sizes[dim]) for dim in SPATIAL if dim in finer.dims}
+    larger = [f"{dim}: {size} to {new}" for dim, (size, new) in sizes.items() if new > size]
+    if larger:
         raise ImageError(
-            f"scale {name} must be smaller than the scale before by whole factors, the rest left "
-            f"out, got {sizes}"
+            f"scale {name} must not be larger than the scale before, got {', '.join(larger)}"
         )
-    shrunk = [dim for dim in dims if coarser.sizes[dim] < finer.sizes[dim]]
-    common = max((smallest[dim] for dim in shrunk), default=1)
-    if all(finer.sizes[dim] // common == coarser.sizes[dim] for dim in shrunk):
-        smallest.update(dict.fromkeys(shrunk, common))
-    return smallest
+    shrunk = {dim: pair for dim, pair in sizes.items() if pair[1] < pair[0]}
+    smallest = {dim: size // (new + 1) + 1 for dim, (size, new) in sizes.items()}
+    if all(size // smallest[dim] == new for dim, (size, new) in sizes.items()):
+        common = max((smallest[dim] for dim in shrunk), default=1)
+        does_for_all = all(size // common == new for size, new in shrunk.values())
+    else:
+        smallest |= {dim: round(size / new) for dim, (size, new) in shrunk.items()}
+        # That of the longest side, of which a pixel more or less changes least.
+        common = smallest[max(shrunk, key=lambda dim: shrunk[dim])]
+        does_for_all = all(abs(size / common - new) <= 1 for size, new in shrunk.values())
+    found = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
+    hardly = [f"{dim}: {size} to {new}" for dim, (size, new) in shrunk.items() if found[dim] == 1]
+    if hardly:
+        raise ImageError(
+            f"scale {name} must be smaller than the scale before by a whole factor, or nearly so, "
+            f"got {', '.join(hardly)}; give the finest scale only, or scale_factors for a layer"
+        )
+    return found
+
+
+def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[Factors]) -> str:
+    """The sizes of coarser scales that are not those which the factors make; nothing if all are."""
+    said = []
+    for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
+        sizes = {dim: scales[0].sizes[dim] // factor for dim, factor in by_dim.items()}
+        if any(scale.sizes[dim] != size for dim, size in sizes.items()):
+            old = " x ".join(str(scale.sizes[dim]) for dim in sizes)
+            said.append(f"{old} becomes {' x '.join(map(str, sizes.values()))}")
+    return ", ".join(said)
+
+
+def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
+    """Warn of images some of whose scales get other sizes, as `new_sizes` has them."""
+    said = [f"{name!r}: {sizes}" for name, sizes in by_name.items() if sizes]
+    if said:
+        more = f"; and of {len(said) - MOST_SAID} more images" if len(said) > MOST_SAID else ""
+        warn(
+            "coarser scales are smaller than the finest one by no whole factor, so they are made "
+            f"again by the nearest ones: {'; '.join(said[:MOST_SAID])}{more}{otherwise}"
+        )
 
 
 def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
@@ -79,17 +116,16 @@ def coarser_scales(
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)
-        template = _resized(scale, {dim: finest.sizes[dim] // by_dim[dim] for dim in by_dim})
-        coarser = like(template, backends.coarsen(array, (z, y, x), dtype=dtype))
+        sizes = {dim: finest.sizes[dim] // factor for dim, factor in by_dim.items()}
+        if not all(sizes.values()):
+            raise ImageError(f"every scale must keep at least one pixel, got one of {sizes}")
+        changed = {dim for dim, size in sizes.items() if size != scale.sizes[dim]}
+        along = [name for name, coord in scale.coords.items() if changed & set(coord.dims)]
+        coarsened = backends.coarsen(array, (z, y, x), dtype=dtype)
+        coarser = like(scale.drop_vars(along), coarsened)
         chunked = coarser.chunks is not None and scale.chunks is not None
-        made.append(coarser.chunk(dict(template.chunksizes)) if chunked else coarser)
+        chunks = {
+            dim: max(parts) if dim in changed else parts for dim, parts in scale.chunksizes.items()
+        }
+        made.append(coarser.chunk(chunks) if chunked else coarser)
     return made
-
-
-def _resized(scale: xr.DataArray, sizes: Mapping[str, int]) -> xr.DataArray:
-    """`scale` itself, or where the image was made smaller, what is left of it."""
-    changed = {dim: size for dim, size in sizes.items() if size != scale.sizes[dim]}
-    if not all(sizes.values()):
-        raise ImageError(f"every scale must keep at least one pixel, got one of {dict(sizes)}")
-    along = [name for name, coord in scale.coords.items() if set(coord.dims) & set(changed)]
-    return scale.drop_vars(along).isel({dim: slice(size) for dim, size in changed.items()})

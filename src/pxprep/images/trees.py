@@ -5,14 +5,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..aliases import Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
 from ..errors import ImageError, ParameterError
+from .datasets import image_variables, with_variables
 from .datatree import own_dataset
+from .hints import line_for_tree
 from .image import checked
-from .scales import coarser_scales, factors_between
+from .scales import (
+    Factors,
+    coarser_scales,
+    cumulative,
+    factors_between,
+    new_sizes,
+    say_new_sizes,
+)
 
 SCALE = re.compile(r"scale(\d+)")
 
@@ -58,6 +68,11 @@ def find_leaves(tree: Any, variable: Any = None) -> list[Leaf]:
         wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
         raise ImageError(
             f"the tree must hold at least one image, a variable {wanted}; its variables are {held}"
+            + (
+                ""
+                if variable is not None
+                else line_for_tree(tree, (node for _, node in walk(tree)))
+            )
         )
     return leaves
 
@@ -108,7 +123,7 @@ def find_planes(tree: Any) -> dict[str, xr.DataArray]:
     return found
 
 
-def with_images(
+def with_leaves(
     tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
 ) -> Any:
     """A tree like `tree` in which `images` are in the place of those that were read.
@@ -121,12 +136,18 @@ def with_images(
     if channels is not None:
         lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
         datasets = _reduced(datasets, lineages, channels)
+    resized = {}
     for leaf, image in images.items():
         scales = [_node(tree, path)[leaf.variable] for path in leaf.scales]
         if channels is not None:
             scales = [select_channels(scale, channels) for scale in scales]
-        for path, scale in zip(leaf.scales, _processed(leaf, scales, image), strict=True):
-            datasets[path] = _with_variable(datasets[path], leaf.variable, scale, path)
+        factors = factors_between(scales, leaf.scales)
+        resized[leaf.path or "/"] = new_sizes(scales, factors)
+        made = _processed(leaf, scales, factors, image)
+        for path, scale in zip(leaf.scales, made, strict=True):
+            placed = {leaf.variable: scale}
+            datasets[path] = with_variables(datasets[path], placed, f"node {path or '/'!r}")
+    say_new_sizes(resized)
     by_path = {path or "/": dataset for path, dataset in datasets.items()}
     try:
         return type(tree).from_dict(by_path, name=tree.name)
@@ -139,7 +160,13 @@ def check_pyramid(tree: Any, leaf: Leaf) -> None:
     scales = [checked(_node(tree, path)[leaf.variable], f"image {path!r}") for path in leaf.scales]
     for path, scale in zip(leaf.scales, scales, strict=True):
         reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
-    factors_between(scales, leaf.scales)
+    factors = factors_between(scales, leaf.scales)
+    for path, by_dim in zip(leaf.scales[1:], cumulative(factors), strict=True):
+        # Whatever lies beside a scale must fit one of another size, too.
+        sizes = {dim: scales[0].sizes[dim] // factor for dim, factor in by_dim.items()}
+        plane = xr.DataArray(np.broadcast_to(False, [*sizes.values()]), dims=[*sizes])
+        node = _own_part(_node(tree, path), path)
+        with_variables(node, {leaf.variable: plane}, f"node {path!r}")
 
 
 def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -180,12 +207,11 @@ def _image_variable(node: Any, path: str, variable: Any) -> Any:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None
-    candidates = [
-        name for name, array in node.data_vars.items() if {CHANNEL, "y", "x"} <= set(array.dims)
-    ]
+    candidates = image_variables(node)
     if len(candidates) > 1:
         raise ParameterError(
-            f"image must name the variable that is the image: node {path!r} has {candidates} with "
+            f"variable must name the variable that is the image, as in "
+            f"pxprep.Cohort(tree, variable={candidates[0]!r}): node {path!r} has {candidates} with "
             "the dims c, y, x"
         )
     return candidates[0] if candidates else None
@@ -243,10 +269,9 @@ def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
 
 
 def _processed(
-    leaf: Leaf, scales: Sequence[xr.DataArray], image: xr.DataArray
+    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[Factors], image: xr.DataArray
 ) -> list[xr.DataArray]:
     """All scales of an image, each with its channels in the order that they have there."""
-    factors = factors_between(scales, leaf.scales)
     if CHANNEL not in image.dims:
         first = [scale.isel({CHANNEL: [0]}).drop_vars(CHANNEL, errors="ignore") for scale in scales]
         finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
@@ -260,22 +285,3 @@ def _processed(
         reorder_channels(scale, label_keys(own), leaf.path)
         for scale, own in zip(made, scales, strict=True)
     ]
-
-
-def _with_variable(dataset: xr.Dataset, name: Any, image: xr.DataArray, path: str) -> xr.Dataset:
-    """`dataset` with the image called `name`, and without coordinates that no longer fit it."""
-    others = dataset.drop_vars(name)
-    resized = {
-        dim for dim in image.dims if others.sizes.get(dim, image.sizes[dim]) != image.sizes[dim]
-    }
-    unfit = [other for other, array in others.data_vars.items() if resized & set(array.dims)]
-    if unfit:
-        raise ImageError(
-            f"node {path or '/'!r} also holds {unfit}, which would no longer fit the image along "
-            f"{sorted(map(str, resized))}"
-        )
-    others = others.drop_vars(
-        [other for other, array in others.coords.items() if resized & set(array.dims)]
-    )
-    # Without its coordinates: those that the node inherits stay where they are.
-    return others.assign({name: image.variable})

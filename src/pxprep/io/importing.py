@@ -216,7 +216,8 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
         check_store(folder)
         recovered(folder, wait)
         try:
-            sdata = read_zarr(folder)
+            # Of what is damaged SpatialData warns; new layers can be written beside it.
+            sdata = read_zarr(folder, on_bad_files="warn")
         except Exception as error:
             raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
         check_outputs(sdata, layers, "layer")

@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
+from ..channels import told_apart
 from ..errors import ChannelError, ImageError
 from .arrays import lazy_image
 from .asked import Asked
@@ -160,7 +161,7 @@ def _labels(
 ) -> list[tuple[int, str]]:
     """Which channels of an image are used, and their labels: those given, or the file's own."""
     n_channels = pixels.shape[0]
-    own = stack.channel_names(pixels)
+    own = told_apart(stack.channel_names(pixels))
     if asked.panel is not None:
         return asked.panel.labels([own], n_channels, what, by_order=True)
     hint = "give channel_names, all of them in the order of the file"
@@ -169,10 +170,5 @@ def _labels(
         why = f" (its OME metadata: {found.unread})" if found.unread else ""
         raise ChannelError(
             f"{what}: {len(named)} of {n_channels} channels have a name{why}; {hint}"
-        )
-    twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
-    if twice:
-        raise ChannelError(
-            f"{what}: {', '.join(map(repr, twice))} names more than one channel; {hint}"
         )
     return list(enumerate(named))

@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from ..channels import told_apart
 from ..engine.backends import from_zarr
 from ..errors import ChannelError, ImageError, ParameterError
 from .asked import Asked
@@ -124,12 +125,13 @@ def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
 
 
 def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> list[tuple[int, str]]:
+    own = told_apart(own)
     if asked.panel is not None:
         return asked.panel.labels([own], n_channels, what, by_order=True)
-    if len(own) != n_channels or not all(own) or len(set(own)) != len(own):
+    if len(own) != n_channels or not all(own):
         raise ChannelError(
-            f"{what}: {len(set(filter(None, own)))} of {n_channels} channels have a name of their "
-            "own; give channel_names, all of them in the order of the file"
+            f"{what}: {len(list(filter(None, own)))} of {n_channels} channels have a name; "
+            "give channel_names, all of them in the order of the file"
         )
     return list(enumerate(own))
 

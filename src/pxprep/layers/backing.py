@@ -100,8 +100,12 @@ def arrays_behind(arrays: Sequence[Any]) -> dict[Path, Any]:
     found = {}
     for array in _reachable(graphs, zarr.Array):
         folder = folder_of(array)
-        if folder is not None:
-            found[folder.resolve()] = array
+        if folder is None:
+            continue
+        if hasattr(array.store, "root") and not folder.is_absolute() and folder.exists():
+            # Else the array is another one as soon as the program goes to another folder.
+            array.store.root = array.store.root.resolve()
+        found[folder.resolve()] = array
     return found
 
 

@@ -21,10 +21,11 @@ from ..engine import backends
 from ..engine.progress import Progress
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
 from ..images.masks import near
+from ..images.parameters import REMOTE
 from ..images.scales import Factors, cumulative
 from ..store import files, transactions
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
-from ..store.places import KINDS
+from ..store.places import KINDS, elements_on_disk
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
@@ -58,7 +59,23 @@ def check_sdata(sdata: Any) -> None:
     from spatialdata import SpatialData
 
     if not isinstance(sdata, SpatialData):
-        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}")
+        is_path = isinstance(sdata, str | Path)
+        line = f" {str(sdata)!r}; write spatialdata.read_zarr({str(sdata)!r})" if is_path else ""
+        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
+
+
+def check_place(sdata: SpatialData) -> Path:
+    """The folder of a store, which is kept: a path that is relative means another one later."""
+    path = Path(sdata.path)
+    if not path.is_absolute():
+        if not path.exists():
+            raise StoreError(
+                f"the store {str(path)!r} is not in the folder {str(Path.cwd())!r}, to which the "
+                "program has gone after the store had been read: read it again by its whole path, "
+                "as spatialdata.read_zarr(Path(...).resolve())"
+            )
+        sdata.path = path.resolve()
+    return Path(sdata.path).resolve()
 
 
 def is_sdata(value: Any) -> bool:
@@ -73,6 +90,10 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
     if name in known:
         return known[name]
     kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
+    if isinstance(sdata.path, Path):
+        # The object may hold some kinds of elements only.
+        places = (place for same in elements_on_disk(sdata.path).values() for place in same)
+        kinds |= {place.name: place.kind for place in places if place.kind != kind}
     if name in kinds:
         raise LayerError(
             f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
@@ -87,9 +108,13 @@ def store_path(sdata: SpatialData) -> Path | None:
     path = sdata.path
     if path is None:
         return None
-    if not isinstance(path, Path):
-        raise StoreError(f"the store must be a folder on a local file system, got {path!r}")
-    return path.resolve()
+    if not isinstance(path, str | Path) or REMOTE.match(str(path)):
+        raise StoreError(
+            f"the store must be a folder on a local file system, got {path!r}; its layers can be "
+            "read lazily, as images: write pxprep.layers.read_images(sdata, "
+            f"{sorted(sdata.images)!r})"
+        )
+    return check_place(sdata)
 
 
 def check_places(store: Path, names: Iterable[str]) -> None:

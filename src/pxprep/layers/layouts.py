@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import ParameterError
 from ..images.parameters import SPATIAL, parse_chunks, parse_scale_factors
-from ..images.scales import Factors, cumulative, factors_between
+from ..images.scales import Factors, cumulative, factors_between, new_sizes, say_new_sizes
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,23 @@ class Layout:
                     f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
                     "smaller"
                 )
+
+
+def layouts_of(
+    elements: Mapping[str, Any], images: Mapping[str, xr.DataArray], chunks: Any, scale_factors: Any
+) -> dict[str, Layout]:
+    """The layout of each image, by the name of the element that it is of; warns of new sizes."""
+    layouts = {
+        name: Layout.of(elements[name], image, chunks, scale_factors)
+        for name, image in images.items()
+    }
+    if scale_factors is None:
+        sizes = {
+            name: new_sizes(scales_of(elements[name]), layout.factors)
+            for name, layout in layouts.items()
+        }
+        say_new_sizes(sizes, "; scale_factors makes others, or none if it is empty")
+    return layouts
 
 
 def scales_of(element: Any) -> list[xr.DataArray]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from .. import ops
-from ..aliases import Label, PerChannel
+from ..aliases import Label, PerChannel, Pool
 from ..engine.notes import ToldOnce
 from ..engine.progress import Passes
 from ..errors import ParameterError
-from ..images.cohort import Cohort
+from ..images.cohort import ImageSet
 from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe, functions_of
@@ -31,7 +31,7 @@ from ..store.transactions import Recovered
 from .backing import Source
 from .destination import Destination, check_outputs, parse_compressor, recovered
 from .layers import as_element, check_sdata, element_of, transformations_of
-from .layouts import Layout
+from .layouts import layouts_of
 from .masks import LayerMasks, asked_masks, described, parse_keep_outside, read_masks, with_masks
 from .reading import parse_names, read_layers
 from .records import Run
@@ -63,7 +63,7 @@ def pixel_clustering_preprocess(
     cap_max: PerChannel | None = None,
     dtype: Any = None,
     pipeline: Pipeline | FittedPipeline | None = None,
-    pool: str | None = "mean",
+    pool: Pool = "mean",
     where: Any = None,
     keep_outside: bool = True,
     memory: int | str | None = None,
@@ -108,8 +108,8 @@ def pixel_clustering_preprocess(
         mapping by dimension; -1 is the whole dimension. None keeps those of the input.
     scale_factors
         Factors of the coarser scales, each relative to the one before: whole numbers (for all
-        spatial dimensions) or mappings by dimension. None keeps those of the input; an empty
-        sequence makes a single-scale layer.
+        spatial dimensions) or mappings by dimension. None keeps those of the input, or the nearest
+        whole ones; an empty sequence makes a single-scale layer.
     overwrite
         Whether an image layer called `output_layer` may be replaced, which may be the input
         itself; the same steps are not applied to it a second time. Arrays that were read from the
@@ -180,7 +180,7 @@ def pixel_clustering_preprocess(
     PxprepWarning
         For channels without signal, negative or infinite pixels, pixels that a step makes NaN, and
         masks that drop far more than `q_sum` percent: once for each step, for all layers. If
-        `resume` makes layers again.
+        `resume` makes layers again, or scales get other sizes.
 
     Notes
     -----
@@ -250,10 +250,7 @@ def pixel_clustering_preprocess(
     pairs = {name: pairs[name] for name in target.todo}
     if pairs:
         images = read_layers(sdata, list(pairs.values()), channels, dtype)
-        layouts = {
-            name: Layout.of(sdata.images[name], image, chunks, scale_factors)
-            for name, image in images.items()
-        }
+        layouts = layouts_of(sdata.images, images, chunks, scale_factors)
         within = {name: masks[name] for name in images} if masks else None
         cohort = _checked_cohort(steps, images, pool, within)
         # The very arrays that are kept below: with channels in another order they would be others.
@@ -384,12 +381,12 @@ def _kept(recipe: Recipe, must: bool) -> Any:
 def _checked_cohort(
     steps: Pipeline | FittedPipeline,
     images: Mapping[str, xr.DataArray],
-    pool: str | None,
+    pool: Pool,
     where: LayerMasks | None,
-) -> Cohort:
+) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
         return steps.check(images, where=where)
-    cohort = Cohort.of(images, pool, where=where)
+    cohort = ImageSet.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import CHANNEL
-from ..steps.statistics import DETAILS, LOWER
+from ..steps.statistic import DETAILS, LOWER
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]

@@ -11,11 +11,10 @@ from ..channels import CHANNEL, unwritable
 from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
-from ..steps.base import Numbers, Step
-from ..steps.statistics import labeled_numbers
+from ..steps.base import Numbers, Step, measures
+from ..steps.statistic import labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
-from .run import measures
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
@@ -77,7 +76,8 @@ def parsed(
         if n_channels > MOST_CHANNELS:
             raise ParameterError(f"channels must be {rule}, got {channels!r:.100}")
     pool = parse_pool(data["pool"])
-    pipeline.check(tuple(range(n_channels)) if labels is None else labels)
+    keys = tuple(range(n_channels)) if labels is None else labels
+    pipeline.check(keys)
     numbers = data["numbers"]
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
@@ -91,7 +91,7 @@ def parsed(
         "fovs": fovs,
         "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
         "measured": {
-            name: _checked(step, name, labeled_numbers(arrays[name], labels, fovs), pool)
+            name: _checked(step, name, labeled_numbers(arrays[name], labels, fovs), keys, pool)
             for name, step in pipeline.steps
         },
     }
@@ -112,12 +112,14 @@ def _labels(value: Any, what: str) -> tuple[Label, ...]:
     return tuple(value)
 
 
-def _checked(step: Step, name: str, numbers: xr.Dataset, pool: str | None) -> xr.Dataset:
+def _checked(
+    step: Step, name: str, numbers: xr.Dataset, labels: Sequence[Label], pool: str | None
+) -> xr.Dataset:
     """The numbers, if the step can apply them."""
     try:
-        if not measures(step) and len(numbers):
+        if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        step.check_numbers(numbers, pool)
+        step.check_numbers(numbers, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Images, Label
+from ..aliases import Images, Label, Pool
 from ..channels import channel_labels
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
-from ..images.cohort import Cohort
+from ..images.cohort import AnyImages, ImageSet
 from ..images.image import processing_dtype
 from ..images.parameters import parse_memory
 from ..steps.base import Numbers
-from ..steps.statistics import EVERYTHING
-from . import display, fitted_json
+from ..steps.statistic import EVERYTHING
+from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
 from .run import INPUT, apply_step, as_floats, references, run
@@ -63,8 +64,8 @@ class Pipeline(Recipe):
         self,
         images: Images,
         *,
-        pool: str | None = "mean",
-        image: Any = None,
+        pool: Pool = "mean",
+        variable: Any = None,
         where: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
@@ -83,7 +84,7 @@ class Pipeline(Recipe):
             ``"mean"``: mean over the images of each one's quantile; images in which a channel has
             no signal do not count for it. ``"pixels"``: one quantile over the pixels of all
             images. None: each image by itself.
-        image
+        variable
             Name of the variable that is the image, if `images` is a tree whose datasets have
             several.
         where
@@ -115,9 +116,9 @@ class Pipeline(Recipe):
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
-        return self._fit(Cohort.of(images, pool, image, where=where), bar, budget)
+        return self._fit(ImageSet.of(images, pool, variable, where=where), bar, budget)
 
-    def _fit(self, cohort: Cohort, bar: Progress, memory: int | None = None) -> "FittedPipeline":
+    def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
         local = not cohort.is_lazy
         here = cohort.measured_here() if self.is_fused else None
@@ -144,17 +145,17 @@ class Pipeline(Recipe):
 
     def fit_transform(
         self,
-        images: Images,
+        images: AnyImages,
         *,
-        pool: str | None = "mean",
-        image: Any = None,
+        pool: Pool = "mean",
+        variable: Any = None,
         where: Any = None,
-    ) -> Any:
+    ) -> AnyImages:
         """Measure one image or a cohort and apply the steps to it.
 
         Parameters
         ----------
-        images, pool, image, where
+        images, pool, variable, where
             As for `fit`.
 
         Returns
@@ -168,13 +169,14 @@ class Pipeline(Recipe):
         ImageError, ChannelError, ParameterError
             As `fit`.
         """
-        cohort = Cohort.of(images, pool, image, where=where)
+        cohort = ImageSet.of(images, pool, variable, where=where)
         self.check(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
                 current = processed
-            return current.finished().map(as_floats, cohort).given()
+            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            return made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -204,7 +206,7 @@ class FittedPipeline:
     pipeline: Pipeline
     channels: tuple[Label, ...] | None
     n_channels: int
-    pool: str | None
+    pool: Pool
     fovs: tuple[Label, ...]
     measured: Mapping[str, Numbers]
     dtype: np.dtype[Any]
@@ -233,7 +235,7 @@ class FittedPipeline:
         }
         return xr.Dataset(variables).copy(deep=True)
 
-    def transform(self, images: Images, *, fov: Any = None, image: Any = None) -> Any:
+    def transform(self, images: AnyImages, *, fov: Any = None, variable: Any = None) -> AnyImages:
         """Apply the steps with the fitted numbers to an image or to several.
 
         Parameters
@@ -245,7 +247,7 @@ class FittedPipeline:
         fov
             For ``pool=None`` and one image: which of the fitted images it is, by name. None takes
             the image's own name.
-        image
+        variable
             Name of the variable that is the image, if `images` is a tree whose datasets have
             several.
 
@@ -264,7 +266,7 @@ class FittedPipeline:
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        cohort = self.check(images, image=image)
+        cohort = self.check(images, variable=variable)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
@@ -274,22 +276,23 @@ class FittedPipeline:
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
         at_once = self.pipeline.is_fused and not cohort.is_lazy
-        made = replace(cohort.chained() if at_once else cohort, pool=self.pool)
-        outputs, needed = {INPUT: made}, references(self.pipeline.steps)
+        current = replace(cohort.chained() if at_once else cohort, pool=self.pool)
+        outputs, needed = {INPUT: current}, references(self.pipeline.steps)
         with ToldOnce():
             for name, step in self.pipeline.steps:
                 reference = None
                 # Of pixels that were not measured a mask may well drop many.
                 if step.reference is not None and self.is_masked is False:
                     reference = outputs[step.reference]
-                made = apply_step(name, step, made, self.measured[name], reference)
+                current = apply_step(name, step, current, self.measured[name], reference)
                 if name in needed:
-                    outputs[name] = made
-            return made.finished().map(as_floats, cohort).given()
+                    outputs[name] = current
+            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            return made
 
-    def check(self, images: Images, *, image: Any = None, where: Any = None) -> Cohort:
+    def check(self, images: Any, *, variable: Any = None, where: Any = None) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
-        cohort = Cohort.of(images, image=image, labels=self.labels, where=where)
+        cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
         return cohort
 
@@ -297,7 +300,7 @@ class FittedPipeline:
         self,
         images: Images,
         *,
-        image: Any = None,
+        variable: Any = None,
         where: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
@@ -313,7 +316,7 @@ class FittedPipeline:
         ----------
         images
             More images, as for `Pipeline.fit`, with the channels that were fitted and other names.
-        image, where, memory, progress
+        variable, where, memory, progress
             As for `Pipeline.fit`; masks are those of the new images.
 
         Raises
@@ -333,9 +336,10 @@ class FittedPipeline:
         >>> updated == Pipeline().quantile_norm(99).fit({**fovs, **later})
         True
         """
-        require_updatable(self.pipeline.steps, self.measured, self.pool)
+        require_updatable(self.pipeline.steps, self.measured, self.labels, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        cohort = replace(self.check(images, image=image, where=where), pool=self.pool)
+        checked = self.check(images, variable=variable, where=where)
+        cohort: ImageSet = replace(checked, pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
@@ -396,26 +400,30 @@ class FittedPipeline:
             self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
         )
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `to_json` to a file that ends in ``.json``; as `Pipeline.save`."""
+        saved.save(path, overwrite, self.to_json)
+
     @classmethod
     def from_json(
-        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> "FittedPipeline":
         """The fitted pipeline that `to_json` described.
 
         Parameters
         ----------
         text
-            What `to_json` returned.
+            What `to_json` returned, or the path of a file that holds it; as for `Pipeline`.
         functions
             The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
         ParameterError, ChannelError
-            If the text is no fitted pipeline, or its numbers are not those of its steps, channels
-            and images; or a step or function is not known.
+            If the text is no fitted pipeline, or the file cannot be read; its numbers are not those
+            of its steps, channels and images; or a step or function is not known.
         """
-        return cls(**fitted_json.parsed(text, Pipeline, functions))
+        return saved.read(text, lambda found: cls(**fitted_json.parsed(found, Pipeline, functions)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FittedPipeline):

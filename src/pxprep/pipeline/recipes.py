@@ -2,36 +2,25 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from ..aliases import Label, PerChannel
 from ..channels import unwritable
 from ..errors import ParameterError
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
-from ..steps.base import (
-    Arcsinh,
-    Blur,
-    Clip,
-    Function,
-    Log1p,
-    PostNorm,
-    QuantileNorm,
-    RemoveHotPixels,
-    Step,
-    SumMask,
-    SumNorm,
-    check_kind,
-)
-from ..steps.intensity_steps import MinMax, PercentileClip, SubtractBackground
+from ..steps.base import Step, check_kind
+from ..steps.function import Function
 from ..store.json import parsed_object, to_text
-from . import display
+from . import display, saved
+from .fluent import FluentSteps
 from .run import INPUT
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Recipe:
+class Recipe(FluentSteps):
     """Named steps in an order, built from a list or fluently; what a `pxprep.Pipeline` runs."""
 
     steps: tuple[tuple[str, Step], ...]
@@ -111,7 +100,7 @@ class Recipe:
 
     @classmethod
     def _reference_order(
-        cls, q: Any, q_sum: Any, q_post: Any, sigma: Any, norm_sum: Any, cap_max: Any, zeros: str
+        cls, q: Any, q_sum: Any, q_post: Any, sigma: Any, norm_sum: Any, cap_max: Any, zeros: Any
     ) -> Self:
         pipeline = cls()
         if q is not None:
@@ -132,75 +121,6 @@ class Recipe:
     def then(self, step: Any, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
         return type(self)([*self.steps, step if name is None else (name, step)])
-
-    def quantile_norm(self, q: PerChannel = 99, *, name: str | None = None) -> Self:
-        """Add `QuantileNorm`."""
-        return self.then(QuantileNorm(q), name)
-
-    def blur(self, sigma: PerChannel = 2, *, name: str | None = None) -> Self:
-        """Add `Blur`."""
-        return self.then(Blur(sigma), name)
-
-    def sum_mask(
-        self,
-        q_sum: float = 5,
-        reference: str | None = None,
-        threshold: float | None = None,
-        zeros: str = "exclude",
-        *,
-        name: str | None = None,
-    ) -> Self:
-        """Add `SumMask`; `reference` is the name of an earlier step."""
-        return self.then(SumMask(q_sum, reference, threshold, zeros), name)
-
-    def sum_norm(self, *, name: str | None = None) -> Self:
-        """Add `SumNorm`."""
-        return self.then(SumNorm(), name)
-
-    def post_norm(self, q_post: PerChannel = 99.9, *, name: str | None = None) -> Self:
-        """Add `PostNorm`."""
-        return self.then(PostNorm(q_post), name)
-
-    def clip(self, max: PerChannel, *, name: str | None = None) -> Self:  # noqa: A002
-        """Add `Clip`."""
-        return self.then(Clip(max), name)
-
-    def arcsinh(self, cofactor: PerChannel = 5, *, name: str | None = None) -> Self:
-        """Add `Arcsinh`."""
-        return self.then(Arcsinh(cofactor), name)
-
-    def log1p(self, *, name: str | None = None) -> Self:
-        """Add `Log1p`."""
-        return self.then(Log1p(), name)
-
-    def remove_hot_pixels(self, threshold: PerChannel, *, name: str | None = None) -> Self:
-        """Add `RemoveHotPixels`."""
-        return self.then(RemoveHotPixels(threshold), name)
-
-    def subtract_background(
-        self,
-        radius: PerChannel | None = None,
-        constant: PerChannel | None = None,
-        *,
-        name: str | None = None,
-    ) -> Self:
-        """Add `SubtractBackground`."""
-        return self.then(SubtractBackground(radius, constant), name)
-
-    def percentile_clip(
-        self,
-        low: PerChannel = 1,
-        high: PerChannel = 99,
-        *,
-        zeros: str = "exclude",
-        name: str | None = None,
-    ) -> Self:
-        """Add `PercentileClip`."""
-        return self.then(PercentileClip(low, high, zeros), name)
-
-    def minmax(self, *, name: str | None = None) -> Self:
-        """Add `MinMax`."""
-        return self.then(MinMax(), name)
 
     @property
     def is_fused(self) -> bool:
@@ -230,25 +150,44 @@ class Recipe:
         """
         return to_text(self.to_dict())
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `to_json` to a file that ends in ``.json``, which `from_json` reads.
+
+        Parameters
+        ----------
+        path
+            Where it goes, in a folder that exists.
+        overwrite
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        ParameterError, StoreError
+            If a file cannot be there, is there already, or cannot be written; or as `to_json`.
+        """
+        saved.save(path, overwrite, self.to_json)
+
     @classmethod
     def from_json(
-        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> Self:
         """The pipeline that `to_json` described.
 
         Parameters
         ----------
         text
-            What `to_json` returned.
+            What `to_json` returned, or the path of a file that holds it: text that ends in
+            ``.json``, or any `pathlib.Path`.
         functions
             The functions that steps call, by the step's name: JSON does not keep code.
 
         Raises
         ------
         ParameterError
-            If the text is no pipeline, or a step or function is not known.
+            If the text is no pipeline, the file cannot be read, or a step or function is not
+            known.
         """
-        return cls.from_dict(parsed_object(text), functions or {})
+        return saved.read(text, lambda found: cls.from_dict(parsed_object(found), functions or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as a dict."""

@@ -9,20 +9,10 @@ import xarray as xr
 from ..aliases import Block, Label
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
-from ..images.cohort import FOV, Cohort
+from ..images.cohort import FOV, ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistics import (
-    DETAILS,
-    EVERYTHING,
-    LOWER,
-    findings,
-    labeled_numbers,
-    settled_limits,
-    settled_ranges,
-    settled_scales,
-    settled_thresholds,
-)
+from ..steps.statistic import DETAILS, EVERYTHING, findings, labeled_numbers
 from .run import INPUT, NamedSteps
 
 if TYPE_CHECKING:
@@ -98,7 +88,10 @@ def _distances(column: Block, median: float) -> tuple[Block, Block]:
 
 
 def require_updatable(
-    steps: NamedSteps, measured: Mapping[str, xr.Dataset], pool: str | None
+    steps: NamedSteps,
+    measured: Mapping[str, xr.Dataset],
+    labels: Sequence[Label],
+    pool: str | None,
 ) -> None:
     """Raise ParameterError unless numbers of more images can be added exactly."""
     if pool is None:
@@ -112,8 +105,8 @@ def require_updatable(
     untouched, current = {INPUT}, INPUT
     for name, step in steps:
         source = current if step.reference is None else step.reference
-        if _is_measured(step, measured[name]):
-            if not step.knows_pools:
+        if _depends_on_images(step, labels, measured[name]):
+            if step.statistic(labels) is None:
                 raise ParameterError(
                     f"pxprep does not know how the numbers of step {name!r} come from those of "
                     f"each image: {again}"
@@ -132,7 +125,7 @@ def updated(
     steps: NamedSteps,
     old: Mapping[str, xr.Dataset],
     new: Mapping[str, xr.Dataset],
-    cohort: Cohort,
+    cohort: ImageSet,
     fovs: Sequence[Label],
     dtype: np.dtype[Any],
 ) -> dict[str, xr.Dataset]:
@@ -157,10 +150,10 @@ def updated(
     for name, step in steps:
         both = _side_by_side(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
-        if step.knows_pools and _is_measured(step, old[name]):
-            flags = findings(both)
-            numbers |= _pooled_again(name, both, flags, known, cohort, fovs, dtype)
-            known = known | flags
+        statistic = step.statistic(cohort.labels)
+        if statistic is not None and set(DETAILS) <= set(both):
+            numbers |= statistic.again(both, known, cohort.labels, cohort.pool, dtype, name)
+            known = known | findings(both)
         measured[name] = labeled_numbers(
             {variable: xr.DataArray(array) for variable, array in numbers.items()},
             channel_labels(cohort[0]),
@@ -169,9 +162,10 @@ def updated(
     return measured
 
 
-def _is_measured(step: Step, numbers: xr.Dataset) -> bool:
-    """Whether a step's numbers come from images and not from its parameters."""
-    return bool(numbers.data_vars) and getattr(step, "threshold", None) is None
+def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
+    """Whether a step's numbers come from images, and not from its parameters."""
+    of_its_own = step.statistic(labels) is None and bool(numbers.data_vars)
+    return of_its_own or set(DETAILS) <= set(numbers)
 
 
 def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
@@ -188,32 +182,3 @@ def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
         join="override",
     )
     return both.assign(old[alike].data_vars)
-
-
-def _pooled_again(
-    name: str,
-    both: xr.Dataset,
-    flags: Block,
-    known: Block,
-    cohort: Cohort,
-    fovs: Sequence[Label],
-    dtype: np.dtype[Any],
-) -> dict[str, xr.Variable]:
-    """The statistic that a step applies, from the quantiles of each image."""
-    settle: dict[str, Any] = {"pool": cohort.pool, "names": fovs, "step": name}
-    quantiles = both["quantile"].values
-    if "scale" in both:
-        scale = settled_scales(quantiles, flags, known, labels=cohort.labels, dtype=dtype, **settle)
-        return {"scale": both["scale"].variable.copy(data=scale)}
-    if LOWER in both:
-        kinds = {("low", "high"): settled_limits, ("min", "max"): settled_ranges}
-        ends, settle_both = next(kind for kind in kinds.items() if set(kind[0]) <= set(both))
-        pairs = np.stack([both[LOWER].values, quantiles], axis=1)
-        limits = settle_both(pairs, flags, known, labels=cohort.labels, **settle)
-        return {
-            end: both[end].variable.copy(data=limits[..., index, :])
-            for index, end in enumerate(ends)
-        }
-    thresholds = settled_thresholds(quantiles[:, np.newaxis], flags, known, **settle)
-    pooled = thresholds[0] if cohort.pool is not None else thresholds[:, 0]
-    return {"threshold": both["threshold"].variable.copy(data=pooled)}

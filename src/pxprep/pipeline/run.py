@@ -17,11 +17,11 @@ from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ImageError
-from ..images.cohort import FOV, Cohort
+from ..images.cohort import FOV, ImageSet
 from ..images.image import as_float, checked
-from ..steps.base import Numbers, Step
-from ..steps.statistics import DETAILS, findings, labeled_numbers
-from ..steps.transforms import kept
+from ..steps.base import Numbers, Step, measures
+from ..steps.keep_where import kept
+from ..steps.statistic import DETAILS, findings, labeled_numbers
 
 INPUT = "input"
 NamedSteps = Sequence[tuple[str, Step]]
@@ -29,13 +29,13 @@ NamedSteps = Sequence[tuple[str, Step]]
 
 def run(
     steps: NamedSteps,
-    cohort: Cohort,
+    cohort: ImageSet,
     *,
     bar: Progress | None = None,
     local: bool = False,
     last: bool = True,
     labeled: bool = True,
-) -> Iterator[tuple[str, Numbers, Cohort]]:
+) -> Iterator[tuple[str, Numbers, ImageSet]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
     `local` computes them in this process. `last` False leaves out what comes after the last
@@ -44,17 +44,18 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, found = cohort, cohort.found
+    current, found, labels = cohort, cohort.found, cohort.labels
     for position, (name, step) in enumerate(steps):
-        is_last = not any(measures(later) for _, later in steps[position + 1 :])
-        if last and step.reference is None and measures(step) and not current.is_cheap:
+        is_last = not any(measures(later, labels) for _, later in steps[position + 1 :])
+        is_measured = measures(step, labels)
+        if last and step.reference is None and is_measured and not current.is_cheap:
             current = current.worked_out()
         source = current if step.reference is None else outputs[step.reference]
         source = source.knowing(found)
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = bar(_pass(name, cohort)) if bar and source.chains and measures(step) else None
+        at_once = bar(_pass(name, cohort)) if bar and source.chains and is_measured else None
         with at_once or nullcontext():
             numbers = _measured(name, step, source, labeled)
         if bar is not None:
@@ -74,14 +75,9 @@ def references(steps: NamedSteps) -> set[str | None]:
     return {step.reference for _, step in steps}
 
 
-def measures(step: Step) -> bool:
-    """Whether a step measures anything, as far as its class says."""
-    return type(step).measure is not Step.measure
-
-
 def apply_step(
-    name: str, step: Step, cohort: Cohort, numbers: Numbers, reference: Cohort | None
-) -> Cohort:
+    name: str, step: Step, cohort: ImageSet, numbers: Numbers, reference: ImageSet | None
+) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
     `reference` is the cohort that it was measured on if that is another.
@@ -99,22 +95,29 @@ def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return result if is_float and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: Cohort, labeled: bool) -> Numbers:
-    if cohort.is_masked and measures(step) and not step.knows_pools:
-        cohort = kept(cohort)
-    if cohort.pool is None and measures(step) and not step.knows_pools:
-        each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
-        stacked = xr.concat(
-            each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
-        )
-        return _as_numbers(dict(stacked.data_vars), name, cohort)
+def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers:
+    if step.statistic(cohort.labels) is None and measures(step, cohort.labels):
+        return _measured_by_itself(name, step, cohort)
     measured = step.measure(cohort)
-    if step.knows_pools and isinstance(measured, xr.Dataset) and not labeled:
+    if isinstance(measured, xr.Dataset) and not labeled:
         return measured
     return _as_numbers(measured, name, cohort)
 
 
-def _as_numbers(measured: Any, name: str, cohort: Cohort) -> Numbers:
+def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
+    """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
+    if cohort.is_masked:
+        cohort = kept(cohort)
+    if cohort.pool is not None:
+        return _as_numbers(step.measure(cohort), name, cohort)
+    each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
+    stacked = xr.concat(
+        each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
+    )
+    return _as_numbers(dict(stacked.data_vars), name, cohort)
+
+
+def _as_numbers(measured: Any, name: str, cohort: ImageSet) -> Numbers:
     """What a step measured, with the cohort's labels as its only coordinates."""
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
@@ -164,7 +167,7 @@ def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
     return made if made.dims == image.dims else made.transpose(*image.dims)
 
 
-def _pass(name: str, cohort: Cohort) -> str:
+def _pass(name: str, cohort: ImageSet) -> str:
     return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
 
 

@@ -14,7 +14,7 @@ from ..channels import CHANNEL
 from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
-from ..steps.statistics import DETAILS
+from ..steps.statistic import DETAILS
 from .layout import (
     BLUE,
     EDGE,

@@ -17,7 +17,6 @@ from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT
 from ..steps.base import Step
-from ..steps.statistics import DETAILS, LOWER
 from .comparison import require_same_size
 from .layout import (
     BLUE,
@@ -38,14 +37,6 @@ from .layout import (
 )
 from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
-# The numbers that are drawn, and the quantile of each image that they were made from.
-MARKS = {
-    "scale": "quantile",
-    "low": LOWER,
-    "high": "quantile",
-    "min": LOWER,
-    "max": "quantile",
-}
 # What is beyond this quantile, and some, is counted in the last bar.
 TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
@@ -209,7 +200,7 @@ def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
         is_after = step.reference is None and all(
             _is_pointwise(later, fitted.labels) for _, later in steps[position:]
         )
-        for label, style, values in _marks(name, measured[name], fitted):
+        for label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:
                 lines["before"].append(_line(label, style, values, fitted))
             if is_after:
@@ -225,13 +216,12 @@ def _is_pointwise(step: Step, labels: Sequence[Label]) -> bool:
 
 
 def _marks(
-    name: str, numbers: xr.Dataset, fitted: FittedPipeline
+    name: str, step: Step, numbers: xr.Dataset, fitted: FittedPipeline
 ) -> Iterator[tuple[str, str, xr.DataArray]]:
     """Label, style and values of the quantiles that a step applies, and of the image's own."""
-    if not set(DETAILS) <= set(numbers):
-        return
-    for applied, own in MARKS.items():
-        if applied not in numbers or FOV in numbers[applied].dims:
+    statistic = step.statistic(fitted.labels)
+    for applied, own in () if statistic is None else statistic.made_from.items():
+        if FOV in numbers[applied].dims:
             continue
         label = name if applied == "scale" else f"{name} {applied}"
         yield label, "--", numbers[applied]

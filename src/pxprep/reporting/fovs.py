@@ -10,7 +10,7 @@ from ..aliases import Block, Label
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
-from ..images.cohort import Cohort
+from ..images.cohort import ImageSet
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped
@@ -81,15 +81,15 @@ class Seen:
     n_pixels: int
 
 
-def paired(before: Any, after: Any, fitted: FittedPipeline, image: Any) -> list[Fov]:
+def paired(before: Any, after: Any, fitted: FittedPipeline, variable: Any) -> list[Fov]:
     """The images of a report, checked; raises ImageError or ChannelError that names one."""
-    done = Cohort.of(after, image=image, labels=fitted.labels, what="after image")
+    done = ImageSet.of(after, variable=variable, labels=fitted.labels, what="after image")
     if before is None:
         return [
             Fov(name, _title(name), None, one)
             for name, one in zip(_names(done, fitted), done, strict=True)
         ]
-    begun = Cohort.of(before, image=image, what="before image")
+    begun = ImageSet.of(before, variable=variable, what="before image")
     names = _names(begun, fitted)
     if begun.is_one != done.is_one or (not begun.is_one and {*begun.names} != {*done.names}):
         raise ImageError(
@@ -107,7 +107,7 @@ def paired(before: Any, after: Any, fitted: FittedPipeline, image: Any) -> list[
     return fovs
 
 
-def _names(cohort: Cohort, fitted: FittedPipeline) -> tuple[Label, ...]:
+def _names(cohort: ImageSet, fitted: FittedPipeline) -> tuple[Label, ...]:
     """The names of images; a single image is the one that was fitted if that was one, too."""
     if cohort.is_one and len(fitted.fovs) == 1:
         return fitted.fovs

@@ -29,7 +29,7 @@ def report(
     title: str | None = None,
     passes: Sequence[Pass] | None = None,
     provenance: Provenance | Sequence[Provenance] | None = None,
-    image: Any = None,
+    variable: Any = None,
 ) -> Path:
     """Write a QC report of a run as one HTML file that needs nothing else.
 
@@ -59,7 +59,7 @@ def report(
         `Pipeline.fit` as `progress`.
     provenance
         Of the layers that `after` is, from `pxprep.provenance`.
-    image
+    variable
         Name of the variable that is the image, in trees whose datasets have several.
 
     Returns
@@ -95,7 +95,7 @@ def report(
     rule = "a Provenance or a sequence of them, from pxprep.provenance"
     return write(
         path,
-        paired(before, after, fitted, image),
+        paired(before, after, fitted, variable),
         fitted,
         title=heading,
         passes=_sequence(

@@ -1,19 +1,19 @@
-"""The steps of a pipeline, as values and as functions."""
+"""The steps of a pipeline, a file for each; as functions they are in `pxprep.ops`."""
 
-from .base import (
-    Arcsinh,
-    Blur,
-    Clip,
-    Function,
-    Log1p,
-    PostNorm,
-    QuantileNorm,
-    RemoveHotPixels,
-    Step,
-    SumMask,
-    SumNorm,
-)
-from .intensity_steps import MinMax, PercentileClip, SubtractBackground
+from .arcsinh import Arcsinh
+from .base import Step
+from .blur import Blur
+from .clip import Clip
+from .function import Function
+from .log1p import Log1p
+from .minmax import MinMax
+from .percentile_clip import PercentileClip
+from .post_norm import PostNorm
+from .quantile_norm import QuantileNorm
+from .remove_hot_pixels import RemoveHotPixels
+from .subtract_background import SubtractBackground
+from .sum_mask import SumMask
+from .sum_norm import SumNorm
 
 __all__ = [
     "Arcsinh",

@@ -8,24 +8,23 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Images, PerChannel
+from ..aliases import PerChannel, Pool, Zeros
 from ..channels import per_channel
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..errors import ParameterError
-from ..images.cohort import Cohort
+from ..images.cohort import AnyImages, ImageSet
 from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
-from .statistics import cohort_quantiles
+from .statistic import cohort_quantiles
 
 
 def quantile(
-    images: Images,
+    images: Any,
     q: PerChannel = 99,
     *,
-    zeros: str = "exclude",
-    pool: str | None = "mean",
-    image: Any = None,
+    zeros: Zeros = "exclude",
+    pool: Pool = "mean",
     where: Any = None,
 ) -> xr.DataArray:
     """Quantile of the finite pixels of each channel, exact for any size and any chunks.
@@ -34,7 +33,7 @@ def quantile(
     ----------
     images
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
-        sequence, a mapping or a tree of images.
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     q
         Percent, 0 to 100; one number, a sequence or a mapping by channel label.
     zeros
@@ -42,8 +41,6 @@ def quantile(
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
         ``"pixels"`` of all images, or None: each image by itself.
-    image
-        Name of the variable that is the image, if `images` is a tree whose datasets have several.
     where
         Mask of the pixels that are measured; as for `quantile_norm`.
 
@@ -69,22 +66,20 @@ def quantile(
     >>> ops.quantile(image, 50, zeros="include").values.tolist()
     [1.5]
     """
-    cohort = Cohort.of(images, pool, image, where=where)
+    cohort = ImageSet.of(images, pool, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = per_channel(parse_quantile(q, "q"), cohort.labels, "q")
     return cohort_quantiles(cohort, percent, zeros=zeros)
 
 
-def pixel_sum(images: Images, *, image: Any = None) -> Any:
+def pixel_sum(images: AnyImages) -> AnyImages:
     """Sum over channels of each pixel, NaN where any channel is NaN.
 
     Parameters
     ----------
     images
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
-        sequence, a mapping or a tree of images.
-    image
-        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
 
     Returns
     -------
@@ -109,21 +104,20 @@ def pixel_sum(images: Images, *, image: Any = None) -> Any:
         sums = backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
         return like_plane(one, sums)
 
-    return Cohort.of(images, image=image).map(summed).given()
+    made: AnyImages = ImageSet.of(images).map(summed).given()
+    return made
 
 
-def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) -> Any:
+def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
     """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
 
     Parameters
     ----------
     images
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
-        sequence, a mapping or a tree of images.
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     factors
         Block size in pixels by dimension. Pixels at the end that fill no block are left out.
-    image
-        Name of the variable that is the image, if `images` is a tree whose datasets have several.
 
     Returns
     -------
@@ -146,7 +140,7 @@ def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) ->
     >>> ops.coarsen(image, {"x": 2}).values.tolist()
     [[[2.0, 4.0]]]
     """
-    cohort = Cohort.of(images, image=image)
+    cohort = ImageSet.of(images)
     if not isinstance(factors, Mapping):
         raise ParameterError(
             f"factors must be a mapping of dimension to block size, as {{'y': 2, 'x': 2}}, got "
@@ -168,4 +162,5 @@ def coarsen(images: Images, factors: Mapping[str, int], *, image: Any = None) ->
         kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
         return like(one.drop_vars(along).isel(kept), array)
 
-    return cohort.map(coarsened).given()
+    made: AnyImages = cohort.map(coarsened).given()
+    return made

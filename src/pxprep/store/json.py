@@ -58,7 +58,9 @@ def parsed_object(text: str) -> Mapping[str, Any]:
     try:
         data = loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"text must be JSON: {error}") from error
+        raise ParameterError(
+            f"text must be JSON, or the path of a file that ends in .json: {error}"
+        ) from error
     if not isinstance(data, dict):
         raise ParameterError(f"text must be a JSON object, got {data!r:.200}")
     return data

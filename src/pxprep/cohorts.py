@@ -1,0 +1,152 @@
+"""Cohorts: images that are measured together, as a value of their own."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any, Self
+
+import xarray as xr
+
+from .accessors import Methods
+from .aliases import Images, Label, Pool
+from .errors import ImageError
+from .images.cohort import HoldsImages, ImageSet
+
+__all__ = ["Cohort"]
+
+# How many images a text shows.
+MOST_SHOWN = 20
+
+
+class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+    """Images that are measured together, with their masks: a mapping of names to images.
+
+    Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
+    masks and how it is pooled, so that steps chain.
+
+    Parameters
+    ----------
+    images
+        A sequence, a mapping of names to images, or a tree with an image in each leaf; with the
+        same channels, in any order if they are labeled. Or one image.
+    variable
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. None measures all.
+    pool
+        ``"mean"`` of the images' quantiles, one quantile over the ``"pixels"`` of all images, or
+        None: each image by itself.
+
+    Raises
+    ------
+    ImageError, ChannelError
+        If an image is none, or differs from the others in channels or dims.
+    ParameterError
+        If `pool` is something else, or a mask does not fit.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> cohort = pxprep.Cohort(tissue(size=64), pool="pixels")
+    >>> cohort
+    <pxprep.Cohort of 3 images, pool='pixels'>
+    Channels (10): DAPI, CD45, CD3, CD8, CD20, CD68, panCK, SMA, Ki67, CD31
+      fov0  y: 64, x: 64  uint16
+      fov1  y: 64, x: 64  uint16
+      fov2  y: 64, x: 64  uint16
+    >>> after = cohort.quantile_norm(99).blur(2).as_given()
+    >>> sorted(after)
+    ['fov0', 'fov1', 'fov2']
+    """
+
+    def __init__(
+        self, images: Images, *, variable: Any = None, where: Any = None, pool: Pool = "mean"
+    ) -> None:
+        self.image_set = ImageSet.of(images, pool, variable, where=where)
+
+    @property
+    def _images(self) -> "Cohort":
+        return self
+
+    @property
+    def channels(self) -> tuple[Label, ...]:
+        """Labels of the channels, or their positions where they have none."""
+        return self.image_set.labels
+
+    @property
+    def pool(self) -> str | None:
+        """How the cohort is measured."""
+        return self.image_set.pool
+
+    def as_given(self) -> Any:
+        """The images in the form in which they came: a list, a dict, a tree or one image."""
+        return self.image_set.given()
+
+    def holding(self, image_set: ImageSet) -> Self:
+        """The same cohort with other images; raises ImageError if its masks do not fit these."""
+        sizes = [
+            [{**image.sizes, "c": 0} for image in images] for images in (self.image_set, image_set)
+        ]
+        if image_set.is_masked and sizes[0] != sizes[1]:
+            raise ImageError(
+                "a Cohort with a mask keeps its size: make a new one of the images that are smaller"
+            )
+        made = object.__new__(type(self))
+        made.image_set = image_set
+        return made
+
+    def __getitem__(self, name: Label) -> xr.DataArray:
+        if name not in self.image_set.names:
+            raise KeyError(name)
+        return self.image_set[self.image_set.names.index(name)]
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.image_set.names)
+
+    def __len__(self) -> int:
+        return len(self.image_set)
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        width = max(len(name) for name, *_ in rows)
+        more = len(self) - len(rows)
+        return "\n".join(
+            [
+                f"<pxprep.Cohort of {len(self)} images, pool={self.pool!r}{self._masked()}>",
+                f"Channels ({len(self.channels)}): {', '.join(map(str, self.channels))}",
+                *(f"  {name:<{width}}  {size}  {dtype}" for name, size, dtype in rows),
+                *([f"  ... and {more} more"] if more else []),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows()
+        )
+        more = len(self) - MOST_SHOWN
+        return (
+            f"<div><b>pxprep.Cohort</b> of {len(self)} images, "
+            f"pool={escape(repr(self.pool))}{self._masked()}</div>"
+            f"<div>Channels ({len(self.channels)}): "
+            f"{escape(', '.join(map(str, self.channels)))}</div>"
+            "<table><thead><tr><th>image</th><th>size</th><th>dtype</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>" + (f"<div>and {more} more</div>" if more > 0 else "")
+        )
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Name, size and type of the first images."""
+        pairs = list(zip(self.image_set.names, self.image_set, strict=True))[:MOST_SHOWN]
+        return [
+            (
+                str(name),
+                ", ".join(f"{dim}: {size}" for dim, size in image.sizes.items() if dim != "c"),
+                str(image.dtype),
+            )
+            for name, image in pairs
+        ]
+
+    def _masked(self) -> str:
+        return ", masked" if self.image_set.is_masked else ""

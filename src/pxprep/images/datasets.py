@@ -1,0 +1,81 @@
+"""Images that are variables of a dataset: which they are, and others put in their place."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import CHANNEL, label_keys, reorder_channels, taken
+from ..errors import ImageError
+from .hints import line_for_dataset
+
+
+def image_variables(node: Any) -> list[Label]:
+    """The names of the variables of a dataset, or of a tree's node, that have the image's dims."""
+    held = node.data_vars.items()
+    return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]
+
+
+def images_of(dataset: xr.Dataset, variable: Any, what: str) -> dict[Label, xr.DataArray]:
+    """The images of a dataset by name: the one of a name, or all that have the image's dims.
+
+    Raises
+    ------
+    ImageError
+        If there is none; `what` the dataset is in messages.
+    """
+    names = image_variables(dataset) if variable is None else [variable]
+    found = {name: dataset[name] for name in names if name in dataset.data_vars}
+    if not found:
+        wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
+        held = {str(name): array.dims for name, array in dataset.data_vars.items()}
+        raise ImageError(
+            f"{what} must hold at least one image, a variable {wanted}; its variables are {held}"
+            + (line_for_dataset(dataset) if variable is None else "")
+        )
+    return found
+
+
+def with_images(
+    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], channels: Sequence[Label] | None
+) -> xr.Dataset:
+    """A dataset like `dataset` with other images in the place of its own.
+
+    `channels` are those that were chosen, and their order: everything that has channels is reduced
+    to them. For None they keep the order that they have.
+    """
+    chosen = dataset if channels is None else taken(dataset, channels)
+    order = label_keys(chosen) if CHANNEL in chosen.dims else ()
+    ordered = {
+        name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
+        for name, image in images.items()
+    }
+    return with_variables(chosen, ordered, "the dataset")
+
+
+def with_variables(
+    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], what: str
+) -> xr.Dataset:
+    """`dataset` with images in the place of those called so.
+
+    Coordinates that do not fit any more are gone.
+    """
+    others = dataset.drop_vars(list(images))
+    resized = {
+        dim
+        for image in images.values()
+        for dim, size in image.sizes.items()
+        if others.sizes.get(dim, size) != size
+    }
+    unfit = [other for other, array in others.data_vars.items() if resized & set(array.dims)]
+    if unfit:
+        raise ImageError(
+            f"{what} also holds {unfit}, which would no longer fit the image along "
+            f"{sorted(map(str, resized))}"
+        )
+    others = others.drop_vars(
+        [other for other, array in others.coords.items() if resized & set(array.dims)]
+    )
+    # Without their coordinates: those that a tree's node inherits stay where they are.
+    return others.assign({name: image.variable for name, image in images.items()})

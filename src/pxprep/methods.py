@@ -1,0 +1,777 @@
+# Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
+"""The steps as methods of images and cohorts."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import xarray as xr
+
+from . import ops
+from .aliases import PerChannel, Pool, Zeros
+
+# What a step makes of what has these methods.
+Made = TypeVar("Made")
+
+
+class StepMethods(Generic[Made]):
+    """Methods that call the function of their name with images."""
+
+    _images: Any
+
+    def quantile_norm(self, q: PerChannel = 99, *, pool: Pool = "mean", where: Any = None) -> Made:
+        """Divide each channel by its quantile.
+
+        The quantile is that of the finite, non-zero pixels, exact whatever the chunks (see
+        `pxprep.quantile`); each channel has its own.
+
+        Parameters
+        ----------
+        q
+            Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+            in which the key ``...`` stands for the channels that are not named.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ParameterError
+            If `q` is no percentage, or looks like a fraction (0 < q <= 1).
+        ChannelError
+            If `q` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The first step of pixel clustering preprocessing in ark-analysis (Pixie) and in
+        sparrow/harpy.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(
+        ...     np.array([[[0, 1, 2, 4]], [[0, 30, 10, 20]]]),
+        ...     dims=("c", "y", "x"),
+        ...     coords={"c": ["CD3", "CD20"]},
+        ... )
+        >>> image.pxprep.quantile_norm({"CD3": 100, ...: 50}).values.tolist()
+        [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
+        """
+        return ops.quantile_norm(self._images, q, pool=pool, where=where)
+
+    def blur(self, sigma: PerChannel | None = 2) -> Made:
+        """Blur each channel, and each z-plane, with a Gaussian.
+
+        Without NaNs the result is that of ``scipy.ndimage.gaussian_filter(plane, sigma,
+        mode="reflect", truncate=4.0)``. A NaN pixel stays NaN and gives nothing to its neighbours:
+        their weights are renormalised over the valid pixels under the kernel.
+
+        Parameters
+        ----------
+        sigma
+            Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
+            mapping by channel label, in which the key ``...`` stands for the channels that are not
+            named. 0 leaves a channel as it is, bit for bit; None all of them.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `sigma` is negative, larger than 10,000 px or not finite.
+        ChannelError
+            If `sigma` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        Pixie and sparrow/harpy blur with sigma 2. Normalised convolution: Knutsson and Westin (1993),
+        "Normalized and differential convolution", CVPR.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0.0, 0.0, 8.0, 0.0, np.nan]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.blur(0.5).values.round(2).tolist()
+        [[[0.0, 0.85, 6.29, 0.95, nan]]]
+        """
+        return ops.blur(self._images, sigma)
+
+    def sum_mask(
+        self,
+        q_sum: float = 5,
+        reference: Any = None,
+        threshold: float | xr.DataArray | None = None,
+        zeros: Zeros = "exclude",
+        *,
+        pool: Pool = "mean",
+        where: Any = None,
+    ) -> Made:
+        """Drop the pixels whose sum over channels is low: NaN in every channel.
+
+        A pixel is kept where its sum is greater than the threshold, the quantile `q_sum` of the sums of
+        `reference`. Where any channel is NaN there is no sum, and the pixel is dropped.
+
+        Parameters
+        ----------
+        q_sum
+            Percent, 0 to 100.
+        reference
+            Images with the same channels on which the threshold is measured; None for `images`.
+            Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A sum
+            that exceeds that by no more than rounding (2**-18 of it, 2**-47 for float64) is not kept.
+        threshold
+            The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
+            ``fov``, each image's own.
+        zeros
+            ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ParameterError
+            If `q_sum` is no percentage, `threshold` not finite, `zeros` something else, or `where` does
+            not fit.
+        ChannelError
+            If `reference` has other channels than `images`.
+        ImageError
+            If `images` or `reference` are no images, differ in dims, or do not belong together.
+
+        Warns
+        -----
+        PxprepWarning
+            If 0 < `q_sum` <= 1, which is probably a fraction; if there is no sum to measure (the
+            threshold is then 0) or sums are negative; and if far more than `q_sum` percent of the
+            pixels that have a sum in `reference` are dropped, as where counts are sparse.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(
+        ...     np.array([[[1.0, 0.0, 3.0]], [[1.0, 0.0, 2.0]]]), dims=("c", "y", "x")
+        ... )
+        >>> image.pxprep.sum_mask(50).values.tolist()
+        [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
+        """
+        return ops.sum_mask(
+            self._images, q_sum, reference, threshold, zeros, pool=pool, where=where
+        )
+
+    def sum_norm(self) -> Made:
+        """Divide each pixel by its sum over channels.
+
+        Where the sum is not positive, or any channel is NaN, every channel is NaN.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, with how many pixels become NaN as their sum is negative. For a lazy image when all of
+            it is computed; not by worker processes, which only say that there are some.
+
+        Notes
+        -----
+        Channels are summed one after the other in their order, in the type of the result. Pixie and
+        sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1.0, 0.0]], [[3.0, 0.0]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.sum_norm().values.tolist()
+        [[[0.25, nan]], [[0.75, nan]]]
+        """
+        return ops.sum_norm(self._images)
+
+    def post_norm(
+        self,
+        q_post: PerChannel = 99.9,
+        *,
+        pool: Pool = "mean",
+        where: Any = None,
+    ) -> Made:
+        """Divide each channel by its quantile once more, after the other steps.
+
+        As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+
+        Parameters
+        ----------
+        q_post
+            Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+            in which the key ``...`` stands for the channels that are not named.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ParameterError
+            If `q_post` is no percentage, or looks like a fraction (0 < q_post <= 1).
+        ChannelError
+            If `q_post` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The last step of pixel clustering preprocessing in ark-analysis (Pixie) and in sparrow/harpy.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1.0, np.nan, 4.0]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.post_norm(100).values.tolist()
+        [[[0.25, nan, 1.0]]]
+        """
+        return ops.post_norm(self._images, q_post, pool=pool, where=where)
+
+    def clip(self, max: PerChannel) -> Made:  # noqa: A002
+        """Set values above `max` to `max`; NaN stays.
+
+        Parameters
+        ----------
+        max
+            Largest value to keep. One number; a sequence in channel order; or a mapping by channel
+            label, in which the key ``...`` stands for the channels that are not named.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `max` is not a finite number.
+        ChannelError
+            If `max` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0.5, 1.5, np.nan]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.clip(1).values.tolist()
+        [[[0.5, 1.0, nan]]]
+        """
+        return ops.clip(self._images, max)
+
+    def arcsinh(self, cofactor: PerChannel = 5) -> Made:
+        """Inverse hyperbolic sine of each value, divided by a cofactor first.
+
+        Linear near zero and logarithmic far from it: the cofactor is where the one becomes the other.
+
+        Parameters
+        ----------
+        cofactor
+            Above 0, in units of the image. One number; a sequence in channel order; or a mapping by
+            channel label, in which the key ``...`` stands for the channels that are not named.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `cofactor` is not above 0.
+        ChannelError
+            If `cofactor` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        Mass cytometry uses cofactor 5 (Bendall et al. 2011), imaging mass cytometry 1 to 5,
+        fluorescence around 150.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0, 5, 500]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.arcsinh().astype(float).values.round(2).tolist()
+        [[[0.0, 0.88, 5.3]]]
+        """
+        return ops.arcsinh(self._images, cofactor)
+
+    def log1p(self) -> Made:
+        """Natural logarithm of one plus each value; NaN where that is not above zero.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, with how many values of which channels become NaN. For a lazy image when all of it is
+            computed; not by worker processes, which only say that there are some.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0, 9, 99]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.log1p().astype(float).values.round(2).tolist()
+        [[[0.0, 2.3, 4.61]]]
+        """
+        return ops.log1p(self._images)
+
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+    ) -> Made:
+        """Subtract the background of each channel, and of each z-plane: no value is below 0 after.
+
+        With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
+        `constant`, it is that number everywhere.
+
+        Parameters
+        ----------
+        radius
+            Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
+            or a mapping by channel label, in which the key ``...`` stands for the channels that are
+            not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        constant
+            At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
+            both must be given.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If both or none of `radius` and `constant` are given, or one breaks its rule.
+        ChannelError
+            If `radius` or `constant` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        The white top-hat (Meyer 1979) is the image minus its opening: at each pixel the largest, over
+        all discs that hold it and are centred in the image, of the smallest value in the disc. NaN
+        pixels and what lies outside the image do not count. Without NaNs it is
+        ``scipy.ndimage.white_tophat(plane, footprint=disc)`` to the last bit, with the disc of
+        ``skimage.morphology.disk(radius)``. Two radii around a pixel are read.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[5, 5, 9, 5, 6, 6, 6]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.subtract_background(radius=1).values.tolist()
+        [[[0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]]]
+        >>> image.pxprep.subtract_background(constant=5.5).values.tolist()
+        [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
+        """
+        return ops.subtract_background(self._images, radius, constant)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        zeros: Zeros = "exclude",
+        *,
+        pool: Pool = "mean",
+        where: Any = None,
+    ) -> Made:
+        """Set values below a low quantile of their channel to it, and those above a high one.
+
+        Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
+        `pxprep.quantile`).
+
+        Parameters
+        ----------
+        low, high
+            Percent, 0 to 100, `low` below `high` in every channel; 0 and 100 are the smallest and the
+            largest value. One number; a sequence in channel order; or a mapping by channel label, in
+            which the key ``...`` stands for the channels that are not named.
+        zeros
+            Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
+            all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ParameterError
+            If `low` or `high` is no percentage, `low` is not below `high`, `high` looks like a fraction
+            (0 < high <= 1), or `zeros` is something else.
+        ChannelError
+            If `low` or `high` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without a value to measure (nothing is clipped), for those whose quantiles
+            are the same, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Also known as winsorising (Dixon 1960). For quantiles of all pixels, as
+        ``numpy.clip(channel, *numpy.percentile(channel, [1, 99]))``, include zeros.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.arange(6.0).reshape(1, 1, 6), dims=("c", "y", "x"))
+        >>> image.pxprep.percentile_clip(25, 75).values.tolist()
+        [[[2.0, 2.0, 2.0, 3.0, 4.0, 4.0]]]
+        >>> image.pxprep.percentile_clip(20, 80, zeros="include").values.tolist()
+        [[[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]]]
+        """
+        return ops.percentile_clip(self._images, low, high, zeros, pool=pool, where=where)
+
+    def minmax(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+        """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
+
+        Of a cohort pooled by ``"mean"``, the mean of the images' minima and that of their maxima become
+        0 and 1, so that some values of several images are below 0 or above 1.
+
+        Parameters
+        ----------
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without two different values, which become 0, for negative and for
+            infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count: they are the natural minimum of a marker. One bright pixel is enough to darken all
+        others, so that values are usually clipped first, as in
+        ``image.pxprep.percentile_clip(1, 99).pxprep.minmax()``.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[2.0, 4.0, np.nan, 10.0]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.minmax().values.tolist()
+        [[[0.0, 0.25, nan, 1.0]]]
+        """
+        return ops.minmax(self._images, pool=pool, where=where)
+
+    def remove_hot_pixels(self, threshold: PerChannel) -> Made:
+        """Set pixels that are far above all their neighbours to the largest of these.
+
+        The neighbours are the up to eight pixels around a pixel in its z-plane, as they came; those
+        that are missing do not count.
+
+        Parameters
+        ----------
+        threshold
+            How much larger than the largest neighbour a pixel may be, 0 or more, in units of the image.
+            One number; a sequence in channel order; or a mapping by channel label, in which the key
+            ``...`` stands for the channels that are not named.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `threshold` is negative or not finite.
+        ChannelError
+            If `threshold` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        The filter that is usual for imaging mass cytometry, as in steinbock (Windhager et al. 2023),
+        where 50 counts is a common threshold.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1, 2, 90, 3, 4]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.remove_hot_pixels(50).values.tolist()
+        [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
+        """
+        return ops.remove_hot_pixels(self._images, threshold)
+
+    def keep_where(self, where: Any) -> Made:
+        """Keep the pixels inside a mask; those outside become NaN in every channel.
+
+        Steps that follow do not see what is outside: it is not measured, and gives nothing to its
+        neighbours in a blur. To leave it out of what is measured only, give `where` to the steps that
+        measure.
+
+        Parameters
+        ----------
+        where
+            The mask: an `xarray.DataArray` of bool, or of labels (all but 0), with the dims ``y``,
+            ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image, like `images`, None for
+            one that is kept whole.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64, the pixels inside as they were; lazy if they or the mask
+            are.
+
+        Raises
+        ------
+        ParameterError
+            If `where` is no mask, or does not fit.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
+        >>> cells = xr.DataArray(np.array([[0, 17]]), dims=("y", "x"))
+        >>> ops.keep_where(image, cells).values.tolist()
+        [[[nan, 2.0]], [[nan, 4.0]]]
+        """
+        return ops.keep_where(self._images, where)
+
+    def divide(self, scale: xr.DataArray) -> Made:
+        """Divide each channel by a scale that has been measured.
+
+        Parameters
+        ----------
+        scale
+            Dim ``c``; matched by label, or by position if it has no labels. Rounded to the type of the
+            result before the division. May be lazy. With a second dim ``fov``, each image's own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or `scale` are.
+
+        Raises
+        ------
+        ParameterError
+            If `scale` has not one value per channel, or one of them is 0 or not finite.
+        ChannelError
+            If the labels of `scale` are not those of the image.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
+        >>> ops.divide(image, xr.DataArray([2.0, 4.0], dims="c")).values.tolist()
+        [[[0.5, 1.0]], [[0.75, 1.0]]]
+        """
+        return ops.divide(self._images, scale)
+
+    def coarsen(self, factors: Mapping[str, int]) -> Made:
+        """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
+
+        Parameters
+        ----------
+        factors
+            Block size in pixels by dimension. Pixels at the end that fill no block are left out.
+
+        Returns
+        -------
+        xarray.DataArray
+            Float32 or float64, without coordinates along the coarsened dimensions; lazy if `images`
+            are. Each mean is taken in float64 and rounded once.
+
+        Raises
+        ------
+        ParameterError
+            If a factor is not a positive whole number, or larger than the image.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(np.array([[[1, 3, np.nan, 4, 5]]]), dims=("c", "y", "x"))
+        >>> ops.coarsen(image, {"x": 2}).values.tolist()
+        [[[2.0, 4.0]]]
+        """
+        return ops.coarsen(self._images, factors)
+
+    def pixel_sum(self) -> Made:
+        """Sum over channels of each pixel, NaN where any channel is NaN.
+
+        Returns
+        -------
+        xarray.DataArray
+            The dims of `images` without ``c``, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(np.array([[[1, 2]], [[3, 4]]]), dims=("c", "y", "x"))
+        >>> ops.pixel_sum(image).values.tolist()
+        [[4.0, 6.0]]
+        """
+        return ops.pixel_sum(self._images)
+
+    def quantile(
+        self,
+        q: PerChannel = 99,
+        *,
+        zeros: Zeros = "exclude",
+        pool: Pool = "mean",
+        where: Any = None,
+    ) -> xr.DataArray:
+        """Quantile of the finite pixels of each channel, exact for any size and any chunks.
+
+        Parameters
+        ----------
+        q
+            Percent, 0 to 100; one number, a sequence or a mapping by channel label.
+        zeros
+            Whether zeros count: ``"exclude"`` or ``"include"``.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself.
+        where
+            Mask of the pixels that are measured; as for `quantile_norm`.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dim ``c``, and ``fov`` for a cohort with ``pool=None``; float64; NaN where nothing counts;
+            lazy if `images` or the mask are. Equal to ``numpy.quantile(V, q / 100)`` for the counted
+            values V as float64, to the last bit; for a cohort, the mean over the images of that.
+
+        Raises
+        ------
+        ParameterError, ChannelError, ImageError
+            As `quantile_norm`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(np.array([[[0, 1, 2, 4]]]), dims=("c", "y", "x"))
+        >>> ops.quantile(image, 50).values.tolist()
+        [2.0]
+        >>> ops.quantile(image, 50, zeros="include").values.tolist()
+        [1.5]
+        """
+        return ops.quantile(self._images, q, zeros=zeros, pool=pool, where=where)

@@ -1,0 +1,455 @@
+# Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
+"""The steps as methods that add one to a pipeline."""
+
+from typing import Any, Self
+
+from ..aliases import PerChannel, Zeros
+from ..steps import (
+    Arcsinh,
+    Blur,
+    Clip,
+    Log1p,
+    MinMax,
+    PercentileClip,
+    PostNorm,
+    QuantileNorm,
+    RemoveHotPixels,
+    SubtractBackground,
+    SumMask,
+    SumNorm,
+)
+
+
+class FluentSteps:
+    """Methods that add the step of their name."""
+
+    def then(self, step: Any, name: str | None = None) -> Self:
+        """The pipeline with one more step: a `Step` or a function image -> image."""
+        raise NotImplementedError
+
+    def quantile_norm(self, q: PerChannel = 99, *, name: str | None = None) -> Self:
+        """Divide each channel by its quantile.
+
+        The quantile is that of the finite, non-zero pixels, exact whatever the chunks (see
+        `pxprep.quantile`); each channel has its own.
+
+        Parameters
+        ----------
+        q
+            Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+            in which the key ``...`` stands for the channels that are not named.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `q` is no percentage, or looks like a fraction (0 < q <= 1).
+        ChannelError
+            If `q` names channels that the image does not have, or leaves some out.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The first step of pixel clustering preprocessing in ark-analysis (Pixie) and in
+        sparrow/harpy.
+        """
+        return self.then(QuantileNorm(q), name)
+
+    def blur(self, sigma: PerChannel | None = 2, *, name: str | None = None) -> Self:
+        """Blur each channel, and each z-plane, with a Gaussian.
+
+        Without NaNs the result is that of ``scipy.ndimage.gaussian_filter(plane, sigma,
+        mode="reflect", truncate=4.0)``. A NaN pixel stays NaN and gives nothing to its neighbours:
+        their weights are renormalised over the valid pixels under the kernel.
+
+        Parameters
+        ----------
+        sigma
+            Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
+            mapping by channel label, in which the key ``...`` stands for the channels that are not
+            named. 0 leaves a channel as it is, bit for bit; None all of them.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `sigma` is negative, larger than 10,000 px or not finite.
+        ChannelError
+            If `sigma` names channels that the image does not have, or leaves some out.
+
+        Notes
+        -----
+        Pixie and sparrow/harpy blur with sigma 2. Normalised convolution: Knutsson and Westin (1993),
+        "Normalized and differential convolution", CVPR.
+        """
+        return self.then(Blur(sigma), name)
+
+    def sum_mask(
+        self,
+        q_sum: float = 5,
+        reference: str | None = None,
+        threshold: float | None = None,
+        zeros: Zeros = "exclude",
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Drop the pixels whose sum over channels is low: NaN in every channel.
+
+        A pixel is kept where its sum is greater than the threshold, the quantile `q_sum` of the sums of
+        `reference`. Where any channel is NaN there is no sum, and the pixel is dropped.
+
+        Parameters
+        ----------
+        q_sum
+            Percent, 0 to 100.
+        reference
+            Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
+            image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
+            blurred image by a threshold of the un-blurred one. A sum that exceeds that by no more than
+            rounding (2**-18 of it, 2**-47 for float64) is not kept.
+        threshold
+            The threshold, if it is known; then nothing is measured.
+        zeros
+            ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `q_sum` is no percentage, `threshold` not finite, or `zeros` something else.
+
+        Warns
+        -----
+        PxprepWarning
+            If 0 < `q_sum` <= 1, which is probably a fraction; if there is no sum to measure (the
+            threshold is then 0) or sums are negative; and if far more than `q_sum` percent of the
+            pixels that have a sum in `reference` are dropped, as where counts are sparse.
+        """
+        return self.then(SumMask(q_sum, reference, threshold, zeros), name)
+
+    def sum_norm(self, *, name: str | None = None) -> Self:
+        """Divide each pixel by its sum over channels.
+
+        Where the sum is not positive, or any channel is NaN, every channel is NaN.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, with how many pixels become NaN as their sum is negative. For a lazy image when all of
+            it is computed; not by worker processes, which only say that there are some.
+
+        Notes
+        -----
+        Channels are summed one after the other in their order, in the type of the result. Pixie and
+        sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+        """
+        return self.then(SumNorm(), name)
+
+    def post_norm(self, q_post: PerChannel = 99.9, *, name: str | None = None) -> Self:
+        """Divide each channel by its quantile once more, after the other steps.
+
+        As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+
+        Parameters
+        ----------
+        q_post
+            Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
+            in which the key ``...`` stands for the channels that are not named.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `q_post` is no percentage, or looks like a fraction (0 < q_post <= 1).
+        ChannelError
+            If `q_post` names channels that the image does not have, or leaves some out.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without any finite non-zero pixel (their scale is 1), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The last step of pixel clustering preprocessing in ark-analysis (Pixie) and in sparrow/harpy.
+        """
+        return self.then(PostNorm(q_post), name)
+
+    def clip(self, max: PerChannel, *, name: str | None = None) -> Self:  # noqa: A002
+        """Set values above `max` to `max`; NaN stays.
+
+        Parameters
+        ----------
+        max
+            Largest value to keep. One number; a sequence in channel order; or a mapping by channel
+            label, in which the key ``...`` stands for the channels that are not named.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `max` is not a finite number.
+        ChannelError
+            If `max` names channels that the image does not have, or leaves some out.
+        """
+        return self.then(Clip(max), name)
+
+    def arcsinh(self, cofactor: PerChannel = 5, *, name: str | None = None) -> Self:
+        """Inverse hyperbolic sine of each value, divided by a cofactor first.
+
+        Linear near zero and logarithmic far from it: the cofactor is where the one becomes the other.
+
+        Parameters
+        ----------
+        cofactor
+            Above 0, in units of the image. One number; a sequence in channel order; or a mapping by
+            channel label, in which the key ``...`` stands for the channels that are not named.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `cofactor` is not above 0.
+        ChannelError
+            If `cofactor` names channels that the image does not have, or leaves some out.
+
+        Notes
+        -----
+        Mass cytometry uses cofactor 5 (Bendall et al. 2011), imaging mass cytometry 1 to 5,
+        fluorescence around 150.
+        """
+        return self.then(Arcsinh(cofactor), name)
+
+    def log1p(self, *, name: str | None = None) -> Self:
+        """Natural logarithm of one plus each value; NaN where that is not above zero.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, with how many values of which channels become NaN. For a lazy image when all of it is
+            computed; not by worker processes, which only say that there are some.
+        """
+        return self.then(Log1p(), name)
+
+    def subtract_background(
+        self,
+        radius: PerChannel | None = None,
+        constant: PerChannel | None = None,
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Subtract the background of each channel, and of each z-plane: no value is below 0 after.
+
+        With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
+        `constant`, it is that number everywhere.
+
+        Parameters
+        ----------
+        radius
+            Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
+            or a mapping by channel label, in which the key ``...`` stands for the channels that are
+            not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        constant
+            At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
+            both must be given.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If both or none of `radius` and `constant` are given, or one breaks its rule.
+        ChannelError
+            If `radius` or `constant` names channels that the image does not have, or leaves some out.
+
+        Notes
+        -----
+        The white top-hat (Meyer 1979) is the image minus its opening: at each pixel the largest, over
+        all discs that hold it and are centred in the image, of the smallest value in the disc. NaN
+        pixels and what lies outside the image do not count. Without NaNs it is
+        ``scipy.ndimage.white_tophat(plane, footprint=disc)`` to the last bit, with the disc of
+        ``skimage.morphology.disk(radius)``. Two radii around a pixel are read.
+        """
+        return self.then(SubtractBackground(radius, constant), name)
+
+    def percentile_clip(
+        self,
+        low: PerChannel = 1,
+        high: PerChannel = 99,
+        zeros: Zeros = "exclude",
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Set values below a low quantile of their channel to it, and those above a high one.
+
+        Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
+        `pxprep.quantile`).
+
+        Parameters
+        ----------
+        low, high
+            Percent, 0 to 100, `low` below `high` in every channel; 0 and 100 are the smallest and the
+            largest value. One number; a sequence in channel order; or a mapping by channel label, in
+            which the key ``...`` stands for the channels that are not named.
+        zeros
+            Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
+            all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `low` or `high` is no percentage, `low` is not below `high`, `high` looks like a fraction
+            (0 < high <= 1), or `zeros` is something else.
+        ChannelError
+            If `low` or `high` names channels that the image does not have, or leaves some out.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without a value to measure (nothing is clipped), for those whose quantiles
+            are the same, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Also known as winsorising (Dixon 1960). For quantiles of all pixels, as
+        ``numpy.clip(channel, *numpy.percentile(channel, [1, 99]))``, include zeros.
+        """
+        return self.then(PercentileClip(low, high, zeros), name)
+
+    def minmax(self, *, name: str | None = None) -> Self:
+        """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
+
+        Of a cohort pooled by ``"mean"``, the mean of the images' minima and that of their maxima become
+        0 and 1, so that some values of several images are below 0 or above 1.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            Once for channels without two different values, which become 0, for negative and for
+            infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count: they are the natural minimum of a marker. One bright pixel is enough to darken all
+        others, so that values are usually clipped first, as in
+        ``image.pxprep.percentile_clip(1, 99).pxprep.minmax()``.
+        """
+        return self.then(MinMax(), name)
+
+    def remove_hot_pixels(self, threshold: PerChannel, *, name: str | None = None) -> Self:
+        """Set pixels that are far above all their neighbours to the largest of these.
+
+        The neighbours are the up to eight pixels around a pixel in its z-plane, as they came; those
+        that are missing do not count.
+
+        Parameters
+        ----------
+        threshold
+            How much larger than the largest neighbour a pixel may be, 0 or more, in units of the image.
+            One number; a sequence in channel order; or a mapping by channel label, in which the key
+            ``...`` stands for the channels that are not named.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `threshold` is negative or not finite.
+        ChannelError
+            If `threshold` names channels that the image does not have, or leaves some out.
+
+        Notes
+        -----
+        The filter that is usual for imaging mass cytometry, as in steinbock (Windhager et al. 2023),
+        where 50 counts is a common threshold.
+        """
+        return self.then(RemoveHotPixels(threshold), name)

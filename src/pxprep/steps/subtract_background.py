@@ -1,0 +1,124 @@
+"""Subtract the background of each channel."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..aliases import Label
+from ..engine import blocks
+from ..engine.programs import Operation
+from ..engine.strips import Strip
+from ..engine.windows import Window
+from ..errors import ParameterError
+from .base import Step
+from .parameters import AtLeastZero, Radius
+
+__all__ = ["SubtractBackground"]
+
+
+@dataclass(frozen=True)
+class SubtractBackground(Step):
+    """Subtract the background of each channel, and of each z-plane: no value is below 0 after.
+
+    With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
+    `constant`, it is that number everywhere.
+
+    Parameters
+    ----------
+    radius
+        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
+        or a mapping by channel label, in which the key ``...`` stands for the channels that are
+        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+    constant
+        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
+        both must be given.
+
+    Raises
+    ------
+    ParameterError
+        If both or none of `radius` and `constant` are given, or one breaks its rule.
+    ChannelError
+        If `radius` or `constant` names channels that the image does not have, or leaves some out.
+
+    Notes
+    -----
+    The white top-hat (Meyer 1979) is the image minus its opening: at each pixel the largest, over
+    all discs that hold it and are centred in the image, of the smallest value in the disc. NaN
+    pixels and what lies outside the image do not count. Without NaNs it is
+    ``scipy.ndimage.white_tophat(plane, footprint=disc)`` to the last bit, with the disc of
+    ``skimage.morphology.disk(radius)``. Two radii around a pixel are read.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[5, 5, 9, 5, 6, 6, 6]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.subtract_background(radius=1).values.tolist()
+    [[[0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]]]
+    >>> image.pxprep.subtract_background(constant=5.5).values.tolist()
+    [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
+    """
+
+    kind: ClassVar[str] = "subtract_background"
+    radius: Radius | None = None
+    constant: AtLeastZero | None = None
+
+    def __post_init__(self) -> None:
+        if (self.radius is None) == (self.constant is None):
+            raise ParameterError(
+                "one of radius and constant must be given, and only one, got "
+                f"radius={self.radius!r} and constant={self.constant!r}"
+            )
+        super().__post_init__()
+
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """The subtraction, with the radius or the constant of each channel."""
+        if self.constant is None:
+            return SubtractOpening(tuple(map(int, self.each("radius", labels))))
+        return SubtractConstant(self.each("constant", labels))
+
+
+@dataclass(frozen=True)
+class SubtractConstant(Operation):
+    """The constant of its channel is subtracted from each value, down to 0."""
+
+    constants: tuple[float, ...]
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Subtract."""
+        blocks.subtract_constant(strip.block(), np.array(self.constants))
+
+
+def opening_depth(radii: Iterable[float]) -> int:
+    """How far an opening reads that has these radii in its channels."""
+    return 2 * max(int(radius) for radius in radii)
+
+
+@dataclass(frozen=True)
+class SubtractOpening(Operation):
+    """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
+
+    radii: tuple[int, ...]
+    is_pointwise = is_cheap = False
+
+    @property
+    def depth(self) -> int:
+        """Two radii: an erosion, and a dilation of that."""
+        return opening_depth(self.radii)
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Become the pixels of `want` without their background."""
+        pixels, scale = strip.undivided()
+        program = strip.program
+        raised = blocks.subtract_opening(
+            pixels,
+            want,
+            self.radii,
+            scale,
+            dtype=program.dtype,
+            height=program.height,
+            width=program.width,
+        )
+        strip.become(raised, want)

@@ -1,0 +1,268 @@
+"""Drop pixels whose sum over channels is low."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label, Pool, Zeros
+from ..channels import CHANNEL
+from ..engine import blocks
+from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
+from ..engine.programs import Operation
+from ..engine.strips import Strip
+from ..engine.windows import Window
+from ..errors import ImageError
+from ..images.cohort import AnyImages, ImageSet
+from ..images.parameters import parse_threshold
+from .base import Step
+from .parameters import CountZeros, OneNumber, SumPercent
+from .statistic import FINITE, Statistic, check_numbers
+from .statistics import SumThreshold
+
+__all__ = ["SumMask"]
+
+
+@dataclass(frozen=True)
+class SumMask(Step):
+    """Drop the pixels whose sum over channels is low: NaN in every channel.
+
+    A pixel is kept where its sum is greater than the threshold, the quantile `q_sum` of the sums of
+    `reference`. Where any channel is NaN there is no sum, and the pixel is dropped.
+
+    Parameters
+    ----------
+    q_sum
+        Percent, 0 to 100.
+    reference
+        Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
+        image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
+        blurred image by a threshold of the un-blurred one. A sum that exceeds that by no more than
+        rounding (2**-18 of it, 2**-47 for float64) is not kept.
+    threshold
+        The threshold, if it is known; then nothing is measured.
+    zeros
+        ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
+
+    Raises
+    ------
+    ParameterError
+        If `q_sum` is no percentage, `threshold` not finite, or `zeros` something else.
+
+    Warns
+    -----
+    PxprepWarning
+        If 0 < `q_sum` <= 1, which is probably a fraction; if there is no sum to measure (the
+        threshold is then 0) or sums are negative; and if far more than `q_sum` percent of the
+        pixels that have a sum in `reference` are dropped, as where counts are sparse.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[1.0, 0.0, 3.0]], [[1.0, 0.0, 2.0]]]), dims=("c", "y", "x")
+    ... )
+    >>> image.pxprep.sum_mask(50).values.tolist()
+    [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
+    """
+
+    kind: ClassVar[str] = "sum_mask"
+    operands: ClassVar[tuple[str, ...]] = ("threshold",)
+    q_sum: SumPercent = 5
+    reference: str | None = None
+    threshold: OneNumber | None = None
+    zeros: CountZeros = "exclude"
+
+    def statistic(self, labels: Sequence[Label]) -> Statistic:
+        """The threshold."""
+        if self.threshold is not None:
+            return GivenThreshold(self.threshold)
+        return SumThreshold(np.array([[self.q_sum]]), self.zeros == "include")
+
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Dropping of the pixels whose sum is not greater than the threshold."""
+        of_others = self.threshold is None and self.reference is not None
+        return KeepAbove(of_others, partial(say_lost, self.q_sum, self.zeros))
+
+
+@dataclass(frozen=True)
+class GivenThreshold(Statistic):
+    """A threshold that is known: nothing is measured."""
+
+    threshold: float
+
+    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+        """The threshold."""
+        return xr.Dataset({"threshold": self.threshold})
+
+    def check(self, numbers: xr.Dataset, pool: str | None) -> None:
+        """Raise ParameterError unless this is a threshold alone."""
+        check_numbers(numbers, {"threshold": FINITE}, ())
+
+
+@dataclass(frozen=True)
+class KeepAbove(Operation):
+    """Pixels whose sum is not above a threshold, of these or of other sums, are NaN throughout.
+
+    Attributes
+    ----------
+    of_others
+        Whether the threshold is that of other sums.
+    say
+        What is said of the pixels that only those have above the threshold.
+    reference
+        What gives those: behind how many operations of the same program they are, or a chain of
+        their own.
+    note
+        Takes what `blocks.count_lost` finds in some rows.
+    """
+
+    of_others: bool = False
+    say: Say = field(default=say_nothing, compare=False, repr=False)
+    reference: Any = field(default=None, compare=False, repr=False)
+    note: Note | None = field(default=None, compare=False, repr=False)
+
+    is_pointwise = False
+
+    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+        """The operation that notices how many pixels are lost that the reference has."""
+        if reference is None or not self.of_others:
+            return self
+        return replace(self, reference=reference, note=take_note("sum_mask", self.say))
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Drop those pixels."""
+        sums = strip.sums()
+        blocks.sums_above(sums, numbers, of_others=self.of_others)
+        values = self._reference_sums(strip)
+        if values is not None:
+            height = strip.program.height
+
+            def count(own: Window) -> Block:
+                rows = sampled_rows(height, own.top, own.bottom)
+                if not rows:
+                    return np.zeros(3, np.int64)
+                _, columns = own.within(strip.window)
+                lines = slice(
+                    rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
+                )
+                return blocks.count_lost(values(rows, own)[0], sums[:, lines, columns], numbers)
+
+            strip.noted(self.note, count)
+        strip.drop(sums)
+
+    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
+        """What gives the sums of the reference in some rows; None if they are not at hand."""
+        if not isinstance(self.reference, int):
+            return None if self.reference is None else self.reference.in_rows
+        if strip.begun is None:
+            return None
+        pixels, numbers = strip.begun
+        program, own = strip.program.sums_behind(self.reference, numbers)
+        return partial(program.run_in_rows, pixels, own)
+
+
+def sum_mask(
+    images: AnyImages,
+    q_sum: float = 5,
+    reference: Any = None,
+    threshold: float | xr.DataArray | None = None,
+    zeros: Zeros = "exclude",
+    *,
+    pool: Pool = "mean",
+    where: Any = None,
+) -> AnyImages:
+    """Drop the pixels whose sum over channels is low: NaN in every channel.
+
+    A pixel is kept where its sum is greater than the threshold, the quantile `q_sum` of the sums of
+    `reference`. Where any channel is NaN there is no sum, and the pixel is dropped.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    q_sum
+        Percent, 0 to 100.
+    reference
+        Images with the same channels on which the threshold is measured; None for `images`.
+        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A sum
+        that exceeds that by no more than rounding (2**-18 of it, 2**-47 for float64) is not kept.
+    threshold
+        The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
+        ``fov``, each image's own.
+    zeros
+        ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ParameterError
+        If `q_sum` is no percentage, `threshold` not finite, `zeros` something else, or `where` does
+        not fit.
+    ChannelError
+        If `reference` has other channels than `images`.
+    ImageError
+        If `images` or `reference` are no images, differ in dims, or do not belong together.
+
+    Warns
+    -----
+    PxprepWarning
+        If 0 < `q_sum` <= 1, which is probably a fraction; if there is no sum to measure (the
+        threshold is then 0) or sums are negative; and if far more than `q_sum` percent of the
+        pixels that have a sum in `reference` are dropped, as where counts are sparse.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(
+    ...     np.array([[[1.0, 0.0, 3.0]], [[1.0, 0.0, 2.0]]]), dims=("c", "y", "x")
+    ... )
+    >>> image.pxprep.sum_mask(50).values.tolist()
+    [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
+    """
+    cohort = ImageSet.of(images, pool, where=where)
+    step = SumMask(q_sum, zeros=zeros)
+    measured = None
+    if threshold is None:
+        measured = None if reference is None else _reference(reference, cohort)
+        numbers = step.measure(cohort if measured is None else measured)
+        threshold = numbers["threshold"]
+    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+    operation = KeepAbove(measured is not None, partial(say_lost, step.q_sum, zeros))
+    made: AnyImages = cohort.apply(operation, limits, measured).given()
+    return made
+
+
+def _reference(reference: Any, cohort: ImageSet) -> ImageSet:
+    """The images on which the threshold for those of `cohort` is measured."""
+    measured = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
+    if not cohort.is_one and set(cohort.names) == set(measured.names):
+        by_name = dict(zip(measured.names, measured, strict=True))
+        measured = replace(measured, images=tuple(by_name[name] for name in cohort.names))
+    elif cohort.is_one != measured.is_one or not cohort.is_one:
+        raise ImageError(
+            f"reference must hold an image for each of images, {list(cohort.names)}, got "
+            f"{list(measured.names)}"
+        )
+    sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, measured)]
+    if cohort.is_masked and sizes[0] != sizes[1]:
+        raise ImageError("reference must have the sizes of the images where a mask is given")
+    return replace(measured, names=cohort.names, areas=cohort.areas)

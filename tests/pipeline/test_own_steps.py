@@ -1,0 +1,205 @@
+"""References, functions as steps, and steps of somebody's own, with or without numbers."""
+
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from count_images import LABELS
+from pxprep import FittedPipeline, Pipeline
+from pxprep.errors import ChannelError, ImageError, ParameterError
+from pxprep.steps import Blur, QuantileNorm, Step, SumMask
+
+
+def test_fitted_numbers_are_not_lazy(image):
+    fitted = Pipeline([QuantileNorm(99), Standardise()]).fit(image.chunk({"y": 10}))
+    assert all(isinstance(number.data, np.ndarray) for number in fitted.numbers.values())
+
+
+# --- references and own steps ---------------------------------------------------------------------
+
+
+def test_reference_names_an_earlier_step_or_the_input(image):
+    blurred = image.pxprep.blur(3)
+    on_input = Pipeline([Blur(3), SumMask(30, reference="input")]).fit_transform(image)
+    xr.testing.assert_identical(on_input, blurred.pxprep.sum_mask(30, reference=image))
+    on_itself = Pipeline([Blur(3), SumMask(30)]).fit_transform(image)
+    xr.testing.assert_identical(on_itself, blurred.pxprep.sum_mask(30))
+    assert not on_itself.equals(on_input)
+
+
+def test_given_threshold_is_applied(image):
+    fitted = Pipeline([SumMask(threshold=20)]).fit(image)
+    assert fitted.numbers.sum_mask_threshold == 20
+    kept = image.values.sum(axis=0) > 20
+    np.testing.assert_array_equal(np.isfinite(fitted.transform(image).values).all(axis=0), kept)
+
+
+def test_functions_are_steps(image):
+    pipeline = Pipeline([QuantileNorm(99)]).then(np.arcsinh).then(lambda im: im * 2, "double")
+    expected = np.arcsinh(image.pxprep.quantile_norm(99)) * 2
+    xr.testing.assert_allclose(pipeline.fit_transform(image), expected)
+    lazy = pipeline.fit_transform(image.chunk({"y": 9}))
+    assert isinstance(lazy.data, da.Array)
+    xr.testing.assert_identical(lazy.compute(), pipeline.fit_transform(image))
+
+
+@pytest.mark.parametrize("function", [lambda im: im.mean("x"), lambda im: im.values, lambda im: 1])
+def test_functions_must_return_such_an_image(image, function):
+    with pytest.raises(ImageError, match="must return an image"):
+        Pipeline([function]).fit_transform(image)
+
+
+def test_results_are_floats_and_never_the_input(image):
+    before = image.copy(deep=True)
+    for steps in ([], [lambda im: im], [lambda im: im.astype("int32")]):
+        pipeline = Pipeline(steps)
+        for result in (pipeline.fit_transform(image), pipeline.fit(image).transform(image)):
+            assert result.dtype == np.float32
+            result[...] = -1
+    xr.testing.assert_identical(image, before)
+
+
+def test_order_of_dims_is_kept(image):
+    turned = image.transpose("x", "c", "y")
+    product = Pipeline([lambda im: xr.DataArray([1, 2, 3], dims="c") * im]).fit_transform(turned)
+    assert product.dims == turned.dims
+
+
+@dataclass(frozen=True)
+class Standardise(Step):
+    """A measure/apply pair: subtract the mean, divide by the deviation, over the cohort."""
+
+    kind = "test_standardise"
+    ddof: int = 0
+
+    def measure(self, cohort):
+        stacked = xr.concat(
+            [image.stack(p=["y", "x"], create_index=False) for image in cohort],
+            dim="p",
+            coords="minimal",
+            compat="override",
+        )
+        return {"mean": stacked.mean("p"), "deviation": stacked.std("p", ddof=self.ddof)}
+
+    def apply(self, image, numbers):
+        return (image - numbers["mean"]) / numbers["deviation"]
+
+
+def test_own_measure_apply_pair(cohort):
+    pipeline = Pipeline([QuantileNorm(99), Standardise(ddof=1)])
+    fitted = pipeline.fit(cohort)
+    assert fitted.numbers.test_standardise_mean.dims == ("c",)
+    pooled = np.concatenate(
+        [
+            (fov / fitted.numbers.quantile_norm_scale).values.reshape(3, -1)
+            for fov in cohort.values()
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(fitted.numbers.test_standardise_mean, pooled.mean(1), rtol=1e-5)
+    after = fitted.transform(cohort["fov0"])
+    expected = (
+        cohort["fov0"].pxprep.divide(fitted.numbers.quantile_norm_scale)
+        - fitted.numbers.test_standardise_mean
+    ) / fitted.numbers.test_standardise_deviation
+    xr.testing.assert_allclose(after, expected)
+    again = FittedPipeline.from_json(fitted.to_json())
+    assert again == fitted
+    xr.testing.assert_identical(again.transform(cohort["fov0"]), after)
+
+
+def test_measure_must_return_numbers(image):
+    @dataclass(frozen=True)
+    class Wrong(Step):
+        kind = "test_wrong"
+
+        def measure(self, cohort):
+            return 3
+
+        def apply(self, image, numbers):
+            return image
+
+    with pytest.raises(ImageError, match=r"test_wrong.*mapping.*3"):
+        Pipeline([Wrong()]).fit(image)
+
+
+@dataclass(frozen=True)
+class Numbers(Step):
+    """Measures what it is told to."""
+
+    kind = "test_numbers"
+    what: object = None
+
+    def measure(self, cohort):
+        return {"quantile": MEASURED[self.what]}
+
+    def apply(self, image, numbers):
+        return image
+
+
+MEASURED = {
+    "scalar": 2,
+    "array": np.arange(3.0),
+    "labeled": xr.DataArray([3.0, 1.0, 2.0], dims="c", coords={"c": ["panCK", "CD3", "CD20"]}),
+    "more": xr.DataArray(
+        [1.0, 2.0, 3.0],
+        dims="c",
+        coords={"c": LABELS, "marker": ("c", ["x", "y", "z"]), "stage": 3},
+    ),
+    "square": np.eye(3),
+    "short": [1.0, 2.0],
+    "strangers": xr.DataArray([1.0, 2.0, 3.0], dims="c", coords={"c": ["a", "b", "d"]}),
+}
+
+
+@pytest.mark.parametrize("what", ["scalar", "array", "labeled", "more"])
+def test_own_numbers_are_labeled_and_come_back(image, what):
+    fitted = Pipeline([Numbers(what)]).fit(image)
+    number = fitted.numbers["test_numbers_quantile"]
+    assert set(number.coords) == set(number.dims)
+    if what == "labeled":
+        assert number.values.tolist() == [1, 2, 3]
+    assert FittedPipeline.from_json(fitted.to_json()) == fitted
+    assert "test_numbers_quantile" in repr(fitted)
+
+
+@pytest.mark.parametrize("what", ["square", "short", "strangers"])
+def test_own_numbers_must_fit(image, what):
+    with pytest.raises((ImageError, ChannelError), match="measure of step 'test_numbers'"):
+        Pipeline([Numbers(what)]).fit(image)
+
+
+def test_own_classes_are_checked():
+    class NoDataclass(Step):
+        kind = "test_no_dataclass"
+
+        def apply(self, image, numbers):
+            return image
+
+    @dataclass(frozen=True)
+    class NoKind(Step):
+        def apply(self, image, numbers):
+            return image
+
+    for step in (NoDataclass(), NoKind()):
+        with pytest.raises(ParameterError, match=r"dataclass with a kind.*No"):
+            Pipeline([step])
+    with pytest.raises(ParameterError, match=r"kind must be unique.*'blur'"):
+        type("Impostor", (Step,), {"kind": "blur"})
+    assert Pipeline.from_json(Pipeline.sparrow().to_json()) == Pipeline.sparrow()
+
+
+def test_own_steps_may_have_any_fields():
+    @dataclass(frozen=True)
+    class Deep(Step):
+        kind = "deep"
+        depth: int = 3
+
+        def apply(self, image, numbers):
+            return image + self.depth
+
+    image = xr.DataArray(np.ones((1, 2, 2), "f4"), dims=("c", "y", "x"))
+    assert (Pipeline([Deep()]).quantile_norm(50).fit_transform(image) == 1).all()

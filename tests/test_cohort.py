@@ -1,0 +1,116 @@
+"""`pxprep.Cohort`: images that are measured together, as a value with the steps as methods."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from oracle import assert_same_bits
+from pxprep import Cohort, Mask, Pipeline, ops
+from pxprep.datasets import tissue
+from pxprep.errors import ImageError, ParameterError
+
+
+@pytest.fixture
+def fovs():
+    return {name: fov[:3, :20, : 24 + n] for n, (name, fov) in enumerate(tissue(size=30).items())}
+
+
+@pytest.fixture
+def masks(fovs):
+    return {name: fov.isel(c=0, drop=True) > fov.isel(c=0).median() for name, fov in fovs.items()}
+
+
+@pytest.mark.parametrize("pool", ["mean", "pixels", None])
+def test_steps_chain_as_functions_do(fovs, masks, pool):
+    cohort = Cohort(fovs, where=masks, pool=pool)
+    made = cohort.quantile_norm(98).blur(1.5).sum_mask(20).sum_norm().post_norm()
+    expected = ops.quantile_norm(fovs, 98, pool=pool, where=masks)
+    expected = ops.blur(expected, 1.5)
+    expected = ops.sum_norm(ops.sum_mask(expected, 20, pool=pool, where=masks))
+    expected = ops.post_norm(expected, pool=pool, where=masks)
+    assert isinstance(made, Cohort)
+    for name, image in made.as_given().items():
+        assert_same_bits(image, expected[name])
+    assert ops.blur(cohort, 2).as_given().keys() == fovs.keys()
+
+
+def test_pipelines_measure_it_as_it_says(fovs, masks):
+    cohort = Cohort(fovs, where=masks, pool="pixels")
+    fitted = cohort.fit(Pipeline.sparrow())
+    assert fitted == Pipeline.sparrow().fit(fovs, where=masks, pool="pixels")
+    assert fitted == Pipeline.sparrow().fit(cohort)
+    for name, image in cohort.transform(fitted).items():
+        assert_same_bits(image, fitted.transform(fovs)[name])
+    chosen = cohort.preprocess(channels=["CD3", "DAPI"])
+    assert chosen.channels == ("CD3", "DAPI")
+
+
+def test_it_is_a_mapping_of_names_to_images(fovs):
+    cohort = Cohort(fovs)
+    assert list(cohort) == list(fovs)
+    assert len(cohort) == 3
+    assert "fov1" in cohort
+    xr.testing.assert_identical(cohort["fov1"], fovs["fov1"])
+    with pytest.raises(KeyError, match="fov9"):
+        cohort["fov9"]
+    assert cohort.channels == tuple(fovs["fov0"].c.values.tolist())
+    assert cohort.pool == "mean"
+
+
+@pytest.mark.parametrize("kind", [list, tuple, "one", "tree"])
+def test_images_come_back_as_they_were_given(fovs, kind):
+    if kind == "one":
+        given = fovs["fov0"]
+    elif kind == "tree":
+        given = xr.DataTree.from_dict({n: f.to_dataset(name="image") for n, f in fovs.items()})
+    else:
+        given = kind(fovs.values())
+    made, expected = Cohort(given).blur(1).as_given(), ops.blur(given, 1)
+    assert type(made) is type(expected)
+    if kind == "tree":
+        assert made.identical(expected)
+    else:
+        pairs = [(made, expected)] if kind == "one" else zip(made, expected, strict=True)
+        for one, other in pairs:
+            xr.testing.assert_identical(one, other)
+
+
+def test_variable_of_a_tree(fovs):
+    datasets = {n: xr.Dataset({"raw": f, "seen": f * 2}) for n, f in fovs.items()}
+    tree = xr.DataTree.from_dict(datasets)
+    made = Cohort(tree, variable="seen").clip(10).as_given()
+    np.testing.assert_array_equal(made["fov1"]["seen"], np.minimum(fovs["fov1"] * 2, 10))
+    xr.testing.assert_identical(made["fov1"]["raw"], fovs["fov1"].rename("raw"))
+
+
+def test_what_it_says_is_not_said_again(fovs, masks):
+    cohort = Cohort(fovs, pool="pixels")
+    with pytest.raises(ParameterError, match=r"pool of a Cohort is said where it is made"):
+        Cohort(fovs).quantile_norm(pool="pixels")
+    with pytest.raises(ParameterError, match=r"where of a Cohort is said where it is made"):
+        ops.quantile_norm(cohort, where=masks)
+    with pytest.raises(ParameterError, match=r"variable of a Cohort is said where it is made"):
+        Pipeline.sparrow().fit(cohort, variable="raw")
+
+
+def test_masks_must_still_fit(fovs, masks):
+    smaller = Cohort(fovs).coarsen({"y": 2})
+    assert smaller["fov0"].sizes["y"] == 10
+    with pytest.raises(ImageError, match="a Cohort with a mask keeps its size"):
+        Cohort(fovs, where=masks).coarsen({"y": 2})
+
+
+def test_it_shows_what_is_in_it(fovs, masks):
+    cohort = Cohort(fovs, where=masks, pool=None)
+    assert repr(cohort).splitlines() == [
+        "<pxprep.Cohort of 3 images, pool=None, masked>",
+        "Channels (3): DAPI, CD45, CD3",
+        "  fov0  y: 20, x: 24  uint16",
+        "  fov1  y: 20, x: 25  uint16",
+        "  fov2  y: 20, x: 26  uint16",
+    ]
+    page = Cohort({"<b>": fovs["fov0"]}, where=Mask(masks["fov0"]))._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert "y: 20, x: 24" in page
+    many = Cohort([fovs["fov0"]] * 25)
+    assert repr(many).splitlines()[-1] == "  ... and 5 more"
