@@ -32,7 +32,7 @@ from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
 from .blocks import float_dtype
-from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Rooms, Sampling
 from .gathering import Bounds, Limits
 from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
 from .notes import Note
@@ -442,7 +442,8 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     Chunks of one array never meet in a chunk of its target.
     """
-    alone = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
+    rooms = Rooms()  # as many as there are threads, however many arrays there are
+    alone = [storing(*pair, rooms) for pair in zip(arrays, targets, strict=True)]
     passes = [each for each in alone if each is not None]
     # What other arrays are made from as well, such as coarser scales, is not made twice.
     if len(passes) == len(arrays):
