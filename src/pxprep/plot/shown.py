@@ -27,6 +27,9 @@ class AxesArray(np.ndarray[Any, Any]):
         """Write the figure to a file, as `matplotlib.figure.Figure.savefig`."""
         self.figure.savefig(path, **options)
 
+    def _ipython_display_(self) -> None:
+        """Nothing but the figure itself, which pyplot shows."""
+
     def __repr__(self) -> str:
         return f"<{' x '.join(map(str, self.shape))} Axes of a figure: .figure, .save(path)>"
 
