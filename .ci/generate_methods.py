@@ -24,7 +24,8 @@ WIDTH = 100
 # what a step of a pipeline does not: module, name.
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
-    *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels"),
+    *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels", "Threshold"),
+    "Median",
 )
 FUNCTIONS = {
     "sum_mask": "sum_mask",

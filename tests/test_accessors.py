@@ -23,6 +23,8 @@ ARGUMENTS = {
     "subtract_background": (2,),
     "percentile_clip": (3, 95),
     "minmax": (),
+    "median": (5,),
+    "threshold": (3,),
     "quantile": (42,),
     "pixel_sum": (),
     "divide": (xr.DataArray([2.0, 3.0], dims="c"),),

@@ -30,7 +30,7 @@ def run(steps, images, masks, pool, blur):
     for step in steps:
         measured = images if step.reference is None else outputs[step.reference]
         measured = [outside_missing(*pair) for pair in zip(measured, masks, strict=True)]
-        if step.kind in MEASURES:
+        if step.kind in MEASURES and step.parameters.get("value") is None:
             numbers[step.name] = MEASURES[step.kind](measured, pool, step.parameters)
         images = [
             _applied(step, image, index, numbers.get(step.name), pool, blur)
@@ -122,6 +122,13 @@ def _range(images, pool, parameters):
     return {"min": low, "max": high, "quantile_low": lows[0], **details}
 
 
+def _values(images, pool, parameters):
+    zeros = parameters["zeros"]
+    each, pooled = _quantiles(images, parameters["q"], zeros, pool)
+    value = _mean(pooled, pool)
+    return {"value": np.where(np.isnan(value), -np.inf, value), **_details(images, each, zeros)}
+
+
 def _peak(images, pool, parameters):
     rows = np.array(
         [
@@ -138,6 +145,7 @@ MEASURES = {
     "sum_mask": _threshold,
     "percentile_clip": _limits,
     "minmax": _range,
+    "threshold": _values,
     "peak": _peak,
 }
 
@@ -158,6 +166,9 @@ def _applied(step, image, index, numbers, pool, blur):
         return image if sigma is None else blur(image, sigma)
     if step.kind == "sum_mask":
         return _masked(image, float(own["threshold"]), step)
+    if step.kind == "threshold":
+        value = step.parameters["value"] if own is None else own["value"]
+        return oracle.threshold(image, value, below=step.parameters["below"])
     if step.kind in MEASURES:
         return _APPLIES[step.kind](image, own)
     return getattr(oracle, step.kind)(image, **step.parameters)

@@ -35,6 +35,8 @@ CALLS = {
     "subtract_background": [{"radius": [2, 0, 7]}, {"constant": {"CD3": 9, ...: 30}}],
     "percentile_clip": [{}, {"low": [0, 5, 20], "high": 60, "zeros": "include"}],
     "minmax": [{}],
+    "median": [{}, {"size": [5, 1, 3]}],
+    "threshold": [{"value": [1, 20, 300]}, {"q": 50, "below": "nan"}, {"q": 50, "where": MASK}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
     "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],
     "keep_where": [{"where": MASK}],

@@ -20,6 +20,7 @@ from .kernels.pointwise import (
     divide_values,
     keep_values,
     limit_values,
+    replace_below,
     rescale_values,
     scale_rows,
     subtract_value,
@@ -202,6 +203,13 @@ def subtract_constant(block: Block, constants: Block) -> None:
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
     for channel, constant in zip(block, _rounded(constants, block.dtype), strict=True):
         subtract_value(_line(channel), constant, zero, missing)
+
+
+def put_below(block: Block, thresholds: Block, instead: float) -> None:
+    """Put a number in place of the values of the block that are below their channel's threshold."""
+    other, missing = block.dtype.type(instead), block.dtype.type(np.nan)
+    for channel, threshold in zip(block, _rounded(thresholds, block.dtype), strict=True):
+        replace_below(_line(channel), threshold, other, missing)
 
 
 def arcsinh(block: Block) -> None:

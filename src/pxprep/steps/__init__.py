@@ -6,6 +6,7 @@ from .blur import Blur
 from .clip import Clip
 from .function import Function
 from .log1p import Log1p
+from .median import Median
 from .minmax import MinMax
 from .percentile_clip import PercentileClip
 from .post_norm import PostNorm
@@ -14,6 +15,7 @@ from .remove_hot_pixels import RemoveHotPixels
 from .subtract_background import SubtractBackground
 from .sum_mask import SumMask
 from .sum_norm import SumNorm
+from .threshold import Threshold
 
 __all__ = [
     "Arcsinh",
@@ -21,6 +23,7 @@ __all__ = [
     "Clip",
     "Function",
     "Log1p",
+    "Median",
     "MinMax",
     "PercentileClip",
     "PostNorm",
@@ -30,4 +33,5 @@ __all__ = [
     "SubtractBackground",
     "SumMask",
     "SumNorm",
+    "Threshold",
 ]
