@@ -25,7 +25,7 @@ WIDTH = 100
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
     *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels", "Threshold"),
-    "Median",
+    *("Median", "RobustZscore"),
 )
 FUNCTIONS = {
     "sum_mask": "sum_mask",

@@ -24,6 +24,7 @@ STEPS = {
     "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
     "minmax": {},
     "threshold": {"q": 60},
+    "robust_zscore": {},
     "median": {"size": 3},
     "pixel_sum": {},
     "quantile": {"q": 35},
@@ -219,6 +220,27 @@ def minmax(image, reference=None):
     spans[spans == 0] = 1
     ends = zip(image, lows.astype(image.dtype), spans, strict=True)
     return np.stack([(channel - low) / span for channel, low, span in ends])
+
+
+def distances(image, centers):
+    """How far each value is from a number of its channel, rounded to the image's type."""
+    image = to_float(image)
+    pairs = zip(image, np.asarray(centers).astype(image.dtype), strict=True)
+    return np.stack([np.abs(channel - center) for channel, center in pairs])
+
+
+def robust_zscore(image):
+    centers = quantile(image, 50, "include")
+    centers[np.isnan(centers)] = 0
+    return standardized(image, centers, quantile(distances(image, centers), 50, "include"))
+
+
+def standardized(image, centers, median_distances):
+    image = to_float(image)
+    spreads = 1.482602218505602 * median_distances
+    spreads = np.where(np.isnan(spreads) | (spreads.astype(image.dtype) == 0), 1, spreads)
+    ends = zip(image, centers.astype(image.dtype), spreads.astype(image.dtype), strict=True)
+    return np.stack([(channel - center) / spread for channel, center, spread in ends])
 
 
 def threshold(image, value=None, q=None, below="zero", zeros="exclude", reference=None):

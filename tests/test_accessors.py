@@ -23,6 +23,7 @@ ARGUMENTS = {
     "subtract_background": (2,),
     "percentile_clip": (3, 95),
     "minmax": (),
+    "robust_zscore": (),
     "median": (5,),
     "threshold": (3,),
     "quantile": (42,),

@@ -720,6 +720,55 @@ class StepMethods(Generic[Made]):
         """
         return ops.median(self._images, size)
 
+    def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+        """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
+
+        The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826
+        times it the standard deviation if values are normally distributed. Both medians are exact
+        whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the images' medians is
+        subtracted, and the mean of their median distances divides.
+
+        Parameters
+        ----------
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels more than half of whose values are the same (nothing is divided), for those
+            without a value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1.0, 2, 3, 4, 50]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.robust_zscore().values.round(2).tolist()
+        [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
+        """
+        return ops.robust_zscore(self._images, pool=pool, where=where)
+
     def keep_where(self, where: Any) -> Made:
         """Keep the pixels inside a mask; those outside become NaN in every channel.
 

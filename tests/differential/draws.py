@@ -147,12 +147,15 @@ def parameters(kind, n_channels, mask):
 
 PLAIN = (
     *("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm"),
-    "threshold",
+    *("threshold", "robust_zscore"),
 )
 NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background", "median")
 KINDS = (*PLAIN, *NEIGHBOURS, "sum_mask", "sum_norm", "sum_mask", "sum_norm")
 OWN = ("function", "keep_where", "peak")
-MEASURING = ("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold")
+MEASURING = (
+    *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
+    "robust_zscore",
+)
 
 
 @st.composite

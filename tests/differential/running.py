@@ -14,7 +14,10 @@ from pxprep import FittedPipeline, Mask, Pipeline, ops
 from pxprep.errors import ParameterError
 from pxprep.steps import Step
 
-MEASURING = ("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax", "threshold")
+MEASURING = (
+    *("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax", "threshold"),
+    "robust_zscore",
+)
 FUNCTIONS = {
     "double": lambda image: image * 2,
     "absolute": abs,

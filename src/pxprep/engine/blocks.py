@@ -198,6 +198,12 @@ def rescale(block: Block, limits: Block) -> None:
         rescale_values(_line(channel), low, span, block.dtype.type(np.nan))
 
 
+def standardize(block: Block, numbers: Block) -> None:
+    """Subtract the first of two numbers of each channel, shape (2, c), and divide by the second."""
+    for channel, center, spread in zip(block, *_rounded(numbers, block.dtype), strict=True):
+        rescale_values(_line(channel), center, spread, block.dtype.type(np.nan))
+
+
 def subtract_constant(block: Block, constants: Block) -> None:
     """Subtract a constant from each channel; what falls below 0 becomes 0."""
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)

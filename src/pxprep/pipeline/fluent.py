@@ -15,6 +15,7 @@ from ..steps import (
     PostNorm,
     QuantileNorm,
     RemoveHotPixels,
+    RobustZscore,
     SubtractBackground,
     SumMask,
     SumNorm,
@@ -543,3 +544,33 @@ class FluentSteps:
         ``numpy.nanmedian``. To remove single bright pixels and nothing else, see `remove_hot_pixels`.
         """
         return self.then(Median(size), name)
+
+    def robust_zscore(self, *, name: str | None = None) -> Self:
+        """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
+
+        The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826
+        times it the standard deviation if values are normally distributed. Both medians are exact
+        whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the images' medians is
+        subtracted, and the mean of their median distances divides.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels more than half of whose values are the same (nothing is divided), for those
+            without a value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+        """
+        return self.then(RobustZscore(), name)

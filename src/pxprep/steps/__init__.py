@@ -12,6 +12,7 @@ from .percentile_clip import PercentileClip
 from .post_norm import PostNorm
 from .quantile_norm import QuantileNorm
 from .remove_hot_pixels import RemoveHotPixels
+from .robust_zscore import RobustZscore
 from .subtract_background import SubtractBackground
 from .sum_mask import SumMask
 from .sum_norm import SumNorm
@@ -29,6 +30,7 @@ __all__ = [
     "PostNorm",
     "QuantileNorm",
     "RemoveHotPixels",
+    "RobustZscore",
     "Step",
     "SubtractBackground",
     "SumMask",
