@@ -385,6 +385,9 @@ WEIGHTS = {
         st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
     ),
     "reference order": cases(sparrow=100),
+    "kept, then neighbours": cases(
+        st.tuples(st.just("keep_where"), some(NEIGHBOURS)), counts=(1,), masked=0, named=0
+    ),
 }
 SHARD = 20
 

@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
 from pxprep.engine import backends, blocks
-from pxprep.images.cohort import Cohort
+from pxprep.images.cohort import ImageSet
 from pxprep.store import zarr_chunks
 
 zarr = pytest.importorskip("zarr", minversion="3")
@@ -116,15 +116,15 @@ class Elsewhere:
 )
 def test_other_images_are_left_to_dask(fovs, alter):
     images = {name: alter(image) for name, image in fovs.items()}
-    assert Cohort.of(images).measured_here() is None
+    assert ImageSet.of(images).measured_here() is None
     assert SPARROW.fit(images) == SPARROW.fit(in_memory_by_chunks(images))
 
 
 @pytest.mark.parametrize("options", [{"scheduler": "processes"}, {"pool": object()}])
 def test_the_user_s_own_scheduler_or_threads_are_used(fovs, options):
     with dask.config.set(**options):
-        assert Cohort.of(fovs).measured_here() is None
-    assert Cohort.of(fovs).measured_here() is not None
+        assert ImageSet.of(fovs).measured_here() is None
+    assert ImageSet.of(fovs).measured_here() is not None
 
 
 @pytest.mark.parametrize(("memory", "times"), [(0, 3), (PLENTY, 1)])
@@ -150,7 +150,7 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
         return blur(pixels, window, *args, **kwargs)
 
     monkeypatch.setattr(blocks, "blur", counting)
-    cohort = Cohort.of(fovs)
+    cohort = ImageSet.of(fovs)
     with cohort.keeping(memory, SPARROW.depth(cohort.labels), results=True):
         made = SPARROW.fit(fovs).transform(fovs)
         targets = {name: np.full(SHAPE, -1, "f4") for name in made}
@@ -159,6 +159,23 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
     expected = SPARROW.fit_transform(in_memory_by_chunks(fovs))
     for name, target in targets.items():
         assert_same_bits(expected[name].copy(data=target), expected[name])
+
+
+def test_images_that_are_written_together_take_the_room_of_one(fovs, monkeypatch):
+    """In one thread: what one image has been written from is used for the next."""
+    made = []
+
+    class Rooms(backends.Rooms):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(backends, "Rooms", Rooms)
+    lazy = SPARROW.fit(fovs).transform(fovs)
+    with dask.config.set(scheduler="sync"):
+        backends.store([image.data for image in lazy.values()], [np.empty(SHAPE, "f4")] * 4)
+    (rooms,) = made
+    assert [room.nbytes for room in rooms._free] == [4 * 3 * 60 * 70]
 
 
 def test_who_listens_to_dask_hears_of_each_image_in_each_pass(fovs):

@@ -8,8 +8,9 @@ import xarray as xr
 import oracle
 from pxprep import ops
 from pxprep.engine import exact_quantiles, measuring, passes
-from pxprep.engine.passes import ArrayChain, Fill, Pass, run
+from pxprep.engine.passes import ArrayChain, Pass, run
 from pxprep.engine.programs import Divide
+from pxprep.engine.sinks import Fill
 from pxprep.steps.blur import BlurEach
 
 DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
@@ -29,9 +30,11 @@ def way(request, monkeypatch):
     if request.param != "few":
         monkeypatch.setattr(measuring, "FEW", 0)
     if request.param == "misled":
-        monkeypatch.setattr(measuring, "_sample", lambda part: [np.full((3, 1, 4, 4), 1e6)] * 9)
+        monkeypatch.setattr(
+            measuring, "_sample", lambda chain, where: [np.full((3, 1, 4, 4), 1e6)] * 9
+        )
     if request.param == "none sampled":
-        monkeypatch.setattr(measuring, "_sample", lambda part: [])
+        monkeypatch.setattr(measuring, "_sample", lambda chain, where: [])
     return request.param
 
 

@@ -101,7 +101,7 @@ def test_images(kind, no_compute):
     xr.testing.assert_identical(again.pxprep.blur().compute(), IMAGE.pxprep.blur())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("sparse")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sparse blocks"])
 def test_what_goes_with_images(kind):
     """Masks, labels and numbers."""
     calls = {

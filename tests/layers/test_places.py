@@ -172,6 +172,23 @@ def test_files_by_relative_paths(tmp_path, monkeypatch):
     np.testing.assert_array_equal(sdata["clean"], expected(0))
 
 
+def test_a_path_in_place_of_the_object(tmp_path):
+    store = tmp_path / "study.zarr"
+    make_study(store)
+    for given in (store, str(store)):
+        with pytest.raises(ParameterError, match="sdata must be a spatialdata") as raised:
+            pxprep.pixel_clustering_preprocess(given, "fov0", "clean")
+        line = str(raised.value).split("write ", 1)[1]
+        made = pxprep.pixel_clustering_preprocess(
+            eval(line, {"spatialdata": spatialdata}),
+            "fov0",
+            "clean",
+            pipeline=STEPS,
+            overwrite=True,
+        )
+        np.testing.assert_array_equal(made["clean"], expected(0))
+
+
 # --- addresses ------------------------------------------------------------------------------------
 
 

@@ -15,22 +15,22 @@ from pxprep.errors import ParameterError
 
 def test_mask_share_is_exact(after):
     dropped = np.isnan(after.values).all(axis=0)
-    axis = plot.mask(after)
+    axis = plot.mask(after).item()
     n = int(dropped.sum())
     assert axis.get_title(loc="left") == f"{100 * n / 4096:.1f} % dropped\n{n} of 4,096 pixels"
     np.testing.assert_array_equal(shown(axis), dropped)
     # Also of an image that is shown thinned, and of a lazy one that is not.
-    small = plot.mask(after, max_pixels=5)
+    small = plot.mask(after, max_pixels=5).item()
     assert small.get_title(loc="left") == axis.get_title(loc="left")
     np.testing.assert_array_equal(shown(small), dropped[::13, ::13])
-    assert plot.mask(after.chunk()).get_title(loc="left") == axis.get_title(loc="left")
+    assert plot.mask(after.chunk())[0].get_title(loc="left") == axis.get_title(loc="left")
 
 
 def test_mask_of_a_lazy_image_is_of_the_pixels_shown():
     plain = numbered(2, 40, 40)
     plain[:, :21] = np.nan
     lazy, seen = counted_reads(plain, (2, 10, 10))
-    axis = plot.mask(lazy, max_pixels=2)
+    axis = plot.mask(lazy, max_pixels=2).item()
     assert seen == {"chunks": 4}
     assert axis.get_title(loc="left") == (
         "about 100 % dropped\nseen in 1 in 20 pixels of 1 in 20 rows"
@@ -40,10 +40,10 @@ def test_mask_of_a_lazy_image_is_of_the_pixels_shown():
 def test_mask_of_a_volume_counts_all_planes():
     volume = numbered(2, 3, 10, 10, dims=("z", "y", "x"))
     volume[:, 0] = np.nan
-    axis = plot.mask(volume)
+    axis = plot.mask(volume).item()
     assert axis.get_title(loc="left") == "33.3 % dropped\n100 of 300 pixels"
     assert not shown(axis).any()
-    lazy = plot.mask(volume.chunk(z=1))
+    lazy = plot.mask(volume.chunk(z=1)).item()
     assert lazy.get_title(loc="left") == "about 0 % dropped\nseen in the middle plane"
 
 
@@ -51,7 +51,7 @@ def test_mask_tells_missing_in_some_channels_from_dropped():
     image = numbered(3, 4, 4)
     image[0, 0] = np.nan
     image[:, 1] = np.inf
-    axis = plot.mask(image)
+    axis = plot.mask(image).item()
     expected = np.zeros((4, 4))
     expected[0], expected[1] = 2, 1
     np.testing.assert_array_equal(shown(axis), expected)
@@ -72,7 +72,7 @@ def test_mask_tells_missing_in_some_channels_from_dropped():
 def test_share_is_0_or_100_only_if_it_is(part, text):
     image = xr.DataArray(np.ones((1, 100, 100)), dims=("c", "y", "x"))
     image.values.flat[:part] = np.nan
-    assert plot.mask(image).get_title(loc="left").startswith(f"{text} dropped")
+    assert plot.mask(image)[0].get_title(loc="left").startswith(f"{text} dropped")
 
 
 @pytest.mark.parametrize("sizes", [(32, 32), (3, 128), (128, 3)])
@@ -86,7 +86,7 @@ def test_mask_texts_have_room(sizes):
 
 def test_mask_on_given_axes(after):
     given = Figure().subplots()
-    assert plot.mask(after, axes=given) is given
+    assert plot.mask(after, axes=given).item() is given
 
 
 # --- cohort ---------------------------------------------------------------------------------------

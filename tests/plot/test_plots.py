@@ -75,7 +75,7 @@ def test_channels_wrap(n, shape):
 
 def test_channels_on_given_axes(image):
     given = Figure().subplots(2, 6)
-    assert plot.channels(image, axes=given) is given
+    assert [*plot.channels(image, axes=given).flat] == [*given.flat]
     assert [axis.axison for axis in given[1]] == [True] * 4 + [False] * 2
 
 

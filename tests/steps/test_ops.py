@@ -44,6 +44,7 @@ every_step = pytest.mark.parametrize("name", STEPS)
 # All kinds of images
 
 
+@pytest.mark.filterwarnings("ignore:robust_zscore. more than half")  # of bools
 @every_step
 def test_every_dtype(name, make_image):
     for dtype in ("bool", *INTEGERS, *FLOATS):

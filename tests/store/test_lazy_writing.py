@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from threading import get_ident
 
 import dask
 import dask.array as da
@@ -187,16 +188,20 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
     assert chunk_files(tmp_path / "own") == {}
 
 
-def test_what_is_left_out_is_so_in_this_thread_alone(tmp_path):
-    """Who computes at the same moment in another thread gets what was asked for."""
-    lazy = da.from_array(some_values(), chunks=CHUNKS)
-    made(tmp_path / "own")
-    with ThreadPoolExecutor(1) as other, backends.left_out():
-        da.store([lazy], [zarr.open_array(tmp_path / "own")], lock=False)
-        found = other.submit(lazy.compute).result()
-    np.testing.assert_array_equal(found, some_values())
-    assert chunk_files(tmp_path / "own") == {}
-    np.testing.assert_array_equal(lazy.compute(), some_values())
+def test_at_once_is_said_of_this_thread_alone():
+    """Who computes at the same moment in another thread has its own scheduler."""
+    threads = []
+    lazy = da.from_array(some_values(), chunks=CHUNKS).map_blocks(
+        lambda block: (threads.append(get_ident()), block)[1], dtype=some_values().dtype
+    )
+    with ThreadPoolExecutor(1) as other, backends.at_once():
+        here = lazy.compute()
+        assert set(threads) == {get_ident()}
+        threads.clear()
+        there = other.submit(lazy.compute).result()
+        assert get_ident() not in threads
+    np.testing.assert_array_equal(here, some_values())
+    np.testing.assert_array_equal(there, some_values())
 
 
 WITHOUT_CLUSTER = """

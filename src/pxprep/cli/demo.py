@@ -91,6 +91,7 @@ def _stored_cohort(
 
 def _draw(sdata: "SpatialData", before: str, after: str, picture: Path) -> None:
     from ..plot import compare
+    from ..plot.shown import off_screen
 
-    axes = compare(sdata[before], sdata[after])
-    axes.flat[0].figure.savefig(picture, dpi=120)
+    with off_screen():
+        compare(sdata[before], sdata[after]).save(picture, dpi=120)

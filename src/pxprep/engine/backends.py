@@ -32,7 +32,7 @@ from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
 from .blocks import float_dtype
-from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Rooms, Sampling
 from .gathering import Bounds, Limits
 from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
 from .notes import Note
@@ -421,22 +421,20 @@ def _scheduler(arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def left_out() -> Iterator[None]:
-    """What this thread has Dask compute meanwhile is left out: each result is None.
+def at_once() -> Iterator[None]:
+    """What this thread has Dask compute meanwhile is computed in this thread.
 
-    Dask's setting holds for all threads; what others compute is computed as before.
+    For many tasks that do next to nothing: threads, or a cluster, would only cost time. Dask's
+    setting holds for all threads; what others compute is computed as before.
     """
     own, compute_others = get_ident(), _scheduler([])
 
     def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
-        return _nones(keys) if get_ident() == own else compute_others(graph, keys, **options)
+        compute = get_sync if get_ident() == own else compute_others
+        return compute(graph, keys, **options)
 
     with config.set(scheduler=scheduler):
         yield
-
-
-def _nones(keys: Any) -> Any:
-    return [_nones(key) for key in keys] if isinstance(keys, list) else None
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
@@ -444,7 +442,8 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     Chunks of one array never meet in a chunk of its target.
     """
-    alone = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
+    rooms = Rooms()  # as many as there are threads, however many arrays there are
+    alone = [storing(*pair, rooms) for pair in zip(arrays, targets, strict=True)]
     passes = [each for each in alone if each is not None]
     # What other arrays are made from as well, such as coarser scales, is not made twice.
     if len(passes) == len(arrays):

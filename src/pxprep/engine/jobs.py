@@ -5,7 +5,7 @@ merged, a few at a time, until one is left.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
@@ -378,7 +378,7 @@ class Storing(Putting):
 
     target: Any
     writing: Writing
-    rooms: Rooms = field(default_factory=Rooms)
+    rooms: Rooms
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]

@@ -23,7 +23,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from ..aliases import Array, Block
 from .blocks import integer_offset
-from .cache import EDGE_BYTES, Sampling
+from .cache import EDGE_BYTES, Rooms, Sampling
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
 from .jobs import (
@@ -201,12 +201,12 @@ class Chain:
             meta=np.empty(0, object),
         )
 
-    def storing(self, target: Any, axes: str) -> Array:
+    def storing(self, target: Any, axes: str, rooms: Rooms) -> Array:
         """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
 
         There is one chunk of planes. The pass's own result is empty.
         """
-        job = Storing(target, Writing(self._runs, axes))
+        job = Storing(target, Writing(self._runs, axes), rooms)
         return self._reduced("storing", job, [], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
@@ -437,12 +437,12 @@ def standard(array: Array, axes: str) -> Array | None:
     return None if layer is None or layer.axes != axes else layer.chain.array()
 
 
-def storing(array: Array, target: Any) -> Array | None:
+def storing(array: Array, target: Any, rooms: Rooms) -> Array | None:
     """A pass that writes a chain's array to `target`; None if no single pass can."""
     layer = _top_layer(array)
     if layer is None or len(layer.chain.source.chunks[1]) > 1:
         return None
-    return layer.chain.storing(target, layer.axes)
+    return layer.chain.storing(target, layer.axes, rooms)
 
 
 def numbers_of(array: Array) -> dict[str, Array]:

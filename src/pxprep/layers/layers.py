@@ -231,7 +231,7 @@ def _describe(root: Path, elements: Mapping[str, Any], options: Mapping[str, Any
     for name, element in elements.items():
         arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
         empty[name] = with_data(element, arrays)
-    with backends.left_out():
+    with backends.at_once():
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 

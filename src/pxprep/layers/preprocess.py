@@ -7,8 +7,6 @@ or the new ones, never a part of one.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,32 +16,24 @@ import xarray as xr
 from .. import ops
 from ..aliases import Label, PerChannel, Pool
 from ..engine.notes import ToldOnce
-from ..engine.progress import Passes
-from ..errors import ParameterError
 from ..images.cohort import ImageSet
-from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_path, parse_wait
+from ..images.parameters import parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
-from ..pipeline.recipes import Recipe, functions_of
-from ..reporting.checks import check_file
 from ..store.contents import check_store
-from ..store.json import parse_json
 from ..store.transactions import Recovered
-from .backing import Source
-from .destination import Destination, check_outputs, parse_compressor, recovered
-from .layers import as_element, check_sdata, element_of, transformations_of
+from .destination import check_outputs, recovered
+from .layers import as_element, check_sdata, transformations_of
 from .layouts import layouts_of
-from .masks import LayerMasks, asked_masks, described, parse_keep_outside, read_masks, with_masks
-from .reading import parse_names, read_layers
-from .records import Run
+from .masks import LayerMasks
+from .reading import read_layers
 from .reports import write_report
+from .request import Request, chosen_steps, recipe_of
+from .work import Work
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 __all__ = ["pixel_clustering_preprocess", "repair"]
-
-# The defaults that `pipeline` takes the place of.
-_DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
 
 def pixel_clustering_preprocess(
@@ -207,72 +197,68 @@ def pixel_clustering_preprocess(
     (('c', 'y', 'x'), ['DAPI', 'panCK'])
     """
     check_sdata(sdata)
-    given = {
-        "q": q,
-        "q_sum": q_sum,
-        "q_post": q_post,
-        "sigma": sigma,
-        "norm_sum": norm_sum,
-        "cap_max": cap_max,
-    }
-    steps = _chosen_pipeline(pipeline, given)
-    passes = Passes(progress)
-    file = None if report is None else check_file(report, "report")
-    budget = parse_memory(memory)
-    codec = parse_compressor(compressor)
-    may_replace, one_by_one = parse_bool(overwrite, "overwrite"), parse_bool(resume, "resume")
-    pairs = _paired_names(img_layer, output_layer)
-    check_outputs(sdata, pairs)
-    keeps_outside = parse_keep_outside(keep_outside, where, pipeline)
-    on_masks = asked_masks(where, list(pairs.values()))
-    target = Destination.of(sdata, pairs, parse_wait(wait))
-    layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
-    masks = read_masks(sdata, on_masks)
-    sources = with_masks(layers, masks)
-    asked = {
-        "channels": channels,
-        "dtype": parse_float_dtype(dtype),
-        "pool": pool,
-        "chunks": chunks,
-        "scale_factors": scale_factors,
-        "compressor": compressor,
-        "layers": pairs,
-    }
-    if where is not None:
-        asked |= {"where": described(on_masks), "keep_outside": keeps_outside}
-    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
-    parameters = {"pipeline": _kept(recipe, must=one_by_one), **parse_json(asked)}
-    run = None
-    if one_by_one:
-        target, run, steps = _resumed(target, sources, parameters, steps)
-    target.check_new(may_replace)
-    target = target.check(sources, parameters)
-    pairs = {name: pairs[name] for name in target.todo}
-    if pairs:
-        images = read_layers(sdata, list(pairs.values()), channels, dtype)
-        layouts = layouts_of(sdata.images, images, chunks, scale_factors)
-        within = {name: masks[name] for name in images} if masks else None
-        cohort = _checked_cohort(steps, images, pool, within)
-        # The very arrays that are kept below: with channels in another order they would be others.
-        images = dict(zip(images, cohort, strict=True))
-        with ToldOnce(), cohort.keeping(budget, recipe.depth(cohort.labels), results=True):
-            if isinstance(steps, Pipeline):
-                steps = steps.fit(images, pool=pool, where=within, progress=passes)
-            processed = steps.transform(images)
-            if not keeps_outside:
-                processed = ops.keep_where(processed, within)
-            elements = {
-                output: as_element(
-                    processed[name], transformations_of(sdata.images[name]), layouts[name]
-                )
-                for output, name in pairs.items()
-            }
-            identities = {name: source.identity for name, source in sources.items()}
-            target.put(elements, run or Run.of(parameters, identities, steps), passes, codec)
-    target.refresh()
-    if file is not None:
-        write_report(file, sdata, target.pairs, steps, passes)
+    request = Request.parsed(
+        img_layer=img_layer,
+        output_layer=output_layer,
+        steps=chosen_steps(
+            pipeline,
+            {
+                "q": q,
+                "q_sum": q_sum,
+                "q_post": q_post,
+                "sigma": sigma,
+                "norm_sum": norm_sum,
+                "cap_max": cap_max,
+            },
+        ),
+        channels=channels,
+        dtype=dtype,
+        pool=pool,
+        chunks=chunks,
+        scale_factors=scale_factors,
+        compressor=compressor,
+        where=where,
+        keep_outside=keep_outside,
+        memory=memory,
+        overwrite=overwrite,
+        resume=resume,
+        wait=wait,
+        report=report,
+        progress=progress,
+    )
+    check_outputs(sdata, request.pairs)
+    work = Work.found(sdata, request)
+    steps: Any = _make_layers(work) if work.pairs else work.steps
+    work.target.refresh()
+    if request.report is not None:
+        write_report(request.report, sdata, work.target.pairs, steps, request.passes)
     return sdata
+
+
+def _make_layers(work: Work) -> FittedPipeline:
+    """Read, measure, apply, write; the steps with their numbers."""
+    request, steps, sdata = work.request, work.steps, work.sdata
+    images = read_layers(sdata, list(work.pairs.values()), request.channels, request.dtype)
+    layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
+    masks = {name: work.masks[name] for name in images} if work.masks else None
+    cohort = _checked_cohort(steps, images, request.pool, masks)
+    # The very arrays that are kept below: with channels in another order they would be others.
+    images = dict(zip(images, cohort, strict=True))
+    depth = recipe_of(steps).depth(cohort.labels)
+    with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
+        if isinstance(steps, Pipeline):
+            steps = steps.fit(images, pool=request.pool, where=masks, progress=request.passes)
+        processed = steps.transform(images)
+        if not request.keep_outside:
+            processed = ops.keep_where(processed, masks)
+        elements = {
+            output: as_element(
+                processed[name], transformations_of(sdata.images[name]), layouts[name]
+            )
+            for output, name in work.pairs.items()
+        }
+        work.target.put(elements, work.run_with(steps), request.passes, request.compressor)
+    return steps
 
 
 def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
@@ -314,68 +300,6 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
     store = parse_path(path, "path", "a SpatialData store").resolve()
     check_store(store)
     return recovered(store, seconds)
-
-
-def _chosen_pipeline(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
-    if pipeline is None:
-        return Pipeline.sparrow(**given)
-    if not isinstance(pipeline, Pipeline | FittedPipeline):
-        raise ParameterError(f"pipeline must be a Pipeline or FittedPipeline, got {pipeline!r}")
-    both = [name for name, value in given.items() if not _is_default(name, value)]
-    if both:
-        raise ParameterError(
-            f"pipeline takes the place of {', '.join(both)}: give either, not both"
-        )
-    return pipeline
-
-
-def _is_default(name: str, value: Any) -> bool:
-    default = _DEFAULTS[name]
-    return type(value) is type(default) and value == default
-
-
-def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
-    """By name of each new layer, that of the layer it is made from."""
-    inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
-    if len(inputs) != len(outputs):
-        raise ParameterError(
-            f"output_layer must name one layer for each of img_layer: got {len(outputs)} for "
-            f"{len(inputs)}"
-        )
-    for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
-        counts = Counter(name.casefold() for name in names)
-        twice = [name for name in names if counts[name.casefold()] > 1]
-        if twice:
-            raise ParameterError(
-                f"{parameter} must name each layer once (in any case), got {twice}"
-            )
-    return dict(zip(outputs, inputs, strict=True))
-
-
-def _resumed(
-    target: Destination,
-    sources: Mapping[str, Source],
-    parameters: Mapping[str, Any],
-    steps: Pipeline | FittedPipeline,
-) -> tuple[Destination, Run | None, Pipeline | FittedPipeline]:
-    """What is left to do; the run that had begun it, if one had, and the steps with its numbers."""
-    given = steps if isinstance(steps, FittedPipeline) else None
-    target, run = target.resuming(sources, dict(parameters), given)
-    if run is None:
-        return target, None, steps
-    recipe = steps.pipeline if isinstance(steps, FittedPipeline) else steps
-    fitted = FittedPipeline.from_json(json.dumps(run.fitted), functions_of(recipe))
-    return target, run, fitted
-
-
-def _kept(recipe: Recipe, must: bool) -> Any:
-    """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
-    try:
-        return recipe.to_dict()
-    except ParameterError as error:
-        if must:
-            raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
-        return repr(recipe)
 
 
 def _checked_cohort(

@@ -14,6 +14,7 @@ from .channel_grid import channels as plot_channels
 from .comparison import compare
 from .dropped_pixels import mask
 from .histograms import histogram
+from .shown import AxesArray
 
 __all__ = ["ImagePlots"]
 
@@ -51,7 +52,7 @@ class ImagePlots:
         contrast: str = "channel",
         axes: np.ndarray[Any, Any] | None = None,
         max_pixels: int = 512,
-    ) -> np.ndarray[Any, Any]:
+    ) -> AxesArray:
         """Show the channels as a grid of thumbnails; see `pxprep.plot.channels`."""
         return plot_channels(
             self._image, channels, contrast=contrast, axes=axes, max_pixels=max_pixels
@@ -67,7 +68,7 @@ class ImagePlots:
         bins: int = 50,
         axes: np.ndarray[Any, Any] | None = None,
         max_pixels: int = 512,
-    ) -> np.ndarray[Any, Any]:
+    ) -> AxesArray:
         """Show how many pixels have which value; see `pxprep.plot.histogram`."""
         return histogram(
             self._image,
@@ -80,7 +81,7 @@ class ImagePlots:
             max_pixels=max_pixels,
         )
 
-    def mask(self, *, axes: Any = None, max_pixels: int = 512) -> Any:
+    def mask(self, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
         """Show which pixels were dropped; see `pxprep.plot.mask`."""
         return mask(self._image, axes=axes, max_pixels=max_pixels)
 
@@ -91,6 +92,6 @@ class ImagePlots:
         *,
         axes: np.ndarray[Any, Any] | None = None,
         max_pixels: int = 512,
-    ) -> np.ndarray[Any, Any]:
+    ) -> AxesArray:
         """Show the channels before and after; see `pxprep.plot.compare`."""
         return compare(self._image, after, channels, axes=axes, max_pixels=max_pixels)

@@ -27,6 +27,7 @@ from .layout import (
     turn_off,
     write_title,
 )
+from .shown import AxesArray, as_axes_array
 from .thumbnails import COLORMAP, DROPPED, as_floats, draw, parse_max_pixels, thinned, upper_limit
 
 CONTRASTS = ("channel", "shared")
@@ -41,7 +42,7 @@ def channels(
     contrast: str = "channel",
     axes: np.ndarray[Any, Any] | None = None,
     max_pixels: int = 512,
-) -> np.ndarray[Any, Any]:
+) -> AxesArray:
     """Show the channels of an image as a grid of thumbnails.
 
     Colours go from 0 to the 99.5 % quantile of the finite pixels shown, so that a few bright ones
@@ -67,9 +68,9 @@ def channels(
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        `axes`, or those of the new figure, which is ``axes.flat[0].figure`` and is not registered
-        with pyplot: ten channels give shape (2, 5), forty (5, 8). Axes without a channel are turned
-        off.
+        `axes`, or those of the new figure, which a notebook shows, a script by
+        ``plt.show()``, and ``axes.save(path)`` writes: ten channels give shape (2, 5), forty
+        (5, 8). Axes without a channel are turned off.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def channels(
             )
     turn_off(places[len(channels) :])
     _explain(places[(len(channels) - 1) // axes.shape[1] * axes.shape[1]][0], shown, high)
-    return axes
+    return as_axes_array(axes)
 
 
 def _explain(axis: Any, shown: np.ndarray[Any, Any], high: float | None) -> None:

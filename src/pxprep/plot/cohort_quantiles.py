@@ -23,11 +23,11 @@ from .layout import (
     SMALL,
     VERMILION,
     legend_below,
-    new_figure,
     place,
     require_matplotlib,
     shortened,
 )
+from .shown import AxesArray, as_axes_array, new_figure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,7 +51,7 @@ def cohort(
     score: float = 3.5,
     fold: float = 1.5,
     axes: Any = None,
-) -> np.ndarray[Any, Any]:
+) -> AxesArray:
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
@@ -73,8 +73,8 @@ def cohort(
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        One-dimensional: `axes`, or those of the new figure, which is ``axes[0].figure`` and is not
-        registered with pyplot.
+        One-dimensional: `axes`, or those of the new figure, which a notebook shows, a script by
+        ``plt.show()``, and ``axes.save(path)`` writes.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def cohort(
         panel.draw(axis, float(fold))
     # Below what is lowest, and of that the leftmost.
     _explain(min(drawn, key=lambda axis: axis.get_position().p0.tolist()[::-1]), panels)
-    return drawn
+    return as_axes_array(drawn)
 
 
 def measuring_steps(fitted: FittedPipeline) -> list[str]:

@@ -24,6 +24,7 @@ from .layout import (
     write_side,
     write_title,
 )
+from .shown import AxesArray, as_axes_array
 from .thumbnails import DROPPED, as_floats, draw, parse_max_pixels, thinned
 
 
@@ -34,7 +35,7 @@ def compare(
     *,
     axes: np.ndarray[Any, Any] | None = None,
     max_pixels: int = 512,
-) -> np.ndarray[Any, Any]:
+) -> AxesArray:
     """Show channels before and after preprocessing, as pairs of thumbnails.
 
     Each thumbnail has its own contrast, from 0 to the 99.5 % quantile of the finite pixels that it
@@ -59,9 +60,9 @@ def compare(
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        `axes`, or those of the new figure, which is ``axes.flat[0].figure`` and is not registered
-        with pyplot: ten channels give shape (4, 5), forty (10, 8). Axes without a channel are
-        turned off.
+        `axes`, or those of the new figure, which a notebook shows, a script by
+        ``plt.show()``, and ``axes.save(path)`` writes: ten channels give shape (4, 5), forty
+        (10, 8). Axes without a channel are turned off.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def compare(
     >>> [axis.get_title() for axis in axes[0]]
     ['DAPI', 'CD3', 'CD20']
 
-    To keep it: ``axes.flat[0].figure.savefig("compare.png")``.
+    To keep it: ``axes.save("compare.png")``.
     """
     require_matplotlib()
     before, after = checked(before, "before"), checked(after, "after")
@@ -110,7 +111,7 @@ def compare(
             write_side(axis, label)
     if not np.isfinite(shown[1]).all():
         legend_below(first_of_rows[-1][1], [patch(DROPPED, "dropped by the mask")])
-    return axes
+    return as_axes_array(axes)
 
 
 def require_same_size(before: xr.DataArray, after: xr.DataArray, where: str = "") -> None:

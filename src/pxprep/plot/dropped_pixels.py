@@ -18,11 +18,11 @@ from .layout import (
     LEGEND,
     ORANGE,
     legend_below,
-    new_figure,
     patch,
     place,
     require_matplotlib,
 )
+from .shown import AxesArray, as_axes_array, new_figure
 from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
 
 # What a pixel is, and in which colour it is shown.
@@ -31,7 +31,7 @@ KINDS = {"kept": "#f3ecd8", "dropped": DROPPED, "no value in some channels": ORA
 SIZE, LEAST_FIGURE, TITLE = 3.6, 3.3, 0.4
 
 
-def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any:
+def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
     """Show which pixels of a preprocessed image were dropped, and their share.
 
     A pixel is dropped if it has no finite value in any channel, as `pxprep.ops.sum_mask` and
@@ -50,10 +50,10 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any
 
     Returns
     -------
-    matplotlib.axes.Axes
-        `axes`, or those of the new figure, which is ``axes.figure`` and is not registered with
-        pyplot. The title says the share: exact for an image in memory; of a lazy one that is
-        thinned, that of the pixels shown, as "about".
+    numpy.ndarray of matplotlib.axes.Axes
+        The one of the figure, which a notebook shows, a script by ``plt.show()``, and
+        ``axes.save(path)`` writes. The title says the share: exact for an image in memory; of a
+        lazy one that is thinned, that of the pixels shown, as "about".
 
     Raises
     ------
@@ -67,13 +67,15 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any
     --------
     >>> from pxprep.datasets import tissue
     >>> axes = tissue(size=64)["fov0"].pxprep.preprocess().pxprep.plot.mask()
-    >>> print(axes.get_title(loc="left"))
+    >>> print(axes[0].get_title(loc="left"))
     11.5 % dropped
     472 of 4,096 pixels
     """
     require_matplotlib()
     image = checked(image)
     max_pixels = parse_max_pixels(max_pixels)
+    if isinstance(axes, AxesArray) and axes.size == 1:
+        axes = axes.item()
     if axes is not None and not hasattr(axes, "imshow"):
         raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
     part = thinned_image(image, max_pixels)
@@ -90,7 +92,7 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Any
         else f"about {share} dropped\nseen in {thinning_note(image, max_pixels)}"
     )
     axis.set_title(title, loc="left", fontsize=FONT, pad=3)
-    return axis
+    return as_axes_array(axis)
 
 
 def pixel_kinds(image: xr.DataArray) -> Array:

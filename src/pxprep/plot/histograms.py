@@ -35,6 +35,7 @@ from .layout import (
     write_side,
     write_title,
 )
+from .shown import AxesArray, as_axes_array
 from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
 # What is beyond this quantile, and some, is counted in the last bar.
@@ -70,7 +71,7 @@ def histogram(
     bins: int = 50,
     axes: np.ndarray[Any, Any] | None = None,
     max_pixels: int = 512,
-) -> np.ndarray[Any, Any]:
+) -> AxesArray:
     """Show how many pixels have which value in each channel, on a logarithmic scale.
 
     The bars are of equal width, from 0 (or the lowest value) to a little above the 99.9 % quantile
@@ -104,8 +105,8 @@ def histogram(
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        `axes`, or those of the new figure, which is ``axes.flat[0].figure`` and is not registered
-        with pyplot. Axes without a channel are turned off.
+        `axes`, or those of the new figure, which a notebook shows, a script by ``plt.show()``, and
+        ``axes.save(path)`` writes. Axes without a channel are turned off.
 
     Raises
     ------
@@ -165,7 +166,7 @@ def histogram(
     lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
     drawn = [line for side in images for line in lines[side]]
     _explain(lowest, drawn, thinning_note(before, max_pixels))
-    return axes
+    return as_axes_array(axes)
 
 
 def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from ..channels import label_keys
 from ..errors import ParameterError
+from .shown import AxesArray, as_axes_array, new_figure
 
 # A row of more channels than this is wrapped.
 MOST_COLUMNS = 8
@@ -20,7 +21,6 @@ TITLE, LABEL, LEGEND = 0.22, 0.25, 0.3
 LEAST_FIGURE = 1.8
 # Points.
 FONT, SMALL = 9, 7
-DPI = 120
 # Colours that the colour-blind can tell apart (Okabe and Ito).
 BLUE, VERMILION, ORANGE, GREY = "#0072b2", "#d55e00", "#e69f00", "#555555"
 
@@ -58,7 +58,7 @@ def new_axes(
     gap: float = GAP,
     below: float = 0.0,
     legend: float = LEGEND,
-) -> np.ndarray[Any, Any]:
+) -> AxesArray:
     """Axes of a new figure, placed by the inch so that only they take room.
 
     Parameters
@@ -90,14 +90,7 @@ def new_axes(
         x = left + column * (width + gap)
         y = EDGE + row // rows * (block_height + BLOCK_GAP) + TITLE + row % rows * row_height
         axes[row, column] = place(figure, x, y, width, height)
-    return axes
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A figure of so many inches that is not registered with pyplot."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI)
+    return as_axes_array(axes)
 
 
 def place(figure: Any, x: float, y: float, width: float, height: float) -> Any:

@@ -15,7 +15,8 @@ from ..pipeline.pipeline import FittedPipeline
 from ..plot import cohort
 from ..plot.dropped_pixels import KINDS, percent_text, pixel_kinds
 from ..plot.histograms import COLOURS, Line, draw_histogram, fitted_lines, scale_counts
-from ..plot.layout import new_figure, place
+from ..plot.layout import place
+from ..plot.shown import new_figure, off_screen
 from ..plot.thumbnails import coloured
 from .fovs import Pixels, Seen
 
@@ -82,7 +83,8 @@ def _cards(
     shown = {side: image for side, image in sides.items() if image is not None}
     most = max(np.isfinite(image).sum(axis=(1, 2)).max() for image in shown.values())
     # Axes take most of the time, and serve all channels.
-    figure = new_figure(WIDTH, EDGE + len(shown) * (HEIGHT + BELOW))
+    with off_screen():
+        figure = new_figure(WIDTH, EDGE + len(shown) * (HEIGHT + BELOW))
     tops = [EDGE + row * (HEIGHT + BELOW) for row in range(len(shown))]
     axes = [place(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT) for top in tops]
     for i, label in enumerate(fitted.labels):
@@ -97,7 +99,8 @@ def _cards(
 
 def cohort_picture(fitted: FittedPipeline, step: str) -> Drawing:
     """The quantiles that a step measured of each image."""
-    return _drawing(cohort(fitted, [step])[0].figure)
+    with off_screen():
+        return _drawing(cohort(fitted, [step]).figure)
 
 
 def _thin(image: Block) -> Block:

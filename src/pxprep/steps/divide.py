@@ -7,6 +7,7 @@ from ..channels import CHANNEL, channel_labels, reorder_channels
 from ..engine.programs import Divide
 from ..errors import ParameterError
 from ..images.cohort import FOV, AnyImages, ImageSet
+from ..images.hints import check_kind
 
 __all__ = ["divide"]
 
@@ -46,6 +47,8 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     [[[0.5, 1.0]], [[0.75, 1.0]]]
     """
     cohort = ImageSet.of(images)
+    if isinstance(scale, xr.DataArray):
+        check_kind(scale, "scale", "scale", ParameterError)
     if isinstance(scale, xr.DataArray) and scale.chunks is None:
         usable = np.isfinite(scale) & (scale != 0)
         if not usable.all():

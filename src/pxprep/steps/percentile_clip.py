@@ -14,7 +14,7 @@ from ..engine.windows import Window
 from ..errors import ParameterError
 from .base import Step
 from .parameters import CountZeros, LowPercent, Percent
-from .statistics import Limits
+from .statistics import ClipLimits
 
 __all__ = ["PercentileClip"]
 
@@ -83,10 +83,10 @@ class PercentileClip(Step):
         if wrong:
             raise ParameterError(f"low must be below high in every channel: {', '.join(wrong)}")
 
-    def statistic(self, labels: Sequence[Label]) -> Limits:
+    def statistic(self, labels: Sequence[Label]) -> ClipLimits:
         """The limits of each channel."""
         percents = np.array([self.each("low", labels), self.each("high", labels)])
-        return Limits(percents, self.zeros == "include")
+        return ClipLimits(percents, self.zeros == "include")
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Clipping between the limits."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..aliases import Array, Block
 from .statistic import EMPTY, FINITE, Measured, QuantileStatistic, Rule, mean_over_images
 
-__all__ = ["Limits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
+__all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 
 DIVISOR = Rule("finite and not 0", lambda values: np.isfinite(values) & (values != 0))
 # Infinite where there was nothing to measure: then nothing is clipped.
@@ -46,7 +46,7 @@ class Scales(QuantileStatistic):
 
 
 @dataclass(frozen=True)
-class Limits(QuantileStatistic):
+class ClipLimits(QuantileStatistic):
     """``low`` and ``high``: two quantiles of each channel, infinite where there are none."""
 
     names: ClassVar[tuple[str, ...]] = ("low", "high")

@@ -1,0 +1,179 @@
+"""What a call of the wrapper asks for: parsed, kept with what is made, compared to resume it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..aliases import Label, Pool
+from ..engine.progress import Passes
+from ..errors import ParameterError
+from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_wait
+from ..pipeline.pipeline import FittedPipeline, Pipeline
+from ..pipeline.recipes import Recipe
+from ..reporting.checks import check_file
+from ..store.json import parse_json
+from .destination import parse_compressor
+from .masks import LayerMasks, asked_masks, described, parse_keep_outside
+from .reading import parse_names
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# The defaults that `pipeline` takes the place of.
+_DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call asks for; what depends on the layers is checked when they are read.
+
+    Attributes
+    ----------
+    pairs
+        By name of each new layer, that of the layer it is made from.
+    steps
+        What is done to them.
+    channels, dtype, pool, chunks, scale_factors
+        As the wrapper has them.
+    given_compressor, compressor
+        As it was given, and the codec.
+    masks
+        The masks that were given, by layer; empty if there are none.
+    keep_outside, memory, overwrite, resume, wait, report, passes
+        As the wrapper has them, parsed.
+    """
+
+    pairs: Mapping[str, str]
+    steps: Pipeline | FittedPipeline
+    channels: Sequence[Label] | None
+    dtype: np.dtype[Any] | None
+    pool: Pool
+    chunks: Any
+    scale_factors: Sequence[Any] | None
+    given_compressor: Mapping[str, int] | None
+    compressor: Any
+    masks: LayerMasks
+    keep_outside: bool
+    memory: int | None
+    overwrite: bool
+    resume: bool
+    wait: float | None
+    report: Path | None
+    passes: Passes
+
+    @classmethod
+    def parsed(
+        cls,
+        *,
+        img_layer: Any,
+        output_layer: Any,
+        steps: Pipeline | FittedPipeline,
+        channels: Any,
+        dtype: Any,
+        pool: Any,
+        chunks: Any,
+        scale_factors: Any,
+        compressor: Any,
+        where: Any,
+        keep_outside: Any,
+        memory: Any,
+        overwrite: Any,
+        resume: Any,
+        wait: Any,
+        report: Any,
+        progress: Any,
+    ) -> Request:
+        """The request that these parameters of the wrapper make; raises if one breaks its rule."""
+        passes = Passes(progress)
+        file = None if report is None else check_file(report, "report")
+        pairs = _paired_names(img_layer, output_layer)
+        return cls(
+            pairs=pairs,
+            steps=steps,
+            channels=channels,
+            dtype=parse_float_dtype(dtype),
+            pool=pool,
+            chunks=chunks,
+            scale_factors=scale_factors,
+            given_compressor=compressor,
+            compressor=parse_compressor(compressor),
+            masks=asked_masks(where, list(pairs.values())),
+            keep_outside=parse_keep_outside(keep_outside, where, steps),
+            memory=parse_memory(memory),
+            overwrite=parse_bool(overwrite, "overwrite"),
+            resume=parse_bool(resume, "resume"),
+            wait=parse_wait(wait),
+            report=file,
+            passes=passes,
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """What is kept with the new layers, and what a call must have in common to resume them."""
+        asked = {
+            "channels": self.channels,
+            "dtype": self.dtype,
+            "pool": self.pool,
+            "chunks": self.chunks,
+            "scale_factors": self.scale_factors,
+            "compressor": self.given_compressor,
+            "layers": self.pairs,
+        }
+        if self.masks:
+            asked |= {"where": described(self.masks), "keep_outside": self.keep_outside}
+        return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **parse_json(asked)}
+
+
+def recipe_of(steps: Pipeline | FittedPipeline) -> Pipeline:
+    """The steps without their numbers."""
+    return steps.pipeline if isinstance(steps, FittedPipeline) else steps
+
+
+def chosen_steps(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
+    """The steps of the user's own, or the reference order with the parameters that were given."""
+    if pipeline is None:
+        return Pipeline.sparrow(**given)
+    if not isinstance(pipeline, Pipeline | FittedPipeline):
+        raise ParameterError(f"pipeline must be a Pipeline or FittedPipeline, got {pipeline!r}")
+    both = [name for name, value in given.items() if not _is_default(name, value)]
+    if both:
+        raise ParameterError(
+            f"pipeline takes the place of {', '.join(both)}: give either, not both"
+        )
+    return pipeline
+
+
+def _is_default(name: str, value: Any) -> bool:
+    default = _DEFAULTS[name]
+    return type(value) is type(default) and value == default
+
+
+def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
+    """By name of each new layer, that of the layer it is made from."""
+    inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
+    if len(inputs) != len(outputs):
+        raise ParameterError(
+            f"output_layer must name one layer for each of img_layer: got {len(outputs)} for "
+            f"{len(inputs)}"
+        )
+    for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
+        counts = Counter(name.casefold() for name in names)
+        twice = [name for name in names if counts[name.casefold()] > 1]
+        if twice:
+            raise ParameterError(
+                f"{parameter} must name each layer once (in any case), got {twice}"
+            )
+    return dict(zip(outputs, inputs, strict=True))
+
+
+def _kept(recipe: Recipe, must: bool) -> Any:
+    """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
+    try:
+        return recipe.to_dict()
+    except ParameterError as error:
+        if must:
+            raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
+        return repr(recipe)
