@@ -24,8 +24,8 @@ WIDTH = 100
 # what a step of a pipeline does not: module, name.
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
-    *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels"),
-    *("SubtractChannels", "Compensate"),
+    *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels", "Threshold"),
+    *("Median", "RobustZscore", "SubtractChannels", "Compensate"),
 )
 # Those of `aliases` that types of parameters have.
 ALIASES = ("Backgrounds", "Factors", "PerChannel", "Zeros")

@@ -14,6 +14,7 @@ MEASURING = {
     "sum_mask": {"q_sum": 20},
     "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
     "minmax": {},
+    "threshold": {"q": 60},
     "quantile": {"q": 35},
 }
 
@@ -44,7 +45,7 @@ def measured_elsewhere(name, image, mask, **parameters):
     values = plain(image)
     if name == "quantile":
         return oracle.quantile(inside, **parameters)
-    if name in ("sum_mask", "percentile_clip", "minmax"):
+    if name in ("sum_mask", "percentile_clip", "minmax", "threshold"):
         return getattr(oracle, name)(values, reference=inside, **parameters)
     (q,) = parameters.values()
     scale = oracle.quantile(inside, q)

@@ -6,7 +6,8 @@ of those in `pxprep.ops`, so that a test can call both. All but `blur` must agre
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion, median_filter
 from scipy.optimize import nnls
 
 # What to call each step with; one more run of a step is one more entry.
@@ -23,6 +24,9 @@ STEPS = {
     "subtract_background": {"radius": 2},
     "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
     "minmax": {},
+    "threshold": {"q": 60},
+    "robust_zscore": {},
+    "median": {"size": 3},
     "pixel_sum": {},
     "quantile": {"q": 35},
 }
@@ -147,6 +151,27 @@ def remove_hot_pixels(image, threshold):
     return result
 
 
+def median(image, size=3):
+    result = image.astype(float_type(image.dtype))
+    for channel, own in enumerate(np.broadcast_to(size, len(image))):
+        for plane in np.ndindex(image.shape[1:-2]) if own > 1 else ():
+            result[channel, *plane] = _median_plane(to_float(image[channel, *plane]), int(own))
+    return result
+
+
+def _median_plane(plane, size):
+    """Of SciPy where a square is whole; else of what is there."""
+    whole = median_filter(np.where(np.isnan(plane), 0, plane), size, mode="reflect")
+    padded = np.pad(plane, size // 2, mode="symmetric")
+    squares = sliding_window_view(padded, (size, size)).reshape(*plane.shape, -1)
+    count = np.sum(~np.isnan(squares), axis=-1, keepdims=True)
+    ordered = np.sort(squares, axis=-1)  # NaN last
+    places = np.maximum(np.concatenate([count - 1, count], axis=-1), 0) // 2
+    low, high = np.moveaxis(np.take_along_axis(ordered, places, axis=-1), -1, 0)
+    others = np.where(low == high, low, low / 2 + high / 2)
+    return np.where(np.isnan(plane), plane, np.where(count[..., 0] == size**2, whole, others))
+
+
 def subtract_background(image, radius=None, constant=None):
     given = image
     image = to_float(image)
@@ -224,6 +249,38 @@ def minmax(image, reference=None):
     spans[spans == 0] = 1
     ends = zip(image, lows.astype(image.dtype), spans, strict=True)
     return np.stack([(channel - low) / span for channel, low, span in ends])
+
+
+def distances(image, centers):
+    """How far each value is from a number of its channel, rounded to the image's type."""
+    image = to_float(image)
+    pairs = zip(image, np.asarray(centers).astype(image.dtype), strict=True)
+    return np.stack([np.abs(channel - center) for channel, center in pairs])
+
+
+def robust_zscore(image):
+    centers = quantile(image, 50, "include")
+    centers[np.isnan(centers)] = 0
+    return standardized(image, centers, quantile(distances(image, centers), 50, "include"))
+
+
+def standardized(image, centers, median_distances):
+    image = to_float(image)
+    spreads = 1.482602218505602 * median_distances
+    spreads = np.where(np.isnan(spreads) | (spreads.astype(image.dtype) == 0), 1, spreads)
+    ends = zip(image, centers.astype(image.dtype), spreads.astype(image.dtype), strict=True)
+    return np.stack([(channel - center) / spread for channel, center, spread in ends])
+
+
+def threshold(image, value=None, q=None, below="zero", zeros="exclude", reference=None):
+    if value is None:
+        value = quantile(image if reference is None else reference, q, zeros)
+        value[np.isnan(value)] = -np.inf
+    image = to_float(image)
+    limits = np.broadcast_to(value, len(image)).astype(image.dtype)
+    instead = image.dtype.type(0 if below == "zero" else np.nan)
+    pairs = zip(image, limits, strict=True)
+    return np.stack([np.where(channel < limit, instead, channel) for channel, limit in pairs])
 
 
 def clip(image, max):  # noqa: A002

@@ -605,6 +605,170 @@ class StepMethods(Generic[Made]):
         """
         return ops.remove_hot_pixels(self._images, threshold)
 
+    def threshold(
+        self,
+        value: PerChannel | None = None,
+        q: PerChannel | None = None,
+        below: str = "zero",
+        zeros: Zeros = "exclude",
+        *,
+        pool: Pool = "mean",
+        where: Any = None,
+    ) -> Made:
+        """Set values below a threshold of their channel to 0, or to NaN.
+
+        A value that is as large as the threshold stays, and so do all above it.
+
+        Parameters
+        ----------
+        value
+            The threshold, in units of the image. One number; a sequence in channel order; or a mapping
+            by channel label, in which the key ``...`` stands for the channels that are not named.
+        q
+            Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
+            `value`. One of both must be given.
+        below
+            What values below the threshold become: ``"zero"`` or ``"nan"``.
+        zeros
+            Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ParameterError
+            If both or none of `value` and `q` are given, one breaks its rule, `q` looks like a fraction
+            (0 < q <= 1), or `below` or `zeros` is something else.
+        ChannelError
+            If `value` or `q` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            With `q`, once for channels without a value to measure (nothing changes), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        A pixel that is NaN in one channel has no sum over channels, so that `sum_mask` and `sum_norm`
+        drop it: before these steps use ``"zero"``.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0, 1, 2, 3, 4]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.threshold(3).values.tolist()
+        [[[0.0, 0.0, 0.0, 3.0, 4.0]]]
+        >>> image.pxprep.threshold(q=50, below="nan").values.tolist()
+        [[[nan, nan, nan, 3.0, 4.0]]]
+        """
+        return ops.threshold(self._images, value, q, below, zeros, pool=pool, where=where)
+
+    def median(self, size: PerChannel = 3) -> Made:
+        """Set each pixel to the median of the square around it, in each channel and each z-plane.
+
+        Without NaNs the result is that of ``scipy.ndimage.median_filter(plane, size, mode="reflect")``.
+        A NaN pixel stays NaN and does not count for its neighbours.
+
+        Parameters
+        ----------
+        size
+            Side of the square: 3 or 5 pixels. One number; a sequence in channel order; or a mapping by
+            channel label, in which the key ``...`` stands for the channels that are not named. 1 leaves
+            a channel as it is, bit for bit.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they are.
+
+        Raises
+        ------
+        ParameterError
+            If `size` is not 1, 3 or 5.
+        ChannelError
+            If `size` names channels that the image does not have, or leaves some out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Notes
+        -----
+        Of an even number of pixels that count, the median is the mean of both in the middle, as that of
+        ``numpy.nanmedian``. To remove single bright pixels and nothing else, see `remove_hot_pixels`.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1, 2, 90, 3, np.nan, 4]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.median(3).values.tolist()
+        [[[1.0, 2.0, 3.0, 46.5, nan, 4.0]]]
+        """
+        return ops.median(self._images, size)
+
+    def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+        """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
+
+        The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826
+        times it the standard deviation if values are normally distributed. Both medians are exact
+        whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the images' medians is
+        subtracted, and the mean of their median distances divides.
+
+        Parameters
+        ----------
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels more than half of whose values are the same (nothing is divided), for those
+            without a value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[1.0, 2, 3, 4, 50]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.robust_zscore().values.round(2).tolist()
+        [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
+        """
+        return ops.robust_zscore(self._images, pool=pool, where=where)
+
     def subtract_channels(
         self,
         backgrounds: Backgrounds,

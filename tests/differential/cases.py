@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 # Steps that read neighbours of a pixel, and those that need the sums over channels.
-READS_NEIGHBOURS = ("blur", "remove_hot_pixels", "subtract_background")
+READS_NEIGHBOURS = ("blur", "remove_hot_pixels", "subtract_background", "median")
 SUMS = ("sum_mask", "sum_norm")
 LABELS = {
     "text": ("DAPI", "CD3", "CD20", "CD45"),

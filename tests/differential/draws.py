@@ -116,6 +116,15 @@ def pairs(draw, n_channels):
     return Pairs(tuple((channel, (channel + draw(away)) % n_channels) for channel in changed))
 
 
+@st.composite
+def thresholds(draw, each):
+    """One of a value and a percentage."""
+    rest = {"below": draw(st.sampled_from(["zero", "nan"])), "zeros": draw(zeros)}
+    if draw(chance(60)):
+        return {"value": None, "q": draw(each(percents)), **rest}
+    return {"value": draw(each(st.just(0.0) | numbers)), "q": None, **rest}
+
+
 def parameters(kind, n_channels, mask):
     """Strategy for the parameters of a kind of step."""
     each = partial(by_channel, n_channels=n_channels)
@@ -139,18 +148,26 @@ def parameters(kind, n_channels, mask):
             {"backgrounds": pairs(n_channels), "scale": st.just(0.0) | numbers}
         ),
         "percentile_clip": lambda: clips(n_channels),
+        "median": lambda: fixed({"size": each(st.sampled_from([3, 5, 1]))}),
+        "threshold": lambda: thresholds(each),
         "keep_where": lambda: fixed({"where": mask}),
         "function": lambda: fixed({"function": st.sampled_from(tuple(FUNCTIONS))}),
     }
     return strategies.get(kind, lambda: st.just({}))()
 
 
-PLAIN = ("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm")
-NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background")
+PLAIN = (
+    *("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm"),
+    *("threshold", "robust_zscore"),
+)
+NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background", "median")
 SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
 KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, "subtract_channels")
 OWN = ("function", "keep_where", "peak")
-MEASURING = ("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm")
+MEASURING = (
+    *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
+    "robust_zscore",
+)
 
 
 @st.composite
@@ -361,7 +378,7 @@ behind_sums = st.tuples(
     some([(), (), ("quantile_norm",), ("blur",), ("log1p",), ("minmax",)]),
     some([("sum_norm",), ("sum_mask",), ("sum_mask", "sum_norm")]),
     some([(), (), ("quantile_norm",), ("clip",), ("sum_mask",)]),
-    some([("blur",), ("remove_hot_pixels",), ("subtract_background",)]),
+    some([("blur",), ("remove_hot_pixels",), ("subtract_background",), ("median",)]),
     some([(), ("quantile_norm",), ("sum_mask",), ("blur", "percentile_clip")]),
 ).map(lambda parts: sum(parts, ()))
 measured = st.lists(some(MEASURING), min_size=1, max_size=3)

@@ -49,6 +49,12 @@ FAULTS = [
         "return max(0, 2 * max(int(radius) for radius in radii) - 1)",
     ),
     Fault(
+        "a median reads a pixel too few around a block",
+        "steps/median.py",
+        "return max(self.sizes) // 2",
+        "return max(0, max(self.sizes) // 2 - 1)",
+    ),
+    Fault(
         "of several steps that read neighbours, the last one is forgotten",
         "engine/programs.py",
         "return [sum(depths[position + 1 :]) for position in range(len(depths))]",

@@ -30,7 +30,7 @@ def run(steps, images, masks, pool, blur):
     for step in steps:
         measured = images if step.reference is None else outputs[step.reference]
         measured = [outside_missing(*pair) for pair in zip(measured, masks, strict=True)]
-        if step.kind in MEASURES:
+        if step.kind in MEASURES and step.parameters.get("value") is None:
             numbers[step.name] = MEASURES[step.kind](measured, pool, step.parameters)
         images = [
             _applied(step, image, index, numbers.get(step.name), pool, blur)
@@ -122,6 +122,26 @@ def _range(images, pool, parameters):
     return {"min": low, "max": high, "quantile_low": lows[0], **details}
 
 
+def _centers(images, pool, parameters):
+    each, pooled = _quantiles(images, 50, "include", pool)
+    center = _mean(pooled, pool)
+    center = np.where(np.isnan(center), 0, center)
+    origins = [center] * len(images) if pool == "pixels" else each
+    far = [oracle.distances(*pair) for pair in zip(images, origins, strict=True)]
+    own, pooled = _quantiles(far, 50, "include", pool)
+    spread = 1.482602218505602 * _mean(pooled, pool)
+    zero = ~np.isfinite(spread) | (spread.astype(np.result_type(*images)) == 0)
+    details = _details(images, own, "include")
+    return {"center": center, "spread": np.where(zero, 1, spread), "median": each, **details}
+
+
+def _values(images, pool, parameters):
+    zeros = parameters["zeros"]
+    each, pooled = _quantiles(images, parameters["q"], zeros, pool)
+    value = _mean(pooled, pool)
+    return {"value": np.where(np.isnan(value), -np.inf, value), **_details(images, each, zeros)}
+
+
 def _peak(images, pool, parameters):
     rows = np.array(
         [
@@ -138,6 +158,8 @@ MEASURES = {
     "sum_mask": _threshold,
     "percentile_clip": _limits,
     "minmax": _range,
+    "threshold": _values,
+    "robust_zscore": _centers,
     "peak": _peak,
 }
 
@@ -158,6 +180,9 @@ def _applied(step, image, index, numbers, pool, blur):
         return image if sigma is None else blur(image, sigma)
     if step.kind == "sum_mask":
         return _masked(image, float(own["threshold"]), step)
+    if step.kind == "threshold":
+        value = step.parameters["value"] if own is None else own["value"]
+        return oracle.threshold(image, value, below=step.parameters["below"])
     if step.kind in MEASURES:
         return _APPLIES[step.kind](image, own)
     return getattr(oracle, step.kind)(image, **step.parameters)
@@ -184,6 +209,11 @@ def _rescaled(image, numbers):
     return (image - _along(numbers["min"], image)) / np.where(span == 0, image.dtype.type(1), span)
 
 
+def _standardized(image, numbers):
+    image = oracle.to_float(image)
+    return (image - _along(numbers["center"], image)) / _along(numbers["spread"], image)
+
+
 def _masked(image, threshold, step):
     if step.reference is None or step.parameters["threshold"] is not None:
         return oracle.sum_mask(image, threshold=threshold)
@@ -201,5 +231,6 @@ _APPLIES = {
     "post_norm": _divided,
     "percentile_clip": _clipped,
     "minmax": _rescaled,
+    "robust_zscore": _standardized,
     "peak": _below_peak,
 }

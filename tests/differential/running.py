@@ -14,6 +14,10 @@ from pxprep import FittedPipeline, Mask, Pipeline, ops
 from pxprep.errors import ParameterError
 from pxprep.steps import Step
 
+MEASURING = (
+    *("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax", "threshold"),
+    "robust_zscore",
+)
 FUNCTIONS = {
     "double": lambda image: image * 2,
     "absolute": abs,
@@ -183,7 +187,7 @@ class Runner:
             return current if where is None else call("keep_where", current, where=where)
         if step.kind == "sum_mask" and step.reference is not None:
             given["reference"] = outputs[step.reference]
-        if step.kind in ("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax"):
+        if step.kind in MEASURING and given.get("value") is None:
             given.update(measures)
         return call(step.kind, current, **given)
 

@@ -26,6 +26,7 @@ STEPS = {
     "blur": {"sigma": 1.2},  # reads 5 pixels around
     "remove_hot_pixels": {"threshold": 0.05},
     "subtract_background": {"radius": 2},  # 4 pixels
+    "median": {"size": 5},
 }
 # What goes wrong where a pixel is seen twice: sums, and behind them what reads neighbours.
 PAIRS = [names for names in permutations(STEPS, 2) if names[-1] in list(STEPS)[3:]]

@@ -24,6 +24,8 @@ PER_CHANNEL = {
     "remove_hot_pixels": ("threshold", (0, 30, 2.5)),
     "subtract_background": ("radius", (3, 0, 1)),
     "percentile_clip": ("low", (0, 55.5, 2)),
+    "median": ("size", (5, 1, 3)),
+    "threshold": ("value", (12.5, 30, 0)),
     "quantile": ("q", (0, 99.9, 33.3)),
 }
 CHUNKS = {
@@ -42,6 +44,7 @@ every_step = pytest.mark.parametrize("name", STEPS)
 # All kinds of images
 
 
+@pytest.mark.filterwarnings("ignore:robust_zscore. more than half")  # of bools
 @every_step
 def test_every_dtype(name, make_image):
     for dtype in ("bool", *INTEGERS, *FLOATS):

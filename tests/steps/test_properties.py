@@ -48,6 +48,10 @@ def test_channels_do_not_see_each_other(make_image, order, seed, lazy):
         lambda image: ops.subtract_background(image, constant={"CD45": 30, ...: 9}),
         lambda image: ops.percentile_clip(image, {"CD45": 30, ...: 2}, q),
         lambda image: ops.minmax(image),
+        lambda image: ops.robust_zscore(image),
+        lambda image: ops.median(image, {"CD45": 3, ...: 5}),
+        lambda image: ops.threshold(image, {"CD45": 30, ...: 2}),
+        lambda image: ops.threshold(image, q=q),
         lambda image: ops.quantile(image, q),
     ):
         assert_same_bits(step(moved), step(image).isel(c=order))

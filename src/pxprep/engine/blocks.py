@@ -20,6 +20,7 @@ from .kernels.pointwise import (
     divide_values,
     keep_values,
     limit_values,
+    replace_below,
     rescale_values,
     scale_rows,
     subtract_value,
@@ -198,6 +199,12 @@ def rescale(block: Block, limits: Block) -> None:
         rescale_values(_line(channel), low, span, block.dtype.type(np.nan))
 
 
+def standardize(block: Block, numbers: Block) -> None:
+    """Subtract the first of two numbers of each channel, shape (2, c), and divide by the second."""
+    for channel, center, spread in zip(block, *_rounded(numbers, block.dtype), strict=True):
+        rescale_values(_line(channel), center, spread, block.dtype.type(np.nan))
+
+
 def subtract_constant(block: Block, constants: Block) -> None:
     """Subtract a constant from each channel; what falls below 0 becomes 0."""
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
@@ -217,6 +224,13 @@ def subtract_channels(block: Block, triples: Sequence[tuple[int, int, float]]) -
     factors = _rounded(np.array([factor for *_, factor in triples]), block.dtype)
     for (channel, other, _), factor in zip(triples, factors, strict=True):
         subtract_values(_line(block[channel]), others[other], factor, zero, missing)
+
+
+def put_below(block: Block, thresholds: Block, instead: float) -> None:
+    """Put a number in place of the values of the block that are below their channel's threshold."""
+    other, missing = block.dtype.type(instead), block.dtype.type(np.nan)
+    for channel, threshold in zip(block, _rounded(thresholds, block.dtype), strict=True):
+        replace_below(_line(channel), threshold, other, missing)
 
 
 def arcsinh(block: Block) -> None:

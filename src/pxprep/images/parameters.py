@@ -28,6 +28,8 @@ REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/")
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
 MAX_RADIUS = 1_000
+# Sides of squares that have a pixel in their middle, and are worth a network.
+SIDES = (1, 3, 5)
 
 
 def parse_number(value: Any, parameter: str, rule: str) -> float:
@@ -96,6 +98,11 @@ def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
 def parse_radius(value: Any, parameter: str = "radius") -> Any:
     """A whole number of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_radius)
+
+
+def parse_side(value: Any, parameter: str = "size") -> Any:
+    """The side of a square of pixels, for all channels, in channel order, or by label."""
+    return _parse_each(value, parameter, _parse_one_side)
 
 
 def parse_background(radius: Any, constant: Any) -> tuple[Any, Any]:
@@ -317,6 +324,14 @@ def _parse_one_radius(value: Any, parameter: str) -> int:
     rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= MAX_RADIUS or not number.is_integer():
+        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+    return int(number)
+
+
+def _parse_one_side(value: Any, parameter: str) -> int:
+    rule = f"one of the numbers of pixels {', '.join(map(str, SIDES))}"
+    number = parse_number(value, parameter, rule)
+    if number not in SIDES:
         raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
     return int(number)
 

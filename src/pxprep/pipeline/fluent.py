@@ -10,15 +10,18 @@ from ..steps import (
     Clip,
     Compensate,
     Log1p,
+    Median,
     MinMax,
     PercentileClip,
     PostNorm,
     QuantileNorm,
     RemoveHotPixels,
+    RobustZscore,
     SubtractBackground,
     SubtractChannels,
     SumMask,
     SumNorm,
+    Threshold,
 )
 
 
@@ -455,6 +458,124 @@ class FluentSteps:
         where 50 counts is a common threshold.
         """
         return self.then(RemoveHotPixels(threshold), name)
+
+    def threshold(
+        self,
+        value: PerChannel | None = None,
+        q: PerChannel | None = None,
+        below: str = "zero",
+        zeros: Zeros = "exclude",
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Set values below a threshold of their channel to 0, or to NaN.
+
+        A value that is as large as the threshold stays, and so do all above it.
+
+        Parameters
+        ----------
+        value
+            The threshold, in units of the image. One number; a sequence in channel order; or a mapping
+            by channel label, in which the key ``...`` stands for the channels that are not named.
+        q
+            Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
+            `value`. One of both must be given.
+        below
+            What values below the threshold become: ``"zero"`` or ``"nan"``.
+        zeros
+            Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If both or none of `value` and `q` are given, one breaks its rule, `q` looks like a fraction
+            (0 < q <= 1), or `below` or `zeros` is something else.
+        ChannelError
+            If `value` or `q` names channels that the image does not have, or leaves some out.
+
+        Warns
+        -----
+        PxprepWarning
+            With `q`, once for channels without a value to measure (nothing changes), for negative and
+            for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        A pixel that is NaN in one channel has no sum over channels, so that `sum_mask` and `sum_norm`
+        drop it: before these steps use ``"zero"``.
+        """
+        return self.then(Threshold(value, q, below, zeros), name)
+
+    def median(self, size: PerChannel = 3, *, name: str | None = None) -> Self:
+        """Set each pixel to the median of the square around it, in each channel and each z-plane.
+
+        Without NaNs the result is that of ``scipy.ndimage.median_filter(plane, size, mode="reflect")``.
+        A NaN pixel stays NaN and does not count for its neighbours.
+
+        Parameters
+        ----------
+        size
+            Side of the square: 3 or 5 pixels. One number; a sequence in channel order; or a mapping by
+            channel label, in which the key ``...`` stands for the channels that are not named. 1 leaves
+            a channel as it is, bit for bit.
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Raises
+        ------
+        ParameterError
+            If `size` is not 1, 3 or 5.
+        ChannelError
+            If `size` names channels that the image does not have, or leaves some out.
+
+        Notes
+        -----
+        Of an even number of pixels that count, the median is the mean of both in the middle, as that of
+        ``numpy.nanmedian``. To remove single bright pixels and nothing else, see `remove_hot_pixels`.
+        """
+        return self.then(Median(size), name)
+
+    def robust_zscore(self, *, name: str | None = None) -> Self:
+        """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
+
+        The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826
+        times it the standard deviation if values are normally distributed. Both medians are exact
+        whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the images' medians is
+        subtracted, and the mean of their median distances divides.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels more than half of whose values are the same (nothing is divided), for those
+            without a value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+        """
+        return self.then(RobustZscore(), name)
 
     def subtract_channels(
         self,

@@ -70,7 +70,7 @@ class Step:
 
     kind: ClassVar[str]
     reference: str | None = None
-    # Names of the numbers that `operation` takes: none, one, or two.
+    # Names of the numbers that `operation` takes, where any are measured: none, one, or two.
     operands: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -139,7 +139,7 @@ class Step:
         operation = self.operation(cohort.labels)
         if operation is None:
             return cohort.map(partial(self.apply, numbers=numbers))
-        if not self.operands:
+        if not self.operands or not measures(self, cohort.labels):
             return cohort.apply(operation)
         return cohort.apply_measured(operation, numbers, *self.operands, reference=reference)
 

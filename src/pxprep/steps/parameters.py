@@ -24,6 +24,7 @@ from ..images.parameters import (
     parse_positive,
     parse_quantile,
     parse_radius,
+    parse_side,
     parse_sigma,
     parse_sum_quantile,
 )
@@ -107,10 +108,15 @@ LowPercent = Annotated[PerChannel, Parsed(parse_low_quantile)]
 SumPercent = Annotated[float, Parsed(parse_sum_quantile, per_channel=False)]
 Sigma = Annotated[PerChannel, Parsed(parse_sigma)]
 Radius = Annotated[PerChannel, Parsed(parse_radius)]
+Side = Annotated[PerChannel, Parsed(parse_side)]
 Cap = Annotated[PerChannel, Parsed(parse_limit, called="max (cap_max)")]
+Number = Annotated[PerChannel, Parsed(parse_limit)]
 Positive = Annotated[PerChannel, Parsed(parse_positive)]
 AtLeastZero = Annotated[PerChannel, Parsed(partial(parse_positive, or_zero=True))]
 CountZeros = Annotated[Zeros, Parsed(partial(parse_choice, choices=ZEROS), per_channel=False)]
+ZeroOrNan = Annotated[
+    str, Parsed(partial(parse_choice, choices=("zero", "nan")), per_channel=False)
+]
 OneNumber = Annotated[
     float, Parsed(partial(parse_number, rule="a finite number"), per_channel=False)
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from ..aliases import Array, Block
 from .statistic import EMPTY, FINITE, Measured, QuantileStatistic, Rule, mean_over_images
 
-__all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold"]
+__all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 
 DIVISOR = Rule("finite and not 0", lambda values: np.isfinite(values) & (values != 0))
 # Infinite where there was nothing to measure: then nothing is clipped.
@@ -97,6 +97,21 @@ class Ranges(QuantileStatistic):
         )
         notes += measured.notes_on_values()
         return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges), notes
+
+
+@dataclass(frozen=True)
+class Thresholds(QuantileStatistic):
+    """``value``: the cohort's quantile of each channel, minus infinity where there is none."""
+
+    names: ClassVar[tuple[str, ...]] = ("value",)
+    rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
+
+    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+        """The thresholds, axes (1, c) or (fov, 1, c)."""
+        values = measured.mean()
+        notes = measured.notes_on_empty("no value to measure", "no value is below")
+        notes += measured.notes_on_values()
+        return np.where(np.isnan(values), -np.inf, values), notes
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,15 @@ def limit_values(values: Any, low: Any, high: Any, missing: Any) -> None:
 
 
 @kernel
+def replace_below(values: Any, limit: Any, instead: Any, missing: Any) -> None:
+    """Put one number in place of the `values` that are below another."""
+    for i in range(values.size):
+        v = values[i]
+        replaced = instead if v < limit else v
+        values[i] = replaced if v - v == 0 else missing
+
+
+@kernel
 def rescale_values(values: Any, low: Any, span: Any, missing: Any) -> None:
     """Subtract `low` from `values`, and divide by `span`."""
     for i in range(values.size):

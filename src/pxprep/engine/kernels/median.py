@@ -1,0 +1,110 @@
+"""Medians of squares of pixels, by a network: pairs of values that are put in order.
+
+A network is the same for all pixels, so that each of its steps is a loop over a row that the
+compiler vectorises.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import kernel
+
+# Columns at a time: all pixels of their squares stay in cache.
+COLUMNS = 256
+
+
+@lru_cache(maxsize=8)
+def median_network(size: int) -> np.ndarray[Any, Any]:
+    """Pairs of places to put in order, the smaller value first, and then the median's place twice.
+
+    Of one more value than lie below the median and itself the smallest and the largest are no
+    medians: they go, the next value joins, until only one is left. The array is shared by all who
+    ask.
+    """
+    count = size * size
+    pairs: list[tuple[int, int]] = []
+    open_, rest = list(range(count // 2 + 2)), list(range(count // 2 + 2, count))
+    while len(open_) > 1:
+        half, last = len(open_) // 2, len(open_) - 1
+        pairs += [(open_[n], open_[last - n]) for n in range(half)]
+        pairs += [(open_[0], place) for place in open_[1 : last + 1 - half]]
+        pairs += [(place, open_[last]) for place in open_[half:last]]
+        open_ = open_[1:last] + rest[:1]
+        rest = rest[1:]
+    return np.array([*pairs, (open_[0], open_[0])])
+
+
+@kernel
+def take_medians(padded: Any, size: int, network: Any, room: Any, out: Any) -> None:
+    """Write to `out` the median of the square around each pixel.
+
+    `padded` surrounds `out` by half a square on every side; `room` has a row of `COLUMNS` for each
+    pixel of a square.
+    """
+    rows, columns = out.shape
+    median = network[network.shape[0] - 1, 0]
+    for i in range(rows):
+        for left in range(0, columns, room.shape[1]):
+            width = min(room.shape[1], columns - left)
+            for n in range(size * size):
+                start = left + n % size
+                room[n][:width] = padded[i + n // size][start : start + width]
+            for n in range(network.shape[0] - 1):
+                _put_in_order(room[network[n, 0]][:width], room[network[n, 1]][:width])
+            out[i][left : left + width] = room[median][:width]
+
+
+@kernel
+def _put_in_order(smaller: Any, larger: Any) -> None:
+    for j in range(smaller.size):
+        a, b = smaller[j], larger[j]
+        smaller[j] = a if a < b else b
+        larger[j] = b if a < b else a
+
+
+@kernel
+def mend_medians(padded: Any, size: int, room: Any, out: Any) -> None:
+    """Write to `out`, as `take_medians` does, where a square has NaNs: the median of the others.
+
+    The mean of both in the middle if these are an even number; NaN where the pixel itself is.
+    `room` has room for a square.
+    """
+    half = size // 2
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            own = padded[i + half, j + half]
+            if own != own:
+                out[i, j] = own
+            elif _has_missing(padded, i, j, size):
+                count = _gather(padded, i, j, size, room)
+                a, b = room[(count - 1) // 2], room[count // 2]
+                out[i, j] = a if a == b else a / 2 + b / 2
+
+
+@kernel
+def _has_missing(padded: Any, top: int, left: int, size: int) -> bool:
+    found = False
+    for i in range(top, top + size):
+        for j in range(left, left + size):
+            found |= padded[i, j] != padded[i, j]
+    return found
+
+
+@kernel
+def _gather(padded: Any, top: int, left: int, size: int, room: Any) -> int:
+    """Put the values of a square that are no NaN in order into `room`; returns their number."""
+    count = 0
+    for i in range(top, top + size):
+        for j in range(left, left + size):
+            v = padded[i, j]
+            if v != v:
+                continue
+            place = count
+            while place > 0 and room[place - 1] > v:
+                room[place] = room[place - 1]
+                place -= 1
+            room[place] = v
+            count += 1
+    return count

@@ -1,0 +1,185 @@
+"""Subtract the median of each channel, and divide by the median distance from it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..channels import CHANNEL
+from ..engine import blocks
+from ..engine.programs import Operation
+from ..engine.strips import Strip
+from ..engine.windows import Window
+from ..images.cohort import ImageSet
+from .base import Step
+from .statistic import (
+    COUNT,
+    DETAILS,
+    FINITE,
+    QUANTILE,
+    Measured,
+    QuantileStatistic,
+    Rule,
+    Statistic,
+    check_numbers,
+)
+from .statistics import DIVISOR
+
+__all__ = ["RobustZscore"]
+
+# Of normally distributed values, the standard deviation is so many times the median distance.
+NORMAL = 1.482602218505602
+
+
+@dataclass(frozen=True)
+class RobustZscore(Step):
+    """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
+
+    The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826
+    times it the standard deviation if values are normally distributed. Both medians are exact
+    whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the images' medians is
+    subtracted, and the mean of their median distances divides.
+
+    Warns
+    -----
+    PxprepWarning
+        For channels more than half of whose values are the same (nothing is divided), for those
+        without a value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[1.0, 2, 3, 4, 50]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.robust_zscore().values.round(2).tolist()
+    [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
+    """
+
+    kind: ClassVar[str] = "robust_zscore"
+    operands: ClassVar[tuple[str, ...]] = ("center", "spread")
+
+    def statistic(self, labels: Sequence[Label]) -> Statistic:
+        """The median of each channel, and the distance from it."""
+        return CenterAndSpread(len(labels))
+
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Subtracting the one, dividing by the other."""
+        return Standardize()
+
+
+@dataclass(frozen=True)
+class Standardize(Operation):
+    """The first of two measured numbers is subtracted, and the rest divided by the second."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Subtract and divide."""
+        blocks.standardize(strip.block(), numbers)
+
+
+@dataclass(frozen=True)
+class TakeDistances(Operation):
+    """Each value becomes its distance from a measured number."""
+
+    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+        """Subtract, and drop the sign."""
+        block = strip.block()
+        blocks.standardize(block, np.stack([numbers, np.ones_like(numbers)]))
+        np.abs(block, out=block)
+
+
+@dataclass(frozen=True)
+class Centers(QuantileStatistic):
+    """``center``: the cohort's median of each channel, 0 where there is none."""
+
+    names: ClassVar[tuple[str, ...]] = ("center",)
+    rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
+
+    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+        """The medians, axes (1, c) or (fov, 1, c)."""
+        centers = measured.mean()
+        notes = measured.notes_on_empty("no value to measure", "nothing is subtracted or divided")
+        return np.where(np.isnan(centers), 0.0, centers), notes + measured.notes_on_values()
+
+
+@dataclass(frozen=True)
+class Spreads(QuantileStatistic):
+    """``spread``: of distances, 1.4826 times the cohort's median; 1 where that is 0 or none."""
+
+    names: ClassVar[tuple[str, ...]] = ("spread",)
+    rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
+
+    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+        """The spreads, axes (1, c) or (fov, 1, c)."""
+        spreads = NORMAL * measured.mean()
+        zero = spreads.astype(measured.dtype) == 0
+        notes = []
+        if zero.any():
+            chosen = measured.listed(zero[..., 0, :])
+            notes.append(
+                f"more than half of the values are the same in {chosen}: the median is subtracted, "
+                "and nothing divided"
+            )
+        return np.where(zero | ~np.isfinite(spreads), 1.0, spreads), notes
+
+
+@dataclass(frozen=True)
+class CenterAndSpread(Statistic):
+    """The median of each channel, and the spread around it.
+
+    Of each image, ``median`` is its own, and ``quantile`` the median distance from it; from that of
+    all pixels if these are taken together.
+    """
+
+    n_channels: int
+
+    @property
+    def made_from(self) -> Mapping[str, str]:
+        """The median; the spread is no value of a channel."""
+        return {"center": "median"}
+
+    @property
+    def _parts(self) -> tuple[Centers, Spreads]:
+        percents = np.full((1, self.n_channels), 50.0)
+        return Centers(percents, zeros=True), Spreads(percents, zeros=True)
+
+    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+        """The numbers, and what was found in each image."""
+        centers, spreads = self._parts
+        found = centers.measure(cohort, step)
+        if cohort.pool == "pixels":
+            origins = [found["center"].data] * len(cohort)
+        else:
+            origins = list(found["quantile"].data)
+        waiting = cohort if cohort.is_lazy or cohort.chains else cohort.chained()
+        distances = spreads.measure(waiting.apply(TakeDistances(), origins), step)
+        return found.rename(quantile="median").assign(
+            {name: distances[name] for name in ("spread", "quantile")}
+        )
+
+    def check(self, numbers: xr.Dataset, pool: str | None) -> None:
+        """Raise ParameterError unless these are the numbers, and what they were made from."""
+        rules = {"center": FINITE, "spread": DIVISOR, "quantile": QUANTILE, "median": QUANTILE}
+        rules |= dict.fromkeys(DETAILS[1:], COUNT)
+        check_numbers(numbers, rules, (CHANNEL,), pool, (*DETAILS, "median"))
+
+    def again(
+        self,
+        numbers: xr.Dataset,
+        known: Block,
+        labels: Sequence[Label],
+        pool: str | None,
+        dtype: np.dtype[Any],
+        step: str,
+    ) -> dict[str, xr.Variable]:
+        """The numbers anew from what was found in each image."""
+        centers, spreads = self._parts
+        medians = numbers.assign(quantile=numbers["median"])
+        rest = known, labels, pool, dtype, step
+        return centers.again(medians, *rest) | spreads.again(numbers, *rest)
