@@ -789,9 +789,10 @@ class StepMethods(Generic[Made]):
             The factor, at least 0. One number; or a mapping by label of the channels that are changed,
             in which the key ``...`` stands for those that are not named.
         exposures
-            Exposure times above 0 by channel label: a mapping, a `pandas.Series`, or an
-            `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel and
-            divided by that of its background. Channels that are not needed may be in it.
+            Exposure times above 0 by channel label: a mapping, a `pandas.Series` such as the column
+            of a table of markers (``pd.read_csv("markers.csv", index_col="marker_name")["exposure"]``),
+            or an `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel
+            and divided by that of its background. Channels that are not needed may be in it.
 
         Returns
         -------

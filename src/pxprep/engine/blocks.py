@@ -133,7 +133,7 @@ def keep_inside(block: Block, mask: Block) -> None:
 def keep_above(block: Block, sums: Block) -> None:
     """Make pixels of the block missing in every channel where `sums` are NaN."""
     for channel in block:
-        keep_values(_line(channel), sums.reshape(-1), block.dtype.type(np.nan))
+        keep_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
 def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> None:
@@ -170,7 +170,7 @@ def _rounded_down(number: np.float64, dtype: np.dtype[Any]) -> Any:
 def divide_by_sums(block: Block, sums: Block) -> None:
     """Divide the block by `sums`; where those are not positive it becomes missing."""
     for channel in block:
-        divide_values(_line(channel), sums.reshape(-1), block.dtype.type(np.nan))
+        divide_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
 def clip_above(block: Block, limits: Block) -> None:
@@ -184,7 +184,7 @@ def clip_between(block: Block, limits: Block) -> None:
     """Clip the block to the limits of each channel, shape (2, c). Infinities become NaN."""
     lows, highs = _rounded(limits, block.dtype)
     for channel, low, high in zip(block, lows, highs, strict=True):
-        limit_values(_line(channel), low, high, block.dtype.type(np.nan))
+        limit_values(line_of(channel), low, high, block.dtype.type(np.nan))
 
 
 def rescale(block: Block, limits: Block) -> None:
@@ -196,7 +196,7 @@ def rescale(block: Block, limits: Block) -> None:
         spans = _rounded(limits[1] - limits[0], block.dtype)
     spans[spans == 0] = 1
     for channel, low, span in zip(block, _rounded(limits[0], block.dtype), spans, strict=True):
-        rescale_values(_line(channel), low, span, block.dtype.type(np.nan))
+        rescale_values(line_of(channel), low, span, block.dtype.type(np.nan))
 
 
 def standardize(block: Block, numbers: Block) -> None:
@@ -209,7 +209,7 @@ def subtract_constant(block: Block, constants: Block) -> None:
     """Subtract a constant from each channel; what falls below 0 becomes 0."""
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
     for channel, constant in zip(block, _rounded(constants, block.dtype), strict=True):
-        subtract_value(_line(channel), constant, zero, missing)
+        subtract_value(line_of(channel), constant, zero, missing)
 
 
 def subtract_channels(block: Block, triples: Sequence[tuple[int, int, float]]) -> None:
@@ -219,11 +219,11 @@ def subtract_channels(block: Block, triples: Sequence[tuple[int, int, float]]) -
     """
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
     changed = {channel for channel, _, _ in triples}
-    others = {other: _line(block[other]) for _, other, _ in triples}
+    others = {other: line_of(block[other]) for _, other, _ in triples}
     others |= {other: line.copy() for other, line in others.items() if other in changed}
     factors = _rounded(np.array([factor for *_, factor in triples]), block.dtype)
     for (channel, other, _), factor in zip(triples, factors, strict=True):
-        subtract_values(_line(block[channel]), others[other], factor, zero, missing)
+        subtract_values(line_of(block[channel]), others[other], factor, zero, missing)
 
 
 def put_below(block: Block, thresholds: Block, instead: float) -> None:
@@ -558,7 +558,7 @@ def _flat(channel: Block, dtype: np.dtype[Any]) -> Block:
     return np.ascontiguousarray(channel, dtype).reshape(-1)
 
 
-def _line(channel: Block) -> Block:
+def line_of(channel: Block) -> Block:
     """All values of a channel in one row that may be written to."""
     if not channel.flags.c_contiguous:
         raise ValueError("the values would be copied, and the copy be written to")

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from ..aliases import Block
+from .blocks import line_of
 from .kernels.nnls import combine, descend
 
 # Pixels at a time: so that they stay in cache, and take little memory.
@@ -20,7 +21,7 @@ def unmix(block: Block, places: Sequence[int], mixing: Block, *, is_linear: bool
     In each pixel, channel j shows the sum over i of `mixing[i, j]` times what channel i was. Where
     a value is missing in one of these channels, all of them become missing.
     """
-    lines = [block[place].reshape(-1) for place in places]
+    lines = [line_of(block[place]) for place in places]
     solver = Solver(mixing, is_linear=is_linear)
     for start in range(0, lines[0].size, PIXELS):
         parts = [line[start : start + PIXELS] for line in lines]
