@@ -1,6 +1,7 @@
 """Fixtures: images and the means to see that nothing is computed."""
 
 import signal
+import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -37,7 +38,7 @@ SLOW_TESTS = """
     test_completion test_dead_staging_is_removed_and_a_live_one_is_not
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
     test_import_leaves_matplotlib_alone test_import_of_a_name_that_is_taken_meanwhile
-    test_import_works_where_nothing_can_be_cached test_layers_are_told_of_together
+    test_the_package_works_where_nothing_can_be_cached test_layers_are_told_of_together
     test_layers_by_themselves test_layers_keep_the_positions_as_labels test_layers_of_a_store
     test_layers_of_one_name test_lazy_eager_and_at_once_are_the_same_bits
     test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
@@ -135,3 +136,12 @@ def no_compute():
             yield
 
     return context
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Figures stay open until somebody closes them."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections import Counter
 from inspect import signature
@@ -202,14 +203,15 @@ def test_metadata_need_no_threads_and_no_pixels(tmp_path, monkeypatch):
 
     def writing(self, path, **kwargs):
         write(self, path, **kwargs)
-        seen.append(dask.config.get("scheduler"))
+        of_blocks = da.ones(4, chunks=1).map_blocks(lambda block: block * threading.get_ident())
+        seen.append(set(of_blocks.compute().tolist()))
         folder = path / "images" / "clean"
         seen.append([path.name for path in folder.rglob("*") if path.name.isdigit()])
 
     monkeypatch.setattr(spatialdata.SpatialData, "write", writing)
     clean(sdata)
-    scheduler, chunks = seen
-    assert scheduler is dask.local.get_sync
+    threads, chunks = seen
+    assert threads == {float(threading.get_ident())}
     assert chunks == []
     assert dask.config.get("scheduler", None) is None
 

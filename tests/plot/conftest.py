@@ -1,7 +1,6 @@
 """Fixtures: fields of view, one of them, and what a pipeline makes of it."""
 
 import pytest
-from matplotlib import pyplot
 
 from pxprep import Pipeline
 from pxprep.datasets import tissue
@@ -31,10 +30,3 @@ def fitted(fovs):
 @pytest.fixture(scope="module")
 def after(image, fitted):
     return fitted.transform(image)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    """Figures stay open until somebody closes them."""
-    yield
-    pyplot.close("all")

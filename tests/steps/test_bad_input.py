@@ -383,11 +383,6 @@ BAD_IMAGES = {
     "datetime": (image_of(np.zeros((3, 4, 5), "M8[ns]")), ImageError, "datetime64[ns]"),
     "timedelta": (image_of(np.zeros((3, 4, 5), "m8[ns]")), ImageError, "timedelta64[ns]"),
     "long double": (image_of(np.ones((3, 4, 5), np.longdouble)), ImageError, "float128"),
-    "twice": (
-        image_of(np.ones((3, 4, 5)), c=["CD3", "DAPI", "CD3"]),
-        ChannelError,
-        "'CD3' more than once",
-    ),
 }
 if np.dtype(np.longdouble).itemsize == 8:  # Windows, macOS on ARM
     del BAD_IMAGES["long double"]
@@ -398,7 +393,6 @@ NO_DATAARRAYS = {
     "masked array": np.ma.ones((3, 4, 5)),
     "list": [[[1.0]]],
     "path": "image.tif",
-    "Dataset": image_of(np.ones((3, 4, 5))).to_dataset(name="image"),
     "None": None,
 }
 

@@ -202,7 +202,7 @@ def rescale(block: Block, limits: Block) -> None:
 def standardize(block: Block, numbers: Block) -> None:
     """Subtract the first of two numbers of each channel, shape (2, c), and divide by the second."""
     for channel, center, spread in zip(block, *_rounded(numbers, block.dtype), strict=True):
-        rescale_values(_line(channel), center, spread, block.dtype.type(np.nan))
+        rescale_values(line_of(channel), center, spread, block.dtype.type(np.nan))
 
 
 def subtract_constant(block: Block, constants: Block) -> None:
@@ -230,7 +230,7 @@ def put_below(block: Block, thresholds: Block, instead: float) -> None:
     """Put a number in place of the values of the block that are below their channel's threshold."""
     other, missing = block.dtype.type(instead), block.dtype.type(np.nan)
     for channel, threshold in zip(block, _rounded(thresholds, block.dtype), strict=True):
-        replace_below(_line(channel), threshold, other, missing)
+        replace_below(line_of(channel), threshold, other, missing)
 
 
 def arcsinh(block: Block) -> None:
