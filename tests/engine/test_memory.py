@@ -70,6 +70,6 @@ def test_memory_does_not_grow_with_the_image(monkeypatch):
         yield peak_of(lambda: Pipeline.sparrow().fit(image, memory=0))
         yield peak_of(lambda: a_few_numbers(fitted.transform(image)))
 
-    more = 3 * (2048**2 - 1024**2) * np.dtype(dtype).itemsize
-    for small, large in zip(peaks(1024), peaks(2048), strict=True):
+    more = 3 * (2560**2 - 1280**2) * np.dtype(dtype).itemsize
+    for small, large in zip(peaks(1280), peaks(2560), strict=True):
         assert large - small < more / 4
