@@ -137,7 +137,7 @@ FAULTS = [
     ),
     Fault(
         "one of two parts in memory is forgotten",
-        "engine/passes.py",
+        "engine/sinks.py",
         "total += second",
         "total += 0",
     ),

@@ -3,6 +3,8 @@
 Each `type: ignore` is an error that a checker must find: one that it does not is an error itself.
 """
 
+from __future__ import annotations
+
 from typing import assert_type
 
 import xarray as xr
