@@ -327,7 +327,7 @@ def test_own_functions_cannot_be_attached(pair, write):
     fitted = Pipeline().then(Shifted(Path())).quantile_norm().fit(images)
     page = write(images, fitted.transform(images), fitted)
     assert "The exact numbers are not attached" in page.said
-    assert [row[0] for row in page.table("Pixels without")] == ["1.5", "2"]
+    assert [row[0] for row in page.table("Pixels without")] == ["1.5", "image 2"]
 
 
 def test_replaces_a_report_only_when_it_is_complete(pair, fitted, tmp_path):
