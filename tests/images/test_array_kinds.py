@@ -8,6 +8,7 @@ import xarray as xr
 import pxprep
 from pxprep import Pipeline, ops
 from pxprep.errors import ImageError, ParameterError, PxprepError
+from pxprep.images.datatree import TREES
 
 PIXELS = np.random.default_rng(0).gamma(1, 9, (2, 6, 5))
 IMAGE = xr.DataArray(PIXELS, dims=("c", "y", "x"), attrs={"um_per_pixel": 0.5})
@@ -151,8 +152,9 @@ def test_unknown_shapes(no_compute):
 
 def calls_on(image):
     fitted = Pipeline().quantile_norm().fit(image)
-    tree = xr.DataTree.from_dict({"fov": image.to_dataset(name="image")})
-    return {
+    nodes = {"fov": image.to_dataset(name="image")}
+    in_trees = {tree: tree.from_dict(nodes).pxprep.blur()["fov/image"] for tree in TREES}
+    return in_trees | {
         "step": image.pxprep.blur(),
         "lazy": image.chunk().pxprep.blur(),
         "sums": image.pxprep.pixel_sum(),
@@ -161,7 +163,6 @@ def calls_on(image):
         "no steps": Pipeline().fit_transform(image),
         "transform": fitted.transform(image),
         "cohort": fitted.transform([image])[0],
-        "tree": tree.pxprep.blur()["fov/image"],
         "dataset": image.to_dataset(name="image").pxprep.blur().image,
     }
 

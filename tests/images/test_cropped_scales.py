@@ -84,7 +84,7 @@ def test_trees_get_new_scales(case, chunks):
 
 
 def test_fitting_says_nothing_of_scales():
-    tree = TREES and xr.DataTree.from_dict(
+    tree = TREES and next(iter(TREES)).from_dict(
         {
             f"scale{i}": scale(*size).to_dataset(name="image")
             for i, size in enumerate([(9, 9), (5, 5)])
@@ -101,7 +101,7 @@ def test_what_lies_beside_a_scale_must_fit_its_new_size(no_compute):
         .assign(cells=(("y", "x"), np.ones(size)))
         for i, size in enumerate([(53, 52), (27, 26)])
     }
-    tree = TREES and xr.DataTree.from_dict(nodes)
+    tree = TREES and next(iter(TREES)).from_dict(nodes)
     with no_compute(), pytest.raises(ImageError, match=r"'scale1' also holds \['cells'\].*\['y'\]"):
         tree.pxprep.quantile_norm()
 
@@ -117,6 +117,7 @@ def test_a_scale_that_is_hardly_smaller_is_none():
             factors_between([scale(40, 40), scale(*size), scale(9, 9)], ["s0", "s1", "s2"])
 
 
+@pytest.mark.skipif(not TREES, reason="this xarray has no trees")
 def test_many_images_make_one_warning():
     nodes = {
         f"fov{n}/scale{i}": scale(*size).to_dataset(name="image")
@@ -124,7 +125,7 @@ def test_many_images_make_one_warning():
         for i, size in enumerate([(9, 9), (5, 5)])
     }
     with pytest.warns(PxprepWarning, match="'fov9': .* and of 2 more images$") as told:
-        xr.DataTree.from_dict(nodes).pxprep.clip(9)
+        next(iter(TREES)).from_dict(nodes).pxprep.clip(9)
     assert len(told) == 1
 
 

@@ -55,7 +55,8 @@ def check_kind(
     """
     held = backends.inside(array.data)
     is_masked = isinstance(held, np.ma.MaskedArray)
-    if not isinstance(held, np.ndarray) or is_masked:
+    # What older versions of Dask say of a lazy number is one.
+    if not isinstance(held, np.ndarray | np.generic) or is_masked:
         if hasattr(held, "magnitude"):  # of pint, which may itself hold a Dask array
             line = f"{name}.copy(data={name}.data.magnitude)"
         elif not backends.is_lazy(array.data):
