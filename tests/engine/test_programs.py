@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from unittest.mock import patch
 
+import dask
 import numpy as np
 import pytest
 from dask.callbacks import Callback
@@ -148,6 +149,8 @@ def test_a_block_needs_few_tasks(blocks):
     # two that count digits if that was in vain), each of which merges four results at a time; the
     # edges that blurs read, and the result.
     per_block = 10 * (1 + 1 / 3) + 1 + 1
+    # Of older versions of Dask a source made by tasks gets names of its own, and counts.
+    per_block += 3 * (dask.__version__ < "2024.12")
     n_tasks = tasks_of(image.pxprep.preprocess(), source)
     assert n_tasks <= per_block * blocks**2 + 120
     assert tasks_of(step_by_step(image), source) <= n_tasks

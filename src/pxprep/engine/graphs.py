@@ -68,11 +68,19 @@ def taken_in(array: Array) -> Array:
             array = array.blocks[(*[slice(None)] * axis, filled)]
     if all(_is_unique(name, layer, array.dask) for name, layer in array.dask.layers.items()):
         return array
-    name = f"{OWN}own-{uuid4().hex}"
-    layer = MaterializedLayer(LazyGraph(partial(_renamed_graph, array, name)))
-    return da.Array(
-        HighLevelGraph({name: layer}, {name: set()}), name, array.chunks, meta=array._meta
-    )
+    # The same object again, with the same graph, is the same array: what is read of it is shared.
+    graph, own = array.__dict__.get(_RENAMED, (None, None))
+    if graph is not array.dask:
+        name = f"{OWN}own-{uuid4().hex}"
+        layer = MaterializedLayer(LazyGraph(partial(_renamed_graph, array, name)))
+        made = HighLevelGraph({name: layer}, {name: set()})
+        own = da.Array(made, name, array.chunks, meta=array._meta)
+        array.__dict__[_RENAMED] = array.dask, own
+    return own
+
+
+# Where an array keeps itself with a name of its own.
+_RENAMED = "_pxprep_renamed"
 
 
 def _is_unique(name: Any, layer: Mapping[Any, Any], graph: HighLevelGraph) -> bool:
