@@ -99,7 +99,9 @@ def divided(image, document):
         values = image / numbers_of(document, first, "scale").astype("f4")[:, None, None]
         sums = values[0] + values[1] + values[2]
         mask = list(document["numbers"])[1]
-        kept = np.where(sums > numbers_of(document, mask, "threshold"), values, np.float32("nan"))
+        # What overflows is infinite, and what is infinite counts as missing: it has no sum.
+        is_kept = (sums > numbers_of(document, mask, "threshold")) & np.isfinite(sums)
+        kept = np.where(is_kept, values, np.float32("nan"))
         return kept / numbers_of(document, last, "scale").astype("f4")[:, None, None]
 
 
