@@ -52,9 +52,12 @@ def test_functions_must_return_such_an_image(image, function):
         Pipeline([function]).fit_transform(image)
 
 
-def test_results_are_floats_and_never_the_input(image):
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_results_are_floats_and_never_the_input(image, dtype):
+    image = image.astype(dtype)
     before = image.copy(deep=True)
-    for steps in ([], [lambda im: im], [lambda im: im.astype("int32")]):
+    views = [lambda im: im], [lambda im: im.isel(y=slice(None, None, -1))]
+    for steps in ([], *views, [lambda im: im.astype("int32")]):
         pipeline = Pipeline(steps)
         for result in (pipeline.fit_transform(image), pipeline.fit(image).transform(image)):
             assert result.dtype == np.float32

@@ -92,7 +92,10 @@ def apply_step(
 def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats, and not the caller's own image where no step made a new one."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
-    return result if is_float and result is not image else as_float(result)
+    # A function may return a view of it.
+    held = [one.data for one in (result, image)]
+    is_view = all(isinstance(one, np.ndarray) for one in held) and np.may_share_memory(*held)
+    return result if is_float and not is_view and result is not image else as_float(result)
 
 
 def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers:
