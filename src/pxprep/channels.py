@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .aliases import Label
-from .errors import ChannelError, ParameterError
+from .errors import ChannelError, ParameterError, spelled
 
 CHANNEL = "c"
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
@@ -77,7 +77,8 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise ChannelError(
-            f"{parameter}: every channel must be named once, got {_listed(twice)} more than once"
+            f"{spelled(parameter)}: every channel must be named once, got {_listed(twice)} "
+            "more than once"
         )
 
 
@@ -97,7 +98,7 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     unknown = [label for label in wanted if label not in known]
     if unknown:
         raise ChannelError(
-            f"{parameter}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
+            f"{spelled(parameter)}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
             f"the image has {_listed(known)}"
         )
 
@@ -152,14 +153,16 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
         channels = channels.values
     if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
         raise ParameterError(
-            f"channels must be a sequence of channel labels, got {channels!r}"
+            f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
         )
     wanted = [label.item() if isinstance(label, np.generic) else label for label in channels]
     if not all(isinstance(label, Hashable) for label in wanted):
-        raise ParameterError(f"channels must be a sequence of channel labels, got {channels!r}")
+        raise ParameterError(
+            f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
+        )
     if not wanted:
-        raise ParameterError("channels must name at least one channel, got none")
+        raise ParameterError(f"{spelled('channels')} must name at least one channel, got none")
     require_unique(wanted, "channels")
     return wanted
 
@@ -183,8 +186,8 @@ def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarr
     if isinstance(value, tuple):
         if len(value) != len(labels):
             raise ParameterError(
-                f"{parameter} must have one value per channel: the image has {len(labels)} "
-                f"channels, got {len(value)} values"
+                f"{spelled(parameter)} must have one value per channel: the image has "
+                f"{len(labels)} channels, got {len(value)} values"
             )
         return np.array(value, dtype=np.float64)
     return np.full(len(labels), value, dtype=np.float64)
@@ -197,8 +200,8 @@ def _by_label(
     left_out = [label for label in labels if label not in values]
     if left_out and ... not in values:
         raise ChannelError(
-            f"{parameter}: a mapping must name every channel or give a value for all others "
-            f"under the key ... (Ellipsis); missing {_listed(left_out)}"
+            f"{spelled(parameter)}: a mapping must name every channel or give a value for all "
+            f"others under the key {spelled('...')}; missing {_listed(left_out)}"
         )
     return np.array(
         [values[label] if label in values else values[...] for label in labels], dtype=np.float64

@@ -2,6 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 __all__ = [
@@ -41,6 +44,27 @@ class StoreError(PxprepError):
 
 class PxprepWarning(UserWarning):
     """Something in the data or the parameters that the user should know of."""
+
+
+_SPELLING: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str)
+
+
+def spelled(parameter: str) -> str:
+    """How a message calls a parameter, as ``sigma['CD3']`` or ``overwrite=True``.
+
+    In Python it is called as it is; the command has options in its place.
+    """
+    return _SPELLING.get()(parameter)
+
+
+@contextmanager
+def spelling(spell: Callable[[str], str]) -> Iterator[None]:
+    """A context in which messages call parameters as `spell` does."""
+    token = _SPELLING.set(spell)
+    try:
+        yield
+    finally:
+        _SPELLING.reset(token)
 
 
 def warn(message: str) -> None:

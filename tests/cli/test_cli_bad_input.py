@@ -119,7 +119,7 @@ BAD = {
     "channels of a fit": (
         ["apply", "fitted.json", "study.zarr", "--layer", "red", *OUT],
         1,
-        r"study\.zarr': layer 'red': --channel: no channel 'CD3'",
+        r"study\.zarr': layer 'red': channels: no channel 'CD3'",
     ),
     "fit into a file": (
         ["fit", "study.zarr", *RAW, "--output", "text.json"],

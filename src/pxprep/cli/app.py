@@ -3,21 +3,29 @@
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pxprep_command import INTERRUPTED, interrupt_behind
 
 from .. import __version__
-from ..errors import PxprepError
+from ..errors import PxprepError, spelling
 from ..layers.layers import NOT_WRITTEN
 from .demo import demo
 from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
-from .messages import names_of_any_bytes, only_own_messages, say, say_error, say_interrupted
+from .messages import (
+    as_option,
+    names_of_any_bytes,
+    only_own_messages,
+    say,
+    say_error,
+    say_interrupted,
+)
 from .repair import repair
 from .run import run
 
@@ -40,6 +48,16 @@ class Commands(TyperGroup):
             raise SystemExit(INTERRUPTED) from interrupt
 
 
+class Command(TyperCommand):
+    """A command whose messages call parameters as its options."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        options = {one.name: one.opts[0] for one in self.params if one.opts[0].startswith("--")}
+        with spelling(partial(as_option, options=options)):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     cls=Commands,
     help="Prepare multiplexed tissue images for pixel clustering.",
@@ -58,7 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "repair": repair,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command)(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,10 +1,10 @@
 """What the command says on stderr: one line for each error and warning, in words of its options."""
 
 import logging
-import re
+import string
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any
@@ -13,45 +13,32 @@ import typer
 
 from ..errors import PxprepWarning
 
-# What parameters of the library are called here, where it is not their name with dashes.
-_OPTIONS = {
-    "img_layer": "--layer",
-    "output_layer": "--output",
-    "channels": "--channel",
-    "channel_names": "--panel",
-    "images": "--image",
-    "acquisitions": "--acquisition",
-    "images=": "--image",
-    "acquisitions=": "--acquisition",
-    "axes=": "--axes ",
-    "crop=True": "--crop",
-    "names_from=": "--names-from ",
-    "overwrite=True": "--overwrite",
-    "resume=True": "--resume",
-    "pxprep.repair": "pxprep repair",
+# What parameters of the library are called here, where it is not their name.
+_NAMES = {
+    "img_layer": "layer",
+    "output_layer": "output",
+    "channels": "channel",
+    "channel_names": "panel",
+    "images": "image",
+    "acquisitions": "acquisition",
 }
-# Words that are nothing but parameters; a text in quotes is the user's.
-_PARAMETERS = re.compile(
-    r"'[^']*'|\"[^\"]*\"|(?<![\w.-])"
-    r"(img_layer|output_layer|channel_names|q_sum|q_post|cap_max|norm_sum|scale_factors|"
-    r"overwrite=True|resume=True|crop=True|images=|acquisitions=|axes=|names_from=|pxprep\.repair)(?![\w=])"
-)
-# Words that are parameters where a message begins to speak of one.
-_SUBJECTS = re.compile(
-    r"(?:^|(?<=: ))"
-    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
-    r"(?=\[| must|: | needs| names| \(or)"
-)
+_LETTERS = string.ascii_letters + string.digits + "_"
 
 
-def as_options(message: str) -> str:
-    """A message of the library in which parameters have the names of the command's options."""
-    message = _PARAMETERS.sub(lambda found: _option(found[1]) if found[1] else found[0], message)
-    return _SUBJECTS.sub(lambda found: _option(found[1]), message)
+def as_option(parameter: str, options: Mapping[str, str]) -> str:
+    """A parameter of the library, as ``q_sum`` or ``axes='CYX'``, as one of a command's options.
 
-
-def _option(parameter: str) -> str:
-    return _OPTIONS.get(parameter, "--" + parameter.replace("_", "-"))
+    These are by the names of their parameters; what is none of them is called as it is.
+    """
+    if parameter == "...":
+        return "'*', as in '*=VALUE'"
+    if parameter.startswith("pxprep.repair("):
+        return f"pxprep repair {parameter.removeprefix('pxprep.repair(').removesuffix(')')}"
+    name = parameter[: len(parameter) - len(parameter.lstrip(_LETTERS))]
+    option = options.get(_NAMES.get(name, name))
+    if option is None:
+        return parameter
+    return option + parameter[len(name) :].replace("=True", "").replace("=", " ").rstrip()
 
 
 def printable(text: str) -> str:
@@ -69,7 +56,7 @@ def say(message: str, color: str | None = None) -> None:
 
 def say_error(error: BaseException) -> None:
     """What went wrong, and what is left."""
-    say(as_options("; ".join([str(error), *_notes(error)])), "red")
+    say("; ".join([str(error), *_notes(error)]), "red")
 
 
 def say_interrupted(interrupt: KeyboardInterrupt) -> None:
@@ -112,7 +99,7 @@ def only_own_messages() -> Iterator[None]:
 
         def show_in_a_line(message: Any, category: type[Warning], *where: Any) -> None:
             if issubclass(category, PxprepWarning):
-                say(f"warning: {as_options(str(message))}", "yellow")
+                say(f"warning: {message}", "yellow")
             else:
                 show(message, category, *where)
 

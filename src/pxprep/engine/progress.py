@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from dask.callbacks import Callback
 
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 
 # What a callback of Dask is told of, in its order.
 START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
@@ -26,8 +26,8 @@ def parse_progress(value: Any, parameter: str = "progress") -> Progress:
     if value is True:
         return tqdm_bar
     rule = (
-        f"{parameter} must be True, False or a function that takes a description and returns a "
-        f"context manager, got {value!r}"
+        f"{spelled(parameter)} must be True, False or a function that takes a description and "
+        f"returns a context manager, got {value!r}"
     )
     if not callable(value):
         raise ParameterError(rule)

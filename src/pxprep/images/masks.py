@@ -12,7 +12,7 @@ from ..aliases import Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from .datatree import is_tree
 from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
@@ -91,7 +91,8 @@ def as_mask(value: Any, parameter: str) -> Mask:
         return Mask(next(iter(planes.values())))
     hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
     raise ParameterError(
-        f"{parameter} must be a mask (an xarray.DataArray of bool or integer labels with the dims "
+        f"{spelled(parameter)} must be a mask (an xarray.DataArray of bool or integer labels "
+        "with the dims "
         f"y and x, a pxprep.Mask, or a name), or one for each image, got {_type_of(value)}{hint}"
     )
 
@@ -108,15 +109,15 @@ def by_image(where: Any, names: Sequence[Label], parameter: str = "where") -> li
         unknown = [name for name in where if name not in names]
         if missing or unknown:
             raise ParameterError(
-                f"{parameter} must have a mask (or None) for each image, {_listed(names)}; "
-                f"missing {_listed(missing)}, unknown {_listed(unknown)}"
+                f"{spelled(parameter)} must have a mask (or None) for each image, "
+                f"{_listed(names)}; missing {_listed(missing)}, unknown {_listed(unknown)}"
             )
         given = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
         if len(where) != len(names):
             raise ParameterError(
-                f"{parameter} must have a mask (or None) for each of {len(names)} images, got "
-                f"{len(where)}"
+                f"{spelled(parameter)} must have a mask (or None) for each of {len(names)} "
+                f"images, got {len(where)}"
             )
         given = list(where)
     else:
@@ -167,29 +168,36 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
         raise ParameterError(
-            f"{called} must hold for all channels, without the dim 'c', got the dims {array.dims}: "
+            f"{spelled(called)} must hold for all channels, without the dim 'c', got the dims "
+            f"{array.dims}: "
             "select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
         )
     if not {"y", "x"} <= set(array.dims) <= set(dims):
-        raise ParameterError(f"{called} must have dims of the image, {dims}, got {array.dims}")
+        raise ParameterError(
+            f"{spelled(called)} must have dims of the image, {dims}, got {array.dims}"
+        )
     if array.dtype.kind not in "bui":
         raise ParameterError(
-            f"{called} must hold bool or integer labels, got dtype {array.dtype}: compare it, as "
-            "in mask > 0"
+            f"{spelled(called)} must hold bool or integer labels, got dtype {array.dtype}: "
+            "compare it, as in mask > 0"
         )
     if array.dtype.kind == "b" and mask.labels != NONZERO:
-        raise ParameterError(f"{called} must hold integers for labels={mask.labels}, got bool")
+        raise ParameterError(
+            f"{spelled(called)} must hold integers for labels={mask.labels}, got bool"
+        )
     expected = {dim: image.sizes[dim] for dim in dims if dim in array.dims}
     if dict(array.sizes) != expected:
         raise ParameterError(
-            f"{called} must have the sizes of the image, {expected}, got {dict(array.sizes)}"
+            f"{spelled(called)} must have the sizes of the image, {expected}, got "
+            f"{dict(array.sizes)}"
         )
     for dim in expected:
         if dim in image.indexes and dim in array.indexes:
             own, other = image.indexes[dim], array.indexes[dim]
             if not own.equals(other):
                 raise ParameterError(
-                    f"{called} must have the image's coordinates along {dim!r}, which begin with "
+                    f"{spelled(called)} must have the image's coordinates along {dim!r}, "
+                    "which begin with "
                     f"{own[0]}, got {other[0]} (if the pixels are the same all the same: "
                     f"mask.drop_vars({dim!r}))"
                 )
@@ -217,7 +225,7 @@ def _read(
         array, others = read_beside(given, leaves[name], mask.source)
         if array is None:
             raise ParameterError(
-                f"where: no variable {mask.source!r} beside image {name!r}"
+                f"{spelled('where')}: no variable {mask.source!r} beside image {name!r}"
                 f"{near(mask.source, others)}; there are {_listed(others)}"
             )
         read.append(mask.of(array))
@@ -241,7 +249,8 @@ def _check_labels(masks: Sequence[Mask]) -> None:
         if missing:
             there = np.unique(arrays[0]).tolist()
             raise ParameterError(
-                f"where: no pixel has the labels {_listed(missing)}; there are {_listed(there)}"
+                f"{spelled('where')}: no pixel has the labels {_listed(missing)}; there are "
+                f"{_listed(there)}"
             )
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 
 from ..aliases import Pool
 from ..channels import ByLabel
-from ..errors import ParameterError, warn
+from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
 from .hints import check_kind, line_for_address
 
@@ -37,13 +37,13 @@ def parse_number(value: Any, parameter: str, rule: str) -> float:
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     try:
         number = float(value)
     except OverflowError:  # an int of hundreds of digits
         number = math.inf
     if not math.isfinite(number):
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r:.100}")
     return number
 
 
@@ -66,7 +66,7 @@ def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
         warn(
-            f"{parameter} is in percent: {number:g} drops {number:g} % of the pixels; "
+            f"{spelled(parameter)} is in percent: {number:g} drops {number:g} % of the pixels; "
             f"if you meant a fraction, write {_as_percent(number)}"
         )
     return number
@@ -89,7 +89,7 @@ def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
         rule = "a number of at least 0" if or_zero else "a number above 0"
         number = parse_number(item, name, rule)
         if number < 0 or (number == 0 and not or_zero):
-            raise ParameterError(f"{name} must be {rule}, got {item!r}")
+            raise ParameterError(f"{spelled(name)} must be {rule}, got {item!r}")
         return number
 
     return _parse_each(value, parameter, parse)
@@ -123,7 +123,9 @@ def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
     if isinstance(value, xr.DataArray):
         check_kind(value, parameter, parameter, ParameterError)
         if value.ndim:
-            raise ParameterError(f"{parameter} must be {rule}, got an array over {value.dims}")
+            raise ParameterError(
+                f"{spelled(parameter)} must be {rule}, got an array over {value.dims}"
+            )
         if value.chunks is not None:
             return value.data
     return np.asarray(parse_number(value, parameter, rule))
@@ -133,7 +135,7 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
     """One of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ParameterError(
-            f"{parameter} must be one of {', '.join(map(repr, choices))}, got {value!r}"
+            f"{spelled(parameter)} must be one of {', '.join(map(repr, choices))}, got {value!r}"
         )
     return value
 
@@ -150,11 +152,12 @@ def parse_pool(value: Any, parameter: str = "pool") -> Pool:
 def parse_path(value: Any, parameter: str, what: str) -> Path:
     """The path of `what`, a file or a folder; of names that a file system can hold."""
     if not isinstance(value, str | Path) or not str(value):
-        raise ParameterError(f"{parameter} must be the path of {what}, got {value!r:.300}")
+        raise ParameterError(f"{spelled(parameter)} must be the path of {what}, got {value!r:.300}")
     if REMOTE.match(str(value)):
         address = re.sub(":/+", "://", str(value), count=1)
         raise ParameterError(
-            f"{parameter} must be the path of {what} on this machine, got the address {address!r}; "
+            f"{spelled(parameter)} must be the path of {what} on this machine, got the "
+            f"address {address!r}; "
             f"an array there is read lazily as an image: write {line_for_address(address)}"
         )
     path = Path(value)
@@ -164,8 +167,8 @@ def parse_path(value: Any, parameter: str, what: str) -> Path:
         longest = MAX_NAME + 1
     if longest > MAX_NAME or "\0" in str(path):
         raise ParameterError(
-            f"{parameter} must be the path of {what}, of names of at most {MAX_NAME} bytes that a "
-            f"file can have, got {str(path)!r:.300}"
+            f"{spelled(parameter)} must be the path of {what}, of names of at most {MAX_NAME} "
+            f"bytes that a file can have, got {str(path)!r:.300}"
         )
     return path
 
@@ -178,20 +181,22 @@ def parse_memory(value: Any, parameter: str = "memory") -> int | None:
     if isinstance(value, str):
         match = BYTES.fullmatch(value.strip())
         if match is None:
-            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
         number, prefix, binary = match.groups()
         power = " kMGT".index(prefix.replace("K", "k") or " ")
         try:
             return int(float(number) * (1024 if binary else 1000) ** power)
         except OverflowError:
-            raise ParameterError(f"{parameter} must be {rule}, got {value!r:.100}") from None
+            raise ParameterError(
+                f"{spelled(parameter)} must be {rule}, got {value!r:.100}"
+            ) from None
     return parse_count(value, parameter, rule, least=0)
 
 
 def parse_bool(value: Any, parameter: str) -> bool:
     """True or False, not something truthy."""
     if not isinstance(value, bool | np.bool_):
-        raise ParameterError(f"{parameter} must be True or False, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be True or False, got {value!r}")
     return bool(value)
 
 
@@ -202,7 +207,7 @@ def parse_wait(value: Any, parameter: str = "wait") -> float | None:
     rule = "True, False or a number of seconds"
     seconds = parse_number(value, parameter, rule)
     if seconds < 0:
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return seconds
 
 
@@ -210,7 +215,7 @@ def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | N
     """float32 or float64; None leaves the choice to the image."""
     if value is None:
         return None
-    rule = f"{parameter} must be float32 or float64, got {value!r}"
+    rule = f"{spelled(parameter)} must be float32 or float64, got {value!r}"
     try:
         dtype: np.dtype[Any] = np.dtype(value)
     except TypeError as error:
@@ -227,7 +232,7 @@ def parse_count(value: Any, parameter: str, rule: str, least: int = 1) -> int:
         or not isinstance(value, int | np.integer)
         or value < least
     ):
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return int(value)
 
 
@@ -247,13 +252,13 @@ def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> 
         unknown = [dim for dim in value if dim not in dims]
         if unknown:
             raise ParameterError(
-                f"{parameter} names dimensions that the image does not have: {unknown}; "
+                f"{spelled(parameter)} names dimensions that the image does not have: {unknown}; "
                 f"it has {tuple(dims)}"
             )
         by_dim = dict(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != len(dims):
-            raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
         by_dim = dict(zip(dims, value, strict=True))
     else:
         by_dim = {"y": value, "x": value}
@@ -268,14 +273,16 @@ def parse_scale_factors(
         return None
     rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
 
 
 def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
     if isinstance(value, Mapping):
         if not value:
-            raise ParameterError(f"{parameter}: a mapping must name at least one channel, got {{}}")
+            raise ParameterError(
+                f"{spelled(parameter)}: a mapping must name at least one channel, got {{}}"
+            )
         return ByLabel(
             {
                 key.item() if isinstance(key, np.generic) else key: parse(
@@ -294,7 +301,7 @@ def _parse_percent(value: Any, parameter: str) -> float:
     rule = "a percentage from 0 to 100"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= 100:
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return number
 
 
@@ -302,8 +309,8 @@ def _parse_high_percent(value: Any, parameter: str) -> float:
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
         raise ParameterError(
-            f"{parameter} must be a percentage from 0 to 100, got the fraction {number:g}; "
-            f"did you mean {_as_percent(number)}?"
+            f"{spelled(parameter)} must be a percentage from 0 to 100, got the fraction "
+            f"{number:g}; did you mean {_as_percent(number)}?"
         )
     return number
 
@@ -316,7 +323,7 @@ def _parse_one_sigma(value: Any, parameter: str) -> float:
     rule = f"a number of pixels from 0 to {MAX_SIGMA}"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= MAX_SIGMA:
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return number
 
 
@@ -324,7 +331,7 @@ def _parse_one_radius(value: Any, parameter: str) -> int:
     rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= MAX_RADIUS or not number.is_integer():
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return int(number)
 
 
@@ -332,7 +339,7 @@ def _parse_one_side(value: Any, parameter: str) -> int:
     rule = f"one of the numbers of pixels {', '.join(map(str, SIDES))}"
     number = parse_number(value, parameter, rule)
     if number not in SIDES:
-        raise ParameterError(f"{parameter} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return int(number)
 
 
@@ -350,6 +357,7 @@ def _parse_scale_factor(
     unknown = [dim for dim in factor if dim not in dims]
     if unknown:
         raise ParameterError(
-            f"{parameter} names dimensions that cannot be scaled: {unknown}; they are {list(dims)}"
+            f"{spelled(parameter)} names dimensions that cannot be scaled: {unknown}; they "
+            f"are {list(dims)}"
         )
     return {dim: parse_count(factor.get(dim, 1), parameter, rule) for dim in dims}

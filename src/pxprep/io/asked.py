@@ -8,7 +8,7 @@ from typing import Any
 
 from ..aliases import Label
 from ..channels import parse_channels
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from ..images.parameters import parse_bool, parse_choice
 from .axes import parse_axes
 from .panels import Panel, parse_panel
@@ -75,5 +75,7 @@ def _parse_images(value: Any) -> tuple[str, ...] | None:
         return None
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
     if not is_sequence or not value or not all(isinstance(one, str | int) for one in value):
-        raise ParameterError(f"images must be a sequence of names or numbers, got {value!r}")
+        raise ParameterError(
+            f"{spelled('images')} must be a sequence of names or numbers, got {value!r}"
+        )
     return tuple(map(str, value))

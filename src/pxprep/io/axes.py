@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
 
-from ..errors import ImageError, ParameterError
+from ..errors import ImageError, ParameterError, spelled
 
 # What is channels if it is the only axis beside depth, rows and columns.
 CHANNEL_AXES = "CSIQ"
@@ -21,8 +21,8 @@ def parse_axes(value: Any) -> str | None:
     letters = value.upper() if isinstance(value, str) else ""
     if not set("YX") <= set(letters) <= set(KNOWN) or any(letters.count(one) > 1 for one in "ZYX"):
         raise ParameterError(
-            "axes must name the axes of the file in their order: C for channels (of several axes, "
-            f"too, as 'CCYX'), Z, Y and X, got {value!r}"
+            f"{spelled('axes')} must name the axes of the file in their order: C for channels "
+            f"(of several axes, too, as 'CCYX'), Z, Y and X, got {value!r}"
         )
     return letters
 
@@ -69,7 +69,7 @@ def _as_asked(axes: str, sizes: Sequence[int], asked: str, long: Sequence[int], 
     kept = [n for n, axis in enumerate(axes) if n in long or axis in "YX"]
     if len(asked) != len(kept):
         raise ImageError(
-            f"axes {asked!r} must name those of {what}, which has {_told(axes, sizes)}"
+            f"{spelled('axes')} {asked!r} must name those of {what}, which has {_told(axes, sizes)}"
         )
     letters = ["Q"] * len(axes)
     for n, letter in zip(kept, asked, strict=True):
@@ -84,8 +84,8 @@ def _told(axes: str, sizes: Sequence[int]) -> str:
 
 def _remedy(axes: str, others: Sequence[int], n_channels: int) -> str:
     letters = "".join("C" if n in others else axis for n, axis in enumerate(axes))
-    example = "".join(letter for letter in letters if letter in KNOWN)
+    example = f"axes={''.join(letter for letter in letters if letter in KNOWN)!r}"
     return (
-        f"if these are channels, give channel_names for all {n_channels}, in the order of the "
-        f"file, or say what the axes are, as axes={example!r}"
+        f"if these are channels, give {spelled('channel_names')} for all {n_channels}, in the "
+        f"order of the file, or say what the axes are, as {spelled(example)}"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import ChannelError, ImageError, warn
+from ..errors import ChannelError, ImageError, spelled, warn
 from .arrays import Joined, lazy_image
 from .asked import FILES, METADATA, Asked
 from .found import Found, images_in
@@ -20,6 +20,8 @@ from .tiff import images_of_all
 
 # What files of labels are called, or end in.
 MASK = re.compile(r"(^|[^a-z])(masks?|labels?|seg(mentation)?|segmented|nuclei|cells?)$", re.I)
+
+_BY_METADATA, _BY_FILES = (f"names_from={name!r}" for name in (METADATA, FILES))
 
 # One file with one channel: its path, or what was found in it when it was opened.
 Channel = Path | Found
@@ -100,7 +102,7 @@ def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Ch
     is_named = all(own) and len(set(own)) == len(own)
     if asked.names_from == METADATA and not is_named:
         raise ChannelError(
-            f"names_from='metadata' needs a name of its own for each channel of {str(place)!r}, "
+            f"{spelled(_BY_METADATA)} needs a name of its own for each channel of {str(place)!r}, "
             f"the metadata tell {', '.join(map(repr, own))}"
         )
     if not is_named or asked.names_from == FILES:
@@ -115,7 +117,7 @@ def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Ch
         if odd:
             warn(
                 f"channels of {str(place)!r} are called as their metadata say, {odd[0][1]!r} for "
-                f"{odd[0][0]!r}; names_from='files' calls them as their files"
+                f"{odd[0][0]!r}; {spelled(_BY_FILES)} calls them as their files"
             )
     return dict(zip(own, found, strict=True))
 
@@ -144,8 +146,8 @@ def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
     odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
     if odd and (not asked.crop or len({len(size) for size in sizes.values()}) > 1):
         raise ImageError(
-            f"the channels must all have {usual} pixels: {', '.join(odd):.500}; crop=True cuts all "
-            "to the size that they share, at the upper left"
+            f"the channels must all have {usual} pixels: {', '.join(odd):.500}; "
+            f"{spelled('crop=True')} cuts all to the size that they share, at the upper left"
         )
     # The largest blocks: a strip that is larger than the block would be decoded for each.
     blocks = [one.stacks[0].block(part) for one, part in zip(found, parts, strict=True)]

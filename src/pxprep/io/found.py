@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageError, ParameterError, warn
+from ..errors import ImageError, ParameterError, spelled, warn
 from .asked import Asked
 from .names import image_names
 from .ome import Ome, parse_ome
@@ -64,7 +64,7 @@ class Found:
             out = [_told(name, stack) for name, stack in names.items() if name not in kept]
             warn(
                 f"pictures and small views in {str(self.file)!r} are left out: {', '.join(out)}; "
-                "images= chooses others"
+                f"{spelled('images=')} chooses others"
             )
             # What is left alone has the name of the file.
             if len(kept) == 1:
@@ -175,6 +175,6 @@ def check_images(asked: Asked, found: Sequence[Found]) -> None:
     if unknown:
         listed = ", ".join(repr(name) for one in found for name in one.names)
         raise ParameterError(
-            f"images must name images in the files, {', '.join(map(repr, unknown))} is not there; "
-            f"there are {listed:.500}"
+            f"{spelled('images')} must name images in the files, "
+            f"{', '.join(map(repr, unknown))} is not there; there are {listed:.500}"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Block, Label
-from ..errors import ImageError, ParameterError, PxprepError, warn
+from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
 from .arrays import FilePixels, Region, lazy_image
 from .asked import Asked
 from .imc_text import is_imc_text, read_header, read_pixels
@@ -302,8 +302,8 @@ def _check_numbers(numbers: Any, by_file: Mapping[Path, Sequence[Acquisition]]) 
     is_sequence = isinstance(numbers, Sequence) and not isinstance(numbers, str)
     if not is_sequence or not numbers or not set(numbers) <= set(known):
         raise ParameterError(
-            f"acquisitions must be a sequence of some of {known}, the numbers of those in "
-            f"{', '.join(repr(str(file)) for file in by_file):.300}, got {numbers!r}"
+            f"{spelled('acquisitions')} must be a sequence of some of {known}, the numbers of "
+            f"those in {', '.join(repr(str(file)) for file in by_file):.300}, got {numbers!r}"
         )
 
 
@@ -318,8 +318,8 @@ def _kept(found: Sequence[Acquisition], numbers: Any, file: Path) -> list[Acquis
     if numbers is not None or not whole:
         others = [pixels.number for pixels in found if not pixels.why_broken]
         raise ImageError(
-            f"{str(file)!r} has broken acquisitions: {listed}; acquisitions= chooses others, of "
-            f"{others}"
+            f"{str(file)!r} has broken acquisitions: {listed}; {spelled('acquisitions=')} "
+            f"chooses others, of {others}"
         )
     warn(f"acquisitions of {str(file)!r} are left out: {listed}")
     return whole

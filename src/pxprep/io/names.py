@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import label_keys, parse_channels, require_known, select_channels, unwritable
-from ..errors import ChannelError, ParameterError
+from ..errors import ChannelError, ParameterError, spelled
 from ..images.parameters import parse_path
 
 
@@ -67,8 +67,8 @@ def agreed_channels(
     bad = unwritable(wanted)
     if bad:
         raise ChannelError(
-            f"channels must have names that can be written, got {bad!r:.300}: their files have "
-            "names that are not UTF-8; rename them"
+            f"{spelled('channels')} must have names that can be written, got {bad!r:.300}: "
+            "their files have names that are not UTF-8; rename them"
         )
     odd = {
         name: _difference(labels, wanted, exactly=channels is None)

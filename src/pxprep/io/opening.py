@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from .asked import Asked
 from .folders import cycles_of, fov_folders, naturally, read_places, tiffs_of_fov
 from .imc import imc_images
@@ -130,8 +130,8 @@ def _check_fits(kind: str, asked: Asked) -> None:
     names = asked.panel is not None and asked.panel.in_order
     if names and kind in (IMC, FOVS):
         raise ParameterError(
-            f"channel_names are for TIFFs that do not tell them; {kind} name their channels (a "
-            "panel calls them otherwise)"
+            f"{spelled('channel_names')} are for TIFFs that do not tell them; {kind} name "
+            "their channels (a panel calls them otherwise)"
         )
     for parameter, kinds in {
         "axes": (TIFFS, FOVS),
@@ -142,8 +142,8 @@ def _check_fits(kind: str, asked: Asked) -> None:
         value = getattr(asked, parameter)
         if value is not None and kind not in kinds:
             raise ParameterError(
-                f"{parameter} must be left out: it is for {' and '.join(kinds)}, not for {kind}, "
-                f"got {value!r}"
+                f"{spelled(parameter)} must be left out: it is for {' and '.join(kinds)}, not "
+                f"for {kind}, got {value!r}"
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..aliases import Label
 from ..channels import require_unique
-from ..errors import ChannelError, ParameterError, warn
+from ..errors import ChannelError, ParameterError, spelled, warn
 from .names import existing_path
 
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
@@ -93,12 +93,12 @@ class Panel:
             return list(enumerate(self.names[row] for row in rows))
         if self.in_order:
             raise ChannelError(
-                f"channel_names must name the {n_channels} channels of {what}, got "
+                f"{spelled('channel_names')} must name the {n_channels} channels of {what}, got "
                 f"{len(self.names)}"
             )
         called = next((own for own in known if any(own)), ())
         raise ChannelError(
-            f"panel {self.source!r} must tell of the {n_channels} channels of {what}"
+            f"{spelled('panel')} {self.source!r} must tell of the {n_channels} channels of {what}"
             f"{f', called {_listed(called)}' if called else ''}; it has {len(rows)} to keep: "
             f"{_listed([(self.keys or self.names)[row] for row in rows])}"
         )
@@ -106,20 +106,25 @@ class Panel:
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
         if out:
-            warn(f"panel {self.source!r} does not keep {_listed(out)}: they are left out")
+            warn(
+                f"{spelled('panel')} {self.source!r} does not keep {_listed(out)}: they are "
+                "left out"
+            )
 
 
 def parse_panel(panel: Any, channel_names: Any) -> Panel | None:
     """What the user gave as a table, or as a list of all names; None if neither."""
     if panel is not None and channel_names is not None:
-        raise ParameterError("give channel_names or panel, not both")
+        raise ParameterError(f"give {spelled('channel_names')} or {spelled('panel')}, not both")
     if panel is not None:
         return panel if isinstance(panel, Panel) else read_panel(panel)
     if channel_names is None:
         return None
     is_sequence = isinstance(channel_names, Sequence) and not isinstance(channel_names, str)
     if not is_sequence or not all(isinstance(name, str) and name for name in channel_names):
-        raise ParameterError(f"channel_names must be a sequence of names, got {channel_names!r}")
+        raise ParameterError(
+            f"{spelled('channel_names')} must be a sequence of names, got {channel_names!r}"
+        )
     require_unique(list(channel_names), "channel_names")
     return Panel(tuple(channel_names), in_order=True)
 
@@ -160,7 +165,9 @@ def read_panel(path: str | Path) -> Panel:
     file = existing_path(path, "panel")
     rows = _rows(_text(file), file)
     if not rows:
-        raise ParameterError(f"panel {str(file)!r} must hold names of channels, it is empty")
+        raise ParameterError(
+            f"{spelled('panel')} {str(file)!r} must hold names of channels, it is empty"
+        )
     headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in rows[0]]
     if not set(headings) & set(NAMES):
         names, keys = _without_header(rows, file)
@@ -195,12 +202,12 @@ def _made(
     if not all(names):
         row = next(n for n, name in enumerate(names, start=1) if not name)
         raise ParameterError(
-            f"panel {str(file)!r} must have a name for each channel, row {row} not"
+            f"{spelled('panel')} {str(file)!r} must have a name for each channel, row {row} not"
         )
     used = [name for n, name in enumerate(names) if not keep or keep[n]]
-    require_unique(used, f"panel {str(file)!r}")
+    require_unique(used, f"{spelled('panel')} {str(file)!r}")
     if not used:
-        raise ParameterError(f"panel {str(file)!r} keeps no channel")
+        raise ParameterError(f"{spelled('panel')} {str(file)!r} keeps no channel")
     panel = Panel(tuple(names), tuple(keys), tuple(keep), source=str(file))
     return replace(panel, **(numbers or {}))  # type: ignore[arg-type]
 
@@ -210,7 +217,7 @@ def _text(file: Path) -> str:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ParameterError(f"panel {str(file)!r} cannot be read: {error}") from error
+        raise ParameterError(f"{spelled('panel')} {str(file)!r} cannot be read: {error}") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", errors="replace")
     try:
@@ -230,8 +237,8 @@ def _rows(text: str, file: Path) -> list[list[str]]:
         if len(widths) > 1 and len(rows[0]) > 1 and file.suffix.lower() in (".csv", ".tsv"):
             odd = next(n for n, row in enumerate(rows, start=1) if len(row) != len(rows[0]))
             raise ParameterError(
-                f"panel {str(file)!r} must have {len(rows[0])} cells in each row, row {odd} has "
-                f"{len(rows[odd - 1])}"
+                f"{spelled('panel')} {str(file)!r} must have {len(rows[0])} cells in each "
+                f"row, row {odd} has {len(rows[odd - 1])}"
             )
     return [[line.strip().strip('"')] for line in lines]
 
@@ -246,7 +253,8 @@ def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str
         return columns[0], []
     if len(names) != 1 or len(keys) > 1:
         raise ParameterError(
-            f"panel {str(file)!r} must say in its first row which column holds the names: "
+            f"{spelled('panel')} {str(file)!r} must say in its first row which column holds "
+            "the names: "
             f"'name', 'marker_name', 'marker', 'target' or 'channel'; it has {', '.join(rows[0])}"
         )
     return names[0], keys[0] if keys and keys[0] is not names[0] else []
@@ -262,7 +270,9 @@ def _is_number(text: str) -> bool:
 
 def _truth(text: str, column: str, file: Path) -> bool:
     if text.casefold() not in YES | NO:
-        raise ParameterError(f"panel {str(file)!r}: {column} must be 0 or 1, got {text!r}")
+        raise ParameterError(
+            f"{spelled('panel')} {str(file)!r}: {column} must be 0 or 1, got {text!r}"
+        )
     return text.casefold() in YES
 
 
@@ -271,7 +281,7 @@ def _number(text: str, column: str, file: Path) -> float:
         return float(text)
     except ValueError as error:
         raise ParameterError(
-            f"panel {str(file)!r}: {column} must be a number, got {text!r}"
+            f"{spelled('panel')} {str(file)!r}: {column} must be a number, got {text!r}"
         ) from error
 
 

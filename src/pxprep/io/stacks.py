@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError, ParameterError, PxprepError
+from ..errors import ImageError, ParameterError, PxprepError, spelled
 from .axes import meanings
 from .ome import Ome, OmeImage
 from .page_names import names_of_pages
@@ -138,9 +138,10 @@ class Stack:
         what = f"an image in {str(self.file)!r}"
         rgba = self.is_picture and self.n_channels == 4 and 4 in counts
         if self.is_picture and asked is None and not rgba:
+            axes = f"axes={self.axes.replace('S', 'C')!r}"
             raise ImageError(
                 f"{what} has {self.n_channels} samples for each pixel, colours (RGB?); if they are "
-                f"channels, say what the axes are: axes={self.axes.replace('S', 'C')!r}"
+                f"channels, say what the axes are: {spelled(axes)}"
             )
         page = self.keyframe
         is_whole = page.dtype is not None and tuple(page.shape) == self.sizes[-len(page.shape) :]

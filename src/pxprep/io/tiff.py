@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import told_apart
-from ..errors import ChannelError, ImageError
+from ..errors import ChannelError, ImageError, spelled
 from .arrays import lazy_image
 from .asked import Asked
 from .found import Found, check_images, images_in
@@ -115,7 +115,9 @@ def _tell_images(error: Exception, found: Sequence[Found]) -> None:
     """Say with an error which images there are to choose from, if a file holds several."""
     several = [name for one in found if len(one.stacks) > 1 for name in one.names]
     if several:
-        error.add_note(f"images= chooses some of those in a file: {', '.join(several):.300}")
+        error.add_note(
+            f"{spelled('images=')} chooses some of those in a file: {', '.join(several):.300}"
+        )
 
 
 def images_of_all(
@@ -164,7 +166,7 @@ def _labels(
     own = told_apart(stack.channel_names(pixels))
     if asked.panel is not None:
         return asked.panel.labels([own], n_channels, what, by_order=True)
-    hint = "give channel_names, all of them in the order of the file"
+    hint = f"give {spelled('channel_names')}, all of them in the order of the file"
     named = [name for name in own if name]
     if len(named) != n_channels:
         why = f" (its OME metadata: {found.unread})" if found.unread else ""

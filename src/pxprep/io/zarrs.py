@@ -11,7 +11,7 @@ import xarray as xr
 
 from ..channels import told_apart
 from ..engine.backends import from_zarr
-from ..errors import ChannelError, ImageError, ParameterError
+from ..errors import ChannelError, ImageError, ParameterError, spelled
 from .asked import Asked
 from .names import agreed
 from .ome import MICRONS
@@ -131,7 +131,7 @@ def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> lis
     if len(own) != n_channels or not all(own):
         raise ChannelError(
             f"{what}: {len(list(filter(None, own)))} of {n_channels} channels have a name; "
-            "give channel_names, all of them in the order of the file"
+            f"give {spelled('channel_names')}, all of them in the order of the file"
         )
     return list(enumerate(own))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import LayerError, StoreError
+from ..errors import LayerError, StoreError, spelled
 from ..store import files
 from ..store.contents import ome_attrs, token_in
 from ..store.moving import identity
@@ -87,8 +87,8 @@ def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> N
     for name, found in users.items():
         if found:
             raise LayerError(
-                f"output_layer {name!r} cannot be replaced: {sorted(found)} of sdata are "
-                "computed from it; write them to the store or remove them first"
+                f"{spelled('output_layer')} {name!r} cannot be replaced: {sorted(found)} of "
+                "sdata are computed from it; write them to the store or remove them first"
             )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.progress import Progress
 from ..engine.threads import n_cores
-from ..errors import LayerError, ParameterError, StoreError, warn
+from ..errors import LayerError, ParameterError, StoreError, spelled, warn
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..store import transactions
@@ -54,13 +54,13 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
         same_folded = folded.get(name.casefold(), name)
         if same_folded != name:
             raise LayerError(
-                f"{what} {name!r} differs only in case from the element {same_folded!r}"
+                f"{spelled(what)} {name!r} differs only in case from the element {same_folded!r}"
             )
         kind = elements.get(name)
         if kind not in (None, "images"):
             raise LayerError(
-                f"{what} {name!r} is the name of an element in {kind}; it must be new or the "
-                "name of an image layer"
+                f"{spelled(what)} {name!r} is the name of an element in {kind}; it must be "
+                "new or the name of an image layer"
             )
 
 
@@ -68,7 +68,9 @@ def parse_compressor(value: Any) -> dict[str, Any]:
     """What `SpatialData.write` takes for a codec and its level; nothing for None."""
     if value is None:
         return {}
-    rule = "compressor must be one codec and its level, as {'lz4': 1} or {'zstd': 3}"
+    rule = (
+        f"{spelled('compressor')} must be one codec and its level, as {{'lz4': 1}} or {{'zstd': 3}}"
+    )
     if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
         raise ParameterError(f"{rule}, got {value!r}")
     ((name, level),) = value.items()
@@ -79,7 +81,8 @@ def parse_compressor(value: Any) -> dict[str, Any]:
 
     if "raster_compressor" not in signature(SpatialData.write).parameters:
         raise ParameterError(
-            "compressor needs spatialdata 0.8 or newer: the installed one chooses for itself"
+            f"{spelled('compressor')} needs spatialdata 0.8 or newer: the installed one "
+            "chooses for itself"
         )
     return {"raster_compressor": {name: parsed}}
 
@@ -87,7 +90,7 @@ def parse_compressor(value: Any) -> dict[str, Any]:
 def _check_name(name: str, what: str) -> None:
     why = why_no_name(name)
     if why:
-        raise LayerError(f"{what} must {why}, got {name!r}")
+        raise LayerError(f"{spelled(what)} must {why}, got {name!r}")
 
 
 def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
@@ -173,13 +176,17 @@ class Destination:
         taken = {} if self.store is None else _taken(self.store, self.todo)
         for name, other in taken.items():
             raise LayerError(
-                f"{what} {name!r} is taken: the store has {other}, and no two elements may have "
+                f"{spelled(what)} {name!r} is taken: the store has {other}, and no two "
+                "elements may have "
                 "names that are the same, or differ only in case; choose another"
             )
         again = set(self.damaged)
         for name in () if may_replace else self.todo:
             if name not in again and (name in self.sdata.images or self.exists(name)):
-                raise LayerError(f"{what} {name!r} exists already; overwrite=True replaces it")
+                raise LayerError(
+                    f"{spelled(what)} {name!r} exists already; {spelled('overwrite=True')} "
+                    "replaces it"
+                )
 
     def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
         """Raise LayerError if layers are in the way; remembers how everything is on disk.
@@ -206,7 +213,8 @@ class Destination:
                 continue
             if _steps(run["parameters"]) == _steps(parameters):
                 raise LayerError(
-                    f"output_layer {name!r} already holds the result of these steps, made from "
+                    f"{spelled('output_layer')} {name!r} already holds the result of these "
+                    "steps, made from "
                     "itself: they are not applied twice; choose another output_layer"
                 )
 
@@ -218,7 +226,7 @@ class Destination:
     ) -> tuple[Destination, Run | None]:
         """The destination without what is done, and the run that made that."""
         if self.store is None:
-            raise ParameterError("resume needs an sdata that is backed by a store")
+            raise ParameterError(f"{spelled('resume')} needs an sdata that is backed by a store")
         records = Records.on_disk(self.store)
         runs = {name: run for name in self.pairs if (run := records.run_of(name)) is not None}
         if not runs:
@@ -230,7 +238,8 @@ class Destination:
                 why = "the finished layers are of several runs"
             if why:
                 raise LayerError(
-                    f"output_layer {name!r} is of another run ({why}): resume does not mix runs; "
+                    f"{spelled('output_layer')} {name!r} is of another run ({why}): resume "
+                    "does not mix runs; "
                     "remove it, choose other names, or replace all with overwrite and no resume"
                 )
         damaged = tuple(name for name in runs if not is_whole(layer_folder(self.store, name)))
@@ -245,13 +254,14 @@ class Destination:
         lost = [name for name in damaged if self.pairs[name] == name]
         if lost:
             raise LayerError(
-                f"output_layer {lost} was finished, but chunks of it are missing on disk, and it "
+                f"{spelled('output_layer')} {lost} was finished, but chunks of it are missing "
+                "on disk, and it "
                 "took the place of its source: it cannot be made again; bring it back from a copy"
             )
         if damaged:
             warn(
-                f"resume: {list(damaged)} had been finished, but chunks of them are missing on "
-                "disk: they are made again"
+                f"{spelled('resume')}: {list(damaged)} had been finished, but chunks of them "
+                "are missing on disk: they are made again"
             )
 
     def _difference(

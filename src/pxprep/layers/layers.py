@@ -19,7 +19,7 @@ from .. import ops
 from ..channels import channel_labels, label_keys
 from ..engine import backends
 from ..engine.progress import Progress
-from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..errors import LayerError, ParameterError, PxprepError, StoreError, spelled
 from ..images.masks import near
 from ..images.parameters import REMOTE
 from ..images.scales import Factors, cumulative
@@ -96,10 +96,12 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
         kinds |= {place.name: place.kind for place in places if place.kind != kind}
     if name in kinds:
         raise LayerError(
-            f"{parameter} {name!r} must be {KINDS[kind]}, but it is one of the {kinds[name]}"
+            f"{spelled(parameter)} {name!r} must be {KINDS[kind]}, but it is one of the "
+            f"{kinds[name]}"
         )
     raise LayerError(
-        f"{parameter} {name!r} does not exist{near(name, known)}; {kind} are {sorted(known)}"
+        f"{spelled(parameter)} {name!r} does not exist{near(name, known)}; {kind} are "
+        f"{sorted(known)}"
     )
 
 
@@ -129,8 +131,8 @@ def check_places(store: Path, names: Iterable[str]) -> None:
         folder = layer_folder(store, name)
         if folder.is_symlink():
             raise LayerError(
-                f"output_layer {name!r} is a symbolic link to {str(folder.resolve())!r}: remove "
-                "the link, or choose another name"
+                f"{spelled('output_layer')} {name!r} is a symbolic link to "
+                f"{str(folder.resolve())!r}: remove the link, or choose another name"
             )
         transactions.check_permission(folder)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from ..images.parameters import SPATIAL, parse_chunks, parse_scale_factors
 from ..images.scales import Factors, cumulative, factors_between, new_sizes, say_new_sizes
 
@@ -46,7 +46,7 @@ class Layout:
         for level, factors in enumerate(cumulative(self.factors), start=1):
             if any(image.sizes[dim] < factor for dim, factor in factors.items()):
                 raise ParameterError(
-                    f"scale_factors must leave at least one pixel: the image has "
+                    f"{spelled('scale_factors')} must leave at least one pixel: the image has "
                     f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
                     "smaller"
                 )

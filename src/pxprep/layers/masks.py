@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..errors import LayerError, ParameterError
+from ..errors import LayerError, ParameterError, spelled
 from ..images.masks import Mask, by_image
 from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
@@ -70,7 +70,10 @@ def described(asked: LayerMasks) -> Json:
 
 def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
     """What layers are made from, by name, and what their masks are read from."""
-    sources = {name: Source.of(element, f"img_layer {name!r}") for name, element in layers.items()}
+    sources = {
+        name: Source.of(element, f"{spelled('img_layer')} {name!r}")
+        for name, element in layers.items()
+    }
     for name, mask in masks.items():
         if mask is not None and isinstance(mask.source, xr.DataArray):
             # The name of a lazy array stands for its content.

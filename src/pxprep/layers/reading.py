@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import select_channels
-from ..errors import ChannelError, ParameterError
+from ..errors import ChannelError, ParameterError, spelled
 from ..images.image import checked, processing_dtype
 from ..images.parameters import parse_float_dtype
 from .backing import check_there
@@ -58,7 +58,9 @@ def read_images(
     check_sdata(sdata)
     names = parse_names(layers, "img_layer")
     for name in names:
-        check_there(element_of(sdata, name, "images", "img_layer"), f"img_layer {name!r}")
+        check_there(
+            element_of(sdata, name, "images", "img_layer"), f"{spelled('img_layer')} {name!r}"
+        )
     return read_layers(sdata, names, channels, dtype)
 
 
@@ -103,6 +105,7 @@ def parse_names(layers: Any, parameter: str) -> list[str]:
         names = [layers] if isinstance(layers, str) else list(layers)
     if not names or not all(isinstance(name, str) for name in names):
         raise ParameterError(
-            f"{parameter} must be the name of a layer or a sequence of names, got {layers!r}"
+            f"{spelled(parameter)} must be the name of a layer or a sequence of names, got "
+            f"{layers!r}"
         )
     return [str(name) for name in names]

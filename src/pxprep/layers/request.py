@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..aliases import Label, Pool
 from ..engine.progress import Passes
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe
@@ -156,15 +156,15 @@ def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(
-            f"output_layer must name one layer for each of img_layer: got {len(outputs)} for "
-            f"{len(inputs)}"
+            f"{spelled('output_layer')} must name one layer for each of "
+            f"{spelled('img_layer')}: got {len(outputs)} for {len(inputs)}"
         )
     for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
         counts = Counter(name.casefold() for name in names)
         twice = [name for name in names if counts[name.casefold()] > 1]
         if twice:
             raise ParameterError(
-                f"{parameter} must name each layer once (in any case), got {twice}"
+                f"{spelled(parameter)} must name each layer once (in any case), got {twice}"
             )
     return dict(zip(outputs, inputs, strict=True))
 
@@ -175,5 +175,7 @@ def _kept(recipe: Recipe, must: bool) -> Any:
         return recipe.to_dict()
     except ParameterError as error:
         if must:
-            raise ParameterError(f"resume must tell runs apart by their steps: {error}") from error
+            raise ParameterError(
+                f"{spelled('resume')} must tell runs apart by their steps: {error}"
+            ) from error
         return repr(recipe)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import ParameterError, PxprepError, StoreError
+from ..errors import ParameterError, PxprepError, StoreError, spelled
 from ..images.parameters import parse_bool, parse_path
 from ..store.files import replace_file
 
@@ -31,7 +31,9 @@ def save(path: Any, overwrite: Any, to_json: Callable[[], str]) -> None:
             f"{str(place)!r}"
         )
     if place.exists() and not may_replace:
-        raise ParameterError(f"path {str(place)!r} exists already; overwrite=True replaces it")
+        raise ParameterError(
+            f"path {str(place)!r} exists already; {spelled('overwrite=True')} replaces it"
+        )
     text = to_json()
     try:
         replace_file(place, text.encode())

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ParameterError
+from ..errors import ParameterError, spelled
 from ..images.parameters import parse_path
 
 NEEDED = {"jinja2": "Jinja2", "matplotlib": "Matplotlib"}
@@ -18,22 +18,22 @@ def check_file(file: Any, parameter: str = "file") -> Path:
     """
     path = parse_path(file, parameter, "an HTML file")
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ParameterError(f"{parameter} must end in .html, got {str(file)!r}")
+        raise ParameterError(f"{spelled(parameter)} must end in .html, got {str(file)!r}")
     if path.is_dir():
-        raise ParameterError(f"{parameter} must be a file, got the folder {str(file)!r}")
+        raise ParameterError(f"{spelled(parameter)} must be a file, got the folder {str(file)!r}")
     if not path.parent.is_dir():
         raise ParameterError(
-            f"{parameter} must lie in a folder that exists: {str(path.parent)!r} does not, got "
-            f"{str(file)!r}"
+            f"{spelled(parameter)} must lie in a folder that exists: {str(path.parent)!r} "
+            f"does not, got {str(file)!r}"
         )
     if not os.access(path.parent, os.W_OK):
         raise ParameterError(
-            f"{parameter} must lie in a folder that can be written to, got {str(file)!r}"
+            f"{spelled(parameter)} must lie in a folder that can be written to, got {str(file)!r}"
         )
     missing = [name for package, name in NEEDED.items() if find_spec(package) is None]
     if missing:
         raise ParameterError(
-            f"{parameter} needs {' and '.join(missing)}, not installed: "
+            f"{spelled(parameter)} needs {' and '.join(missing)}, not installed: "
             "pip install 'pxprep[report]'"
         )
     return path

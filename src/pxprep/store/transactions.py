@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import StoreError
+from ..errors import StoreError, spelled
 from . import files
 from . import journal as journal_module
 from .journal import Journal, Move
@@ -281,10 +281,11 @@ class Transaction:
             self.contents.announce(None, (), journal.table, self.folder / SCRATCH)
             journal_module.drop(self.folder)
         except Exception:
+            call = f"pxprep.repair({str(self.store)!r})"
             raise StoreError(
                 f"publishing failed half-way: {error!r}; nothing is lost, the old and the new "
                 f"layers are in {str(self.folder)!r}: the next write to the store, or "
-                f"pxprep.repair({str(self.store)!r}), completes it"
+                f"{spelled(call)}, completes it"
             ) from error
 
 
