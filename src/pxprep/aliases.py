@@ -9,6 +9,7 @@ import xarray as xr
 # A NumPy or Dask array; only `backends` may ask which.
 Array = Any
 Block = np.ndarray[Any, np.dtype[Any]]
+DType = np.dtype[Any]
 
 Label = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).

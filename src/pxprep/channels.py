@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from .aliases import Label
+from .aliases import Block, Label
 from .errors import ChannelError, ParameterError, spelled
 
 CHANNEL = "c"
@@ -176,7 +176,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     return taken(image, labels)
 
 
-def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarray[Any, Any]:
+def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> Block:
     """One float per channel from one number, a tuple in channel order, or values by label.
 
     `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.
@@ -193,9 +193,7 @@ def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> np.ndarr
     return np.full(len(labels), value, dtype=np.float64)
 
 
-def _by_label(
-    values: Mapping[Any, float], labels: Sequence[Label], parameter: str
-) -> np.ndarray[Any, Any]:
+def _by_label(values: Mapping[Any, float], labels: Sequence[Label], parameter: str) -> Block:
     require_known([key for key in values if key is not ...], labels, parameter)
     left_out = [label for label in labels if label not in values]
     if left_out and ... not in values:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from .aliases import Array, Block, Images, Label
+from .aliases import Array, Block, DType, Images, Label
 from .engine import backends
 from .errors import ParameterError, StoreError
 from .images.cohort import FOV, ImageSet
@@ -197,8 +197,8 @@ class Form:
 
     channels: tuple[str, ...]
     fovs: tuple[str, ...]
-    dtype: np.dtype[Any]
-    places: Mapping[str, np.dtype[Any]]
+    dtype: DType
+    places: Mapping[str, DType]
 
     @classmethod
     def of(cls, cohort: ImageSet, labels: Sequence[xr.DataArray | None]) -> Form:

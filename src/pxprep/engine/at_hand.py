@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from .jobs import BlockJob, Finish
 from .lazy import Chain
 from .programs import Operation, Program
@@ -33,7 +33,7 @@ class BlockChain:
     others: tuple[Any, ...]
 
     @classmethod
-    def of(cls, array: Array, dtype: np.dtype[Any]) -> "BlockChain | None":
+    def of(cls, array: Array, dtype: DType) -> "BlockChain | None":
         """That of a Dask array of one block; None where its tasks need more than arrays."""
         chain = Chain.of(array, dtype)
         others = None if chain.steps else chain.source.needed_alone()
@@ -56,7 +56,7 @@ class BlockChain:
         return len(self.chain.steps) if goes_on and not self.chain.program.depth else None
 
     @property
-    def float_type(self) -> np.dtype[Any]:
+    def float_type(self) -> DType:
         """Type of what comes out of any operation."""
         return self.chain.dtype
 
@@ -67,7 +67,7 @@ class BlockChain:
         return (self.chain.program.out_channels(n_channels), *others)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """Type of the result."""
         return self.chain.program.out_dtype(self.chain.source.array.dtype)
 

@@ -27,7 +27,7 @@ from dask.base import compute as dask_compute
 from dask.base import get_scheduler
 from dask.local import get_sync
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
@@ -73,7 +73,7 @@ def apply(
     operation: Operation,
     numbers: Array | Area | None = None,
     *,
-    dtype: np.dtype[Any],
+    dtype: DType,
 ) -> Array:
     """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
@@ -96,7 +96,7 @@ def steps_of(begun: Array, image: Array) -> int | None:
     return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
 
 
-def read_here(image: Array, dtype: np.dtype[Any]) -> BlockChain | None:
+def read_here(image: Array, dtype: DType) -> BlockChain | None:
     """A lazy image, in float type `dtype`, as a chain on which passes can be run now.
 
     None for one that threads of this process are not to read, or cannot read by themselves.
@@ -245,7 +245,7 @@ def _mask(area: Area) -> Pixels:
 def per_channel(
     function: Callable[..., Block],
     *operands: tuple[Array, str],
-    dtype: np.dtype[Any],
+    dtype: DType,
     axes: str = "c",
 ) -> Array:
     """`function(*arrays)`, of the given axes, for small arrays given with theirs.
@@ -276,7 +276,7 @@ def _with_known(function: Callable[..., Block], known: Sequence[Any], *lazy: Blo
     return function(*[next(given) if array is None else array for array in known])
 
 
-def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Array:
+def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Array:
     """Mean over blocks of `factors` pixels along z, y, x, NaN ignored; a partial block is cut."""
     kept = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
     image = image[:, : kept[0], : kept[1], : kept[2]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from .kernels.counts import N_SLOTS, count_floats, count_integers
 from .kernels.erosion import erode, half_widths
@@ -38,7 +38,7 @@ OPENING_TILE = (256, 1024)
 TIE = 32
 
 
-def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
+def to_float(block: Block, dtype: DType) -> Block:
     """The block in float type `dtype` with infinities as NaN; a view where nothing changes."""
     if block.dtype.kind != "f":
         return block.astype(dtype)
@@ -50,13 +50,13 @@ def to_float(block: Block, dtype: np.dtype[Any]) -> Block:
     return block
 
 
-def _rounded(numbers: Block, dtype: np.dtype[Any]) -> Block:
+def _rounded(numbers: Block, dtype: DType) -> Block:
     """Numbers in float type `dtype`; what it cannot hold is infinite."""
     with np.errstate(over="ignore"):
         return numbers.astype(dtype)
 
 
-def _divisors(scale: Block | None, n_channels: int, dtype: np.dtype[Any]) -> Block:
+def _divisors(scale: Block | None, n_channels: int, dtype: DType) -> Block:
     return np.ones(n_channels, dtype) if scale is None else _rounded(scale, dtype)
 
 
@@ -65,7 +65,7 @@ def divide(
     window: Window,
     scale: Block,
     *,
-    dtype: np.dtype[Any],
+    dtype: DType,
     out: Sequence[Block],
 ) -> None:
     """Divide each channel of a window by its scale, rounded to `dtype` first.
@@ -96,7 +96,7 @@ def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
 
 
 def add_channels(
-    pixels: Pixels, window: Window, scale: Block | None = None, *, dtype: np.dtype[Any]
+    pixels: Pixels, window: Window, scale: Block | None = None, *, dtype: DType
 ) -> Block:
     """Sum over channels (of quotients by `scale`), one after the other, with axes (z, y, x)."""
     total = np.zeros((pixels.planes, *window.shape), dtype)
@@ -161,7 +161,7 @@ def count_lost(reference: Block, sums: Block, threshold: Block) -> Block:
     return np.array([measured.sum(), dropped.sum(), above.sum()])
 
 
-def _rounded_down(number: np.float64, dtype: np.dtype[Any]) -> Any:
+def _rounded_down(number: np.float64, dtype: DType) -> Any:
     """What values of that type exceed just when they exceed the number."""
     rounded = _rounded(np.asarray(number), dtype)[()]
     return np.nextafter(rounded, dtype.type(-np.inf)) if rounded > number else rounded
@@ -280,7 +280,7 @@ def blur(
     sigmas: Block,
     scale: Block | None = None,
     *,
-    dtype: np.dtype[Any],
+    dtype: DType,
     height: int,
     width: int,
     out: Block | None = None,
@@ -389,7 +389,7 @@ def subtract_opening(
     radii: Sequence[int],
     scale: Block | None = None,
     *,
-    dtype: np.dtype[Any],
+    dtype: DType,
     height: int,
     width: int,
 ) -> Block:
@@ -464,7 +464,7 @@ def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
     return out
 
 
-def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]) -> Block:
+def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: DType) -> Block:
     """Mean over blocks of `factors` pixels along z, y, x, which divide it; NaN ignored."""
     pixels = to_float(block, dtype)
     total: Any = np.float64(0)
@@ -479,14 +479,14 @@ def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: np.dtype[Any]
     return mean.astype(dtype)
 
 
-def key_bits(dtype: np.dtype[Any]) -> int:
+def key_bits(dtype: DType) -> int:
     """Width of the sort keys of values of type `dtype`: 16 for small integers, else the float's."""
     if dtype.kind in "bui" and dtype.itemsize <= 2:
         return 16
     return 64 if dtype.kind == "f" and dtype.itemsize == 8 else 32
 
 
-def integer_offset(dtype: np.dtype[Any]) -> int:
+def integer_offset(dtype: DType) -> int:
     """What makes integers of at most 16 bits non-negative."""
     return 0 if dtype.kind in "bu" else -int(np.iinfo(dtype).min)
 
@@ -547,14 +547,14 @@ def repeat_counts(counts: Block, prefixes: Block | None) -> None:
             counts[index, position] = counts[index, own.index(prefix)]
 
 
-def bit_constants(dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
+def bit_constants(dtype: DType) -> tuple[Any, Any, Any]:
     """The bit patterns of -0.0 and inf, and all bits set, for a float type."""
     unsigned = np.dtype(f"u{dtype.itemsize}")
     sign, infinity = np.array([-0.0, np.inf], dtype).view(unsigned)
     return sign, infinity, unsigned.type(np.iinfo(unsigned).max)
 
 
-def _flat(channel: Block, dtype: np.dtype[Any]) -> Block:
+def _flat(channel: Block, dtype: DType) -> Block:
     return np.ascontiguousarray(channel, dtype).reshape(-1)
 
 
@@ -569,6 +569,6 @@ def _prefixes(prefixes: Block | None, index: int) -> list[int]:
     return [0] if prefixes is None else [int(prefix) for prefix in prefixes[index]]
 
 
-def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def float_dtype(dtype: DType) -> DType:
     """The float type in which an image of type `dtype` is processed."""
     return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize == 8 else np.dtype("f4")

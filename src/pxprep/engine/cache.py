@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from .windows import Kept, Window
 
 # Rows and columns of a block.
@@ -69,7 +69,7 @@ class Rooms:
         self._free: list[Block] = []
 
     @contextmanager
-    def room(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[Block]:
+    def room(self, shape: Sequence[int], dtype: DType) -> Iterator[Block]:
         """An array of any values, the caller's until exit."""
         n_bytes = prod(shape) * dtype.itemsize
         try:
@@ -185,7 +185,7 @@ class Keeper:
         token: str,
         place: Window,
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
+        dtype: DType,
     ) -> Kept | None:
         """Room for a block that is processed, kept by that name from now on; None if there is none.
 

@@ -21,7 +21,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from .blocks import integer_offset
 from .cache import EDGE_BYTES, Rooms, Sampling
 from .gathering import Bounds, Gathered, Limits
@@ -78,10 +78,10 @@ class Chain:
 
     source: Source
     steps: tuple[Step, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
 
     @classmethod
-    def of(cls, array: Array, dtype: np.dtype[Any]) -> "Chain":
+    def of(cls, array: Array, dtype: DType) -> "Chain":
         """The chain that a Dask array was made from, or one without steps on the array itself."""
         layer = _top_layer(array)
         if layer is not None and layer.axes == AXES and layer.chain.dtype == dtype:
@@ -233,7 +233,7 @@ class Chain:
         job: Reduction,
         numbers: Sequence[Any],
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
+        dtype: DType,
         gate: Gate | None = None,
     ) -> Array:
         """A pass over all blocks whose results are merged into one chunk of an array."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from .blocks import float_dtype, key_bits
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_SHARE
@@ -103,7 +103,7 @@ class _Wanted(NamedTuple):
         return sum(part.n_values for part in self.parts)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """Of the values."""
         return self.parts[0].chain.dtype
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from .at_hand import BlockChain
 from .programs import Operation, Program
 from .progress import counted
@@ -45,7 +45,7 @@ class ArrayChain:
     """
 
     array: Block
-    float_type: np.dtype[Any]
+    float_type: DType
     operations: tuple[Operation, ...] = ()
     numbers: tuple[Any, ...] = ()
     is_own: bool = False
@@ -87,7 +87,7 @@ class ArrayChain:
         return (self.n_channels, *self.array.shape[1:])
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """Type of the result."""
         return self.program.out_dtype(self.array.dtype)
 
@@ -112,7 +112,7 @@ class ArrayChain:
         fits = self.is_own and not self.program.depth and is_alike
         return self.array if fits else np.empty(self.shape, self.dtype)
 
-    def astype(self, dtype: np.dtype[Any]) -> "ArrayChain":
+    def astype(self, dtype: DType) -> "ArrayChain":
         """A chain whose result is that of this one in a wider type."""
         (made,) = results([replace(self, is_own=False)])  # whoever has this chain still needs it
         return ArrayChain(made.astype(dtype), dtype, is_own=True)

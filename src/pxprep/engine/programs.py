@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from . import blocks
 from .notes import TakeNote
 from .strips import Strip
@@ -106,7 +106,7 @@ class Program:
     """
 
     operations: tuple[Operation, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
     height: int
     width: int
 
@@ -132,7 +132,7 @@ class Program:
         """The pixels that are needed for those of `window`."""
         return window.grown(self.depth, self.height, self.width)
 
-    def out_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    def out_dtype(self, dtype: DType) -> DType:
         """Type of what comes out, for pixels of type `dtype`."""
         return self.dtype if self.operations else dtype
 

@@ -10,11 +10,10 @@ workers. For floats, one pass is enough if a sample tells where the quantile lie
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from . import backends
 from .blocks import key_bits
 from .brackets import bracket, limits_of
@@ -144,9 +143,7 @@ def _by_radix(
     return [settled[first : first + n] for first in range(0, len(settled), n)]
 
 
-def _settled(
-    selection: Array, dtype: np.dtype[Any], found: Array | None, position: int
-) -> Quantiles:
+def _settled(selection: Array, dtype: DType, found: Array | None, position: int) -> Quantiles:
     """What was found in one pass, at that position, or else what the selection came to."""
     if found is None:
         settled = backends.per_channel(
@@ -162,7 +159,7 @@ def _settled(
     return Quantiles(*(settled[name] for name in Quantiles._fields))
 
 
-def _either(selection: Block, found: Block, *, dtype: np.dtype[Any], position: int) -> Block:
+def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> Block:
     if found[0] is None:
         return interpolate(selection, dtype=dtype)
     settled = np.empty(len(selection), SETTLED)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from .blocks import bit_constants, integer_offset, key_bits
 from .gathering import Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
@@ -84,7 +84,7 @@ def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
     return np.array(found.at([first, second]), np.float64)
 
 
-def begin_of(dtype: np.dtype[Any]) -> Callable[..., Block]:
+def begin_of(dtype: DType) -> Callable[..., Block]:
     """`begin` for the digits of a dtype."""
     is_digit = key_bits(dtype) == DIGIT_BITS
     return partial(begin, zero=integer_offset(dtype) if is_digit else N_DIGITS // 2)
@@ -140,7 +140,7 @@ def _falls_in(counts: Block, rank: int) -> tuple[int, int]:
     return found, int(below[found - 1]) if found else 0
 
 
-def interpolate(selection: Block, *, dtype: np.dtype[Any]) -> Block:
+def interpolate(selection: Block, *, dtype: DType) -> Block:
     """The quantiles, once all digits are known; axes (c,)."""
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
     settled = np.empty(len(selection), SETTLED)
@@ -158,7 +158,7 @@ def _between(low: Any, high: Any, weight: Any) -> Any:
         return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
 
 
-def _decode(keys: Block, dtype: np.dtype[Any]) -> Block:
+def _decode(keys: Block, dtype: DType) -> Block:
     """The values whose sort keys are `keys`."""
     if key_bits(dtype) == DIGIT_BITS:
         return keys.astype(np.int64) - integer_offset(dtype)

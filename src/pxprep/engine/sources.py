@@ -21,7 +21,7 @@ from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import direct, require_there
 from . import blocks
 from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
@@ -338,9 +338,7 @@ class Reading:
         """What is kept of the block by that name."""
         return None if self.keeper is None else self.keeper.made(self.index, token)
 
-    def room(
-        self, token: str, place: Window, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> Kept | None:
+    def room(self, token: str, place: Window, shape: tuple[int, ...], dtype: DType) -> Kept | None:
         """Room for what is made of the block, kept by that name; None if there is none."""
         if self.keeper is None:
             return None

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from . import blocks
 from .notes import Note
 from .windows import Pixels, Window
@@ -16,7 +16,7 @@ class Running(Protocol):
     """The program that a strip goes through, as far as that matters on the way."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """Float type of what comes out of any operation."""
 
     @property

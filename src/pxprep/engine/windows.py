@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..aliases import Block
+from ..aliases import Block, DType
 
 
 class Window(NamedTuple):
@@ -146,9 +146,7 @@ class Pixels:
                 values = array[(slice(None), slice(None), *part.within(place))]
                 yield slice(first, first + len(array)), part, values
 
-    def parts(
-        self, window: Window, dtype: np.dtype[Any], channels: range | None = None
-    ) -> list[Part]:
+    def parts(self, window: Window, dtype: DType, channels: range | None = None) -> list[Part]:
         """The pixels of `window`, of all channels or some; floats in float type `dtype`.
 
         Parts of a place are in the order of their channels.
@@ -245,7 +243,7 @@ def _area(window: Window) -> int:
 
 
 def _in_line(
-    array: Block, place: tuple[slice, slice], dtype: np.dtype[Any]
+    array: Block, place: tuple[slice, slice], dtype: DType
 ) -> tuple[Block, int, tuple[int, int, int], tuple[int, int, int, int]]:
     """Values, start, strides and shape of a `Part`: rows and columns of an array or of a copy."""
     wanted = dtype if array.dtype.kind == "f" else array.dtype.newbyteorder("=")

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from ..aliases import Array
+from ..aliases import Array, DType
 from ..channels import CHANNEL, channel_labels, is_label, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
@@ -110,6 +109,6 @@ def as_float(image: xr.DataArray) -> xr.DataArray:
     return like(image, pixels(image).astype(processing_dtype(image)))
 
 
-def processing_dtype(image: xr.DataArray) -> np.dtype[Any]:
+def processing_dtype(image: xr.DataArray) -> DType:
     """The float type in which `image` is processed."""
     return float_dtype(image.dtype)

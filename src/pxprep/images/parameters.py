@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Pool
+from ..aliases import DType, Pool
 from ..channels import ByLabel
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
@@ -211,13 +211,13 @@ def parse_wait(value: Any, parameter: str = "wait") -> float | None:
     return seconds
 
 
-def parse_float_dtype(value: Any, parameter: str = "dtype") -> np.dtype[Any] | None:
+def parse_float_dtype(value: Any, parameter: str = "dtype") -> DType | None:
     """float32 or float64; None leaves the choice to the image."""
     if value is None:
         return None
     rule = f"{spelled(parameter)} must be float32 or float64, got {value!r}"
     try:
-        dtype: np.dtype[Any] = np.dtype(value)
+        dtype: DType = np.dtype(value)
     except TypeError as error:
         raise ParameterError(rule) from error
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):

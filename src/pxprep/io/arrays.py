@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Block, DType, Label
 
 # Start and stop along each axis.
 Region = Sequence[tuple[int, int]]
@@ -30,7 +30,7 @@ class FilePixels(ABC):
 
     def __init__(self, shape: Sequence[int], dtype: Any) -> None:
         self.shape = tuple(shape)
-        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.dtype: DType = np.dtype(dtype)
         self.ndim = len(self.shape)
 
     @abstractmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from ..engine.windows import Window
 from ..errors import ImageError
 from .arrays import FilePixels, Region
@@ -31,7 +31,7 @@ class Page:
 
     file: str
     offset: int
-    stored: np.dtype[Any] | None
+    stored: DType | None
 
 
 @dataclass(frozen=True)

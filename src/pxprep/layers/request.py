@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..aliases import Label, Pool
+from ..aliases import DType, Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_wait
@@ -21,7 +21,7 @@ from .masks import LayerMasks, asked_masks, described, parse_keep_outside
 from .reading import parse_names
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
@@ -50,7 +50,7 @@ class Request:
     pairs: Mapping[str, str]
     steps: Pipeline | FittedPipeline
     channels: Sequence[Label] | None
-    dtype: np.dtype[Any] | None
+    dtype: DType | None
     pool: Pool
     chunks: Any
     scale_factors: Sequence[Any] | None

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import DType, Label
 from ..channels import CHANNEL, unwritable
 from ..errors import ParameterError
 from ..images.cohort import FOV
@@ -28,7 +28,7 @@ def to_json(
     channels: int | Sequence[Label],
     pool: str | None,
     fovs: Sequence[Label],
-    dtype: np.dtype[Any],
+    dtype: DType,
     measured: Mapping[str, Numbers],
 ) -> str:
     """The text that `parsed` takes."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Images, Label, Pool
+from ..aliases import DType, Images, Label, Pool
 from ..channels import channel_labels
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
@@ -209,7 +209,7 @@ class FittedPipeline:
     pool: Pool
     fovs: tuple[Label, ...]
     measured: Mapping[str, Numbers]
-    dtype: np.dtype[Any]
+    dtype: DType
     is_masked: bool | None = None
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Block, DType, Label
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
 from ..images.cohort import FOV, ImageSet
@@ -127,7 +127,7 @@ def updated(
     new: Mapping[str, xr.Dataset],
     cohort: ImageSet,
     fovs: Sequence[Label],
-    dtype: np.dtype[Any],
+    dtype: DType,
 ) -> dict[str, xr.Dataset]:
     """What each step measured of the images that are called `fovs`.
 

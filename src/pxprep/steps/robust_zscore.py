@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Block, DType, Label
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.programs import Operation
@@ -175,7 +175,7 @@ class CenterAndSpread(Statistic):
         known: Block,
         labels: Sequence[Label],
         pool: str | None,
-        dtype: np.dtype[Any],
+        dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
         """The numbers anew from what was found in each image."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block, Label
+from ..aliases import Array, Block, DType, Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.programs import AddChannels
@@ -73,7 +73,7 @@ class Measured:
     labels: Sequence[Label]
     names: Sequence[Label]
     pool: str | None
-    dtype: np.dtype[Any]
+    dtype: DType
 
     def mean(self) -> Block:
         """The quantiles as they are pooled: axes (quantile, c), or all for `pool` None."""
@@ -147,7 +147,7 @@ class Statistic:
         known: Block,
         labels: Sequence[Label],
         pool: str | None,
-        dtype: np.dtype[Any],
+        dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
         """The numbers anew from what was found in each image, which `numbers` has.
@@ -228,7 +228,7 @@ class QuantileStatistic(Statistic):
         known: Block,
         labels: Sequence[Label],
         pool: str | None,
-        dtype: np.dtype[Any],
+        dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
         """The numbers anew from what was found in each image."""
@@ -273,7 +273,7 @@ class QuantileStatistic(Statistic):
         labels: Sequence[Label],
         names: Sequence[Label],
         pool: str | None,
-        dtype: np.dtype[Any],
+        dtype: DType,
         quantiles: Block,
         flags: Block,
         known: Block,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..aliases import DType
 from ..errors import ParameterError
 
 # Lists and objects within each other: more than anything of ours has, less than Python can take.
@@ -172,7 +173,7 @@ def _decoded_array(name: str, entry: Any, sizes: Mapping[str, int]) -> xr.DataAr
     return xr.DataArray(np.array(values, dtype).reshape(shape), dims=dims)
 
 
-def _decoded_value(value: Any, dtype: np.dtype[Any]) -> Any:
+def _decoded_value(value: Any, dtype: DType) -> Any:
     """A value that an array of that type can hold; raises ValueError or OverflowError."""
     if dtype.kind == "f" and type(value) in (int, float, str):
         if isinstance(value, str) and value not in NOT_FINITE:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, DType
 from ..errors import StoreError
 from . import files
 from .contents import token_in
@@ -42,13 +42,13 @@ class ZarrChunks:
         What encodes and decodes a chunk; None where chunks are plain bytes.
     """
 
-    def __init__(self, array: Any, dtype: np.dtype[Any], codec: Any = None) -> None:
+    def __init__(self, array: Any, dtype: DType, codec: Any = None) -> None:
         self._array = array
         self._on_disk = dtype
         self._codec = codec
         self._folder = Path(array.store.root) / array.path
         self.shape: tuple[int, ...] = array.shape
-        self.dtype: np.dtype[Any] = array.dtype
+        self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
 
     def __getitem__(self, selection: Any) -> Block:
@@ -240,9 +240,9 @@ def _is_regular(array: Any) -> bool:
     return bool(name == "regular")
 
 
-def _dtype_on_disk(array: Any) -> np.dtype[Any] | None:
+def _dtype_on_disk(array: Any) -> DType | None:
     """The type of values in chunks; None if they are not just one value behind the other."""
-    dtype: np.dtype[Any] = array.dtype
+    dtype: DType = array.dtype
     if dtype.kind not in "biufc":
         return None
     if array.metadata.zarr_format == 2:

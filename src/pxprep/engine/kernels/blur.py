@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...aliases import Block, DType
 from . import kernel
 
 TRUNCATE = 4.0
@@ -18,7 +19,7 @@ def blur_radius(sigma: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def gaussian_taps(sigma: float, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def gaussian_taps(sigma: float, dtype: DType) -> Block:
     """Centre and one side of the normalised Gaussian that `scipy.ndimage.gaussian_filter` uses.
 
     Zeros fill the last sweep. The array is shared by all who ask.

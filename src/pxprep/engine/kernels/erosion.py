@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ...aliases import Block
 from . import kernel
 
 
 @lru_cache(maxsize=256)
-def half_widths(radius: int) -> np.ndarray[Any, Any]:
+def half_widths(radius: int) -> Block:
     """How far a disc extends to either side, by the distance of a row from its centre.
 
     A pixel belongs to it if its centre is at most `radius` away. The array is shared by all who

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...aliases import Block
 from . import kernel
 
 # Columns at a time: all pixels of their squares stay in cache.
@@ -16,7 +17,7 @@ COLUMNS = 256
 
 
 @lru_cache(maxsize=8)
-def median_network(size: int) -> np.ndarray[Any, Any]:
+def median_network(size: int) -> Block:
     """Pairs of places to put in order, the smaller value first, and then the median's place twice.
 
     Of one more value than lie below the median and itself the smallest and the largest are no
