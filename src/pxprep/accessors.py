@@ -31,8 +31,8 @@ class Methods(StepMethods[Made]):
         *,
         cap_max: PerChannel | None = None,
         pool: Pool = "mean",
-        variable: Any = None,
-        where: Any = None,
+        variable: object = None,
+        where: object = None,
     ) -> Made:
         """All steps in the reference order; see `pxprep.Pipeline.sparrow`.
 
@@ -86,10 +86,10 @@ class Methods(StepMethods[Made]):
         pipeline: Pipeline,
         *,
         pool: Pool = "mean",
-        variable: Any = None,
-        where: Any = None,
+        variable: object = None,
+        where: object = None,
         memory: int | str | None = None,
-        progress: Any = False,
+        progress: object = False,
     ) -> FittedPipeline:
         """Measure the image, the tree or the cohort; as `pxprep.Pipeline.fit`.
 
@@ -133,7 +133,9 @@ class Methods(StepMethods[Made]):
             progress=progress,
         )
 
-    def transform(self, fitted: FittedPipeline, *, fov: Any = None, variable: Any = None) -> Made:
+    def transform(
+        self, fitted: FittedPipeline, *, fov: object = None, variable: object = None
+    ) -> Made:
         """Apply a fitted pipeline; as `pxprep.FittedPipeline.transform`.
 
         Parameters
@@ -164,13 +166,13 @@ class Methods(StepMethods[Made]):
         *,
         fraction: float = 1.0,
         seed: int = 0,
-        labels: Any = None,
+        labels: object = None,
         drop_background: bool = False,
         channels: Sequence[Label] | None = None,
         to: str = "pandas",
         file: str | Path | None = None,
         overwrite: bool = False,
-        variable: Any = None,
+        variable: object = None,
     ) -> Any:
         """Pixels as a table for clustering; as `pxprep.pixel_table`.
 

@@ -23,7 +23,7 @@ class ByLabel(Mapping[Any, Any]):
     def __init__(self, values: Mapping[Any, Any]) -> None:
         self._items = tuple(values.items())
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         return dict(self._items)[key]
 
     def __iter__(self) -> Iterator[Any]:
@@ -61,7 +61,7 @@ def told_apart(labels: Sequence[Any]) -> tuple[Any, ...]:
     )
 
 
-def is_label(label: Any) -> bool:
+def is_label(label: object) -> bool:
     """Whether a name can be looked up, and kept in JSON: a text, or a finite number."""
     return isinstance(label, str) or (isinstance(label, int | float) and math.isfinite(label))
 
@@ -176,7 +176,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     return taken(image, labels)
 
 
-def per_channel(value: Any, labels: Sequence[Label], parameter: str) -> Block:
+def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:
     """One float per channel from one number, a tuple in channel order, or values by label.
 
     `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.

@@ -62,7 +62,7 @@ class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     """
 
     def __init__(
-        self, images: Images, *, variable: Any = None, where: Any = None, pool: Pool = "mean"
+        self, images: Images, *, variable: object = None, where: object = None, pool: Pool = "mean"
     ) -> None:
         self.image_set = ImageSet.of(images, pool, variable, where=where)
 

@@ -123,12 +123,12 @@ class StepMethods(Generic[Made]):
     def sum_mask(
         self,
         q_sum: float = 5,
-        reference: Any = None,
+        reference: object = None,
         threshold: float | xr.DataArray | None = None,
         zeros: Zeros = "exclude",
         *,
         pool: Pool = "mean",
-        where: Any = None,
+        where: object = None,
     ) -> Made:
         """Drop the pixels whose sum over channels is low: NaN in every channel.
 
@@ -885,7 +885,7 @@ class StepMethods(Generic[Made]):
         """
         return ops.compensate(self._images, matrix, method)
 
-    def keep_where(self, where: Any) -> Made:
+    def keep_where(self, where: object) -> Made:
         """Keep the pixels inside a mask; those outside become NaN in every channel.
 
         Steps that follow do not see what is outside: it is not measured, and gives nothing to its
@@ -1016,7 +1016,7 @@ class StepMethods(Generic[Made]):
         *,
         zeros: Zeros = "exclude",
         pool: Pool = "mean",
-        where: Any = None,
+        where: object = None,
     ) -> xr.DataArray:
         """Quantile of the finite pixels of each channel, exact for any size and any chunks.
 

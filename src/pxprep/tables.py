@@ -52,13 +52,13 @@ def pixel_table(
     *,
     fraction: float = 1.0,
     seed: int = 0,
-    labels: Any = None,
+    labels: object = None,
     drop_background: bool = False,
     channels: Sequence[Label] | None = None,
     to: str = "pandas",
     file: str | Path | None = None,
     overwrite: bool = False,
-    variable: Any = None,
+    variable: object = None,
 ) -> Any:
     """Pixels as a table for clustering: a row for each that is finite in every channel.
 
@@ -241,7 +241,7 @@ class Sample:
     seed: int
 
     @classmethod
-    def parse(cls, fraction: Any, seed: Any) -> Sample:
+    def parse(cls, fraction: object, seed: object) -> Sample:
         """The sample that the user asked for."""
         rule = "a number above 0 and at most 1"
         part = parse_number(fraction, "fraction", rule)
@@ -330,7 +330,9 @@ def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageS
     return ImageSet.of(images, variable=variable).choosing(channels)
 
 
-def _labels_by_image(labels: Any, cohort: ImageSet, sdata: Any) -> list[xr.DataArray] | list[None]:
+def _labels_by_image(
+    labels: object, cohort: ImageSet, sdata: object
+) -> list[xr.DataArray] | list[None]:
     """Checked labels of each image; None for each if there are none."""
     if labels is None:
         return [None] * len(cohort)
@@ -352,7 +354,9 @@ def _labels_by_image(labels: Any, cohort: ImageSet, sdata: Any) -> list[xr.DataA
     ]
 
 
-def _checked_labels(labels: Any, name: Label, image: xr.DataArray, sdata: Any) -> xr.DataArray:
+def _checked_labels(
+    labels: object, name: Label, image: xr.DataArray, sdata: object
+) -> xr.DataArray:
     what = f"labels of image {name!r}"
     if isinstance(labels, str) and sdata is not None:
         what = f"labels {labels!r} of layer {name!r}"
@@ -376,7 +380,7 @@ def _as_text(names: Sequence[Label], what: str) -> tuple[str, ...]:
     return text
 
 
-def _maker(to: Any, file: Any, overwrite: Any) -> Callable[[Form, Iterator[Rows]], Any]:
+def _maker(to: object, file: object, overwrite: object) -> Callable[[Form, Iterator[Rows]], Any]:
     """What makes the table; everything that it needs is there."""
     kind = parse_choice(to, "to", list(MAKERS))
     may_replace = parse_bool(overwrite, "overwrite")

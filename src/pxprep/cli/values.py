@@ -59,7 +59,7 @@ def seconds(wait: float | None, no_wait: bool) -> bool | float:
     return not no_wait if wait is None else wait
 
 
-def with_labels(value: Any, labels: Sequence[Label]) -> Any:
+def with_labels(value: object, labels: Sequence[Label]) -> Any:
     """Names as the labels that an image has, which may be numbers; other names stay."""
     known = {str(label): label for label in labels}
     if isinstance(value, dict):

@@ -39,7 +39,7 @@ class BlockChain:
         others = None if chain.steps else chain.source.needed_alone()
         return None if others is None else cls(chain, others)
 
-    def then(self, operation: Operation, numbers: Any = None) -> "BlockChain":
+    def then(self, operation: Operation, numbers: object = None) -> "BlockChain":
         """The chain with one more operation."""
         return replace(self, chain=self.chain.then(operation, numbers))
 
@@ -47,7 +47,7 @@ class BlockChain:
         """The same chain: it never writes over what it reads."""
         return self
 
-    def steps_before(self, other: Any) -> int | None:
+    def steps_before(self, other: object) -> int | None:
         """How many operations made this, if another chain goes on from here; else None.
 
         Or if they read neighbours, so that it takes time to do them again.

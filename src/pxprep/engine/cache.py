@@ -157,7 +157,7 @@ class Keeper:
         self._is_open = True
         self._lock = Lock()
 
-    def blocks(self, index: Any, read: Callable[[], list[Block]]) -> list[Block]:
+    def blocks(self, index: object, read: Callable[[], list[Block]]) -> list[Block]:
         """The chunks of a block: those that were kept, or else read now."""
         chunks = self._get(("blocks", index), read)
         with self._lock:
@@ -170,18 +170,18 @@ class Keeper:
             self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
 
-    def edges(self, index: Any, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
+    def edges(self, index: object, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def made(self, index: Any, token: str) -> Kept | None:
+    def made(self, index: object, token: str) -> Kept | None:
         """What is kept, by that name, of a block that was processed; the caller is to leave it."""
         kept = self._made.get(index, {}).get(token)
         return kept if kept is not None and kept.use() else None
 
     def room(
         self,
-        index: Any,
+        index: object,
         token: str,
         place: Window,
         shape: tuple[int, ...],

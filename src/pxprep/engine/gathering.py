@@ -105,7 +105,7 @@ class Gathered:
             return self
         return self.narrowed(*self.at([first, last]))
 
-    def narrowed(self, low: Any, high: Any) -> "Gathered":
+    def narrowed(self, low: object, high: object) -> "Gathered":
         """The same values between bounds that are not outside these ones."""
         if (low, high) == self.bounds:
             return self

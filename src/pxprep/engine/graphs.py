@@ -41,7 +41,7 @@ class LazyGraph(Mapping[Any, Any]):
     def _graph(self) -> Graph:
         return self._make()
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         return self._graph[key]
 
     def __iter__(self) -> Iterator[Any]:

@@ -459,7 +459,7 @@ def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any
     return made
 
 
-def _known(number: Any, given: Iterator[Any]) -> Any:
+def _known(number: object, given: Iterator[Any]) -> Any:
     """A number of a job, once what was not known is given."""
     if isinstance(number, Mask):
         return number.read(given)

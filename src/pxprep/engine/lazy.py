@@ -150,7 +150,7 @@ class Chain:
         return self._reduced("counts", job, [prefixes, where], job.shape, dtype, gate)
 
     def gathered(
-        self, bounds: Any, zeros: bool, limits: Limits, then: Then, where: Area | None = None
+        self, bounds: object, zeros: bool, limits: Limits, then: Then, where: Area | None = None
     ) -> Array:
         """`then` of what lies between bounds of each channel, as the only item of an array.
 
@@ -201,7 +201,7 @@ class Chain:
             meta=np.empty(0, object),
         )
 
-    def storing(self, target: Any, axes: str, rooms: Rooms) -> Array:
+    def storing(self, target: object, axes: str, rooms: Rooms) -> Array:
         """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
 
         There is one chunk of planes. The pass's own result is empty.
@@ -251,7 +251,7 @@ class Chain:
             meta=np.empty((0,) * len(shape), dtype),
         )
 
-    def _collected(self, name: str, layer: Any, *more: Any) -> HighLevelGraph:
+    def _collected(self, name: str, layer: object, *more: Any) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
         numbers = (*(step.numbers for step in self.steps), *more)
@@ -416,7 +416,7 @@ class ChainLayer(MaterializedLayer):
         return MaterializedLayer, (dict(self.mapping),)
 
 
-def _closed(job: Reduction, total: Any) -> Any:
+def _closed(job: Reduction, total: object) -> Any:
     return job.closed(total)
 
 
@@ -437,7 +437,7 @@ def standard(array: Array, axes: str) -> Array | None:
     return None if layer is None or layer.axes != axes else layer.chain.array()
 
 
-def storing(array: Array, target: Any, rooms: Rooms) -> Array | None:
+def storing(array: Array, target: object, rooms: Rooms) -> Array | None:
     """A pass that writes a chain's array to `target`; None if no single pass can."""
     layer = _top_layer(array)
     if layer is None or len(layer.chain.source.chunks[1]) > 1:

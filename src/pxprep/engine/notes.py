@@ -99,7 +99,7 @@ class Note:
             later.append(self)
 
     def take(
-        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+        self, window: Window, n_values: int, count: Callable[[], Any], part: object = None
     ) -> None:
         """Add what `count` finds in a part of the image, unless that was seen before.
 
@@ -121,7 +121,7 @@ class Note:
         """Have the note tell itself, once all pixels have been seen."""
         self._tells_itself = True
 
-    def _is_new(self, window: Window, part: Any) -> bool:
+    def _is_new(self, window: Window, part: object) -> bool:
         """Whether pixels have not been seen yet; from now on they have."""
         most = self._n_parts if part is None else 1
         with self._lock:
@@ -149,7 +149,7 @@ class Sight:
         self._text = text
 
     def take(
-        self, window: Window, n_values: int, count: Callable[[], Any], part: Any = None
+        self, window: Window, n_values: int, count: Callable[[], Any], part: object = None
     ) -> None:
         """Say it if anything is found."""
         if self._text and np.any(count()):
@@ -169,7 +169,7 @@ class ToldOnce:
         self._notes: list[Note] = []
         self._token = None if _TOLD_LATER.get() is not None else _TOLD_LATER.set(self._notes)
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._token is not None:
             _TOLD_LATER.reset(self._token)
             if error is None:
@@ -188,7 +188,7 @@ class OfStep:
     def __enter__(self) -> None:
         self._token = _STEP.set(self)
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         _STEP.reset(self._token)
 
 

@@ -63,7 +63,7 @@ class ArrayChain:
         """Of the result."""
         return self.program.out_channels(len(self.array))
 
-    def then(self, operation: Operation, numbers: Any = None) -> "ArrayChain":
+    def then(self, operation: Operation, numbers: object = None) -> "ArrayChain":
         """The chain with one more operation."""
         return replace(
             self,
@@ -182,7 +182,7 @@ class _Result:
         self._parts: list[Any] = []
         self.value: Any = None
 
-    def add(self, part: Any) -> None:
+    def add(self, part: object) -> None:
         """Add what was kept of a block; the last one makes the `value`."""
         while True:
             with self._lock:

@@ -36,7 +36,7 @@ class Operation:
         """How far away the pixels lie that a pixel's new value depends on."""
         return 0
 
-    def noticing(self, take_note: TakeNote, reference: Any) -> "Operation":
+    def noticing(self, take_note: TakeNote, reference: object) -> "Operation":
         """The operation that notices what the user should know of what it does to an image.
 
         `take_note` makes a note on that; `reference` is what a threshold was measured on, if that
@@ -44,7 +44,7 @@ class Operation:
         """
         return self
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Change the strip, of which the operations after this one need the pixels of `want`."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class AddChannels(Operation):
 
     is_pointwise = False
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
 

@@ -19,7 +19,7 @@ START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
 Progress = Callable[[str], AbstractContextManager[Any]]
 
 
-def parse_progress(value: Any, parameter: str = "progress") -> Progress:
+def parse_progress(value: object, parameter: str = "progress") -> Progress:
     """False: nothing; True: a tqdm bar on stderr; or a function of the pass's description."""
     if value is None or value is False:
         return lambda description: nullcontext()
@@ -131,7 +131,7 @@ class Passes(Sequence[Pass]):
      'measure post_norm of 3 images']
     """
 
-    def __init__(self, progress: Any = False) -> None:
+    def __init__(self, progress: object = False) -> None:
         self._bar = parse_progress(progress)
         self._done: list[Pass] = []
 

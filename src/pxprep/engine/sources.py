@@ -412,7 +412,7 @@ class SlicedArray:
         starts = [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
         return cls(array.name, original, getattr(stored, "value", stored), starts)
 
-    def data(self, key: Any) -> Any:
+    def data(self, key: object) -> Any:
         """What is sliced."""
         return self.stored
 
@@ -439,7 +439,7 @@ class InlinedGraph:
         self.shared = self._shared(blocks)
         self.sliced = self._sliced()
 
-    def data(self, key: Any) -> Any:
+    def data(self, key: object) -> Any:
         """What a key stands for, if it is no task."""
         value = self.graph[key]
         return None if _is_task(self.graph, key) else getattr(value, "value", value)
@@ -490,12 +490,12 @@ class InlinedGraph:
         return Reading(part, tuple(keys), tuple(others), self.sliced)
 
 
-def _is_at_hand(value: Any) -> bool:
+def _is_at_hand(value: object) -> bool:
     """Whether any thread may use it: an array, or which part of one; no future of a cluster."""
     return isinstance(value, np.ndarray | tuple) or type(value).__module__.startswith("zarr.")
 
 
-def _is_slicing(task: Any) -> bool:
+def _is_slicing(task: object) -> bool:
     """Whether a task is that of `dask.array.from_array` without options."""
     if isinstance(task, tuple):  # as older versions of Dask write it
         return len(task) == 3 and any(task[0] is function for function in SLICING)
@@ -503,7 +503,7 @@ def _is_slicing(task: Any) -> bool:
     return any(function is each for each in SLICING) and not options
 
 
-def _is_task(graph: Graph, key: Any) -> bool:
+def _is_task(graph: Graph, key: object) -> bool:
     """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
     value = graph[key]
     if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key

@@ -113,12 +113,12 @@ class ImageSet(Sequence[xr.DataArray]):
     @classmethod
     def of(
         cls,
-        images: Any,
-        pool: Any = "mean",
-        variable: Any = None,
+        images: object,
+        pool: object = "mean",
+        variable: object = None,
         labels: Sequence[Label] | None = None,
         what: str = "image",
-        where: Any = None,
+        where: object = None,
     ) -> "ImageSet":
         """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
 
@@ -204,7 +204,7 @@ class ImageSet(Sequence[xr.DataArray]):
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
 
-    def by_image(self, numbers: Any, parameter: str) -> list[Any]:
+    def by_image(self, numbers: object, parameter: str) -> list[Any]:
         """The numbers of each image: its own by name if they differ along ``fov``, or all."""
         if isinstance(numbers, xr.DataArray):
             check_kind(numbers, parameter, parameter, ParameterError)
@@ -382,7 +382,7 @@ class ImageSet(Sequence[xr.DataArray]):
 
 
 def _held(
-    holder: HoldsImages, pool: Pool, variable: Any, labels: Sequence[Label] | None, where: Any
+    holder: HoldsImages, pool: Pool, variable: object, labels: Sequence[Label] | None, where: object
 ) -> ImageSet:
     """The images of a cohort, which says itself what its variable, its mask and its pool are."""
     own = holder.image_set
@@ -406,7 +406,7 @@ def _held(
     return replace(own, images=images, rebuild=rebuild)
 
 
-def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened(images: object, variable: object, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, _the_one, True
@@ -429,7 +429,7 @@ def _opened(images: Any, variable: Any, what: str) -> tuple[dict[Label, Any], Re
     )
 
 
-def _in_datasets(images: Any) -> bool:
+def _in_datasets(images: object) -> bool:
     """Whether images are variables of datasets, so that they have names there."""
     if isinstance(images, HOLDING):
         return True
@@ -438,7 +438,7 @@ def _in_datasets(images: Any) -> bool:
 
 
 def _opened_mapping(
-    images: Mapping[Any, Any], variable: Any
+    images: Mapping[Any, Any], variable: object
 ) -> tuple[dict[Label, Any], Rebuild, bool]:
     opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
 
@@ -451,7 +451,7 @@ def _opened_mapping(
     return {name: image for name, (image, _) in opened.items()}, rebuild, False
 
 
-def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
+def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
     if not isinstance(image, HOLDING):
         return image, _the_one
@@ -464,7 +464,7 @@ def _opened_one(image: Any, name: Label, variable: Any) -> tuple[Any, Rebuild]:
     return next(iter(named.values())), rebuild
 
 
-def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:
@@ -478,7 +478,7 @@ def _opened_tree(tree: Any, variable: Any) -> tuple[dict[Label, Any], Rebuild, b
 
 
 def _opened_dataset(
-    dataset: xr.Dataset, variable: Any, what: str
+    dataset: xr.Dataset, variable: object, what: str
 ) -> tuple[dict[Label, Any], Rebuild, bool]:
     images: dict[Label, Any] = images_of(dataset, variable, what)
 

@@ -17,7 +17,7 @@ def image_variables(node: Any) -> list[Label]:
     return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]
 
 
-def images_of(dataset: xr.Dataset, variable: Any, what: str) -> dict[Label, xr.DataArray]:
+def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, xr.DataArray]:
     """The images of a dataset by name: the one of a name, or all that have the image's dims.
 
     Raises

@@ -35,7 +35,7 @@ def _trees() -> dict[type, Callable[..., Any]]:
 TREES = _trees()
 
 
-def is_tree(value: Any) -> bool:
+def is_tree(value: object) -> bool:
     """Whether `value` is a tree of either kind."""
     return isinstance(value, tuple(TREES))
 

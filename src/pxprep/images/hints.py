@@ -101,7 +101,7 @@ def line_for_dataset(node: Any) -> str:
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: Any, nodes: Iterable[Any]) -> str:
+def line_for_tree(tree: object, nodes: Iterable[Any]) -> str:
     """The same of a tree that holds no image; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")

@@ -1,7 +1,5 @@
 """Images as plain arrays and back: the axes (c, z, y, x) inside, the user's dims outside."""
 
-from typing import Any
-
 import xarray as xr
 
 from ..aliases import Array, DType
@@ -17,7 +15,7 @@ from .parameters import SPATIAL
 ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
 
 
-def checked(image: Any, parameter: str = "image") -> xr.DataArray:
+def checked(image: object, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     if not isinstance(image, xr.DataArray):
         raise ImageError(f"{parameter} must be {ONE}, {what_came(image)}")

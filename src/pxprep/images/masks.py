@@ -81,7 +81,7 @@ class Mask:
         return replace(self, source=array)
 
 
-def as_mask(value: Any, parameter: str) -> Mask:
+def as_mask(value: object, parameter: str) -> Mask:
     """What the user gave for one image, as a `Mask`."""
     if isinstance(value, Mask):
         return value
@@ -97,7 +97,7 @@ def as_mask(value: Any, parameter: str) -> Mask:
     )
 
 
-def by_image(where: Any, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
+def by_image(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
     if is_tree(where):
         planes = find_planes(where)
@@ -129,7 +129,7 @@ def by_image(where: Any, names: Sequence[Label], parameter: str = "where") -> li
 
 
 def areas_of(
-    where: Any, images: Mapping[Label, xr.DataArray], given: Any, variable: Any = None
+    where: object, images: Mapping[Label, xr.DataArray], given: object, variable: object = None
 ) -> tuple[Area | None, ...]:
     """Which pixels of each image are inside, once masks have been checked; none for None.
 
@@ -204,7 +204,7 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
 
 
 def _read(
-    masks: Sequence[Mask | None], names: Sequence[Label], given: Any, variable: Any
+    masks: Sequence[Mask | None], names: Sequence[Label], given: object, variable: object
 ) -> list[Mask | None]:
     """The masks, with what lies beside the images in a tree in the place of names."""
     if not is_tree(given) and not isinstance(given, xr.Dataset):
@@ -260,7 +260,7 @@ def _area(mask: Mask) -> Area:
     return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
 
 
-def _parse_labels(value: Any) -> Any:
+def _parse_labels(value: object) -> Any:
     """``"nonzero"``, or a tuple of whole numbers."""
     if isinstance(value, str) and value == NONZERO:
         return value
@@ -287,5 +287,5 @@ def _listed(values: Sequence[Any]) -> str:
     return shown + (f" and {more} more" if more > 0 else "")
 
 
-def _type_of(value: Any) -> str:
+def _type_of(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"

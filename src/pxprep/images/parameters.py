@@ -32,7 +32,7 @@ MAX_RADIUS = 1_000
 SIDES = (1, 3, 5)
 
 
-def parse_number(value: Any, parameter: str, rule: str) -> float:
+def parse_number(value: object, parameter: str, rule: str) -> float:
     """A finite float; bools and strings are not numbers."""
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
         value = value.item()
@@ -47,7 +47,7 @@ def parse_number(value: Any, parameter: str, rule: str) -> float:
     return number
 
 
-def parse_quantile(value: Any, parameter: str) -> Any:
+def parse_quantile(value: object, parameter: str) -> Any:
     """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
 
     The tools that this one succeeds disagree on percent or fraction, so a value that can only
@@ -56,12 +56,12 @@ def parse_quantile(value: Any, parameter: str) -> Any:
     return _parse_each(value, parameter, _parse_high_percent)
 
 
-def parse_low_quantile(value: Any, parameter: str) -> Any:
+def parse_low_quantile(value: object, parameter: str) -> Any:
     """As `parse_quantile`; but small values are plausible here, and obeyed."""
     return _parse_each(value, parameter, _parse_percent)
 
 
-def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
+def parse_sum_quantile(value: object, parameter: str = "q_sum") -> float:
     """One percent; small values are plausible here, so a likely fraction only warns."""
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
@@ -72,20 +72,20 @@ def parse_sum_quantile(value: Any, parameter: str = "q_sum") -> float:
     return number
 
 
-def parse_sigma(value: Any, parameter: str = "sigma") -> Any:
+def parse_sigma(value: object, parameter: str = "sigma") -> Any:
     """Standard deviation in pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_sigma)
 
 
-def parse_limit(value: Any, parameter: str) -> Any:
+def parse_limit(value: object, parameter: str) -> Any:
     """A finite number for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
 
-def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
+def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> Any:
     """A finite number above zero, or 0, for all channels, in channel order, or by label."""
 
-    def parse(item: Any, name: str) -> float:
+    def parse(item: object, name: str) -> float:
         rule = "a number of at least 0" if or_zero else "a number above 0"
         number = parse_number(item, name, rule)
         if number < 0 or (number == 0 and not or_zero):
@@ -95,17 +95,17 @@ def parse_positive(value: Any, parameter: str, *, or_zero: bool = False) -> Any:
     return _parse_each(value, parameter, parse)
 
 
-def parse_radius(value: Any, parameter: str = "radius") -> Any:
+def parse_radius(value: object, parameter: str = "radius") -> Any:
     """A whole number of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_radius)
 
 
-def parse_side(value: Any, parameter: str = "size") -> Any:
+def parse_side(value: object, parameter: str = "size") -> Any:
     """The side of a square of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_background(radius: Any, constant: Any) -> tuple[Any, Any]:
+def parse_background(radius: object, constant: object) -> tuple[Any, Any]:
     """The radius of a disc, or a constant of at least 0; the other one is None."""
     if (radius is None) == (constant is None):
         raise ParameterError(
@@ -117,7 +117,7 @@ def parse_background(radius: Any, constant: Any) -> tuple[Any, Any]:
     return None, parse_positive(constant, "constant", or_zero=True)
 
 
-def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
+def parse_threshold(value: object, parameter: str = "threshold") -> Any:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
@@ -131,7 +131,7 @@ def parse_threshold(value: Any, parameter: str = "threshold") -> Any:
     return np.asarray(parse_number(value, parameter, rule))
 
 
-def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
+def parse_choice(value: object, parameter: str, choices: Sequence[str]) -> str:
     """One of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ParameterError(
@@ -140,7 +140,7 @@ def parse_choice(value: Any, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
-def parse_pool(value: Any, parameter: str = "pool") -> Pool:
+def parse_pool(value: object, parameter: str = "pool") -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
     if value is None:
         return None
@@ -149,7 +149,7 @@ def parse_pool(value: Any, parameter: str = "pool") -> Pool:
     return pool
 
 
-def parse_path(value: Any, parameter: str, what: str) -> Path:
+def parse_path(value: object, parameter: str, what: str) -> Path:
     """The path of `what`, a file or a folder; of names that a file system can hold."""
     if not isinstance(value, str | Path) or not str(value):
         raise ParameterError(f"{spelled(parameter)} must be the path of {what}, got {value!r:.300}")
@@ -173,7 +173,7 @@ def parse_path(value: Any, parameter: str, what: str) -> Path:
     return path
 
 
-def parse_memory(value: Any, parameter: str = "memory") -> int | None:
+def parse_memory(value: object, parameter: str = "memory") -> int | None:
     """A number of bytes, or text such as "2 GiB"; None passes."""
     rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
     if value is None:
@@ -193,14 +193,14 @@ def parse_memory(value: Any, parameter: str = "memory") -> int | None:
     return parse_count(value, parameter, rule, least=0)
 
 
-def parse_bool(value: Any, parameter: str) -> bool:
+def parse_bool(value: object, parameter: str) -> bool:
     """True or False, not something truthy."""
     if not isinstance(value, bool | np.bool_):
         raise ParameterError(f"{spelled(parameter)} must be True or False, got {value!r}")
     return bool(value)
 
 
-def parse_wait(value: Any, parameter: str = "wait") -> float | None:
+def parse_wait(value: object, parameter: str = "wait") -> float | None:
     """Seconds; None, as long as it takes, for True, and none at all for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
@@ -225,7 +225,7 @@ def parse_float_dtype(value: Any, parameter: str = "dtype") -> DType | None:
     return dtype
 
 
-def parse_count(value: Any, parameter: str, rule: str, least: int = 1) -> int:
+def parse_count(value: object, parameter: str, rule: str, least: int = 1) -> int:
     """A whole number of at least `least`."""
     if (
         isinstance(value, bool | np.bool_)
@@ -236,7 +236,7 @@ def parse_count(value: Any, parameter: str, rule: str, least: int = 1) -> int:
     return int(value)
 
 
-def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
+def parse_chunks(value: object, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
     """Chunk size in pixels by dimension; one number is the size along y and x.
 
     A sequence has one size per dimension in `dims`; a mapping names dimensions; -1 is the whole
@@ -266,7 +266,7 @@ def parse_chunks(value: Any, dims: Sequence[str], parameter: str = "chunks") -> 
 
 
 def parse_scale_factors(
-    value: Any, dims: Sequence[str], parameter: str = "scale_factors"
+    value: object, dims: Sequence[str], parameter: str = "scale_factors"
 ) -> list[dict[str, int]] | None:
     """Factors by dimension of each coarser scale, relative to the one before; None passes."""
     if value is None:
@@ -297,7 +297,7 @@ def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
     return parse(value, parameter)
 
 
-def _parse_percent(value: Any, parameter: str) -> float:
+def _parse_percent(value: object, parameter: str) -> float:
     rule = "a percentage from 0 to 100"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= 100:
@@ -305,7 +305,7 @@ def _parse_percent(value: Any, parameter: str) -> float:
     return number
 
 
-def _parse_high_percent(value: Any, parameter: str) -> float:
+def _parse_high_percent(value: object, parameter: str) -> float:
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
         raise ParameterError(
@@ -319,7 +319,7 @@ def _as_percent(fraction: float) -> str:
     return f"{fraction * 100:.12g}"
 
 
-def _parse_one_sigma(value: Any, parameter: str) -> float:
+def _parse_one_sigma(value: object, parameter: str) -> float:
     rule = f"a number of pixels from 0 to {MAX_SIGMA}"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= MAX_SIGMA:
@@ -327,7 +327,7 @@ def _parse_one_sigma(value: Any, parameter: str) -> float:
     return number
 
 
-def _parse_one_radius(value: Any, parameter: str) -> int:
+def _parse_one_radius(value: object, parameter: str) -> int:
     rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
     number = parse_number(value, parameter, rule)
     if not 0 <= number <= MAX_RADIUS or not number.is_integer():
@@ -335,7 +335,7 @@ def _parse_one_radius(value: Any, parameter: str) -> int:
     return int(number)
 
 
-def _parse_one_side(value: Any, parameter: str) -> int:
+def _parse_one_side(value: object, parameter: str) -> int:
     rule = f"one of the numbers of pixels {', '.join(map(str, SIDES))}"
     number = parse_number(value, parameter, rule)
     if number not in SIDES:
@@ -343,14 +343,14 @@ def _parse_one_side(value: Any, parameter: str) -> int:
     return int(number)
 
 
-def _parse_chunk(size: Any, parameter: str, rule: str) -> int:
+def _parse_chunk(size: object, parameter: str, rule: str) -> int:
     if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
         return -1
     return parse_count(size, parameter, rule)
 
 
 def _parse_scale_factor(
-    factor: Any, dims: Sequence[str], parameter: str, rule: str
+    factor: object, dims: Sequence[str], parameter: str, rule: str
 ) -> dict[str, int]:
     if not isinstance(factor, Mapping):
         return dict.fromkeys(dims, parse_count(factor, parameter, rule, least=2))

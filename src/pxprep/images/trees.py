@@ -46,7 +46,7 @@ class Leaf:
     variable: Any
 
 
-def find_leaves(tree: Any, variable: Any = None) -> list[Leaf]:
+def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
     """The images of a tree, in the tree's order.
 
     Parameters
@@ -89,20 +89,20 @@ def named_leaves(tree: Any, variable: Any = None) -> dict[Label, Leaf]:
     return named
 
 
-def read_leaf(tree: Any, leaf: Leaf) -> xr.DataArray:
+def read_leaf(tree: object, leaf: Leaf) -> xr.DataArray:
     """The image, at its finest scale."""
     image: xr.DataArray = _node(tree, leaf.scales[0])[leaf.variable]
     return image
 
 
-def read_beside(tree: Any, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
+def read_beside(tree: object, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
     """A variable beside an image, or its finest scale, or None; and what else is there, by name."""
     node = _node(tree, leaf.scales[0])
     beside: xr.DataArray | None = node[name] if name in node.data_vars else None
     return beside, [str(other) for other in node.data_vars if other != leaf.variable]
 
 
-def find_planes(tree: Any) -> dict[str, xr.DataArray]:
+def find_planes(tree: object) -> dict[str, xr.DataArray]:
     """The one array without channels at each node, at the finest of its scales, by path."""
     found: dict[str, xr.DataArray] = {}
     for path, node in walk(tree):
@@ -155,7 +155,7 @@ def with_leaves(
         raise ImageError(f"the images no longer fit into the tree: {error}") from error
 
 
-def check_pyramid(tree: Any, leaf: Leaf) -> None:
+def check_pyramid(tree: object, leaf: Leaf) -> None:
     """Raise ImageError unless the scales of an image are images of which each makes the next."""
     scales = [checked(_node(tree, path)[leaf.variable], f"image {path!r}") for path in leaf.scales]
     for path, scale in zip(leaf.scales, scales, strict=True):

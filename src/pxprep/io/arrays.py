@@ -37,7 +37,7 @@ class FilePixels(ABC):
     def read(self, region: Region) -> Block:
         """The pixels of a region, from the files."""
 
-    def __getitem__(self, selection: Any) -> Block:
+    def __getitem__(self, selection: object) -> Block:
         given = selection if isinstance(selection, tuple) else (selection,)
         region: list[tuple[int, int]] = []
         rest: list[Any] = []

@@ -5,7 +5,6 @@ Letters are tifffile's: C channels, Z depth, T time, S samples of a pixel, I pag
 
 from collections.abc import Collection, Sequence
 from math import prod
-from typing import Any
 
 from ..errors import ImageError, ParameterError, spelled
 
@@ -14,7 +13,7 @@ CHANNEL_AXES = "CSIQ"
 KNOWN = "CZYX"
 
 
-def parse_axes(value: Any) -> str | None:
+def parse_axes(value: object) -> str | None:
     """What the user says that the axes are: C (several times, too), Z, Y and X."""
     if value is None:
         return None

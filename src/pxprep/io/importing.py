@@ -168,7 +168,7 @@ def _write(
     target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
 
 
-def _parse_store(value: Any) -> Path:
+def _parse_store(value: object) -> Path:
     return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
@@ -203,7 +203,7 @@ def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
 
 def _layout(image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
     dims = [str(dim) for dim in image.dims]
-    single = {dim: 1 for dim in ("c", "z") if dim in dims}
+    single: dict[str, int] = {dim: 1 for dim in ("c", "z") if dim in dims}
     return Layout.of(image, image, {**single, **parse_chunks(chunks, dims)}, scale_factors)
 
 

@@ -13,7 +13,7 @@ from ..errors import ChannelError, ParameterError, spelled
 from ..images.parameters import parse_path
 
 
-def existing_path(path: Any, parameter: str = "path") -> Path:
+def existing_path(path: object, parameter: str = "path") -> Path:
     """The file or folder that the user gave, or a ParameterError."""
     found = parse_path(path, parameter, "a file or a folder").expanduser()
     if not found.exists():
@@ -40,7 +40,7 @@ def image_names(file: Path, own: Sequence[str], numbers: Sequence[int]) -> list[
     ]
 
 
-def agreed(images: Mapping[str, xr.DataArray], channels: Any = None) -> dict[str, xr.DataArray]:
+def agreed(images: Mapping[str, xr.DataArray], channels: object = None) -> dict[str, xr.DataArray]:
     """The images with the same channels in the same order, or a ChannelError.
 
     `channels` as the user gave them; None for those that most images have.

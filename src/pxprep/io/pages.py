@@ -100,7 +100,7 @@ class TiffPixels(FilePixels):
         Of the image.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: Layout, dtype: Any) -> None:
+    def __init__(self, pages: Sequence[Page], layout: Layout, dtype: object) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout

@@ -127,7 +127,7 @@ def _reachable(objects: Sequence[Any], kind: type) -> Iterator[Any]:
             todo += gc.get_referents(item)
 
 
-def check_there(element: Any, what: str) -> None:
+def check_there(element: object, what: str) -> None:
     """Raise unless what an element is read from is on disk as it was when it was opened.
 
     From an array that is gone zarr reads its fill value. `what` is the element in messages.
@@ -184,7 +184,7 @@ class Source:
     folders: frozenset[Path]
 
     @classmethod
-    def of(cls, element: Any, what: str) -> Source:
+    def of(cls, element: object, what: str) -> Source:
         """The source that an element of a SpatialData object is; raises as `check_there`."""
         data = scales_of(element)[0].data
         arrays = arrays_behind([data])

@@ -64,7 +64,7 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
             )
 
 
-def parse_compressor(value: Any) -> dict[str, Any]:
+def parse_compressor(value: object) -> dict[str, Any]:
     """What `SpatialData.write` takes for a codec and its level; nothing for None."""
     if value is None:
         return {}

@@ -53,7 +53,7 @@ def check_installed() -> None:
         ) from error
 
 
-def check_sdata(sdata: Any) -> None:
+def check_sdata(sdata: object) -> None:
     """Raise unless `sdata` is a SpatialData object."""
     check_installed()
     from spatialdata import SpatialData
@@ -78,7 +78,7 @@ def check_place(sdata: SpatialData) -> Path:
     return Path(sdata.path).resolve()
 
 
-def is_sdata(value: Any) -> bool:
+def is_sdata(value: object) -> bool:
     """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
     module = sys.modules.get("spatialdata")
     return module is not None and isinstance(value, module.SpatialData)
@@ -173,7 +173,7 @@ def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     return (means if is_float else means.round()).astype(image.dtype)
 
 
-def transformations_of(element: Any) -> dict[str, Any]:
+def transformations_of(element: object) -> dict[str, Any]:
     """The transformations of an element, by coordinate system."""
     from spatialdata.transformations import get_transformation
 
@@ -283,11 +283,11 @@ def _marked(mark: Mapping[str, Any], attrs: Mapping[str, Any]) -> dict[str, Any]
     return {**attrs, KEY: dict(mark)}
 
 
-def _check_staged(folder: Path, name: str, element: Any) -> None:
+def _check_staged(folder: Path, name: str, element: object) -> None:
     """Raise StoreError unless an element was written as it was to be, every chunk of it."""
     from zarr import open_array
 
-    def require(expected: Any, found: Any) -> None:
+    def require(expected: object, found: object) -> None:
         if expected != found:
             raise StoreError(
                 f"layer {name!r} was not written as it should be: expected {expected}, found "
@@ -312,13 +312,13 @@ def _check_staged(folder: Path, name: str, element: Any) -> None:
     require(f"channels {labels}", f"channels {[channel.get('label') for channel in channels]}")
 
 
-def on_disk(element: Any, store: Path, name: str) -> Any:
+def on_disk(element: object, store: Path, name: str) -> Any:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
     paths = array_folders(layer_folder(store, name))
     return with_data(element, [backends.from_zarr(path) for path in paths])
 
 
-def put(sdata: SpatialData, name: str, element: Any) -> None:
+def put(sdata: SpatialData, name: str, element: object) -> None:
     """Make an element the layer `name` of `sdata`, in memory."""
     if name in sdata.images:
         del sdata.images[name]  # else SpatialData warns that the name is taken

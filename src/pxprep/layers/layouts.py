@@ -21,7 +21,9 @@ class Layout:
     factors: tuple[Mapping[str, int], ...]
 
     @classmethod
-    def of(cls, element: Any, image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
+    def of(
+        cls, element: object, image: xr.DataArray, chunks: object, scale_factors: object
+    ) -> Layout:
         """The layout that the parameters ask for, or else that of the input."""
         dims = [str(dim) for dim in image.dims]
         spatial = [dim for dim in SPATIAL if dim in dims]
@@ -53,7 +55,10 @@ class Layout:
 
 
 def layouts_of(
-    elements: Mapping[str, Any], images: Mapping[str, xr.DataArray], chunks: Any, scale_factors: Any
+    elements: Mapping[str, Any],
+    images: Mapping[str, xr.DataArray],
+    chunks: object,
+    scale_factors: object,
 ) -> dict[str, Layout]:
     """The layout of each image, by the name of the element that it is of; warns of new sizes."""
     layouts = {

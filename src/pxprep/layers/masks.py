@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 LayerMasks = Mapping[str, Mask | None]
 
 
-def asked_masks(where: Any, layers: Sequence[str]) -> LayerMasks:
+def asked_masks(where: object, layers: Sequence[str]) -> LayerMasks:
     """What the user gave for each image layer: names of labels layers, or arrays."""
     if where is None:
         return {}
     return dict(zip(layers, by_image(where, layers), strict=True))
 
 
-def parse_keep_outside(value: Any, where: Any, pipeline: Any) -> bool:
+def parse_keep_outside(value: object, where: object, pipeline: object) -> bool:
     """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
     keeps = parse_bool(value, "keep_outside")
     if not keeps and where is None:
@@ -83,7 +83,7 @@ def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source
     return sources
 
 
-def _check_place(image: Any, layer: str, labels: Any, name: str) -> None:
+def _check_place(image: object, layer: str, labels: object, name: str) -> None:
     """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
     from spatialdata.transformations import get_transformation
 

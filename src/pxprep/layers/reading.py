@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -25,7 +25,7 @@ def read_images(
     layers: str | Sequence[str],
     channels: Sequence[Label] | None = None,
     *,
-    dtype: Any = None,
+    dtype: object = None,
 ) -> dict[str, xr.DataArray]:
     """Image layers as a cohort for `pxprep.Pipeline.fit`: the finest scale of each, lazily.
 
@@ -65,7 +65,7 @@ def read_images(
 
 
 def read_layers(
-    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: Any
+    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
 ) -> dict[str, xr.DataArray]:
     """As `read_images`, of layers that are known to be there."""
     float_type = parse_float_dtype(dtype)
@@ -97,7 +97,7 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     return scales_of(element)[0]
 
 
-def parse_names(layers: Any, parameter: str) -> list[str]:
+def parse_names(layers: object, parameter: str) -> list[str]:
     """The name of a layer, or several."""
     if not isinstance(layers, Iterable):
         names = []

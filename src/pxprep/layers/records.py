@@ -121,7 +121,7 @@ class Records:
     layers: Mapping[str, Json]
 
     @classmethod
-    def parsed(cls, kept: Any) -> Records:
+    def parsed(cls, kept: object) -> Records:
         """What attrs hold under our key, or a StoreError if that is not of this format."""
         if kept is None:
             return cls({}, {})
@@ -162,7 +162,7 @@ class Records:
         return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
 
 
-def merged(kept: Any, note: Any, placed: Sequence[str]) -> Json:
+def merged(kept: object, note: object, placed: Sequence[str]) -> Json:
     """What is kept once the layers `placed` are there; runs that no layer is left of go."""
     records, new = Records.parsed(kept), Records.parsed(note)
     unknown = sorted(set(placed) - set(new.layers))
@@ -201,7 +201,7 @@ class Run:
         whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
-    def entry(self, source: str, element: Any) -> Json:
+    def entry(self, source: str, element: object) -> Json:
         """What to keep of a new layer, made from the layer `source`."""
         return {
             "run": self.name,
@@ -261,7 +261,7 @@ def token_on_disk(store: Path, layer: str) -> str | None:
     return token_in(folder) if folder.is_dir() else None
 
 
-def _looks(element: Any) -> Json:
+def _looks(element: object) -> Json:
     finest = scales_of(element)[0]
     labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None
     return {"shape": list(finest.shape), "dtype": str(finest.dtype), "channels": labels}

@@ -132,7 +132,7 @@ def recipe_of(steps: Pipeline | FittedPipeline) -> Pipeline:
     return steps.pipeline if isinstance(steps, FittedPipeline) else steps
 
 
-def chosen_steps(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
+def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
     """The steps of the user's own, or the reference order with the parameters that were given."""
     if pipeline is None:
         return Pipeline.sparrow(**given)
@@ -146,12 +146,12 @@ def chosen_steps(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPi
     return pipeline
 
 
-def _is_default(name: str, value: Any) -> bool:
+def _is_default(name: str, value: object) -> bool:
     default = _DEFAULTS[name]
     return type(value) is type(default) and value == default
 
 
-def _paired_names(img_layer: Any, output_layer: Any) -> dict[str, str]:
+def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     """By name of each new layer, that of the layer it is made from."""
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):

@@ -126,7 +126,7 @@ def _step(step: Any) -> str:
     return f"{type(step).__name__}({parameters})"
 
 
-def _parameter(value: Any) -> str:
+def _parameter(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Mapping):
@@ -156,6 +156,6 @@ def _numbers(array: xr.DataArray) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     value = np.asarray(value).item()
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -97,7 +97,7 @@ def parsed(
     }
 
 
-def _labels(value: Any, what: str) -> tuple[Label, ...]:
+def _labels(value: object, what: str) -> tuple[Label, ...]:
     """Strings or numbers, each of them once."""
     if (
         not isinstance(value, list)

@@ -65,10 +65,10 @@ class Pipeline(Recipe):
         images: Images,
         *,
         pool: Pool = "mean",
-        variable: Any = None,
-        where: Any = None,
+        variable: object = None,
+        where: object = None,
         memory: int | str | None = None,
-        progress: Any = False,
+        progress: object = False,
     ) -> "FittedPipeline":
         """Measure one image or a cohort.
 
@@ -148,8 +148,8 @@ class Pipeline(Recipe):
         images: AnyImages,
         *,
         pool: Pool = "mean",
-        variable: Any = None,
-        where: Any = None,
+        variable: object = None,
+        where: object = None,
     ) -> AnyImages:
         """Measure one image or a cohort and apply the steps to it.
 
@@ -237,7 +237,9 @@ class FittedPipeline:
         }
         return xr.Dataset(variables).copy(deep=True)
 
-    def transform(self, images: AnyImages, *, fov: Any = None, variable: Any = None) -> AnyImages:
+    def transform(
+        self, images: AnyImages, *, fov: object = None, variable: object = None
+    ) -> AnyImages:
         """Apply the steps with the fitted numbers to an image or to several.
 
         Parameters
@@ -292,7 +294,7 @@ class FittedPipeline:
             made: AnyImages = current.finished().map(as_floats, cohort).given()
             return made
 
-    def check(self, images: Any, *, variable: Any = None, where: Any = None) -> ImageSet:
+    def check(self, images: object, *, variable: object = None, where: object = None) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
         cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
@@ -302,10 +304,10 @@ class FittedPipeline:
         self,
         images: Images,
         *,
-        variable: Any = None,
-        where: Any = None,
+        variable: object = None,
+        where: object = None,
         memory: int | str | None = None,
-        progress: Any = False,
+        progress: object = False,
     ) -> "FittedPipeline":
         """The pipeline fitted to more images, without the ones that it has seen.
 

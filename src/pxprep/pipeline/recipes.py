@@ -118,7 +118,7 @@ class Recipe(FluentSteps):
             pipeline = pipeline.clip(parse_limit(cap_max, "cap_max"))
         return pipeline
 
-    def then(self, step: Any, name: str | None = None) -> Self:
+    def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
         return type(self)([*self.steps, step if name is None else (name, step)])
 

@@ -25,7 +25,7 @@ FEWEST_IMAGES = 3
 
 
 def find_outliers(
-    measured: Mapping[str, xr.Dataset], labels: Sequence[Label], score: Any, fold: Any
+    measured: Mapping[str, xr.Dataset], labels: Sequence[Label], score: object, fold: object
 ) -> "DataFrame":
     """What `FittedPipeline.outliers` returns."""
     from pandas import DataFrame

@@ -120,7 +120,7 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
     return _as_numbers(dict(stacked.data_vars), name, cohort)
 
 
-def _as_numbers(measured: Any, name: str, cohort: ImageSet) -> Numbers:
+def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
     """What a step measured, with the cohort's labels as its only coordinates."""
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
@@ -154,7 +154,7 @@ def _applied(
     return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
 
 
-def _checked(name: str, result: Any, image: xr.DataArray) -> xr.DataArray:
+def _checked(name: str, result: object, image: xr.DataArray) -> xr.DataArray:
     """What a step made of an image, in its order of dims."""
     if (
         not isinstance(result, xr.DataArray)

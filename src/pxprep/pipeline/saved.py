@@ -13,7 +13,7 @@ Parsed = TypeVar("Parsed")
 ENDING = ".json"
 
 
-def save(path: Any, overwrite: Any, to_json: Callable[[], str]) -> None:
+def save(path: object, overwrite: object, to_json: Callable[[], str]) -> None:
     """Write the JSON text that `to_json` gives to a file, which then has all of it or is as it was.
 
     Raises
@@ -41,7 +41,7 @@ def save(path: Any, overwrite: Any, to_json: Callable[[], str]) -> None:
         raise StoreError(f"{str(place)!r} cannot be written: {error}") from error
 
 
-def read(text: Any, parse: Callable[[Any], Parsed]) -> Parsed:
+def read(text: object, parse: Callable[[Any], Parsed]) -> Parsed:
     """What `parse` makes of JSON text, or of that in the file whose path is given.
 
     Raises

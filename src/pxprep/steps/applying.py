@@ -1,7 +1,5 @@
 """A step as a function: measured on images, and applied to them."""
 
-from typing import Any
-
 from ..images.cohort import AnyImages, ImageSet
 from .base import Step
 
@@ -9,7 +7,7 @@ __all__ = ["apply_step"]
 
 
 def apply_step(
-    step: Step, images: AnyImages, *, pool: str | None = "mean", where: Any = None
+    step: Step, images: AnyImages, *, pool: str | None = "mean", where: object = None
 ) -> AnyImages:
     """Images after a step that is measured on them.
 

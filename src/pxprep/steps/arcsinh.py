@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class TakeArcsinh(Operation):
     cofactors: tuple[float, ...]
     is_cheap = False
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Divide, and transform."""
         strip.divide(np.array(self.cofactors))
         blocks.arcsinh(strip.block())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class BlurEach(Operation):
         """The radius of the widest kernel."""
         return blur_depth(self.sigmas)
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the blurred pixels of `want`."""
         pixels, scale = strip.undivided()
         program = strip.program

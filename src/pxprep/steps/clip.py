@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -57,6 +57,6 @@ class ClipAbove(Operation):
 
     limits: tuple[float, ...]
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Clip."""
         blocks.clip_above(strip.block(), np.array(self.limits))

@@ -97,6 +97,6 @@ class Unmix(Operation):
     is_linear: bool
     is_pointwise = is_cheap = False
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Unmix."""
         unmix(strip.block(), self.places, np.array(self.mixing), is_linear=self.is_linear)

@@ -1,7 +1,6 @@
 """Keep the pixels inside a mask."""
 
 from dataclasses import replace
-from typing import Any
 
 import xarray as xr
 
@@ -14,7 +13,7 @@ from ..images.image import apply, as_float
 __all__ = ["keep_where"]
 
 
-def keep_where(images: AnyImages, where: Any) -> AnyImages:
+def keep_where(images: AnyImages, where: object) -> AnyImages:
     """Keep the pixels inside a mask; those outside become NaN in every channel.
 
     Steps that follow do not see what is outside: it is not measured, and gives nothing to its

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..aliases import Label
 from ..engine import blocks
@@ -50,12 +50,12 @@ class TakeLog1p(Operation):
 
     is_cheap = False
 
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
         """The operation that notices values without a logarithm."""
         say = partial(say_missing, "became NaN, as they were -1 or below")
         return replace(self, note=take_note("log1p", say, "values of -1 or below became NaN"))
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Transform."""
         block = strip.block()
         strip.noted(self.note, lambda own: blocks.count_low(block[:, :, *own.within(strip.window)]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class TakeMedians(Operation):
         """Half of the widest square."""
         return max(self.sizes) // 2
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the medians around the pixels of `want`."""
         block, place, program = strip.block(), strip.window, strip.program
         made = strip.room(want)

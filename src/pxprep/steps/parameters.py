@@ -56,7 +56,7 @@ class Parsed:
         )
 
 
-def parse_backgrounds(value: Any, parameter: str) -> ByLabel:
+def parse_backgrounds(value: object, parameter: str) -> ByLabel:
     """The label of another channel for each of some channels."""
     rule = f"{parameter} must be a mapping of channel labels to labels of other channels"
     if not isinstance(value, Mapping) or not value:
@@ -70,7 +70,7 @@ def parse_backgrounds(value: Any, parameter: str) -> ByLabel:
     return ByLabel(pairs)
 
 
-def parse_factors(value: Any, parameter: str) -> Any:
+def parse_factors(value: object, parameter: str) -> Any:
     """A number of at least 0 for all channels, or for each by label."""
     parsed = parse_positive(value, parameter, or_zero=True)
     if isinstance(parsed, tuple):
@@ -98,7 +98,7 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
     return parsed
 
 
-def plain(label: Any) -> Any:
+def plain(label: object) -> Any:
     """A label without a type of NumPy's own."""
     return label.item() if isinstance(label, np.generic) else label
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class CoolHotPixels(Operation):
         """The neighbours."""
         return 1
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the pixels of `want` without hot ones."""
         block, inner = strip.block(), want.within(strip.window)
         strip.become(blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)

@@ -17,7 +17,7 @@ from .parameters import plain
 RULE = "a fraction from 0 to 1, and 1 where row and column are the same channel"
 
 
-def parse_spillover(value: Any, parameter: str) -> ByLabel:
+def parse_spillover(value: object, parameter: str) -> ByLabel:
     """By label of each channel, the fractions of it that are seen in others, where not 0.
 
     Raises ParameterError, and ChannelError for labels that come twice.
@@ -55,7 +55,7 @@ def as_array(spillover: ByLabel) -> Block:
     return made
 
 
-def _parse_fraction(item: Any, name: str, is_own: bool) -> float:
+def _parse_fraction(item: object, name: str, is_own: bool) -> float:
     number = parse_number(item, name, RULE)
     if not 0 <= number <= 1 or (is_own and number != 1):
         raise ParameterError(f"{name} must be {RULE}, got {number:g}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class SubtractConstant(Operation):
 
     constants: tuple[float, ...]
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Subtract."""
         blocks.subtract_constant(strip.block(), np.array(self.constants))
 
@@ -108,7 +108,7 @@ class SubtractOpening(Operation):
         """Two radii: an erosion, and a dilation of that."""
         return opening_depth(self.radii)
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the pixels of `want` without their background."""
         pixels, scale = strip.undivided()
         program = strip.program

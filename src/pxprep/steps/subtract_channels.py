@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..aliases import Label
 from ..channels import require_known, require_same
@@ -119,6 +119,6 @@ class SubtractOthers(Operation):
 
     is_pointwise = False
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Subtract."""
         blocks.subtract_channels(strip.block(), self.triples)

@@ -128,7 +128,7 @@ class KeepAbove(Operation):
 
     is_pointwise = False
 
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
         """The operation that notices how many pixels are lost that the reference has."""
         if reference is None or not self.of_others:
             return self
@@ -169,12 +169,12 @@ class KeepAbove(Operation):
 def sum_mask(
     images: AnyImages,
     q_sum: float = 5,
-    reference: Any = None,
+    reference: object = None,
     threshold: float | xr.DataArray | None = None,
     zeros: Zeros = "exclude",
     *,
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> AnyImages:
     """Drop the pixels whose sum over channels is low: NaN in every channel.
 
@@ -251,7 +251,7 @@ def sum_mask(
     return made
 
 
-def _reference(reference: Any, cohort: ImageSet) -> ImageSet:
+def _reference(reference: object, cohort: ImageSet) -> ImageSet:
     """The images on which the threshold for those of `cohort` is measured."""
     measured = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
     if not cohort.is_one and set(cohort.names) == set(measured.names):

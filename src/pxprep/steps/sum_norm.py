@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..aliases import Label
 from ..engine import blocks
@@ -60,13 +60,13 @@ class DivideBySums(Operation):
 
     is_pointwise = False
 
-    def noticing(self, take_note: TakeNote, reference: Any) -> Operation:
+    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
         """The operation that notices negative sums; those of zero are where nothing was seen."""
         say = partial(say_missing, "became NaN, as their sum over channels is negative")
         sight = "pixels whose sum over channels is negative became NaN"
         return replace(self, note=take_note("sum_norm", say, sight))
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Divide."""
         sums = strip.sums()
         strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])

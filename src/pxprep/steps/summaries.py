@@ -4,7 +4,6 @@ Public as functions of `pxprep.ops`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import xarray as xr
 
@@ -20,12 +19,12 @@ from .statistic import cohort_quantiles
 
 
 def quantile(
-    images: Any,
+    images: object,
     q: PerChannel = 99,
     *,
     zeros: Zeros = "exclude",
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> xr.DataArray:
     """Quantile of the finite pixels of each channel, exact for any size and any chunks.
 

@@ -40,7 +40,7 @@ class RootContents:
     store: Path
     merge: Callable[[Any, Any, Sequence[str]], Any]
 
-    def check(self, note: Any = None, placed: Sequence[str] = ()) -> None:
+    def check(self, note: object = None, placed: Sequence[str] = ()) -> None:
         """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
         self._noted(read_attrs(self.store, through_links=False), note, placed)
         for folder, nodes in _nodes(self.store):
@@ -73,7 +73,7 @@ class RootContents:
             (self.store / ".zmetadata").unlink()
             files_module.flush_entry(self.store)
 
-    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
+    def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
         """Write attrs that tell of the layers placed, and the consolidated metadata anew."""
         shutil.rmtree(scratch, ignore_errors=True)
         copy = scratch / "root.zarr"
@@ -87,7 +87,7 @@ class RootContents:
             if (copy / name).exists():
                 _replace_if_new(self.store / name, (copy / name).read_bytes(), scratch)
 
-    def _noted(self, attrs: Json, note: Any, placed: Sequence[str]) -> Json:
+    def _noted(self, attrs: Json, note: object, placed: Sequence[str]) -> Json:
         return {**attrs, KEY: self.merge(attrs.get(KEY), note, placed)}
 
 

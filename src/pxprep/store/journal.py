@@ -90,7 +90,7 @@ class Journal:
             ) from error
 
     @classmethod
-    def _parsed(cls, data: Any) -> "Journal":
+    def _parsed(cls, data: object) -> "Journal":
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"it must be of format {FORMAT}, got {data!r:.100}")
         _require_keys(data, {"format", "moves", "table", "note"})
@@ -125,6 +125,6 @@ def _parsed_move(data: Any) -> Move:
     return Move(Place.parsed(data["place"]), data["new"], data["old"])
 
 
-def _require_keys(data: Any, keys: set[str]) -> None:
+def _require_keys(data: object, keys: set[str]) -> None:
     if not isinstance(data, dict) or set(data) != keys:
         raise ValueError(f"an entry must hold {sorted(keys)}, got {data!r:.300}")

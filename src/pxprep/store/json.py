@@ -75,7 +75,7 @@ def to_text(data: Mapping[str, Any]) -> str:
         raise ParameterError(f"JSON cannot keep a parameter: {error}") from error
 
 
-def parse_json(value: Any) -> Any:
+def parse_json(value: object) -> Any:
     """Plain values in JSON types; what JSON has no type for becomes its text."""
     if isinstance(value, Mapping):
         return {str(key): parse_json(item) for key, item in value.items()}
@@ -88,7 +88,7 @@ def parse_json(value: Any) -> Any:
     return str(value)
 
 
-def encode_parameter(value: Any, where: str) -> Any:
+def encode_parameter(value: object, where: str) -> Any:
     """A step's parameter in JSON types; a mapping by channel keeps its labels' types."""
     if isinstance(value, Mapping):
         named = [[key, item] for key, item in value.items() if key is not ...]
@@ -106,7 +106,7 @@ def encode_parameter(value: Any, where: str) -> Any:
     )
 
 
-def decode_parameter(value: Any) -> Any:
+def decode_parameter(value: object) -> Any:
     """What `encode_parameter` was given, with tuples for sequences."""
     if isinstance(value, Mapping):
         others = {...: decode_parameter(value["others"])} if "others" in value else {}
@@ -140,7 +140,9 @@ def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, Any]:
     }
 
 
-def decode_numbers(variables: Any, step: str, sizes: Mapping[str, int]) -> dict[str, xr.DataArray]:
+def decode_numbers(
+    variables: object, step: str, sizes: Mapping[str, int]
+) -> dict[str, xr.DataArray]:
     """The variables that `encode_numbers` was given, over dims of these sizes."""
     if not isinstance(variables, Mapping):
         raise ParameterError(f"numbers of step {step!r} must be a mapping, got {variables!r:.200}")
@@ -153,7 +155,7 @@ def decode_numbers(variables: Any, step: str, sizes: Mapping[str, int]) -> dict[
     return decoded
 
 
-def _decoded_array(name: str, entry: Any, sizes: Mapping[str, int]) -> xr.DataArray:
+def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.DataArray:
     """One variable of `decode_numbers`; raises ValueError or OverflowError."""
     if not isinstance(entry, Mapping) or set(entry) != {"dims", "dtype", "values"}:
         raise ValueError(f"it must have dims, dtype and values, got {entry!r:.200}")
@@ -192,7 +194,7 @@ def _decoded_value(value: Any, dtype: DType) -> Any:
     raise ValueError(f"{value!r:.100} is no value of {dtype}")
 
 
-def encode_floats(value: Any) -> Any:
+def encode_floats(value: object) -> Any:
     """JSON has no NaN and no infinities: they become strings."""
     if isinstance(value, Mapping):
         return {key: encode_floats(item) for key, item in value.items()}

@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-def why_no_name(name: Any) -> str:
+def why_no_name(name: object) -> str:
     """What an element's name must be and this is not; nothing if it may be one."""
     # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
     # metadata file of the folder that the elements lie in.

@@ -39,7 +39,7 @@ PUBLISHED = "the new layers had been published when the interrupt came: read the
 class Contents(Protocol):
     """What a store keeps about its layers beside them, with a table of contents or without one."""
 
-    def check(self, note: Any, placed: Sequence[str]) -> None:
+    def check(self, note: object, placed: Sequence[str]) -> None:
         """Raise StoreError unless `announce` of these would succeed."""
 
     def has_table(self) -> bool:
@@ -51,7 +51,7 @@ class Contents(Protocol):
         `scratch` is the name of a folder that may be made on the way.
         """
 
-    def announce(self, note: Any, placed: Sequence[str], table: bool, scratch: Path) -> None:
+    def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
         """Keep `note` of the layers that were placed, and make the table anew, durably."""
 
 
@@ -219,7 +219,7 @@ class Transaction:
         return self.folder / STAGE
 
     def publish(
-        self, places: Iterable[Place], note: Any, guard: Callable[[], None] = lambda: None
+        self, places: Iterable[Place], note: object, guard: Callable[[], None] = lambda: None
     ) -> None:
         """Put staged elements in their places, all of them or none.
 

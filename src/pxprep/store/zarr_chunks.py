@@ -165,7 +165,7 @@ class ZarrChunks:
         return encoded
 
 
-def direct(value: Any) -> Any:
+def direct(value: object) -> Any:
     """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
     if not type(value).__module__.startswith("zarr."):
         return value
@@ -288,7 +288,7 @@ def _shape(region: Region) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in region)
 
 
-def _region(selection: Any, shape: Sequence[int]) -> Region | None:
+def _region(selection: object, shape: Sequence[int]) -> Region | None:
     """What a selection selects; None if it is no plain part of the array."""
     if not isinstance(selection, tuple) or len(selection) != len(shape):
         return None

@@ -33,11 +33,11 @@ def gaussian_taps(sigma: float, dtype: DType) -> Block:
 
 @kernel
 def place_rows(
-    values: Any,
+    values: Block,
     start: int,
     stride: int,
-    divisor: Any,
-    padded: Any,
+    divisor: float,
+    padded: Block,
     row: int,
     column: int,
     height: int,
@@ -57,7 +57,7 @@ def place_rows(
 
 
 @kernel
-def _place_row(source: Any, divisor: Any, target: Any) -> Any:
+def _place_row(source: Block, divisor: float, target: Block) -> Any:
     found = np.int32(0)  # as wide as float32, also the sum, so that both fill a vector
     for j in range(source.size):
         target[j] = source[j]
@@ -69,7 +69,7 @@ def _place_row(source: Any, divisor: Any, target: Any) -> Any:
 
 
 @kernel
-def mirror(padded: Any, margin: int, top: int, bottom: int, left: int, right: int) -> None:
+def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: int) -> None:
     """Fill what surrounds the rows and columns of `padded` that were copied from an image.
 
     Where the image ends it is mirrored (d c b a | a b c d | d c b a); the outermost `margin` pixels
@@ -92,7 +92,7 @@ def mirror(padded: Any, margin: int, top: int, bottom: int, left: int, right: in
 
 
 @kernel
-def blur_strip(padded: Any, taps: Any, lines: Any, out: Any, column: int) -> None:
+def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int) -> None:
     """Blur the inner part of `padded` into `out`: down the columns into `lines`, then along those.
 
     `padded` surrounds the rows of `out`, from `column` on, by `taps.size - 1` pixels on every side;
@@ -118,7 +118,9 @@ def _mirrored(index: int, size: int) -> int:
 # most of what they are made of is the same. Indices are unsigned, or else it would be asked of each
 # whether it counts from the end, and nothing be vectorised.
 @kernel
-def _blur_down(values: Any, row: Any, stride: Any, taps: Any, first: Any, second: Any) -> None:
+def _blur_down(
+    values: Block, row: int, stride: int, taps: Block, first: Block, second: Block
+) -> None:
     _centre_down(values, row * stride, stride, taps[:5], first, second)
     for k in range(1 + SWEEP, taps.size, SWEEP):
         away = np.uint64(k)
@@ -157,7 +159,7 @@ def _sweep_down(
 
 
 @kernel
-def _blur_along(line: Any, taps: Any, out: Any) -> None:
+def _blur_along(line: Block, taps: Block, out: Block) -> None:
     reach = np.uint64(taps.size - 1)
     _centre_along(line, reach, taps[:5], out)
     for k in range(1 + SWEEP, taps.size, SWEEP):

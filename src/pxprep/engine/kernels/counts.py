@@ -46,7 +46,7 @@ def _count_side_by_side(
 
 
 @kernel
-def _slot(value: Any, offset: int) -> Any:
+def _slot(value: float, offset: int) -> Any:
     # Unsigned: it is not asked whether it counts from the end.
     return np.uint64(np.int64(value) + offset)
 

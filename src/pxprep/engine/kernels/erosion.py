@@ -7,7 +7,6 @@ and every step is a loop over a row that the compiler vectorises.
 
 from functools import lru_cache
 from math import isqrt
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,14 @@ def half_widths(radius: int) -> Block:
 
 @kernel
 def erode(
-    values: Any, row: int, column: int, widths: Any, missing: Any, line: Any, room: Any, out: Any
+    values: Block,
+    row: int,
+    column: int,
+    widths: Block,
+    missing: float,
+    line: Block,
+    room: Block,
+    out: Block,
 ) -> None:
     """Write to `out` the smallest of `values` in the disc around each pixel.
 
@@ -64,7 +70,7 @@ def erode(
 
 
 @kernel
-def _place(source: Any, first: int, missing: Any, line: Any) -> None:
+def _place(source: Block, first: int, missing: float, line: Block) -> None:
     """Fill `line` with the values from index `first` on, and `missing` where there are none."""
     start, stop = max(0, -first), min(line.size, source.size - first)
     line[:start] = missing
@@ -73,7 +79,7 @@ def _place(source: Any, first: int, missing: Any, line: Any) -> None:
 
 
 @kernel
-def _smallest_of_three(values: Any, out: Any) -> None:
+def _smallest_of_three(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b, c = values[j], values[j + 1], values[j + 2]
         a = a if a < b else b
@@ -81,14 +87,14 @@ def _smallest_of_three(values: Any, out: Any) -> None:
 
 
 @kernel
-def _smaller_ends(values: Any, out: Any) -> None:
+def _smaller_ends(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b = values[j], values[j + 2]
         out[j] = a if a < b else b
 
 
 @kernel
-def _lower(values: Any, out: Any) -> None:
+def _lower(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b = out[j], values[j]
         out[j] = a if a < b else b

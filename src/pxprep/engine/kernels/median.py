@@ -38,7 +38,7 @@ def median_network(size: int) -> Block:
 
 
 @kernel
-def take_medians(padded: Any, size: int, network: Any, room: Any, out: Any) -> None:
+def take_medians(padded: Block, size: int, network: Block, room: Block, out: Block) -> None:
     """Write to `out` the median of the square around each pixel.
 
     `padded` surrounds `out` by half a square on every side; `room` has a row of `COLUMNS` for each
@@ -66,7 +66,7 @@ def _put_in_order(smaller: Any, larger: Any) -> None:
 
 
 @kernel
-def mend_medians(padded: Any, size: int, room: Any, out: Any) -> None:
+def mend_medians(padded: Block, size: int, room: Block, out: Block) -> None:
     """Write to `out`, as `take_medians` does, where a square has NaNs: the median of the others.
 
     The mean of both in the middle if these are an even number; NaN where the pixel itself is.
@@ -85,7 +85,7 @@ def mend_medians(padded: Any, size: int, room: Any, out: Any) -> None:
 
 
 @kernel
-def _has_missing(padded: Any, top: int, left: int, size: int) -> bool:
+def _has_missing(padded: Block, top: int, left: int, size: int) -> bool:
     found = False
     for i in range(top, top + size):
         for j in range(left, left + size):
@@ -94,7 +94,7 @@ def _has_missing(padded: Any, top: int, left: int, size: int) -> bool:
 
 
 @kernel
-def _gather(padded: Any, top: int, left: int, size: int, room: Any) -> int:
+def _gather(padded: Block, top: int, left: int, size: int, room: Block) -> int:
     """Put the values of a square that are no NaN in order into `room`; returns their number."""
     count = 0
     for i in range(top, top + size):
