@@ -1,10 +1,9 @@
 """Type aliases."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 
 # A NumPy or Dask array; only `backends` may ask which.
 Array = Any
@@ -20,9 +19,6 @@ Factors = float | Mapping[Any, float]
 Backgrounds = Mapping[Label, Label]
 # One image, several in order, several by name, or a tree of either package.
 Images = Any
-# Any function image -> image.
-ImageFunction = Callable[..., xr.DataArray]
-
 # How a cohort is measured, and whether zeros count.
 Pool = Literal["mean", "pixels"] | None
 Zeros = Literal["exclude", "include"]

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from .aliases import Block, Label
-from .errors import ChannelError, ParameterError, spelled
+from .errors import ChannelError, ParameterError, listed, spelled
 
 CHANNEL = "c"
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
@@ -206,9 +206,8 @@ def _by_label(values: Mapping[Any, float], labels: Sequence[Label], parameter: s
     )
 
 
-def _listed(labels: Sequence[Label], most: int = 60) -> str:
-    shown = ", ".join(repr(label) for label in labels[:most])
-    return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")
+def _listed(labels: Sequence[Label]) -> str:
+    return listed(list(map(repr, labels)), most=60)
 
 
 def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:

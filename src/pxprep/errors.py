@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -65,6 +65,12 @@ def spelling(spell: Callable[[str], str]) -> Iterator[None]:
         yield
     finally:
         _SPELLING.reset(token)
+
+
+def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
+    """The first parts of a list in a message, and how many more there are."""
+    more = len(parts) - most
+    return separator.join(parts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def warn(message: str) -> None:

@@ -1,8 +1,8 @@
 """Runs block functions over whole images, NumPy arrays or Dask arrays of NumPy blocks.
 
-The only module that asks what kind of array it holds. A NumPy image is cut into bands that a
-thread pool works on at once (the kernels release the GIL); a Dask image becomes a graph and nothing
-is computed. Both call the same functions of `blocks` and give the same bits.
+Outside the engine, only this module is asked whether an array is lazy. A NumPy image is cut into
+bands that a thread pool works on at once (the kernels release the GIL); a Dask image becomes a
+graph and nothing is computed. Both call the same functions of `blocks` and give the same bits.
 
 Images have the axes (c, z, y, x).
 """
@@ -254,8 +254,8 @@ def per_channel(
     """
     if not any(is_lazy(array) for array, _ in operands):
         return function(*[array for array, _ in operands])
-    # What is known goes into the function: as nodes of the graph that many results share, it would
-    # make Dask begin all of them before it ends one.
+    # Known arrays are bound into the function. As nodes of the graph that many results share they
+    # would make Dask start all results before it finishes one.
     known = [None if is_lazy(array) else array for array, _ in operands]
     pairs: list[Any] = []
     for array, own_axes in operands:
@@ -531,10 +531,6 @@ def as_lazy(image: Array) -> Array:
 
 def _in_one_chunk(numbers: Array) -> Array:
     return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
-
-
-def _as_dask(array: Array) -> Array:
-    return array if is_lazy(array) else da.from_array(array, chunks=-1, name=False)
 
 
 def _meta(ndim: int, dtype: Any) -> Block:

@@ -14,9 +14,9 @@ from .gathering import SPARE, Bounds, Enough, Limits
 SPREADS = 30.0
 TILE_SPREADS = 5.0
 LEAST_TILE_SPREADS = 2.0
-# A tail may be a matter of few tiles, so that how all of them differ does not say how many there
-# might have been. So a bracket extends at least by such a share of the sample, or as much as so
-# many tiles if these are not more than the other share.
+# If few tiles hold the tail, the spread between tiles underestimates the error. So a bracket
+# reaches at least the first share of the sample to each side, or as much as so many tiles, up to
+# the other share.
 LEAST_SHARE = 1 / 64
 LEAST_TILES = 2
 MOST_TILES_SHARE = 1 / 8
@@ -49,7 +49,7 @@ class Margin(NamedTuple):
 def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
     """Bounds between which the quantile `q` of each channel must lie, as far as samples tell.
 
-    As generous as may be: a bracket that misses costs more passes than that which it saves. None if
+    Wide on purpose: a bracket that misses costs more passes than a narrow one saves. None if
     there is no sample, or if too much of an image of so many bytes lies between them.
     """
     if not samples:

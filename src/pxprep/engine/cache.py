@@ -129,7 +129,7 @@ class Keeper:
     depth
         How wide those edges are, if that is known before they are asked for.
     leader
-        The keeper of what is sampled at the same places, and read first.
+        For a mask: the keeper of its image, which decides where tiles are sampled.
     results
         Whether blocks that were processed are kept, instead of what they were made from.
     """

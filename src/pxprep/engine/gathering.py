@@ -92,8 +92,8 @@ class Gathered:
     def trimmed(self, enough: Enough) -> "Gathered":
         """Without the values that cannot be at a wanted rank, if there are many of them.
 
-        These are part of an image's values. So those are not wanted that have enough of the others
-        above them, or enough below them, whatever the other parts hold.
+        A value with `enough.top` values above it, or `enough.bottom` below it, cannot be at a
+        wanted rank, whatever the other parts hold.
         """
         n = self.inside.size
         counted, *_, below, at_low, at_high = self.tally.tolist()

@@ -149,9 +149,9 @@ def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> 
 def line_task(graph: Graph, name: str, number: int) -> list[Any]:
     """What the blocks of a line depend on so that Dask runs one line after the other.
 
-    It goes by how many tasks come before a block, and by names, 10 before 2, where these are as
-    many; and would hold the edges around all that it left out. So each line has a task more before
-    it, which does nothing: to compute some blocks no others are needed.
+    Dask orders tasks by the number of those before them, then by name as text (10 before 2), and
+    would hold many edges. One empty task for each line, each after the one before, keeps the lines
+    in order, and no block needs another one for it.
     """
     if number == 0:
         return []

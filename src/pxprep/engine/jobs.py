@@ -99,8 +99,8 @@ class BlockJob:
         Where, behind how many of its operations, the program's result may be kept for later
         passes, and the name of what comes out there.
     gate
-        True: run only if the first result that this one depends on is a box of None; False: only if
-        it is another box; None: always, and there is no box.
+        None: always run. Otherwise the first value is a list of one item: True runs only if the
+        item is None, False only if it is not.
     """
 
     program: Program
@@ -186,9 +186,8 @@ class Reduction(Finish):
 
     # The chunk of an array that the last one is, and what the name of its tasks begins with.
     corner: ClassVar[tuple[int, ...]] = (0,)
-    # Whether results are merged in the order of blocks. For what may grow much larger than what a
-    # block has, as then there is only one such; and to run in that order, so that few edges of
-    # blocks are held, where merging takes no time.
+    # Whether results are merged in the order of blocks, not as a tree: so that there is only one
+    # large total, and, where merging takes no time, few edges are held.
     in_order: ClassVar[bool] = False
 
     def merged(self, parts: Sequence[Any]) -> Any:
@@ -352,33 +351,28 @@ class Surveying(Reduction):
 
 
 @dataclass(frozen=True, eq=False)
-class Putting(Reduction):
-    """The result put where it belongs; nothing is left to merge."""
-
-    in_order = True
-
-    def __dask_tokenize__(self) -> str:
-        # What stands there is about to be written over.
-        return uuid4().hex
-
-    def merged(self, parts: Sequence[None]) -> None:
-        """Nothing."""
-
-    def closed(self, total: None) -> Block:
-        """Nothing, as an array."""
-        return np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class Storing(Putting):
+class Storing(Reduction):
     """What `writing` makes of it given to `target`, to which one assigns the parts of an array.
 
     Nothing of what is given is needed afterwards: `rooms` are used again.
     """
 
+    in_order = True
+
     target: Any
     writing: Writing
     rooms: Rooms
+
+    def __dask_tokenize__(self) -> str:
+        # What stands in the target is about to be written over.
+        return uuid4().hex
+
+    def merged(self, parts: Sequence[None]) -> None:
+        """Nothing: all is written."""
+
+    def closed(self, total: None) -> Block:
+        """Nothing, as an array."""
+        return np.empty(0, np.int64)
 
     def __call__(
         self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]

@@ -154,7 +154,7 @@ class Chain:
     ) -> Array:
         """`then` of what lies between bounds of each channel, as the only item of an array.
 
-        It is given to `then`, a sequence of `Gathered`, where it is. `bounds` may be an array that
+        `then` is called with the list of `Gathered` inside the task. `bounds` may be an array that
         `bounds` returns; the item is None if there are none, or if more values lie there than may
         be held.
         """

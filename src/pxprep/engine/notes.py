@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Block, Label
-from ..errors import warn
+from ..errors import listed, warn
 from .windows import Window
 
 # What is said of notes of one step, on all images; nothing if that is None.
@@ -26,8 +26,7 @@ Say = Callable[[Sequence["Note"]], str | None]
 # Makes a note on an image, of a step, with what is said of it, and what another process says.
 TakeNote = Callable[..., "Note"]
 
-# How many rows, at least, stand for all of an image, if it has them; they are so many rows apart at
-# most.
+# Rows are sampled: at least so many (all, if there are fewer), and at least every so many rows one.
 SAMPLED_ROWS = 128
 MOST_ROW_STEP = 8
 # A mask loses many pixels if this share of those that have a sum exceeds the threshold in the
@@ -35,7 +34,6 @@ MOST_ROW_STEP = 8
 MOST_LOST = 0.15
 LEAST_MEASURED = 500
 # How many channels a message lists.
-MOST_LISTED = 40
 
 # The notes of whoever tells them in the end; and which step of a pipeline runs.
 _TOLD_LATER: ContextVar["list[Note] | None"] = ContextVar("told_later", default=None)
@@ -54,7 +52,7 @@ class Note:
     name
         Its name in its cohort.
     step
-        What the step is called where it is not one of a pipeline, in which it has its name.
+        Name of the step; inside a pipeline its name there is used instead.
     say
         What is said of what was found.
     sight
@@ -242,8 +240,8 @@ def say_lost(q_sum: float, zeros: str, notes: Sequence[Note]) -> str | None:
     lower = ' zeros="include", as in Pipeline.pixie(), lowers the threshold.'
     return (
         f"far more than q_sum={q_sum:g} % of the pixels that have a sum are dropped: "
-        f"{', '.join(far)}. Many of these exceed the threshold where it was measured, but no "
-        f"longer after the steps since: a blur spreads single counts."
+        f"{', '.join(far)}. Many of them are above the threshold in the image that it was "
+        f"measured on, but not after the steps in between: a blur spreads single counts."
         f"{'' if zeros == 'include' else lower}"
     )
 
@@ -256,10 +254,9 @@ def say_missing(what: str, notes: Sequence[Note]) -> str | None:
     n_values, labels = sum(note.n_values for note in notes), notes[0].labels
     if found.size == 1 < len(labels):
         return f"{found[0]:,} of {n_values // len(labels):,} pixels {what}"
-    listed = [f"{label!r} ({n:,})" for label, n in zip(labels, found.tolist(), strict=True) if n]
-    more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
-    channels = ("channels " if len(listed) > 1 else "channel ") + ", ".join(listed[:MOST_LISTED])
-    return f"{found.sum():,} of {n_values:,} values {what}: in {channels}{more}"
+    lost = [f"{label!r} ({n:,})" for label, n in zip(labels, found.tolist(), strict=True) if n]
+    channels = f"channel{'s' if len(lost) > 1 else ''} {listed(lost, most=40)}"
+    return f"{found.sum():,} of {n_values:,} values {what}: in {channels}"
 
 
 def say_lossy(notes: Sequence[Note]) -> str | None:

@@ -311,7 +311,7 @@ class Reading:
     others
         Keys outside the graph that its tasks depend on.
     sliced
-        Those of them that nothing happens to but that parts of them are taken.
+        Those of `others` that are only ever sliced.
     axes
         Those of the results as they come; what `run` returns has the axes (c, z, y, x).
     index

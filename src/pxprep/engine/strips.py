@@ -39,8 +39,8 @@ class Running(Protocol):
 class Strip:
     """What a few rows have become on the way through a program.
 
-    Divisors wait until the next operation, and which pixels are dropped until it is known whether
-    they are divided by their sums: what is done while pixels are read or written costs nothing.
+    Division and masking are delayed until the pixels are next read or written, where they cost
+    nothing; a mask also waits in case the next step divides by the same sums.
 
     Parameters
     ----------

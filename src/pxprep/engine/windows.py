@@ -188,9 +188,9 @@ class Kept:
         self._lock = Lock()
 
     def use(self) -> bool:
-        """Whether they may be used: then nobody else changes them until `leave`.
+        """True if the block may be read until `leave`.
 
-        While they are made, what lies in their place is something else, and then more than once.
+        While it is filled it holds intermediate values, so that a second user gets False.
         """
         with self._lock:
             is_free = not self._is_taken and (self._users == 0 or self.is_complete)

@@ -26,7 +26,7 @@ from ..engine.passes import ArrayChain, Chained, results
 from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
-from ..errors import ChannelError, ImageError, ParameterError
+from ..errors import ChannelError, ImageError, ParameterError, listed
 from .datasets import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import check_kind, what_came
@@ -55,7 +55,6 @@ FOV = "fov"
 # What holds images as variables.
 HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
-MOST_LISTED = 20
 
 
 class HoldsImages:
@@ -219,8 +218,8 @@ class ImageSet(Sequence[xr.DataArray]):
         if unknown:
             raise ImageError(
                 f"{parameter} has numbers for each image by name, but not for "
-                f"{_listed([repr(name) for name in unknown], ', ')}; it has those of "
-                f"{_listed([repr(name) for name in known], ', ')}"
+                f"{listed([repr(name) for name in unknown])}; it has those of "
+                f"{listed([repr(name) for name in known])}"
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
 
@@ -507,7 +506,9 @@ def _aligned(
         if frozenset(image.dims) != dims
     ]
     if odd:
-        raise ImageError(f"images must all have the dims {sorted(map(str, dims))}: {_listed(odd)}")
+        raise ImageError(
+            f"images must all have the dims {sorted(map(str, dims))}: {listed(odd, separator='; ')}"
+        )
     if order is None:
         labels = _most_common([frozenset(label_keys(image)) for image in images])
         order = next(keys for keys in map(label_keys, images) if frozenset(keys) == labels)
@@ -518,14 +519,9 @@ def _aligned(
         except ChannelError as error:
             problems.append(str(error))
     if problems:
-        raise ChannelError(_listed(problems))
+        raise ChannelError(listed(problems, separator="; "))
     return aligned
 
 
 def _most_common(values: list[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
-
-
-def _listed(parts: Sequence[str], separator: str = "; ") -> str:
-    more = len(parts) - MOST_LISTED
-    return separator.join(parts[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,7 @@ from ..aliases import Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError, spelled
+from ..errors import ParameterError, listed, spelled
 from .datatree import is_tree
 from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
@@ -22,7 +22,6 @@ __all__ = ["Mask"]
 
 NONZERO = "nonzero"
 # How many labels or names a message lists.
-MOST_LISTED = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +197,7 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
                 raise ParameterError(
                     f"{spelled(called)} must have the image's coordinates along {dim!r}, "
                     "which begin with "
-                    f"{own[0]}, got {other[0]} (if the pixels are the same all the same: "
+                    f"{own[0]}, got {other[0]} (if the pixels do correspond: "
                     f"mask.drop_vars({dim!r}))"
                 )
 
@@ -282,9 +281,7 @@ def _parse_labels(value: object) -> Any:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    more = len(values) - MOST_LISTED
-    shown = ", ".join(repr(value) for value in values[:MOST_LISTED]) or "none"
-    return shown + (f" and {more} more" if more > 0 else "")
+    return listed(list(map(repr, values))) or "none"
 
 
 def _type_of(value: object) -> str:

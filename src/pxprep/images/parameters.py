@@ -105,18 +105,6 @@ def parse_side(value: object, parameter: str = "size") -> Any:
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_background(radius: object, constant: object) -> tuple[Any, Any]:
-    """The radius of a disc, or a constant of at least 0; the other one is None."""
-    if (radius is None) == (constant is None):
-        raise ParameterError(
-            "one of radius and constant must be given, and only one, got "
-            f"radius={radius!r} and constant={constant!r}"
-        )
-    if constant is None:
-        return parse_radius(radius), None
-    return None, parse_positive(constant, "constant", or_zero=True)
-
-
 def parse_threshold(value: object, parameter: str = "threshold") -> Any:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
@@ -201,7 +189,7 @@ def parse_bool(value: object, parameter: str) -> bool:
 
 
 def parse_wait(value: object, parameter: str = "wait") -> float | None:
-    """Seconds; None, as long as it takes, for True, and none at all for False."""
+    """Seconds to wait: None (no limit) for True, 0 for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
     rule = "True, False or a number of seconds"

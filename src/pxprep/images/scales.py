@@ -93,8 +93,8 @@ def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
     if said:
         more = f"; and of {len(said) - MOST_SAID} more images" if len(said) > MOST_SAID else ""
         warn(
-            "coarser scales are smaller than the finest one by no whole factor, so they are made "
-            f"again by the nearest ones: {'; '.join(said[:MOST_SAID])}{more}{otherwise}"
+            "coarser scales are not smaller than the finest one by a whole factor: they are made "
+            f"again with the nearest whole factors: {'; '.join(said[:MOST_SAID])}{more}{otherwise}"
         )
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # What of a call's parameters does not say what was done to a layer.
 _NOT_STEPS = ("layers",)
 CODECS = ("lz4", "zstd")
-# One by one, layers are made for so many times as long as publishing took, but not for longer than
-# so many seconds, before the next are published: that takes the longer the more a store holds.
+# With `resume`, layers are collected for so many times as long as the last publishing took, for so
+# many seconds at most, and then published together: publishing slows down as a store grows.
 PATIENCE, MOST_SECONDS = 4, 60
 # Layers whose chunks are written in one go: enough for all threads to have work until the end.
 MOST_AT_ONCE = 64

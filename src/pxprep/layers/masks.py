@@ -93,7 +93,7 @@ def _check_place(image: object, layer: str, labels: object, name: str) -> None:
         if not np.allclose(own, other):
             raise LayerError(
                 f"where: labels {name!r} lie elsewhere than image {layer!r} in {system!r}: their "
-                "transformations differ (if the pixels are the same all the same, give the array "
+                "transformations differ (if the pixels do correspond, give the array "
                 "itself)"
             )
 

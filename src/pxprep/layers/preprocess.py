@@ -242,7 +242,7 @@ def _make_layers(work: Work) -> FittedPipeline:
     layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
     masks = {name: work.masks[name] for name in images} if work.masks else None
     cohort = _checked_cohort(steps, images, request.pool, masks)
-    # The very arrays that are kept below: with channels in another order they would be others.
+    # The aligned arrays: the cache below belongs to these very objects.
     images = dict(zip(images, cohort, strict=True))
     depth = recipe_of(steps).depth(cohort.labels)
     with ToldOnce(), cohort.keeping(request.memory, depth, results=True):

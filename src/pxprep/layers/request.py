@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..aliases import DType, Label, Pool
 from ..engine.progress import Passes
@@ -19,9 +19,6 @@ from ..store.json import parse_json
 from .destination import parse_compressor
 from .masks import LayerMasks, asked_masks, described, parse_keep_outside
 from .reading import parse_names
-
-if TYPE_CHECKING:
-    pass
 
 # The defaults that `pipeline` takes the place of.
 _DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}

@@ -122,7 +122,8 @@ class Pipeline(Recipe):
         self.check(cohort.labels)
         local = not cohort.is_lazy
         here = cohort.measured_here() if self.is_fused else None
-        # Block by block nothing of the size of an image is held; own functions may want arrays.
+        # Block by block no whole image is held; pipelines with functions of the user need whole
+        # arrays.
         if here is not None:
             cohort = here
         elif local and self.is_fused:

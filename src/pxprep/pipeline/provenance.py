@@ -6,14 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ParameterError
 from .pipeline import FittedPipeline
-
-if TYPE_CHECKING:
-    pass
-
 
 # The key of an import's parameters; those of what was processed have "pipeline".
 IMPORT = "import"

@@ -38,8 +38,9 @@ def run(
 ) -> Iterator[tuple[str, Numbers, ImageSet]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
-    `local` computes them in this process. `last` False leaves out what comes after the last
-    measurement; else what is costly is worked out before it is measured, and not once more after.
+    `local` computes them in this process. Without `last` (as in `fit`) nothing is done behind the
+    last measurement; with it, costly results are computed before they are measured, so that they
+    are computed once.
     Numbers that nobody else will see need not be `labeled`.
     """
     needed = references(steps)

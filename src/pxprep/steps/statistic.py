@@ -19,7 +19,7 @@ from ..engine import backends
 from ..engine.programs import AddChannels
 from ..engine.quantiles import exact_quantiles
 from ..engine.selection import Quantiles
-from ..errors import ParameterError, warn
+from ..errors import ParameterError, listed, warn
 from ..images.cohort import FOV, ImageSet
 from ..images.image import pixels, processing_dtype
 
@@ -32,7 +32,6 @@ LOWER = "quantile_low"
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
 EVERYTHING = EMPTY | NEGATIVE | INFINITE
 # How many names a message lists.
-MOST_LISTED = 40
 
 
 class Rule(NamedTuple):
@@ -82,18 +81,18 @@ class Measured:
     def listed(self, chosen: Block) -> str:
         """Chosen channels in words, (c), or (fov, c) of which images."""
         if chosen.ndim == 2:
-            return _some(
+            return listed(
                 [
                     f"{self.labels[c]!r} of image {self.names[f]!r}"
                     for f, c in np.argwhere(chosen).tolist()
                 ]
             )
         names = [repr(self.labels[index]) for index in np.flatnonzero(chosen).tolist()]
-        return f"channel{'s' if len(names) > 1 else ''} {_some(names)}"
+        return f"channel{'s' if len(names) > 1 else ''} {listed(names)}"
 
     def listed_images(self, chosen: Block) -> str:
         """Chosen images in words, (fov)."""
-        return _some([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
+        return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
     def notes_on_empty(self, what: str, consequence: str, remark: str = "") -> list[str]:
         """What to say of channels that are empty, in all images or in some, and not known to be."""
@@ -415,11 +414,6 @@ def _of_all_pixels(flags: Array) -> Array:
     for bit in (NEGATIVE, INFINITE):
         empty = empty | ((flags & bit) > 0).any(axis=0, keepdims=True) * np.uint8(bit)
     return empty
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST_LISTED
-    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def labeled_numbers(

@@ -125,7 +125,7 @@ class SumThreshold(QuantileStatistic):
     def settle(self, measured: Measured) -> tuple[Block, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""
         threshold = measured.mean()
-        # Sums are empty or negative because a channel is; that was said if it was said of one.
+        # If a channel was already reported, its sums are not reported.
         known = np.bitwise_or.reduce(measured.known, axis=1, keepdims=True)
         new = replace(measured, flags=measured.flags & ~known, known=np.zeros_like(known))
         return np.where(np.isnan(threshold), 0.0, threshold), _notes_on_sums(new, threshold)
