@@ -60,6 +60,8 @@ def lazy(array, chunks, holding):
 
 
 def _arithmetic(array, chunks, holding, folder):
+    # An operation of Dask's on an axis of one pixel passes over its chunks of size 0, but counts them.
+    chunks = tuple((1,) if sum(sizes) == 1 else sizes for sizes in chunks)
     made = lazy(array, chunks, holding)
     return ~~made if array.dtype.kind == "b" else made * 1
 
