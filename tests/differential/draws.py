@@ -386,17 +386,26 @@ measured_behind = st.tuples(some([(), ("blur",), ("sum_norm",), ("arcsinh",)]), 
     lambda parts: (*parts[0], *parts[1])
 )
 
+# Passes that read more and more of what surrounds a block.
+by_turns = st.tuples(some(NEIGHBOURS), some(MEASURING), some(NEIGHBOURS), some(MEASURING))
+
 # What shards put their weight on.
 WEIGHTS = {
     "anything": cases(),
     "sums, then neighbours": cases(behind_sums, masked=10),
     "one step": cases(st.tuples(some((*sorted({*KINDS}), *OWN)))),
-    "cohorts": cases(measured_behind, counts=(2, 3), masked=50, named=25),
+    "cohorts": cases(
+        measured_behind, counts=(2, 3), dtypes=(*DTYPES, *FLOATS), masked=50, named=25
+    ),
     "quantiles": cases(
         measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
     ),
     "neighbours": cases(
         st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
+    ),
+    "neighbours by turns": cases(by_turns, counts=(1,), masked=10, named=0),
+    "means of three": cases(
+        st.tuples(some(MEASURING)), counts=(3,), dtypes=("float64",), masked=0, named=0
     ),
     "reference order": cases(sparrow=100),
     "kept, then neighbours": cases(

@@ -154,10 +154,16 @@ FAULTS = [
         "if first < -at_low - below or second > found.inside.size + at_high:",
     ),
     Fault(
-        "a value too many is let go",
+        "values that are let go are forgotten",
         "engine/gathering.py",
-        "last = min(enough.bottom - below - at_low - 1, n)",
-        "last = min(enough.bottom - below - at_low - 6, n)",
+        "tally[BELOW] += tally[AT_LOW] + np.count_nonzero(inside < low)",
+        "tally[BELOW] += tally[AT_LOW]",
+    ),
+    Fault(
+        "values between bounds that were drawn in are counted once more",
+        "engine/gathering.py",
+        "inside[(inside > low) & (inside < high)]",
+        "inside[(inside > low) & (inside <= high)]",
     ),
     Fault(
         "the second rank is the first",

@@ -60,6 +60,8 @@ def lazy(array, chunks, holding):
 
 
 def _arithmetic(array, chunks, holding, folder):
+    # Of an axis of one pixel Dask's operations leave out the chunks of size 0, but count them.
+    chunks = tuple((1,) if sum(sizes) == 1 else sizes for sizes in chunks)
     made = lazy(array, chunks, holding)
     return ~~made if array.dtype.kind == "b" else made * 1
 
@@ -80,7 +82,9 @@ def _sliced(array, chunks, holding, folder):
 
 
 def _reversed(array, chunks, holding, folder):
-    made = lazy(np.flip(array), tuple(sizes[::-1] for sizes in chunks), holding)
+    # Backwards, Dask loses the pixels before a chunk of size 0.
+    chunks = tuple(tuple(filter(None, sizes[::-1])) for sizes in chunks)
+    made = lazy(np.flip(array), chunks, holding)
     return made[(slice(None, None, -1),) * array.ndim]
 
 

@@ -171,12 +171,13 @@ def _blur_along(line: Block, taps: Block, out: Block) -> None:
 def _centre_along(line: Any, centre: Any, taps: Any, out: Any) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    # Pixels farther away than the outermost tap, times 0, may be -0: adding 0 leaves no -0.
+    zero = w0 - w0
     for j in range(np.uint64(out.size)):
         x = centre + j
-        out[j] = w0 * line[x] + (
-            (w1 * (line[x - one] + line[x + one]) + w2 * (line[x - two] + line[x + two]))
-            + (w3 * (line[x - three] + line[x + three]) + w4 * (line[x - four] + line[x + four]))
-        )
+        near = w1 * (line[x - one] + line[x + one]) + w2 * (line[x - two] + line[x + two])
+        far = w3 * (line[x - three] + line[x + three]) + w4 * (line[x - four] + line[x + four])
+        out[j] = (w0 * line[x] + (near + far)) + zero
 
 
 @kernel
