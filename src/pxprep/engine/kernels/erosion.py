@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import kernel
+from .pointwise import copy_row
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +68,7 @@ def _place(source: Any, first: int, missing: Any, line: Any) -> None:
     """Fill `line` with the values from index `first` on, and `missing` where there are none."""
     start, stop = max(0, -first), min(line.size, source.size - first)
     line[:start] = missing
-    line[start:stop] = source[first + start : first + stop]
+    copy_row(source[first + start : first + stop], line[start:stop])
     line[stop:] = missing
 
 
