@@ -245,7 +245,7 @@ def method_text(name: str, source: str) -> str:
         *(parameter.name for parameter in own),
         *(f"{parameter.name}={parameter.name}" for parameter in keywords),
     ]
-    body = call(f"ops.{name}", arguments, 8)
+    body = "from . import ops\n\n" + call(f"ops.{name}", arguments, 8)
     text = document.text(8).replace("Like `images`", "Like the image or the cohort")
     text = text.replace(NO_IMAGES, "If it is no image, or the images of a cohort differ in dims.")
     return f"{textwrap.indent(head, '    ')}\n{text}\n{textwrap.indent(body, ' ' * 8)}\n"
@@ -335,11 +335,13 @@ def files() -> dict[Path, str]:
     methods = [method_text(name, sources[name]) for name in in_order]
     accessor = "\n".join(
         [
-            HEAD + '"""The steps as methods of images and cohorts."""\n',
+            HEAD + '"""The steps as methods of images and cohorts.',
+            "",
+            "What they call is imported then: who imports the package only may not need it.",
+            '"""\n',
             "from collections.abc import Mapping",
             "from typing import Any, Generic, TypeVar\n",
             "import xarray as xr\n",
-            "from . import ops",
             imported(".aliases", sorted([*ALIASES, "Pool"])) + "\n",
             "# What a step makes of what has these methods.",
             'Made = TypeVar("Made")\n\n',

@@ -10,10 +10,14 @@ from types import TracebackType
 from typing import Any
 
 INTERRUPTED = 130
+# Whether this process is the command: it imports of the package only what it uses.
+is_running = False
 
 
 def main() -> None:
     """Run the command and exit."""
+    global is_running
+    is_running = True
     sys.excepthook = _end
     try:
         from pxprep.cli import main as command

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pxprep.engine import sources
+
 # Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
 # scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.
 collect_ignore = ["small_cohorts.py"]
@@ -121,6 +123,12 @@ def _image(
     if labeled:
         image = image.assign_coords(c=list(LABELS[: shape[0]]))
     return image if chunks is None else image.chunk(chunks)
+
+
+@pytest.fixture(autouse=True)
+def thin_chunks(monkeypatch):
+    """Chunks stay as they are: joined, most images of tests would be one block."""
+    monkeypatch.setattr(sources, "THIN", 0)
 
 
 @pytest.fixture

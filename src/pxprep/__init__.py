@@ -1,25 +1,26 @@
 """Exact, label-aware preparation of multiplexed tissue images for pixel clustering.
 
-Importing this package registers ``image.pxprep`` on `xarray.DataArray`. SpatialData,
-Matplotlib and Jinja2 are imported only when a function that needs them is called.
+Importing this package registers ``image.pxprep`` on `xarray.DataArray`. All else is imported when
+it is first used, SpatialData, Matplotlib and Jinja2 only by the functions that need them.
 """
 
-import importlib
-from importlib.metadata import version
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-from . import accessors as accessors
-from . import errors, layers, ops, plot, reporting, steps
-from .cohorts import Cohort
+from . import errors
 from .errors import PxprepError, PxprepWarning
-from .images import Mask
-from .layers import pixel_clustering_preprocess, provenance, repair
-from .ops import quantile
-from .pipeline import FittedPipeline, Pipeline
-from .reporting import report
-from .tables import pixel_table
 
-__version__ = version("pxprep")
+if TYPE_CHECKING:
+    from . import datasets, io, layers, ops, plot, reporting, steps
+    from .cohorts import Cohort
+    from .images.masks import Mask
+    from .layers import pixel_clustering_preprocess, provenance, repair
+    from .ops import quantile
+    from .pipeline import FittedPipeline, Pipeline
+    from .reporting import report
+    from .tables import pixel_table
+
+    __version__: str
 
 __all__ = [
     "Cohort",
@@ -46,12 +47,42 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """`pxprep.datasets` and `pxprep.io` are imported when they are used."""
-    if name in ("datasets", "io"):
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Where names are that are no modules.
+_PLACES = {
+    "Cohort": "cohorts",
+    "FittedPipeline": "pipeline",
+    "Mask": "images.masks",
+    "Pipeline": "pipeline",
+    "pixel_clustering_preprocess": "layers",
+    "pixel_table": "tables",
+    "provenance": "layers",
+    "quantile": "ops",
+    "repair": "layers",
+    "report": "reporting",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what is used for the first time."""
+        from importlib import import_module, metadata
+
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            found = metadata.version(__name__)
+        elif name in _PLACES:
+            found = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+        else:
+            found = import_module(f".{name}", __name__)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+# The command needs no `.pxprep`, and not even xarray for its help and its completion.
+if not getattr(sys.modules.get("pxprep_command"), "is_running", False):
+    from . import accessors as accessors

@@ -1,18 +1,21 @@
-"""`.pxprep` on images and trees of images: the steps as methods, and what else can be done."""
+"""`.pxprep` on images and trees of images: the steps as methods, and what else can be done.
+
+What the methods call is imported then: who imports the package only may not need it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import tables
 from .aliases import Images, Label, PerChannel, Pool
 from .images import datatree
-from .images.cohort import ImageSet
 from .methods import Made, StepMethods
-from .pipeline.pipeline import FittedPipeline, Pipeline
-from .plot import ImagePlots
+
+if TYPE_CHECKING:
+    from .pipeline.pipeline import FittedPipeline, Pipeline
+    from .plot import ImagePlots
 
 __all__ = ["Accessor", "Methods"]
 
@@ -75,6 +78,9 @@ class Methods(StepMethods[Made]):
         ImageError, ChannelError, ParameterError
             As `pxprep.Pipeline.fit_transform`.
         """
+        from .images.cohort import ImageSet
+        from .pipeline.pipeline import Pipeline
+
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
         cohort = ImageSet.of(self._images, pool, variable, where=where).choosing(channels)
         made: Any = pipeline.fit_transform(cohort, pool=cohort.pool)
@@ -83,14 +89,14 @@ class Methods(StepMethods[Made]):
 
     def fit(
         self,
-        pipeline: Pipeline,
+        pipeline: "Pipeline",
         *,
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
         memory: int | str | None = None,
         progress: object = False,
-    ) -> FittedPipeline:
+    ) -> "FittedPipeline":
         """Measure the image, the tree or the cohort; as `pxprep.Pipeline.fit`.
 
         Parameters
@@ -134,7 +140,7 @@ class Methods(StepMethods[Made]):
         )
 
     def transform(
-        self, fitted: FittedPipeline, *, fov: object = None, variable: object = None
+        self, fitted: "FittedPipeline", *, fov: object = None, variable: object = None
     ) -> Made:
         """Apply a fitted pipeline; as `pxprep.FittedPipeline.transform`.
 
@@ -229,6 +235,8 @@ class Methods(StepMethods[Made]):
             If the file cannot be written, then there is none, or the old one; or what is read is
             gone.
         """
+        from . import tables
+
         return tables.pixel_table(
             self._images,
             fraction=fraction,
@@ -284,6 +292,8 @@ class Accessor(Methods[Any]):
         self._images = images
 
     @property
-    def plot(self) -> ImagePlots:
+    def plot(self) -> "ImagePlots":
         """Figures of the image: see `pxprep.plot`."""
+        from .plot import ImagePlots
+
         return ImagePlots(self._images)

@@ -1,12 +1,14 @@
 # Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
-"""The steps as methods of images and cohorts."""
+"""The steps as methods of images and cohorts.
+
+What they call is imported then: who imports the package only may not need it.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import xarray as xr
 
-from . import ops
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
 
 # What a step makes of what has these methods.
@@ -75,6 +77,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.quantile_norm({"CD3": 100, ...: 50}).values.tolist()
         [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
         """
+        from . import ops
+
         return ops.quantile_norm(self._images, q, pool=pool, where=where)
 
     def blur(self, sigma: PerChannel | None = 2) -> Made:
@@ -118,6 +122,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.blur(0.5).values.round(2).tolist()
         [[[0.0, 0.85, 6.29, 0.95, nan]]]
         """
+        from . import ops
+
         return ops.blur(self._images, sigma)
 
     def sum_mask(
@@ -189,6 +195,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.sum_mask(50).values.tolist()
         [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
         """
+        from . import ops
+
         return ops.sum_mask(
             self._images, q_sum, reference, threshold, zeros, pool=pool, where=where
         )
@@ -227,6 +235,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.sum_norm().values.tolist()
         [[[0.25, nan]], [[0.75, nan]]]
         """
+        from . import ops
+
         return ops.sum_norm(self._images)
 
     def post_norm(
@@ -286,6 +296,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.post_norm(100).values.tolist()
         [[[0.25, nan, 1.0]]]
         """
+        from . import ops
+
         return ops.post_norm(self._images, q_post, pool=pool, where=where)
 
     def clip(self, max: PerChannel) -> Made:  # noqa: A002
@@ -319,6 +331,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.clip(1).values.tolist()
         [[[0.5, 1.0, nan]]]
         """
+        from . import ops
+
         return ops.clip(self._images, max)
 
     def arcsinh(self, cofactor: PerChannel = 5) -> Made:
@@ -359,6 +373,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.arcsinh().astype(float).values.round(2).tolist()
         [[[0.0, 0.88, 5.3]]]
         """
+        from . import ops
+
         return ops.arcsinh(self._images, cofactor)
 
     def log1p(self) -> Made:
@@ -388,6 +404,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.log1p().astype(float).values.round(2).tolist()
         [[[0.0, 2.3, 4.61]]]
         """
+        from . import ops
+
         return ops.log1p(self._images)
 
     def subtract_background(
@@ -442,6 +460,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.subtract_background(constant=5.5).values.tolist()
         [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
         """
+        from . import ops
+
         return ops.subtract_background(self._images, radius, constant)
 
     def percentile_clip(
@@ -512,6 +532,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.percentile_clip(20, 80, zeros="include").values.tolist()
         [[[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]]]
         """
+        from . import ops
+
         return ops.percentile_clip(self._images, low, high, zeros, pool=pool, where=where)
 
     def minmax(self, *, pool: Pool = "mean", where: Any = None) -> Made:
@@ -561,6 +583,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.minmax().values.tolist()
         [[[0.0, 0.25, nan, 1.0]]]
         """
+        from . import ops
+
         return ops.minmax(self._images, pool=pool, where=where)
 
     def remove_hot_pixels(self, threshold: PerChannel) -> Made:
@@ -603,6 +627,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.remove_hot_pixels(50).values.tolist()
         [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
         """
+        from . import ops
+
         return ops.remove_hot_pixels(self._images, threshold)
 
     def threshold(
@@ -676,6 +702,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.threshold(q=50, below="nan").values.tolist()
         [[[nan, nan, nan, 3.0, 4.0]]]
         """
+        from . import ops
+
         return ops.threshold(self._images, value, q, below, zeros, pool=pool, where=where)
 
     def median(self, size: PerChannel = 3) -> Made:
@@ -718,6 +746,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.median(3).values.tolist()
         [[[1.0, 2.0, 3.0, 46.5, nan, 4.0]]]
         """
+        from . import ops
+
         return ops.median(self._images, size)
 
     def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
@@ -767,6 +797,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.robust_zscore().values.round(2).tolist()
         [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
         """
+        from . import ops
+
         return ops.robust_zscore(self._images, pool=pool, where=where)
 
     def subtract_channels(
@@ -831,6 +863,8 @@ class StepMethods(Generic[Made]):
         ... ).sel(c="CD3").values.tolist()
         [[2.0, 0.0, 30.0]]
         """
+        from . import ops
+
         return ops.subtract_channels(self._images, backgrounds, scale, exposures)
 
     def compensate(self, matrix: Any, method: str = "nnls") -> Made:
@@ -883,6 +917,8 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.compensate({"Gd155": {"Gd156": 0.25}}).values.tolist()
         [[[100.0, 0.0]], [[10.0, 10.0]]]
         """
+        from . import ops
+
         return ops.compensate(self._images, matrix, method)
 
     def keep_where(self, where: object) -> Made:
@@ -921,6 +957,8 @@ class StepMethods(Generic[Made]):
         >>> ops.keep_where(image, cells).values.tolist()
         [[[nan, 2.0]], [[nan, 4.0]]]
         """
+        from . import ops
+
         return ops.keep_where(self._images, where)
 
     def divide(self, scale: xr.DataArray) -> Made:
@@ -954,6 +992,8 @@ class StepMethods(Generic[Made]):
         >>> ops.divide(image, xr.DataArray([2.0, 4.0], dims="c")).values.tolist()
         [[[0.5, 1.0]], [[0.75, 1.0]]]
         """
+        from . import ops
+
         return ops.divide(self._images, scale)
 
     def coarsen(self, factors: Mapping[str, int]) -> Made:
@@ -985,6 +1025,8 @@ class StepMethods(Generic[Made]):
         >>> ops.coarsen(image, {"x": 2}).values.tolist()
         [[[2.0, 4.0]]]
         """
+        from . import ops
+
         return ops.coarsen(self._images, factors)
 
     def pixel_sum(self) -> Made:
@@ -1008,6 +1050,8 @@ class StepMethods(Generic[Made]):
         >>> ops.pixel_sum(image).values.tolist()
         [[4.0, 6.0]]
         """
+        from . import ops
+
         return ops.pixel_sum(self._images)
 
     def quantile(
@@ -1054,4 +1098,6 @@ class StepMethods(Generic[Made]):
         >>> ops.quantile(image, 50, zeros="include").values.tolist()
         [1.5]
         """
+        from . import ops
+
         return ops.quantile(self._images, q, zeros=zeros, pool=pool, where=where)

@@ -224,7 +224,7 @@ def test_an_error_that_should_not_happen(bad, call, monkeypatch):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("pxprep.cli.run.pixel_clustering_preprocess", fail)
+    monkeypatch.setattr("pxprep.layers.preprocess.pixel_clustering_preprocess", fail)
     code, printed, errors = call("run", bad / "study.zarr", *RAW, *OUT, "--json")
     assert (code, printed) == (70, "")
     assert "Traceback" in errors

@@ -19,6 +19,10 @@ SIZES = {
     "LEAST_VALUES": (1, 1, 40, 300),
     "BLOCKS_PER_THREAD": (1, 4),
     "LEAST_ROWS": (1, 2, 5, 9, 256),
+    # Chunks that are joined; mostly none, as all would be one block.
+    "THIN": (0, 0, 0, 4, 64),
+    "THICK": (6, 256),
+    "THICK_PIXELS": (20, 1 << 18),
     # Strips of a block, tiles of a strip.
     "STRIP_VALUES": (1, 30, 200, 1 << 21),
     "BLUR_TILE": ((1, 1), (2, 3), (5, 4), (64, 2048)),

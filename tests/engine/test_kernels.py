@@ -1,6 +1,8 @@
 """The compiled loops but the blur, against NumPy on arrays of any size, type and layout."""
 
+import ast
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
-from pxprep.engine import blocks, selection
+from pxprep.engine import blocks, kernels, selection
 from pxprep.engine.blocks import bit_constants
 from pxprep.engine.gathering import Gathered
 from pxprep.engine.kernels.brackets import gather
@@ -302,3 +304,19 @@ def test_missing_values_have_the_bits_of_nan_after_every_operation(dtype):
     for result in made:
         assert_same_bits(result[missing], np.full(missing.sum(), np.nan, dtype))
         assert np.isfinite(result[~missing]).all()
+
+
+def test_no_kernel_assigns_arrays():
+    """Numba compiles the text of an error for it, which takes as long as the rest of a step."""
+    folder = Path(kernels.__file__).parent
+    found = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        and any(isinstance(part, ast.Slice) for part in ast.walk(node.targets[0]))
+        and not isinstance(node.value, ast.Constant)
+        and ast.unparse(node.value) != "missing"  # a number
+    ]
+    (of_taps,) = found  # that is no kernel
+    assert "filled" in of_taps

@@ -66,7 +66,10 @@ def test_trees_get_new_scales(case, chunks):
     }
     for tree_class in TREES:
         tree = tree_class.from_dict(nodes)
-        with pytest.warns(PxprepWarning, match=re.escape(f"nearest whole factors: 'slide': {said}")) as told:
+        expected = re.escape(f"nearest whole factors: 'slide': {said}")
+        with pytest.warns(PxprepWarning, match=expected) as told:
+            PxprepWarning, match=re.escape(f"nearest whole factors: 'slide': {said}")
+        ) as told:
             after = tree.pxprep.quantile_norm(90)
         assert len(told) == 1
         finest = images[0].pxprep.quantile_norm(90)

@@ -15,6 +15,7 @@ from oracle import assert_same_bits
 from pxprep.errors import StoreError
 from pxprep.store.zarr_chunks import ZarrChunks, direct
 from stored_arrays import an_image, assert_right_numbers, assert_same_part, file_of, stored
+from tiff_files import GRAY, LAYOUTS
 
 zarr = pytest.importorskip("zarr", minversion="3")
 numcodecs = pytest.importorskip("numcodecs")
@@ -285,6 +286,53 @@ def test_read_only_folders(tmp_path):
             path.chmod(0o755)
 
 
+# Stores that answer at once
+
+
+@pytest.mark.parametrize(("zarr_format", "name", "dtype"), KINDS)
+def test_parts_of_arrays_in_memory(zarr_format, name, dtype):
+    values, store = some_values(dtype), zarr.storage.MemoryStore()
+    options = {"compressors": COMPRESSORS[zarr_format, name], "zarr_format": zarr_format}
+    array = zarr.create_array(
+        store, name="a/b", data=values, chunks=CHUNKS, fill_value=1, **options
+    )
+    del store._store_dict[f"a/b/{array.metadata.encode_chunk_key((0, 1, 0))}"]
+    values[:2, 5:10, :4] = 1
+    assert isinstance(direct(array), ZarrChunks)
+    for part in [(slice(0, 3),) * 3, (slice(0, 2), slice(5, 10), slice(0, 4)), (slice(1, 3),) * 3]:
+        assert_same_part(array, part)
+        np.testing.assert_array_equal(direct(array)[part], values[part])
+
+
+@pytest.mark.parametrize("options", [{"maxworkers": 1}, {"maxworkers": 2}, {}], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_parts_of_a_tiff_that_tifffile_opens_as_zarr(layout, options, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    values = some_values(shape=(3, 101, 83))
+    layout = dict(LAYOUTS[layout])
+    order = {key: layout.pop(key) for key in ("byteorder", "bigtiff") if key in layout}
+    tifffile.imwrite(tmp_path / "a.tif", values, **order, **layout, **GRAY)
+    with tifffile.imread(tmp_path / "a.tif", aszarr=True, **options) as store:
+        array = zarr.open_array(store, mode="r")
+        assert isinstance(direct(array), ZarrChunks)
+        for part in [(slice(0, 3), slice(0, 101), slice(0, 83)), (slice(1, 2),) * 3]:
+            assert_same_part(array, part)
+            np.testing.assert_array_equal(direct(array)[part], values[part])
+        assert_right_numbers(array, values)
+
+
+def test_a_tiff_that_was_cut_short_is_an_error(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    file = tmp_path / "a.tif"
+    layout = {"compression": "zlib", "rowsperstrip": 1, **GRAY}
+    tifffile.imwrite(file, some_values(shape=(3, 64, 64)), **layout)
+    with tifffile.imread(file, aszarr=True) as store:
+        array = zarr.open_array(store, mode="r")
+        file.write_bytes(file.read_bytes()[:-300])
+        with pytest.raises(Exception):  # noqa: B017, PT011 - zlib's own
+            an_image(da.from_zarr(array)).pxprep.blur(1).compute()
+
+
 # What is left to zarr
 
 
@@ -296,11 +344,14 @@ def test_what_needs_more_than_a_codec_is_left_to_zarr(kind, tmp_path):
     assert_right_numbers(array, values)
 
 
-def test_other_stores_are_left_to_zarr():
+def test_other_stores_are_left_to_zarr(tmp_path):
     values = some_values()
-    array = zarr.create_array(zarr.storage.MemoryStore(), data=values, chunks=CHUNKS)
-    assert direct(array) is array
-    assert_right_numbers(array, values)
+    with zarr.storage.ZipStore(tmp_path / "image.zip", mode="w") as store:
+        zarr.create_array(store, data=values, chunks=CHUNKS)
+    with zarr.storage.ZipStore(tmp_path / "image.zip", mode="r") as store:
+        array = zarr.open_array(store, mode="r")
+        assert direct(array) is array
+        assert_right_numbers(array, values)
 
 
 class Inverting(zarr.storage.LocalStore):

@@ -8,13 +8,14 @@ from typing import Any
 
 import typer
 
-from ..store.json import encode_floats
 from .messages import printable
 
 
 def answer(document: Mapping[str, Any], words: str, *, as_json: bool, quiet: bool) -> None:
     """Print a result on stdout."""
     if as_json:
+        from ..store.json import encode_floats
+
         typer.echo(json.dumps(encode_floats(document), indent=2, allow_nan=False))
     elif not quiet:
         typer.echo(printable(words))

@@ -11,9 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from pxprep_command import INTERRUPTED, interrupt_behind
 
-from .. import __version__
 from ..errors import PxprepError, spelling
-from ..layers.layers import NOT_WRITTEN
 from .demo import demo
 from .fit import apply, fit
 from .import_ import import_
@@ -84,6 +82,8 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
+        from .. import __version__
+
         typer.echo(f"pxprep {__version__}")
         raise typer.Exit
 
@@ -105,10 +105,20 @@ def _code_of(error: BaseException) -> Any:
     """The exit code after an error; says what went wrong."""
     if isinstance(error, SystemExit):
         return error.code
-    if isinstance(error, PxprepError) or getattr(error, "errno", None) in NOT_WRITTEN:
+    if isinstance(error, PxprepError) or _is_not_written(error):
         say_error(error)
         return FAILED
     traceback.print_exception(error)
     name = type(error).__name__
     say(f"{name} should not happen here: please report it with the lines above", "red")
     return BUG
+
+
+def _is_not_written(error: BaseException) -> bool:
+    """Whether something could not be written, of which the system told."""
+    number = getattr(error, "errno", None)
+    if number is None:
+        return False
+    from ..layers.layers import NOT_WRITTEN
+
+    return number in NOT_WRITTEN

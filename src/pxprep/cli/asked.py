@@ -1,18 +1,22 @@
 """What the options ask for, as parameters of the library."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..aliases import Label
-from ..images.masks import Mask
-from ..io import Panel, read_panel
-from ..pipeline.pipeline import FittedPipeline, Pipeline
 from . import values
 from .options import FloatType
 from .stores import RASTERS, names_for
+
+if TYPE_CHECKING:
+    from ..aliases import Label
+    from ..images.masks import Mask
+    from ..io import Panel
+    from ..pipeline.pipeline import FittedPipeline, Pipeline
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,11 @@ class Steps:
         panel: Path | None,
         pipeline: Path | None,
         fitted: Path | None = None,
-    ) -> "Steps":
+    ) -> Steps:
         """What was typed; files are read."""
+        from ..io import read_panel
+        from ..pipeline.pipeline import FittedPipeline, Pipeline
+
         by_channel = {"q": q, "q_post": q_post, "sigma": sigma, "cap_max": cap_max}
         given = {
             name: values.per_channel(texts, "--" + name.replace("_", "-"))
@@ -78,7 +85,7 @@ class Steps:
         return cls(given, recipe, channels, table)
 
     @classmethod
-    def fitted(cls, fitted: FittedPipeline, channels: list[str] | None = None) -> "Steps":
+    def fitted(cls, fitted: FittedPipeline, channels: list[str] | None = None) -> Steps:
         """A fitted pipeline, for the channels that it was fitted to or for others."""
         known = None if fitted.channels is None else list(fitted.channels)
         return cls({}, fitted, known if channels is None else channels)
@@ -123,6 +130,8 @@ class Where:
         """The parameter `where` for these image layers."""
         if not self.names:
             return None
+        from ..images.masks import Mask
+
         several = {"labels": self.labels} if self.labels else {}
         masks = [
             Mask(name, inverted=self.inverted, **several) for name in names_for(layers, self.names)
@@ -167,6 +176,8 @@ def _numbers(
     panel: Panel, labels: Sequence[Label], channels: Sequence[Any] | None
 ) -> dict[str, Any]:
     """What a panel says of the steps: by channel, and the usual value for the rest."""
+    from ..pipeline.pipeline import Pipeline
+
     usual = inspect.signature(Pipeline.sparrow).parameters
     found = {}
     for name in ("q", "sigma", "q_post"):

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import PxprepError
-from ..layers.preprocess import pixel_clustering_preprocess
-from ..layers.reading import read_images
-from ..pipeline.pipeline import Pipeline
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .inspect_store import described
@@ -34,6 +31,10 @@ def demo(
     quiet: o.Quiet = False,
 ) -> None:
     """Make a small cohort, store it as SpatialData, clean it, and show what was measured."""
+    from ..layers.preprocess import pixel_clustering_preprocess
+    from ..layers.reading import read_images
+    from ..pipeline.pipeline import Pipeline
+
     store, picture = folder / "tissue.zarr", folder / "before-after.png"
     _make_room(store, overwrite)
     with only_answers_on_stdout():

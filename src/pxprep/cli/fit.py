@@ -3,22 +3,21 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import xarray as xr
 
 from ..errors import ParameterError
-from ..images.masks import Mask
-from ..layers.masks import asked_masks, read_masks
-from ..layers.reading import read_images
-from ..pipeline.pipeline import FittedPipeline, Pipeline
-from ..store import files
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, memory_or_none, name_of, writing
 from .run import in_words, made, recovered
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ..images.masks import Mask
 
 
 def fit(
@@ -50,6 +49,9 @@ def fit(
 
     All layers are one cohort. With several stores they are called STORE/LAYER.
     """
+    from ..pipeline.pipeline import Pipeline
+    from ..store import files
+
     steps = Steps.of(
         q=q,
         q_sum=q_sum,
@@ -106,6 +108,9 @@ def apply(
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.
     """
+    from ..layers.reading import read_images
+    from ..pipeline.pipeline import FittedPipeline
+
     fitted = FittedPipeline.from_json(file)
     steps = Steps.fitted(fitted)
     how = writing(
@@ -144,8 +149,11 @@ def _check_file(file: Path, overwrite: bool) -> None:
 
 def _cohort(
     stores: Sequence[Path], asked: Sequence[str], steps: Steps, inside: Where, dtype: str | None
-) -> tuple[dict[str, xr.DataArray], dict[str, Mask | None], dict[str, Any]]:
+) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
+    from ..layers.masks import asked_masks, read_masks
+    from ..layers.reading import read_images
+
     images: dict[str, xr.DataArray] = {}
     masks: dict[str, Mask | None] = {}
     parameters: dict[str, Any] = {}

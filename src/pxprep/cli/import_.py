@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..io import import_images, open_images
-from ..io.importing import by_layer
 from . import options as o
 from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
@@ -139,6 +137,9 @@ def import_(
 
     All layers appear together when all are written; until then the store is as it was.
     """
+    from ..io import import_images, open_images
+    from ..io.importing import by_layer
+
     how: dict[str, Any] = {
         "chunks": values.chunk_sizes(chunks) if chunks else CHUNKS,
         "scale_factors": values.scale_factors(scale_factors) if scale_factors else None,

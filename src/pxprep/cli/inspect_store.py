@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from ..channels import channel_labels
 from ..errors import LayerError
-from ..layers.layouts import scales_of
-from ..layers.records import Origins, Records
-from ..pipeline.provenance import IMPORT
-from ..store.contents import KEY, zarr_format
-from ..store.transactions import unfinished
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .stores import RASTERS, read
@@ -20,12 +14,17 @@ from .stores import RASTERS, read
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from ..layers.records import Origins
+
 
 def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -> None:
     """Show the layers of a store, what made them, and whether the store needs repair.
 
     Reads metadata only, and changes nothing.
     """
+    from ..store.contents import zarr_format
+    from ..store.transactions import unfinished
+
     with only_answers_on_stdout():
         sdata, damaged = read(store, RASTERS)
         document = {
@@ -44,11 +43,16 @@ def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -
 
 def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
     """What there is to say about images or labels, without reading a pixel."""
+    from ..layers.records import Origins
+
     origins = Origins(sdata)
     return [_described(sdata, origins, kind, name) for name in names]
 
 
-def _described(sdata: "SpatialData", origins: Origins, kind: str, name: str) -> dict[str, Any]:
+def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -> dict[str, Any]:
+    from ..channels import channel_labels
+    from ..layers.layouts import scales_of
+
     scales = scales_of(getattr(sdata, kind)[name])
     labels = channel_labels(scales[0])
     return {
@@ -85,8 +89,11 @@ def _origin(made: Mapping[str, Any] | None) -> str:
     return f", from {made['source']}" if "source" in made else f", {made['problem']}"
 
 
-def _made(sdata: "SpatialData", origins: Origins, name: str) -> dict[str, Any] | None:
+def _made(sdata: "SpatialData", origins: "Origins", name: str) -> dict[str, Any] | None:
     """What made a layer; None if pxprep did not."""
+    from ..layers.records import Records
+    from ..store.contents import KEY
+
     if name not in Records.parsed(sdata.attrs.get(KEY)).layers:
         return None
     try:
@@ -132,6 +139,8 @@ def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
 
 def _steps(made: Mapping[str, Any]) -> str:
     """The names of the steps in order, or the text that is kept where they have no JSON."""
+    from ..pipeline.provenance import IMPORT
+
     if IMPORT in made["parameters"]:
         return "imported"
     pipeline = made["parameters"]["pipeline"]

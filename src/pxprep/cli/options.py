@@ -2,12 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..aliases import Pool as PoolName
 from .values import NONE
+
+if TYPE_CHECKING:
+    from ..aliases import Pool as PoolName
 
 
 class Pool(StrEnum):
@@ -18,7 +20,7 @@ class Pool(StrEnum):
     none = NONE
 
     @property
-    def value_or_none(self) -> PoolName:
+    def value_or_none(self) -> "PoolName":
         """What the library calls it."""
         names: dict[Pool, PoolName] = {Pool.mean: "mean", Pool.pixels: "pixels", Pool.none: None}
         return names[self]

@@ -1,6 +1,5 @@
 """`pxprep repair`: end what processes that died have left in a store."""
 
-from ..layers import preprocess
 from . import options as o
 from .answers import answer, only_answers_on_stdout
 from .values import seconds
@@ -18,6 +17,8 @@ def repair(
     Layers that were being published are completed, unfinished ones removed; `pxprep run` does the
     same before it begins.
     """
+    from ..layers import preprocess
+
     with only_answers_on_stdout():
         found = preprocess.repair(store, wait=seconds(wait, no_wait))
     completed, removed = list(found.completed), found.removed

@@ -7,11 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..layers.backing import layer_folder
-from ..layers.preprocess import pixel_clustering_preprocess, repair
-from ..layers.records import Records
-from ..store.contents import KEY
-from ..store.moving import identity
 from . import options as o
 from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
@@ -99,6 +94,8 @@ def run(
 def recovered(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":
     """A store, read after what died while it wrote to it has been ended."""
     if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
+        from ..layers.preprocess import repair
+
         found = repair(store, wait=wait)
         if found != ((), 0):
             say(f"ended what an interrupted write had left in {str(store)!r}")
@@ -114,6 +111,10 @@ def made(
     quiet: bool,
 ) -> dict[str, Any]:
     """Make layers; what to answer about them."""
+    from ..layers.preprocess import pixel_clustering_preprocess
+    from ..layers.records import Records
+    from ..store.contents import KEY
+
     started = time.perf_counter()
     parameters = steps.parameters(labels_of(sdata, layers[0]))
     with _telling_what_is_written(Path(sdata.path), outputs):
@@ -139,6 +140,9 @@ def in_words(document: Mapping[str, Any]) -> str:
 @contextmanager
 def _telling_what_is_written(store: Path, outputs: Sequence[str]) -> Iterator[None]:
     """An interrupt says which layers are new in the store, unless it says so already."""
+    from ..layers.backing import layer_folder
+    from ..store.moving import identity
+
     before = {name: identity(layer_folder(store, name)) for name in outputs}
     try:
         yield

@@ -10,16 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..aliases import Label
-from ..channels import label_keys
 from ..errors import LayerError, ParameterError, PxprepError, StoreError
-from ..images.parameters import parse_path
-from ..layers.reading import read_images
-from ..layers.records import Origins
-from ..store.contents import check_store
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+
+    from ..aliases import Label
+    from ..layers.records import Origins
 
 # How SpatialData warns of an element that it cannot read.
 _DAMAGED = re.compile(r"(images|labels|points|shapes|tables)(/[^:]*)?: ")
@@ -40,6 +37,9 @@ def opened(path: Path, kinds: Sequence[str] = ("images",)) -> "SpatialData":
 
 def read(path: Path, kinds: Sequence[str]) -> tuple["SpatialData", list[str]]:
     """A store, of some kinds of elements, and what SpatialData says of those that are damaged."""
+    from ..images.parameters import parse_path
+    from ..store.contents import check_store
+
     parse_path(path, "STORE", "a SpatialData store")
     if not os.path.exists(path):  # noqa: PTH110 - False, too, for a name that cannot be one
         raise StoreError(f"there is no store {str(path)!r}")
@@ -99,6 +99,8 @@ def require_once(names: Sequence[str], option: str) -> None:
 
 def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
     """Image layers that match, but for those that pxprep made from others."""
+    from ..layers.records import Origins
+
     origins = Origins(sdata)
     found = [
         name
@@ -113,7 +115,7 @@ def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
     return found
 
 
-def _source(origins: Origins, name: str) -> str | None:
+def _source(origins: "Origins", name: str) -> str | None:
     """The layer that pxprep made a layer from; None if it did not make it from another."""
     try:
         made = origins.of(name)
@@ -129,6 +131,9 @@ def names_for(layers: Sequence[str], asked: Sequence[str]) -> list[str]:
     return list(asked)
 
 
-def labels_of(sdata: "SpatialData", layer: str) -> tuple[Label, ...]:
+def labels_of(sdata: "SpatialData", layer: str) -> "tuple[Label, ...]":
     """The labels of a layer's channels."""
+    from ..channels import label_keys
+    from ..layers.reading import read_images
+
     return label_keys(read_images(sdata, layer)[layer])

@@ -1,11 +1,12 @@
 """What is typed as the value of an option, as the library takes it. Rules about values are its."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from ..aliases import Label
+if TYPE_CHECKING:
+    from ..aliases import Label
 
 NONE = "none"
 REST = "*"
@@ -59,7 +60,7 @@ def seconds(wait: float | None, no_wait: bool) -> bool | float:
     return not no_wait if wait is None else wait
 
 
-def with_labels(value: object, labels: Sequence[Label]) -> Any:
+def with_labels(value: object, labels: "Sequence[Label]") -> Any:
     """Names as the labels that an image has, which may be numbers; other names stay."""
     known = {str(label): label for label in labels}
     if isinstance(value, dict):

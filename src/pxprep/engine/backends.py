@@ -39,7 +39,7 @@ from .notes import Note
 from .passes import ArrayChain, Pass, run
 from .programs import Operation
 from .sinks import Fill
-from .sources import Area, Source, stored_in
+from .sources import Area, Source, in_thick_chunks, stored_in
 from .threads import n_cores
 from .windows import Pixels, Window
 
@@ -66,6 +66,11 @@ def inside(array: Array) -> Array:
 def taken_in(array: Array) -> Array:
     """An array as the package works on it: see `graphs.taken_in`; a NumPy array as it is."""
     return graphs.taken_in(array) if is_lazy(array) else array
+
+
+def image_taken_in(array: Array, dims: Sequence[str]) -> Array:
+    """As `taken_in`, of an image: no chunk of it is thin, see `sources.in_thick_chunks`."""
+    return in_thick_chunks(graphs.taken_in(array), "".join(dims)) if is_lazy(array) else array
 
 
 def apply(

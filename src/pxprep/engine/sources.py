@@ -25,7 +25,7 @@ from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import direct, require_there
 from . import blocks
 from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
-from .graphs import Graph, taken_in
+from .graphs import OWN, Graph, taken_in
 from .windows import Kept, Window
 
 Index = tuple[int, int, int]
@@ -33,6 +33,13 @@ Index = tuple[int, int, int]
 AXES = "czyx"
 # What Dask's arrays call to read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
+# Chunks are thin that have fewer rows or columns; and at most so many have those that are made of
+# them, and so many pixels if they are not thin then.
+THIN = 64
+THICK = 256
+THICK_PIXELS = 1 << 18
+# Where an array keeps itself in thick chunks.
+_THICK = "_pxprep_thick"
 # By the graph of an array, as long as a source holds both; others may have its name.
 _SOURCES: "WeakValueDictionary[tuple[int, str, str], Source]" = WeakValueDictionary()
 
@@ -224,6 +231,49 @@ def stored_in(array: Array) -> Iterator[Any]:
             yield getattr(found[name], "value", found[name])
 
 
+def in_chunks(array: Array, chunks: tuple[tuple[int, ...], ...]) -> Array:
+    """A Dask array in other chunks."""
+    if array.chunks == chunks:
+        return array
+    sliced = SlicedArray.of(array)
+    if sliced is None:
+        return array.rechunk(chunks, method="tasks")
+    # Read anew in other parts, nothing has to be held between two blocks.
+    name = f"{OWN}read-{tokenize(array.name, chunks)}"
+    return da.from_array(sliced.stored, chunks=chunks, name=name, meta=array._meta)
+
+
+def in_thick_chunks(array: Array, axes: str) -> Array:
+    """A Dask array with these axes whose chunks along y and x are joined where they are thin.
+
+    Each takes a task, and the edges of all neighbours that a blur reaches.
+    """
+    graph, known, made = array.__dict__.get(_THICK, (None, "", None))
+    if graph is array.dask and known == axes:
+        return made
+    chunks = dict(zip(axes, array.chunks, strict=True))
+    for axis, beside in ("yx", "xy"):
+        most = max(THIN, min(THICK, THICK_PIXELS // max(chunks[beside])))
+        chunks[axis] = _joined(chunks[axis], most)
+    made = in_chunks(array, tuple(chunks[axis] for axis in axes))
+    if made is not array:  # the same object again is the same array: what is read of it is shared
+        array.__dict__[_THICK] = array.dask, axes, made
+    return made
+
+
+def _joined(sizes: Sequence[int], most: int) -> tuple[int, ...]:
+    """Sizes of chunks; thin ones that lie next to each other are one, up to that size."""
+    joined: list[int] = []
+    grows = False
+    for size in sizes:
+        if grows and size < THIN and joined[-1] + size <= most:
+            joined[-1] += size
+        else:
+            joined.append(size)
+            grows = size < THIN
+    return tuple(joined)
+
+
 def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
     """The keys of a block's chunks in an array of that name, one for each run of channels."""
     place = dict(zip("zyx", index, strict=True))
@@ -281,21 +331,16 @@ class Area:
         return self._sources[wanted]
 
     def _in_chunks(self, chunks: tuple[tuple[int, ...], ...]) -> Array:
-        array, name = self.array, f"{self.name}-{tokenize(chunks)}"
-        if isinstance(array, np.ndarray):
-            keys = product([name], *(range(len(sizes)) for sizes in chunks))
-            # Dask's own function would copy the array.
-            graph = {
-                key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
-            }
-            return da.Array(graph, name, chunks, dtype=array.dtype)
-        if array.chunks == chunks:
-            return array
-        sliced = SlicedArray.of(array)
-        if sliced is None:
-            return array.rechunk(chunks)
-        # Read anew in other parts, nothing has to be held between two blocks.
-        return da.from_array(sliced.stored, chunks=chunks, name=name, meta=array._meta)
+        array = self.array
+        if not isinstance(array, np.ndarray):
+            return in_chunks(array, chunks)
+        name = f"{self.name}-{tokenize(chunks)}"
+        keys = product([name], *(range(len(sizes)) for sizes in chunks))
+        # Dask's own function would copy the array.
+        graph = {
+            key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
+        }
+        return da.Array(graph, name, chunks, dtype=array.dtype)
 
 
 @dataclass(frozen=True)

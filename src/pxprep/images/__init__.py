@@ -1,5 +1,1 @@
 """What an image, a cohort, a tree of images and a mask are, and how they are checked."""
-
-from .masks import Mask
-
-__all__ = ["Mask"]

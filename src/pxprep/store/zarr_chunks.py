@@ -25,6 +25,8 @@ Region = Sequence[tuple[int, int]]
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
 # How the codec of zarr's format 3 calls what numcodecs numbers.
 SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+# Where the stores are defined that any thread may ask, and that answer at once.
+NEVER_WAIT = {"tifffile.zarr", "zarr.storage._memory"}
 # How fsspec calls the file system of this machine.
 LOCAL = {"file", "local"}
 
@@ -46,7 +48,7 @@ class ZarrChunks:
         self._array = array
         self._on_disk = dtype
         self._codec = codec
-        self._folder = Path(array.store.root) / array.path
+        self._folder = Path(getattr(array.store, "root", "")) / array.path
         self.shape: tuple[int, ...] = array.shape
         self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
@@ -165,6 +167,29 @@ class ZarrChunks:
         return encoded
 
 
+class StoreChunks(ZarrChunks):
+    """The same of a store that holds its chunks, or makes them, and never waits for them."""
+
+    @cached_property
+    def _prototype(self) -> Any:
+        from zarr.core.buffer import default_buffer_prototype
+
+        return default_buffer_prototype()
+
+    def _encoded(self, place: tuple[int, ...]) -> Any:
+        """The bytes of a chunk; None if there are none, of which zarr knows what that means."""
+        key = f"{self._array.path}/{self._key(place)}".lstrip("/")
+        getting = self._array.store.get(key, self._prototype)
+        try:
+            getting.send(None)
+        except StopIteration as got:
+            return None if got.value is None else got.value.as_array_like()
+        except RuntimeError:  # it needs a loop of events, in which it would wait
+            return None
+        getting.close()
+        return None
+
+
 def direct(value: object) -> Any:
     """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
     if not type(value).__module__.startswith("zarr."):
@@ -172,7 +197,10 @@ def direct(value: object) -> Any:
     import zarr
 
     # A class derived from the local store may do anything to the bytes; zarr 2 has none.
-    if not isinstance(value, zarr.Array) or type(value.store) is not _local_store():
+    if not isinstance(value, zarr.Array):
+        return value
+    is_local = type(value.store) is _local_store()
+    if not is_local and type(value.store).__module__ not in NEVER_WAIT:
         return value
     if value.metadata.zarr_format == 3 and not _is_regular(value):
         return value
@@ -182,7 +210,7 @@ def direct(value: object) -> Any:
     codecs = [_codec(compressor) for compressor in value.compressors]
     if dtype is None or len(codecs) > 1 or None in codecs:
         return value
-    return ZarrChunks(value, dtype, *codecs)
+    return (ZarrChunks if is_local else StoreChunks)(value, dtype, *codecs)
 
 
 def folder_of(array: Any) -> Path | None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...aliases import Block, DType
 from . import kernel
+from .pointwise import copy_row
 
 TRUNCATE = 4.0
 # Pairs of pixels that are added in one sweep: a row is then loaded and stored once for all of them.
@@ -85,10 +86,11 @@ def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: 
             line[j] = line[left + _mirrored(j - left, right - left)]
         line[columns - margin :] = 0
     for i in range(rows):
+        line = padded[i]
         if i < margin or i >= rows - margin:
-            padded[i][:] = 0
+            line[:] = 0
         elif i < top or i >= bottom:
-            padded[i][:] = padded[top + _mirrored(i - top, bottom - top)]
+            copy_row(padded[top + _mirrored(i - top, bottom - top)], line)
 
 
 @kernel
@@ -98,13 +100,21 @@ def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int
     `padded` surrounds the rows of `out`, from `column` on, by `taps.size - 1` pixels on every side;
     below is one row more, of any values. `lines` are two rows as wide. All are contiguous.
     """
-    reach = taps.size - 1
-    width = padded.shape[1] - 2 * reach
+    reach = np.uint64(taps.size - 1)
+    width = padded.shape[1] - 2 * (taps.size - 1)
     values, stride = padded.reshape(-1), np.uint64(padded.shape[1])
     for i in range(0, out.shape[0], 2):
-        _blur_down(values, np.uint64(i + reach), stride, taps, lines[0], lines[1])
-        for row in range(i, min(i + 2, out.shape[0])):
-            _blur_along(lines[row - i], taps, out[row][column : column + width])
+        row = np.uint64(i) + reach
+        _centre_down(values, row * stride, stride, taps[:5], lines[0], lines[1])
+        for k in range(1 + SWEEP, taps.size, SWEEP):
+            own, above, below = taps[k : k + 4], row - np.uint64(k), row + np.uint64(k)
+            _sweep_down(values, above * stride, below * stride, stride, own, lines[0], lines[1])
+        for n in range(min(2, out.shape[0] - i)):
+            target = out[i + n][column : column + width]
+            _centre_along(lines[n], reach, taps[:5], target)
+            for k in range(1 + SWEEP, taps.size, SWEEP):
+                own, before, after = taps[k : k + 4], reach - np.uint64(k), reach + np.uint64(k)
+                _sweep_along(lines[n], before, after, own, target)
 
 
 @kernel
@@ -117,17 +127,6 @@ def _mirrored(index: int, size: int) -> int:
 # Pairs are added before they are weighted: half the multiplications. Two rows are made at once, as
 # most of what they are made of is the same. Indices are unsigned, or else it would be asked of each
 # whether it counts from the end, and nothing be vectorised.
-@kernel
-def _blur_down(
-    values: Block, row: int, stride: int, taps: Block, first: Block, second: Block
-) -> None:
-    _centre_down(values, row * stride, stride, taps[:5], first, second)
-    for k in range(1 + SWEEP, taps.size, SWEEP):
-        away = np.uint64(k)
-        before, after = (row - away) * stride, (row + away) * stride
-        _sweep_down(values, before, after, stride, taps[k : k + 4], first, second)
-
-
 @kernel
 def _centre_down(values: Any, centre: Any, stride: Any, taps: Any, first: Any, second: Any) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
@@ -156,15 +155,6 @@ def _sweep_down(
         b3, b4, b5 = values[y + two], values[y + three], values[y + four]
         first[j] += (w1 * (a1 + b1) + w2 * (a2 + b2)) + (w3 * (a3 + b3) + w4 * (a4 + b4))
         second[j] += (w1 * (a0 + b2) + w2 * (a1 + b3)) + (w3 * (a2 + b4) + w4 * (a3 + b5))
-
-
-@kernel
-def _blur_along(line: Block, taps: Block, out: Block) -> None:
-    reach = np.uint64(taps.size - 1)
-    _centre_along(line, reach, taps[:5], out)
-    for k in range(1 + SWEEP, taps.size, SWEEP):
-        away = np.uint64(k)
-        _sweep_along(line, reach - away, reach + away, taps[k : k + 4], out)
 
 
 @kernel

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...aliases import Block
 from . import kernel
+from .pointwise import copy_row
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +75,7 @@ def _place(source: Block, first: int, missing: float, line: Block) -> None:
     """Fill `line` with the values from index `first` on, and `missing` where there are none."""
     start, stop = max(0, -first), min(line.size, source.size - first)
     line[:start] = missing
-    line[start:stop] = source[first + start : first + stop]
+    copy_row(source[first + start : first + stop], line[start:stop])
     line[stop:] = missing
 
 

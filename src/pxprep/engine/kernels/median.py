@@ -11,6 +11,7 @@ import numpy as np
 
 from ...aliases import Block
 from . import kernel
+from .pointwise import copy_row
 
 # Columns at a time: all pixels of their squares stay in cache.
 COLUMNS = 256
@@ -51,10 +52,10 @@ def take_medians(padded: Block, size: int, network: Block, room: Block, out: Blo
             width = min(room.shape[1], columns - left)
             for n in range(size * size):
                 start = left + n % size
-                room[n][:width] = padded[i + n // size][start : start + width]
+                copy_row(padded[i + n // size][start : start + width], room[n][:width])
             for n in range(network.shape[0] - 1):
                 _put_in_order(room[network[n, 0]][:width], room[network[n, 1]][:width])
-            out[i][left : left + width] = room[median][:width]
+            copy_row(room[median][:width], out[i][left : left + width])
 
 
 @kernel

@@ -8,6 +8,7 @@ pixels go side by side, so that every loop is one over a row; each stops by itse
 from typing import Any
 
 from . import kernel
+from .pointwise import copy_row
 
 # Rounds after which a pixel is left to a slower solver, and the change, as part of the largest
 # unknown, that is only rounding.
@@ -43,7 +44,7 @@ def descend(
         width = stop - start
         goes[:] = 0
         for i in range(room.shape[0]):
-            room[i, :width] = values[i, start:stop]
+            copy_row(values[i, start:stop], room[i, :width])
             _raise_to_zero(room[i], goes)
         for _ in range(ROUNDS):
             if goes.max() == 0:
@@ -51,14 +52,16 @@ def descend(
             change[:] = 0
             largest[:] = 0
             for i in range(room.shape[0]):
-                gradient[:width] = targets[i, start:stop]
+                copy_row(targets[i, start:stop], gradient[:width])
                 _subtract_mixture(room, near[i], factors[i], gradient)
                 _step(room[i], gradient, 1 / factors[i, 0], goes, step)
                 _note(room[i], step, change, largest)
             for p in range(goes.size):
                 goes[p] = goes[p] if change[p] > NO_CHANGE * largest[p] else 0.0
-        values[:, start:stop] = room[:, :width]
-        slow[start:stop] = goes[:width] > 0
+        for i in range(room.shape[0]):
+            copy_row(room[i, :width], values[i, start:stop])
+        for p in range(width):
+            slow[start + p] = goes[p] > 0
 
 
 @kernel

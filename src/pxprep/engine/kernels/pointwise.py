@@ -74,14 +74,18 @@ def sum_channels(
             for channel in range(channels):
                 first = start + channel * strides[0] + plane * strides[1] + i * strides[2]
                 if divisors[channel] == 1:
-                    _place_row(values[first : first + width], part)
+                    copy_row(values[first : first + width], part)
                 else:
                     _scale_row(values[first : first + width], divisors[channel], missing, part)
                 _add_row(part, missing, target)
 
 
 @kernel
-def _place_row(values: Any, out: Any) -> None:
+def copy_row(values: Any, out: Any) -> None:
+    """Copy `values` to `out`, of the same size.
+
+    Numba's own assignment takes three seconds to compile: there is an error message in it.
+    """
     for i in range(values.size):
         out[i] = values[i]
 
