@@ -38,6 +38,7 @@ from .steps import (
     SubtractChannels,
     SumNorm,
     Threshold,
+    Zscore,
 )
 from .steps.applying import apply_step
 from .steps.divide import divide
@@ -68,6 +69,7 @@ __all__ = [
     "sum_mask",
     "sum_norm",
     "threshold",
+    "zscore",
 ]
 
 
@@ -762,6 +764,59 @@ def median(images: AnyImages, size: PerChannel = 3) -> AnyImages:
     [[[1.0, 2.0, 3.0, 46.5, nan, 4.0]]]
     """
     return apply_step(Median(size), images)
+
+
+def zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:
+    """Subtract the mean of each channel, and divide by its standard deviation.
+
+    Both are of the finite values, zeros included, and of the exact sums of these and of their
+    squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
+    images' means is subtracted, and the mean of their standard deviations divides.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
+        sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    pool
+        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+    where
+        Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+        0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+        like `images`. All pixels are changed; see `keep_where`. None measures all. A
+        `pxprep.Cohort` has its own.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, float32 or float64; lazy if they or the mask are.
+
+    Raises
+    ------
+    ImageError
+        If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        For channels all of whose values are the same (nothing is divided), for those without a
+        value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
+    few very bright pixels change both numbers: `robust_zscore` is not led by them.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0.0, 0, 3, 3, 9]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.zscore().values.round(2).tolist()
+    [[[-0.91, -0.91, 0.0, 0.0, 1.83]]]
+    """
+    return apply_step(Zscore(), images, pool=pool, where=where)
 
 
 def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:

@@ -158,7 +158,7 @@ def parameters(kind, n_channels, mask):
 
 PLAIN = (
     *("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm"),
-    *("threshold", "robust_zscore"),
+    *("threshold", "robust_zscore", "zscore"),
 )
 NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background", "median")
 SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
@@ -166,7 +166,7 @@ KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, "subtract_channels")
 OWN = ("function", "keep_where", "peak")
 MEASURING = (
     *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
-    "robust_zscore",
+    *("robust_zscore", "zscore"),
 )
 
 

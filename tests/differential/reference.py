@@ -135,6 +135,23 @@ def _centers(images, pool, parameters):
     return {"center": center, "spread": np.where(zero, 1, spread), "median": each, **details}
 
 
+def _moments(images, pool, parameters):
+    each = np.array([oracle.moments(image) for image in images])
+    pooled = each
+    if pool == "pixels":
+        joined = [oracle.to_float(image).reshape(len(image), -1) for image in images]
+        pooled = oracle.moments(np.concatenate(joined, axis=1))[np.newaxis]
+    center, spread = (_mean(pooled[:, number], pool) for number in (0, 1))
+    zero = np.isnan(spread) | (spread.astype(np.result_type(*images)) == 0)
+    _, *counts = _details(images, None, "include").items()
+    own = {"mean": each[:, 0], "deviation": each[:, 1], **dict(counts)}
+    return {
+        "center": np.where(np.isnan(center), 0, center),
+        "spread": np.where(zero, 1, spread),
+        **own,
+    }
+
+
 def _values(images, pool, parameters):
     zeros = parameters["zeros"]
     each, pooled = _quantiles(images, parameters["q"], zeros, pool)
@@ -160,6 +177,7 @@ MEASURES = {
     "minmax": _range,
     "threshold": _values,
     "robust_zscore": _centers,
+    "zscore": _moments,
     "peak": _peak,
 }
 
@@ -232,5 +250,6 @@ _APPLIES = {
     "percentile_clip": _clipped,
     "minmax": _rescaled,
     "robust_zscore": _standardized,
+    "zscore": _standardized,
     "peak": _below_peak,
 }

@@ -41,6 +41,7 @@ CALLS = {
     "minmax": [{}],
     "median": [{}, {"size": [5, 1, 3]}],
     "robust_zscore": [{}, {"where": MASK}],
+    "zscore": [{}, {"where": MASK}],
     "threshold": [{"value": [1, 20, 300]}, {"q": 50, "below": "nan"}, {"q": 50, "where": MASK}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
     "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],

@@ -22,6 +22,7 @@ from ..steps import (
     SumMask,
     SumNorm,
     Threshold,
+    Zscore,
 )
 
 
@@ -546,6 +547,36 @@ class FluentSteps:
         ``numpy.nanmedian``. To remove single bright pixels and nothing else, see `remove_hot_pixels`.
         """
         return self.then(Median(size), name)
+
+    def zscore(self, *, name: str | None = None) -> Self:
+        """Subtract the mean of each channel, and divide by its standard deviation.
+
+        Both are of the finite values, zeros included, and of the exact sums of these and of their
+        squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
+        images' means is subtracted, and the mean of their standard deviations divides.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels all of whose values are the same (nothing is divided), for those without a
+            value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
+        few very bright pixels change both numbers: `robust_zscore` is not led by them.
+        """
+        return self.then(Zscore(), name)
 
     def robust_zscore(self, *, name: str | None = None) -> Self:
         """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.

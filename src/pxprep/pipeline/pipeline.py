@@ -224,8 +224,8 @@ class FittedPipeline:
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
         ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
         channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1,
-        ``threshold_value`` what values are compared with, ``robust_zscore_center`` what is
-        subtracted and ``..._spread`` what the rest is divided by.
+        ``threshold_value`` what values are compared with, ``zscore_center`` and
+        ``robust_zscore_center`` what is subtracted and ``..._spread`` what the rest is divided by.
         ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
         ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
         many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
