@@ -88,6 +88,7 @@ class Methods(StepMethods[Made]):
         pool: Pool = "mean",
         variable: Any = None,
         where: Any = None,
+        exclude: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
     ) -> FittedPipeline:
@@ -107,6 +108,9 @@ class Methods(StepMethods[Made]):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image. None measures all.
+        exclude
+            Images that are not measured: the name of one, a sequence of names, or what
+            `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
         memory
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
@@ -122,13 +126,15 @@ class Methods(StepMethods[Made]):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If channels differ, a step's parameters do not fit them, or a mask does not fit.
+            If channels differ, a step's parameters do not fit them, a mask does not fit, or
+            `exclude` names an image that is not there, or all.
         """
         return pipeline.fit(
             self._images,
             pool=pool,
             variable=variable,
             where=where,
+            exclude=exclude,
             memory=memory,
             progress=progress,
         )

@@ -39,7 +39,7 @@ _PARAMETERS = re.compile(
 # Words that are parameters where a message begins to speak of one.
 _SUBJECTS = re.compile(
     r"(?:^|(?<=: ))"
-    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|memory|compressor|overwrite|resume|wait)"
+    r"(q|sigma|channels|panel|axes|images|acquisitions|chunks|dtype|pool|exclude|memory|compressor|overwrite|resume|wait)"
     r"(?=\[| must|: | needs| names| \(or)"
 )
 

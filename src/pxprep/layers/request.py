@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ..aliases import Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError
-from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_wait
+from ..images.exclusion import parse_exclude
+from ..images.parameters import (
+    parse_bool,
+    parse_float_dtype,
+    parse_memory,
+    parse_pool,
+    parse_wait,
+)
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe
 from ..reporting.checks import check_file
@@ -45,6 +52,8 @@ class Request:
         The masks that were given, by layer; empty if there are none.
     keep_outside, memory, overwrite, resume, wait, report, passes
         As the wrapper has them, parsed.
+    exclude
+        The layers that are not measured, by name.
     """
 
     pairs: Mapping[str, str]
@@ -58,6 +67,7 @@ class Request:
     compressor: Any
     masks: LayerMasks
     keep_outside: bool
+    exclude: tuple[Label, ...]
     memory: int | None
     overwrite: bool
     resume: bool
@@ -80,6 +90,7 @@ class Request:
         compressor: Any,
         where: Any,
         keep_outside: Any,
+        exclude: Any,
         memory: Any,
         overwrite: Any,
         resume: Any,
@@ -103,6 +114,7 @@ class Request:
             compressor=parse_compressor(compressor),
             masks=asked_masks(where, list(pairs.values())),
             keep_outside=parse_keep_outside(keep_outside, where, steps),
+            exclude=_excluded(exclude, list(pairs.values()), pool, steps),
             memory=parse_memory(memory),
             overwrite=parse_bool(overwrite, "overwrite"),
             resume=parse_bool(resume, "resume"),
@@ -124,6 +136,8 @@ class Request:
         }
         if self.masks:
             asked |= {"where": described(self.masks), "keep_outside": self.keep_outside}
+        if self.exclude:
+            asked["exclude"] = list(self.exclude)
         return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **parse_json(asked)}
 
 
@@ -144,6 +158,18 @@ def chosen_steps(pipeline: Any, given: Mapping[str, Any]) -> Pipeline | FittedPi
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
         )
     return pipeline
+
+
+def _excluded(
+    exclude: Any, layers: Sequence[str], pool: Any, steps: Pipeline | FittedPipeline
+) -> tuple[Label, ...]:
+    """The layers that are not measured; raises where that says nothing."""
+    excluded = parse_exclude(exclude, layers, parse_pool(pool))
+    if excluded and isinstance(steps, FittedPipeline):
+        raise ParameterError(
+            "exclude says what is not measured, and a FittedPipeline measures nothing: leave it out"
+        )
+    return excluded
 
 
 def _is_default(name: str, value: Any) -> bool:

@@ -14,6 +14,7 @@ from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.cohort import AnyImages, ImageSet
+from ..images.exclusion import without
 from ..images.image import processing_dtype
 from ..images.parameters import parse_memory
 from ..steps.base import Numbers
@@ -67,6 +68,7 @@ class Pipeline(Recipe):
         pool: Pool = "mean",
         variable: Any = None,
         where: Any = None,
+        exclude: Any = None,
         memory: int | str | None = None,
         progress: Any = False,
     ) -> "FittedPipeline":
@@ -91,6 +93,9 @@ class Pipeline(Recipe):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image, like `images`. Steps are applied to all pixels. None measures all.
+        exclude
+            Images that are not measured: the name of one, a sequence of names, or what
+            `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
         memory
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
@@ -105,8 +110,8 @@ class Pipeline(Recipe):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If an image is none, channels differ, a step's parameters do not fit the channels, or a
-            mask does not fit its image.
+            If an image is none, channels differ, a step's parameters do not fit the channels, a
+            mask does not fit its image, or `exclude` names an image that is not there, or all.
 
         Warns
         -----
@@ -116,7 +121,8 @@ class Pipeline(Recipe):
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
-        return self._fit(ImageSet.of(images, pool, variable, where=where), bar, budget)
+        cohort = ImageSet.of(images, pool, variable, where=where)
+        return self._fit(without(cohort, exclude), bar, budget)
 
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
