@@ -77,7 +77,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise ChannelError(
-            f"{parameter}: every channel must be named once, got {_listed(twice)} more than once"
+            f"{parameter}: every channel must be named once, got {listed(twice)} more than once"
         )
 
 
@@ -97,8 +97,8 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     unknown = [label for label in wanted if label not in known]
     if unknown:
         raise ChannelError(
-            f"{parameter}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
-            f"the image has {_listed(known)}"
+            f"{parameter}: no channel {listed(unknown)}{_suggestion(unknown, known)}; "
+            f"the image has {listed(known)}"
         )
 
 
@@ -109,12 +109,12 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
     if missing or unknown:
         parts = []
         if missing:
-            parts.append(f"missing {_listed(missing)}")
+            parts.append(f"missing {listed(missing)}")
         if unknown:
-            parts.append(f"unknown {_listed(unknown)}{_suggestion(unknown, expected)}")
+            parts.append(f"unknown {listed(unknown)}{_suggestion(unknown, expected)}")
         if {str(label) for label in given} == {str(label) for label in expected}:
             parts.append("the same names, but strings in one and numbers in the other")
-        raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
+        raise ChannelError(f"{what}: the channels must be {listed(expected)}; {', '.join(parts)}")
 
 
 def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr.DataArray:
@@ -198,14 +198,15 @@ def _by_label(
     if left_out and ... not in values:
         raise ChannelError(
             f"{parameter}: a mapping must name every channel or give a value for all others "
-            f"under the key ... (Ellipsis); missing {_listed(left_out)}"
+            f"under the key ... (Ellipsis); missing {listed(left_out)}"
         )
     return np.array(
         [values[label] if label in values else values[...] for label in labels], dtype=np.float64
     )
 
 
-def _listed(labels: Sequence[Label], most: int = 60) -> str:
+def listed(labels: Sequence[Label], most: int = 60) -> str:
+    """Labels in words, and how many more there are."""
     shown = ", ".join(repr(label) for label in labels[:most])
     return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
@@ -221,4 +222,4 @@ def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
         ]
         found = several or difflib.get_close_matches(name, list(by_lower), n=1)
         near += [by_lower[lower] for lower in found]
-    return f" (did you mean {_listed(list(dict.fromkeys(near)))}?)" if near else ""
+    return f" (did you mean {listed(list(dict.fromkeys(near)))}?)" if near else ""

@@ -887,8 +887,8 @@ class StepMethods(Generic[Made]):
 
         In each pixel a channel shows itself and fractions of others. What they were is found so that
         none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-        NaN, all that are in it become NaN.
+        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        that is in it is NaN, all that are in it become NaN.
 
         Parameters
         ----------
@@ -914,6 +914,11 @@ class StepMethods(Generic[Made]):
             If `matrix` names a channel twice, or one that the image does not have.
         ImageError
             If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, of the channels that are not in `matrix`.
 
         Notes
         -----

@@ -945,8 +945,8 @@ def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImage
 
     In each pixel a channel shows itself and fractions of others. What they were is found so that
     none is negative and the squares of what is not explained are least, or by solving the
-    equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-    NaN, all that are in it become NaN.
+    equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+    that is in it is NaN, all that are in it become NaN.
 
     Parameters
     ----------
@@ -975,6 +975,11 @@ def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImage
         If `matrix` names a channel twice, or one that the image does not have.
     ImageError
         If `images` are no images, or differ in dims.
+
+    Warns
+    -----
+    PxprepWarning
+        Once, of the channels that are not in `matrix`.
 
     Notes
     -----

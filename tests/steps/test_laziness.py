@@ -35,7 +35,8 @@ CALLS = {
     "subtract_background": [{"radius": [2, 0, 7]}, {"constant": {"CD3": 9, ...: 30}}],
     "subtract_channels": [{"backgrounds": {"CD3": "DAPI"}, "scale": 0.1}],
     "compensate": [
-        {"matrix": {"CD3": {"DAPI": 0.1}}, "method": method} for method in ("nnls", "linear")
+        {"matrix": {"CD3": {"DAPI": 0.1, "CD20": 0}}, "method": method}
+        for method in ("nnls", "linear")
     ],
     "percentile_clip": [{}, {"low": [0, 5, 20], "high": 60, "zeros": "include"}],
     "minmax": [{}],

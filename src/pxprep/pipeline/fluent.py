@@ -663,8 +663,8 @@ class FluentSteps:
 
         In each pixel a channel shows itself and fractions of others. What they were is found so that
         none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-        NaN, all that are in it become NaN.
+        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        that is in it is NaN, all that are in it become NaN.
 
         Parameters
         ----------
@@ -690,6 +690,11 @@ class FluentSteps:
             If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
         ChannelError
             If `matrix` names a channel twice, or one that the image does not have.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, of the channels that are not in `matrix`.
 
         Notes
         -----

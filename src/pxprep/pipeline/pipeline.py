@@ -117,12 +117,15 @@ class Pipeline(Recipe):
         -----
         PxprepWarning
             Once for each thing found: channels without signal, negative or infinite pixels, pixels
-            that a step makes NaN, and masks that drop far more than their percentage.
+            that a step makes NaN, masks that drop far more than their percentage, and channels that
+            `compensate` leaves as they are.
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
         cohort = ImageSet.of(images, pool, variable, where=where)
-        return self._fit(without(cohort, exclude), bar, budget)
+        fitted = self._fit(without(cohort, exclude), bar, budget)
+        self.say_remarks(cohort.labels)
+        return fitted
 
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
@@ -177,6 +180,7 @@ class Pipeline(Recipe):
         """
         cohort = ImageSet.of(images, pool, variable, where=where)
         self.check(cohort.labels)
+        self.say_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):

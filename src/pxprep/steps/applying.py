@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..errors import warn
 from ..images.cohort import AnyImages, ImageSet
 from .base import Step
 
@@ -29,5 +30,7 @@ def apply_step(
     """
     cohort = ImageSet.of(images, pool, where=where)
     step.check(cohort.labels)
+    for remark in step.remarks(cohort.labels):
+        warn(f"{step.kind}: {remark}")
     made: AnyImages = step.applied(cohort, step.measure(cohort)).given()
     return made
