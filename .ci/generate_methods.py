@@ -25,7 +25,7 @@ WIDTH = 100
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
     *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels", "Threshold"),
-    *("Median", "RobustZscore", "SubtractChannels", "Compensate"),
+    *("Median", "Zscore", "RobustZscore", "SubtractChannels", "Compensate"),
 )
 # Those of `aliases` that types of parameters have.
 ALIASES = ("Backgrounds", "Factors", "PerChannel", "Zeros")

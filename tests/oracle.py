@@ -4,6 +4,9 @@ Images are arrays with the axes (c, y, x) or (c, z, y, x). Functions have the na
 of those in `pxprep.ops`, so that a test can call both. All but `blur` must agree to the last bit.
 """
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
@@ -25,6 +28,7 @@ STEPS = {
     "percentile_clip": {"low": 4, "high": 90, "zeros": "include"},
     "minmax": {},
     "threshold": {"q": 60},
+    "zscore": {},
     "robust_zscore": {},
     "median": {"size": 3},
     "pixel_sum": {},
@@ -261,12 +265,34 @@ def distances(image, centers):
 def robust_zscore(image):
     centers = quantile(image, 50, "include")
     centers[np.isnan(centers)] = 0
-    return standardized(image, centers, quantile(distances(image, centers), 50, "include"))
+    far = quantile(distances(image, centers), 50, "include")
+    return standardized(image, centers, 1.482602218505602 * far)
 
 
-def standardized(image, centers, median_distances):
+def moments(image):
+    """Mean and standard deviation of each channel, from fractions; each rounded once."""
+    rows = [channel[np.isfinite(channel)].tolist() for channel in to_float(image)]
+    return np.array([moments_of(row) for row in rows]).T
+
+
+def moments_of(values):
+    if not values:
+        return np.nan, np.nan
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact) / len(exact)
+    variance = sum(value * value for value in exact) / len(exact) - mean * mean
+    # So many digits that where they end does not matter.
+    digits = 1 << 2400
+    return float(mean), float(Fraction(math.isqrt(int(variance * digits**2)), digits))
+
+
+def zscore(image):
+    centers, spreads = moments(image)
+    return standardized(image, np.where(np.isnan(centers), 0, centers), spreads)
+
+
+def standardized(image, centers, spreads):
     image = to_float(image)
-    spreads = 1.482602218505602 * median_distances
     spreads = np.where(np.isnan(spreads) | (spreads.astype(image.dtype) == 0), 1, spreads)
     ends = zip(image, centers.astype(image.dtype), spreads.astype(image.dtype), strict=True)
     return np.stack([(channel - center) / spread for channel, center, spread in ends])

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "percentile_clip": (3, 95),
     "minmax": (),
     "robust_zscore": (),
+    "zscore": (),
     "median": (5,),
     "threshold": (3,),
     "quantile": (42,),

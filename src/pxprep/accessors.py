@@ -94,6 +94,7 @@ class Methods(StepMethods[Made]):
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
+        exclude: object = None,
         memory: int | str | None = None,
         progress: object = False,
     ) -> "FittedPipeline":
@@ -113,6 +114,9 @@ class Methods(StepMethods[Made]):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image. None measures all.
+        exclude
+            Images that are not measured: the name of one, a sequence of names, or what
+            `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
         memory
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
@@ -128,13 +132,15 @@ class Methods(StepMethods[Made]):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If channels differ, a step's parameters do not fit them, or a mask does not fit.
+            If channels differ, a step's parameters do not fit them, a mask does not fit, or
+            `exclude` names an image that is not there, or all.
         """
         return pipeline.fit(
             self._images,
             pool=pool,
             variable=variable,
             where=where,
+            exclude=exclude,
             memory=memory,
             progress=progress,
         )

@@ -77,7 +77,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise ChannelError(
-            f"{spelled(parameter)}: every channel must be named once, got {_listed(twice)} "
+            f"{spelled(parameter)}: every channel must be named once, got {listed_labels(twice)} "
             "more than once"
         )
 
@@ -98,8 +98,9 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     unknown = [label for label in wanted if label not in known]
     if unknown:
         raise ChannelError(
-            f"{spelled(parameter)}: no channel {_listed(unknown)}{_suggestion(unknown, known)}; "
-            f"the image has {_listed(known)}"
+            f"{spelled(parameter)}: no channel "
+            f"{listed_labels(unknown)}{_suggestion(unknown, known)}; "
+            f"the image has {listed_labels(known)}"
         )
 
 
@@ -110,12 +111,14 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
     if missing or unknown:
         parts = []
         if missing:
-            parts.append(f"missing {_listed(missing)}")
+            parts.append(f"missing {listed_labels(missing)}")
         if unknown:
-            parts.append(f"unknown {_listed(unknown)}{_suggestion(unknown, expected)}")
+            parts.append(f"unknown {listed_labels(unknown)}{_suggestion(unknown, expected)}")
         if {str(label) for label in given} == {str(label) for label in expected}:
             parts.append("the same names, but strings in one and numbers in the other")
-        raise ChannelError(f"{what}: the channels must be {_listed(expected)}; {', '.join(parts)}")
+        raise ChannelError(
+            f"{what}: the channels must be {listed_labels(expected)}; {', '.join(parts)}"
+        )
 
 
 def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr.DataArray:
@@ -199,14 +202,15 @@ def _by_label(values: Mapping[Any, float], labels: Sequence[Label], parameter: s
     if left_out and ... not in values:
         raise ChannelError(
             f"{spelled(parameter)}: a mapping must name every channel or give a value for all "
-            f"others under the key {spelled('...')}; missing {_listed(left_out)}"
+            f"others under the key {spelled('...')}; missing {listed_labels(left_out)}"
         )
     return np.array(
         [values[label] if label in values else values[...] for label in labels], dtype=np.float64
     )
 
 
-def _listed(labels: Sequence[Label]) -> str:
+def listed_labels(labels: Sequence[Label]) -> str:
+    """Labels in words, and how many more there are."""
     return listed(list(map(repr, labels)), most=60)
 
 
@@ -221,4 +225,4 @@ def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
         ]
         found = several or difflib.get_close_matches(name, list(by_lower), n=1)
         near += [by_lower[lower] for lower in found]
-    return f" (did you mean {_listed(list(dict.fromkeys(near)))}?)" if near else ""
+    return f" (did you mean {listed_labels(list(dict.fromkeys(near)))}?)" if near else ""

@@ -750,6 +750,57 @@ class StepMethods(Generic[Made]):
 
         return ops.median(self._images, size)
 
+    def zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+        """Subtract the mean of each channel, and divide by its standard deviation.
+
+        Both are of the finite values, zeros included, and of the exact sums of these and of their
+        squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
+        images' means is subtracted, and the mean of their standard deviations divides.
+
+        Parameters
+        ----------
+        pool
+            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
+            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        where
+            Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
+            0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
+            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            `pxprep.Cohort` has its own.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64; lazy if they or the mask are.
+
+        Raises
+        ------
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels all of whose values are the same (nothing is divided), for those without a
+            value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
+        few very bright pixels change both numbers: `robust_zscore` is not led by them.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> import pxprep
+        >>> image = xr.DataArray(np.array([[[0.0, 0, 3, 3, 9]]]), dims=("c", "y", "x"))
+        >>> image.pxprep.zscore().values.round(2).tolist()
+        [[[-0.91, -0.91, 0.0, 0.0, 1.83]]]
+        """
+        from . import ops
+
+        return ops.zscore(self._images, pool=pool, where=where)
+
     def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
         """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
 
@@ -872,8 +923,8 @@ class StepMethods(Generic[Made]):
 
         In each pixel a channel shows itself and fractions of others. What they were is found so that
         none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-        NaN, all that are in it become NaN.
+        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        that is in it is NaN, all that are in it become NaN.
 
         Parameters
         ----------
@@ -899,6 +950,11 @@ class StepMethods(Generic[Made]):
             If `matrix` names a channel twice, or one that the image does not have.
         ImageError
             If it is no image, or the images of a cohort differ in dims.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, of the channels that are not in `matrix`.
 
         Notes
         -----

@@ -53,6 +53,20 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Spill:
+    """Fractions of channels, by their places in the first image, that are seen in others."""
+
+    values: tuple[tuple[int, int, float], ...]
+
+    def by_label(self, names):
+        """The fractions as pxprep takes them."""
+        found = {}
+        for one, other, fraction in self.values:
+            found.setdefault(names[one], {})[names[other]] = fraction
+        return found
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a pipeline; `reference` is the name of an earlier one."""
 
@@ -128,6 +142,8 @@ def resolved(value, names):
     """A parameter as pxprep takes it: one number, a sequence, or a mapping by label."""
     if isinstance(value, Pairs):
         return {names[one]: names[other] for one, other in value.values}
+    if isinstance(value, Spill):
+        return value.by_label(names)
     if not isinstance(value, Each) or value.values[0] is None:
         return value.values[0] if isinstance(value, Each) else value
     if value.form == "one":
@@ -145,6 +161,8 @@ def plain(value):
     """The same as the oracle takes it."""
     if isinstance(value, Pairs):
         return dict(value.values)
+    if isinstance(value, Spill):
+        return value.by_label(range(len(LABELS["none"])))
     if not isinstance(value, Each):
         return value
     return value.values[0] if value.values[0] is None else list(value.values)

@@ -46,7 +46,7 @@ def right_answer(case, pixels):
         [array[order] for array in pixels],
         masks,
         case.pool,
-        held_blur,
+        {"blur": held_blur, "nnls": held_least_squares},
     )
 
 
@@ -73,6 +73,22 @@ def held_blur(image, sigma):
     if np.abs(image[np.isfinite(image)]).max(initial=0) < limits.max / 4:
         atol = ROUNDING[expected.dtype.type] * largest + 64 * float(limits.smallest_subnormal)
         np.testing.assert_allclose(made, expected, rtol=0, atol=atol, err_msg="blur and SciPy")
+    return made
+
+
+def held_least_squares(image, matrix):
+    """Likewise, `compensate` of an image all of whose channels are in the matrix."""
+    dims = list("czyx") if image.ndim == 4 else list("cyx")
+    numbers = range(len(matrix))
+    spill = {one: dict(zip(numbers, row, strict=True)) for one, row in enumerate(matrix.tolist())}
+    made = ops.compensate(xr.DataArray(image, dims=dims), spill).values
+    expected = oracle.compensate(image, matrix)
+    np.testing.assert_array_equal(np.isnan(made), np.isnan(expected), "NaN of least squares")
+    limits = np.finfo(expected.dtype)
+    largest = np.abs(image[np.isfinite(image)]).max(initial=0)
+    if largest < limits.max / 4:
+        atol = ROUNDING[expected.dtype.type] * largest + 64 * float(limits.smallest_subnormal)
+        np.testing.assert_allclose(made, expected, rtol=0, atol=atol, err_msg="nnls and SciPy")
     return made
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from differential.cases import Case, Each, Holding, Mask, Pairs, Picture, Step, Way
+from differential.cases import Case, Each, Holding, Mask, Pairs, Picture, Spill, Step, Way
 from differential.contents import BASES, EXTRAS
 from differential.holding import LAZY
 from differential.reference import FUNCTIONS
@@ -117,6 +117,16 @@ def pairs(draw, n_channels):
 
 
 @st.composite
+def spills(draw, n_channels):
+    """Fractions of some channels in others, so small that the equations can be solved."""
+    ordered = [(one, other) for one in range(n_channels) for other in range(n_channels)]
+    apart = [pair for pair in ordered if pair[0] != pair[1]]
+    chosen = draw(st.lists(st.sampled_from(apart), min_size=1, max_size=4, unique=True))
+    fractions = st.sampled_from([0.02, 0.3, 0.0, 0.25]) | st.floats(0, 0.3)
+    return Spill(tuple((*pair, draw(fractions)) for pair in chosen))
+
+
+@st.composite
 def thresholds(draw, each):
     """One of a value and a percentage."""
     rest = {"below": draw(st.sampled_from(["zero", "nan"])), "zeros": draw(zeros)}
@@ -147,6 +157,9 @@ def parameters(kind, n_channels, mask):
         "subtract_channels": lambda: fixed(
             {"backgrounds": pairs(n_channels), "scale": st.just(0.0) | numbers}
         ),
+        "compensate": lambda: fixed(
+            {"matrix": spills(n_channels), "method": st.sampled_from(["linear", "nnls"])}
+        ),
         "percentile_clip": lambda: clips(n_channels),
         "median": lambda: fixed({"size": each(st.sampled_from([3, 5, 1]))}),
         "threshold": lambda: thresholds(each),
@@ -158,15 +171,17 @@ def parameters(kind, n_channels, mask):
 
 PLAIN = (
     *("clip", "arcsinh", "log1p", "minmax", "percentile_clip", "post_norm", "quantile_norm"),
-    *("threshold", "robust_zscore"),
+    *("threshold", "robust_zscore", "zscore"),
 )
 NEIGHBOURS = ("blur", "blur", "remove_hot_pixels", "subtract_background", "median")
 SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
-KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, "subtract_channels")
+# Those that need several channels.
+OTHERS = ("subtract_channels", "compensate")
+KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, *OTHERS)
 OWN = ("function", "keep_where", "peak")
 MEASURING = (
     *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
-    "robust_zscore",
+    *("robust_zscore", "zscore"),
 )
 
 
@@ -183,7 +198,7 @@ def pipelines(draw, n_channels, mask, kinds):
     """Steps of these kinds."""
     steps = []
     if n_channels == 1:
-        kinds = [kind for kind in kinds if kind != "subtract_channels"] or ["clip"]
+        kinds = [kind for kind in kinds if kind not in OTHERS] or ["clip"]
     for number, kind in enumerate(kinds):
         reference = None
         if kind in ("sum_mask", "peak") and draw(chance(40)):

@@ -23,8 +23,11 @@ FUNCTIONS = {
 }
 
 
-def run(steps, images, masks, pool, blur):
-    """The images and the numbers of each step after all `steps`; `blur` is called for that step."""
+def run(steps, images, masks, pool, held):
+    """The images and the numbers of each step after all `steps`.
+
+    `held` has functions for steps that the oracle has up to rounding only.
+    """
     outputs = {"input": images}
     numbers = {}
     for step in steps:
@@ -33,7 +36,7 @@ def run(steps, images, masks, pool, blur):
         if step.kind in MEASURES and step.parameters.get("value") is None:
             numbers[step.name] = MEASURES[step.kind](measured, pool, step.parameters)
         images = [
-            _applied(step, image, index, numbers.get(step.name), pool, blur)
+            _applied(step, image, index, numbers.get(step.name), pool, held)
             for index, image in enumerate(images)
         ]
         outputs[step.name] = images
@@ -135,6 +138,23 @@ def _centers(images, pool, parameters):
     return {"center": center, "spread": np.where(zero, 1, spread), "median": each, **details}
 
 
+def _moments(images, pool, parameters):
+    each = np.array([oracle.moments(image) for image in images])
+    pooled = each
+    if pool == "pixels":
+        joined = [oracle.to_float(image).reshape(len(image), -1) for image in images]
+        pooled = oracle.moments(np.concatenate(joined, axis=1))[np.newaxis]
+    center, spread = (_mean(pooled[:, number], pool) for number in (0, 1))
+    zero = np.isnan(spread) | (spread.astype(np.result_type(*images)) == 0)
+    _, *counts = _details(images, None, "include").items()
+    own = {"mean": each[:, 0], "deviation": each[:, 1], **dict(counts)}
+    return {
+        "center": np.where(np.isnan(center), 0, center),
+        "spread": np.where(zero, 1, spread),
+        **own,
+    }
+
+
 def _values(images, pool, parameters):
     zeros = parameters["zeros"]
     each, pooled = _quantiles(images, parameters["q"], zeros, pool)
@@ -160,6 +180,7 @@ MEASURES = {
     "minmax": _range,
     "threshold": _values,
     "robust_zscore": _centers,
+    "zscore": _moments,
     "peak": _peak,
 }
 
@@ -167,7 +188,7 @@ MEASURES = {
 # What is applied
 
 
-def _applied(step, image, index, numbers, pool, blur):
+def _applied(step, image, index, numbers, pool, held):
     own = numbers
     if pool is None and numbers is not None:
         own = {n: row[index] if np.ndim(row) else row for n, row in numbers.items()}
@@ -177,7 +198,10 @@ def _applied(step, image, index, numbers, pool, blur):
         return outside_missing(image, step.parameters["where"][index])
     if step.kind == "blur":
         sigma = step.parameters["sigma"]
-        return image if sigma is None else blur(image, sigma)
+        return image if sigma is None else held["blur"](image, sigma)
+    if step.kind == "compensate":
+        least_squares = held["nnls"] if step.parameters["method"] == "nnls" else None
+        return _compensated(image, step.parameters["matrix"], least_squares)
     if step.kind == "sum_mask":
         return _masked(image, float(own["threshold"]), step)
     if step.kind == "threshold":
@@ -214,6 +238,19 @@ def _standardized(image, numbers):
     return (image - _along(numbers["center"], image)) / _along(numbers["spread"], image)
 
 
+def _compensated(image, fractions, least_squares):
+    """The channels that the matrix has, solved; linearly unless there is a function for it."""
+    places = sorted({*fractions, *(other for row in fractions.values() for other in row)})
+    matrix = np.eye(len(places))
+    for one, row in fractions.items():
+        for other, fraction in row.items():
+            matrix[places.index(one), places.index(other)] = fraction
+    made = image.astype(oracle.float_type(image.dtype))
+    solve = least_squares or (lambda *given: oracle.compensate(*given, method="linear"))
+    made[places] = solve(made[places], matrix)
+    return made
+
+
 def _masked(image, threshold, step):
     if step.reference is None or step.parameters["threshold"] is not None:
         return oracle.sum_mask(image, threshold=threshold)
@@ -232,5 +269,6 @@ _APPLIES = {
     "percentile_clip": _clipped,
     "minmax": _rescaled,
     "robust_zscore": _standardized,
+    "zscore": _standardized,
     "peak": _below_peak,
 }

@@ -16,7 +16,7 @@ from pxprep.steps import Step
 
 MEASURING = (
     *("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax", "threshold"),
-    "robust_zscore",
+    *("robust_zscore", "zscore"),
 )
 FUNCTIONS = {
     "double": lambda image: image * 2,

@@ -68,8 +68,6 @@ def test_trees_get_new_scales(case, chunks):
         tree = tree_class.from_dict(nodes)
         expected = re.escape(f"nearest whole factors: 'slide': {said}")
         with pytest.warns(PxprepWarning, match=expected) as told:
-            PxprepWarning, match=re.escape(f"nearest whole factors: 'slide': {said}")
-        ) as told:
             after = tree.pxprep.quantile_norm(90)
         assert len(told) == 1
         finest = images[0].pxprep.quantile_norm(90)

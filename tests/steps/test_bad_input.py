@@ -350,6 +350,7 @@ STEPS = {
     "percentile_clip": ops.percentile_clip,
     "minmax": ops.minmax,
     "robust_zscore": ops.robust_zscore,
+    "zscore": ops.zscore,
     "median": ops.median,
     "threshold": lambda image: ops.threshold(image, 3),
     "divide": lambda image: ops.divide(image, xr.DataArray([1.0, 2.0, 3.0], dims="c")),

@@ -1,6 +1,7 @@
 """Spillover: against the inverse, and SciPy's least squares pixel by pixel; forms of matrices."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import xarray as xr
 import oracle
 from checked_steps import row
 from oracle import assert_agrees, assert_same_bits
-from pxprep import FittedPipeline, Pipeline, ops
+from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
 from pxprep.errors import ChannelError, ParameterError
 from pxprep.steps import Compensate, Step
 
@@ -96,6 +97,7 @@ def test_both_are_the_same_where_nothing_is_negative(make_image):
 
 
 @METHODS
+@pytest.mark.filterwarnings("ignore:compensate. channel 'b' is not in the matrix")
 def test_channels_that_are_not_in_the_matrix_stay(method):
     image = row([10, np.nan, 4, 5], [-1, np.inf, np.nan, 0], [5, 5, 5, np.inf], c=["a", "b", "c"])
     result = ops.compensate(image, {"c": {"a": 0.5}}, method).values[:, 0]
@@ -103,6 +105,40 @@ def test_channels_that_are_not_in_the_matrix_stay(method):
     np.testing.assert_array_equal(np.isnan(result), [[0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1]])
     assert result[0, 0] == 7.5
     assert result[2, 0] == 5
+
+
+@METHODS
+def test_channels_that_are_not_in_the_matrix_are_named_once(method):
+    image = row([100], [7], [10], [3], c=["a", "b", "c", "d"])
+    cohort, matrix = {"one": image, "two": image + 1}, {"c": {"a": 0.5}}
+    words = "compensate: channels 'b', 'd' are not in the matrix: they stay as they are"
+    pipeline = Pipeline().blur(0).compensate(matrix, method).quantile_norm()
+    for call in (
+        lambda: ops.compensate(cohort, matrix, method),
+        lambda: image.chunk().pxprep.compensate(matrix, method).compute(),
+        lambda: pipeline.fit(cohort),
+        lambda: pipeline.fit_transform({name: one.chunk() for name, one in cohort.items()}),
+    ):
+        assert warned(call) == [words]
+    fitted = pipeline.fit(image.isel(c=[0, 2]))
+    assert warned(lambda: Pipeline().compensate(matrix, method).fit(image.sel(c=["c", "b", "a"])))
+    assert warned(lambda: fitted.transform(image.isel(c=[2, 0]))) == []
+    with pytest.warns(PxprepWarning, match="channels 'b', 'd'"):
+        fitted = pipeline.fit({"one": image})
+    assert warned(lambda: fitted.transform(image)) == []
+    assert warned(lambda: fitted.update({"two": image})) == []
+    assert warned(lambda: FittedPipeline.from_json(fitted.to_json())) == []
+    assert warned(lambda: image.isel(c=[0, 1, 2]).pxprep.compensate(matrix, method)) == [
+        "compensate: channel 'b' is not in the matrix: it stays as it is"
+    ]
+
+
+def warned(call):
+    """What pxprep warns of meanwhile."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        call()
+    return [str(one.message) for one in record if one.category is PxprepWarning]
 
 
 def test_matrices_come_in_any_form(tmp_path):

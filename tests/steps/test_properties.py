@@ -49,6 +49,7 @@ def test_channels_do_not_see_each_other(make_image, order, seed, lazy):
         lambda image: ops.percentile_clip(image, {"CD45": 30, ...: 2}, q),
         lambda image: ops.minmax(image),
         lambda image: ops.robust_zscore(image),
+        lambda image: ops.zscore(image),
         lambda image: ops.median(image, {"CD45": 3, ...: 5}),
         lambda image: ops.threshold(image, {"CD45": 30, ...: 2}),
         lambda image: ops.threshold(image, q=q),

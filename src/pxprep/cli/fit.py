@@ -39,6 +39,7 @@ def fit(
     where: o.Where = None,
     where_labels: o.WhereLabels = None,
     where_not: o.WhereNot = False,
+    exclude: o.Exclude = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -72,6 +73,7 @@ def fit(
             images,
             pool=pool.value_or_none,
             where=masks or None,
+            exclude=exclude,
             memory=memory_or_none(memory),
             progress=shows_progress(quiet),
         )

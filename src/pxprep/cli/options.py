@@ -184,6 +184,16 @@ DropOutside = Annotated[
     bool,
     _mask("--drop-outside", help="In the new layers, pixels that are not measured are NaN."),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="NAME",
+        autocompletion=complete_layers,
+        show_default=False,
+        help="Layer that is not measured: it gets the numbers of the others. Repeat for several.",
+    ),
+]
 DType = Annotated[
     FloatType | None,
     typer.Option("--dtype", show_default=False, help="Type of the computation, and of the layers."),

@@ -38,6 +38,7 @@ def run(
     where_labels: o.WhereLabels = None,
     where_not: o.WhereNot = False,
     drop_outside: o.DropOutside = False,
+    exclude: o.Exclude = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
     chunks: o.Chunks = None,
@@ -80,7 +81,8 @@ def run(
     inside = Where(where, where_labels, where_not)
     if drop_outside and not where:
         values.wrong("--drop-outside", "needs a mask: give --where, too")
-    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none, "keep_outside": not drop_outside}
+    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none, "exclude": exclude}
+    how["keep_outside"] = not drop_outside
     if report is not None:
         how["report"] = report
     with only_answers_on_stdout():

@@ -162,6 +162,11 @@ def count_digits(
     return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
 
 
+def sums(image: Array, dtype: np.dtype[Any], where: Area | None = None) -> Array:
+    """Exact sums of the image, whole or in an area: rows in the layout of a float type."""
+    return Chain.of(as_lazy(image), float_dtype(image.dtype)).sums(dtype, where)
+
+
 def samples(image: Array, where: Area | None = None) -> list[Block]:
     """Small parts of a lazy image, if they can be had without reading it; else none.
 

@@ -19,6 +19,7 @@ from .gathering import Bounds, Gathered, Limits, gather_strips, merged
 from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Keep, Program, count_into, run_into
 from .sources import AXES, Reading, Sample, standard_axes
+from .sums import sum_strips
 from .windows import Kept, Pixels, Window
 
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
@@ -299,6 +300,26 @@ class Gathering(Reduction):
     def closed(self, total: list[Gathered] | None) -> Block:
         """What became of them, in a box."""
         return _objects([None if total is None else self.then(total)])
+
+
+@dataclass(frozen=True)
+class AddingUp(Reduction):
+    """Exact sums of the values of the result, in the layout of a float type; see `sum_strips`."""
+
+    dtype: np.dtype[Any]
+    corner = (0, 0)
+    measures = True
+
+    def __call__(
+        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
+    ) -> Block:
+        """Run the program and add up; `numbers` end with the mask, or None."""
+        *numbers, where = numbers
+        return sum_strips(program, pixels, window, numbers, self.dtype, where)
+
+    def merged(self, parts: Sequence[Block]) -> Block:
+        """The sums of all."""
+        return _sum(parts)
 
 
 class Surveyed(NamedTuple):

@@ -29,6 +29,7 @@ from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, 
 from .jobs import (
     EDGES,
     LATER,
+    AddingUp,
     BlockJob,
     Bracketing,
     Counting,
@@ -46,6 +47,7 @@ from .jobs import (
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
 from .sources import AXES, Area, Index, Source, run_keys
+from .sums import Layout
 from .windows import Window
 
 Then = Callable[[Sequence[Gathered]], Any]
@@ -161,6 +163,11 @@ class Chain:
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
         job = Gathering(zeros, limits, then)
         return self._reduced("gathered", job, [bounds, where], (1,), np.dtype(object), gate)
+
+    def sums(self, dtype: np.dtype[Any], where: Area | None = None) -> Array:
+        """Exact sums of the result (in an area): a Dask array with the row of each channel."""
+        shape = (sum(self._runs), Layout.of(dtype).n_numbers)
+        return self._reduced("sums", AddingUp(dtype), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""

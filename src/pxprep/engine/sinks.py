@@ -12,6 +12,7 @@ from . import blocks
 from .blocks import no_counts
 from .gathering import Bounds, Gathered, Limits, gather_strips, merged
 from .programs import Program, count_into, run_into
+from .sums import sum_strips
 from .windows import Pixels, Window
 
 # Blocks for each thread, so that none waits long for the last one.
@@ -180,3 +181,25 @@ class Gather(Sink):
     def finish(self, total: list[Gathered] | None) -> Any:
         """What is selected from the values; None if they were too many."""
         return None if total is None else self.select(total)
+
+
+@dataclass(frozen=True, eq=False)
+class AddUp(Sink):
+    """Exact sums of the values of the result and of their squares; see `sum_strips`.
+
+    Attributes
+    ----------
+    dtype
+        Float type that has room for the values.
+    """
+
+    dtype: np.dtype[Any]
+    blocks_per_thread = BLOCKS_PER_THREAD
+
+    def take(self, chain: Opened, window: Window, where: Pixels | None) -> Block:
+        """Add up a block."""
+        return sum_strips(chain.program, chain.pixels, window, chain.numbers, self.dtype, where)
+
+    def merge(self, first: Block, second: Block) -> Block:
+        """The sums of both."""
+        return first + second

@@ -56,6 +56,7 @@ def pixel_clustering_preprocess(
     pool: Pool = "mean",
     where: object = None,
     keep_outside: bool = True,
+    exclude: Any = None,
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: object = False,
@@ -122,6 +123,9 @@ def pixel_clustering_preprocess(
         measured whole. Steps are applied to all pixels. None measures all.
     keep_outside
         False: in the new layers, pixels outside of `where` are NaN in every channel.
+    exclude
+        Layers of `img_layer` that are not measured: the name of one, a sequence of names, or what
+        `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
     memory
         How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
         or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
@@ -219,6 +223,7 @@ def pixel_clustering_preprocess(
         compressor=compressor,
         where=where,
         keep_outside=keep_outside,
+        exclude=exclude,
         memory=memory,
         overwrite=overwrite,
         resume=resume,
@@ -247,7 +252,13 @@ def _make_layers(work: Work) -> FittedPipeline:
     depth = recipe_of(steps).depth(cohort.labels)
     with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
         if isinstance(steps, Pipeline):
-            steps = steps.fit(images, pool=request.pool, where=masks, progress=request.passes)
+            steps = steps.fit(
+                images,
+                pool=request.pool,
+                where=masks,
+                exclude=request.exclude,
+                progress=request.passes,
+            )
         processed = steps.transform(images)
         if not request.keep_outside:
             processed = ops.keep_where(processed, masks)

@@ -11,7 +11,14 @@ from typing import Any
 from ..aliases import DType, Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
-from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_wait
+from ..images.exclusion import parse_exclude
+from ..images.parameters import (
+    parse_bool,
+    parse_float_dtype,
+    parse_memory,
+    parse_pool,
+    parse_wait,
+)
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe
 from ..reporting.checks import check_file
@@ -42,6 +49,8 @@ class Request:
         The masks that were given, by layer; empty if there are none.
     keep_outside, memory, overwrite, resume, wait, report, passes
         As the wrapper has them, parsed.
+    exclude
+        The layers that are not measured, by name.
     """
 
     pairs: Mapping[str, str]
@@ -55,6 +64,7 @@ class Request:
     compressor: Any
     masks: LayerMasks
     keep_outside: bool
+    exclude: tuple[Label, ...]
     memory: int | None
     overwrite: bool
     resume: bool
@@ -77,6 +87,7 @@ class Request:
         compressor: Any,
         where: Any,
         keep_outside: Any,
+        exclude: Any,
         memory: Any,
         overwrite: Any,
         resume: Any,
@@ -100,6 +111,7 @@ class Request:
             compressor=parse_compressor(compressor),
             masks=asked_masks(where, list(pairs.values())),
             keep_outside=parse_keep_outside(keep_outside, where, steps),
+            exclude=_excluded(exclude, list(pairs.values()), pool, steps),
             memory=parse_memory(memory),
             overwrite=parse_bool(overwrite, "overwrite"),
             resume=parse_bool(resume, "resume"),
@@ -121,6 +133,8 @@ class Request:
         }
         if self.masks:
             asked |= {"where": described(self.masks), "keep_outside": self.keep_outside}
+        if self.exclude:
+            asked["exclude"] = list(self.exclude)
         return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **parse_json(asked)}
 
 
@@ -141,6 +155,19 @@ def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | Fitte
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
         )
     return pipeline
+
+
+def _excluded(
+    exclude: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
+) -> tuple[Label, ...]:
+    """The layers that are not measured; raises where that says nothing."""
+    excluded = parse_exclude(exclude, layers, parse_pool(pool))
+    if excluded and isinstance(steps, FittedPipeline):
+        raise ParameterError(
+            f"{spelled('exclude')} says what is not measured, and a FittedPipeline measures "
+            "nothing: leave it out"
+        )
+    return excluded
 
 
 def _is_default(name: str, value: object) -> bool:

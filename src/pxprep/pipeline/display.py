@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import CHANNEL
-from ..steps.statistic import DETAILS, LOWER
+from ..steps.statistic import COUNTS, OF_IMAGES, are_of_images
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
@@ -108,7 +108,7 @@ def fitted_html(
 
 def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = (*DETAILS, LOWER) if set(DETAILS) <= set(numbers) else ()
+    details = (*OF_IMAGES, *COUNTS) if are_of_images(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 

@@ -22,6 +22,7 @@ from ..steps import (
     SumMask,
     SumNorm,
     Threshold,
+    Zscore,
 )
 
 
@@ -547,6 +548,36 @@ class FluentSteps:
         """
         return self.then(Median(size), name)
 
+    def zscore(self, *, name: str | None = None) -> Self:
+        """Subtract the mean of each channel, and divide by its standard deviation.
+
+        Both are of the finite values, zeros included, and of the exact sums of these and of their
+        squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
+        images' means is subtracted, and the mean of their standard deviations divides.
+
+        Parameters
+        ----------
+        name
+            What the step is called; None for its kind, the second of that kind ``kind_2``.
+
+        Returns
+        -------
+        Pipeline
+            With one more step.
+
+        Warns
+        -----
+        PxprepWarning
+            For channels all of whose values are the same (nothing is divided), for those without a
+            value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+        Notes
+        -----
+        The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
+        few very bright pixels change both numbers: `robust_zscore` is not led by them.
+        """
+        return self.then(Zscore(), name)
+
     def robust_zscore(self, *, name: str | None = None) -> Self:
         """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
 
@@ -632,8 +663,8 @@ class FluentSteps:
 
         In each pixel a channel shows itself and fractions of others. What they were is found so that
         none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-        NaN, all that are in it become NaN.
+        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        that is in it is NaN, all that are in it become NaN.
 
         Parameters
         ----------
@@ -659,6 +690,11 @@ class FluentSteps:
             If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
         ChannelError
             If `matrix` names a channel twice, or one that the image does not have.
+
+        Warns
+        -----
+        PxprepWarning
+            Once, of the channels that are not in `matrix`.
 
         Notes
         -----

@@ -14,6 +14,7 @@ from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.cohort import AnyImages, ImageSet
+from ..images.exclusion import without
 from ..images.image import processing_dtype
 from ..images.parameters import parse_memory
 from ..steps.base import Numbers
@@ -67,6 +68,7 @@ class Pipeline(Recipe):
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
+        exclude: object = None,
         memory: int | str | None = None,
         progress: object = False,
     ) -> "FittedPipeline":
@@ -91,6 +93,9 @@ class Pipeline(Recipe):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image, like `images`. Steps are applied to all pixels. None measures all.
+        exclude
+            Images that are not measured: the name of one, a sequence of names, or what
+            `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
         memory
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
@@ -105,18 +110,22 @@ class Pipeline(Recipe):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If an image is none, channels differ, a step's parameters do not fit the channels, or a
-            mask does not fit its image.
+            If an image is none, channels differ, a step's parameters do not fit the channels, a
+            mask does not fit its image, or `exclude` names an image that is not there, or all.
 
         Warns
         -----
         PxprepWarning
             Once for each thing found: channels without signal, negative or infinite pixels, pixels
-            that a step makes NaN, and masks that drop far more than their percentage.
+            that a step makes NaN, masks that drop far more than their percentage, and channels that
+            `compensate` leaves as they are.
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
-        return self._fit(ImageSet.of(images, pool, variable, where=where), bar, budget)
+        cohort = ImageSet.of(images, pool, variable, where=where)
+        fitted = self._fit(without(cohort, exclude), bar, budget)
+        self.say_remarks(cohort.labels)
+        return fitted
 
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
@@ -172,6 +181,7 @@ class Pipeline(Recipe):
         """
         cohort = ImageSet.of(images, pool, variable, where=where)
         self.check(cohort.labels)
+        self.say_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
@@ -225,8 +235,8 @@ class FittedPipeline:
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
         ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
         channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1,
-        ``threshold_value`` what values are compared with, ``robust_zscore_center`` what is
-        subtracted and ``..._spread`` what the rest is divided by.
+        ``threshold_value`` what values are compared with, ``zscore_center`` and
+        ``robust_zscore_center`` what is subtracted and ``..._spread`` what the rest is divided by.
         ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
         ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
         many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ..aliases import Label, PerChannel
 from ..channels import unwritable
-from ..errors import ParameterError
+from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
 from ..steps.base import Step, check_kind
 from ..steps.function import Function
@@ -137,6 +137,12 @@ class Recipe(FluentSteps):
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
         for _, step in self.steps:
             step.check(labels)
+
+    def say_remarks(self, labels: Sequence[Label]) -> None:
+        """Warn of what should be known of each step on channels `labels`."""
+        for name, step in self.steps:
+            for remark in step.remarks(labels):
+                warn(f"{name}: {remark}")
 
     def to_json(self) -> str:
         """The pipeline as JSON, floats exact; of a function only the step's name is kept.

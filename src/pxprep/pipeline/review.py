@@ -12,7 +12,7 @@ from ..errors import ParameterError
 from ..images.cohort import FOV, ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import DETAILS, EVERYTHING, findings, labeled_numbers
+from ..steps.statistic import EVERYTHING, are_of_images, compared, findings, labeled_numbers
 from .run import INPUT, NamedSteps
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def find_outliers(
     rows = [
         (name, *row)
         for name, numbers in measured.items()
-        if set(DETAILS) <= set(numbers)
+        if are_of_images(numbers)
         for row in _far(numbers, labels, least_score, least_fold)
     ]
     # An image without signal is infinitely far.
@@ -52,7 +52,7 @@ def _far(
     numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
 ) -> Iterator[tuple[Any, ...]]:
     """Image, channel, quantile, median, fold and score of what is far from the rest."""
-    quantiles = numbers["quantile"]
+    quantiles = compared(numbers)
     fovs = quantiles.coords[FOV].values.tolist()
     columns = quantiles.values.reshape(len(fovs), -1)
     channels = labels if CHANNEL in quantiles.dims else [None]
@@ -151,7 +151,7 @@ def updated(
         both = _side_by_side(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(cohort.labels)
-        if statistic is not None and set(DETAILS) <= set(both):
+        if statistic is not None and are_of_images(both):
             numbers |= statistic.again(both, known, cohort.labels, cohort.pool, dtype, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
@@ -165,7 +165,7 @@ def updated(
 def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
     """Whether a step's numbers come from images, and not from its parameters."""
     of_its_own = step.statistic(labels) is None and bool(numbers.data_vars)
-    return of_its_own or set(DETAILS) <= set(numbers)
+    return of_its_own or are_of_images(numbers)
 
 
 def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:

@@ -21,7 +21,7 @@ from ..images.cohort import FOV, ImageSet
 from ..images.image import as_float, checked
 from ..steps.base import Numbers, Step, measures
 from ..steps.keep_where import kept
-from ..steps.statistic import DETAILS, findings, labeled_numbers
+from ..steps.statistic import are_of_images, findings, labeled_numbers
 
 INPUT = "input"
 NamedSteps = Sequence[tuple[str, Step]]
@@ -61,7 +61,7 @@ def run(
             numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
-        if set(DETAILS) <= set(numbers):
+        if are_of_images(numbers):
             found = found | findings(numbers)
         if last or not is_last:
             reference = None if step.reference is None else outputs[step.reference]

@@ -14,7 +14,7 @@ from ..channels import CHANNEL
 from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
-from ..steps.statistic import DETAILS
+from ..steps.statistic import are_of_images, compared
 from .layout import (
     BLUE,
     EDGE,
@@ -110,7 +110,7 @@ def cohort(
 
 def measuring_steps(fitted: FittedPipeline) -> list[str]:
     """Names of the steps that measured quantiles of each image."""
-    return [name for name, numbers in fitted.measured.items() if set(DETAILS) <= set(numbers)]
+    return [name for name, numbers in fitted.measured.items() if are_of_images(numbers)]
 
 
 def chosen_steps(fitted: FittedPipeline, steps: Any) -> list[str]:
@@ -156,7 +156,7 @@ class _Panel:
 
     @classmethod
     def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _Panel:
-        quantiles = fitted.measured[step]["quantile"]
+        quantiles = compared(fitted.measured[step])
         has_channels = CHANNEL in quantiles.dims
         labels: list[Label] = [*fitted.labels] if has_channels else [None]
         values = quantiles.transpose(FOV, ...).values.reshape(len(fitted.fovs), -1)

@@ -19,6 +19,7 @@ from .subtract_channels import SubtractChannels
 from .sum_mask import SumMask
 from .sum_norm import SumNorm
 from .threshold import Threshold
+from .zscore import Zscore
 
 __all__ = [
     "Arcsinh",
@@ -40,4 +41,5 @@ __all__ = [
     "SumMask",
     "SumNorm",
     "Threshold",
+    "Zscore",
 ]

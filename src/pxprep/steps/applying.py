@@ -1,5 +1,6 @@
 """A step as a function: measured on images, and applied to them."""
 
+from ..errors import warn
 from ..images.cohort import AnyImages, ImageSet
 from .base import Step
 
@@ -27,5 +28,7 @@ def apply_step(
     """
     cohort = ImageSet.of(images, pool, where=where)
     step.check(cohort.labels)
+    for remark in step.remarks(cohort.labels):
+        warn(f"{step.kind}: {remark}")
     made: AnyImages = step.applied(cohort, step.measure(cohort)).given()
     return made

@@ -96,6 +96,13 @@ class Step:
             if parsed.per_channel and getattr(self, name) is not None:
                 self.each(name, labels)
 
+    def remarks(self, labels: Sequence[Label]) -> list[str]:
+        """What should be known of the step on channels `labels`, if anything: none by default.
+
+        It is warned of once, when a pipeline is fitted or the step is called as a function.
+        """
+        return []
+
     def each(self, name: str, labels: Sequence[Label]) -> tuple[float, ...]:
         """The value of a parameter in each of the channels `labels`."""
         called = _parsers(type(self))[name].called or name

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from ..aliases import Label
-from ..channels import require_known
+from ..channels import listed_labels, require_known
 from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.unmixing import unmix
@@ -32,8 +32,8 @@ class Compensate(Step):
 
     In each pixel a channel shows itself and fractions of others. What they were is found so that
     none is negative and the squares of what is not explained are least, or by solving the
-    equations. Channels that are not in `matrix` stay as they are; where a channel that is in it is
-    NaN, all that are in it become NaN.
+    equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+    that is in it is NaN, all that are in it become NaN.
 
     Parameters
     ----------
@@ -52,6 +52,11 @@ class Compensate(Step):
         If `matrix` is no such matrix or cannot be inverted, or `method` is not known.
     ChannelError
         If `matrix` names a channel twice, or one that the image does not have.
+
+    Warns
+    -----
+    PxprepWarning
+        Once, of the channels that are not in `matrix`.
 
     Notes
     -----
@@ -78,6 +83,14 @@ class Compensate(Step):
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError if the image lacks a channel of the matrix."""
         require_known(list(self.matrix), labels, "matrix")
+
+    def remarks(self, labels: Sequence[Label]) -> list[str]:
+        """Which channels stay as they are, because the matrix does not have them."""
+        left = [label for label in labels if label not in self.matrix]
+        are = "is" if len(left) == 1 else "are"
+        what = "channel" if len(left) == 1 else "channels"
+        stay = "it stays as it is" if len(left) == 1 else "they stay as they are"
+        return [f"{what} {listed_labels(left)} {are} not in the matrix: {stay}"] if left else []
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The solution, with the channels of the matrix in the order of the image."""

@@ -15,13 +15,13 @@ from ..engine.strips import Strip
 from ..engine.windows import Window
 from ..images.cohort import ImageSet
 from .base import Step
+from .quantiles import QuantileStatistic
 from .statistic import (
     COUNT,
-    DETAILS,
+    COUNTS,
     FINITE,
-    QUANTILE,
+    FINITE_OR_NAN,
     Measured,
-    QuantileStatistic,
     Rule,
     Statistic,
     check_numbers,
@@ -165,9 +165,9 @@ class CenterAndSpread(Statistic):
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
-        rules = {"center": FINITE, "spread": DIVISOR, "quantile": QUANTILE, "median": QUANTILE}
-        rules |= dict.fromkeys(DETAILS[1:], COUNT)
-        check_numbers(numbers, rules, (CHANNEL,), pool, (*DETAILS, "median"))
+        own = dict.fromkeys(("quantile", "median"), FINITE_OR_NAN) | dict.fromkeys(COUNTS, COUNT)
+        rules = {"center": FINITE, "spread": DIVISOR, **own}
+        check_numbers(numbers, rules, (CHANNEL,), pool, tuple(own))
 
     def again(
         self,

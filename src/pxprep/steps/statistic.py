@@ -1,6 +1,6 @@
-"""What a step measures of a cohort: quantiles of each image, and the numbers made of them.
+"""What a step measures of a cohort: values of each image, and the numbers made of them.
 
-One object says which quantiles are wanted, what the cohort's numbers are, what is said of it, which
+One object says which values are wanted, what the cohort's numbers are, what is said of it, which
 numbers from a file it accepts, and how numbers of more images join in.
 """
 
@@ -16,17 +16,16 @@ import xarray as xr
 from ..aliases import Array, Block, DType, Label
 from ..channels import CHANNEL
 from ..engine import backends
-from ..engine.programs import AddChannels
-from ..engine.quantiles import exact_quantiles
-from ..engine.selection import Quantiles
 from ..errors import ParameterError, listed, warn
 from ..images.cohort import FOV, ImageSet
-from ..images.image import pixels, processing_dtype
+from ..images.image import processing_dtype
 
-# The variables that say what numbers were made from: of each image the quantile (of two, the upper
-# one; the lower one is beside them), and how many values were counted, negative, infinite.
-DETAILS = ("quantile", "counted", "negative", "infinite")
+# The variables that say what numbers were made from: how many values of each image were counted,
+# negative, infinite; and which of the others are of each image. By the first of these that is there
+# images are compared: of two quantiles the upper one.
+COUNTS = ("counted", "negative", "infinite")
 LOWER = "quantile_low"
+OF_IMAGES = ("quantile", "deviation", LOWER, "median", "mean")
 
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
@@ -42,7 +41,7 @@ class Rule(NamedTuple):
 
 
 FINITE = Rule("finite", np.isfinite)
-QUANTILE = Rule("finite or NaN", lambda values: ~np.isinf(values))
+FINITE_OR_NAN = Rule("finite or NaN", lambda values: ~np.isinf(values))
 COUNT = Rule("at least 0", lambda values: values >= 0)
 
 
@@ -52,8 +51,8 @@ class Measured:
 
     Attributes
     ----------
-    quantiles
-        Axes (fov, quantile, c); one row for all images if their pixels were taken together.
+    values
+        Axes (fov, value, c); one row for all images if their pixels were taken together.
     flags
         What was found, axes (fov, c).
     known
@@ -66,7 +65,7 @@ class Measured:
         Float type in which it is processed.
     """
 
-    quantiles: Block
+    values: Block
     flags: Block
     known: Block
     labels: Sequence[Label]
@@ -75,8 +74,8 @@ class Measured:
     dtype: DType
 
     def mean(self) -> Block:
-        """The quantiles as they are pooled: axes (quantile, c), or all for `pool` None."""
-        return self.quantiles if self.pool is None else mean_over_images(self.quantiles)
+        """The values as they are pooled: axes (value, c), or all for `pool` None."""
+        return self.values if self.pool is None else mean_over_images(self.values)
 
     def listed(self, chosen: Block) -> str:
         """Chosen channels in words, (c), or (fov, c) of which images."""
@@ -121,12 +120,37 @@ class Measured:
         ]
 
 
+class Found(NamedTuple):
+    """What was found in images, NumPy or lazy.
+
+    Attributes
+    ----------
+    values
+        Axes (fov, value, c).
+    counts
+        How many pixels were counted, negative, infinite; axes (fov, c) each.
+    """
+
+    values: Array
+    counts: tuple[Array, ...]
+
+    def parted(self, n_images: int) -> "tuple[Found, Found]":
+        """That of each image, and the row of all together, if that is behind them; or the same."""
+        if len(self.values) == n_images:
+            return self, self
+        each, pooled = (
+            Found(self.values[rows], tuple(count[rows] for count in self.counts))
+            for rows in (slice(n_images), slice(n_images, None))
+        )
+        return each, pooled
+
+
 class Statistic:
     """What a step measures of a cohort, whatever the pool and the masks."""
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """For each number that is a value of a channel, the quantile of an image it is made from.
+        """For each number that is a value of a channel, that of an image which it is made from.
 
         Figures mark both.
         """
@@ -156,56 +180,42 @@ class Statistic:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class QuantileStatistic(Statistic):
-    """For each channel one or two quantiles, and what is made of them.
+class ImageStatistic(Statistic):
+    """For each channel one or two values of each image, and what is made of them.
 
-    Subclasses name the numbers that the step applies, one for each quantile, and say what they are.
-
-    Parameters
-    ----------
-    percents
-        Percent, axes (quantile, c).
-    zeros
-        Whether zeros are counted.
+    Subclasses name the numbers that the step applies, one for each value, and say what they are.
     """
 
-    percents: Block
-    zeros: bool = False
-
-    # What the numbers are called, and what they must be, one for each quantile.
+    # What the numbers are called, and what they must be, one for each value.
     names: ClassVar[tuple[str, ...]]
     rules: ClassVar[tuple[Rule, ...]]
     # Whether sums over channels are measured in place of channels.
     of_sums: ClassVar[bool] = False
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
-        """The numbers, axes (quantile, c), with fov before them for `pool` None; what to say."""
+    @property
+    def variables(self) -> Sequence[str]:
+        """What the values of each image are called."""
         raise NotImplementedError
 
-    @property
-    def made_from(self) -> Mapping[str, str]:
-        """The lower quantile for the lower number, the upper one for the upper or only one."""
-        return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
+    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+        """What is found in each image, and what the cohort's numbers are made of.
 
-    @property
-    def variables(self) -> list[str]:
-        """What the quantiles of each image are called, the lower one first."""
-        return [LOWER, "quantile"][-len(self.names) :]
+        The latter is the same, or a single row of all images' pixels.
+        """
+        raise NotImplementedError
 
-    def is_constant(self, quantiles: Array) -> Array | bool:
-        """Where nothing can be made of quantiles, axes (fov, quantile, c), as if all were empty."""
+    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+        """The numbers, axes (value, c), with fov before them for `pool` None; what to say."""
+        raise NotImplementedError
+
+    def is_constant(self, values: Array) -> Array | bool:
+        """Where nothing can be made of values, axes (fov, value, c), as if all were empty."""
         return False
 
     def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
         """The numbers, and what was found in each image."""
-        each, pooled = _measured(cohort, self._arrays(cohort), self.percents, self.zeros)
-        flags = _flags(
-            pooled.counted,
-            pooled.negative,
-            pooled.infinite,
-            constant=self.is_constant(pooled.value),
-        )
+        each, pooled = self.look(cohort)
+        flags = _flags(*pooled.counts, constant=self.is_constant(pooled.values))
         known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
         if cohort.pool == "pixels":
             known = _of_all_pixels(known)
@@ -213,7 +223,7 @@ class QuantileStatistic(Statistic):
         dtype = np.result_type(*(processing_dtype(image) for image in cohort))
         numbers = backends.per_channel(
             partial(self._settled, step, cohort.labels, cohort.names, cohort.pool, dtype),
-            (pooled.value, "fqc"),
+            (pooled.values, "fqc"),
             (flags, "fc"),
             (known, "f" + ("k" if self.of_sums else "c")),
             dtype=np.dtype(np.float64),
@@ -232,12 +242,12 @@ class QuantileStatistic(Statistic):
     ) -> dict[str, xr.Variable]:
         """The numbers anew from what was found in each image."""
         fovs = numbers[FOV].values.tolist()
-        quantiles = np.stack([numbers[name].values for name in self.variables], axis=1)
-        counts = [numbers[name].values for name in DETAILS[1:]]
+        values = np.stack([numbers[name].values for name in self.variables], axis=1)
+        counts = [numbers[name].values for name in COUNTS]
         if self.of_sums:
-            quantiles, *counts = (array[..., np.newaxis] for array in (quantiles, *counts))
-        flags = _flags(*counts, constant=self.is_constant(quantiles))
-        found = self._settled(step, labels, fovs, pool, dtype, quantiles, flags, known)
+            values, *counts = (array[..., np.newaxis] for array in (values, *counts))
+        flags = _flags(*counts, constant=self.is_constant(values))
+        found = self._settled(step, labels, fovs, pool, dtype, values, flags, known)
         return {
             name: numbers[name].variable.copy(data=self._of(found, index))
             for index, name in enumerate(self.names)
@@ -245,26 +255,10 @@ class QuantileStatistic(Statistic):
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
-        details = (*DETAILS, LOWER) if len(self.names) == 2 else DETAILS
-        rules = dict(zip(self.names, self.rules, strict=True)) | dict.fromkeys(details, COUNT)
-        rules |= {name: QUANTILE for name in ("quantile", LOWER) if name in details}
+        details = (*self.variables, *COUNTS)
+        rules = dict(zip(self.names, self.rules, strict=True)) | dict.fromkeys(COUNTS, COUNT)
+        rules |= dict.fromkeys(self.variables, FINITE_OR_NAN)
         check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, details)
-        if len(self.names) == 2:
-            low, high = self.names
-            if (numbers[low] > numbers[high]).any():
-                raise ParameterError(f"{low} must not be above {high}")
-
-    def _arrays(self, cohort: ImageSet) -> list[Any]:
-        """What is measured of each image."""
-        if not self.of_sums:
-            return cohort.arrays
-        if not cohort.is_lazy:
-            chains = cohort.chains or cohort.chained().chains
-            return [chain.then(AddChannels()) for chain in chains]
-        return [
-            backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
-            for image in cohort
-        ]
 
     def _settled(
         self,
@@ -273,12 +267,12 @@ class QuantileStatistic(Statistic):
         names: Sequence[Label],
         pool: str | None,
         dtype: DType,
-        quantiles: Block,
+        values: Block,
         flags: Block,
         known: Block,
     ) -> Block:
         """The numbers, after the one warning about what was found."""
-        measured = Measured(quantiles, flags, known, labels, names, pool, dtype)
+        measured = Measured(values, flags, known, labels, names, pool, dtype)
         numbers, notes = self.settle(measured)
         # Not of images that are measured for others to join them: it is said of all together.
         if notes and (known != EVERYTHING).any():
@@ -290,40 +284,36 @@ class QuantileStatistic(Statistic):
         own = numbers[..., index, :]
         return own[..., 0] if self.of_sums else own
 
-    def _dataset(self, cohort: ImageSet, each: Quantiles, numbers: Array) -> xr.Dataset:
+    def _dataset(self, cohort: ImageSet, each: Found, numbers: Array) -> xr.Dataset:
         """The numbers, and what was found in each image, with the names of the images."""
         dims = () if self.of_sums else (CHANNEL,)
         pooled = (FOV, *dims) if cohort.pool is None else dims
         values = {name: (pooled, self._of(numbers, n)) for n, name in enumerate(self.names)}
         found = {
-            name: ((FOV, *dims), self._of(each.value, n)) for n, name in enumerate(self.variables)
+            name: ((FOV, *dims), self._of(each.values, n)) for n, name in enumerate(self.variables)
         }
         counts = {
             name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
-            for name, array in zip(DETAILS[1:], each[1:], strict=True)
+            for name, array in zip(COUNTS, each.counts, strict=True)
         }
         return xr.Dataset({**values, **found, **counts}, coords={FOV: as_coordinate(cohort.names)})
 
 
-def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
-    """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
-    each, pooled = _measured(cohort, cohort.arrays, q, zeros == "include")
-    labeled = CHANNEL in cohort[0].coords
-    coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
-    if cohort.pool is None and not cohort.is_one:
-        coords[FOV] = as_coordinate(cohort.names)
-        return xr.DataArray(each.value, dims=(FOV, CHANNEL), coords=coords, name="quantile")
-    values = backends.per_channel(
-        mean_over_images, (pooled.value, "fc"), dtype=np.dtype(np.float64)
-    )
-    return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
+def are_of_images(numbers: xr.Dataset) -> bool:
+    """Whether numbers are those of a `Statistic`, beside what they were made from."""
+    return set(COUNTS) <= set(numbers) and not set(OF_IMAGES).isdisjoint(numbers)
+
+
+def compared(numbers: xr.Dataset) -> xr.DataArray:
+    """By what images are compared, of numbers of a `Statistic`."""
+    return numbers[next(name for name in OF_IMAGES if name in numbers)]
 
 
 def findings(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
     # Where two quantiles are the same, nothing is left to measure.
     constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False
-    flags = _flags(*(numbers[name].data for name in DETAILS[1:]), constant=constant)
+    flags = _flags(*(numbers[name].data for name in COUNTS), constant=constant)
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
@@ -364,39 +354,15 @@ def check_numbers(
             raise ParameterError(f"{name} must be {rule.what}, got {array.values.ravel()!r:.200}")
 
 
-def mean_over_images(quantiles: Block) -> Block:
+def mean_over_images(values: Block) -> Block:
     """The mean over the first axis, of what is not NaN; rounded once, so that no order matters."""
-    means = [_exact_mean(column) for column in quantiles.reshape(len(quantiles), -1).T]
-    return np.array(means).reshape(quantiles.shape[1:])
+    means = [_exact_mean(column) for column in values.reshape(len(values), -1).T]
+    return np.array(means).reshape(values.shape[1:])
 
 
 def _exact_mean(values: Block) -> float:
     values = values[~np.isnan(values)]
     return statistics.mean(values.tolist()) if values.size else np.nan
-
-
-def _measured(
-    cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool
-) -> tuple[Quantiles, Quantiles]:
-    """Quantiles of each image, and those that the cohort's numbers are made of.
-
-    The latter are the same, or a single row of all images' pixels.
-    """
-    groups = [[index] for index in range(len(arrays))]
-    if cohort.pool == "pixels" and len(arrays) > 1:
-        common = np.result_type(*(processing_dtype(image) for image in cohort))
-        if len({array.dtype for array in arrays}) > 1:
-            arrays = [array.astype(common) for array in arrays]
-        groups.append(list(range(len(arrays))))
-    found = exact_quantiles(
-        arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
-    )
-    if len(groups) == len(arrays):
-        return found, found
-    each, pooled = (
-        Quantiles(*(array[rows] for array in found)) for rows in (slice(-1), slice(-1, None))
-    )
-    return each, pooled
 
 
 def _flags(

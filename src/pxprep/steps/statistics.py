@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..aliases import Array, Block
-from .statistic import EMPTY, FINITE, Measured, QuantileStatistic, Rule, mean_over_images
+from .quantiles import QuantileStatistic
+from .statistic import EMPTY, FINITE, Measured, Rule, mean_over_images
 
 __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 
@@ -90,7 +91,7 @@ class Ranges(QuantileStatistic):
         if measured.pool is not None:
             # Images without a range do not count, unless there are no others.
             constant = (measured.flags & EMPTY).astype(bool)[:, np.newaxis]
-            others = mean_over_images(np.where(constant, np.nan, measured.quantiles))
+            others = mean_over_images(np.where(constant, np.nan, measured.values))
             ranges = np.where(np.isnan(others), ranges, others)
         notes = measured.notes_on_empty(
             "no two different values", "the smallest is subtracted, and nothing divided"

@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.cohort import AnyImages, ImageSet
 from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
-from .statistic import cohort_quantiles
+from .quantiles import cohort_quantiles
 
 
 def quantile(

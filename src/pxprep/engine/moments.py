@@ -1,0 +1,57 @@
+"""Mean and standard deviation of any number of pixels, however they are cut into blocks."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..aliases import Array
+from . import backends
+from .blocks import float_dtype
+from .measuring import Part
+from .passes import Pass, run
+from .sinks import AddUp
+from .sources import Area
+from .sums import MOMENTS, Moments, moments_of
+
+
+def exact_moments(
+    images: Sequence[Array],
+    *,
+    together: bool = False,
+    evaluate: Callable[[list[Array]], list[Array]] | None = None,
+    areas: Sequence[Area | None] = (),
+) -> Moments:
+    """Mean and standard deviation of the finite pixels of each channel, zeros included.
+
+    Both are those of the exact sums, rounded once. Each image is read once.
+
+    Parameters
+    ----------
+    images
+        Arrays with axes (c, z, y, x), NumPy or Dask, or chains of operations on them, with the same
+        number of channels.
+    together
+        Whether there is a row more, behind those of the images, of all their pixels.
+    evaluate, areas
+        As for `exact_quantiles`.
+    """
+    areas = areas or [None] * len(images)
+    dtype = np.result_type(*(float_dtype(image.dtype) for image in images))
+    if any(map(backends.is_lazy, (*images, *areas))):
+        pairs = zip(images, areas, strict=True)
+        rows = [backends.sums(image, dtype, area) for image, area in pairs]
+        rows = rows if evaluate is None else evaluate(rows)
+    else:
+        parts = [Part.of(*pair) for pair in zip(images, areas, strict=True)]
+        rows = run([Pass(part.chain, AddUp(dtype), part.where) for part in parts])
+    if together:
+        rows = [*rows, sum(rows[1:], rows[0])]
+    return _moments(rows, dtype)
+
+
+def _moments(rows: Sequence[Array], dtype: np.dtype[Any]) -> Moments:
+    settle = partial(moments_of, dtype=dtype)
+    found = [backends.per_channel(settle, (row, "cs"), dtype=MOMENTS) for row in rows]
+    return Moments(*(np.stack([one[name] for one in found]) for name in Moments._fields))

@@ -1,0 +1,148 @@
+"""Exact sums of the values of each channel and of their squares, and what follows from them.
+
+A channel has one row of int64: how many values are finite, negative, infinite, and the words of
+both sums. Rows of several blocks or images are added up, in whatever order: nothing is ever rounded
+but the mean and the standard deviation, once each, in the end.
+"""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..aliases import Array, Block
+from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, tally
+from .programs import Program, measured_strips
+from .windows import Pixels, Window
+
+N_COUNTS = 3
+
+
+class Layout(NamedTuple):
+    """What rows of a float type look like.
+
+    Attributes
+    ----------
+    unit
+        The smallest positive value is so many times halved 1.
+    n_words, n_square_words
+        Of the sum, and of the sum of squares: enough for 2**60 values.
+    bins
+        Shape of what the kernel adds in.
+    """
+
+    unit: int
+    n_words: int
+    n_square_words: int
+    bins: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any]) -> "Layout":
+        """That of a float type."""
+        return _LAYOUTS[dtype.itemsize]
+
+    @property
+    def n_numbers(self) -> int:
+        """Length of a row."""
+        return N_COUNTS + self.n_words + self.n_square_words
+
+    def parts(self, row: Block) -> tuple[Block, Block, Block]:
+        """Counts, sum and sum of squares in a row: views."""
+        end = N_COUNTS + self.n_words
+        return row[:N_COUNTS], row[N_COUNTS:end], row[end:]
+
+
+_LAYOUTS = {
+    4: Layout(149, 11, 20, (256, LANES, 2)),
+    8: Layout(1074, 69, 135, (2048, LANES, 4)),
+}
+# What is known of a channel in the end.
+MOMENTS = np.dtype(
+    [
+        ("mean", np.float64),
+        ("deviation", np.float64),
+        ("counted", np.int64),
+        ("negative", np.int64),
+        ("infinite", np.int64),
+    ]
+)
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each channel; NumPy or lazy, shape (image, c)."""
+
+    mean: Array  # float64, NaN where nothing was counted
+    deviation: Array  # float64, likewise: of the values as a whole, not as a sample
+    counted: Array  # int64, finite pixels
+    negative: Array  # int64, how many of them are below zero
+    infinite: Array  # int64, pixels that are missing because they are infinite
+
+
+def sum_strips(
+    program: Program,
+    pixels: Pixels,
+    window: Window,
+    numbers: Sequence[Any],
+    dtype: np.dtype[Any],
+    where: Pixels | None = None,
+) -> Block:
+    """The rows of the pixels of `window` at the end of a program, in the layout of a float type.
+
+    Of those inside a mask, if there is one.
+    """
+    layout = Layout.of(dtype)
+    rows = np.zeros((program.out_channels(pixels.n_channels), layout.n_numbers), np.int64)
+    bins = np.zeros(layout.bins, np.int64)
+    for values in measured_strips(program, pixels, window, numbers, where):
+        for channel, row in zip(values, rows, strict=True):
+            _add(channel, program.dtype, layout, bins, row)
+    return rows
+
+
+def _add(
+    channel: Block, float_type: np.dtype[Any], layout: Layout, bins: Block, row: Block
+) -> None:
+    """Add the values of a channel, which is processed in a float type, to its row."""
+    counts, total, squares = layout.parts(row)
+    if channel.dtype.kind != "f" and channel.dtype.itemsize <= 2:
+        whole = np.ascontiguousarray(channel, channel.dtype.newbyteorder("=")).reshape(-1)
+        add_integers(whole, layout.unit, counts, total, squares)
+        return
+    flat = np.ascontiguousarray(channel, float_type).reshape(-1)
+    tally(flat, counts)
+    if layout is _LAYOUTS[4]:
+        add_singles(flat.view(np.int32), bins, total, squares)
+    else:
+        add_doubles(flat.astype(np.float64, copy=False).view(np.int64), bins, total, squares)
+
+
+def moments_of(rows: Block, *, dtype: np.dtype[Any]) -> Block:
+    """The `MOMENTS` of each channel from its row, in the layout of a float type."""
+    layout = Layout.of(dtype)
+    found = np.zeros(len(rows), MOMENTS)
+    for row, own in zip(rows, found, strict=True):
+        counts, *sums = layout.parts(row)
+        own["counted"], own["negative"], own["infinite"] = counts
+        n = int(counts[0])
+        total, squares = map(_whole, sums)
+        scale = n << layout.unit
+        # The quotient of two integers is rounded once, whatever their size.
+        own["mean"] = total / scale if n else np.nan
+        own["deviation"] = square_root(n * squares - total**2, scale**2) if n else np.nan
+    return found
+
+
+def _whole(words: Block) -> int:
+    return sum(word << WORD * place for place, word in enumerate(words.tolist()))
+
+
+def square_root(numerator: int, denominator: int) -> float:
+    """The float that is nearest to the square root of a fraction."""
+    # The root of the fraction times a power of 4 has 55 bits or more; where it is no whole number
+    # its last bit becomes 1, so that it is not taken for the middle between two floats.
+    shift = max(0, denominator.bit_length() - numerator.bit_length() + 112) // 2
+    numerator <<= 2 * shift
+    root = isqrt(numerator // denominator)
+    root |= root * root * denominator != numerator
+    return root / (1 << shift)

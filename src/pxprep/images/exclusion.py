@@ -1,0 +1,76 @@
+"""Images that are left out when others are measured, as the user names them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..aliases import Label
+from ..channels import is_label
+from ..errors import ParameterError, listed, spelled
+from .cohort import FOV, ImageSet
+from .masks import near
+
+
+def without(cohort: ImageSet, exclude: object) -> ImageSet:
+    """The images of a cohort that are measured; raises what `parse_exclude` raises."""
+    excluded = parse_exclude(exclude, cohort.names, cohort.pool)
+    if not excluded:
+        return cohort
+    kept = [index for index, name in enumerate(cohort.names) if name not in excluded]
+    return replace(
+        cohort,
+        images=tuple(cohort.images[index] for index in kept),
+        names=tuple(cohort.names[index] for index in kept),
+        areas=tuple(cohort.areas[index] for index in kept) if cohort.areas else (),
+        rebuild=lambda made, channels: list(made),
+        is_one=False,
+    )
+
+
+def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:
+    """Those of the images called `names` that are not measured, in their order.
+
+    Raises
+    ------
+    ParameterError
+        If `value` names an image that is not there, or all of them, or if no image of the cohort is
+        measured for others.
+    """
+    asked = _names(value)
+    unknown = [name for name in dict.fromkeys(asked) if name not in names]
+    if unknown:
+        got = listed([f"{name!r}{near(str(name), names)}" for name in unknown])
+        raise ParameterError(
+            f"{spelled('exclude')} must name images of the cohort, got {got}; there are "
+            f"{listed(list(map(repr, names)))}"
+        )
+    excluded = tuple(name for name in names if name in asked)
+    if excluded and pool is None:
+        raise ParameterError(
+            f"{spelled('exclude')} names images that get the numbers of the others, and with "
+            "pool=None each has "
+            f"its own: leave them out of the images themselves, or give another pool; got "
+            f"{list(excluded)!r:.200}"
+        )
+    if len(excluded) == len(names):
+        raise ParameterError(
+            f"{spelled('exclude')} must leave at least one image to measure, got all: "
+            f"{list(excluded)!r:.200}"
+        )
+    return excluded
+
+
+def _names(value: Any) -> list[Any]:
+    """One name, several, or those in a table that `FittedPipeline.outliers` returned."""
+    if value is None:
+        return []
+    if hasattr(value, "columns") and FOV in value.columns:
+        return list(value[FOV].tolist())
+    if is_label(value):
+        return [value]
+    if not isinstance(value, Iterable) or not all(map(is_label, several := list(value))):
+        raise ParameterError(
+            f"{spelled('exclude')} must be the name of an image, a sequence of names, or what "
+            f"FittedPipeline.outliers returns, got {value!r:.200}"
+        )
+    return several

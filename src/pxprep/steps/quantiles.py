@@ -1,0 +1,101 @@
+"""Quantiles of each image, measured: those of a step, and those that somebody asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block
+from ..channels import CHANNEL
+from ..engine import backends
+from ..engine.programs import AddChannels
+from ..engine.quantiles import exact_quantiles
+from ..errors import ParameterError
+from ..images.cohort import FOV, ImageSet
+from ..images.image import pixels, processing_dtype
+from .statistic import LOWER, Found, ImageStatistic, as_coordinate, mean_over_images
+
+
+@dataclass(frozen=True)
+class QuantileStatistic(ImageStatistic):
+    """For each channel one or two quantiles, and what is made of them.
+
+    Subclasses name the numbers that the step applies, one for each quantile, and say what they are.
+
+    Parameters
+    ----------
+    percents
+        Percent, axes (quantile, c).
+    zeros
+        Whether zeros are counted.
+    """
+
+    percents: Block
+    zeros: bool = False
+
+    @property
+    def made_from(self) -> Mapping[str, str]:
+        """The lower quantile for the lower number, the upper one for the upper or only one."""
+        return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
+
+    @property
+    def variables(self) -> list[str]:
+        """What the quantiles of each image are called, the lower one first."""
+        return [LOWER, "quantile"][-len(self.names) :]
+
+    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+        """The quantiles."""
+        return _measured(cohort, self._arrays(cohort), self.percents, self.zeros)
+
+    def check(self, numbers: xr.Dataset, pool: str | None) -> None:
+        """Raise ParameterError unless these are the numbers, and what they were made from."""
+        super().check(numbers, pool)
+        if len(self.names) == 2:
+            low, high = self.names
+            if (numbers[low] > numbers[high]).any():
+                raise ParameterError(f"{low} must not be above {high}")
+
+    def _arrays(self, cohort: ImageSet) -> list[Any]:
+        """What is measured of each image."""
+        if not self.of_sums:
+            return cohort.arrays
+        if not cohort.is_lazy:
+            chains = cohort.chains or cohort.chained().chains
+            return [chain.then(AddChannels()) for chain in chains]
+        return [
+            backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
+            for image in cohort
+        ]
+
+
+def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
+    """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
+    each, pooled = _measured(cohort, cohort.arrays, q[np.newaxis], zeros == "include")
+    labeled = CHANNEL in cohort[0].coords
+    coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
+    if cohort.pool is None and not cohort.is_one:
+        coords[FOV] = as_coordinate(cohort.names)
+        return xr.DataArray(each.values[:, 0], dims=(FOV, CHANNEL), coords=coords, name="quantile")
+    values = backends.per_channel(
+        mean_over_images, (pooled.values[:, 0], "fc"), dtype=np.dtype(np.float64)
+    )
+    return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
+
+
+def _measured(cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool) -> tuple[Found, Found]:
+    """Quantiles of each image, and those that the cohort's numbers are made of.
+
+    The latter are the same, or a single row of all images' pixels.
+    """
+    groups = [[index] for index in range(len(arrays))]
+    if cohort.pool == "pixels" and len(arrays) > 1:
+        common = np.result_type(*(processing_dtype(image) for image in cohort))
+        if len({array.dtype for array in arrays}) > 1:
+            arrays = [array.astype(common) for array in arrays]
+        groups.append(list(range(len(arrays))))
+    values, *counts = exact_quantiles(
+        arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
+    )
+    return Found(values, tuple(counts)).parted(len(arrays))

@@ -1,0 +1,101 @@
+"""Subtract the mean of each channel, and divide by its standard deviation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..aliases import Block, Label
+from ..engine.moments import exact_moments
+from ..engine.programs import Operation
+from ..images.cohort import ImageSet
+from .base import Step
+from .robust_zscore import Standardize
+from .statistic import FINITE, Found, ImageStatistic, Measured, Rule, Statistic
+from .statistics import DIVISOR
+
+__all__ = ["Zscore"]
+
+
+@dataclass(frozen=True)
+class Zscore(Step):
+    """Subtract the mean of each channel, and divide by its standard deviation.
+
+    Both are of the finite values, zeros included, and of the exact sums of these and of their
+    squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
+    images' means is subtracted, and the mean of their standard deviations divides.
+
+    Warns
+    -----
+    PxprepWarning
+        For channels all of whose values are the same (nothing is divided), for those without a
+        value, for negative and for infinite pixels. For a lazy image when it is computed.
+
+    Notes
+    -----
+    The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
+    few very bright pixels change both numbers: `robust_zscore` is not led by them.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import pxprep
+    >>> image = xr.DataArray(np.array([[[0.0, 0, 3, 3, 9]]]), dims=("c", "y", "x"))
+    >>> image.pxprep.zscore().values.round(2).tolist()
+    [[[-0.91, -0.91, 0.0, 0.0, 1.83]]]
+    """
+
+    kind: ClassVar[str] = "zscore"
+    operands: ClassVar[tuple[str, ...]] = ("center", "spread")
+
+    def statistic(self, labels: Sequence[Label]) -> Statistic:
+        """Mean and standard deviation of each channel."""
+        return MeanAndDeviation()
+
+    def operation(self, labels: Sequence[Label]) -> Operation:
+        """Subtracting the one, dividing by the other."""
+        return Standardize()
+
+
+@dataclass(frozen=True)
+class MeanAndDeviation(ImageStatistic):
+    """``center``: the cohort's mean of each channel, 0 where there is none.
+
+    ``spread``: its standard deviation, 1 where that is 0 or none.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("center", "spread")
+    rules: ClassVar[tuple[Rule, ...]] = (FINITE, DIVISOR)
+    variables: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+
+    @property
+    def made_from(self) -> Mapping[str, str]:
+        """The mean; the spread is no value of a channel."""
+        return {"center": "mean"}
+
+    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+        """The moments of each image, and of all pixels if they are taken together."""
+        mean, deviation, *counts = exact_moments(
+            cohort.arrays,
+            together=cohort.pool == "pixels",
+            evaluate=cohort.evaluate,
+            areas=cohort.areas,
+        )
+        found = Found(np.stack([mean, deviation], axis=1), tuple(counts))
+        return found.parted(len(cohort))
+
+    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+        """The numbers, axes (2, c) or (fov, 2, c)."""
+        numbers = measured.mean()
+        centers, spreads = numbers[..., 0, :], numbers[..., 1, :]
+        zero = spreads.astype(measured.dtype) == 0
+        notes = measured.notes_on_empty("no value to measure", "nothing is subtracted or divided")
+        if zero.any():
+            notes.append(
+                f"the standard deviation of {measured.listed(zero)} is 0: the mean is subtracted, "
+                "and nothing divided"
+            )
+        centers = np.where(np.isnan(centers), 0.0, centers)
+        spreads = np.where(zero | np.isnan(spreads), 1.0, spreads)
+        return np.stack([centers, spreads], axis=-2), notes + measured.notes_on_values()
