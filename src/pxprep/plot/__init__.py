@@ -7,8 +7,18 @@ from .accessor import ImagePlots
 from .channel_grid import channels
 from .cohort_quantiles import cohort
 from .comparison import compare
+from .composite import composite
 from .dropped_pixels import mask
 from .histograms import histogram
 from .thumbnails import DROPPED
 
-__all__ = ["DROPPED", "ImagePlots", "channels", "cohort", "compare", "histogram", "mask"]
+__all__ = [
+    "DROPPED",
+    "ImagePlots",
+    "channels",
+    "cohort",
+    "compare",
+    "composite",
+    "histogram",
+    "mask",
+]

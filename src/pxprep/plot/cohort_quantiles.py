@@ -20,6 +20,8 @@ from .layout import (
     EDGE,
     FONT,
     GREY,
+    LETTER,
+    MOST_LETTERS,
     SMALL,
     VERMILION,
     legend_below,
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 # Inches: a row, a panel's width, and what is around.
 ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
-# Room for names at the left and the right of a panel, for each letter of them.
-LETTER, MOST_LETTERS, LEAST_RIGHT = 0.075, 24, 0.4
+# Least room for names at the right of a panel.
+LEAST_RIGHT = 0.4
 SUMS = "all channels"
 IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
 OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
