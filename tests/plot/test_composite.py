@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from drawn import high, legend_texts, numbered, shown, texts_that_stick_out
 from pxprep import plot
 from pxprep.errors import ChannelError, ImageError, ParameterError
-from pxprep.plot.composite import COLOURS
+from pxprep.plot.mixing import COLOURS
 from pxprep.plot.scale_bar import round_length
 
 GREY = np.round(255 * np.array(to_rgb(plot.DROPPED)))

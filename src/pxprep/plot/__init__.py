@@ -7,9 +7,9 @@ from .accessor import ImagePlots
 from .channel_grid import channels
 from .cohort_quantiles import cohort
 from .comparison import compare
-from .composite import composite
 from .dropped_pixels import mask
 from .histograms import histogram
+from .mixing import composite
 from .thumbnails import DROPPED
 
 __all__ = [

@@ -10,9 +10,9 @@ from ..aliases import Images, Label
 from ..pipeline.pipeline import FittedPipeline
 from .channel_grid import channels as plot_channels
 from .comparison import compare
-from .composite import composite
 from .dropped_pixels import mask
 from .histograms import histogram
+from .mixing import composite
 from .shown import AxesArray
 
 __all__ = ["ImagePlots"]
