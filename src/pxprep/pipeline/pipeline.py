@@ -376,7 +376,9 @@ class FittedPipeline:
         -------
         pandas.DataFrame
             A row for each pair, the farthest first: ``step``, ``fov``, ``channel`` (None for
-            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio) and ``score``.
+            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio), ``score``, and
+            the ``reason`` in words. The score is infinite without signal, and where at least half
+            of the images are equal.
 
         Raises
         ------

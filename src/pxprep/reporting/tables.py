@@ -1,23 +1,23 @@
 """The words and numbers of a report: facts, notes and tables."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..aliases import Label
 from ..channels import CHANNEL
 from ..engine.progress import Pass
-from ..errors import ParameterError
 from ..pipeline import display
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import Provenance
-from ..plot.cohort_quantiles import measuring_steps
+from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..plot.dropped_pixels import percent_text
 from ..plot.layout import number_text
+from .distances import Distances
 from .fovs import Fov, Seen
 
 if TYPE_CHECKING:
@@ -27,6 +27,18 @@ PACKAGES = ("pxprep", "numpy", "scipy", "numba", "xarray", "dask", "zarr", "spat
 GIB = 2**30
 # So many names stand in a sentence or a cell.
 MOST_NAMES = 12
+
+
+class Link(NamedTuple):
+    """A cell that leads to a place in the page."""
+
+    text: str
+    anchor: str
+
+
+Cell = str | Link
+# Where an image, and a channel of it, is shown: by its name, and None or the channel.
+Anchors = Mapping[tuple[Label, Label | None], str]
 
 
 @dataclass(frozen=True)
@@ -39,12 +51,15 @@ class Table:
         Its texts.
     numbers
         Which columns, counted from 0, are aligned at the right.
+    is_sortable
+        Whether readers may want its rows in another order, or only some of them.
     """
 
     caption: str
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numbers: range = range(0)
+    is_sortable: bool = False
 
 
 def facts(
@@ -52,12 +67,15 @@ def facts(
 ) -> dict[str, str]:
     """What stands at the top: a few numbers by what they are."""
     n_dropped, n_pixels = (sum(getattr(s, n) for s in seen) for n in ("n_dropped", "n_pixels"))
+    n_images = len(fitted.fovs)
+    far = set(outliers["fov"])
     found = {
         "images": f"{len(seen):,}",
         "channels": f"{fitted.n_channels:,}",
         "pixels dropped": percent_text(n_dropped, n_pixels),
-        "outliers": f"{len(outliers):,}",
     }
+    if n_images > 1:
+        found["images with outliers"] = f"{len(far):,} of {n_images:,}"
     if passes:
         found["time of all passes"] = _seconds(sum(done.seconds for done in passes))
     return found
@@ -113,51 +131,52 @@ def channels_table(fitted: FittedPipeline) -> Table:
     caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"
-    return Table(f"{caption}.", header, rows, range(1, len(header)))
+    return Table(f"{caption}.", header, rows, range(1, len(header)), is_sortable=True)
 
 
-def dropped_table(seen: Sequence[Seen], outliers: "DataFrame") -> Table:
-    """The images, and how much of them was dropped."""
-    far = {name: group["channel"] for name, group in outliers.groupby("fov", sort=False)}
-    rows = []
+def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -> Table:
+    """The images, how much of them was dropped, and what is odd about them."""
+    rows: list[list[Cell]] = []
     for one in seen:
         sizes = one.fov.after.sizes
-        odd = far.get(one.fov.name, [])
-        names = ["sums" if channel is None else str(channel) for channel in odd]
+        odd = distances.reasons(one.fov.name)
         rows.append(
             [
-                one.fov.title,
+                Link(one.fov.title, anchors[one.fov.name, None]),
                 " x ".join(f"{sizes[dim]:,}" for dim in ("z", "y", "x") if dim in sizes),
                 percent_text(one.n_dropped, one.n_pixels),
                 f"{one.n_dropped:,}",
-                _some(list(dict.fromkeys(names))),
+                _some([SUMS if channel is None else str(channel) for channel in odd]),
             ]
         )
     header = ["image", "size", "dropped", "pixels", "outlier in"]
     caption = "Pixels without a value in any channel after preprocessing, counted exactly."
-    return Table(caption, header, rows, range(1, 4))
+    return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
 
-def outliers_table(outliers: "DataFrame") -> Table:
+def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: Anchors) -> Table:
     """Images and channels that are far from the others."""
-    rows = [
-        [
-            str(row.fov),
-            "all channels" if row.channel is None else str(row.channel),
-            str(row.step),
-            "no signal" if np.isnan(row.quantile) else number_text(row.quantile),
-            number_text(row.median),
-            number_text(row.fold),
-            "∞" if np.isinf(row.score) else number_text(row.score),
-        ]
-        for row in outliers.itertuples()
-    ]
-    header = ["image", "channel", "step", "quantile", "median", "ratio", "score"]
+    rows: list[list[Cell]] = []
+    for row in distances.outliers.itertuples():
+        image = titles.get(row.fov, str(row.fov))
+        channel = SUMS if row.channel is None else str(row.channel)
+        place = anchors.get((row.fov, None), "")
+        rows.append(
+            [
+                Link(image, place),
+                Link(channel, anchors.get((row.fov, row.channel), place)),
+                str(row.step),
+                row.reason,
+                "" if np.isnan(row.quantile) else number_text(row.quantile),
+                number_text(row.median),
+            ]
+        )
+    header = ["image", "channel", "step", "reason", "quantile", "median"]
     caption = (
         "Quantiles more than 1.5 times above or below the median of all images, with a modified "
         "z-score above 3.5; the farthest first."
     )
-    return Table(caption, header, rows, range(3, 7))
+    return Table(caption, header, rows, range(4, 6), is_sortable=True)
 
 
 def passes_table(passes: Sequence[Pass]) -> Table:
@@ -200,15 +219,6 @@ def versions_table() -> Table:
         except PackageNotFoundError:
             continue  # optional
     return Table("Versions that this report was made with.", ["package", "version"], rows)
-
-
-def fitted_link(fitted: FittedPipeline) -> str | None:
-    """The exact numbers as a file in a data URI; None if JSON cannot keep them."""
-    try:
-        text = fitted.to_json()
-    except ParameterError:
-        return None
-    return "data:application/json;base64," + base64.b64encode(text.encode()).decode()
 
 
 def _value(value: Any) -> str:
