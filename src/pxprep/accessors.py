@@ -1,6 +1,7 @@
 """`.pxprep` on images and trees of images: the steps as methods, and what else can be done."""
 
 from collections.abc import Sequence
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import xarray as xr
 
 from . import tables
 from .aliases import Images, Label, PerChannel, Pool
+from .displays import Display, Part, Shown, counted, listed
+from .errors import PxprepError
 from .images import datatree
 from .images.cohort import ImageSet
+from .images.listing import image_parts
 from .methods import Made, StepMethods
 from .pipeline.pipeline import FittedPipeline, Pipeline
 from .plot import ImagePlots
@@ -244,7 +248,7 @@ class Methods(StepMethods[Made]):
 @datatree.register("pxprep")
 @xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class Accessor(Methods[Any]):
+class Accessor(Shown, Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
@@ -285,3 +289,24 @@ class Accessor(Methods[Any]):
     def plot(self) -> ImagePlots:
         """Figures of the image: see `pxprep.plot`."""
         return ImagePlots(self._images)
+
+    def _display(self) -> Display:
+        try:
+            images = ImageSet.of(self._images)
+        except PxprepError as error:
+            # Whatever came is shown, what is wrong with it as well.
+            return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
+        summary = f"of {counted(len(images), 'images')}"
+        return Display("pxprep methods", summary, [*image_parts(images), _methods()])
+
+
+def _methods() -> Part:
+    """The methods of the accessor, and what each does in a line."""
+    found = {
+        name: str(getdoc(member)).partition("\n")[0]
+        for holder in (StepMethods, Methods, Accessor)
+        for name, member in vars(holder).items()
+        if not name.startswith("_")
+    }
+    rows = [[f".{name}", line] for name, line in found.items()]
+    return Part("Methods", rows=rows, line=listed(list(found)), count=len(rows), is_open=False)

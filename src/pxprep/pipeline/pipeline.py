@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import xarray as xr
 
 from ..aliases import Images, Label, Pool
 from ..channels import channel_labels
+from ..displays import Display, Shown
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
@@ -143,6 +144,19 @@ class Pipeline(Recipe):
             is_masked=cohort.is_masked,
         )
 
+    def transform(self, images: Any, **options: Any) -> NoReturn:
+        """Only a fitted pipeline can: `fit` first, or `fit_transform` in one go.
+
+        Raises
+        ------
+        ParameterError
+            Always; it says how to fit.
+        """
+        raise ParameterError(
+            "this Pipeline has no numbers yet: fit it first, pipeline.fit(images).transform("
+            "images), or do both at once, pipeline.fit_transform(images)"
+        )
+
     def fit_transform(
         self,
         images: AnyImages,
@@ -180,7 +194,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline:
+class FittedPipeline(Shown):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes
@@ -442,12 +456,7 @@ class FittedPipeline:
             and self.numbers.identical(other.numbers)
         )
 
-    def __repr__(self) -> str:
-        return display.fitted_text(
-            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
-        )
-
-    def _repr_html_(self) -> str:
-        return display.fitted_html(
+    def _display(self) -> Display:
+        return display.fitted_display(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..aliases import Label
 from ..channels import CHANNEL
-from ..engine.progress import Pass
+from ..displays import seconds_text, value_text
+from ..engine.progress import Pass, pass_table
 from ..pipeline import display
+from ..pipeline.display import shortened
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import Provenance
 from ..plot.cohort_quantiles import SUMS, measuring_steps
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PACKAGES = ("pxprep", "numpy", "scipy", "numba", "xarray", "dask", "zarr", "spatialdata")
-GIB = 2**30
-# So many names stand in a sentence or a cell.
-MOST_NAMES = 12
 
 
 class Link(NamedTuple):
@@ -77,7 +76,7 @@ def facts(
     if n_images > 1:
         found["images with outliers"] = f"{len(far):,} of {n_images:,}"
     if passes:
-        found["time of all passes"] = _seconds(sum(done.seconds for done in passes))
+        found["time of all passes"] = seconds_text(sum(done.seconds for done in passes))
     return found
 
 
@@ -86,10 +85,10 @@ def notes(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     found = [note for step in measuring_steps(fitted) for note in _findings(fitted, step)]
     gone = [fov.title for fov in fovs if fov.before is None]
     if gone:
-        found.append(f"There are no pictures from before of {_some(gone)}: not there any more.")
+        found.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
     other = [fov.title for fov in fovs if fov.name not in fitted.fovs]
     if other:
-        found.append(f"The numbers were measured on other images than {_some(other)}.")
+        found.append(f"The numbers were measured on other images than {shortened(other)}.")
     return list(dict.fromkeys(found))
 
 
@@ -105,7 +104,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
     ):
         names = [str(fitted.labels[i]) for i in np.flatnonzero(chosen)]
         if names:
-            yield f"{step}: {what.format(_some(names))}"
+            yield f"{step}: {what.format(shortened(names))}"
 
 
 def steps_table(fitted: FittedPipeline) -> Table:
@@ -146,7 +145,7 @@ def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -
                 " x ".join(f"{sizes[dim]:,}" for dim in ("z", "y", "x") if dim in sizes),
                 percent_text(one.n_dropped, one.n_pixels),
                 f"{one.n_dropped:,}",
-                _some([SUMS if channel is None else str(channel) for channel in odd]),
+                shortened([SUMS if channel is None else str(channel) for channel in odd]),
             ]
         )
     header = ["image", "size", "dropped", "pixels", "outlier in"]
@@ -181,16 +180,7 @@ def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: A
 
 def passes_table(passes: Sequence[Pass]) -> Table:
     """Time and memory of each pass over the data."""
-    rows = [
-        [
-            done.name,
-            _seconds(done.seconds),
-            _seconds(done.cpu_seconds),
-            "unknown" if done.peak_memory is None else f"{done.peak_memory / GIB:.2f} GiB",
-        ]
-        for done in passes
-    ]
-    header = ["pass", "time", "CPU time", "peak memory"]
+    header, rows = pass_table(passes)
     caption = "Each pass over the data; CPU time, and memory at most until then, of this process."
     return Table(caption, header, rows, range(1, 4))
 
@@ -204,7 +194,7 @@ def provenance_tables(made: Sequence[Provenance]) -> Iterator[Table]:
     for run in dict.fromkeys(one.run for one in made):
         first = next(one for one in made if one.run == run)
         asked = {key: value for key, value in first.parameters.items() if key != "pipeline"}
-        rows = [[key, _value(value)] for key, value in asked.items()]
+        rows = [[key, value_text(value)] for key, value in asked.items()]
         yield Table(f"What run {run} was asked for.", ["parameter", "value"], rows)
         versions = [[package, number] for package, number in first.versions.items()]
         yield Table(f"Versions that run {run} used.", ["package", "version"], versions)
@@ -219,22 +209,3 @@ def versions_table() -> Table:
         except PackageNotFoundError:
             continue  # optional
     return Table("Versions that this report was made with.", ["package", "version"], rows)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_value(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_value, value))
-    return "not given" if value is None else str(value)
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
