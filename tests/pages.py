@@ -1,10 +1,12 @@
 """HTML pages: what they hold, and how a browser shows them."""
 
 import base64
+import json
 import os
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -33,14 +35,23 @@ addEventListener("load", () => {
 """
 
 
+# What is a part of the text around it.
+INLINE = {"a", "b", "button"}
+
+
 class Page(HTMLParser):
-    """Tables by the beginning of their caption, images by their alt text, links, headings."""
+    """What a page holds: tables, images, paths of histograms, links, files, headings, words.
+
+    Tables go by the beginning of their caption, images by their alt text, histograms by their
+    label, files by their name.
+    """
 
     def __init__(self, path):
         super().__init__()
         self.text = Path(path).read_text(encoding="utf-8")
         self.open, self.tables, self.images, self.links = [], {}, [], []
         self.headings, self.words = [], []
+        self.histograms, self.files, self.label = {}, {}, None
         self.feed(self.text)
         self.close()
         assert self.open == []
@@ -57,8 +68,14 @@ class Page(HTMLParser):
             self.rows[-1].append("")
         elif tag == "img":
             self.images.append((found["alt"], found["src"]))
-        elif tag in ("a", "link", "script"):
+        elif tag == "svg":
+            self.label = found.get("aria-label")
+        elif tag == "path":
+            self.histograms.setdefault(self.label, {})[found["class"]] = found["d"]
+        elif "href" in found or "src" in found:
             self.links.append(found.get("href") or found.get("src"))
+        if "download" in found:
+            self.files[found["download"]] = decoded(found["href"]).decode()
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -66,7 +83,7 @@ class Page(HTMLParser):
             self.tables[self.caption] = self.rows
 
     def handle_data(self, data):
-        inside = self.open[-1] if self.open else ""
+        inside = next((tag for tag in reversed(self.open) if tag not in INLINE), "")
         if inside in ("td", "th"):
             self.rows[-1][-1] += data
         elif inside == "caption":
@@ -87,6 +104,12 @@ class Page(HTMLParser):
 
         found = [uri for text, uri in self.images if text == alt]
         return [np.asarray(Image.open(BytesIO(decoded(uri))).convert("RGB")) for uri in found]
+
+    def pictures(self, channel, side):
+        """Those of a channel in all images, in the order of the page."""
+        wanted = re.compile(rf"{re.escape(channel)} of .*, {side}", re.DOTALL)
+        alts = dict.fromkeys(alt for alt, _ in self.images if wanted.fullmatch(alt))
+        return [picture for alt in alts for picture in self.image(alt)]
 
     @property
     def said(self):
@@ -134,10 +157,10 @@ def measured(page, size, folder):
     """Width of the window and of the page, images: broken and all, and requests elsewhere."""
     folder = Path(folder)
     text = Path(page).read_text(encoding="utf-8")
-    # The report lets no script run.
+    # The report lets no script run but its own.
     text, n = re.subn(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", text)
     assert n == 1
-    text = text.replace("</body>", f"{MEASURED}</body>")
+    text = text.replace(' loading="lazy"', "").replace("</body>", f"{MEASURED}</body>")
     (folder / "measured.html").write_text(text, encoding="utf-8")
     frame = folder / "frame.html"
     frame.write_text(FRAME.format(*size), encoding="utf-8")
@@ -155,3 +178,18 @@ def screenshot(page, size, folder):
     picture = Path(folder) / "shown.png"
     browse(page, size, Path(folder) / "profile", f"--screenshot={picture}")
     return np.asarray(Image.open(picture).convert("RGB"))
+
+
+def acted(page, script, folder, policy=False):
+    """What a script finds that runs in a page, and puts into `found`; with the page's `policy`?"""
+    text = Path(page).read_text(encoding="utf-8")
+    if not policy:
+        text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", text)
+    script = (
+        f"<script>let found;{script};document.body.dataset.found = JSON.stringify(found)</script>"
+    )
+    acting = Path(folder) / "acting.html"
+    acting.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    dom = browse(acting, (1280, 900), Path(folder) / "profile", "--dump-dom")
+    values = re.findall(r'<body[^>]* data-found="([^"]*)"', dom)
+    return dom, json.loads(unescape(values[0])) if values else None

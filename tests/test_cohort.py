@@ -111,12 +111,14 @@ def test_it_shows_what_is_in_it(fovs, masks):
     assert repr(cohort).splitlines() == [
         "<pxprep.Cohort of 3 images, pool=None, masked>",
         "Channels (3): DAPI, CD45, CD3",
-        "  fov0  y: 20, x: 24  uint16",
-        "  fov1  y: 20, x: 25  uint16",
-        "  fov2  y: 20, x: 26  uint16",
+        "Images (3):",
+        "    image  size          dtype   held",
+        "    fov0   y: 20, x: 24  uint16  in memory",
+        "    fov1   y: 20, x: 25  uint16  in memory",
+        "    fov2   y: 20, x: 26  uint16  in memory",
     ]
     page = Cohort({"<b>": fovs["fov0"]}, where=Mask(masks["fov0"]))._repr_html_()
     assert "&lt;b&gt;" in page
     assert "y: 20, x: 24" in page
     many = Cohort([fovs["fov0"]] * 25)
-    assert repr(many).splitlines()[-1] == "  ... and 5 more"
+    assert repr(many).splitlines()[-1] == "    ... and 5 more"

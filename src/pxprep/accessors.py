@@ -4,12 +4,15 @@ What the methods call is imported then: who imports the package only may not nee
 """
 
 from collections.abc import Sequence
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from .aliases import Images, Label, PerChannel, Pool
+from .displays import Display, Part, Shown, counted, in_a_line
+from .errors import PxprepError
 from .images import datatree
 from .methods import Made, StepMethods
 
@@ -260,7 +263,7 @@ class Methods(StepMethods[Made]):
 @datatree.register("pxprep")
 @xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class Accessor(Methods[Any]):
+class Accessor(Shown, Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
@@ -303,3 +306,27 @@ class Accessor(Methods[Any]):
         from .plot import ImagePlots
 
         return ImagePlots(self._images)
+
+    def _display(self) -> Display:
+        from .images.cohort import ImageSet
+        from .images.listing import image_parts
+
+        try:
+            images = ImageSet.of(self._images)
+        except PxprepError as error:
+            # Whatever came is shown, what is wrong with it as well.
+            return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
+        summary = f"of {counted(len(images), 'images')}"
+        return Display("pxprep methods", summary, [*image_parts(images), _methods()])
+
+
+def _methods() -> Part:
+    """The methods of the accessor, and what each does in a line."""
+    found = {
+        name: str(getdoc(member)).partition("\n")[0]
+        for holder in (StepMethods, Methods, Accessor)
+        for name, member in vars(holder).items()
+        if not name.startswith("_")
+    }
+    rows = [[f".{name}", line] for name, line in found.items()]
+    return Part("Methods", rows=rows, line=in_a_line(list(found)), count=len(rows), is_open=False)

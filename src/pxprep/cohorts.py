@@ -1,23 +1,21 @@
 """Cohorts: images that are measured together, as a value of their own."""
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any, Self
 
 import xarray as xr
 
 from .accessors import Methods
 from .aliases import Images, Label, Pool
+from .displays import Display, Shown, counted
 from .errors import ImageError
 from .images.cohort import HoldsImages, ImageSet
+from .images.listing import image_parts
 
 __all__ = ["Cohort"]
 
-# How many images a text shows.
-MOST_SHOWN = 20
 
-
-class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
@@ -53,9 +51,11 @@ class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     >>> cohort
     <pxprep.Cohort of 3 images, pool='pixels'>
     Channels (10): DAPI, CD45, CD3, CD8, CD20, CD68, panCK, SMA, Ki67, CD31
-      fov0  y: 64, x: 64  uint16
-      fov1  y: 64, x: 64  uint16
-      fov2  y: 64, x: 64  uint16
+    Images (3):
+        image  size          dtype   held
+        fov0   y: 64, x: 64  uint16  in memory
+        fov1   y: 64, x: 64  uint16  in memory
+        fov2   y: 64, x: 64  uint16  in memory
     >>> after = cohort.quantile_norm(99).blur(2).as_given()
     >>> sorted(after)
     ['fov0', 'fov1', 'fov2']
@@ -108,45 +108,7 @@ class Cohort(Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     def __len__(self) -> int:
         return len(self.image_set)
 
-    def __repr__(self) -> str:
-        rows = self._rows()
-        width = max(len(name) for name, *_ in rows)
-        more = len(self) - len(rows)
-        return "\n".join(
-            [
-                f"<pxprep.Cohort of {len(self)} images, pool={self.pool!r}{self._masked()}>",
-                f"Channels ({len(self.channels)}): {', '.join(map(str, self.channels))}",
-                *(f"  {name:<{width}}  {size}  {dtype}" for name, size, dtype in rows),
-                *([f"  ... and {more} more"] if more else []),
-            ]
-        )
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        more = len(self) - MOST_SHOWN
-        return (
-            f"<div><b>pxprep.Cohort</b> of {len(self)} images, "
-            f"pool={escape(repr(self.pool))}{self._masked()}</div>"
-            f"<div>Channels ({len(self.channels)}): "
-            f"{escape(', '.join(map(str, self.channels)))}</div>"
-            "<table><thead><tr><th>image</th><th>size</th><th>dtype</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>" + (f"<div>and {more} more</div>" if more > 0 else "")
-        )
-
-    def _rows(self) -> list[tuple[str, str, str]]:
-        """Name, size and type of the first images."""
-        pairs = list(zip(self.image_set.names, self.image_set, strict=True))[:MOST_SHOWN]
-        return [
-            (
-                str(name),
-                ", ".join(f"{dim}: {size}" for dim, size in image.sizes.items() if dim != "c"),
-                str(image.dtype),
-            )
-            for name, image in pairs
-        ]
-
-    def _masked(self) -> str:
-        return ", masked" if self.image_set.is_masked else ""
+    def _display(self) -> Display:
+        masked = ", masked" if self.image_set.is_masked else ""
+        summary = f"of {counted(len(self), 'images')}, pool={self.pool!r}{masked}"
+        return Display("pxprep.Cohort", summary, [*image_parts(self.image_set)])

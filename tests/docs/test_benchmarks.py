@@ -52,6 +52,19 @@ def test_the_command_measures(name, tmp_path):
     assert float(memory) > 0
 
 
+def test_the_report_is_measured():
+    pytest.importorskip("jinja2")
+    options = ["--images", "3", "--channels", "12", "--size", "40"]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "report.py", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 images, 12 channels, 40 pixels a side: written in ")
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmarks") / "store.zarr"

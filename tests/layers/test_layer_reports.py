@@ -95,7 +95,7 @@ def test_wrapper_reports_the_run(sdata, file):
     assert asked["layers"] == "new0: fov0, new1: fov1"
     assert asked["dtype"] == "not given"
     assert dict(page.table(f"Versions that run {made.run}")) == dict(made.versions)
-    assert len(page.image("CD3 before")) == len(page.image("CD3 after")) == 2
+    assert len(page.pictures("CD3", "before")) == len(page.pictures("CD3", "after")) == 2
     assert "measured on other images" not in page.said
 
 
@@ -110,8 +110,8 @@ def test_in_place_there_is_nothing_from_before(sdata, file):
     )
     page = Page(file)
     assert "There are no pictures from before of fov0: not there any more." in page.said
-    assert len(page.image("CD3 before")) == 1
-    assert len(page.image("CD3 after")) == 2
+    assert len(page.pictures("CD3", "before")) == 1
+    assert len(page.pictures("CD3", "after")) == 2
 
 
 def test_multiscale_layers(backed, file):
@@ -193,7 +193,7 @@ def test_report_later(sdata, file):
         ["new0", "fov0"],
         ["new1", "fov1"],
     ]
-    assert len(page.image("DAPI before")) == 2
+    assert len(page.pictures("DAPI", "before")) == 2
     del sdata.images["fov0"]
     report_layers(str(file), sdata, "new0")
     page = Page(file)
@@ -208,7 +208,7 @@ def test_report_later_with_functions(memory, file):
     with pytest.raises(ParameterError, match="sqrt"):
         report_layers(file, memory, "new0")
     report_layers(file, memory, "new0", functions={"sqrt": np.sqrt})
-    assert len(Page(file).image("CD3 before")) == 1
+    assert len(Page(file).pictures("CD3", "before")) == 1
 
 
 def test_layers_of_several_runs(memory, file):

@@ -80,12 +80,38 @@ def test_equal_images_have_no_outliers_but_one_other_is(make_image):
     assert np.isinf(table.score).all()
 
 
+def test_reasons_are_words_and_sums_have_no_channel(make_image):
+    cohort = like_one_another(make_image, 7)
+    cohort["fov1"] = without_signal(cohort["fov1"])
+    cohort["fov2"][{"c": 0}] *= -1
+    cohort["fov4"] = cohort["fov4"] * 50
+    pipeline = Pipeline().quantile_norm(97).sum_mask(50, reference="input")
+    with pytest.warns(PxprepWarning):
+        table = pipeline.fit(cohort).outliers()
+    found = {(row.step, row.fov, row.channel): row for row in table.itertuples()}
+    assert found["quantile_norm", "fov1", "CD3"].reason == "no signal"
+    other = found["quantile_norm", "fov2", "DAPI"]
+    assert other.reason == f"{other.quantile:.3g} where the median is {other.median:.3g}"
+    assert other.quantile < 0 < other.median
+    bright = found["quantile_norm", "fov4", "CD3"]
+    assert bright.reason == f"{bright.fold:.3g} times the median"
+    assert 40 < bright.fold < 60
+    # Whatever type pandas makes of a column of texts.
+    assert found["sum_mask", "fov4", None].reason.endswith("times the median")
+
+
+def test_a_reason_where_the_others_are_equal(make_image):
+    image = make_image()
+    table = Pipeline().quantile_norm().fit({**dict.fromkeys("abcd", image), "e": image * 2})
+    assert set(table.outliers().reason) == {"2 times the median, no spread in the others"}
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_few_images_have_no_outliers(n, make_image):
     cohort = like_one_another(make_image, n)
     cohort["fov0"] = cohort["fov0"] * 100
     table = Pipeline().quantile_norm().fit(cohort).outliers()
-    columns = ["step", "fov", "channel", "quantile", "median", "fold", "score"]
+    columns = ["step", "fov", "channel", "quantile", "median", "fold", "score", "reason"]
     assert table.empty
     assert list(table.columns) == columns
 

@@ -147,7 +147,7 @@ def test_tables(cohort):
     threshold = f"{float(fitted.numbers.sum_mask_threshold):.6g}"
     for shown in ("panCK", scale, threshold, "3 images", "{'CD3': 0, ...: 2}"):
         assert shown in text
-    for shown in ("<td>panCK</td>", f"<td>{scale}</td>", threshold):
+    for shown in ("<td>panCK</td>", f'<td class="number">{scale}</td>', threshold):
         assert shown in html
     assert "Blur(sigma=2)" in repr(Pipeline.sparrow())
     assert "<td>Blur(sigma=2)</td>" in Pipeline.sparrow()._repr_html_()

@@ -158,6 +158,13 @@ def test_histogram_of_an_odd_channel(value):
     axis.figure.draw_without_rendering()
 
 
+def test_histogram_axes_say_what_they_are(image, after):
+    axes = plot.histogram(image, after)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == 2 * ["pixels before", "pixels after"]
+    assert [axis.get_xlabel() for axis in axes[-1]] == 5 * ["value"]
+    assert plot.histogram(image, channels=["DAPI"])[0, 0].get_ylabel() == "pixels"
+
+
 @pytest.mark.parametrize("n", [1, 10, 40])
 def test_histogram_texts_have_room(n):
     image = numbered(n, 30, 30) * 100

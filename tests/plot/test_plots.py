@@ -98,6 +98,7 @@ METHODS = {
     "histogram": (None, None, ["DAPI"]),
     "mask": (),
     "compare": None,
+    "composite": (["DAPI"],),
 }
 
 
@@ -127,12 +128,12 @@ def test_a_tree_is_told_to_choose(fovs):
     tree = tree_type.from_dict({"fov0": fovs["fov0"].to_dataset(name="image")})
     for name in METHODS:
         arguments = [fovs["fov0"]] if name == "compare" else []
-        with pytest.raises(ImageError, match="one image, got a tree: choose"):
+        with pytest.raises(ImageError, match="is a tree of 1: choose"):
             getattr(tree.pxprep.plot, name)(*arguments)
     assert tree["fov0/image"].pxprep.plot.channels(["DAPI"]).shape == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["channels", "histogram", "mask"])
+@pytest.mark.parametrize("name", ["channels", "composite", "histogram", "mask"])
 def test_touches_nothing(image, name):
     before, copy = dict(matplotlib.rcParams), image.copy(deep=True)
     image = image.copy(deep=True)
@@ -142,7 +143,7 @@ def test_touches_nothing(image, name):
     xr.testing.assert_identical(image, copy)
 
 
-@pytest.mark.parametrize("name", ["channels", "histogram", "mask"])
+@pytest.mark.parametrize("name", ["channels", "composite", "histogram", "mask"])
 def test_any_order_of_dimensions_and_dtype(image, name):
     turned = image.astype(np.float16).transpose("x", "c", "y")
     axes = [np.ravel(getattr(plot, name)(one))[0] for one in (image, turned)]
@@ -162,7 +163,7 @@ def test_channels_without_labels():
     plot.cohort(fitted)
 
 
-@pytest.mark.parametrize("call", ["channels", "histogram", "mask", "cohort"])
+@pytest.mark.parametrize("call", ["channels", "composite", "histogram", "mask", "cohort"])
 def test_says_how_to_install_matplotlib(image, monkeypatch, call):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ParameterError, match=r"pip install 'pxprep\[plot\]'"):
@@ -192,7 +193,7 @@ def test_bad_input(image, no_compute, name, change, kind, message):
         getattr(plot, name)(image.chunk(), **change)
 
 
-@pytest.mark.parametrize("name", ["channels", "histogram", "mask"])
+@pytest.mark.parametrize("name", ["channels", "composite", "histogram", "mask"])
 def test_no_image(image, name):
     with pytest.raises(ImageError, match=r"must be an xarray\.DataArray"):
         getattr(plot, name)(image.values)

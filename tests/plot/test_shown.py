@@ -14,6 +14,7 @@ from pxprep.plot.shown import AxesArray, off_screen
 CALLS = {
     "channels": lambda image, after, fitted: plot.channels(image, ["DAPI"]),
     "compare": lambda image, after, fitted: plot.compare(image, after, ["DAPI"]),
+    "composite": lambda image, after, fitted: plot.composite(image, ["DAPI"]),
     "histogram": lambda image, after, fitted: plot.histogram(image, channels=["DAPI"]),
     "mask": lambda image, after, fitted: plot.mask(after),
     "cohort": lambda image, after, fitted: plot.cohort(fitted),

@@ -11,8 +11,10 @@ from uuid import uuid4
 
 from dask.callbacks import Callback
 
+from ..displays import Display, Part, Shown, seconds_text
 from ..errors import ParameterError, spelled
 
+GIB = 2**30
 # What a callback of Dask is told of, in its order.
 START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
 # Given what a pass does, a context in which Dask computes it.
@@ -112,7 +114,7 @@ class Pass:
     peak_memory: int | None
 
 
-class Passes(Sequence[Pass]):
+class Passes(Shown, Sequence[Pass]):
     """Records what each pass over the data takes, for `pxprep.report`.
 
     Parameters
@@ -150,8 +152,26 @@ class Passes(Sequence[Pass]):
     def __len__(self) -> int:
         return len(self._done)
 
-    def __repr__(self) -> str:
-        return f"Passes({self._done})"
+    def _display(self) -> Display:
+        total = seconds_text(sum(done.seconds for done in self))
+        summary = f"of {len(self)} pass{'es' if len(self) != 1 else ''}, {total}"
+        header, rows = pass_table(self)
+        part = Part("Passes", header, rows, range(1, 4), count=len(rows))
+        return Display("pxprep.reporting.Passes", summary, [part] if rows else [])
+
+
+def pass_table(passes: Sequence[Pass]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: time and memory of each pass."""
+    rows = [
+        [
+            done.name,
+            seconds_text(done.seconds),
+            seconds_text(done.cpu_seconds),
+            "unknown" if done.peak_memory is None else f"{done.peak_memory / GIB:.2f} GiB",
+        ]
+        for done in passes
+    ]
+    return ["pass", "time", "CPU time", "peak memory"], rows
 
 
 def peak_memory() -> int | None:

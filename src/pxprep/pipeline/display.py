@@ -1,8 +1,7 @@
-"""Pipelines and their numbers as tables, in text and HTML."""
+"""Pipelines and their numbers as tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,13 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import CHANNEL
+from ..displays import Display, Part, counted, in_a_line
 from ..steps.statistic import COUNTS, OF_IMAGES, are_of_images
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
+# So many names stand in a sentence or a cell.
+MOST_NAMES = 12
 # What each step measured, by its name.
 Measured = Mapping[str, xr.Dataset]
 
@@ -52,69 +54,44 @@ def scalars(numbers: xr.Dataset) -> dict[str, str]:
     }
 
 
-def pipeline_text(steps: Steps) -> str:
-    """One line for each step."""
-    lines = [f"  {name}: {_step(step)}" for name, step in steps]
-    return "\n".join([f"Pipeline of {len(steps)} steps", *lines])
+def pipeline_display(steps: Steps) -> Display:
+    """The steps with their parameters."""
+    rows = [[name, _step(step)] for name, step in steps]
+    part = Part("Steps", ["step", "parameters"], rows, count=len(rows))
+    return Display("pxprep.Pipeline", f"of {counted(len(rows), 'steps')}, not fitted", [part])
 
 
-def pipeline_html(steps: Steps) -> str:
-    """A table with a row for each step."""
-    return _html_table(["step", "parameters"], [[name, _step(step)] for name, step in steps])
-
-
-def fitted_text(
+def fitted_display(
     steps: Steps,
     measured: Measured,
     labels: Sequence[Label],
     fovs: Sequence[Label],
     pool: str | None,
-) -> str:
-    """What was fitted to what, the steps, and the numbers as a table."""
+) -> Display:
+    """The steps with the numbers for all channels, those of each channel, and the images."""
+    images, channels = counted(len(fovs), "images"), counted(len(labels), "channels")
+    header, rows = step_table(steps, measured)
+    parts = [Part("Steps", header, rows, count=len(rows))]
     header, rows = channel_table(measured, labels)
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    return "\n".join(
-        [
-            _caption(labels, fovs, pool),
-            *(f"  {name}: {_step(step)}" for name, step in steps),
-            *(
-                f"{name}_{variable} = {value}"
-                for name, numbers in measured.items()
-                for variable, value in scalars(numbers).items()
-            ),
-            *lines,
-        ]
-    )
+    if len(header) > 1:
+        numbers = range(1, len(header))
+        parts.append(Part("Numbers", header, rows, numbers, is_open=True))
+    else:
+        parts.append(Part("Channels", line=in_a_line(labels), count=len(labels)))
+    parts.append(Part("Images", line=shortened(fovs), count=len(fovs)))
+    return Display("pxprep.FittedPipeline", f"of {images}, {channels}, pool={pool!r}", parts)
 
 
-def fitted_html(
-    steps: Steps,
-    measured: Measured,
-    labels: Sequence[Label],
-    fovs: Sequence[Label],
-    pool: str | None,
-) -> str:
-    """The steps with the numbers for all channels, and a table with a row for each channel."""
-    return (
-        f"<p><b>{escape(_caption(labels, fovs, pool))}</b></p>"
-        + _html_table(*step_table(steps, measured))
-        + _html_table(*channel_table(measured, labels))
-    )
+def shortened(names: Sequence[Label]) -> str:
+    """The first names in a line."""
+    more = len(names) - MOST_NAMES
+    return in_a_line(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
     details = (*OF_IMAGES, *COUNTS) if are_of_images(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
-
-
-def _caption(labels: Sequence[Label], fovs: Sequence[Label], pool: str | None) -> str:
-    images = "1 image" if len(fovs) == 1 else f"{len(fovs)} images"
-    return f"FittedPipeline of {images}, {len(labels)} channels, pool={pool!r}"
 
 
 def _step(step: Any) -> str:
@@ -136,14 +113,6 @@ def _parameter(value: object) -> str:
         )
         return "{" + ", ".join(items) + "}"
     return getattr(value, "__name__", None) or repr(value)
-
-
-def _html_table(header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _numbers(array: xr.DataArray) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import xarray as xr
 
 from ..aliases import DType, Images, Label, Pool
 from ..channels import channel_labels
+from ..displays import Display, Shown
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
@@ -153,6 +154,19 @@ class Pipeline(Recipe):
             is_masked=cohort.is_masked,
         )
 
+    def transform(self, images: Any, **options: Any) -> NoReturn:
+        """Only a fitted pipeline can: `fit` first, or `fit_transform` in one go.
+
+        Raises
+        ------
+        ParameterError
+            Always; it says how to fit.
+        """
+        raise ParameterError(
+            "this Pipeline has no numbers yet: fit it first, pipeline.fit(images).transform("
+            "images), or do both at once, pipeline.fit_transform(images)"
+        )
+
     def fit_transform(
         self,
         images: AnyImages,
@@ -191,7 +205,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline:
+class FittedPipeline(Shown):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes
@@ -389,7 +403,9 @@ class FittedPipeline:
         -------
         pandas.DataFrame
             A row for each pair, the farthest first: ``step``, ``fov``, ``channel`` (None for
-            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio) and ``score``.
+            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio), ``score``, and
+            the ``reason`` in words. The score is infinite without signal, and where at least half
+            of the images are equal.
 
         Raises
         ------
@@ -453,12 +469,7 @@ class FittedPipeline:
             and self.numbers.identical(other.numbers)
         )
 
-    def __repr__(self) -> str:
-        return display.fitted_text(
-            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
-        )
-
-    def _repr_html_(self) -> str:
-        return display.fitted_html(
+    def _display(self) -> Display:
+        return display.fitted_display(
             self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
         )

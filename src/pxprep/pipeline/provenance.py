@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..displays import Display, Part, Shown, value_text
 from ..errors import ParameterError
 from .pipeline import FittedPipeline
 
 # The key of an import's parameters; those of what was processed have "pipeline".
-IMPORT = "import"
+IMPORT, PIPELINE = "import", "pipeline"
 
 
-@dataclass(frozen=True)
-class Provenance:
+@dataclass(frozen=True, repr=False)
+class Provenance(Shown):
     """What made a layer.
 
     Attributes
@@ -67,3 +68,24 @@ class Provenance:
                 f"the pipeline that made layer {self.layer!r} could not be kept: {self._fitted}"
             )
         return FittedPipeline.from_json(json.dumps(self._fitted), functions)
+
+    def _display(self) -> Display:
+        made = {"source": self.source, "time": f"{self.time:%Y-%m-%d %H:%M:%S %Z}", "run": self.run}
+        asked = {key: value for key, value in self.parameters.items() if key != PIPELINE}
+        parts = [Part("Made from", rows=[[key, value] for key, value in made.items()])]
+        if not self.is_import:
+            steps = self.parameters.get(PIPELINE, {}).get("steps", ())
+            parts.append(Part("Steps", rows=[*map(_step_row, steps)], count=len(steps)))
+        given = [[key, value_text(value)] for key, value in asked.items() if value is not None]
+        parts.append(Part("Parameters", rows=given))
+        versions = [[package, number] for package, number in self.versions.items()]
+        parts.append(Part("Versions", rows=versions, is_open=False))
+        return Display("pxprep.Provenance", f"of layer {self.layer!r}", parts)
+
+
+def _step_row(step: Mapping[str, Any]) -> list[str]:
+    """What a step is called, and its parameters."""
+    asked = step.get("configuration")
+    if isinstance(asked, Mapping):
+        asked = {key: value for key, value in asked.items() if value is not None}
+    return [str(step["as"]), value_text(asked)]

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ..aliases import Label, PerChannel
 from ..channels import unwritable
+from ..displays import Display, Shown
 from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
 from ..steps.base import Step, check_kind
@@ -20,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Recipe(FluentSteps):
+class Recipe(Shown, FluentSteps):
     """Named steps in an order, built from a list or fluently; what a `pxprep.Pipeline` runs."""
 
     steps: tuple[tuple[str, Step], ...]
@@ -222,11 +223,8 @@ class Recipe(FluentSteps):
                 steps.append((name, Step.from_dict(entry)))
         return cls(steps)
 
-    def __repr__(self) -> str:
-        return display.pipeline_text(self.steps)
-
-    def _repr_html_(self) -> str:
-        return display.pipeline_html(self.steps)
+    def _display(self) -> Display:
+        return display.pipeline_display(self.steps)
 
 
 def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:

@@ -18,7 +18,7 @@ from .run import INPUT, NamedSteps
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score")
+COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "reason")
 # Makes the median absolute deviation of normal values their standard deviation.
 NORMAL = 0.6745
 FEWEST_IMAGES = 3
@@ -28,7 +28,7 @@ def find_outliers(
     measured: Mapping[str, xr.Dataset], labels: Sequence[Label], score: object, fold: object
 ) -> "DataFrame":
     """What `FittedPipeline.outliers` returns."""
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     rule = "a number of at least"
     least_score = parse_number(score, "score", f"{rule} 0")
@@ -45,46 +45,69 @@ def find_outliers(
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
-    return DataFrame(rows, columns=list(COLUMNS))
+    table = DataFrame(rows, columns=list(COLUMNS))
+    # As a column of texts it would have NaN for sums, which have no channel.
+    table["channel"] = Series([row[2] for row in rows], dtype=object)
+    return table
 
 
 def _far(
     numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
 ) -> Iterator[tuple[Any, ...]]:
-    """Image, channel, quantile, median, fold and score of what is far from the rest."""
+    """Image, channel, quantile, median, fold, score and reason of what is far from the rest."""
     quantiles = compared(numbers)
     fovs = quantiles.coords[FOV].values.tolist()
     columns = quantiles.values.reshape(len(fovs), -1)
     channels = labels if CHANNEL in quantiles.dims else [None]
-    for channel, column in zip(channels, columns.T, strict=True):
-        valid = ~np.isnan(column)
+    folds = ratios_to_median(columns)
+    for i, channel in enumerate(channels):
+        valid = ~np.isnan(columns[:, i])
         if len(fovs) < FEWEST_IMAGES or 2 * valid.sum() <= len(fovs):
             continue
-        median = np.median(column[valid])
+        median = np.median(columns[valid, i])
         if median == 0:
             continue  # nothing is a multiple of it
-        folds, scores = _distances(column, median)
+        scores = _scores(folds[:, i])
         with np.errstate(divide="ignore", over="ignore"):
-            ratios = np.maximum(folds, 1 / folds)
-        far = ~valid | ((scores > score) & (ratios > fold))
-        for index in np.flatnonzero(far).tolist():
-            yield (
-                fovs[index],
-                channel,
-                *(float(number) for number in (column[index], median, folds[index], scores[index])),
-            )
+            distances = np.maximum(folds[:, i], 1 / folds[:, i])
+        far = ~valid | ((scores > score) & (distances > fold))
+        for k in np.flatnonzero(far).tolist():
+            found = [float(n) for n in (columns[k, i], median, folds[k, i], scores[k])]
+            yield (fovs[k], channel, *found, _reason(*found))
 
 
-def _distances(column: Block, median: float) -> tuple[Block, Block]:
-    """Ratio to the median, and modified z-score of its logarithm; an empty image has ratio 0."""
+def ratios_to_median(quantiles: Block) -> Block:
+    """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
+
+    That is an image without signal, or on the other side of 0. NaN in channels whose median is 0.
+    """
+    medians = np.array([_median(column) for column in quantiles.T])
     with np.errstate(all="ignore"):
-        ratios = np.where(np.isnan(column), 0.0, column / median)
-        # Quantiles of both signs have no logarithm: opposite to the median is infinitely far.
+        ratios = np.where(medians == 0, np.nan, quantiles / medians)
+    return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
+
+
+def _median(column: Block) -> float:
+    valid = column[~np.isnan(column)]
+    return float(np.median(valid)) if valid.size else np.nan
+
+
+def _scores(ratios: Block) -> Block:
+    """Modified z-scores of the logarithms; infinite without signal, or where the rest is equal."""
+    with np.errstate(all="ignore"):
         logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
-        spread = np.nanmedian(np.abs(logarithms))
-        scores = NORMAL * np.abs(logarithms) / spread
-    scores = np.where(logarithms == 0, 0.0, np.where(np.isnan(scores), np.inf, scores))
-    return np.maximum(ratios, 0.0), scores
+        scores = NORMAL * np.abs(logarithms) / np.nanmedian(np.abs(logarithms))
+    return np.where(logarithms == 0, 0.0, np.where(np.isnan(scores), np.inf, scores))
+
+
+def _reason(quantile: float, median: float, fold: float, score: float) -> str:
+    """What is far off, in words."""
+    if np.isnan(quantile):
+        return "no signal"
+    if fold == 0:
+        return f"{quantile:.3g} where the median is {median:.3g}"
+    far = f"{fold:.3g} times the median"
+    return far if np.isfinite(score) else f"{far}, no spread in the others"
 
 
 def require_updatable(

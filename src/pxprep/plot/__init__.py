@@ -9,6 +9,16 @@ from .cohort_quantiles import cohort
 from .comparison import compare
 from .dropped_pixels import mask
 from .histograms import histogram
+from .mixing import composite
 from .thumbnails import DROPPED
 
-__all__ = ["DROPPED", "ImagePlots", "channels", "cohort", "compare", "histogram", "mask"]
+__all__ = [
+    "DROPPED",
+    "ImagePlots",
+    "channels",
+    "cohort",
+    "compare",
+    "composite",
+    "histogram",
+    "mask",
+]

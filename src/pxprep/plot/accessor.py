@@ -1,19 +1,18 @@
 """`image.pxprep.plot`: methods that forward to the function of their name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ..aliases import Images, Label
-from ..errors import ImageError
-from ..images.datatree import is_tree
 from ..pipeline.pipeline import FittedPipeline
 from .channel_grid import channels as plot_channels
 from .comparison import compare
 from .dropped_pixels import mask
 from .histograms import histogram
+from .mixing import composite
 from .shown import AxesArray
 
 __all__ = ["ImagePlots"]
@@ -32,18 +31,8 @@ class ImagePlots:
     >>> axes = image.pxprep.plot.compare(image.pxprep.preprocess())
     """
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
-
-    @property
-    def _image(self) -> xr.DataArray:
-        if is_tree(self._images):
-            raise ImageError(
-                "plot shows one image, got a tree: choose one of its images, as "
-                "tree['fov0/image'].pxprep.plot"
-            )
-        image: xr.DataArray = self._images
-        return image
+    def __init__(self, image: Images) -> None:
+        self._image: Any = image
 
     def channels(
         self,
@@ -95,3 +84,13 @@ class ImagePlots:
     ) -> AxesArray:
         """Show the channels before and after; see `pxprep.plot.compare`."""
         return compare(self._image, after, channels, axes=axes, max_pixels=max_pixels)
+
+    def composite(
+        self,
+        channels: Sequence[Label] | Mapping[Label, str] | None = None,
+        *,
+        axes: Any = None,
+        max_pixels: int = 512,
+    ) -> AxesArray:
+        """Show up to seven channels in one picture; see `pxprep.plot.composite`."""
+        return composite(self._image, channels, axes=axes, max_pixels=max_pixels)

@@ -9,8 +9,8 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
-from ..images.image import checked
 from ..images.parameters import parse_choice
+from .given import one_image
 from .layout import (
     EDGE,
     GREY,
@@ -27,6 +27,7 @@ from .layout import (
     turn_off,
     write_title,
 )
+from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array
 from .thumbnails import COLORMAP, DROPPED, as_floats, draw, parse_max_pixels, thinned, upper_limit
 
@@ -92,7 +93,7 @@ def channels(
     ['DAPI', 'CD3', 'CD20']
     """
     require_matplotlib()
-    image = checked(image)
+    image = one_image(image)
     shared = parse_choice(contrast, "contrast", CONTRASTS) == "shared"
     max_pixels = parse_max_pixels(max_pixels)
     if channels is None:
@@ -112,6 +113,7 @@ def channels(
             axis.set_xlabel(
                 f"0 to {number_text(limit)}", fontsize=SMALL, labelpad=1.5, color=GREY, loc="left"
             )
+    draw_scale_bar(places[0][0], image, max_pixels)
     turn_off(places[len(channels) :])
     _explain(places[(len(channels) - 1) // axes.shape[1] * axes.shape[1]][0], shown, high)
     return as_axes_array(axes)

@@ -14,12 +14,15 @@ from ..channels import CHANNEL
 from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.review import ratios_to_median
 from ..steps.statistic import are_of_images, compared
 from .layout import (
     BLUE,
     EDGE,
     FONT,
     GREY,
+    LETTER,
+    MOST_LETTERS,
     SMALL,
     VERMILION,
     legend_below,
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 
 # Inches: a row, a panel's width, and what is around.
 ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
-# Room for names at the left and the right of a panel, for each letter of them.
-LETTER, MOST_LETTERS, LEAST_RIGHT = 0.075, 24, 0.4
+# Least room for names at the right of a panel.
+LEAST_RIGHT = 0.4
 SUMS = "all channels"
 IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
 OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
@@ -141,7 +144,7 @@ class _Panel:
     rows
         What the channels are called.
     ratios
-        Of each image's quantile to the median, shape (fov, c), as `_ratios` gives them.
+        Of each image's quantile to the median, shape (fov, c), as `ratios_to_median` gives them.
     far
         Which of them are outliers.
     fovs
@@ -168,7 +171,7 @@ class _Panel:
             rows=[
                 shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
             ],
-            ratios=_ratios(values),
+            ratios=ratios_to_median(values),
             far=far,
             fovs=[str(name) for name in fitted.fovs],
         )
@@ -240,22 +243,6 @@ class _Panel:
         ]
         for chosen, how in marks:
             axis.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how)
-
-
-def _ratios(quantiles: Block) -> Block:
-    """Ratio of each image's quantile (fov, c) to the median; 0 where that is no multiple of it.
-
-    NaN in channels whose median is 0.
-    """
-    medians = np.array([_median(column) for column in quantiles.T])
-    with np.errstate(all="ignore"):
-        ratios = np.where(medians == 0, np.nan, quantiles / medians)
-    return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
-
-
-def _median(column: Block) -> float:
-    valid = column[~np.isnan(column)]
-    return float(np.median(valid)) if valid.size else np.nan
 
 
 def _ticks(limit: float) -> list[float]:

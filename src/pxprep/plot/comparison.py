@@ -10,7 +10,7 @@ from ..aliases import Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ImageError
-from ..images.image import checked
+from .given import one_image
 from .layout import (
     blocks,
     columns_of,
@@ -24,6 +24,7 @@ from .layout import (
     write_side,
     write_title,
 )
+from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array
 from .thumbnails import DROPPED, as_floats, draw, parse_max_pixels, thinned
 
@@ -88,7 +89,7 @@ def compare(
     To keep it: ``axes.save("compare.png")``.
     """
     require_matplotlib()
-    before, after = checked(before, "before"), checked(after, "after")
+    before, after = one_image(before, "before"), one_image(after, "after")
     require_same_size(before, after)
     max_pixels = parse_max_pixels(max_pixels)
     if channels is None:
@@ -104,6 +105,7 @@ def compare(
         for axis, thumbnail in zip(pair, thumbnails, strict=True):
             draw(axis, as_floats(thumbnail))
         write_title(pair[0], title)
+    draw_scale_bar(pairs[0][0], before, max_pixels)
     turn_off(pairs[len(channels) :])
     first_of_rows = pairs[: len(channels) : axes.shape[1]]
     for pair in first_of_rows:

@@ -10,18 +10,19 @@ import xarray as xr
 from ..aliases import Array, Block
 from ..channels import CHANNEL
 from ..engine import backends
-from ..errors import ParameterError
-from ..images.image import checked
+from .given import one_image
 from .layout import (
     EDGE,
     FONT,
     LEGEND,
     ORANGE,
     legend_below,
+    one_axis,
     patch,
     place,
     require_matplotlib,
 )
+from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array, new_figure
 from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
 
@@ -72,19 +73,17 @@ def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> Axe
     472 of 4,096 pixels
     """
     require_matplotlib()
-    image = checked(image)
+    image = one_image(image)
     max_pixels = parse_max_pixels(max_pixels)
-    if isinstance(axes, AxesArray) and axes.size == 1:
-        axes = axes.item()
-    if axes is not None and not hasattr(axes, "imshow"):
-        raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
+    axis = one_axis(axes)
     part = thinned_image(image, max_pixels)
     is_exact = part.size == image.size or not backends.is_lazy(image.data)
     whole = image if is_exact else part
     kinds, n_dropped = backends.compute(pixel_kinds(part), count_dropped(whole))
     n_pixels = whole.size // whole.sizes[CHANNEL]
-    axis = _new_axis(*kinds.shape) if axes is None else axes
+    axis = _new_axis(*kinds.shape) if axis is None else axis
     _draw(axis, kinds)
+    draw_scale_bar(axis, image, max_pixels)
     share = percent_text(int(n_dropped), n_pixels)
     title = (
         f"{share} dropped\n{n_dropped:,} of {n_pixels:,} pixels"

@@ -12,12 +12,12 @@ from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
 from ..images.cohort import FOV
-from ..images.image import checked
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT
 from ..steps.base import Step
 from .comparison import require_same_size
+from .given import one_image
 from .layout import (
     BLUE,
     FONT,
@@ -41,7 +41,9 @@ from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 # What is beyond this quantile, and some, is counted in the last bar.
 TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
-WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.42
+WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.56
+# And for what the numbers below the last row are.
+LABEL = 0.14
 # What the lines are.
 STYLES: dict[Any, str] = {"--": "fitted quantile", ":": "of this image alone"}
 # Of the logarithmic axis: below one pixel.
@@ -131,11 +133,11 @@ def histogram(
     ['quantile_norm']
     """
     require_matplotlib()
-    images = {"before": checked(before, "before")}
+    images = {"before": one_image(before, "before")}
     if after is not None:
-        images["after"] = checked(after, "after")
-        require_same_size(before, after)
-    last = before if after is None else after
+        images["after"] = one_image(after, "after")
+        require_same_size(images["before"], images["after"])
+    before, last = images["before"], [*images.values()][-1]
     if channels is None:
         channels = label_keys(last)
     bins = parse_count(bins, "bins", "a whole number of at least 1")
@@ -160,9 +162,11 @@ def histogram(
         is_first = i % axes.shape[1] == 0
         for side, axis in zip(images, block, strict=True):
             scale_counts(axis, int(most), numbers=is_first)
-            if is_first and after is not None:
-                write_side(axis, side)
+            if is_first:
+                write_side(axis, "pixels" if after is None else f"pixels {side}")
     turn_off(places[len(channels) :])
+    for block in used[-axes.shape[1] :]:
+        block[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
     lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
     drawn = [line for side in images for line in lines[side]]
     _explain(lowest, drawn, thinning_note(before, max_pixels))
@@ -325,4 +329,4 @@ def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:
         title: dict[str, Any] = (
             {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
         )
-        legend_below(axis, handles, BELOW, **title)
+        legend_below(axis, handles, BELOW + LABEL, **title)

@@ -21,6 +21,8 @@ TITLE, LABEL, LEGEND = 0.22, 0.25, 0.3
 LEAST_FIGURE = 1.8
 # Points.
 FONT, SMALL = 9, 7
+# Inches for each letter of a name beside axes, and how many of them are shown.
+LETTER, MOST_LETTERS = 0.075, 24
 # Colours that the colour-blind can tell apart (Okabe and Ito).
 BLUE, VERMILION, ORANGE, GREY = "#0072b2", "#d55e00", "#e69f00", "#555555"
 
@@ -123,6 +125,15 @@ def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
     ]
 
 
+def one_axis(axes: Any) -> Any:
+    """The one Axes that was given, or None; raises ParameterError if it is something else."""
+    if isinstance(axes, AxesArray) and axes.size == 1:
+        axes = axes.item()
+    if axes is not None and not hasattr(axes, "imshow"):
+        raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
+    return axes
+
+
 def turn_off(unused: Sequence[tuple[Any, ...]]) -> None:
     """Hide the axes that no channel needs."""
     for block in unused:
@@ -151,7 +162,9 @@ def shortened(text: str, most: int) -> str:
 
 def write_side(axis: Any, text: str) -> None:
     """Write what a row of axes shows, at its left."""
-    axis.set_ylabel(text, fontsize=FONT, labelpad=3)
+    inches = axis.get_window_extent().height / axis.figure.dpi
+    size = min(FONT, max(72 * inches / (0.55 * len(text)), SMALL))
+    axis.set_ylabel(text, fontsize=size, labelpad=3)
 
 
 def legend_below(

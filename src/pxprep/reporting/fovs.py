@@ -1,8 +1,7 @@
-"""The images of a report: which there are, which are pictured, and what is read of them."""
+"""The images of a report: which there are, and what is read of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 
@@ -16,13 +15,8 @@ from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped
 from ..plot.thumbnails import thinned, thinning_note
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 # Pixels along y and x that are read for pictures and histograms.
 MOST_PIXELS = 512
-# Pictures of so many channels in all, but of at least and at most so many images.
-PICTURED_CHANNELS, FEWEST, MOST = 160, 2, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,34 +112,15 @@ def _title(name: Label) -> str:
     return f"image {name}" if isinstance(name, int) else str(name)
 
 
-def pictured(fovs: Sequence[Fov], n_channels: int, outliers: "DataFrame") -> tuple[list[Fov], str]:
-    """The images of which there are pictures, and the rule by which they were chosen."""
-    most = min(max(PICTURED_CHANNELS // n_channels, FEWEST), MOST)
-    if len(fovs) <= most:
-        return list(fovs), ""
-    ranks = {name: rank for rank, name in reversed([*enumerate(outliers["fov"])])}
-    far = sorted((fov for fov in fovs if fov.name in ranks), key=lambda fov: ranks[fov.name])
-    near = [fov for fov in fovs if fov.name not in ranks]
-    # One that is like the others, to compare with.
-    far_shown = far[: most - bool(near)]
-    chosen = [*far_shown, *near[: most - len(far_shown)]]
-    rule = (
-        f"Pictures of {most} of the {len(fovs)} images, as many as there is room for with "
-        f"{n_channels} channels: {len(far_shown)} of the {len(far)} with outliers, the farthest "
-        "first, then the first of the others."
-    )
-    return [fov for fov in fovs if fov in chosen], rule
-
-
-def look(fov: Fov, with_pictures: bool) -> tuple[Seen, Pixels | None]:
+def look(fov: Fov) -> tuple[Seen, Pixels]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
-    images = [image for image in (fov.after, fov.before) if image is not None and with_pictures]
+    images = [image for image in (fov.after, fov.before) if image is not None]
     n_dropped, *shown = backends.compute(
         count_dropped(fov.after), *(thinned(image, MOST_PIXELS) for image in images)
     )
-    n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
-    seen = Seen(fov, int(n_dropped), n_pixels)
-    if not with_pictures:
-        return seen, None
     after, before = (*shown, None)[:2]
-    return seen, Pixels(before, after, thinning_note(fov.after, MOST_PIXELS))
+    n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
+    return (
+        Seen(fov, int(n_dropped), n_pixels),
+        Pixels(before, after, thinning_note(fov.after, MOST_PIXELS)),
+    )

@@ -1,5 +1,7 @@
 """A run as one HTML file."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -11,13 +13,14 @@ from ..engine.progress import Pass
 from ..errors import ParameterError
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import Provenance
-from ..plot import DROPPED
-from ..plot.cohort_quantiles import measuring_steps
 from ..store.files import replace_file
 from . import tables
 from .checks import check_file, check_title
-from .fovs import Fov, look, paired, pictured
-from .pictures import ImagePictures, cohort_picture
+from .distances import Distances
+from .downloads import downloads
+from .fovs import Fov, look, paired
+from .heatmap import LIMIT, heatmaps
+from .sections import Sections
 
 
 def report(
@@ -33,11 +36,15 @@ def report(
 ) -> Path:
     """Write a QC report of a run as one HTML file that needs nothing else.
 
-    It holds the steps and their parameters, the fitted numbers, the exact share of dropped pixels
-    of each image, the quantiles of the cohort with their outliers, thumbnails and histograms of
-    each channel before and after, what each pass took, and where layers came from. There are
-    pictures of up to 160 channels in all, but of at least 2 and at most 12 images: those with
-    outliers first.
+    First come a few numbers, a heatmap of how far each image is from the median of all in each
+    channel, with the outliers marked, and a picture of each image, the farthest first; each leads
+    to a section with the image's channels before and after, their histograms, and what was
+    dropped. Then come the outliers, the images and the fitted numbers as tables that can be sorted
+    and filtered, and as files; the steps, what each pass took, and where layers came from.
+
+    All channels of an image are pictured in a cohort of up to 4,000 pairs of image and channel; in
+    a larger one those in which the image is an outlier, and others that are the farthest from the
+    median. The more pictures there are, the smaller they are.
 
     Parameters
     ----------
@@ -123,42 +130,54 @@ def write(
     made: Sequence[Provenance] = (),
 ) -> Path:
     """Write the report of images that have been checked."""
-    outliers = fitted.outliers()
-    chosen, rule = pictured(fovs, fitted.n_channels, outliers)
-    seen, pictures = [], []
+    distances = Distances.of(fitted)
+    sections = Sections.of(fovs, fitted, distances)
+    seen = []
     for fov in fovs:
-        found, pixels = look(fov, with_pictures=fov in chosen)
+        found, pixels = look(fov)
         seen.append(found)
-        if pixels is not None:
-            pictures.append(ImagePictures.of(found, pixels, fitted))
+        sections.add(found, pixels)
+    style, script = (_part(name) for name in ("page.css", "page.js"))
     page = _template().render(
         title=title or "pxprep report",
         time=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        facts=tables.facts(seen, fitted, outliers, passes),
+        style=style,
+        script=script,
+        hashes={"style": _hash(style), "script": _hash(script)},
+        facts=tables.facts(seen, fitted, distances.outliers, passes),
         notes=tables.notes(fitted, fovs),
-        steps=tables.steps_table(fitted),
+        heatmaps=heatmaps(
+            distances, distances.sorted(fitted.fovs), sections.titles, sections.anchors
+        ),
+        limit=LIMIT,
+        sections=sections,
+        outliers=tables.outliers_table(distances, sections.titles, sections.anchors),
+        images=tables.images_table(seen, distances, sections.anchors),
         channels=tables.channels_table(fitted),
-        dropped=tables.dropped_table(seen, outliers),
-        drawings=[(step, cohort_picture(fitted, step)) for step in measuring_steps(fitted)],
-        outliers=tables.outliers_table(outliers),
-        pictures=pictures,
-        rule=rule,
-        dropped_colour=DROPPED,
+        steps=tables.steps_table(fitted),
+        downloads=downloads(seen, fitted, distances),
         passes=tables.passes_table(passes),
         made=list(tables.provenance_tables(made)),
         versions=tables.versions_table(),
-        fitted=tables.fitted_link(fitted),
     )
     # Paths may hold bytes that are no UTF-8.
     replace_file(path, page.encode(errors="backslashreplace"))
     return path
 
 
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What the page's policy calls a part of it that may be used."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    source = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(source)
+    return environment.from_string(_part("page.html"))

@@ -1,37 +1,37 @@
-"""Pictures as PNG files in data URIs, small enough to hold many in one page."""
+"""The pictures of a report: PNG files in data URIs, and paths of SVG; small, as there are many."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from math import isqrt
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block
+from ..aliases import Block, Label
 from ..channels import CHANNEL
-from ..pipeline.pipeline import FittedPipeline
-from ..plot import cohort
-from ..plot.dropped_pixels import KINDS, percent_text, pixel_kinds
-from ..plot.histograms import COLOURS, Line, draw_histogram, fitted_lines, scale_counts
-from ..plot.layout import place
-from ..plot.shown import new_figure, off_screen
-from ..plot.thumbnails import coloured
-from .fovs import Pixels, Seen
+from ..plot.dropped_pixels import KINDS, pixel_kinds
+from ..plot.histograms import LEAST_COUNT, Line, bin_edges
+from ..plot.layout import number_text
+from ..plot.mixing import mixed
+from ..plot.thumbnails import as_floats, coloured, upper_limit
+from .fovs import Pixels
 
-# Pixels along y and x of a thumbnail.
-THUMBNAIL = 128
-# Pixels per inch, and how many colours are enough for a drawing.
-DPI, DRAWING_COLOURS = 180, 32
-BINS = 40
-# Inches: the width of histograms with the room at both sides, their height and the room below.
-WIDTH, LEFT, RIGHT, HEIGHT, BELOW, EDGE = 1.9, 0.34, 0.15, 0.52, 0.19, 0.06
+# Pixels of all thumbnails, before and after, and of all composites; and the sides of one.
+THUMBNAIL_PIXELS, COMPOSITE_PIXELS = 18_000_000, 3_000_000
+THUMBNAIL_SIDES, COMPOSITE_SIDES = (32, 128), (48, 160)
+# How many colours a thumbnail has: enough for its size.
+MANY_COLOURS, FEW_COLOURS, COMPOSITE_COLOURS = 64, 16, 128
+BINS = 32
+# Of a histogram, in its own units.
+WIDTH, HEIGHT = 160, 40
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawing as the page shows it: its data URI, and its size in CSS pixels."""
+    """A picture as the page shows it: its data URI, and its size in CSS pixels."""
 
     uri: str
     width: int
@@ -39,96 +39,174 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Card:
-    """The pictures of a channel; `before` is None where the image is no longer there."""
+class Histogram:
+    """How the values of a channel are distributed, on a logarithmic scale.
 
-    channel: str
-    before: Drawing | None
-    after: Drawing
-    histogram: Drawing
+    Attributes
+    ----------
+    bars
+        Path of their outline.
+    marks
+        Paths of vertical lines, and what each is: ``fitted`` or ``own``.
+    low, high
+        What the ends of the axis are.
+    """
+
+    bars: str
+    marks: Sequence[tuple[str, str]]
+    low: str
+    high: str
 
 
 @dataclass(frozen=True)
-class ImagePictures:
-    """The pictures of an image."""
+class Card:
+    """The pictures of a channel; those from before are None where that image is gone."""
 
-    title: str
-    share: str
-    note: str
-    mask: Drawing
-    kinds: Mapping[str, str]
-    cards: list[Card]
+    anchor: str
+    channel: str
+    reason: str
+    before: Drawing | None
+    after: Drawing
+    histograms: Mapping[str, Histogram]
 
-    @classmethod
-    def of(cls, seen: Seen, pixels: Pixels, fitted: FittedPipeline) -> "ImagePictures":
-        """Those of the pixels that were read."""
-        kinds = pixel_kinds(xr.DataArray(_thin(pixels.after), dims=(CHANNEL, "y", "x")))
-        colours = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in KINDS.values()]
-        return cls(
-            title=seen.fov.title,
-            share=percent_text(seen.n_dropped, seen.n_pixels),
-            note=pixels.note,
-            mask=_indexed(kinds, np.array(colours, np.uint8)),
-            kinds={
-                name: KINDS[name] for i, name in enumerate(KINDS) if i < 2 or (kinds == i).any()
-            },
-            cards=list(_cards(pixels, fitted, fitted_lines(fitted, seen.fov.name))),
+
+def sides(n_cards: int, n_images: int) -> tuple[int, int]:
+    """The longest sides, in pixels, of thumbnails and composites, when there are so many."""
+    thumbnail = isqrt(THUMBNAIL_PIXELS // (2 * max(n_cards, 1)))
+    composite = isqrt(COMPOSITE_PIXELS // max(n_images, 1))
+    return (
+        int(np.clip(thumbnail, *THUMBNAIL_SIDES)),
+        int(np.clip(composite, *COMPOSITE_SIDES)),
+    )
+
+
+def cards(
+    pixels: Pixels,
+    lines: Mapping[str, Sequence[Line]],
+    channels: Mapping[int, tuple[Label, str, str]],
+    side: int,
+) -> Iterator[Card]:
+    """The pictures of channels.
+
+    `channels` has, by the place of each in the image, its label, its anchor and the reason why the
+    image is an outlier in it, if it is.
+    """
+    images = {"before": pixels.before, "after": pixels.after}
+    there = {name: image for name, image in images.items() if image is not None}
+    most = max(int(np.isfinite(image).sum(axis=(1, 2)).max()) for image in there.values())
+    n_colours = MANY_COLOURS if side > 64 else FEW_COLOURS
+    for i, (label, anchor, reason) in channels.items():
+        thumbnails = {
+            name: indexed(*coloured(averaged(image[i], side), n_colours))
+            for name, image in there.items()
+        }
+        histograms = {
+            name: _histogram(image[i], lines[name], label, most) for name, image in there.items()
+        }
+        yield Card(
+            anchor, str(label), reason, thumbnails.get("before"), thumbnails["after"], histograms
         )
 
 
-def _cards(
-    pixels: Pixels, fitted: FittedPipeline, lines: Mapping[str, Sequence[Line]]
-) -> Iterator[Card]:
-    sides = {"before": pixels.before, "after": pixels.after}
-    shown = {side: image for side, image in sides.items() if image is not None}
-    most = max(np.isfinite(image).sum(axis=(1, 2)).max() for image in shown.values())
-    # Axes take most of the time, and serve all channels.
-    with off_screen():
-        figure = new_figure(WIDTH, EDGE + len(shown) * (HEIGHT + BELOW))
-    tops = [EDGE + row * (HEIGHT + BELOW) for row in range(len(shown))]
-    axes = [place(figure, LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT) for top in tops]
-    for i, label in enumerate(fitted.labels):
-        for axis, (side, image) in zip(axes, shown.items(), strict=True):
-            for old in [*axis.patches, *axis.lines, *axis.texts]:
-                old.remove()
-            draw_histogram(axis, image[i], lines[side], label, BINS, COLOURS[side])
-            scale_counts(axis, int(most), numbers=True)
-        thumbnails = {side: _indexed(*coloured(_thin(image)[i])) for side, image in shown.items()}
-        yield Card(str(label), thumbnails.get("before"), thumbnails["after"], _drawing(figure))
+def composite(
+    image: Block, limits: Sequence[float | None], colours: Sequence[str], side: int
+) -> Drawing:
+    """Channels of an image, axes (c, y, x), mixed; each up to its limit, None for its own."""
+    from PIL import Image
+
+    small = np.stack([averaged(plane, side) for plane in image])
+    most = [
+        upper_limit(plane) if limit is None else limit
+        for limit, plane in zip(limits, small, strict=True)
+    ]
+    picture = Image.fromarray(mixed(small, most, colours)).quantize(COMPOSITE_COLOURS)
+    return Drawing(_png(picture), *picture.size)
 
 
-def cohort_picture(fitted: FittedPipeline, step: str) -> Drawing:
-    """The quantiles that a step measured of each image."""
-    with off_screen():
-        return _drawing(cohort(fitted, [step]).figure)
+def mask(image: Block, side: int) -> tuple[Drawing, Mapping[str, str]]:
+    """Which pixels were dropped; and the colours of the kinds of pixels that there are."""
+    step = step_to(image, side)
+    kinds = pixel_kinds(xr.DataArray(image[:, ::step, ::step], dims=(CHANNEL, "y", "x")))
+    colours = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in KINDS.values()]
+    used = {
+        name: colour
+        for i, (name, colour) in enumerate(KINDS.items())
+        if i < 2 or (kinds == i).any()
+    }
+    return indexed(kinds, np.array(colours, np.uint8)), used
 
 
-def _thin(image: Block) -> Block:
-    step = -(-max(image.shape[1:]) // THUMBNAIL)
-    return image[:, ::step, ::step]
+def step_to(image: Block, side: int) -> int:
+    """How many pixels along y and x become one, so that neither is longer than `side`."""
+    return -(-int(max(image.shape[-2:])) // side)
 
 
-def _indexed(indices: Block, colours: Block) -> Drawing:
-    """A picture in few colours."""
+def averaged(plane: Block, side: int) -> Block:
+    """Means of squares of pixels; missing where most of a square is."""
+    step = step_to(plane, side)
+    plane = as_floats(plane)
+    if step == 1:
+        return plane
+    height, width = plane.shape
+    padded = np.pad(plane, ((0, -height % step), (0, -width % step)), constant_values=np.nan)
+    there = np.pad(np.ones(plane.shape, bool), ((0, -height % step), (0, -width % step)))
+    squares, known = (
+        array.reshape(array.shape[0] // step, step, -1, step) for array in (padded, there)
+    )
+    finite = np.isfinite(squares)
+    counts = finite.sum(axis=(1, 3))
+    sums = np.where(finite, squares, 0).sum(axis=(1, 3))
+    means: Block = sums / np.maximum(counts, 1)
+    return np.where(2 * counts >= known.sum(axis=(1, 3)), means, np.nan)
+
+
+def indexed(indices: Block, colours: Block) -> Drawing:
+    """A picture in few colours, RGB, or RGBA if some are transparent."""
     from PIL import Image
 
     height, width = indices.shape
     picture = Image.frombytes("P", (width, height), np.ascontiguousarray(indices).tobytes())
-    picture.putpalette(colours.tobytes())
-    return Drawing(_png(picture), width, height)
+    picture.putpalette(np.ascontiguousarray(colours[:, :3]).tobytes())
+    how = {"transparency": colours[:, 3].tobytes()} if colours.shape[1] == 4 else {}
+    return Drawing(_png(picture, **how), width, height)
 
 
-def _drawing(figure: Any) -> Drawing:
-    from PIL import Image
+def _histogram(values: Block, lines: Sequence[Line], label: Label, most: int) -> Histogram:
+    values = as_floats(values[np.isfinite(values)])
+    marks = [(line.style, line.values[label]) for line in lines]
+    marks = [(style, value) for style, value in marks if np.isfinite(value)]
+    edges = bin_edges(values, [value for _, value in marks], BINS)
+    low, high = float(edges[0]), float(edges[-1])
+    counts = np.histogram(np.minimum(values, high), edges)[0]
+    kinds = {"--": "fitted", ":": "own"}
+    return Histogram(
+        bars=_outline(counts, most),
+        marks=[
+            (kinds[style], f"M{WIDTH * (value - low) / (high - low):.0f} 0V{HEIGHT}")
+            for style, value in marks
+        ],
+        # Bars of whole numbers begin half a number before them.
+        low=number_text(0.0 if -1 < low < 0 and (values >= 0).all() else low),
+        high=number_text(high),
+    )
 
+
+def _outline(counts: Block, most: int) -> str:
+    """The outline of bars as a path, their heights on a logarithmic scale up to `most`."""
+    with np.errstate(divide="ignore"):
+        parts = np.log(counts / LEAST_COUNT) / np.log(2 * max(most, 1) / LEAST_COUNT)
+    tops = np.round(HEIGHT * (1 - np.clip(parts, 0, 1))).astype(int).tolist()
+    ends = np.round(WIDTH * np.arange(1, len(tops) + 1) / len(tops)).astype(int).tolist()
+    corners = [
+        (top, end)
+        for top, end, later in zip(tops, ends, [*tops[1:], None], strict=True)
+        if top != later
+    ]
+    steps = "".join(f"V{top}H{end}" for top, end in corners)
+    return f"M0 {HEIGHT}{steps}V{HEIGHT}Z"
+
+
+def _png(picture: Any, **how: Any) -> str:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})
-    picture = Image.open(buffer).convert("RGB").quantize(DRAWING_COLOURS)
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Drawing(_png(picture), width, height)
-
-
-def _png(picture: Any) -> str:
-    buffer = BytesIO()
-    picture.save(buffer, format="png", optimize=True)
+    picture.save(buffer, format="png", optimize=True, **how)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,32 +1,43 @@
 """The words and numbers of a report: facts, notes and tables."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..aliases import Label
 from ..channels import CHANNEL
-from ..engine.progress import Pass
-from ..errors import ParameterError
+from ..displays import seconds_text, value_text
+from ..engine.progress import Pass, pass_table
 from ..pipeline import display
+from ..pipeline.display import shortened
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import Provenance
-from ..plot.cohort_quantiles import measuring_steps
+from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..plot.dropped_pixels import percent_text
 from ..plot.layout import number_text
+from .distances import Distances
 from .fovs import Fov, Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 PACKAGES = ("pxprep", "numpy", "scipy", "numba", "xarray", "dask", "zarr", "spatialdata")
-GIB = 2**30
-# So many names stand in a sentence or a cell.
-MOST_NAMES = 12
+
+
+class Link(NamedTuple):
+    """A cell that leads to a place in the page."""
+
+    text: str
+    anchor: str
+
+
+Cell = str | Link
+# Where an image, and a channel of it, is shown: by its name, and None or the channel.
+Anchors = Mapping[tuple[Label, Label | None], str]
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,15 @@ class Table:
         Its texts.
     numbers
         Which columns, counted from 0, are aligned at the right.
+    is_sortable
+        Whether readers may want its rows in another order, or only some of them.
     """
 
     caption: str
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     numbers: range = range(0)
+    is_sortable: bool = False
 
 
 def facts(
@@ -52,14 +66,17 @@ def facts(
 ) -> dict[str, str]:
     """What stands at the top: a few numbers by what they are."""
     n_dropped, n_pixels = (sum(getattr(s, n) for s in seen) for n in ("n_dropped", "n_pixels"))
+    n_images = len(fitted.fovs)
+    far = set(outliers["fov"])
     found = {
         "images": f"{len(seen):,}",
         "channels": f"{fitted.n_channels:,}",
         "pixels dropped": percent_text(n_dropped, n_pixels),
-        "outliers": f"{len(outliers):,}",
     }
+    if n_images > 1:
+        found["images with outliers"] = f"{len(far):,} of {n_images:,}"
     if passes:
-        found["time of all passes"] = _seconds(sum(done.seconds for done in passes))
+        found["time of all passes"] = seconds_text(sum(done.seconds for done in passes))
     return found
 
 
@@ -68,10 +85,10 @@ def notes(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     found = [note for step in measuring_steps(fitted) for note in _findings(fitted, step)]
     gone = [fov.title for fov in fovs if fov.before is None]
     if gone:
-        found.append(f"There are no pictures from before of {_some(gone)}: not there any more.")
+        found.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
     other = [fov.title for fov in fovs if fov.name not in fitted.fovs]
     if other:
-        found.append(f"The numbers were measured on other images than {_some(other)}.")
+        found.append(f"The numbers were measured on other images than {shortened(other)}.")
     return list(dict.fromkeys(found))
 
 
@@ -87,7 +104,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
     ):
         names = [str(fitted.labels[i]) for i in np.flatnonzero(chosen)]
         if names:
-            yield f"{step}: {what.format(_some(names))}"
+            yield f"{step}: {what.format(shortened(names))}"
 
 
 def steps_table(fitted: FittedPipeline) -> Table:
@@ -113,65 +130,57 @@ def channels_table(fitted: FittedPipeline) -> Table:
     caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"
-    return Table(f"{caption}.", header, rows, range(1, len(header)))
+    return Table(f"{caption}.", header, rows, range(1, len(header)), is_sortable=True)
 
 
-def dropped_table(seen: Sequence[Seen], outliers: "DataFrame") -> Table:
-    """The images, and how much of them was dropped."""
-    far = {name: group["channel"] for name, group in outliers.groupby("fov", sort=False)}
-    rows = []
+def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -> Table:
+    """The images, how much of them was dropped, and what is odd about them."""
+    rows: list[list[Cell]] = []
     for one in seen:
         sizes = one.fov.after.sizes
-        odd = far.get(one.fov.name, [])
-        names = ["sums" if channel is None else str(channel) for channel in odd]
+        odd = distances.reasons(one.fov.name)
         rows.append(
             [
-                one.fov.title,
+                Link(one.fov.title, anchors[one.fov.name, None]),
                 " x ".join(f"{sizes[dim]:,}" for dim in ("z", "y", "x") if dim in sizes),
                 percent_text(one.n_dropped, one.n_pixels),
                 f"{one.n_dropped:,}",
-                _some(list(dict.fromkeys(names))),
+                shortened([SUMS if channel is None else str(channel) for channel in odd]),
             ]
         )
     header = ["image", "size", "dropped", "pixels", "outlier in"]
     caption = "Pixels without a value in any channel after preprocessing, counted exactly."
-    return Table(caption, header, rows, range(1, 4))
+    return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
 
-def outliers_table(outliers: "DataFrame") -> Table:
+def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: Anchors) -> Table:
     """Images and channels that are far from the others."""
-    rows = [
-        [
-            str(row.fov),
-            "all channels" if row.channel is None else str(row.channel),
-            str(row.step),
-            "no signal" if np.isnan(row.quantile) else number_text(row.quantile),
-            number_text(row.median),
-            number_text(row.fold),
-            "∞" if np.isinf(row.score) else number_text(row.score),
-        ]
-        for row in outliers.itertuples()
-    ]
-    header = ["image", "channel", "step", "quantile", "median", "ratio", "score"]
+    rows: list[list[Cell]] = []
+    for row in distances.outliers.itertuples():
+        image = titles.get(row.fov, str(row.fov))
+        channel = SUMS if row.channel is None else str(row.channel)
+        place = anchors.get((row.fov, None), "")
+        rows.append(
+            [
+                Link(image, place),
+                Link(channel, anchors.get((row.fov, row.channel), place)),
+                str(row.step),
+                row.reason,
+                "" if np.isnan(row.quantile) else number_text(row.quantile),
+                number_text(row.median),
+            ]
+        )
+    header = ["image", "channel", "step", "reason", "quantile", "median"]
     caption = (
         "Quantiles more than 1.5 times above or below the median of all images, with a modified "
         "z-score above 3.5; the farthest first."
     )
-    return Table(caption, header, rows, range(3, 7))
+    return Table(caption, header, rows, range(4, 6), is_sortable=True)
 
 
 def passes_table(passes: Sequence[Pass]) -> Table:
     """Time and memory of each pass over the data."""
-    rows = [
-        [
-            done.name,
-            _seconds(done.seconds),
-            _seconds(done.cpu_seconds),
-            "unknown" if done.peak_memory is None else f"{done.peak_memory / GIB:.2f} GiB",
-        ]
-        for done in passes
-    ]
-    header = ["pass", "time", "CPU time", "peak memory"]
+    header, rows = pass_table(passes)
     caption = "Each pass over the data; CPU time, and memory at most until then, of this process."
     return Table(caption, header, rows, range(1, 4))
 
@@ -185,7 +194,7 @@ def provenance_tables(made: Sequence[Provenance]) -> Iterator[Table]:
     for run in dict.fromkeys(one.run for one in made):
         first = next(one for one in made if one.run == run)
         asked = {key: value for key, value in first.parameters.items() if key != "pipeline"}
-        rows = [[key, _value(value)] for key, value in asked.items()]
+        rows = [[key, value_text(value)] for key, value in asked.items()]
         yield Table(f"What run {run} was asked for.", ["parameter", "value"], rows)
         versions = [[package, number] for package, number in first.versions.items()]
         yield Table(f"Versions that run {run} used.", ["package", "version"], versions)
@@ -200,31 +209,3 @@ def versions_table() -> Table:
         except PackageNotFoundError:
             continue  # optional
     return Table("Versions that this report was made with.", ["package", "version"], rows)
-
-
-def fitted_link(fitted: FittedPipeline) -> str | None:
-    """The exact numbers as a file in a data URI; None if JSON cannot keep them."""
-    try:
-        text = fitted.to_json()
-    except ParameterError:
-        return None
-    return "data:application/json;base64," + base64.b64encode(text.encode()).decode()
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_value(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_value, value))
-    return "not given" if value is None else str(value)
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,51 @@
+"""Images as they are given to a figure; and how large their pixels are."""
+
+from collections.abc import Mapping
+from math import hypot
+from typing import Any
+
+import xarray as xr
+
+from ..errors import ImageError
+from ..images.datatree import is_tree
+from ..images.image import checked
+from ..images.trees import named_leaves, read_leaf
+
+# Names of the coordinate systems in which SpatialData readers and pxprep give micrometres.
+MICRONS = ("microns", "micrometers", "micrometer", "um", "µm")
+
+
+def one_image(image: Any, parameter: str = "image") -> xr.DataArray:
+    """An image, checked; of a multiscale image its finest scale."""
+    if is_tree(image):
+        leaves = [*named_leaves(image).values()]
+        if len(leaves) > 1 or len(leaves[0].scales) == 1:
+            name = leaves[0].scales[0]
+            raise ImageError(
+                f"plot shows one image, {parameter} is a tree of {len(leaves)}: choose one of its "
+                f"images, as tree[{name + '/' + str(leaves[0].variable)!r}].pxprep.plot"
+            )
+        image = read_leaf(image, leaves[0])
+    return checked(image, parameter)
+
+
+def um_per_pixel(image: xr.DataArray) -> float | None:
+    """Micrometres from one pixel to the next along x; None where they are not known."""
+    sizes = image.attrs.get("um_per_pixel")
+    if isinstance(sizes, Mapping) and "x" in sizes:
+        return _length(sizes["x"])
+    # What SpatialData keeps: a transformation by the name of a coordinate system.
+    systems: Any = image.attrs.get("transform")
+    for name in MICRONS:
+        if isinstance(systems, Mapping) and name in systems:
+            matrix = systems[name].to_affine_matrix(("x", "y"), ("x", "y"))
+            return _length(hypot(matrix[0][0], matrix[1][0]))
+    return None
+
+
+def _length(value: Any) -> float | None:
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        return None
+    return length if 0 < length < float("inf") else None

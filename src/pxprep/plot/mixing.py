@@ -1,0 +1,181 @@
+"""Channels of an image in colours of their own, mixed in one picture."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Block, Label
+from ..channels import label_keys, select_channels
+from ..engine import backends
+from ..errors import ParameterError
+from .given import one_image
+from .layout import (
+    EDGE,
+    FONT,
+    LETTER,
+    MOST_LETTERS,
+    one_axis,
+    patch,
+    place,
+    require_matplotlib,
+    shortened,
+    titles_of,
+)
+from .scale_bar import draw_scale_bar
+from .shown import AxesArray, as_axes_array, new_figure
+from .thumbnails import DROPPED, as_floats, bare, parse_max_pixels, thinned, upper_limit
+
+# In this order: blue first, as nuclei are in most panels; each is told from the others on black.
+COLOURS = ("#4a6cff", "#00d26a", "#ff4b3e", "#ffd60a", "#ff4fd8", "#00d8ff", "#ffffff")
+# Inches: the longer side of the picture, and a line of the legend.
+SIZE, LINE = 3.6, 0.2
+
+
+def composite(
+    image: xr.DataArray,
+    channels: Sequence[Label] | Mapping[Label, str] | None = None,
+    *,
+    axes: Any = None,
+    max_pixels: int = 512,
+) -> AxesArray:
+    """Show up to seven channels in one picture, each in a colour of its own.
+
+    Each channel goes from black (0) to its colour (the 99.5 % quantile of its finite pixels shown),
+    and the colours are added, as light is. Pixels that are missing in all of the channels are grey.
+
+    Parameters
+    ----------
+    image
+        Dims ``c``, ``y``, ``x``, optionally ``z`` (the middle plane is shown), in any order; any
+        real dtype. Of a lazy image, only chunks that hold pixels shown are computed. Or a
+        multiscale image, of which the finest scale is shown.
+    channels
+        Labels of the channels to show, in that order: blue, green, red, yellow, magenta, cyan,
+        white. Or a mapping of labels to colours as Matplotlib takes them. None for all, or the
+        first seven.
+    axes
+        A `matplotlib.axes.Axes` to draw on. None makes a figure.
+    max_pixels
+        Largest height and width of the picture in pixels. Larger images are thinned, not averaged:
+        every n-th pixel of every n-th row is shown.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        The one of the figure, which a notebook shows, a script by ``plt.show()``, and
+        ``axes.save(path)`` writes. There is a scale bar where the size of a pixel is known:
+        ``image.attrs["um_per_pixel"]``, as imported images have it, or a transformation to microns
+        of a SpatialData layer.
+
+    Raises
+    ------
+    ParameterError
+        If there are more than seven `channels`, a colour is none, `axes` are no Axes, `max_pixels`
+        is no positive whole number, or Matplotlib is not installed.
+    ChannelError
+        If the image lacks one of the channels.
+    ImageError
+        If `image` is not an image.
+
+    Examples
+    --------
+    >>> from pxprep.datasets import tissue
+    >>> image = tissue(size=64)["fov0"]
+    >>> axes = image.pxprep.plot.composite(["DAPI", "CD3", "CD20"])
+    >>> axes = image.pxprep.plot.composite({"DAPI": "white", "panCK": "orange"})
+    >>> [text.get_text() for text in axes[0].get_legend().get_texts()]
+    ['DAPI', 'panCK']
+    """
+    require_matplotlib()
+    image = one_image(image)
+    max_pixels = parse_max_pixels(max_pixels)
+    axis = one_axis(axes)
+    colours = _parse_colours(image, channels)
+    chosen = select_channels(image, list(colours))
+    (shown,) = backends.compute(thinned(chosen, max_pixels))
+    shown = as_floats(shown)
+    names = [shortened(title, MOST_LETTERS) for title in titles_of(chosen)]
+    handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]
+    if not np.isfinite(shown).any(axis=0).all():
+        handles.append(patch(DROPPED, "no value"))
+    if axis is None:
+        axis = _new_axis(shown[0].shape, [handle.get_label() for handle in handles])
+    limits = [upper_limit(plane) for plane in shown]
+    axis.imshow(mixed(shown, limits, list(colours.values())))
+    bare(axis)
+    _explain(axis, handles)
+    draw_scale_bar(axis, image, max_pixels)
+    return as_axes_array(axis)
+
+
+def mixed(values: Block, limits: Sequence[float], colours: Sequence[str]) -> Block:
+    """Channels, axes (c, y, x), as one picture: RGB, axes (y, x, 3), uint8.
+
+    Each channel goes from black at 0 to its colour at its limit; missing values add nothing, and a
+    pixel without any value is grey.
+    """
+    from matplotlib.colors import to_rgb
+
+    picture = np.zeros((*values.shape[1:], 3))
+    for plane, limit, colour in zip(values, limits, colours, strict=True):
+        strength = np.clip(np.nan_to_num(plane / limit, nan=0.0), 0, 1)
+        picture += strength[..., None] * np.array(to_rgb(colour))
+    picture[~np.isfinite(values).any(axis=0)] = to_rgb(DROPPED)
+    rounded: Block = np.round(255 * np.minimum(picture, 1)).astype(np.uint8)
+    return rounded
+
+
+def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
+    """The colour of each channel that is shown."""
+    from matplotlib.colors import is_color_like
+
+    most = len(COLOURS)
+    if channels is None:
+        channels = label_keys(image)[:most]
+    labels = list(channels) if isinstance(channels, Sequence | Mapping) else channels
+    # Refuses what is no sequence of labels.
+    select_channels(image, channels if isinstance(channels, str) else labels)
+    if len(labels) > most:
+        raise ParameterError(
+            f"channels must be at most {most}, as more colours cannot be told apart, got "
+            f"{len(labels)}: choose some, or show all with plot.channels"
+        )
+    if not isinstance(channels, Mapping):
+        return dict(zip(labels, COLOURS, strict=False))
+    for label, colour in channels.items():
+        if not is_color_like(colour):
+            raise ParameterError(
+                f"channels must be mapped to colours such as 'red' or '#ff0000': {label!r} is to "
+                f"have {colour!r}"
+            )
+    return dict(channels)
+
+
+def _new_axis(shape: tuple[int, ...], entries: Sequence[str]) -> Any:
+    """Axes as wide as the picture, with room for the entries of a legend at the right."""
+    height, width = (max(SIZE * n / max(shape), EDGE) for n in shape)
+    beside = 0.35 + LETTER * max(map(len, entries))
+    figure = new_figure(EDGE + width + beside, 2 * EDGE + max(height, LINE * len(entries)))
+    return place(figure, EDGE, EDGE, width, height)
+
+
+def _explain(axis: Any, handles: Sequence[Any]) -> None:
+    """Say at the right which colour is which channel."""
+    for handle in handles:
+        handle.set_edgecolor(DROPPED)
+        handle.set_linewidth(0.5)
+    legend = axis.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        borderaxespad=0.4,
+        borderpad=0,
+        handlelength=1,
+        handleheight=1,
+        fontsize=FONT - 1,
+        frameon=False,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,124 @@
+"""How far images are from each other: who comes first, and what is said of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..aliases import Block, Label
+from ..channels import CHANNEL
+from ..images.cohort import FOV
+from ..pipeline.pipeline import FittedPipeline
+from ..pipeline.review import ratios_to_median
+from ..plot.cohort_quantiles import SUMS, measuring_steps
+from ..steps.statistic import compared
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Names of what shows nuclei.
+NUCLEI = re.compile("dapi|hoechst|dna|histone", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """The quantiles of each image of a cohort over the median of all.
+
+    Attributes
+    ----------
+    fovs, labels
+        The fitted images and channels.
+    ratios
+        By step, axes (fov, c); one column for the steps in `of_sums`. 0 where there is no signal,
+        NaN where the median is 0.
+    of_sums
+        The steps that measured sums over channels.
+    outliers
+        What `FittedPipeline.outliers` gives.
+    """
+
+    fovs: tuple[Label, ...]
+    labels: tuple[Label, ...]
+    ratios: dict[str, Block]
+    of_sums: frozenset[str]
+    outliers: DataFrame
+
+    @classmethod
+    def of(cls, fitted: FittedPipeline) -> Distances:
+        """Those of a fitted cohort."""
+        quantiles = {
+            step: compared(fitted.measured[step]).transpose(FOV, ...)
+            for step in measuring_steps(fitted)
+        }
+        return cls(
+            fitted.fovs,
+            tuple(fitted.labels),
+            {
+                step: ratios_to_median(array.values.reshape(len(fitted.fovs), -1))
+                for step, array in quantiles.items()
+            },
+            frozenset(step for step, array in quantiles.items() if CHANNEL not in array.dims),
+            fitted.outliers(),
+        )
+
+    def columns(self, step: str) -> list[str]:
+        """What the columns of a step's ratios are called."""
+        return [SUMS] if step in self.of_sums else [str(label) for label in self.labels]
+
+    def reasons(self, name: Label) -> dict[Label | None, str]:
+        """By channel, None for sums, why an image is an outlier in it; the farthest first."""
+        return self._reasons.get(name, {})
+
+    @cached_property
+    def _reasons(self) -> dict[Label, dict[Label | None, str]]:
+        """By image, in the order of the outliers."""
+        found: dict[Label, dict[Label | None, str]] = {}
+        for row in self.outliers.itertuples():
+            found.setdefault(row.fov, {}).setdefault(row.channel, row.reason)
+        return found
+
+    def of_channels(self, name: Label) -> Block:
+        """How far each channel of an image is from the median: a ratio of at least 1, or NaN."""
+        farthest = np.full(len(self.labels), np.nan)
+        if name not in self.fovs:
+            return farthest
+        row = self.fovs.index(name)
+        for step, ratios in self.ratios.items():
+            if step not in self.of_sums:
+                farthest = np.fmax(farthest, _either_way(ratios[row]))
+        return farthest
+
+    def sorted(self, names: Sequence[Label]) -> list[Label]:
+        """Names of images, outliers first, and the farther ones before the nearer."""
+        ranks = {name: rank for rank, name in enumerate(self._reasons)}
+        far = {name: np.fmax.reduce(self.of_channels(name), initial=0) for name in names}
+        return sorted(names, key=lambda name: (ranks.get(name, len(ranks)), -far[name]))
+
+    def telling_channels(self, most: int) -> list[Label]:
+        """The channels that show best what images are: nuclei, then those with outliers first."""
+        nuclei = [label for label in self.labels if NUCLEI.search(str(label))][:1]
+        far = [channel for channel in self.outliers["channel"] if channel is not None]
+        return list(dict.fromkeys([*nuclei, *far, *self.labels]))[:most]
+
+    def headline(self, name: Label) -> str:
+        """What an image is farthest off in."""
+        reasons = self.reasons(name)
+        if reasons:
+            channel, reason = next(iter(reasons.items()))
+            return f"{SUMS if channel is None else channel}: {reason}"
+        far = self.of_channels(name)
+        if len(self.fovs) < 2 or np.isnan(far).all():
+            return ""
+        channel = self.labels[int(np.nanargmax(far))]
+        return f"at most {np.nanmax(far):.2g} times off, in {channel}"
+
+
+def _either_way(ratios: Block) -> Block:
+    """A ratio above 1, whichever of the two is larger; infinite without signal."""
+    with np.errstate(divide="ignore"):
+        return np.maximum(ratios, 1 / ratios)

@@ -1,0 +1,84 @@
+"""What a report holds for other programs: files in data URIs."""
+
+import base64
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from ..errors import ParameterError
+from ..images.cohort import FOV
+from ..pipeline.pipeline import FittedPipeline
+from ..plot.cohort_quantiles import SUMS
+from ..steps.statistic import compared
+from .distances import Distances
+from .fovs import Seen
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file of the page: its name, its data URI, and what is in it."""
+
+    name: str
+    uri: str
+    text: str
+
+
+def downloads(seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances) -> list[Download]:
+    """The files of a report; without the fitted pipeline if JSON cannot keep it."""
+    found = [
+        Download("images.csv", _csv(_image_rows(seen, fitted, distances)), "numbers of each image"),
+        Download("outliers.csv", _csv(_outlier_rows(distances)), "outliers"),
+    ]
+    try:
+        text = fitted.to_json()
+    except ParameterError:
+        return found
+    uri = _uri("application/json", text)
+    return [*found, Download("fitted.json", uri, "all numbers, exact")]
+
+
+def _image_rows(
+    seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances
+) -> Iterable[Sequence[Any]]:
+    """A row for each image: its pixels, and the quantiles that steps measured of it."""
+    columns = {
+        (step, i): f"{step} {name}"
+        for step in distances.ratios
+        for i, name in enumerate(distances.columns(step))
+    }
+    quantiles = {
+        step: compared(fitted.measured[step])
+        .transpose(FOV, ...)
+        .values.reshape(len(fitted.fovs), -1)
+        for step in distances.ratios
+    }
+    yield ["image", "pixels", "dropped", "outlier in", *columns.values()]
+    for one in seen:
+        name = one.fov.name
+        odd = "; ".join(SUMS if c is None else str(c) for c in distances.reasons(name))
+        numbers: list[Any] = [""] * len(columns)
+        if name in fitted.fovs:
+            row = fitted.fovs.index(name)
+            numbers = [float(quantiles[step][row, i]) for step, i in columns]
+        yield [one.fov.title, one.n_pixels, one.n_dropped, odd, *numbers]
+
+
+def _outlier_rows(distances: Distances) -> Iterable[Sequence[Any]]:
+    table = distances.outliers
+    yield ["image" if name == FOV else name for name in table.columns]
+    for row in table.itertuples(index=False):
+        yield [SUMS if value is None else value for value in row]
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return _uri("text/csv;charset=utf-8", text.getvalue())
+
+
+def _uri(kind: str, text: str) -> str:
+    # Names may hold bytes that are no UTF-8.
+    data = text.encode(errors="backslashreplace")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

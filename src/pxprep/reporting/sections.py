@@ -1,0 +1,153 @@
+"""The sections of a report: the pictures of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..aliases import Label
+from ..pipeline.pipeline import FittedPipeline
+from ..plot.dropped_pixels import percent_text
+from ..plot.histograms import Line, fitted_lines
+from ..plot.mixing import COLOURS
+from ..plot.thumbnails import DROPPED
+from .distances import Distances
+from .fovs import Fov, Pixels, Seen
+from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
+
+# Pairs of an image and a channel that are pictured, and of each image at least so many.
+MOST_CARDS, FEWEST = 4000, 2
+# So many channels can be told apart in a small picture.
+MIXED = 4
+
+
+@dataclass(frozen=True)
+class Section:
+    """The pictures of an image."""
+
+    anchor: str
+    title: str
+    is_far: bool
+    headline: str
+    share: str
+    note: str
+    composite: Drawing
+    mask: Drawing
+    kinds: Mapping[str, str]
+    cards: Sequence[Card]
+    rest: str
+
+
+@dataclass(eq=False)
+class Sections:
+    """The sections of all images.
+
+    Attributes
+    ----------
+    fitted, distances
+        Of the cohort.
+    titles
+        What images are called, by their names.
+    anchors
+        Where an image, and a channel of an image, is shown: by its name, and None or the channel.
+    channels
+        The places of the channels that are pictured, by the name of the image.
+    mixed
+        The channels of composites, and their colours.
+    sides
+        The longest sides of thumbnails and of composites.
+    """
+
+    fitted: FittedPipeline
+    distances: Distances
+    titles: Mapping[Label, str]
+    anchors: Mapping[tuple[Label, Label | None], str]
+    channels: Mapping[Label, Sequence[int]]
+    mixed: Mapping[Label, str]
+    sides: tuple[int, int]
+    _made: dict[Label, Section] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fovs: Sequence[Fov], fitted: FittedPipeline, distances: Distances) -> Sections:
+        """What will be shown of images, before they are read."""
+        names = [fov.name for fov in fovs]
+        each = max(MOST_CARDS // len(fovs), FEWEST)
+        channels = {name: _pictured(distances, name, each) for name in names}
+        anchors: dict[tuple[Label, Label | None], str] = {}
+        for i, name in enumerate(names):
+            anchors[name, None] = f"image-{i}"
+            anchors |= {(name, fitted.labels[c]): f"image-{i}-{c}" for c in channels[name]}
+        n_cards = sum(map(len, channels.values()))
+        return cls(
+            fitted=fitted,
+            distances=distances,
+            titles={fov.name: fov.title for fov in fovs},
+            anchors=anchors,
+            channels=channels,
+            mixed=dict(zip(distances.telling_channels(MIXED), COLOURS, strict=False)),
+            sides=sides(n_cards, len(fovs)),
+        )
+
+    @property
+    def in_order(self) -> list[Section]:
+        """Those of outliers first, and the farther ones before the nearer."""
+        return [self._made[name] for name in self.distances.sorted(list(self._made))]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """What the colours of composites mean."""
+        return {**{str(label): colour for label, colour in self.mixed.items()}, "no value": DROPPED}
+
+    def add(self, seen: Seen, pixels: Pixels) -> None:
+        """Make the pictures of an image."""
+        fov, side = seen.fov, self.sides[0]
+        lines = fitted_lines(self.fitted, fov.name)
+        reasons = self.distances.reasons(fov.name)
+        chosen = {
+            c: (label, self.anchors[fov.name, label], reasons.get(label, ""))
+            for c in self.channels[fov.name]
+            for label in [self.fitted.labels[c]]
+        }
+        dropped, kinds = mask(pixels.after, side)
+        n_left = self.fitted.n_channels - len(chosen)
+        self._made[fov.name] = Section(
+            anchor=self.anchors[fov.name, None],
+            title=fov.title,
+            is_far=bool(reasons),
+            headline=self.distances.headline(fov.name),
+            share=percent_text(seen.n_dropped, seen.n_pixels),
+            note=_note(pixels, side),
+            composite=self._composite(pixels, lines["before"]),
+            mask=dropped,
+            kinds=kinds,
+            cards=list(cards(pixels, lines, chosen, side)),
+            rest=f"{n_left:,} channels that are nearer to the median have no pictures here."
+            if n_left
+            else "",
+        )
+
+    def _composite(self, pixels: Pixels, lines: Sequence[Line]) -> Drawing:
+        """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
+        places = [self.fitted.labels.index(label) for label in self.mixed]
+        fitted = next((line.values for line in lines if line.style == "--"), {})
+        image = pixels.after if pixels.before is None else pixels.before
+        known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
+        limits = [limit if limit is not None and limit > 0 else None for limit in known]
+        return composite(image[places], limits, list(self.mixed.values()), self.sides[1])
+
+
+def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
+    """The places of the channels of an image that are pictured: outliers first, then in order."""
+    odd = [distances.labels.index(c) for c in distances.reasons(name) if c is not None]
+    far = np.nan_to_num(distances.of_channels(name), nan=0, posinf=np.inf)
+    nearer = [c for c in np.argsort(-far, kind="stable").tolist() if c not in odd]
+    return odd + sorted(nearer[: max(most - len(odd), 0)])
+
+
+def _note(pixels: Pixels, side: int) -> str:
+    """Which pixels are shown."""
+    step = step_to(pixels.after, side)
+    means = f"means of {step} x {step} pixels" if step > 1 else ""
+    return " in ".join(filter(None, [pixels.note, means]))
