@@ -18,6 +18,7 @@ from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
 from .messages import names_of_any_bytes, only_own_messages, say, say_error, say_interrupted
+from .pipeline import pipeline
 from .repair import repair
 from .run import run
 
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "fit": fit,
     "apply": apply,
+    "pipeline": pipeline,
     "repair": repair,
 }
 for _name, _command in COMMANDS.items():

@@ -3,7 +3,7 @@
 A step of the user's own may return anything.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -184,3 +184,12 @@ def _evaluation(
             return list(backends.compute(*arrays, local=local))
 
     return evaluate
+
+
+def free_name(kind: str, taken: Container[str]) -> str:
+    """What a step of this kind is called if nothing else is said: the second is ``kind_2``."""
+    name, count = kind, 1
+    while name in taken:
+        count += 1
+        name = f"{kind}_{count}"
+    return name
