@@ -51,7 +51,7 @@ def test_the_page(tmp_path, call, monkeypatch):
             code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
         said.setdefault((command, "--json" in arguments), printed)
-    assert (len(said), len(COMMANDS)) == (8, 10)
+    assert (len(said), len(COMMANDS)) == (9, 11)
     fovs = tissue(n_fovs=3, size=128)
     store = tmp_path / "study" / "tissue.zarr"
     check_demo(said["demo", False], store, fovs)
@@ -59,6 +59,8 @@ def test_the_page(tmp_path, call, monkeypatch):
     of_file = Pipeline.from_file("steps.yaml").fit(fovs)
     for name, fov in fovs.items():
         same_layer(store, f"{name}_file", of_file.transform(fov))
+    for name in fovs:
+        assert f"{name}_clean: tiffs/{name}_clean.ome.tiff" in said["export", False]
     check_fit_and_apply(said["fit", False], tmp_path / "batch1.json", store, fovs)
     check_inspect(said["inspect", False], json.loads(said["inspect", True]), store, fovs)
 

@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import PxprepError
 from ..layers.layers import NOT_WRITTEN
 from .demo import demo
+from .export import export
 from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "fit": fit,
     "apply": apply,
+    "export": export,
     "pipeline": pipeline,
     "repair": repair,
 }
