@@ -193,6 +193,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
                 tile=(TILE, TILE),
                 photometric="minisblack",
                 compression="zlib",
+                compressionargs={"level": 1},  # floats hardly shrink: more takes long for little
                 **({"subfiletype": 1, "metadata": None} if number else first),
             )
 
@@ -219,4 +220,4 @@ def _tiles(image: xr.DataArray) -> Iterator[Block]:
                 for x in range(0, width, TILE):
                     tile = strip[y : y + TILE, x : x + TILE]
                     missing = [(0, TILE - size) for size in tile.shape]
-                    yield np.pad(tile, missing)
+                    yield np.pad(tile, missing) if np.any(missing) else tile
