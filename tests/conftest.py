@@ -25,7 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
     test_benchmarks test_chunk_faults test_cli test_cli_interrupts test_cli_pipeline test_cli_stores
-    test_cli_terminal test_export test_concurrency test_crash test_distributed test_examples test_faults
+    test_cli_terminal test_concurrency test_crash test_distributed test_examples test_export
+    test_faults
     test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
     test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names
     test_properties test_readme test_removed_layers test_report test_spatialdata test_writing

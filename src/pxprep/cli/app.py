@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pxprep_command import INTERRUPTED, interrupt_behind
 
@@ -30,8 +30,20 @@ EXIT_CODES = (
 )
 
 
+class Command(TyperCommand):
+    """A command whose help shows switches without a type."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments and options."""
+        return _without_types_of_switches(super().get_params(ctx))
+
+
 class Commands(TyperGroup):
     """Commands that end with a line about what is left when the user interrupts them."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Options before the command."""
+        return _without_types_of_switches(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
@@ -40,6 +52,14 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             say_interrupted(interrupt)
             raise SystemExit(INTERRUPTED) from interrupt
+
+
+def _without_types_of_switches(options: Any) -> Any:
+    """The same, where help does not say ``<bool>``."""
+    for option in options:
+        if getattr(option, "is_flag", False) and option.metavar is None:
+            option.metavar = ""
+    return options
 
 
 app = typer.Typer(
@@ -61,8 +81,31 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pipeline": pipeline,
     "repair": repair,
 }
+# What each command's help ends with.
+EXAMPLES = {
+    "demo": ["pxprep demo", "pxprep demo folder --fovs 6 --size 512"],
+    "import": [
+        "pxprep import mibi study.zarr",
+        "pxprep import slide.ome.tiff study.zarr --channel DAPI --channel CD3 --scale-factors 2",
+    ],
+    "inspect": ["pxprep inspect study.zarr", "pxprep inspect study.zarr --json"],
+    "run": [
+        "pxprep run study.zarr --layer 'fov*' --output '{layer}_clean' --report study.html",
+        "pxprep run study.zarr --layer fov0 --output clean --sigma DAPI=0 --sigma '*=2'",
+        "pxprep run study.zarr --layer fov0 --output own --pipeline steps.yaml",
+    ],
+    "fit": ["pxprep fit study.zarr --layer 'fov*' --output batch1.json"],
+    "apply": ["pxprep apply batch1.json next.zarr --layer 'fov*' --output '{layer}_clean'"],
+    "export": ["pxprep export study.zarr tiffs --layer '*_clean'"],
+    "pipeline": [
+        "pxprep pipeline --sigma 1 --q-post none --write steps.yaml",
+        "pxprep pipeline steps.yaml",
+    ],
+    "repair": ["pxprep repair study.zarr"],
+}
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    _lines = "\n\n".join(["Examples:", *EXAMPLES[_name]])
+    app.command(_name, cls=Command, epilog=_lines)(_command)
 
 
 @app.callback(invoke_without_command=True)
