@@ -12,6 +12,7 @@ import xarray as xr
 
 from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
+from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
@@ -105,7 +106,7 @@ def export_images(
     for name, image in found.items():
         try:
             place.mkdir(parents=True, exist_ok=True)
-            with drafted(files[name]) as draft:
+            with parse_progress(False)(f"write {files[name].name}"), drafted(files[name]) as draft:
                 _write(draft, image, name)
                 flush_entry(draft)
         except OSError as error:

@@ -55,8 +55,8 @@ def run(
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = bar(_pass(name, cohort)) if bar and source.chains and is_measured else None
-        with at_once or nullcontext():
+        at_once = bar if source.chains and is_measured else None
+        with nullcontext() if at_once is None else at_once(_pass(name, cohort)):
             numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
