@@ -1,10 +1,15 @@
 """The documentation's site: `python -m sphinx -W -b html docs docs/_build/html`.
 
-Nothing is fetched from the network. Pages are Markdown that can be read on a code host, too; the
-notebooks of `examples/` are executed.
+Nothing is fetched from the network, unless PXPREP_INTERSPHINX=1 or Read the Docs asks for links to
+the pages of other packages. Pages are Markdown that can be read on a code host, too. The notebooks
+of `examples/` are executed, and pictures that pages ask for are drawn by the scripts in `images/`.
 """
 
+import os
+import re
+import runpy
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import sphinx_autosummary_accessors
@@ -21,8 +26,26 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_autosummary_accessors",
 ]
+# In the extra `docs`; a site without it lacks only the buttons that copy code.
+if find_spec("sphinx_copybutton"):
+    extensions.append("sphinx_copybutton")
+    copybutton_exclude = ".linenos, .gp, .go"
+if {"READTHEDOCS", "PXPREP_INTERSPHINX"} & os.environ.keys():
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+        "xarray": ("https://docs.xarray.dev/en/stable", None),
+        "dask": ("https://docs.dask.org/en/stable", None),
+        "matplotlib": ("https://matplotlib.org/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+        "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+        "spatialdata": ("https://spatialdata.scverse.org/en/stable", None),
+    }
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
 # Indented blocks hold shell commands.
@@ -59,6 +82,11 @@ here = Path(__file__).parent
 shutil.rmtree(here / "examples", ignore_errors=True)
 shutil.copytree(here.parent / "examples", here / "examples")
 
+# `<!-- picture: NAME -->`, perhaps with `| what it shows`: nothing is seen of it in the repository.
+PICTURE = re.compile(r"<!-- picture: (\w+)(?: \| (.*?))? -->", re.DOTALL)
+DRAWN = here / "_pictures"
+SCRIPTS = [runpy.run_path(str(here / "images" / f"{name}.py")) for name in ("steps", "choosing")]
+
 # How pages and notebooks call each other in the repository, and here.
 MOVED = {
     "](../docs/": "](../",
@@ -74,6 +102,26 @@ def follow_links(app, docname, source):
         source[0] = source[0].replace(there, here)
 
 
+def draw_pictures(app):
+    """Draw what pages ask for."""
+    DRAWN.mkdir(exist_ok=True)
+    for script in SCRIPTS:
+        script["main"](DRAWN)
+
+
+def put_pictures(app, docname, source):
+    """Show a picture where a page asks for it."""
+
+    def shown(found):
+        name, text = found.groups()
+        text = " ".join(text.split()) if text else SCRIPTS[0]["PICTURES"][name].words
+        return f"![{text}](_pictures/{name}.png)"
+
+    source[0] = PICTURE.sub(shown, source[0])
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("builder-inited", draw_pictures)
+    app.connect("source-read", put_pictures)
     app.connect("source-read", follow_links)

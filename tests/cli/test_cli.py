@@ -50,12 +50,17 @@ def test_the_page(tmp_path, call, monkeypatch):
         else:
             code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
-        said[command, "--json" in arguments] = printed
-    assert len(said) == len(COMMANDS) == 7
+        said.setdefault((command, "--json" in arguments), printed)
+    assert (len(said), len(COMMANDS)) == (9, 11)
     fovs = tissue(n_fovs=3, size=128)
     store = tmp_path / "study" / "tissue.zarr"
     check_demo(said["demo", False], store, fovs)
     check_run(said["run", False], json.loads(said["run", True]), store, fovs)
+    of_file = Pipeline.from_file("steps.yaml").fit(fovs)
+    for name, fov in fovs.items():
+        same_layer(store, f"{name}_file", of_file.transform(fov))
+    for name in fovs:
+        assert f"{name}_clean: tiffs/{name}_clean.ome.tiff" in said["export", False]
     check_fit_and_apply(said["fit", False], tmp_path / "batch1.json", store, fovs)
     check_inspect(said["inspect", False], json.loads(said["inspect", True]), store, fovs)
 
@@ -108,7 +113,7 @@ def check_inspect(words, document, store, fovs):
     assert f"channels: {', '.join(labels)}" in words
     assert "no interrupted writes" in words
     by_name = {layer["name"]: layer for layer in document["layers"]}
-    made = {f"{name}{end}" for name in fovs for end in ("", "_clean", "_soft")}
+    made = {f"{name}{end}" for name in fovs for end in ("", "_clean", "_soft", "_file")}
     assert set(by_name) == made | {"fov2_later"}
     raw, soft = by_name["fov1"], by_name["fov1_soft"]
     assert (raw["kind"], raw["dims"], raw["dtype"]) == ("images", ["c", "y", "x"], "uint16")

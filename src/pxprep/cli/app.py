@@ -13,6 +13,7 @@ from pxprep_command import INTERRUPTED, interrupt_behind
 
 from ..errors import PxprepError, spelling
 from .demo import demo
+from .export import export
 from .fit import apply, fit
 from .import_ import import_
 from .inspect_store import inspect
@@ -24,6 +25,7 @@ from .messages import (
     say_error,
     say_interrupted,
 )
+from .pipeline import pipeline
 from .repair import repair
 from .run import run
 
@@ -34,8 +36,26 @@ EXIT_CODES = (
 )
 
 
+class Command(TyperCommand):
+    """A command: its messages call parameters as its options, its help gives switches no type."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments and options."""
+        return _without_types_of_switches(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        options = {one.name: one.opts[0] for one in self.params if one.opts[0].startswith("--")}
+        with spelling(partial(as_option, options=options)):
+            return super().invoke(ctx)
+
+
 class Commands(TyperGroup):
     """Commands that end with a line about what is left when the user interrupts them."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Options before the command."""
+        return _without_types_of_switches(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
@@ -46,14 +66,12 @@ class Commands(TyperGroup):
             raise SystemExit(INTERRUPTED) from interrupt
 
 
-class Command(TyperCommand):
-    """A command whose messages call parameters as its options."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run it."""
-        options = {one.name: one.opts[0] for one in self.params if one.opts[0].startswith("--")}
-        with spelling(partial(as_option, options=options)):
-            return super().invoke(ctx)
+def _without_types_of_switches(options: Any) -> Any:
+    """The same, where help does not say ``<bool>``."""
+    for option in options:
+        if getattr(option, "is_flag", False) and option.metavar is None:
+            option.metavar = ""
+    return options
 
 
 app = typer.Typer(
@@ -71,10 +89,35 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "fit": fit,
     "apply": apply,
+    "export": export,
+    "pipeline": pipeline,
     "repair": repair,
 }
+# What each command's help ends with.
+EXAMPLES = {
+    "demo": ["pxprep demo", "pxprep demo folder --fovs 6 --size 512"],
+    "import": [
+        "pxprep import mibi study.zarr",
+        "pxprep import slide.ome.tiff study.zarr --channel DAPI --channel CD3 --scale-factors 2",
+    ],
+    "inspect": ["pxprep inspect study.zarr", "pxprep inspect study.zarr --json"],
+    "run": [
+        "pxprep run study.zarr --layer 'fov*' --output '{layer}_clean' --report study.html",
+        "pxprep run study.zarr --layer fov0 --output clean --sigma DAPI=0 --sigma '*=2'",
+        "pxprep run study.zarr --layer fov0 --output own --pipeline steps.yaml",
+    ],
+    "fit": ["pxprep fit study.zarr --layer 'fov*' --output batch1.json"],
+    "apply": ["pxprep apply batch1.json next.zarr --layer 'fov*' --output '{layer}_clean'"],
+    "export": ["pxprep export study.zarr tiffs --layer '*_clean'"],
+    "pipeline": [
+        "pxprep pipeline --sigma 1 --q-post none --write steps.yaml",
+        "pxprep pipeline steps.yaml",
+    ],
+    "repair": ["pxprep repair study.zarr"],
+}
 for _name, _command in COMMANDS.items():
-    app.command(_name, cls=Command)(_command)
+    _lines = "\n\n".join(["Examples:", *EXAMPLES[_name]])
+    app.command(_name, cls=Command, epilog=_lines)(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -81,7 +81,7 @@ class Steps:
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
         if fitted is not None:
             return cls.fitted(FittedPipeline.from_json(fitted), channels)
-        recipe = None if pipeline is None else Pipeline.from_json(pipeline)
+        recipe = None if pipeline is None else Pipeline.from_file(pipeline)
         return cls(given, recipe, channels, table)
 
     @classmethod

@@ -145,7 +145,11 @@ PanelFile = Annotated[
 ]
 PipelineFile = Annotated[
     Path | None,
-    _steps("--pipeline", metavar="FILE", help="JSON of a pipeline, in place of these options."),
+    _steps(
+        "--pipeline",
+        metavar="FILE",
+        help="YAML or JSON of a pipeline, in place of these options; `pxprep pipeline` makes one.",
+    ),
 ]
 FittedFile = Annotated[
     Path | None,

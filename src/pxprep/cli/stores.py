@@ -77,13 +77,18 @@ def _note_done(error: BaseException, done: Sequence[Path]) -> None:
         error.add_note(f"done before and kept: {', '.join(repr(str(path)) for path in done)}")
 
 
-def chosen_layers(sdata: "SpatialData", asked: Sequence[str]) -> list[str]:
-    """The names that were asked for; in place of a pattern, those that match it."""
+def chosen_layers(
+    sdata: "SpatialData", asked: Sequence[str], *, made_too: bool = False
+) -> list[str]:
+    """The names that were asked for; in place of a pattern, those that match it.
+
+    `made_too`: a pattern finds also what pxprep made from other layers.
+    """
     names: list[str] = []
     for name in asked:
         if set(name) & set("*?["):
             known = set(names)
-            names += [match for match in _matching(sdata, name) if match not in known]
+            names += [match for match in _matching(sdata, name, made_too) if match not in known]
         else:
             names.append(name)
     require_once(names, "--layer")
@@ -97,20 +102,20 @@ def require_once(names: Sequence[str], option: str) -> None:
         raise ParameterError(f"{option} must name each only once, got {twice} more than once")
 
 
-def _matching(sdata: "SpatialData", pattern: str) -> list[str]:
-    """Image layers that match, but for those that pxprep made from others."""
+def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
+    """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
     from ..layers.records import Origins
 
     origins = Origins(sdata)
     found = [
         name
         for name in sorted(sdata.images)
-        if fnmatchcase(name, pattern) and _source(origins, name) in (None, name)
+        if fnmatchcase(name, pattern) and (made_too or _source(origins, name) in (None, name))
     ]
     if not found:
+        but = "" if made_too else " but those that pxprep made"
         raise LayerError(
-            f"--layer {pattern!r} matches no layer but those that pxprep made; images are "
-            f"{sorted(sdata.images)}"
+            f"--layer {pattern!r} matches no layer{but}; images are {sorted(sdata.images)}"
         )
     return found
 

@@ -1,5 +1,6 @@
-"""A bar for each pass over the data, and what each pass took."""
+"""A bar for each pass over the data, what each pass took, and a line in the log for both."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,34 @@ GIB = 2**30
 START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
 # Given what a pass does, a context in which Dask computes it.
 Progress = Callable[[str], AbstractContextManager[Any]]
+# At INFO it says which pass begins, and what it took; whoever wants to see that sets its level.
+LOG = logging.getLogger("pxprep")
 
 
 def parse_progress(value: object, parameter: str = "progress") -> Progress:
-    """False: nothing; True: a tqdm bar on stderr; or a function of the pass's description."""
+    """False: nothing; True: a tqdm bar on stderr; or a function of the pass's description.
+
+    The log is told in each case.
+    """
+    # One that records passes was parsed before.
+    return value if isinstance(value, Passes) else _logged(_bar_of(value, parameter))
+
+
+def _logged(bar: Progress) -> Progress:
+    """The same, and the log says when a pass begins and ends."""
+
+    @contextmanager
+    def logged(description: str) -> Iterator[None]:
+        LOG.info("%s: begins", description)
+        started = time.perf_counter()
+        with bar(description):
+            yield
+        LOG.info("%s: took %.2f s", description, time.perf_counter() - started)
+
+    return logged
+
+
+def _bar_of(value: object, parameter: str) -> Progress:
     if value is None or value is False:
         return lambda description: nullcontext()
     if value is True:

@@ -146,7 +146,7 @@ def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: 
     from spatialdata.models import Image2DModel, Image3DModel
 
     image = image.astype(image.dtype.newbyteorder("="), copy=False).chunk(layout.chunks[0])
-    coarser = [_coarsened(image, factors) for factors in cumulative(layout.factors)]
+    coarser = [coarsened(image, factors) for factors in cumulative(layout.factors)]
     scales = [
         scale.chunk(chunks).data
         for scale, chunks in zip([image, *coarser], layout.chunks, strict=True)
@@ -166,7 +166,8 @@ def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: 
     return element
 
 
-def _coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+def coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+    """The means over blocks of pixels, NaN ignored, rounded for integers; of the image's type."""
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)

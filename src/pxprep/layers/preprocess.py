@@ -22,6 +22,7 @@ from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..store.contents import check_store
 from ..store.transactions import Recovered
 from .destination import check_outputs, recovered
+from .harpy_names import answering_harpy_names
 from .layers import as_element, check_sdata, transformations_of
 from .layouts import layouts_of
 from .masks import LayerMasks
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["pixel_clustering_preprocess", "repair"]
 
 
+@answering_harpy_names
 def pixel_clustering_preprocess(
     sdata: SpatialData,
     img_layer: str | Sequence[str],
@@ -163,7 +165,8 @@ def pixel_clustering_preprocess(
         exists, is what other elements of `sdata` are computed from, or is of another run than is
         resumed.
     ParameterError, ChannelError, ImageError
-        If a parameter breaks its rule, or does not fit the channels.
+        If a parameter breaks its rule, has the name that harpy gives it, or does not fit the
+        channels.
     StoreError
         If the store cannot be written to, somebody else changed it meanwhile, or chunks of a layer
         that pxprep wrote are missing; its layers are then as they were. Or if the report cannot be

@@ -433,7 +433,7 @@ class FittedPipeline(Shown):
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write `to_json` to a file that ends in ``.json``; as `Pipeline.save`."""
-        saved.save(path, overwrite, self.to_json)
+        saved.save(path, overwrite, {saved.JSON: self.to_json})
 
     @classmethod
     def from_json(

@@ -13,9 +13,9 @@ from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_s
 from ..steps.base import Step, check_kind
 from ..steps.function import Function
 from ..store.json import parsed_object, to_text
-from . import display, saved
+from . import display, saved, yaml_text
 from .fluent import FluentSteps
-from .run import INPUT
+from .run import INPUT, free_name
 
 FORMAT = 1
 
@@ -35,7 +35,7 @@ class Recipe(Shown, FluentSteps):
             step = step if isinstance(step, Step) else Function(step)
             check_kind(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
-            name = _free_name(step, taken) if name is None else name
+            name = free_name(_kind_of(step), taken) if name is None else name
             if not isinstance(name, str) or not name or name in taken or unwritable([name]):
                 raise ParameterError(
                     f"a step's name must be a text that no earlier step has and not {INPUT!r}, "
@@ -157,13 +157,38 @@ class Recipe(Shown, FluentSteps):
         """
         return to_text(self.to_dict())
 
+    def to_yaml(self) -> str:
+        """The pipeline as YAML, for people to read, write and compare; as exact as `to_json`.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter cannot be kept.
+
+        Examples
+        --------
+        >>> import pxprep
+        >>> print(pxprep.Pipeline().quantile_norm({"DAPI": 99.9, ...: 99}).sum_norm().to_yaml())
+        # A pipeline of pxprep. In a mapping of channels, ... stands for all others.
+        format: 1
+        steps:
+          - quantile_norm:
+              q:
+                DAPI: 99.9
+                '...': 99.0
+          - sum_norm
+        <BLANKLINE>
+        """
+        return yaml_text.to_text(parsed_object(self.to_json()))
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write `to_json` to a file that ends in ``.json``, which `from_json` reads.
+        """Write the pipeline to a file, which `from_file` reads.
 
         Parameters
         ----------
         path
-            Where it goes, in a folder that exists.
+            Where it goes, in a folder that exists: a name that ends in ``.json`` (`to_json`), or in
+            ``.yaml`` or ``.yml`` (`to_yaml`).
         overwrite
             Whether a file that is there may be replaced.
 
@@ -172,7 +197,36 @@ class Recipe(Shown, FluentSteps):
         ParameterError, StoreError
             If a file cannot be there, is there already, or cannot be written; or as `to_json`.
         """
-        saved.save(path, overwrite, self.to_json)
+        in_yaml = dict.fromkeys(saved.YAML, self.to_yaml)
+        saved.save(path, overwrite, {saved.JSON: self.to_json, **in_yaml})
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Self:
+        """The pipeline in a file: YAML if its name ends in ``.yaml`` or ``.yml``, else JSON.
+
+        Parameters
+        ----------
+        path
+            The file. In YAML a step is its kind (``sum_norm``), its kind and parameters
+            (``blur: {sigma: 2}``), and perhaps its name (``as: smooth``); see `to_yaml`.
+        functions
+            The functions that steps call, by the step's name: a file does not keep code.
+
+        Raises
+        ------
+        ParameterError
+            If the file cannot be read, is no pipeline, or a step, a parameter or a function is not
+            known.
+        """
+        parsers = dict.fromkeys(saved.YAML, yaml_text.parsed)
+        return saved.read_file(
+            path,
+            lambda text, ending: cls.from_dict(
+                parsers.get(ending, parsed_object)(text), functions or {}
+            ),
+        )
 
     @classmethod
     def from_json(
@@ -232,10 +286,5 @@ def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:
     return {name: step.function for name, step in recipe.steps if isinstance(step, Function)}
 
 
-def _free_name(step: Step, taken: set[str]) -> str:
-    kind = step.name if isinstance(step, Function) else step.kind
-    name, count = kind, 1
-    while name in taken:
-        count += 1
-        name = f"{kind}_{count}"
-    return name
+def _kind_of(step: Step) -> str:
+    return step.name if isinstance(step, Function) else step.kind

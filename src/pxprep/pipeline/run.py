@@ -3,7 +3,7 @@
 A step of the user's own may return anything.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -56,8 +56,8 @@ def run(
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = bar(_pass(name, cohort)) if bar and source.chains and is_measured else None
-        with at_once or nullcontext():
+        at_once = bar if source.chains and is_measured else None
+        with nullcontext() if at_once is None else at_once(_pass(name, cohort)):
             numbers = _measured(name, step, source, labeled)
         if bar is not None:
             numbers = numbers.compute()
@@ -185,3 +185,12 @@ def _evaluation(
             return list(backends.compute(*arrays, local=local))
 
     return evaluate
+
+
+def free_name(kind: str, taken: Container[str]) -> str:
+    """What a step of this kind is called if nothing else is said: the second is ``kind_2``."""
+    name, count = kind, 1
+    while name in taken:
+        count += 1
+        name = f"{kind}_{count}"
+    return name

@@ -1,6 +1,6 @@
-"""Pipelines in files of JSON: saved, and read again."""
+"""Pipelines in files: saved, and read again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,11 +10,12 @@ from ..store.files import replace_file
 
 Parsed = TypeVar("Parsed")
 # No JSON text of ours ends so: what does is a path.
-ENDING = ".json"
+JSON = ".json"
+YAML = (".yaml", ".yml")
 
 
-def save(path: object, overwrite: object, to_json: Callable[[], str]) -> None:
-    """Write the JSON text that `to_json` gives to a file, which then has all of it or is as it was.
+def save(path: object, overwrite: object, texts: Mapping[str, Callable[[], str]]) -> None:
+    """Write one of the texts, that of the file's ending; the file has all of it or is as it was.
 
     Raises
     ------
@@ -24,17 +25,18 @@ def save(path: object, overwrite: object, to_json: Callable[[], str]) -> None:
         If it cannot be written.
     """
     may_replace = parse_bool(overwrite, "overwrite")
-    place = parse_path(path, "path", "a JSON file")
-    if place.suffix.lower() != ENDING or not place.parent.is_dir() or place.is_dir():
+    place = parse_path(path, "path", "a file")
+    to_text = texts.get(place.suffix.lower())
+    if to_text is None or not place.parent.is_dir() or place.is_dir():
         raise ParameterError(
-            f"path must be a file that ends in {ENDING}, in a folder that exists, got "
+            f"path must be a file that ends in {' or '.join(texts)}, in a folder that exists, got "
             f"{str(place)!r}"
         )
     if place.exists() and not may_replace:
         raise ParameterError(
             f"path {str(place)!r} exists already; {spelled('overwrite=True')} replaces it"
         )
-    text = to_json()
+    text = to_text()
     try:
         replace_file(place, text.encode())
     except OSError as error:
@@ -49,15 +51,26 @@ def read(text: object, parse: Callable[[Any], Parsed]) -> Parsed:
     ParameterError
         If the file cannot be read.
     """
-    if not isinstance(text, Path) and not (isinstance(text, str) and text.lower().endswith(ENDING)):
+    if not isinstance(text, Path) and not (isinstance(text, str) and text.lower().endswith(JSON)):
         return parse(text)
-    path = parse_path(text, "text", "a JSON file")
+    return read_file(parse_path(text, "text", "a JSON file"), lambda held, _: parse(held))
+
+
+def read_file(path: Any, parse: Callable[[str, str], Parsed]) -> Parsed:
+    """What `parse` makes of the text in a file, and of the file's ending.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be read.
+    """
+    path = parse_path(path, "path", "a file")
     try:
         held = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{str(path)!r} cannot be read: {error}") from error
     try:
-        return parse(held)
+        return parse(held, path.suffix.lower())
     except PxprepError as error:
         error.args = (f"{str(path)!r}: {error}",)
         raise

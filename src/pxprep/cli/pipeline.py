@@ -1,0 +1,69 @@
+"""`pxprep pipeline`: the steps as a text that a person writes and compares."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options as o
+from .answers import answer
+from .asked import Steps
+from .values import wrong
+
+
+class Order(StrEnum):
+    """The orders of steps that have a name."""
+
+    sparrow = "sparrow"
+    pixie = "pixie"
+
+
+def pipeline(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="YAML or JSON of a pipeline, to check or to show."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write", metavar="FILE", help="Write it there: .yaml or .json.", show_default=False
+        ),
+    ] = None,
+    order: Annotated[Order, typer.Option("--order", help="Whose order of steps.")] = Order.sparrow,
+    q: o.Q = None,
+    q_sum: o.QSum = None,
+    q_post: o.QPost = None,
+    sigma: o.Sigma = None,
+    no_norm_sum: o.NoNormSum = False,
+    cap_max: o.CapMax = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Show steps as YAML, or write them to a file that `--pipeline` of other commands reads.
+
+    The steps are those of a file, which is checked, or what the options say.
+    """
+    from ..pipeline.pipeline import Pipeline
+
+    steps = Steps.of(
+        q=q,
+        q_sum=q_sum,
+        q_post=q_post,
+        sigma=sigma,
+        no_norm_sum=no_norm_sum,
+        cap_max=cap_max,
+        channel=None,
+        panel=None,
+        pipeline=file,
+    )
+    if file is not None and order is not Order.sparrow:
+        wrong("--order", "is that of the file: give either, not both")
+    named = Pipeline.pixie if order is Order.pixie else Pipeline.sparrow
+    made: Any = steps.recipe or named(**steps.given)
+    if write is not None:
+        made.save(write, overwrite=overwrite)
+    document = {"file": None if write is None else str(write), "pipeline": made.to_dict()}
+    words = made.to_yaml().rstrip("\n") if write is None else f"written to {write}"
+    answer(document, words, as_json=as_json, quiet=quiet)

@@ -1,0 +1,42 @@
+"""Answers calls that use the names of harpy 0.4 and 0.5 with the names here."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from ..errors import ParameterError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NAMES = {
+    "image_name": "img_layer",
+    "output_image_name": "output_layer",
+    "p": "q",
+    "p_sum": "q_sum",
+    "p_post": "q_post",
+    "cast_dtype": "dtype",
+}
+GONE = {"persist_intermediate": "memory says how much of the input may be held"}
+
+
+def answering_harpy_names(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, which says what harpy's names are here; else Python says "unexpected"."""
+
+    @wraps(function)
+    def answering(*args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse(kwargs)
+        return function(*args, **kwargs)
+
+    return answering
+
+
+def _refuse(given: Mapping[str, Any]) -> None:
+    """Raise ParameterError if a parameter has a name that only harpy knows."""
+    renamed = [f"{NAMES[name]} for {name}" for name in given if name in NAMES]
+    gone = [f"no {name} ({GONE[name]})" for name in given if name in GONE]
+    if renamed or gone:
+        raise ParameterError(
+            "parameters must have their names here, which are sparrow's, got those of harpy: write "
+            + ", ".join([*renamed, *gone])
+        )

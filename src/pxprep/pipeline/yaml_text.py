@@ -1,0 +1,145 @@
+"""Pipelines in YAML, for people to write and to compare: the same steps as in JSON, in plain words.
+
+A text of ours has the types of JSON and no more: no tags, no aliases, no words that mean True.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import yaml
+
+from ..errors import ParameterError
+from .run import free_name
+
+FORMAT = "format"
+HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
+OTHERS = "..."
+# Words and numbers as JSON has them: `no` is a text, `1e-3` a number, `012` neither.
+_WORDS = {
+    "bool": r"true|false",
+    "null": r"null|~|",
+    "int": r"-?(?:0|[1-9][0-9]*)",
+    "float": r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?",
+}
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads texts, numbers, lists and mappings; each key once."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A part of the text; an alias is none."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*) are not used", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping."""
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float) or isinstance(key, bool) or key in found:
+                problem = f"{key!r:.100} is there twice, or no text or number: quote it"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            found[key] = self.construct_object(value_node, deep=True)
+        return found
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Writes what `_Loader` reads, with steps further in than the list."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
+        """Lists are indented, too."""
+        return super().increase_indent(flow, False)
+
+
+for _kind, _pattern in _WORDS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), None
+        )
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
+
+
+def to_text(pipeline: Mapping[str, Any]) -> str:
+    """YAML of what `Recipe.to_dict` gives."""
+    taken: set[str] = set()
+    steps = [_written(step, taken) for step in pipeline["steps"]]
+    document = {FORMAT: pipeline["format"], "steps": steps}
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return HEAD + text
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """What `Recipe.from_dict` takes, or a ParameterError that says the line."""
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ParameterError(f"it must be YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, Mapping) or not isinstance(document.get("steps"), list):
+        raise ParameterError(f"it must have a list of steps under 'steps:', got {document!r:.200}")
+    unknown = sorted(map(str, document.keys() - {FORMAT, "steps"}))
+    if unknown:
+        raise ParameterError(f"it must have 'steps' and perhaps 'format', got {unknown}, too")
+    taken: set[str] = set()
+    return {
+        "format": document.get(FORMAT, 1),
+        "steps": [_read(step, taken) for step in document["steps"]],
+    }
+
+
+def _written(step: Mapping[str, Any], taken: set[str]) -> Any:
+    """A step as its kind, or its kind with parameters, and its name if that is another."""
+    kind, name = step["name"], step["as"]
+    has_own_name = name != free_name(kind, taken)
+    taken.add(name)
+    given = {
+        key: _plain(value) for key, value in step["configuration"].items() if value is not None
+    }
+    if not given and not has_own_name:
+        return kind
+    return {kind: given or None} | ({"as": name} if has_own_name else {})
+
+
+def _read(entry: Any, taken: set[str]) -> dict[str, Any]:
+    """A step as JSON has it."""
+    rule = "a step must be its kind, or 'kind: {parameter: value}', perhaps with 'as: name'"
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, Mapping):
+        raise ParameterError(f"{rule}, got {entry!r:.200}")
+    kinds = [key for key in entry if key != "as"]
+    given = entry[kinds[0]] if len(kinds) == 1 else None
+    if len(kinds) != 1 or not isinstance(given, Mapping | None):
+        raise ParameterError(f"{rule}, got {entry!r:.200}")
+    kind = kinds[0]
+    name = entry["as"] if "as" in entry else free_name(str(kind), taken)
+    taken.add(str(name))
+    configuration = {key: _encoded(value) for key, value in (given or {}).items()}
+    return {"as": name, "name": kind, "configuration": configuration}
+
+
+def _plain(value: Any) -> Any:
+    """A parameter without the words that JSON needs for a mapping by channel."""
+    if isinstance(value, Mapping):
+        if any(label == OTHERS for label, _ in value.get("channels", [[OTHERS, None]])):
+            raise ParameterError(f"YAML cannot keep {value!r:.200}: save it as JSON")
+        others = {OTHERS: _plain(value["others"])} if "others" in value else {}
+        return {**{label: _plain(item) for label, item in value["channels"]}, **others}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _encoded(value: Any) -> Any:
+    """A parameter as JSON has it."""
+    if isinstance(value, Mapping):
+        named = [[key, _encoded(item)] for key, item in value.items() if key != OTHERS]
+        others = {"others": _encoded(value[OTHERS])} if OTHERS in value else {}
+        return {"channels": named, **others}
+    return [_encoded(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,36 @@
+"""What `--help` of each command says: examples that can be typed, and no words of programmers."""
+
+import re
+import shlex
+
+import pytest
+
+pytest.importorskip("spatialdata")
+pytest.importorskip("typer")
+import typer
+
+from pxprep.cli.app import COMMANDS, EXAMPLES, app
+
+GROUP = typer.main.get_command(app)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_examples_that_can_be_typed(name, call):
+    assert EXAMPLES[name]
+    for example in EXAMPLES[name]:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("pxprep", name)
+        GROUP.commands[name].make_context(name, arguments)  # refuses what it does not know
+    code, printed, errors = call(name, "--help")
+    assert (code, errors) == (0, "")
+    said = re.sub(r"\s+", " ", printed)
+    for example in EXAMPLES[name]:
+        assert example in said
+    assert "<bool>" not in printed
+
+
+def test_the_first_help_has_no_types_of_switches(call):
+    code, printed, _ = call("--help")
+    assert code == 0
+    assert "--version" in printed
+    assert "<bool>" not in printed

@@ -1,0 +1,62 @@
+"""The site's own pictures: each step has one, and each shows what the step does."""
+
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pxprep import steps
+
+pytest.importorskip("matplotlib")
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCRIPTS = {
+    name: runpy.run_path(str(DOCS / "images" / f"{name}.py")) for name in ("steps", "choosing")
+}
+OF_STEPS = SCRIPTS["steps"]["PICTURES"]
+# The two backgrounds of a step have a picture each.
+ALSO = {"subtract_background": ("top_hat", "constant")}
+
+
+def asked_for():
+    """The pictures that pages show, in their order."""
+    for page in sorted(DOCS.glob("*.md")):
+        yield from re.findall(r"<!-- picture: (\w+)(?: \|[^>]*)? -->", page.read_text())
+
+
+def test_pictures_are_shown_once():
+    drawn = [*OF_STEPS, *(f"choose_{name}" for name in SCRIPTS["choosing"]["PICTURES"])]
+    assert sorted(asked_for()) == sorted(drawn)
+
+
+def test_every_step_has_a_picture():
+    classes = [getattr(steps, name) for name in steps.__all__]
+    kinds = {vars(cls)["kind"] for cls in classes if "kind" in vars(cls)} - {"function"}
+    assert len(kinds) == 17
+    shown = {name for kind in kinds for name in ALSO.get(kind, (kind,))}
+    assert shown == OF_STEPS.keys() - {"keep_where"}
+
+
+@pytest.mark.parametrize("name", sorted(OF_STEPS))
+def test_the_channel_is_another_one_after_the_step(name):
+    shown = OF_STEPS[name]
+    image = shown.image()
+    before = image.sel(c=shown.channel).values
+    after = shown.step(image).sel(c=shown.channel).values
+    both = np.isfinite(before) & np.isfinite(after)
+    dropped = np.isfinite(before) & ~np.isfinite(after)
+    assert both.any()
+    assert dropped.any() if name in ("sum_mask", "keep_where") else (before != after)[both].any()
+    if shown.by_value:  # one value becomes one value
+        pairs = np.unique(np.stack([before[both], after[both]]), axis=1)
+        assert len(np.unique(pairs[0])) == pairs.shape[1]
+
+
+@pytest.mark.parametrize(("script", "name"), [("steps", "blur"), ("choosing", "sigma")])
+def test_a_picture_is_drawn(tmp_path, script, name):
+    found = SCRIPTS[script]["PICTURES"][name]
+    figure = found() if callable(found) else SCRIPTS[script]["draw"](found)
+    figure.savefig(tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000
