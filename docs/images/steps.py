@@ -163,10 +163,11 @@ PICTURES = {
     "compensate": Shown(
         "compensate(matrix)",
         with_spillover,
-        lambda image: ops.compensate(image, SPILLOVER),
+        lambda image: ops.compensate(image.sel(c=["panCK", "CD8"]), SPILLOVER),
         "CD8",
         False,
     ),
+    "zscore": Shown("zscore()", nuclei, ops.zscore, "DAPI", True),
     "robust_zscore": Shown("robust_zscore()", nuclei, ops.robust_zscore, "DAPI", True),
     "threshold": Shown("threshold(5)", counts, lambda image: ops.threshold(image, 5), "CD3", True),
     "keep_where": Shown(

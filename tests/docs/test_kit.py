@@ -24,7 +24,7 @@ WINGS = {f"{path.name}/" for path in (ROOT / "tests").iterdir() if path.is_dir()
 BLOCKS = re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL)
 COMMANDS = [part for block in BLOCKS for part in re.split(r"\n| && ", block.strip())]
 # What the environment of contributors has beside Python and what `pip` installs for a single use.
-PROGRAMS = {"source", "pip", "pre-commit", "ruff", "mypy"}
+PROGRAMS = {"source", "pip", "pre-commit", "ruff", "mypy", "basedpyright"}
 
 
 def read(path):

@@ -34,7 +34,7 @@ def test_pictures_are_shown_once():
 def test_every_step_has_a_picture():
     classes = [getattr(steps, name) for name in steps.__all__]
     kinds = {vars(cls)["kind"] for cls in classes if "kind" in vars(cls)} - {"function"}
-    assert len(kinds) == 17
+    assert len(kinds) == 18
     shown = {name for kind in kinds for name in ALSO.get(kind, (kind,))}
     assert shown == OF_STEPS.keys() - {"keep_where"}
 
