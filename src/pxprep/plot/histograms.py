@@ -43,7 +43,7 @@ TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
 WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.42
 # What the lines are.
-STYLES: dict[Any, str] = {"--": "fitted quantile", ":": "of this image alone"}
+STYLES: dict[Any, str] = {"--": "fitted number", ":": "of this image alone"}
 # Of the logarithmic axis: below one pixel.
 LEAST_COUNT = 0.7
 COLOURS = {"before": BLUE, "after": VERMILION}
