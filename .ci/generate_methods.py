@@ -33,6 +33,7 @@ FUNCTIONS = {
     "sum_mask": "sum_mask",
     "keep_where": "keep_where",
     "divide": "divide",
+    "rescale": "rescale",
     "coarsen": "summaries",
     "pixel_sum": "summaries",
     "quantile": "summaries",

@@ -34,6 +34,7 @@ ARGUMENTS = {
     "divide": (xr.DataArray([2.0, 3.0], dims="c"),),
     "keep_where": (xr.DataArray(np.eye(9, 12, dtype=bool), dims=("y", "x")),),
     "coarsen": ({"y": 2},),
+    "rescale": (2,),
 }
 
 

@@ -1052,6 +1052,50 @@ class StepMethods(Generic[Made]):
 
         return ops.divide(self._images, scale)
 
+    def rescale(self, factor: int | Mapping[Any, int]) -> Made:
+        """Images with larger pixels: means over squares of pixels, which stay where they are.
+
+        So images of instruments with different pixel sizes can be clustered together. As `coarsen`
+        along ``y`` and ``x``, NaN ignored; but coordinates, pixel sizes and transformations follow.
+
+        Parameters
+        ----------
+        factor
+            How many pixels along ``y`` and ``x`` become one. Pixels at the end that fill no square are
+            left out. For several images also a mapping by image name, in which the key ``...`` stands
+            for those that are not named; 1 leaves an image as large as it is.
+
+        Returns
+        -------
+        xarray.DataArray or cohort
+            Like the image or the cohort, float32 or float64, lazy if they are; each mean is taken in float64 and
+            rounded once. Coordinates along ``y`` and ``x`` that are numbers are their means over the
+            same pixels; others are left out. ``attrs["um_per_pixel"]``, and the transformations that
+            SpatialData keeps in ``attrs["transform"]``, are those of the larger pixels.
+
+        Raises
+        ------
+        ParameterError
+            If a factor is not a positive whole number or larger than its image, or `factor` names an
+            image that is not there, or leaves one out.
+        ImageError
+            If it is no image, or the images of a cohort differ in dims.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from pxprep import ops
+        >>> image = xr.DataArray(
+        ...     np.array([[[1, 3, 5], [1, 3, 5]]]), dims=("c", "y", "x"), coords={"x": [0.5, 1.5, 2.5]}
+        ... )
+        >>> made = ops.rescale(image, 2)
+        >>> made.values.tolist(), made.x.values.tolist()
+        ([[[2.0]]], [1.0])
+        """
+        from . import ops
+
+        return ops.rescale(self._images, factor)
+
     def coarsen(self, factors: Mapping[str, int]) -> Made:
         """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
 

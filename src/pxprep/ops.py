@@ -43,6 +43,7 @@ from .steps import (
 from .steps.applying import apply_step
 from .steps.divide import divide
 from .steps.keep_where import keep_where
+from .steps.rescale import rescale
 from .steps.sum_mask import sum_mask
 from .steps.summaries import coarsen, pixel_sum, quantile
 
@@ -63,6 +64,7 @@ __all__ = [
     "quantile",
     "quantile_norm",
     "remove_hot_pixels",
+    "rescale",
     "robust_zscore",
     "subtract_background",
     "subtract_channels",

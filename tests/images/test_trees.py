@@ -48,6 +48,7 @@ STEPS = [
     ("divide", {"scale": xr.DataArray([2.0, 3.0, 7.0], dims="c")}),
     ("pixel_sum", {}),
     ("coarsen", {"factors": {"y": 2, "x": 2}}),
+    ("rescale", {"factor": 2}),
 ]
 CASES = [*STEPS, *POOLED, *((name, {**given, "pool": None}) for name, given in POOLED)]
 

@@ -77,7 +77,7 @@ def test_histogram_quantile_lines(image, after, fitted):
             "post_norm": 1,
             "post_norm of this image": pytest.approx(float(post)),
         }
-    assert legend_texts(axes[0, 0].figure) == ["fitted quantile", "of this image alone"]
+    assert legend_texts(axes[0, 0].figure) == ["fitted number", "of this image alone"]
 
 
 def test_histogram_lines_of_an_image_alone(image):

@@ -357,6 +357,7 @@ STEPS = {
     "quantile": ops.quantile,
     "pixel_sum": ops.pixel_sum,
     "coarsen": lambda image: ops.coarsen(image, {"x": 1}),
+    "rescale": lambda image: ops.rescale(image, 1),
     "fit": lambda image: Pipeline.sparrow().fit(image),
     "fit_transform": Pipeline.sparrow().fit_transform,
     "preprocess": lambda image: image.pxprep.preprocess(),

@@ -44,6 +44,7 @@ CALLS = {
     "robust_zscore": [{}, {"where": MASK}],
     "zscore": [{}, {"where": MASK}],
     "threshold": [{"value": [1, 20, 300]}, {"q": 50, "below": "nan"}, {"q": 50, "where": MASK}],
+    "rescale": [{"factor": 2}, {"factor": 1}],
     "coarsen": [{"factors": {"y": 2, "x": 3}}, {"factors": {"y": 9, "x": 11}}],
     "divide": [{"scale": xr.DataArray([2.0, 3.0, 4.0], dims="c")}],
     "keep_where": [{"where": MASK}],

@@ -195,4 +195,5 @@ def test_images_are_compared_by_their_deviation(make_image):
     shown = str(fitted)
     assert "zscore_center" in shown
     assert "deviation" not in shown
-    assert plot_cohort(fitted).size == 1
+    (axis,) = plot_cohort(fitted)
+    assert axis.get_xlabel() == "standard deviation of each image / median"

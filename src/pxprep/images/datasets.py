@@ -59,7 +59,7 @@ def with_variables(
 ) -> xr.Dataset:
     """`dataset` with images in the place of those called so.
 
-    Coordinates that do not fit any more are gone.
+    Coordinates that do not fit any more are gone, or are those of the images.
     """
     others = dataset.drop_vars(list(images))
     resized = {
@@ -77,5 +77,12 @@ def with_variables(
     others = others.drop_vars(
         [other for other, array in others.coords.items() if resized & set(array.dims)]
     )
-    # Without their coordinates: those that a tree's node inherits stay where they are.
-    return others.assign({name: image.variable for name, image in images.items()})
+    # Without their other coordinates: those that a tree's node inherits stay where they are.
+    moved = {
+        name: coord.variable
+        for image in images.values()
+        for name, coord in image.coords.items()
+        if resized & set(coord.dims)
+    }
+    made = others.assign({name: image.variable for name, image in images.items()})
+    return made.assign_coords(moved)

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Real
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from ..aliases import Label
@@ -12,6 +15,8 @@ from .image import like, processing_dtype, shared_pixels
 from .parameters import SPATIAL
 
 Factors = Mapping[str, int]
+# What attrs say of pixels: micrometres, by dim or along both; SpatialData's transformations.
+SIZES, PLACES = "um_per_pixel", "transform"
 # How many images a warning lists.
 MOST_SAID = 10
 
@@ -108,10 +113,57 @@ def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
     return levels
 
 
+def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+    """An image with the size and the labels of means over blocks of pixels, but not with those.
+
+    Numbers along the dims become means over the same pixels; other coordinates are left out.
+    """
+    along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
+    sizes = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
+    smaller = image.drop_vars(along).isel(sizes).assign_coords(_coords_of_blocks(image, factors))
+    return smaller.assign_attrs(_attrs_of_blocks(image, factors))
+
+
+def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[Any, Any]:
+    return {
+        name: (coord.dims, _block_means(coord, factors), coord.attrs)
+        for name, coord in image.coords.items()
+        if coord.ndim == 1 and coord.dims[0] in factors and coord.dtype.kind in "iuf"
+    }
+
+
+def _block_means(coord: xr.DataArray, factors: Factors) -> Any:
+    factor = factors[str(coord.dims[0])]
+    whole = coord.values[: coord.size - coord.size % factor].astype(np.float64)
+    return whole.reshape(-1, factor).mean(axis=1)
+
+
+def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, Any]:
+    """The sizes of pixels, and where SpatialData says that they lie, of blocks of pixels."""
+    attrs: dict[str, Any] = {}
+    sizes, places = (image.attrs.get(key) for key in (SIZES, PLACES))
+    if isinstance(sizes, Mapping) and all(isinstance(size, Real) for size in sizes.values()):
+        attrs[SIZES] = {dim: size * factors.get(dim, 1) for dim, size in sizes.items()}
+    if isinstance(sizes, Real) and len(set(factors.values())) == 1:
+        attrs[SIZES] = sizes * max(factors.values())
+    if isinstance(places, Mapping) and all(hasattr(one, "to_affine") for one in places.values()):
+        axes = tuple(dim for dim in ("x", "y", "z") if dim in image.dims)
+        scale = np.diag([*(factors.get(dim, 1.0) for dim in axes), 1.0])
+        affines = {system: place.to_affine(axes, axes) for system, place in places.items()}
+        attrs[PLACES] = {
+            system: type(affine)(affine.matrix @ scale, axes, axes)
+            for system, affine in affines.items()
+        }
+    return attrs
+
+
 def coarser_scales(
     finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[Factors]
 ) -> list[xr.DataArray]:
-    """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks."""
+    """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks.
+
+    Where the finest lies elsewhere than it did, so do they.
+    """
     array, dtype = shared_pixels(finest), processing_dtype(finest)
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
@@ -122,7 +174,13 @@ def coarser_scales(
         changed = {dim for dim, size in sizes.items() if size != scale.sizes[dim]}
         along = [name for name, coord in scale.coords.items() if changed & set(coord.dims)]
         coarsened = backends.coarsen(array, (z, y, x), dtype=dtype)
-        coarser = like(scale.drop_vars(along), coarsened)
+        coords = _coords_of_blocks(finest, by_dim)
+        moved = {name: coords[name] for name in along if name in coords}
+        coarser = like(scale.drop_vars(along), coarsened).assign_coords(moved)
+        for key, new in ((SIZES, finest.attrs), (PLACES, _attrs_of_blocks(finest, by_dim))):
+            was_moved = finest.attrs.get(key) is not scales[0].attrs.get(key)
+            if was_moved and key in coarser.attrs and key in new:
+                coarser.attrs[key] = new[key]
         chunked = coarser.chunks is not None and scale.chunks is not None
         chunks = {
             dim: max(parts) if dim in changed else parts for dim, parts in scale.chunksizes.items()

@@ -252,7 +252,8 @@ class FittedPipeline(Shown):
         ``threshold_value`` what values are compared with, ``zscore_center`` and
         ``robust_zscore_center`` what is subtracted and ``..._spread`` what the rest is divided by.
         ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
-        ``..._quantile_low``), ``..._counted`` how many pixels they are of, ``..._negative`` how
+        ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and the standard
+        deviation of each image, ``..._counted`` how many pixels they are of, ``..._negative`` how
         many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
         """
         variables: dict[str, xr.DataArray] = {
@@ -389,8 +390,8 @@ class FittedPipeline(Shown):
         `score` **and** it differs from the median by more than a factor of `fold`, so that in a
         cohort of very similar images not every small difference counts. An image in which a channel
         has no signal is far off where most images have some. With fewer than three images nothing
-        is. Of steps that measure two quantiles, the upper ones are
-        compared.
+        is. Of steps that measure two quantiles, the upper ones are compared, and of `zscore` the
+        standard deviations.
 
         Parameters
         ----------

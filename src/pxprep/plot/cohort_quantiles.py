@@ -58,9 +58,10 @@ def cohort(
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
-    at the ratio of its quantile to the median of all images. What `FittedPipeline.outliers` finds
-    is an orange diamond, with the image's name at the right. Images without signal in a channel, or
-    below 0 where the median is above, are crosses at the left edge.
+    at the ratio of its quantile, or of its standard deviation for `zscore`, to the median of all
+    images. What `FittedPipeline.outliers` finds is an orange diamond, with the image's name at the
+    right. Images without signal in a channel, or below 0 where the median is above, are crosses at
+    the left edge.
 
     Parameters
     ----------
@@ -141,6 +142,8 @@ class _Panel:
     ----------
     step
         Its name.
+    what
+        What it measured.
     rows
         What the channels are called.
     ratios
@@ -152,6 +155,7 @@ class _Panel:
     """
 
     step: str
+    what: str
     rows: list[str]
     ratios: Block
     far: Block
@@ -168,6 +172,7 @@ class _Panel:
             far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
         return cls(
             step=step,
+            what="standard deviation" if quantiles.name == "deviation" else "quantile",
             rows=[
                 shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
             ],
@@ -223,7 +228,7 @@ class _Panel:
         axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.set_xlabel("quantile of each image / median", fontsize=FONT - 1, labelpad=2)
+        axis.set_xlabel(f"{self.what} of each image / median", fontsize=FONT - 1, labelpad=2)
 
     def _limit(self, fold: float) -> float:
         """The largest ratio, in either direction, that is on the axis."""

@@ -45,7 +45,7 @@ WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.56
 # And for what the numbers below the last row are.
 LABEL = 0.14
 # What the lines are.
-STYLES: dict[Any, str] = {"--": "fitted quantile", ":": "of this image alone"}
+STYLES: dict[Any, str] = {"--": "fitted number", ":": "of this image alone"}
 # Of the logarithmic axis: below one pixel.
 LEAST_COUNT = 0.7
 COLOURS = {"before": BLUE, "after": VERMILION}

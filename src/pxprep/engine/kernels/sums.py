@@ -68,19 +68,15 @@ def add_singles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
     """
     for start in range(0, bits.size, SINGLES):
         part = bits[start : start + SINGLES]
-        first: Any = np.uint64(255)
-        last: Any = np.uint64(0)
         for i in range(part.size):
             b = np.int64(part[i])
             power: Any = np.uint64(b >> 23) & np.uint64(255)
             mantissa = (b & 0x7FFFFF) | (0x800000 if power > 0 else 0)
             sign = b >> 63
-            first = min(first, power if mantissa != 0 else first)
-            last = max(last, power if power < 255 else last)
             turn = np.uint64(i) % np.uint64(LANES)
             bins[power, turn, 0] += (mantissa ^ sign) - sign
             bins[power, turn, 1] += mantissa * mantissa
-        for filled in range(np.int64(first), np.int64(last) + 1):
+        for filled in range(255):
             place: Any = max(filled, 1) - 1
             for lane in range(LANES):
                 _add(bins[filled, lane, 0], place, total)
@@ -95,6 +91,7 @@ def add_doubles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
     """As `add_singles`, of float64 values, given as int64; the last axis of `bins` is 4 long."""
     for start in range(0, bits.size, DOUBLES):
         part = bits[start : start + DOUBLES]
+        # Those that are filled: it would take long to look at all of them.
         first: Any = np.uint64(2047)
         last: Any = np.uint64(0)
         for i in range(part.size):
