@@ -303,7 +303,9 @@ class QuantileStatistic(Statistic):
             name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
             for name, array in zip(DETAILS[1:], each[1:], strict=True)
         }
-        return xr.Dataset({**values, **found, **counts}, coords={FOV: as_coordinate(cohort.names)})
+        # An index for the name of one image would take a third of the time.
+        names = {FOV: as_coordinate(cohort.names)} if len(cohort) > 1 else None
+        return xr.Dataset({**values, **found, **counts}, coords=names)
 
 
 def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
