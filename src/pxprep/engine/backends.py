@@ -538,9 +538,5 @@ def _in_one_chunk(numbers: Array) -> Array:
     return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
 
 
-def _as_dask(array: Array) -> Array:
-    return array if is_lazy(array) else da.from_array(array, chunks=-1, name=False)
-
-
 def _meta(ndim: int, dtype: Any) -> Block:
     return np.empty((0,) * ndim, dtype)
