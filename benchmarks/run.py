@@ -3,6 +3,8 @@
     python benchmarks/run.py                       # 22 x 2048^2 and 22 x 5120^2, three times each
     python benchmarks/run.py --sizes 20480 --only copy-floor wrapper wrapper-no-memory
     python benchmarks/run.py --harpy /path/to/python   # also harpy, in its own environment
+    python benchmarks/run.py --only fov-preprocess fov-chain --json now.json
+    python benchmarks/run.py --only fov-preprocess fov-chain --compare now.json   # another commit
 
 All scenarios run in turn, round after round, as the machine may be slower in one hour than another.
 Wall and CPU seconds are medians over the rounds, and so are the ratios, of wall seconds within each
@@ -23,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fields
 from scenarios import SCENARIOS, clean, make_store
 
 # Scenarios of an image in a store, in the order of the table; and what each is compared with.
@@ -43,15 +46,40 @@ IMAGE = {
 }
 # Those that write into the store that they read from.
 INTO_STORE = ("wrapper", "wrapper-no-memory", "wrapper-lz4", "harpy")
-# Scenarios with a size of their own: thousands of rows, or the number of fields of view.
-OTHER = {
-    "slide-graph": 60,
-    "cohort-fit": 1000,
-    "cohort-graphs": 1000,
-    "many-layers": 1000,
-    "many-layers-one-by-one": 1000,
-    "many-imports": 1000,
+# Scenarios of a field of view in memory, at each of the sizes; the median of many calls.
+FOV = {
+    "fov-numpy-scipy": (),
+    "fov-preprocess": ("fov-numpy-scipy",),
+    "fov-chain": ("fov-numpy-scipy",),
+    "fov-transform": ("fov-numpy-scipy",),
 }
+# Those with a size of their own: thousands of rows, or how many fields of view, or nothing.
+OTHER = {
+    60: {"slide-graph": ()},
+    1000: {
+        "cohort-fit": (),
+        "cohort-graphs": (),
+        "many-layers": (),
+        "many-layers-one-by-one": (),
+        "many-imports": (),
+    },
+    40: {
+        "cohort-floor": (),
+        "cohort-wrapper": ("cohort-floor",),
+        "tiffs-floor": (),
+        "tiffs-import": ("tiffs-floor",),
+    },
+    1: {
+        "cold-xarray": (),
+        "cold-import": ("cold-xarray",),
+        "cold-help": ("cold-xarray",),
+        "cold-completion": ("cold-xarray",),
+        "cold-first-call": (),
+        "cold-compiling": (),
+    },
+}
+# How long, and at least how often, calls are repeated in one process.
+SECONDS, CALLS = 1.0, 5
 # Images that are held in memory several times over.
 LARGEST_IN_MEMORY = 5120
 
@@ -59,11 +87,11 @@ LARGEST_IN_MEMORY = 5120
 def measure_here(name, store, work, size):
     """Run one scenario in this process and print its figures as JSON."""
     run = SCENARIOS[name](Path(store), Path(work), size)
-    wall, used = time.perf_counter(), _cpu()
-    result = run()
+    times, result = _timed(run, CALLS if name in FOV else 1)
+    wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
     figures = {
-        "wall": time.perf_counter() - wall,
-        "cpu": _cpu() - used,
+        "wall": wall,
+        "cpu": cpu,
         "memory": max(
             resource.getrusage(who).ru_maxrss
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -75,6 +103,18 @@ def measure_here(name, store, work, size):
     if isinstance(result, str):
         figures["note"] = result
     print(json.dumps(figures))
+
+
+def _timed(run, calls):
+    """Wall and CPU seconds of each call, and what the last one returned."""
+    times = []
+    if calls > 1:
+        run()  # compiled before the clock runs
+    while len(times) < calls or (calls > 1 and sum(wall for wall, _ in times) < SECONDS):
+        wall, used = time.perf_counter(), _cpu()
+        result = run()
+        times.append((time.perf_counter() - wall, _cpu() - used))
+    return times, result
 
 
 def _cpu():
@@ -108,8 +148,11 @@ def _link(source, target):
         Path(target).hardlink_to(source)
 
 
-def row(name, size, rounds, others):
-    """One line of the table: of a scenario's rounds, compared with those of others, by name."""
+def row(name, size, rounds, others, before=None):
+    """One line of the table: of a scenario's rounds, compared with those of others, by name.
+
+    And with what was measured `before`, of which the medians are kept.
+    """
     if None in rounds:
         return f"| {name} | {size} | failed | | | |"
     notes = [
@@ -119,9 +162,21 @@ def row(name, size, rounds, others):
     ]
     if "note" in rounds[0]:
         notes.append(rounds[0]["note"])
-    wall, cpu = (statistics.median(one[key] for one in rounds) for key in ("wall", "cpu"))
-    memory = max(one["memory"] for one in rounds)
-    return f"| {name} | {size} | {wall:.2f} | {cpu:.2f} | {memory / 1e9:.2f} | {', '.join(notes)} |"
+    now = medians(rounds)
+    if before is not None:
+        notes.append(
+            f"before: {now['wall'] / before['wall']:.2f} x, CPU {now['cpu'] / before['cpu']:.2f} x"
+        )
+    return (
+        f"| {name} | {size} | {now['wall']:.3g} | {now['cpu']:.3g} | {now['memory'] / 1e9:.2f} | "
+        f"{', '.join(notes)} |"
+    )
+
+
+def medians(rounds):
+    """Median seconds of a scenario's rounds, and the largest peak of memory."""
+    found = {key: statistics.median(one[key] for one in rounds) for key in ("wall", "cpu")}
+    return {**found, "memory": max(one["memory"] for one in rounds)}
 
 
 def _ratios(rounds, others):
@@ -137,6 +192,8 @@ def main(arguments=None):
     parser.add_argument("--harpy", metavar="PYTHON", help="the python of an environment with harpy")
     parser.add_argument("--work", help="an empty folder on the disk to be measured")
     parser.add_argument("--most", type=int, default=1000, help="limit of those sizes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="figures of another commit")
     parser.add_argument("--chunk", type=int, default=1024)
     parser.add_argument("--pixels", choices=["camera", "counts"], default="camera")
     parser.add_argument("--scenario", nargs=4, help=argparse.SUPPRESS)
@@ -145,44 +202,58 @@ def main(arguments=None):
         name, store, work, size = options.scenario
         measure_here(name, store, work, int(size))
         return
-    wanted = options.only or [*IMAGE, *OTHER]
+    wanted = options.only or list(SCENARIOS)
     if options.harpy is None:
         wanted = [name for name in wanted if name != "harpy"]
     folder = Path(options.work or tempfile.mkdtemp(prefix="pxprep-benchmarks-"))
+    before = json.loads(options.compare.read_text()) if options.compare else {}
+    found = {}
     print("| what | size | wall s | CPU s | peak GB | ratio |")
     print("|---|---|---|---|---|---|")
     try:
-        for size in options.sizes:
-            _measure_images(size, folder, wanted, options)
-        for name in [name for name in OTHER if name in wanted]:
-            size = min(OTHER[name], options.most)
-            work = folder / "work"
-            rounds = [
-                measure(name, None, work, size, sys.executable) for _ in range(options.repeats)
-            ]
-            print(row(name, size, rounds, {}), flush=True)
+        for compared, size, needs_store in _groups(options):
+            names = {name: others for name, others in compared.items() if name in wanted}
+            store = _store(folder, size, options) if names and needs_store else None
+            rounds = _measured(names, size, store, folder, options)
+            for name, own in rounds.items():
+                key, others = f"{name} {size}", {other: rounds.get(other) for other in names[name]}
+                print(row(name, size, own, others, before.get(key)), flush=True)
+                if None not in own:
+                    found[key] = medians(own)
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=2) + "\n")
     finally:
         if options.work is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure_images(size, folder, wanted, options):
-    names = [name for name in IMAGE if name in wanted]
-    if size > LARGEST_IN_MEMORY:
-        names = [name for name in names if not name.startswith("memory-")]
-    if not names:
-        return
+def _groups(options):
+    """Scenarios that run in turn, with what they are compared with; size; if they need a store."""
+    for size in options.sizes:
+        in_memory = {name for name in IMAGE if name.startswith("memory-")}
+        left_out = in_memory if size > LARGEST_IN_MEMORY else set()
+        yield {name: IMAGE[name] for name in IMAGE if name not in left_out}, size, True
+    for size in fields.CHANNELS:
+        yield FOV, size, False
+    for size, compared in OTHER.items():
+        yield compared, min(size, options.most), False
+
+
+def _store(folder, size, options):
     store = folder / f"{options.pixels}{size}.zarr"
     if not store.exists():
         make_store(store, size, options.chunk, pixels=options.pixels)
+    return store
+
+
+def _measured(names, size, store, folder, options):
+    """The rounds of each scenario."""
     found = {name: [] for name in names}
     for _ in range(options.repeats):
         for name in names:
             python = options.harpy if name == "harpy" else sys.executable
             found[name].append(measure(name, store, folder / "work", size, python))
-    for name in names:
-        others = {other: found.get(other) for other in IMAGE[name]}
-        print(row(name, size, found[name], others), flush=True)
+    return found
 
 
 if __name__ == "__main__":

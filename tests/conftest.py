@@ -30,7 +30,7 @@ SLOW_FILES = """
     test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency test_crash
     test_distributed test_examples test_excluded_layers test_export test_faults
     test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
-    test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names
+    test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names test_start_up
     test_properties test_readme test_removed_layers test_report test_spatialdata test_writing
 """
 # Single tests of a second or more:
@@ -65,8 +65,8 @@ MANY_CASES = """
     test_plots test_positions test_programs test_provenance test_q_sum test_quantile test_ranges
     test_reference_order test_report_input test_samples test_saving test_several_quantiles
     test_sources test_sums test_table_files test_table_input test_tables test_ties
-    test_tree_nodes test_trees test_updates test_watched_sources test_where test_zarr_chunks
-    test_zarr_images
+    test_thin_chunks test_tree_nodes test_trees test_updates test_watched_sources test_where
+    test_zarr_chunks test_zarr_images
 """
 
 

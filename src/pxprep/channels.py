@@ -44,7 +44,8 @@ def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None
 
     Those that several channels share have the place of each behind them; see `told_apart`.
     """
-    return told_apart(image.coords[CHANNEL].values.tolist()) if CHANNEL in image.coords else None
+    labels = image.coords.variables.get(CHANNEL)  # to ask for a coordinate makes an image of it
+    return None if labels is None else told_apart(labels.values.tolist())
 
 
 def told_apart(labels: Sequence[Any]) -> tuple[Any, ...]:
@@ -52,6 +53,8 @@ def told_apart(labels: Sequence[Any]) -> tuple[Any, ...]:
     # NumPy's own numbers and texts are no values of JSON.
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     try:
+        if len(set(plain)) == len(plain):
+            return tuple(plain)
         counts = Counter(plain)
     except TypeError:  # lists and the like, which are no labels
         return tuple(plain)

@@ -103,7 +103,7 @@ def test_digits_of_a_block_do_not_depend_on_its_layout(name):
     plane[:5] = 0
 
     def counts_of(pixels):
-        counts = blocks.no_counts(1, None)
+        counts = np.zeros((1, 1, N_SLOTS), np.uint32)
         blocks.count_digits(pixels[np.newaxis, np.newaxis], None, 0, False, counts)
         return counts
 

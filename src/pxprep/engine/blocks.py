@@ -13,7 +13,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
-from .kernels.counts import N_SLOTS, count_floats, count_integers
+from .kernels.counts import count_floats, count_integers
 from .kernels.erosion import erode, half_widths
 from .kernels.pointwise import (
     divide_by,
@@ -531,12 +531,6 @@ def count_digits(
             if own.index(prefix) == position:  # neighbouring ranks mostly share their digits
                 found = counts[index, position]
                 count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, found)
-
-
-def no_counts(n_channels: int, prefixes: Block | None) -> Block:
-    """Counts of nothing, for `count_digits` to add to."""
-    n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-    return np.zeros((n_channels, n_prefixes, N_SLOTS), np.uint32)
 
 
 def repeat_counts(counts: Block, prefixes: Block | None) -> None:

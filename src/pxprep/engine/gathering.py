@@ -169,7 +169,7 @@ def gather_strips(
             if together is None:
                 return None
             parts = [together]
-    return merged(parts, limits)
+    return parts[0] if len(parts) == 1 else merged(parts, limits)
 
 
 def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:

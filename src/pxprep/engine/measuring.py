@@ -86,7 +86,7 @@ def measure_quantiles(
     pairs = list(zip(wanted, found, strict=True))
     counted = iter(_count([group for group, quantiles in pairs if quantiles is None]))
     return [
-        next(counted) if quantiles is None else _split(quantiles, len(q)) for _, quantiles in pairs
+        next(counted) if quantiles is None else quantiles.apart(len(q)) for _, quantiles in pairs
     ]
 
 
@@ -207,8 +207,3 @@ def _sample(chain: Opened, where: Pixels | None) -> list[Block]:
         values = chain.values(tile)
         tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))
     return tiles
-
-
-def _split(found: Quantiles, n: int) -> list[Quantiles]:
-    """Each of `n` quantiles that were found together."""
-    return [Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in found), strict=True)]

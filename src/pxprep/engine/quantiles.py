@@ -79,7 +79,7 @@ def exact_quantiles(
         at_once = [None] * len(groups)
     left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
     rest = iter(_by_radix(parts, several, left, zeros, evaluate=evaluate) if left else [])
-    rows = [next(rest) if found is None else _apart(found, len(several)) for found in at_once]
+    rows = [next(rest) if found is None else found.apart(len(several)) for found in at_once]
     return _stacked(rows, q.ndim)
 
 
@@ -89,11 +89,6 @@ def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
     values = [np.stack([one.value for one in row]) if ndim == 2 else row[0].value for row in rows]
     _, *others = zip(*firsts, strict=True)
     return Quantiles(np.stack(values), *(np.stack(column) for column in others))
-
-
-def _apart(found: Quantiles, n: int) -> list[Quantiles]:
-    """Each of `n` quantiles that were found together, one behind the other."""
-    return [Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in found), strict=True)]
 
 
 def _by_radix(

@@ -52,6 +52,12 @@ class Quantiles(NamedTuple):
     negative: Array  # int64, how many of them are below zero
     infinite: Array  # int64, pixels that are missing because they are infinite
 
+    def apart(self, n: int) -> "list[Quantiles]":
+        """Each of `n` quantiles that were found together, one behind the other."""
+        return [
+            Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in self), strict=True)
+        ]
+
 
 def select_gathered(found: Sequence[Gathered], q: Block) -> Quantiles | None:
     """The quantile of each channel from what was gathered; None if one lies elsewhere."""

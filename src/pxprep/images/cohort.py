@@ -191,6 +191,12 @@ class ImageSet(Sequence[xr.DataArray]):
         """Whether some pixels are not measured."""
         return any(area is not None for area in self.areas)
 
+    def _with(self, **changes: Any) -> "ImageSet":
+        """The same images with something else changed."""
+        made = replace(self, **changes)
+        made.__dict__["labels"] = self.labels  # they are not looked up again
+        return made
+
     def singly(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
@@ -244,7 +250,7 @@ class ImageSet(Sequence[xr.DataArray]):
             if not self.chains:
                 return self.map(apply, operations, numbers)
             waiting = zip(self.chains, operations, numbers, strict=True)
-            return replace(self, chains=tuple(chain.then(*own) for chain, *own in waiting))
+            return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
 
     def _sums_for(self, cohort: "ImageSet") -> list[Any]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
@@ -298,15 +304,15 @@ class ImageSet(Sequence[xr.DataArray]):
 
     def knowing(self, found: Array) -> "ImageSet":
         """The same cohort, with findings that have been warned about."""
-        return replace(self, found=found)
+        return self._with(found=found)
 
     def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "ImageSet":
         """The same cohort, with the small results of each pass computed at once."""
-        return replace(self, evaluate=evaluate)
+        return self._with(evaluate=evaluate)
 
     def shared(self) -> "ImageSet":
         """The same cohort, whose arrays somebody else may still need."""
-        return replace(self, chains=tuple(chain.shared() for chain in self.chains))
+        return self._with(chains=tuple(chain.shared() for chain in self.chains))
 
     def chained(self) -> "ImageSet":
         """The same cohort, of images in memory, on which operations wait until somebody measures.
@@ -314,7 +320,7 @@ class ImageSet(Sequence[xr.DataArray]):
         The images themselves stay as they were, for their labels.
         """
         chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
-        return replace(self, chains=tuple(chains))
+        return self._with(chains=tuple(chains))
 
     def measured_here(self) -> "ImageSet | None":
         """As `chained`, of lazy images that threads of this process can read by themselves.
@@ -333,7 +339,7 @@ class ImageSet(Sequence[xr.DataArray]):
         """The same cohort, all of whose operations have been run."""
         dtypes = [chain.float_type for chain in self.chains]
         made = zip(results(self.chains), dtypes, strict=True)
-        return replace(self, chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+        return self._with(chains=tuple(ArrayChain(*each, is_own=True) for each in made))
 
     @property
     def is_cheap(self) -> bool:

@@ -97,6 +97,12 @@ def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
 def _labeled(array: Array, labels: xr.DataArray) -> xr.DataArray:
     # None of xarray's options but False takes them away from what is computed.
     attrs = {} if xr.get_options()["keep_attrs"] is False else labels.attrs
+    if array.shape == labels.shape:
+        labeled = labels.copy(
+            deep=False, data=array
+        )  # sooner done than to look at coordinates anew
+        labeled.attrs, labeled.encoding = attrs, {}
+        return labeled
     labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=attrs)
     labeled.name = labels.name  # None as an argument would take the name of a Dask array
     return labeled

@@ -24,6 +24,7 @@ from ..steps.keep_where import kept
 from ..steps.statistic import are_of_images, findings, labeled_numbers
 
 INPUT = "input"
+NOTHING = xr.Dataset()
 NamedSteps = Sequence[tuple[str, Step]]
 
 
@@ -45,10 +46,10 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, found, labels = cohort, cohort.found, cohort.labels
+    current, found = cohort, cohort.found
+    measured = [measures(step, cohort.labels) for _, step in steps]
     for position, (name, step) in enumerate(steps):
-        is_last = not any(measures(later, labels) for _, later in steps[position + 1 :])
-        is_measured = measures(step, labels)
+        is_measured, is_last = measured[position], not any(measured[position + 1 :])
         if last and step.reference is None and is_measured and not current.is_cheap:
             current = current.worked_out()
         source = current if step.reference is None else outputs[step.reference]
@@ -56,9 +57,9 @@ def run(
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = bar if source.chains and is_measured else None
-        with nullcontext() if at_once is None else at_once(_pass(name, cohort)):
-            numbers = _measured(name, step, source, labeled)
+        at_once = bar(_pass(name, cohort)) if bar and source.chains and is_measured else None
+        with at_once or nullcontext():
+            numbers = _measured(name, step, source, labeled) if is_measured or labeled else NOTHING
         if bar is not None:
             numbers = numbers.compute()
         if are_of_images(numbers):

@@ -296,7 +296,9 @@ class ImageStatistic(Statistic):
             name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
             for name, array in zip(COUNTS, each.counts, strict=True)
         }
-        return xr.Dataset({**values, **found, **counts}, coords={FOV: as_coordinate(cohort.names)})
+        # An index for the name of one image would take a third of the time.
+        names = {FOV: as_coordinate(cohort.names)} if len(cohort) > 1 else None
+        return xr.Dataset({**values, **found, **counts}, coords=names)
 
 
 def are_of_images(numbers: xr.Dataset) -> bool:
