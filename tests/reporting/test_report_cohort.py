@@ -48,6 +48,7 @@ def odd_page(odd, odd_fit, write):
 
 def test_outliers_are_counted_in_whole_images(odd_page):
     assert "images with outliers 3 of 7" in odd_page.said
+    assert odd_page.text.count("<details>") == 7
 
 
 def test_outliers_have_reasons_and_no_infinite_score(odd_page, odd_fit):
@@ -265,6 +266,16 @@ def test_large_images_are_thinned(write):
     (picture,) = page.image("1 of image 0, after")
     assert max(picture.shape) <= 128
     assert len(page.text) < 400_000
+
+
+def test_how_wide_an_image_is(write):
+    image = xr.DataArray(np.ones((1, 8, 20)), dims=("c", "y", "x"))
+    fitted = Pipeline().clip(1).fit(image)
+    image = image.assign_attrs(um_per_pixel={"y": 0.5, "x": 0.25})
+    page = write(image, fitted.transform(image), fitted)
+    assert "0 % of the pixels dropped. The image is 5 µm wide." in page.said
+    # The sections of a few images are open.
+    assert page.text.count("<details open>") == 1
 
 
 @pytest.mark.parametrize(("n", "channels"), [(60, 40), (2, 3), (1000, 40), (1500, 1)])

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..aliases import Block
 from . import blocks
-from .blocks import no_counts
 from .gathering import Bounds, Gathered, Limits, gather_strips, merged
+from .kernels.counts import N_SLOTS
 from .programs import Program, count_into, run_into
 from .sums import sum_strips
 from .windows import Pixels, Window
@@ -99,7 +99,8 @@ class Count(Sink):
 
     def take(self, chain: Opened, window: Window, where: Pixels | None) -> Block:
         """Count a block."""
-        counts = no_counts(chain.n_channels, self.prefixes)
+        n_prefixes = 1 if self.prefixes is None else self.prefixes.shape[1]
+        counts = np.zeros((chain.n_channels, n_prefixes, N_SLOTS), np.uint32)
         count_into(
             chain.program,
             chain.pixels,

@@ -10,8 +10,10 @@ import numpy as np
 from ..aliases import Label
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.dropped_pixels import percent_text
+from ..plot.given import um_per_pixel
 from ..plot.histograms import Line, fitted_lines
 from ..plot.mixing import COLOURS
+from ..plot.scale_bar import length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
 from .fovs import Fov, Pixels, Seen
@@ -19,6 +21,8 @@ from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
 MOST_CARDS, FEWEST = 4000, 2
+# Sections of so many images are open from the start.
+FEW = 3
 # So many channels can be told apart in a small picture.
 MIXED = 4
 
@@ -96,6 +100,11 @@ class Sections:
         return [self._made[name] for name in self.distances.sorted(list(self._made))]
 
     @property
+    def are_few(self) -> bool:
+        """Whether all can be seen without a click."""
+        return len(self.titles) <= FEW
+
+    @property
     def colours(self) -> dict[str, str]:
         """What the colours of composites mean."""
         return {**{str(label): colour for label, colour in self.mixed.items()}, "no value": DROPPED}
@@ -118,7 +127,7 @@ class Sections:
             is_far=bool(reasons),
             headline=self.distances.headline(fov.name),
             share=percent_text(seen.n_dropped, seen.n_pixels),
-            note=_note(pixels, side),
+            note=_note(fov, pixels, side),
             composite=self._composite(pixels, lines["before"]),
             mask=dropped,
             kinds=kinds,
@@ -146,8 +155,10 @@ def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
     return odd + sorted(nearer[: max(most - len(odd), 0)])
 
 
-def _note(pixels: Pixels, side: int) -> str:
-    """Which pixels are shown."""
-    step = step_to(pixels.after, side)
+def _note(fov: Fov, pixels: Pixels, side: int) -> str:
+    """Which pixels are shown, and how wide the image is."""
+    step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
     means = f"means of {step} x {step} pixels" if step > 1 else ""
-    return " in ".join(filter(None, [pixels.note, means]))
+    shown = " in ".join(filter(None, [pixels.note, means]))
+    width = f"The image is {length_text(size * fov.after.sizes['x'])} wide." if size else ""
+    return " ".join(filter(None, [shown and f"Shown here: {shown}.", width]))
