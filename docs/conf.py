@@ -68,6 +68,7 @@ nb_execution_in_temp = True
 nb_merge_streams = True
 
 autosummary_generate = True
+autosummary_context = {"functions": pxprep.ops.__all__}
 autodoc_member_order = "bysource"
 # Docstrings say what types mean; written-out aliases would bury the signatures.
 autodoc_typehints = "none"

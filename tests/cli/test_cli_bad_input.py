@@ -40,6 +40,16 @@ BAD = {
     "damaged root": (["run", "broken.zarr", *RAW, *OUT], 1, r"broken\.zarr'"),
     "without images": (["run", "bare.zarr", *RAW, *OUT], 1, r"--layer 'fov0' does not exist"),
     "pattern": (["run", "bare.zarr", "--layer", "f*", *OUT], 1, r"--layer 'f\*' matches no layer"),
+    "misspelt pattern": (
+        ["run", "study.zarr", "--layer", "fv*", *OUT],
+        1,
+        r"--layer 'fv\*' matches no layer \(did you mean 'fov\*'\?\)",
+    ),
+    "nothing to export": (
+        ["export", "study.zarr", "tiffs", "--layer", "*_none"],
+        1,
+        r"--layer '\*_none' matches no layer; images are",
+    ),
     "layer": (["run", "study.zarr", "--layer", "fov9", *OUT], 1, r"--layer 'fov9' .*did you mean"),
     "labels": (["run", "study.zarr", "--layer", "cells", *OUT], 1, r"'cells' must be an image"),
     "taken": (

@@ -104,18 +104,23 @@ def require_once(names: Sequence[str], option: str) -> None:
 
 def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
     """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
+    from ..images.masks import near
     from ..layers.records import Origins
 
     origins = Origins(sdata)
-    found = [
-        name
-        for name in sorted(sdata.images)
-        if fnmatchcase(name, pattern) and (made_too or _source(origins, name) in (None, name))
-    ]
+
+    def may_be_meant(name: str) -> bool:
+        return made_too or _source(origins, name) in (None, name)
+
+    names = sorted(sdata.images)
+    found = [name for name in names if fnmatchcase(name, pattern) and may_be_meant(name)]
     if not found:
-        but = "" if made_too else " but those that pxprep made"
+        others = [name for name in names if may_be_meant(name)]
+        likely = [*others, *(name.rstrip("0123456789") + "*" for name in others)]
+        is_of_ours = any(fnmatchcase(name, pattern) for name in names)
+        but = " but those that pxprep made" if is_of_ours else ""
         raise LayerError(
-            f"--layer {pattern!r} matches no layer{but}; images are {sorted(sdata.images)}"
+            f"--layer {pattern!r} matches no layer{but}{near(pattern, likely)}; images are {names}"
         )
     return found
 
