@@ -101,3 +101,15 @@ def test_pixel_table(image):
         image.pxprep.pixel_table(file="pixels")
     with pytest.raises(ParameterError, match="variable names a variable"):
         image.pxprep.pixel_table(variable="image")
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 10}], ids=["NumPy", "Dask"])
+def test_results_do_not_say_how_the_image_was_stored(chunks, make_image):
+    """Else xarray would store floats as the integers that the image was stored as."""
+    image = make_image("uint16", chunks=chunks)
+    image.encoding = {"dtype": "uint16", "chunksizes": (1, 5, 5)}
+    result = image.pxprep.blur(1)
+    assert result.encoding == {}
+    assert image.encoding["dtype"] == "uint16"
+    result.attrs["um_per_pixel"] = 7
+    assert image.attrs["um_per_pixel"] == 0.5

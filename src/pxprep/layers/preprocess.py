@@ -98,7 +98,8 @@ def pixel_clustering_preprocess(
         Whether pixels are divided by their sum over channels.
     chunks
         Chunks of the new layers in pixels: one number for y and x, one for each dimension, or a
-        mapping by dimension; -1 is the whole dimension. None keeps those of the input.
+        mapping by dimension; -1 is the whole dimension. None keeps those of the input, thin ones
+        joined.
     scale_factors
         Factors of the coarser scales, each relative to the one before: whole numbers (for all
         spatial dimensions) or mappings by dimension. None keeps those of the input, or the nearest
