@@ -147,17 +147,16 @@ def averaged(plane: Block, side: int) -> Block:
     plane = as_floats(plane)
     if step == 1:
         return plane
-    height, width = plane.shape
-    padded = np.pad(plane, ((0, -height % step), (0, -width % step)), constant_values=np.nan)
-    there = np.pad(np.ones(plane.shape, bool), ((0, -height % step), (0, -width % step)))
-    squares, known = (
-        array.reshape(array.shape[0] // step, step, -1, step) for array in (padded, there)
-    )
-    finite = np.isfinite(squares)
-    counts = finite.sum(axis=(1, 3))
-    sums = np.where(finite, squares, 0).sum(axis=(1, 3))
-    means: Block = sums / np.maximum(counts, 1)
-    return np.where(2 * counts >= known.sum(axis=(1, 3)), means, np.nan)
+    starts = [np.arange(0, n, step) for n in plane.shape]
+    sizes = np.outer(*(np.diff([*some, n]) for some, n in zip(starts, plane.shape, strict=True)))
+
+    def sums(values: Block) -> Block:
+        return np.add.reduceat(np.add.reduceat(values, starts[0], 0), starts[1], 1)
+
+    finite = np.isfinite(plane)
+    counts = sums(finite.astype(np.int32))
+    means: Block = sums(np.where(finite, plane, 0)) / np.maximum(counts, 1)
+    return np.where(2 * counts >= sizes, means, np.nan)
 
 
 def indexed(indices: Block, colours: Block) -> Drawing:
@@ -208,5 +207,5 @@ def _outline(counts: Block, most: int) -> str:
 
 def _png(picture: Any, **how: Any) -> str:
     buffer = BytesIO()
-    picture.save(buffer, format="png", optimize=True, **how)
+    picture.save(buffer, format="png", **how)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
