@@ -57,7 +57,9 @@ def run(
         if bar is not None:
             source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = bar(_pass(name, cohort)) if bar and source.chains and is_measured else None
+        at_once = None
+        if bar is not None and source.chains and is_measured:
+            at_once = bar(_pass(name, cohort))
         with at_once or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured or labeled else NOTHING
         if bar is not None:

@@ -168,7 +168,13 @@ class ZarrChunks:
 
 
 class StoreChunks(ZarrChunks):
-    """The same of a store that holds its chunks, or makes them, and never waits for them."""
+    """The same of a store that holds its chunks, or makes them, and never waits for them.
+
+    Only reading is direct: zarr writes.
+    """
+
+    def __setitem__(self, selection: Any, values: Block) -> None:
+        self._array[selection] = values
 
     @cached_property
     def _prototype(self) -> Any:
