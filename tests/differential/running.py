@@ -170,7 +170,8 @@ class Runner:
         for step in self.case.steps:
             current = self._called(call, step, current, outputs)
             outputs[step.name] = current
-        if self.case.steps[-1].kind in ("function", "keep_where"):  # integers, or all kept as it was
+        # It may have returned integers, or kept all as it was.
+        if self.case.steps[-1].kind in ("function", "keep_where"):
             current = Pipeline([("same", _same)]).fit_transform(current)
         return current, None
 
