@@ -170,8 +170,8 @@ class Runner:
         for step in self.case.steps:
             current = self._called(call, step, current, outputs)
             outputs[step.name] = current
-        is_last_own = self.case.steps[-1].kind == "function"
-        if is_last_own:  # which may have returned integers
+        # It may have returned integers, or kept all as it was.
+        if self.case.steps[-1].kind in ("function", "keep_where"):
             current = Pipeline([("same", _same)]).fit_transform(current)
         return current, None
 
@@ -181,7 +181,10 @@ class Runner:
         if step.kind == "function":
             return _mapped(FUNCTIONS[given["function"]], current)
         if step.kind == "peak":
-            return Pipeline([("peak", Peak())]).fit_transform(current, **measures)
+            if step.reference is None:
+                return Pipeline([("peak", Peak())]).fit_transform(current, **measures)
+            fitted = Pipeline([("peak", Peak())]).fit(outputs[step.reference], **measures)
+            return fitted.transform(current)
         if step.kind == "keep_where":
             where = self.where(step.name)
             return current if where is None else call("keep_where", current, where=where)
