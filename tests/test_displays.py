@@ -11,7 +11,7 @@ import pxprep
 from pages import acted
 from pxprep import Cohort, Pipeline
 from pxprep.datasets import tissue
-from pxprep.engine.progress import Pass
+from pxprep.engine.progress import PassRecord
 from pxprep.errors import ParameterError
 from pxprep.layers import Provenance
 from pxprep.methods import StepMethods
@@ -63,7 +63,7 @@ def made():
 @pytest.fixture(scope="module")
 def values(fovs, fitted, made):
     passes = Passes()
-    passes._done.extend([Pass("read", 1.5, 0.25, 2**30), Pass("write", 120, 4, None)])
+    passes._done.extend([PassRecord("read", 1.5, 0.25, 2**30), PassRecord("write", 120, 4, None)])
     return {
         "pxprep methods of 1 image": fovs["fov0"].pxprep,
         "pxprep.Pipeline of 5 steps, not fitted": Pipeline.sparrow(),

@@ -146,7 +146,7 @@ def pixel_table(
     >>> table["fov"].cat.categories.tolist()
     ['fov0', 'fov1', 'fov2']
     """
-    sample = Sample.parse(fraction, seed)
+    sample = Draw.parse(fraction, seed)
     must_have_label = parse_bool(drop_background, "drop_background")
     make = _maker(to, file, overwrite)
     cohort = _opened(images, img_layer, channels, variable)
@@ -234,14 +234,14 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Draw:
     """Which pixels are taken: each with the probability `fraction`, by numbers of its own."""
 
     fraction: float
     seed: int
 
     @classmethod
-    def parse(cls, fraction: object, seed: object) -> Sample:
+    def parse(cls, fraction: object, seed: object) -> Draw:
         """The sample that the user asked for."""
         rule = "a number above 0 and at most 1"
         part = parse_number(fraction, "fraction", rule)
@@ -265,7 +265,7 @@ def _pieces(
     form: Form,
     cohort: ImageSet,
     labels: Sequence[xr.DataArray | None],
-    sample: Sample,
+    sample: Draw,
     must_have_label: bool,
 ) -> Iterator[Rows]:
     """The rows of each strip of each image: at least one piece, which may have none."""
@@ -283,7 +283,7 @@ def _rows(
     fov: int,
     top: int,
     strip: Sequence[Block],
-    sample: Sample,
+    sample: Draw,
     must_have_label: bool,
 ) -> Rows:
     """The rows of a strip, which begins at the row `top` of an image and may come with labels."""

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("jinja2")
 import pxprep
 from pxprep import Pipeline
-from pxprep.engine.progress import Pass
+from pxprep.engine.progress import PassRecord
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.reporting import Passes
 
@@ -94,7 +94,7 @@ def changed(images, **change):
         ({"fitted": Pipeline()}, ParameterError, "fitted must be a FittedPipeline"),
         ({"title": 3}, ParameterError, "title must be a string, got 3"),
         ({"passes": [1.5]}, ParameterError, "passes must be a pxprep.reporting.Passes"),
-        ({"passes": Pass("one", 1, 1, 1)}, ParameterError, "passes must be"),
+        ({"passes": PassRecord("one", 1, 1, 1)}, ParameterError, "passes must be"),
         ({"provenance": "fov0"}, ParameterError, "provenance must be a Provenance"),
         ({"before": "fov0"}, ImageError, "before image must be an xarray.DataArray"),
         ({"after": {}}, ImageError, "after images must hold at least one"),

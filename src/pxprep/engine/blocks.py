@@ -27,7 +27,7 @@ from .kernels.pointwise import (
     subtract_values,
     sum_channels,
 )
-from .windows import Part, Pixels, Window
+from .windows import Pixels, Stretch, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
 BLUR_TILE = (64, 2048)
@@ -75,7 +75,7 @@ def divide(
     _divide(pixels.parts(window, dtype), _rounded(scale, dtype), out)
 
 
-def _divide(parts: Iterable[Part], divisors: Block, out: Sequence[Block]) -> None:
+def _divide(parts: Iterable[Stretch], divisors: Block, out: Sequence[Block]) -> None:
     for part in parts:
         _, planes, *size = part.shape
         for channel, plane in product(part.channels, range(planes)):

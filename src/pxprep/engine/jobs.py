@@ -28,7 +28,7 @@ EDGES = -1
 
 
 @dataclass(frozen=True)
-class Mask:
+class MaskReading:
     """Which pixels in and around a block are chosen, in place of the numbers of an operation.
 
     Attributes
@@ -93,7 +93,7 @@ class BlockJob:
         Place of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
         What the operations and `finish` take; `LATER` where it is given when the task runs, and a
-        `Mask` where it is read then.
+        `MaskReading` where it is read then.
     finish
         What becomes of the program's result.
     stops
@@ -428,7 +428,7 @@ class Bracketing:
     program
         The program.
     numbers
-        Those of its operations, `LATER`, or `Mask` itself where the samples hold a part of one.
+        Those of its operations, `LATER`, or `MaskReading` itself where samples hold a part of one.
     choose
         Gives the bounds, or None, for samples of the result.
     """
@@ -456,12 +456,12 @@ def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any
     """What a program makes of samples: as if each were an image of its own.
 
     Pixels that depend on others outside are left out, as far as a core remains. Each sample has
-    a mask wherever `numbers` has `Mask`; outside one that is left over it is NaN.
+    a mask wherever `numbers` has `MaskReading`; outside one that is left over it is NaN.
     """
     made = []
     for block, masks in samples:
         left = iter(masks)
-        own = [Pixels.of(next(left)) if number is Mask else number for number in numbers]
+        own = [Pixels.of(next(left)) if number is MaskReading else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
         rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
@@ -476,7 +476,7 @@ def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any
 
 def _known(number: object, given: Iterator[Any]) -> Any:
     """A number of a job, once what was not known is given."""
-    if isinstance(number, Mask):
+    if isinstance(number, MaskReading):
         return number.read(given)
     return next(given) if isinstance(number, str) else number
 

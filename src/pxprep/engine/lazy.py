@@ -36,7 +36,7 @@ from .jobs import (
     Edges,
     Finish,
     Gathering,
-    Mask,
+    MaskReading,
     Reduction,
     Storing,
     Surveying,
@@ -47,7 +47,7 @@ from .jobs import (
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
 from .sources import AXES, Area, Index, Source, run_keys
-from .sums import Layout
+from .sums import BinLayout
 from .windows import Window
 
 Then = Callable[[Sequence[Gathered]], Any]
@@ -57,7 +57,7 @@ Gate = tuple[Array, bool]
 
 
 @dataclass(frozen=True)
-class Step:
+class BoundOperation:
     """An operation of a chain, and the small array, or the area, that it takes, if any."""
 
     operation: Operation
@@ -79,7 +79,7 @@ class Chain:
     """
 
     source: Source
-    steps: tuple[Step, ...]
+    steps: tuple[BoundOperation, ...]
     dtype: DType
 
     @classmethod
@@ -92,7 +92,7 @@ class Chain:
 
     def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
         """The chain with one more step."""
-        return replace(self, steps=(*self.steps, Step(operation, numbers)))
+        return replace(self, steps=(*self.steps, BoundOperation(operation, numbers)))
 
     def begins_with(self, other: "Chain") -> bool:
         """Whether it has the source of another chain, and all its steps before its own."""
@@ -166,7 +166,7 @@ class Chain:
 
     def sums(self, dtype: np.dtype[Any], where: Area | None = None) -> Array:
         """Exact sums of the result (in an area): a Dask array with the row of each channel."""
-        shape = (sum(self._runs), Layout.of(dtype).n_numbers)
+        shape = (sum(self._runs), BinLayout.of(dtype).n_numbers)
         return self._reduced("sums", AddingUp(dtype), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
@@ -230,9 +230,9 @@ class Chain:
 
     @property
     def _sampled_numbers(self) -> list[Any]:
-        """What the steps take; `Mask` in the place of an area, of which each sample has a part."""
+        """What the steps take; `MaskReading` in place of an area, of which each sample has a part."""
         numbers = (step.numbers for step in self.steps)
-        return [Mask if isinstance(number, Area) else number for number in numbers]
+        return [MaskReading if isinstance(number, Area) else number for number in numbers]
 
     def _reduced(
         self,
@@ -388,7 +388,7 @@ class Chain:
                 stops.append((done, replace(self, steps=self.steps[:done]).token))
         return tuple(stops)
 
-    def _mask(self, area: Area, index: Index, depth: int) -> Mask:
+    def _mask(self, area: Area, index: Index, depth: int) -> MaskReading:
         """What reads an area in a block, and so many pixels around it."""
         source, over = self.source, area.source(self.source.chunks)
         window = source.window(index)
@@ -398,7 +398,7 @@ class Chain:
             (source.window(place), replace(over.reading(place), index=place, keeper=keeper))
             for place in [index, *source.neighbours(index, around)]
         ]
-        return Mask(area.choose, tuple(readings))
+        return MaskReading(area.choose, tuple(readings))
 
     @cached_property
     def _shares_edges(self) -> bool:

@@ -35,14 +35,14 @@ TILE = (32, 48)
 LEAST_TILES = 4
 
 
-class Part(NamedTuple):
+class MaskedChain(NamedTuple):
     """An image, and the pixels of the mask of those that are measured, or None for all."""
 
     chain: Chained
     where: Pixels | None
 
     @classmethod
-    def of(cls, image: Block | Chained, area: Area | None) -> "Part":
+    def of(cls, image: Block | Chained, area: Area | None) -> "MaskedChain":
         """An array with axes (c, z, y, x), or a chain, and an area of it."""
         where = None if area is None else Pixels.of(area.whole())
         if isinstance(image, np.ndarray):
@@ -80,7 +80,7 @@ def measure_quantiles(
     list of list of Quantiles
         For each group and quantile; arrays of shape (c,).
     """
-    parts = [Part.of(*image) for image in images]
+    parts = [MaskedChain.of(*image) for image in images]
     wanted = [_Wanted([parts[position] for position in group], q, zeros) for group in groups]
     found = _gather(wanted)
     pairs = list(zip(wanted, found, strict=True))
@@ -93,7 +93,7 @@ def measure_quantiles(
 class _Wanted(NamedTuple):
     """Quantiles of a group of images."""
 
-    parts: Sequence[Part]
+    parts: Sequence[MaskedChain]
     q: Block
     zeros: bool
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..aliases import Array
 from . import backends
 from .blocks import float_dtype
-from .measuring import Part
+from .measuring import MaskedChain
 from .passes import Pass, run
 from .sinks import AddUp
 from .sources import Area
@@ -44,7 +44,7 @@ def exact_moments(
         rows = [backends.sums(image, dtype, area) for image, area in pairs]
         rows = rows if evaluate is None else evaluate(rows)
     else:
-        parts = [Part.of(*pair) for pair in zip(images, areas, strict=True)]
+        parts = [MaskedChain.of(*pair) for pair in zip(images, areas, strict=True)]
         rows = run([Pass(part.chain, AddUp(dtype), part.where) for part in parts])
     if together:
         rows = [*rows, sum(rows[1:], rows[0])]

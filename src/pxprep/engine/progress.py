@@ -117,7 +117,7 @@ def counted(n: int) -> Iterator[Callable[[], None]]:
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassRecord:
     """What one pass over the data took.
 
     Attributes
@@ -139,7 +139,7 @@ class Pass:
     peak_memory: int | None
 
 
-class Passes(Shown, Sequence[Pass]):
+class Passes(Shown, Sequence[PassRecord]):
     """Records what each pass over the data takes, for `pxprep.report`.
 
     Parameters
@@ -160,7 +160,7 @@ class Passes(Shown, Sequence[Pass]):
 
     def __init__(self, progress: object = False) -> None:
         self._bar = parse_progress(progress)
-        self._done: list[Pass] = []
+        self._done: list[PassRecord] = []
 
     @contextmanager
     def __call__(self, description: str) -> Iterator[None]:
@@ -169,7 +169,7 @@ class Passes(Shown, Sequence[Pass]):
         with self._bar(description):
             yield
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        self._done.append(Pass(description, seconds, cpu, peak_memory()))
+        self._done.append(PassRecord(description, seconds, cpu, peak_memory()))
 
     def __getitem__(self, index: Any) -> Any:
         return self._done[index]
@@ -185,7 +185,7 @@ class Passes(Shown, Sequence[Pass]):
         return Display("pxprep.reporting.Passes", summary, [part] if rows else [])
 
 
-def pass_table(passes: Sequence[Pass]) -> tuple[list[str], list[list[str]]]:
+def pass_table(passes: Sequence[PassRecord]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: time and memory of each pass."""
     rows = [
         [

@@ -24,7 +24,7 @@ from .selection import SELECTION, SETTLED, Quantiles, begin_of, interpolate, ref
 from .sources import Area
 
 # An image, and the pixels of it that are counted, or None for all.
-Part = tuple[Array, Area | None]
+MaskedImage = tuple[Array, Area | None]
 
 
 def exact_quantiles(
@@ -92,7 +92,7 @@ def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
 
 
 def _by_radix(
-    parts: Sequence[Part],
+    parts: Sequence[MaskedImage],
     several: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
@@ -164,7 +164,7 @@ def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> B
     return settled
 
 
-def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | None:
+def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> Array | None:
     """The `Quantiles` of a lazy image, or None, as the only item of an array.
 
     `q` has the shape (c,); here and below, several quantiles lie one behind the other.
@@ -177,7 +177,7 @@ def _found_at_once(part: Part, q: Block, zeros: bool, n_images: int) -> Array | 
     return _gathered(part, bounds, q, zeros)
 
 
-def _gathered(part: Part, bounds: Bounds | Array, q: Block, zeros: bool) -> Array:
+def _gathered(part: MaskedImage, bounds: Bounds | Array, q: Block, zeros: bool) -> Array:
     """The `Quantiles` of a lazy image as far as they lie between bounds; as above."""
     image, area = part
     limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
@@ -185,7 +185,7 @@ def _gathered(part: Part, bounds: Bounds | Array, q: Block, zeros: bool) -> Arra
 
 
 def _in_one_pass(
-    parts: Sequence[Part],
+    parts: Sequence[MaskedImage],
     q: Block,
     zeros: bool,
     evaluate: Callable[[list[Array]], list[Array]],
@@ -205,7 +205,7 @@ def _in_one_pass(
     return [None if bounds is None else next(found)[0] for bounds in brackets]
 
 
-def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
+def _bracket_of(part: MaskedImage, q: Block, zeros: bool) -> Bounds | None:
     image, area = part
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
@@ -213,7 +213,7 @@ def _bracket_of(part: Part, q: Block, zeros: bool) -> Bounds | None:
 
 
 def _count(
-    parts: Sequence[Part],
+    parts: Sequence[MaskedImage],
     groups_of: Sequence[Sequence[int]],
     selections: Sequence[Array],
     level: int,

@@ -19,7 +19,7 @@ from .windows import Pixels, Window
 N_COUNTS = 3
 
 
-class Layout(NamedTuple):
+class BinLayout(NamedTuple):
     """What rows of a float type look like.
 
     Attributes
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
     bins: tuple[int, int, int]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> "Layout":
+    def of(cls, dtype: np.dtype[Any]) -> "BinLayout":
         """That of a float type."""
         return _LAYOUTS[dtype.itemsize]
 
@@ -54,8 +54,8 @@ class Layout(NamedTuple):
 
 
 _LAYOUTS = {
-    4: Layout(149, 11, 20, (256, LANES, 2)),
-    8: Layout(1074, 69, 135, (2048, LANES, 4)),
+    4: BinLayout(149, 11, 20, (256, LANES, 2)),
+    8: BinLayout(1074, 69, 135, (2048, LANES, 4)),
 }
 # What is known of a channel in the end.
 MOMENTS = np.dtype(
@@ -91,7 +91,7 @@ def sum_strips(
 
     Of those inside a mask, if there is one.
     """
-    layout = Layout.of(dtype)
+    layout = BinLayout.of(dtype)
     rows = np.zeros((program.out_channels(pixels.n_channels), layout.n_numbers), np.int64)
     bins = np.zeros(layout.bins, np.int64)
     for values in measured_strips(program, pixels, window, numbers, where):
@@ -101,7 +101,7 @@ def sum_strips(
 
 
 def _add(
-    channel: Block, float_type: np.dtype[Any], layout: Layout, bins: Block, row: Block
+    channel: Block, float_type: np.dtype[Any], layout: BinLayout, bins: Block, row: Block
 ) -> None:
     """Add the values of a channel, which is processed in a float type, to its row."""
     counts, total, squares = layout.parts(row)
@@ -119,7 +119,7 @@ def _add(
 
 def moments_of(rows: Block, *, dtype: np.dtype[Any]) -> Block:
     """The `MOMENTS` of each channel from its row, in the layout of a float type."""
-    layout = Layout.of(dtype)
+    layout = BinLayout.of(dtype)
     found = np.zeros(len(rows), MOMENTS)
     for row, own in zip(rows, found, strict=True):
         counts, *sums = layout.parts(row)

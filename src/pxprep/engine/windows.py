@@ -64,7 +64,7 @@ class Window(NamedTuple):
         return Window(top, bottom, left, right) if top < bottom and left < right else None
 
 
-class Part(NamedTuple):
+class Stretch(NamedTuple):
     """What a piece holds of a window, as one line of memory that a kernel can run along."""
 
     # Its first channel.
@@ -146,7 +146,7 @@ class Pixels:
                 values = array[(slice(None), slice(None), *part.within(place))]
                 yield slice(first, first + len(array)), part, values
 
-    def parts(self, window: Window, dtype: DType, channels: range | None = None) -> list[Part]:
+    def parts(self, window: Window, dtype: DType, channels: range | None = None) -> list[Stretch]:
         """The pixels of `window`, of all channels or some; floats in float type `dtype`.
 
         Parts of a place are in the order of their channels.
@@ -161,7 +161,9 @@ class Pixels:
                 first = start
             if met is not None and first < last:
                 row, column = (part.start for part in met.within(window))
-                found.append(Part(first, *_in_line(array, met.within(place), dtype), row, column))
+                found.append(
+                    Stretch(first, *_in_line(array, met.within(place), dtype), row, column)
+                )
         return sorted(found, key=attrgetter("first"))
 
 
@@ -245,7 +247,7 @@ def _area(window: Window) -> int:
 def _in_line(
     array: Block, place: tuple[slice, slice], dtype: DType
 ) -> tuple[Block, int, tuple[int, int, int], tuple[int, int, int, int]]:
-    """Values, start, strides and shape of a `Part`: rows and columns of an array or of a copy."""
+    """Values, start, strides, shape of a `Stretch`: rows and columns of an array or of a copy."""
     wanted = dtype if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
     size = array.itemsize
     if (

@@ -15,7 +15,7 @@ from ..engine.progress import parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
-from ..layers.backing import Source
+from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, recovered
 from ..layers.layers import as_element, check_installed
 from ..layers.layouts import Layout
@@ -157,7 +157,7 @@ def _write(
     target = Destination.of(sdata, pairs, seconds)
     target.check_new(may_replace, "layer")
     sources = {
-        pairs[layer]: Source.of(image, f"image {layer!r}") for layer, image in images.items()
+        pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
     }
     target = target.check(sources, parameters)
     elements = {

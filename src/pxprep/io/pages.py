@@ -35,7 +35,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PageLayout:
     """How an image lies in pages.
 
     Attributes
@@ -100,7 +100,7 @@ class TiffPixels(FilePixels):
         Of the image.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: Layout, dtype: object) -> None:
+    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: object) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout

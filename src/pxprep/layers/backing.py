@@ -169,7 +169,7 @@ def _form(array: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceState:
     """What a layer is made from, as it was when it was read.
 
     Attributes
@@ -184,7 +184,7 @@ class Source:
     folders: frozenset[Path]
 
     @classmethod
-    def of(cls, element: object, what: str) -> Source:
+    def of(cls, element: object, what: str) -> SourceState:
         """The source that an element of a SpatialData object is; raises as `check_there`."""
         data = scales_of(element)[0].data
         arrays = arrays_behind([data])

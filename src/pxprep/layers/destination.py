@@ -22,7 +22,7 @@ from ..store import transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
 from ..store.places import KINDS, Place, elements_on_disk, why_no_name
 from . import layers
-from .backing import Snapshot, Source, check_dependents, is_whole, layer_folder
+from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder
 from .records import Records, Run, merged
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Destination:
                     "replaces it"
                 )
 
-    def check(self, sources: Mapping[str, Source], parameters: Json) -> Destination:
+    def check(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
         """Raise LayerError if layers are in the way; remembers how everything is on disk.
 
         `sources` by name of the layer.
@@ -220,7 +220,7 @@ class Destination:
 
     def resuming(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, SourceState],
         parameters: Json,
         given: FittedPipeline | None,
     ) -> tuple[Destination, Run | None]:
@@ -268,7 +268,7 @@ class Destination:
         self,
         run: Json,
         done: Iterable[str],
-        sources: Mapping[str, Source],
+        sources: Mapping[str, SourceState],
         parameters: Json,
         given: FittedPipeline | None,
     ) -> str:

@@ -14,7 +14,7 @@ from ..images.masks import Mask, by_image
 from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
 from ..store.contents import Json
-from .backing import Source
+from .backing import SourceState
 from .layers import element_of
 from .layouts import scales_of
 
@@ -68,17 +68,17 @@ def described(asked: LayerMasks) -> Json:
     return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
 
 
-def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, Source]:
+def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, SourceState]:
     """What layers are made from, by name, and what their masks are read from."""
     sources = {
-        name: Source.of(element, f"{spelled('img_layer')} {name!r}")
+        name: SourceState.of(element, f"{spelled('img_layer')} {name!r}")
         for name, element in layers.items()
     }
     for name, mask in masks.items():
         if mask is not None and isinstance(mask.source, xr.DataArray):
             # The name of a lazy array stands for its content.
             own = f"where of {name}"
-            over = sources[own] = Source.of(mask.source.chunk(), own)
+            over = sources[own] = SourceState.of(mask.source.chunk(), own)
             sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
     return sources
 

@@ -18,7 +18,7 @@ from .request import Request, recipe_of
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from .backing import Source
+    from .backing import SourceState
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Work:
     target: Destination
     steps: Pipeline | FittedPipeline
     masks: LayerMasks
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SourceState]
     parameters: dict[str, Any]
     run: Run | None
 

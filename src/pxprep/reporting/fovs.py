@@ -42,7 +42,7 @@ class Fov:
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class PicturedPixels:
     """The pixels of an image that are pictured, axes (c, y, x).
 
     Attributes
@@ -112,7 +112,7 @@ def _title(name: Label) -> str:
     return f"image {name}" if isinstance(name, int) else str(name)
 
 
-def look(fov: Fov) -> tuple[Seen, Pixels]:
+def look(fov: Fov) -> tuple[Seen, PicturedPixels]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
     images = [image for image in (fov.after, fov.before) if image is not None]
     n_dropped, *shown = backends.compute(
@@ -122,5 +122,5 @@ def look(fov: Fov) -> tuple[Seen, Pixels]:
     n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
     return (
         Seen(fov, int(n_dropped), n_pixels),
-        Pixels(before, after, thinning_note(fov.after, MOST_PIXELS)),
+        PicturedPixels(before, after, thinning_note(fov.after, MOST_PIXELS)),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..aliases import Images
-from ..engine.progress import Pass
+from ..engine.progress import PassRecord
 from ..errors import ParameterError
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import Provenance
@@ -30,7 +30,7 @@ def report(
     fitted: FittedPipeline,
     *,
     title: str | None = None,
-    passes: Sequence[Pass] | None = None,
+    passes: Sequence[PassRecord] | None = None,
     provenance: Provenance | Sequence[Provenance] | None = None,
     variable: Any = None,
 ) -> Path:
@@ -106,7 +106,7 @@ def report(
         fitted,
         title=heading,
         passes=_sequence(
-            passes, Pass, "passes", "a pxprep.reporting.Passes or a sequence of its items"
+            passes, PassRecord, "passes", "a pxprep.reporting.Passes or a sequence of its items"
         ),
         made=_sequence(made, Provenance, "provenance", rule),
     )
@@ -126,7 +126,7 @@ def write(
     fitted: FittedPipeline,
     *,
     title: str | None = None,
-    passes: Sequence[Pass] = (),
+    passes: Sequence[PassRecord] = (),
     made: Sequence[Provenance] = (),
 ) -> Path:
     """Write the report of images that have been checked."""

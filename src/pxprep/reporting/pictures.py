@@ -17,7 +17,7 @@ from ..plot.histograms import LEAST_COUNT, Line, bin_edges
 from ..plot.layout import number_text
 from ..plot.mixing import mixed
 from ..plot.thumbnails import as_floats, coloured, upper_limit
-from .fovs import Pixels
+from .fovs import PicturedPixels
 
 # Pixels of all thumbnails, before and after, and of all composites; and the sides of one.
 THUMBNAIL_PIXELS, COMPOSITE_PIXELS = 18_000_000, 3_000_000
@@ -81,7 +81,7 @@ def sides(n_cards: int, n_images: int) -> tuple[int, int]:
 
 
 def cards(
-    pixels: Pixels,
+    pixels: PicturedPixels,
     lines: Mapping[str, Sequence[Line]],
     channels: Mapping[int, tuple[Label, str, str]],
     side: int,

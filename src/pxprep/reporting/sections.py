@@ -16,7 +16,7 @@ from ..plot.mixing import COLOURS
 from ..plot.scale_bar import length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
-from .fovs import Fov, Pixels, Seen
+from .fovs import Fov, PicturedPixels, Seen
 from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
@@ -109,7 +109,7 @@ class Sections:
         """What the colours of composites mean."""
         return {**{str(label): colour for label, colour in self.mixed.items()}, "no value": DROPPED}
 
-    def add(self, seen: Seen, pixels: Pixels) -> None:
+    def add(self, seen: Seen, pixels: PicturedPixels) -> None:
         """Make the pictures of an image."""
         fov, side = seen.fov, self.sides[0]
         lines = fitted_lines(self.fitted, fov.name)
@@ -137,7 +137,7 @@ class Sections:
             else "",
         )
 
-    def _composite(self, pixels: Pixels, lines: Sequence[Line]) -> Drawing:
+    def _composite(self, pixels: PicturedPixels, lines: Sequence[Line]) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
         places = [self.fitted.labels.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
@@ -155,7 +155,7 @@ def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
     return odd + sorted(nearer[: max(most - len(odd), 0)])
 
 
-def _note(fov: Fov, pixels: Pixels, side: int) -> str:
+def _note(fov: Fov, pixels: PicturedPixels, side: int) -> str:
     """Which pixels are shown, and how wide the image is."""
     step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
     means = f"means of {step} x {step} pixels" if step > 1 else ""

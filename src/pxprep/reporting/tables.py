@@ -11,7 +11,7 @@ import numpy as np
 from ..aliases import Label
 from ..channels import CHANNEL
 from ..displays import seconds_text, value_text
-from ..engine.progress import Pass, pass_table
+from ..engine.progress import PassRecord, pass_table
 from ..pipeline import display
 from ..pipeline.display import shortened
 from ..pipeline.pipeline import FittedPipeline
@@ -62,7 +62,10 @@ class Table:
 
 
 def facts(
-    seen: Sequence[Seen], fitted: FittedPipeline, outliers: "DataFrame", passes: Sequence[Pass]
+    seen: Sequence[Seen],
+    fitted: FittedPipeline,
+    outliers: "DataFrame",
+    passes: Sequence[PassRecord],
 ) -> dict[str, str]:
     """What stands at the top: a few numbers by what they are."""
     n_dropped, n_pixels = (sum(getattr(s, n) for s in seen) for n in ("n_dropped", "n_pixels"))
@@ -178,7 +181,7 @@ def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: A
     return Table(caption, header, rows, range(4, 6), is_sortable=True)
 
 
-def passes_table(passes: Sequence[Pass]) -> Table:
+def passes_table(passes: Sequence[PassRecord]) -> Table:
     """Time and memory of each pass over the data."""
     header, rows = pass_table(passes)
     caption = "Each pass over the data; CPU time, and memory at most until then, of this process."

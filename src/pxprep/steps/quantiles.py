@@ -15,7 +15,7 @@ from ..engine.quantiles import exact_quantiles
 from ..errors import ParameterError
 from ..images.cohort import FOV, ImageSet
 from ..images.image import pixels, processing_dtype
-from .statistic import LOWER, Found, ImageStatistic, as_coordinate, mean_over_images
+from .statistic import LOWER, ImageStatistic, Measurement, as_coordinate, mean_over_images
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class QuantileStatistic(ImageStatistic):
         """What the quantiles of each image are called, the lower one first."""
         return [LOWER, "quantile"][-len(self.names) :]
 
-    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
         return _measured(cohort, self._arrays(cohort), self.percents, self.zeros)
 
@@ -84,7 +84,9 @@ def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
     return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
 
 
-def _measured(cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool) -> tuple[Found, Found]:
+def _measured(
+    cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool
+) -> tuple[Measurement, Measurement]:
     """Quantiles of each image, and those that the cohort's numbers are made of.
 
     The latter are the same, or a single row of all images' pixels.
@@ -98,4 +100,4 @@ def _measured(cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool) -> tup
     values, *counts = exact_quantiles(
         arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
     )
-    return Found(values, tuple(counts)).parted(len(arrays))
+    return Measurement(values, tuple(counts)).parted(len(arrays))

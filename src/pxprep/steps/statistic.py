@@ -120,7 +120,7 @@ class Measured:
         ]
 
 
-class Found(NamedTuple):
+class Measurement(NamedTuple):
     """What was found in images, NumPy or lazy.
 
     Attributes
@@ -134,12 +134,12 @@ class Found(NamedTuple):
     values: Array
     counts: tuple[Array, ...]
 
-    def parted(self, n_images: int) -> "tuple[Found, Found]":
+    def parted(self, n_images: int) -> "tuple[Measurement, Measurement]":
         """That of each image, and the row of all together, if that is behind them; or the same."""
         if len(self.values) == n_images:
             return self, self
         each, pooled = (
-            Found(self.values[rows], tuple(count[rows] for count in self.counts))
+            Measurement(self.values[rows], tuple(count[rows] for count in self.counts))
             for rows in (slice(n_images), slice(n_images, None))
         )
         return each, pooled
@@ -197,7 +197,7 @@ class ImageStatistic(Statistic):
         """What the values of each image are called."""
         raise NotImplementedError
 
-    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """What is found in each image, and what the cohort's numbers are made of.
 
         The latter is the same, or a single row of all images' pixels.
@@ -284,7 +284,7 @@ class ImageStatistic(Statistic):
         own = numbers[..., index, :]
         return own[..., 0] if self.of_sums else own
 
-    def _dataset(self, cohort: ImageSet, each: Found, numbers: Array) -> xr.Dataset:
+    def _dataset(self, cohort: ImageSet, each: Measurement, numbers: Array) -> xr.Dataset:
         """The numbers, and what was found in each image, with the names of the images."""
         dims = () if self.of_sums else (CHANNEL,)
         pooled = (FOV, *dims) if cohort.pool is None else dims

@@ -12,7 +12,7 @@ from ..engine.programs import Operation
 from ..images.cohort import ImageSet
 from .base import Step
 from .robust_zscore import Standardize
-from .statistic import FINITE, Found, ImageStatistic, Measured, Rule, Statistic
+from .statistic import FINITE, ImageStatistic, Measured, Measurement, Rule, Statistic
 from .statistics import DIVISOR
 
 __all__ = ["Zscore"]
@@ -74,7 +74,7 @@ class MeanAndDeviation(ImageStatistic):
         """The mean; the spread is no value of a channel."""
         return {"center": "mean"}
 
-    def look(self, cohort: ImageSet) -> tuple[Found, Found]:
+    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The moments of each image, and of all pixels if they are taken together."""
         mean, deviation, *counts = exact_moments(
             cohort.arrays,
@@ -82,7 +82,7 @@ class MeanAndDeviation(ImageStatistic):
             evaluate=cohort.evaluate,
             areas=cohort.areas,
         )
-        found = Found(np.stack([mean, deviation], axis=1), tuple(counts))
+        found = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
         return found.parted(len(cohort))
 
     def settle(self, measured: Measured) -> tuple[Block, list[str]]:
