@@ -230,7 +230,7 @@ class Chain:
 
     @property
     def _sampled_numbers(self) -> list[Any]:
-        """What the steps take; `MaskReading` in place of an area, of which each sample has a part."""
+        """What the steps take; `MaskReading` in place of an area: each sample has a part of it."""
         numbers = (step.numbers for step in self.steps)
         return [MaskReading if isinstance(number, Area) else number for number in numbers]
 
