@@ -71,7 +71,7 @@ def check_demo(words, store, fovs):
         same_layer(store, f"{name}_clean", fitted.transform(fov))
     for value in fitted.numbers.quantile_norm_scale.values:
         assert f"{value:.6g}" in words
-    assert f"sum_mask_threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in words
+    assert f"threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in words
     picture = store.with_name("before-after.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
 

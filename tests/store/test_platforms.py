@@ -167,8 +167,9 @@ DIES = """
 import os, signal, sys
 import spatialdata
 import pxprep
+from pxprep.store import files
 sdata = spatialdata.read_zarr(sys.argv[1])
-pxprep.store.files.exchange = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+files.exchange = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 pxprep.pixel_clustering_preprocess(
     sdata, "fov0", "fov1", pipeline=pxprep.Pipeline().quantile_norm(99), overwrite=True
 )
