@@ -65,10 +65,11 @@ def test_images_of_two_instruments(make_image):
         assert_same_bits(made["coarse"], cohort["coarse"].astype("float32"))
     again = pxprep.Cohort(cohort).rescale({"fine": 2, ...: 1}).as_given()
     xr.testing.assert_identical(again["fine"], made["fine"])
-    dataset = xr.Dataset({"one": cohort["fine"], "two": cohort["fine"] + 1})
+    two = (cohort["fine"] + 1).assign_attrs(cohort["fine"].attrs)
+    dataset = xr.Dataset({"one": cohort["fine"], "two": two})
     smaller = dataset.assign_coords(x=np.arange(18)).pxprep.rescale(2)
     assert smaller.x.values.tolist() == np.arange(0.5, 18, 2).tolist()
-    np.testing.assert_array_equal(smaller.two, ops.rescale(cohort["fine"] + 1, 2))
+    np.testing.assert_array_equal(smaller.two, ops.rescale(two, 2))
     assert smaller.two.attrs["um_per_pixel"] == 2 * cohort["fine"].attrs["um_per_pixel"] == 1
 
 
