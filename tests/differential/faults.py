@@ -241,7 +241,7 @@ FAULTS = [
     ),
     Fault(
         "the last image is not pooled",
-        "steps/statistic.py",
+        "steps/quantiles.py",
         "groups.append(list(range(len(arrays))))",
         "groups.append(list(range(len(arrays) - 1)))",
     ),
@@ -254,8 +254,8 @@ FAULTS = [
     Fault(
         "images without a range count for the mean of ranges",
         "steps/statistics.py",
-        "np.where(constant, np.nan, measured.quantiles)",
-        "np.where(False, np.nan, measured.quantiles)",
+        "np.where(constant, np.nan, measured.values)",
+        "np.where(False, np.nan, measured.values)",
     ),
     Fault(
         "references are ignored",
