@@ -107,6 +107,18 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Store:
+    """How layers are stored and run: `chunks` of the new ones, whether masks are layers."""
+
+    is_on_disk: bool = True
+    has_scales: bool = False
+    keeps_outside: bool = True
+    has_mask_layers: bool = False
+    chunks: int | None = None
+    resumes: bool = False
+
+
+@dataclass(frozen=True)
 class Case:
     """A pipeline on a cohort, and the ways in which it is run.
 
@@ -121,6 +133,7 @@ class Case:
     ways: tuple[Way, ...]
     sparrow: Mapping[str, Any] | None = None
     channels: tuple[int, ...] | None = None
+    store: Store | None = None
 
     @property
     def n_channels(self) -> int:
@@ -177,6 +190,7 @@ def features(case):
     found |= {f"pool {case.pool}"} if len(case.pictures) > 1 else {"one image"}
     found |= {f"mask {mask.kind}" for mask in case.masks if mask is not None}
     found |= {"reference" for step in case.steps if step.reference is not None}
+    found |= {"layers of a store"} if case.store is not None else set()
     found |= {"chosen channels"} if case.channels is not None else set()
     found |= {"z" for picture in case.pictures if len(picture.size) == 3}
     found |= {f"steps {len(case.steps)}"}

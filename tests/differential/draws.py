@@ -6,7 +6,18 @@ from functools import partial
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from differential.cases import Case, Each, Holding, Mask, Pairs, Picture, Spill, Step, Way
+from differential.cases import (
+    Case,
+    Each,
+    Holding,
+    Mask,
+    Pairs,
+    Picture,
+    Spill,
+    Step,
+    Store,
+    Way,
+)
 from differential.contents import BASES, EXTRAS
 from differential.holding import LAZY
 from differential.reference import FUNCTIONS
@@ -45,12 +56,12 @@ def sizes(draw, with_z, large=False):
 
 
 @st.composite
-def pictures(draw, with_z, order, dtypes=DTYPES, large=False):
+def pictures(draw, with_z, order, dtypes=DTYPES, large=False, among=tuple(EXTRAS)):
     """An image, whose channels come in `order`."""
     dtype = draw(st.sampled_from(dtypes))
     usual = draw(chance(75))
     base = draw(st.sampled_from(USUAL if usual else tuple(BASES)))
-    extras = draw(st.lists(st.sampled_from(tuple(EXTRAS)), max_size=3, unique=True))
+    extras = draw(st.lists(st.sampled_from(among), max_size=3, unique=True))
     return Picture(draw(sizes(with_z, large)), dtype, base, tuple(extras), draw(seeds), order)
 
 
@@ -347,6 +358,7 @@ def cases(
     channels=(2, 1, 3, 4),
     dtypes=DTYPES,
     large=False,
+    among=tuple(EXTRAS),
     masked=25,
     named=5,
     sparrow=12,
@@ -361,7 +373,7 @@ def cases(
     count = draw(st.sampled_from(counts))
     in_order = tuple(range(n_channels))
     orders = st.just(in_order) if labels == "none" else st.permutations(in_order).map(tuple)
-    shown = tuple(draw(pictures(with_z, draw(orders), dtypes, large)) for _ in range(count))
+    shown = tuple(draw(pictures(with_z, draw(orders), dtypes, large, among)) for _ in range(count))
     mask = st.tuples(*(masks(with_z) for _ in shown))
     over = draw(mask) if draw(chance(masked)) else (None,) * count
     runs, given, chosen = RUNS, None, None
@@ -384,6 +396,16 @@ def cases(
         ran = [replace(way, scheduler=scheduler) for way in ran]
     pool = draw(st.sampled_from(["mean", "pixels", None]))
     return Case(labels, shown, steps, pool, over, tuple(ran), given, chosen)
+
+
+@st.composite
+def stored(draw):
+    """A case that layers can hold, in memory or in chunks of a file, run by the wrapper."""
+    dtypes = tuple(dtype for dtype in DTYPES if dtype not in ("bool", "float16"))
+    case = draw(cases(labels=("text",), dtypes=dtypes, own=False, sparrow=50, masked=50, named=0))
+    flags = {name: draw(st.booleans()) for name in ("has_scales", "has_mask_layers", "resumes")}
+    how = {"keeps_outside": draw(chance(60)), "chunks": draw(st.sampled_from([None, 5, 3]))}
+    return replace(case, ways=case.ways[:1], store=Store(draw(chance(80)), **how, **flags))
 
 
 BOXES = ("list", "dict", "tree", "list", "scales")
@@ -419,10 +441,27 @@ WEIGHTS = {
         st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
     ),
     "neighbours by turns": cases(by_turns, counts=(1,), masked=10, named=0),
+    "blurs beside NaN": cases(
+        st.tuples(st.just("blur")),
+        counts=(1,),
+        dtypes=("float32", "float64"),
+        large=True,
+        among=("some NaN", "rows of NaN", "bright pixel"),
+        masked=0,
+        named=0,
+    ),
+    "kept under masks": cases(
+        st.tuples(st.just("blur"), some(MEASURING), some(MEASURING)),
+        counts=(1,),
+        large=True,
+        masked=100,
+        named=0,
+    ),
     "means of three": cases(
         st.tuples(some(MEASURING)), counts=(3,), dtypes=("float64",), masked=0, named=0
     ),
     "reference order": cases(sparrow=100),
+    "layers of a store": stored(),
     "kept, then neighbours": cases(
         st.tuples(st.just("keep_where"), some(NEIGHBOURS)), counts=(1,), masked=0, named=0
     ),

@@ -160,10 +160,10 @@ FAULTS = [
         "tally[BELOW] += tally[AT_LOW]",
     ),
     Fault(
-        "values between bounds that were drawn in are counted once more",
+        "values at a bound that was drawn in are forgotten",
         "engine/gathering.py",
-        "inside[(inside > low) & (inside < high)]",
-        "inside[(inside > low) & (inside <= high)]",
+        "tally[AT_LOW] = np.count_nonzero(inside == low)",
+        "tally[AT_LOW] = 0",
     ),
     Fault(
         "the second rank is the first",

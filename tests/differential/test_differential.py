@@ -13,21 +13,11 @@ few = settings(database=None, deadline=None, suppress_health_check=list(HealthCh
 
 @pytest.mark.parametrize("weight", draws.WEIGHTS)
 def test_every_way_gives_the_oracles_bits(weight):
+    if weight == "layers of a store":
+        pytest.importorskip("spatialdata")
     first = list(draws.WEIGHTS).index(weight)
     for number in range(SHARDS):
         draws.shard(first + number * len(draws.WEIGHTS), check)
-
-
-def test_layers_of_a_store():
-    stores = pytest.importorskip("differential.stores", exc_type=ImportError)
-
-    @seed(0)
-    @settings(few, max_examples=12)
-    @given(stores.stored())
-    def run(pair):
-        stores.check(*pair)
-
-    run()
 
 
 def test_a_cluster():
