@@ -450,13 +450,6 @@ WEIGHTS = {
         masked=0,
         named=0,
     ),
-    "kept under masks": cases(
-        st.tuples(st.just("blur"), some(MEASURING), some(MEASURING)),
-        counts=(1,),
-        large=True,
-        masked=100,
-        named=0,
-    ),
     "means of three": cases(
         st.tuples(some(MEASURING)), counts=(3,), dtypes=("float64",), masked=0, named=0
     ),

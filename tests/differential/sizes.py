@@ -39,6 +39,7 @@ SIZES = {
     "SPREADS": (0.0, 1.0, 30.0),
     "TILE_SPREADS": (0.0, 1.0, 5.0),
     "LEAST_TILE_SPREADS": (0.0, 1.0),
+    "SPARE_RANKS": (0, 20),
     "LEAST_SHARE": (0.0, 1 / 64),
     "MOST_TILES_SHARE": (0.0, 1 / 8),
     # What is kept and gathered; how many results are merged at a time.

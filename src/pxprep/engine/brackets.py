@@ -14,6 +14,8 @@ from .gathering import SPARE, Bounds, Enough, Limits
 SPREADS = 30.0
 TILE_SPREADS = 5.0
 LEAST_TILE_SPREADS = 2.0
+# And how many ranks beyond that, for samples of few values.
+SPARE_RANKS = 20
 # If few tiles hold the tail, the spread between tiles underestimates the error. So a bracket
 # reaches at least the first share of the sample to each side, or as much as so many tiles, up to
 # the other share.
@@ -92,7 +94,7 @@ def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: flo
     together = _deviation(tiles, values, fraction)
     few = min(LEAST_TILES / len(tiles), MOST_TILES_SHARE)
     return Margin(
-        wanted=20 + max(alone, TILE_SPREADS * together, size * max(LEAST_SHARE, few)),
+        wanted=SPARE_RANKS + max(alone, TILE_SPREADS * together, size * max(LEAST_SHARE, few)),
         least=1 + max(alone, LEAST_TILE_SPREADS * together),
         rank=(size - 1) * fraction,
         size=size,
