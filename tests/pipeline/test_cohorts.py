@@ -196,6 +196,19 @@ def exact_mean(values):
     return float(sum(map(Fraction, values)) / len(values))
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+def test_large_integers_among_pooled_floats_are_rounded_as_they_are_alone(lazy):
+    """An integer image is processed in float32, whatever the types of the others."""
+    counts = np.full((1, 2, 3), 2**32 - 2, np.uint32)
+    pair = {"a": np.ones((1, 4, 4)), "b": counts}
+    cohort = {
+        name: xr.DataArray(array, dims=("c", "y", "x"), coords={"c": ["CD3"]})
+        for name, array in pair.items()
+    }
+    fitted = Pipeline().quantile_norm(100).fit(lazily(cohort) if lazy else cohort, pool="pixels")
+    assert fitted.numbers.quantile_norm_scale.values.tolist() == [2.0**32]
+
+
 @any_pool
 def test_a_cohort_of_one_image_is_that_image(pool, cohort):
     image = cohort["fov1"]

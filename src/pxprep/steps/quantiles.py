@@ -93,9 +93,11 @@ def _measured(
     """
     groups = [[index] for index in range(len(arrays))]
     if cohort.pool == "pixels" and len(arrays) > 1:
-        common = np.result_type(*(processing_dtype(image) for image in cohort))
         if len({array.dtype for array in arrays}) > 1:
-            arrays = [array.astype(common) for array in arrays]
+            # Each as it is processed first: large integers are rounded to float32.
+            types = [processing_dtype(image) for image in cohort]
+            common, pairs = np.result_type(*types), zip(arrays, types, strict=True)
+            arrays = [array.astype(own).astype(common) for array, own in pairs]
         groups.append(list(range(len(arrays))))
     values, *counts = exact_quantiles(
         arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
