@@ -97,6 +97,7 @@ class Methods(StepMethods[Made]):
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
+        by: object = None,
         exclude: object = None,
         memory: int | str | None = None,
         progress: object = False,
@@ -117,6 +118,10 @@ class Methods(StepMethods[Made]):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image. None measures all.
+        by
+            Batches of images that are measured together, as if the others were not there: a mapping
+            of the names of images to their batches, a pandas Series or an `xarray.DataArray` over
+            ``fov``, or a level of a tree, 0 for the uppermost. None is one batch.
         exclude
             Images that are not measured: the name of one, a sequence of names, or what
             `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
@@ -135,21 +140,28 @@ class Methods(StepMethods[Made]):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If channels differ, a step's parameters do not fit them, a mask does not fit, or
-            `exclude` names an image that is not there, or all.
+            If channels differ, a step's parameters do not fit them, a mask does not fit, `by`
+            leaves an image without a batch, or `by` or `exclude` names an image that is not there;
+            or `exclude` all of a batch.
         """
         return pipeline.fit(
             self._images,
             pool=pool,
             variable=variable,
             where=where,
+            by=by,
             exclude=exclude,
             memory=memory,
             progress=progress,
         )
 
     def transform(
-        self, fitted: "FittedPipeline", *, fov: object = None, variable: object = None
+        self,
+        fitted: "FittedPipeline",
+        *,
+        fov: object = None,
+        by: object = None,
+        variable: object = None,
     ) -> Made:
         """Apply a fitted pipeline; as `pxprep.FittedPipeline.transform`.
 
@@ -160,6 +172,9 @@ class Methods(StepMethods[Made]):
         fov
             For a fit with ``pool=None`` and one image: which of the fitted images it is, by name.
             None takes the image's own name.
+        by
+            For a fit in batches: the batch of each image whose own is not known from the fit, in
+            any form that `fit` takes; or the name of one batch, of all images.
         variable
             Name of the variable that is the image, in a tree whose datasets have several.
 
@@ -172,8 +187,10 @@ class Methods(StepMethods[Made]):
         ------
         ImageError, ChannelError
             If channels are missing or unknown, or an image was not fitted with ``pool=None``.
+        ParameterError
+            If an image has no batch, or one that was not fitted.
         """
-        made: Made = fitted.transform(self._images, fov=fov, variable=variable)
+        made: Made = fitted.transform(self._images, fov=fov, by=by, variable=variable)
         return made
 
     def pixel_table(

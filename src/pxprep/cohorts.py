@@ -9,6 +9,7 @@ from .accessors import Methods
 from .aliases import Images, Label, Pool
 from .displays import Display, Shown, counted
 from .errors import ImageError
+from .images.batches import in_batches
 from .images.cohort import HoldsImages, ImageSet
 from .images.listing import image_parts
 
@@ -35,13 +36,18 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
     pool
         ``"mean"`` of the images' quantiles, one quantile over the ``"pixels"`` of all images, or
         None: each image by itself.
+    by
+        Batches of images that are measured together, as if the others were not there: a mapping of
+        the names of images to their batches, a pandas Series or an `xarray.DataArray` over ``fov``,
+        or a level of a tree, 0 for the uppermost. None is one batch.
 
     Raises
     ------
     ImageError, ChannelError
         If an image is none, or differs from the others in channels or dims.
     ParameterError
-        If `pool` is something else, or a mask does not fit.
+        If `pool` is something else, a mask does not fit, or `by` leaves an image without a batch
+        or names others.
 
     Examples
     --------
@@ -59,12 +65,25 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
     >>> after = cohort.quantile_norm(99).blur(2).as_given()
     >>> sorted(after)
     ['fov0', 'fov1', 'fov2']
+
+    Each staining batch is measured by itself:
+
+    >>> stained = {"fov0": "May", "fov1": "May", "fov2": "June"}
+    >>> cohort = pxprep.Cohort(tissue(size=64), by=stained)
+    >>> cohort.quantile(99).sizes["batch"]
+    2
     """
 
     def __init__(
-        self, images: Images, *, variable: object = None, where: object = None, pool: Pool = "mean"
+        self,
+        images: Images,
+        *,
+        variable: object = None,
+        where: object = None,
+        pool: Pool = "mean",
+        by: object = None,
     ) -> None:
-        self.image_set = ImageSet.of(images, pool, variable, where=where)
+        self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
 
     @property
     def _images(self) -> "Cohort":
@@ -74,6 +93,11 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
     def channels(self) -> tuple[Label, ...]:
         """Labels of the channels, or their positions where they have none."""
         return self.image_set.labels
+
+    @property
+    def batches(self) -> dict[Label, Label]:
+        """The batch of each image, by name; empty if all are measured together."""
+        return self.image_set.batch_of_each()
 
     @property
     def pool(self) -> str | None:
@@ -110,5 +134,9 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
 
     def _display(self) -> Display:
         masked = ", masked" if self.image_set.is_masked else ""
-        summary = f"of {counted(len(self), 'images')}, pool={self.pool!r}{masked}"
+        images = counted(len(self), "images")
+        if self.batches:
+            n_batches = len(set(self.batches.values()))
+            images += f" in {n_batches:,} batch{'es' if n_batches > 1 else ''}"
+        summary = f"of {images}, pool={self.pool!r}{masked}"
         return Display("pxprep.Cohort", summary, [*image_parts(self.image_set)])

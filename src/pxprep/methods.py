@@ -1179,9 +1179,10 @@ class StepMethods(Generic[Made]):
         Returns
         -------
         xarray.DataArray
-            Dim ``c``, and ``fov`` for a cohort with ``pool=None``; float64; NaN where nothing counts;
-            lazy if `images` or the mask are. Equal to ``numpy.quantile(V, q / 100)`` for the counted
-            values V as float64, to the last bit; for a cohort, the mean over the images of that.
+            Dim ``c``, and ``fov`` for a cohort with ``pool=None``, ``batch`` for one in batches;
+            float64; NaN where nothing counts; lazy if `images` or the mask are. Equal to
+            ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit; for a
+            cohort, the mean over the images of that.
 
         Raises
         ------

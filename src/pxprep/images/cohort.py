@@ -50,8 +50,9 @@ else:
 
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
-# The dimension of numbers that are known of each image.
+# The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
+BATCH = "batch"
 # What holds images as variables.
 HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
@@ -96,6 +97,8 @@ class ImageSet(Sequence[xr.DataArray]):
         images.
     chains
         For each image the operations that wait, as `chained` has them do; else empty.
+    batches
+        The batch of each image: those of one batch are measured together; empty for one cohort.
     """
 
     images: tuple[xr.DataArray, ...]
@@ -108,6 +111,7 @@ class ImageSet(Sequence[xr.DataArray]):
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
     chains: tuple[Chained, ...] = ()
+    batches: tuple[Label, ...] = ()
 
     @classmethod
     def of(
@@ -197,6 +201,32 @@ class ImageSet(Sequence[xr.DataArray]):
         made.__dict__["labels"] = self.labels  # they are not looked up again
         return made
 
+    def only(self, kept: Sequence[int]) -> "ImageSet":
+        """Some of the images, a list by position, with all that is known of them."""
+
+        def some(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[index] for index in kept) if values else ()
+
+        return self._with(
+            images=some(self.images),
+            names=some(self.names),
+            areas=some(self.areas),
+            chains=some(self.chains),
+            batches=some(self.batches),
+            found=self.found[list(kept)] if np.ndim(self.found) else self.found,
+            rebuild=lambda made, channels: list(made),
+            is_one=False,
+        )
+
+    def by_batch(self) -> "dict[Label, ImageSet]":
+        """The images of each batch, in the order of their first ones, as a cohort of its own."""
+        rows = rows_of(self.batches)
+        return {batch: self.only(kept)._with(batches=()) for batch, kept in rows.items()}
+
+    def batch_of_each(self) -> dict[Label, Label]:
+        """By name of each image its batch; empty for one cohort."""
+        return dict(zip(self.names, self.batches, strict=True)) if self.batches else {}
+
     def singly(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
@@ -210,9 +240,16 @@ class ImageSet(Sequence[xr.DataArray]):
         return replace(self, images=tuple(images))
 
     def by_image(self, numbers: object, parameter: str) -> list[Any]:
-        """The numbers of each image: its own by name if they differ along ``fov``, or all."""
+        """The numbers of each image: its own by name if they differ along ``fov``, or all.
+
+        Of numbers that differ along ``batch``, those of its batch.
+        """
         if isinstance(numbers, xr.DataArray):
             check_kind(numbers, parameter, parameter, ParameterError)
+        if self.batches and BATCH in getattr(numbers, "dims", ()):
+            known = numbers.coords[BATCH].values.tolist()  # type: ignore[attr-defined]
+            places = [known.index(batch) for batch in self.batches]
+            return [numbers.isel({BATCH: place}, drop=True) for place in places]  # type: ignore[attr-defined]
         if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
             return [numbers] * len(self)
         if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
@@ -384,6 +421,14 @@ class ImageSet(Sequence[xr.DataArray]):
     def given(self) -> Any:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
+
+
+def rows_of(batches: Sequence[Label]) -> dict[Label, list[int]]:
+    """By batch, in the order of their first images, the positions of its images."""
+    rows: dict[Label, list[int]] = {}
+    for row, batch in enumerate(batches):
+        rows.setdefault(batch, []).append(row)
+    return rows
 
 
 def _held(

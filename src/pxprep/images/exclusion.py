@@ -1,13 +1,12 @@
 """Images that are left out when others are measured, as the user names them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..aliases import Label
 from ..channels import is_label
 from ..errors import ParameterError, listed, spelled
-from .cohort import FOV, ImageSet
+from .cohort import FOV, ImageSet, rows_of
 from .masks import near
 
 
@@ -16,15 +15,14 @@ def without(cohort: ImageSet, exclude: object) -> ImageSet:
     excluded = parse_exclude(exclude, cohort.names, cohort.pool)
     if not excluded:
         return cohort
-    kept = [index for index, name in enumerate(cohort.names) if name not in excluded]
-    return replace(
-        cohort,
-        images=tuple(cohort.images[index] for index in kept),
-        names=tuple(cohort.names[index] for index in kept),
-        areas=tuple(cohort.areas[index] for index in kept) if cohort.areas else (),
-        rebuild=lambda made, channels: list(made),
-        is_one=False,
-    )
+    kept = cohort.only([row for row, name in enumerate(cohort.names) if name not in excluded])
+    lost = [batch for batch in rows_of(cohort.batches) if batch not in kept.batches]
+    if lost:
+        raise ParameterError(
+            f"{spelled('exclude')} must leave at least one image of each batch to measure, got all "
+            f"of {listed(list(map(repr, lost)))}"
+        )
+    return kept
 
 
 def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:

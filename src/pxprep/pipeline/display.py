@@ -67,6 +67,7 @@ def fitted_display(
     labels: Sequence[Label],
     fovs: Sequence[Label],
     pool: str | None,
+    batches: Mapping[Label, Label],
 ) -> Display:
     """The steps with the numbers for all channels, those of each channel, and the images."""
     images, channels = counted(len(fovs), "images"), counted(len(labels), "channels")
@@ -79,6 +80,9 @@ def fitted_display(
     else:
         parts.append(Part("Channels", line=in_a_line(labels), count=len(labels)))
     parts.append(Part("Images", line=shortened(fovs), count=len(fovs)))
+    if batches:
+        names = list(dict.fromkeys(batches[fov] for fov in fovs))
+        parts.append(Part("Batches", line=shortened(names), count=len(names)))
     return Display("pxprep.FittedPipeline", f"of {images}, {channels}, pool={pool!r}", parts)
 
 

@@ -7,18 +7,21 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import DType, Label
-from ..channels import CHANNEL, unwritable
+from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
-from ..images.cohort import FOV
+from ..images.batches import require_batches
+from ..images.cohort import BATCH, FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Numbers, Step, measures
-from ..steps.statistic import labeled_numbers
+from ..steps.statistic import are_of_images, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
+# Only where images were measured in batches.
+BATCHES = "batches"
 # No image has more; their labels are made where they have none.
 MOST_CHANNELS = 100_000
 
@@ -30,6 +33,7 @@ def to_json(
     fovs: Sequence[Label],
     dtype: DType,
     measured: Mapping[str, Numbers],
+    batches: Mapping[Label, Label],
 ) -> str:
     """The text that `parsed` takes."""
     for label in (*(() if isinstance(channels, int) else channels), *fovs):
@@ -44,6 +48,7 @@ def to_json(
             "channels": channels if isinstance(channels, int) else list(channels),
             "pool": pool,
             "fovs": list(fovs),
+            **({BATCHES: [list(pair) for pair in batches.items()]} if batches else {}),
             "dtype": dtype.name,
             "numbers": {name: encode_numbers(numbers, name) for name, numbers in measured.items()},
         }
@@ -61,7 +66,7 @@ def parsed(
         If the text is no fitted pipeline, or a step or function is not known.
     """
     data = parsed_object(text)
-    if set(data) != KEYS:
+    if set(data) - {BATCHES} != KEYS:
         raise ParameterError(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
@@ -81,7 +86,10 @@ def parsed(
     numbers = data["numbers"]
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
+    batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
+    measured_batches = dict.fromkeys(batches[fov] for fov in fovs) if batches else ()
     sizes = {CHANNEL: n_channels, FOV: len(fovs)}
+    sizes |= {BATCH: len(measured_batches)} if batches else {}
     arrays = {name: decode_numbers(numbers[name], name, sizes) for name, _ in pipeline.steps}
     return {
         "pipeline": pipeline,
@@ -91,10 +99,34 @@ def parsed(
         "fovs": fovs,
         "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
         "measured": {
-            name: _checked(step, name, labeled_numbers(arrays[name], labels, fovs), keys, pool)
+            name: _checked(
+                step,
+                name,
+                labeled_numbers(arrays[name], labels, fovs, measured_batches),
+                keys,
+                pool,
+                list(measured_batches),
+            )
             for name, step in pipeline.steps
         },
+        "batches": batches,
     }
+
+
+def _batches(value: Any, fovs: Sequence[Label], pool: str | None) -> dict[Label, Label]:
+    """The batch of each image, of pairs; raises ParameterError."""
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(is_label, pair)) for pair in value
+    )
+    if pool is None or not is_pairs or unwritable(batch for _, batch in value):
+        raise ParameterError(
+            f"{BATCHES} must be pairs of an image and its batch, a text or a number, and pool must "
+            f"not be null, got {value!r:.300}"
+        )
+    names = _labels([name for name, _ in value], f"the images of {BATCHES}")
+    batches = dict(zip(names, (batch for _, batch in value), strict=True))
+    require_batches(batches, fovs)
+    return batches
 
 
 def _labels(value: object, what: str) -> tuple[Label, ...]:
@@ -113,13 +145,33 @@ def _labels(value: object, what: str) -> tuple[Label, ...]:
 
 
 def _checked(
-    step: Step, name: str, numbers: xr.Dataset, labels: Sequence[Label], pool: str | None
+    step: Step,
+    name: str,
+    numbers: xr.Dataset,
+    labels: Sequence[Label],
+    pool: str | None,
+    batches: Sequence[Label],
 ) -> xr.Dataset:
     """The numbers, if the step can apply them."""
     try:
         if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        step.check_numbers(numbers, labels, pool)
+        for one in _by_batch(numbers, batches):
+            step.check_numbers(one, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers
+
+
+def _by_batch(numbers: xr.Dataset, batches: Sequence[Label]) -> list[xr.Dataset]:
+    """The numbers as each batch has them, with those of each image."""
+    if not batches:
+        return [numbers]
+    if are_of_images(numbers):
+        for name, array in numbers.items():
+            if array.dims[:1] not in ((FOV,), (BATCH,)) or {FOV, BATCH} <= set(array.dims):
+                raise ParameterError(
+                    f"{name} must be over {FOV} or {BATCH} first, got dims {array.dims}"
+                )
+    places = range(len(batches))
+    return [numbers.isel({BATCH: place}, missing_dims="ignore") for place in places]

@@ -1,7 +1,7 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +14,7 @@ from ..displays import Display, Shown
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
+from ..images.batches import in_batches, known_batches
 from ..images.cohort import AnyImages, ImageSet
 from ..images.exclusion import without
 from ..images.image import processing_dtype
@@ -69,6 +70,7 @@ class Pipeline(Recipe):
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
+        by: object = None,
         exclude: object = None,
         memory: int | str | None = None,
         progress: object = False,
@@ -94,6 +96,11 @@ class Pipeline(Recipe):
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
             each image, like `images`. Steps are applied to all pixels. None measures all.
+        by
+            Batches of images that are measured together, as if the others were not there, so that
+            each gets numbers of its own: a mapping of the names of images to their batches, a
+            pandas Series or an `xarray.DataArray` over ``fov``, or a level of a tree, 0 for the
+            uppermost. None is one batch.
         exclude
             Images that are not measured: the name of one, a sequence of names, or what
             `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
@@ -112,7 +119,8 @@ class Pipeline(Recipe):
         ------
         ImageError, ChannelError, ParameterError
             If an image is none, channels differ, a step's parameters do not fit the channels, a
-            mask does not fit its image, or `exclude` names an image that is not there, or all.
+            mask does not fit its image, `by` leaves an image without a batch, or `by` or `exclude`
+            names an image that is not there; or `exclude` all of a batch.
 
         Warns
         -----
@@ -123,10 +131,11 @@ class Pipeline(Recipe):
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
-        cohort = ImageSet.of(images, pool, variable, where=where)
+        cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         fitted = self._fit(without(cohort, exclude), bar, budget)
         self.say_remarks(cohort.labels)
-        return fitted
+        # Images that are left out have a batch, too, whose numbers they get.
+        return replace(fitted, batches=cohort.batch_of_each())
 
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
@@ -152,6 +161,7 @@ class Pipeline(Recipe):
             measured=numbers,
             dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
             is_masked=cohort.is_masked,
+            batches=cohort.batch_of_each(),
         )
 
     def transform(self, images: Any, **options: Any) -> NoReturn:
@@ -174,12 +184,13 @@ class Pipeline(Recipe):
         pool: Pool = "mean",
         variable: object = None,
         where: object = None,
+        by: object = None,
     ) -> AnyImages:
         """Measure one image or a cohort and apply the steps to it.
 
         Parameters
         ----------
-        images, pool, variable, where
+        images, pool, variable, where, by
             As for `fit`.
 
         Returns
@@ -193,7 +204,7 @@ class Pipeline(Recipe):
         ImageError, ChannelError, ParameterError
             As `fit`.
         """
-        cohort = ImageSet.of(images, pool, variable, where=where)
+        cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         self.check(cohort.labels)
         self.say_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
@@ -226,6 +237,8 @@ class FittedPipeline(Shown):
         Float type in which the cohort was processed.
     is_masked
         Whether only some pixels were measured; None if that is not known, as JSON does not keep it.
+    batches
+        The batch of each image, by name, also of those that were left out; empty without `by`.
     """
 
     pipeline: Pipeline
@@ -236,6 +249,7 @@ class FittedPipeline(Shown):
     measured: Mapping[str, Numbers]
     dtype: DType
     is_masked: bool | None = None
+    batches: Mapping[Label, Label] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -244,7 +258,7 @@ class FittedPipeline(Shown):
 
     @property
     def numbers(self) -> xr.Dataset:
-        """All numbers, over ``c`` (and ``fov``), in variables called ``step_number``.
+        """All numbers, over ``c`` (and ``fov`` or ``batch``), in variables called ``step_number``.
 
         ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
         ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
@@ -264,7 +278,12 @@ class FittedPipeline(Shown):
         return xr.Dataset(variables).copy(deep=True)
 
     def transform(
-        self, images: AnyImages, *, fov: object = None, variable: object = None
+        self,
+        images: AnyImages,
+        *,
+        fov: object = None,
+        by: object = None,
+        variable: object = None,
     ) -> AnyImages:
         """Apply the steps with the fitted numbers to an image or to several.
 
@@ -277,6 +296,10 @@ class FittedPipeline(Shown):
         fov
             For ``pool=None`` and one image: which of the fitted images it is, by name. None takes
             the image's own name.
+        by
+            For a fit in batches: the batch of each image whose own is not known from the fit or
+            from its `pxprep.Cohort`, in any form that `Pipeline.fit` takes; or the name of one
+            batch, of all images.
         variable
             Name of the variable that is the image, if `images` is a tree whose datasets have
             several.
@@ -293,10 +316,12 @@ class FittedPipeline(Shown):
         ImageError
             If `images` are no images, or differ in dims; for ``pool=None`` also if one of them was
             not fitted.
+        ParameterError
+            If an image has no batch, or one that was not fitted.
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        cohort = self.check(images, variable=variable)
+        cohort = self.check(images, by=by, variable=variable)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
@@ -320,16 +345,19 @@ class FittedPipeline(Shown):
             made: AnyImages = current.finished().map(as_floats, cohort).given()
             return made
 
-    def check(self, images: object, *, variable: object = None, where: object = None) -> ImageSet:
+    def check(
+        self, images: object, *, by: object = None, variable: object = None, where: object = None
+    ) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
         cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
-        return cohort
+        return replace(cohort, batches=known_batches(cohort, by, self.batches, self.fovs))
 
     def update(
         self,
         images: Images,
         *,
+        by: object = None,
         variable: object = None,
         where: object = None,
         memory: int | str | None = None,
@@ -346,13 +374,16 @@ class FittedPipeline(Shown):
         ----------
         images
             More images, as for `Pipeline.fit`, with the channels that were fitted and other names.
+        by
+            For a fit in batches, the batches of the new images; as for `transform`.
         variable, where, memory, progress
             As for `Pipeline.fit`; masks are those of the new images.
 
         Raises
         ------
         ParameterError
-            If the numbers cannot be updated exactly: fit all images together again.
+            If the numbers cannot be updated exactly: fit all images together again. If an image has
+            no batch, or one that was not fitted.
         ChannelError, ImageError
             If the images are not like those that were fitted, or have their names.
 
@@ -368,7 +399,7 @@ class FittedPipeline(Shown):
         """
         require_updatable(self.pipeline.steps, self.measured, self.labels, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        checked = self.check(images, variable=variable, where=where)
+        checked = self.check(images, by=by, variable=variable, where=where)
         cohort: ImageSet = replace(checked, pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
@@ -377,9 +408,13 @@ class FittedPipeline(Shown):
         # What is found is said once, of all images together.
         new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar, budget)
         dtype = np.result_type(self.dtype, new.dtype)
-        measured = updated(self.pipeline.steps, self.measured, new.measured, cohort, fovs, dtype)
+        batches = {**self.batches, **new.batches}
+        measured = updated(
+            self.pipeline.steps, self.measured, new.measured, cohort, fovs, batches, dtype
+        )
         masked = new.is_masked or self.is_masked  # None if that is not known
-        return replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
+        made = replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
+        return replace(made, batches=batches)
 
     def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
         """The images and channels whose quantiles are far from those of the other images.
@@ -423,13 +458,19 @@ class FittedPipeline(Shown):
         >>> fitted.outliers()[["fov", "channel"]].values.tolist()
         [['fov2', 'CD8']]
         """
-        return find_outliers(self.measured, self.labels, score, fold)
+        return find_outliers(self.measured, self.labels, self.batches, score, fold)
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
         channels = self.n_channels if self.channels is None else self.channels
         return fitted_json.to_json(
-            self.pipeline, channels, self.pool, self.fovs, self.dtype, self.measured
+            self.pipeline,
+            channels,
+            self.pool,
+            self.fovs,
+            self.dtype,
+            self.measured,
+            self.batches,
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -466,11 +507,12 @@ class FittedPipeline(Shown):
             and self.n_channels == other.n_channels
             and self.pool == other.pool
             and self.fovs == other.fovs
+            and self.batches == other.batches
             and self.dtype == other.dtype
             and self.numbers.identical(other.numbers)
         )
 
     def _display(self) -> Display:
         return display.fitted_display(
-            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool
+            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool, self.batches
         )

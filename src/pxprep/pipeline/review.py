@@ -1,6 +1,7 @@
 """A fitted cohort looked at again: which images are far from the rest, and adding more images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import xarray as xr
 from ..aliases import Block, DType, Label
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
-from ..images.cohort import FOV, ImageSet
+from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.parameters import parse_number
 from ..steps.base import Step
 from ..steps.statistic import EVERYTHING, are_of_images, compared, findings, labeled_numbers
@@ -25,7 +26,11 @@ FEWEST_IMAGES = 3
 
 
 def find_outliers(
-    measured: Mapping[str, xr.Dataset], labels: Sequence[Label], score: object, fold: object
+    measured: Mapping[str, xr.Dataset],
+    labels: Sequence[Label],
+    batches: Mapping[Label, Label],
+    score: object,
+    fold: object,
 ) -> "DataFrame":
     """What `FittedPipeline.outliers` returns."""
     from pandas import DataFrame, Series
@@ -41,7 +46,8 @@ def find_outliers(
         (name, *row)
         for name, numbers in measured.items()
         if are_of_images(numbers)
-        for row in _far(numbers, labels, least_score, least_fold)
+        for rows in rows_together(numbers[FOV].values.tolist(), batches)
+        for row in _far(numbers.isel({FOV: rows}), labels, least_score, least_fold)
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
@@ -74,6 +80,21 @@ def _far(
         for k in np.flatnonzero(far).tolist():
             found = [float(n) for n in (columns[k, i], median, folds[k, i], scores[k])]
             yield (fovs[k], channel, *found, _reason(*found))
+
+
+def rows_together(fovs: Sequence[Label], batches: Mapping[Label, Label]) -> list[list[int]]:
+    """The positions of the images of each batch, or of all images where there are none."""
+    return list(rows_of([batches.get(fov, 0) for fov in fovs]).values())
+
+
+def ratios_in_batches(
+    quantiles: Block, fovs: Sequence[Label], batches: Mapping[Label, Label]
+) -> Block:
+    """As `ratios_to_median`, of each image to the median of those of its batch."""
+    ratios = np.empty(quantiles.shape)
+    for rows in rows_together(fovs, batches):
+        ratios[rows] = ratios_to_median(quantiles[rows])
+    return ratios
 
 
 def ratios_to_median(quantiles: Block) -> Block:
@@ -150,6 +171,7 @@ def updated(
     new: Mapping[str, xr.Dataset],
     cohort: ImageSet,
     fovs: Sequence[Label],
+    batches: Mapping[Label, Label],
     dtype: DType,
 ) -> dict[str, xr.Dataset]:
     """What each step measured of the images that are called `fovs`.
@@ -164,6 +186,8 @@ def updated(
         The other images.
     fovs
         The names of all.
+    batches
+        By name the batch of each; empty where all are measured together.
     dtype
         Float type in which all are processed.
     """
@@ -175,14 +199,38 @@ def updated(
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(cohort.labels)
         if statistic is not None and are_of_images(both):
-            numbers |= statistic.again(both, known, cohort.labels, cohort.pool, dtype, name)
+            again = partial(statistic.again, labels=cohort.labels, pool=cohort.pool, dtype=dtype)
+            numbers |= _in_batches(again, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
             {variable: xr.DataArray(array) for variable, array in numbers.items()},
             channel_labels(cohort[0]),
             fovs,
+            dict.fromkeys(batches[fov] for fov in fovs) if batches else (),
         )
     return measured
+
+
+def _in_batches(
+    again: Callable[..., dict[str, xr.Variable]],
+    numbers: xr.Dataset,
+    known: Block,
+    batches: Mapping[Label, Label],
+    step: str,
+) -> dict[str, xr.Variable]:
+    """The numbers anew, of all images or of each batch, from what was found in each image."""
+    if not batches:
+        return again(numbers, known, step=step)
+    of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
+    made = [
+        again(
+            numbers.isel({FOV: rows, BATCH: place}),
+            known[rows],
+            step=f"{step} of batch {batch!r}",
+        )
+        for place, (batch, rows) in enumerate(of_each.items())
+    ]
+    return {name: xr.Variable.concat([one[name] for one in made], BATCH) for name in made[0]}
 
 
 def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
@@ -196,8 +244,9 @@ def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     alike = [variable for variable in old if FOV not in old[variable].dims]
     if len(alike) == len(old):
         return old
+    dropped = [*alike, *({BATCH} & set(old.coords))]
     both = xr.concat(
-        [old.drop_vars(alike), new.drop_vars(alike)],
+        [old.drop_vars(dropped), new.drop_vars(dropped)],
         FOV,
         data_vars="all",
         coords="minimal",

@@ -17,9 +17,10 @@ from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ImageError
-from ..images.cohort import FOV, ImageSet
+from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.image import as_float, checked
 from ..steps.base import Numbers, Step, measures
+from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
 from ..steps.statistic import are_of_images, findings, labeled_numbers
 
@@ -89,7 +90,8 @@ def apply_step(
     if step.operation(cohort.labels) is not None:
         with OfStep(name):
             return step.applied(cohort, numbers, reference)
-    own = cohort.by_image(numbers, name) if cohort.pool is None else [numbers] * len(cohort)
+    differ = cohort.pool is None or BATCH in numbers.dims
+    own = cohort.by_image(numbers, name) if differ else [numbers] * len(cohort)
     return cohort.map(partial(_applied, name, step), cohort.names, own)
 
 
@@ -115,6 +117,10 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
     """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
     if cohort.is_masked:
         cohort = kept(cohort)
+    if cohort.batches:
+        parts = cohort.by_batch().items()
+        found = {batch: _measured_by_itself(name, step, part) for batch, part in parts}
+        return _as_numbers(dict(side_by_side(found, cohort).data_vars), name, cohort)
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
     each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
@@ -129,16 +135,16 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
         raise ImageError(f"{rule}, got {measured!r:.200}")
-    arrays = {}
+    arrays, batches = {}, rows_of(cohort.batches)
     for variable, value in measured.items():
         array = value if isinstance(value, xr.DataArray) else _over_channels(value, rule)
         if CHANNEL in array.coords and CHANNEL in array.dims:
             array = reorder_channels(array, cohort.labels, f"measure of step {name!r}")
-        expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
+        expected = {CHANNEL: len(cohort.labels), FOV: len(cohort), BATCH: len(batches)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
         arrays[variable] = xr.DataArray(backends.taken_in(array.data), dims=array.dims)
-    return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
+    return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names, batches)
 
 
 def _over_channels(value: Any, rule: str) -> xr.DataArray:

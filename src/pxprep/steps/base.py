@@ -19,6 +19,7 @@ from ..engine.programs import Operation
 from ..errors import ParameterError, PxprepError
 from ..images.cohort import ImageSet
 from ..store.json import decode_parameter, encode_parameter
+from .batches import measured
 from .parameters import Parsed
 from .statistic import Statistic
 
@@ -132,7 +133,7 @@ class Step:
         """
         images = as_image_set(cohort)
         statistic = self.statistic(images.labels)
-        return {} if statistic is None else statistic.measure(images, self.kind)
+        return {} if statistic is None else measured(statistic, images, self.kind)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""

@@ -5,7 +5,7 @@ numbers from a file it accepts, and how numbers of more images join in.
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -17,7 +17,7 @@ from ..aliases import Array, Block, DType, Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ParameterError, listed, warn
-from ..images.cohort import FOV, ImageSet
+from ..images.cohort import BATCH, FOV, ImageSet
 from ..images.image import processing_dtype
 
 # The variables that say what numbers were made from: how many values of each image were counted,
@@ -385,11 +385,15 @@ def _of_all_pixels(flags: Array) -> Array:
 
 
 def labeled_numbers(
-    arrays: Mapping[Any, xr.DataArray], channels: Sequence[Label] | None, fovs: Sequence[Label]
+    arrays: Mapping[Any, xr.DataArray],
+    channels: Sequence[Label] | None,
+    fovs: Sequence[Label],
+    batches: Iterable[Label] = (),
 ) -> xr.Dataset:
-    """A dataset of numbers with the labels of the channels, if they have any, and of the images."""
+    """A dataset of numbers with the labels of the channels, if any, the images and the batches."""
     numbers = xr.Dataset(dict(arrays))
-    labels = {FOV: fovs, **({} if channels is None else {CHANNEL: channels})}
+    labels = {FOV: fovs, BATCH: list(batches)}
+    labels |= {} if channels is None else {CHANNEL: channels}
     return numbers.assign_coords(
         {dim: as_coordinate(labels[dim]) for dim in labels if dim in numbers.dims}
     )

@@ -265,4 +265,4 @@ def _reference(reference: object, cohort: ImageSet) -> ImageSet:
     sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, measured)]
     if cohort.is_masked and sizes[0] != sizes[1]:
         raise ImageError("reference must have the sizes of the images where a mask is given")
-    return replace(measured, names=cohort.names, areas=cohort.areas)
+    return replace(measured, names=cohort.names, areas=cohort.areas, batches=cohort.batches)

@@ -12,10 +12,11 @@ from ..channels import per_channel
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..errors import ParameterError
-from ..images.cohort import AnyImages, ImageSet
+from ..images.cohort import BATCH, AnyImages, ImageSet
 from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
 from .quantiles import cohort_quantiles
+from .statistic import as_coordinate
 
 
 def quantile(
@@ -46,9 +47,10 @@ def quantile(
     Returns
     -------
     xarray.DataArray
-        Dim ``c``, and ``fov`` for a cohort with ``pool=None``; float64; NaN where nothing counts;
-        lazy if `images` or the mask are. Equal to ``numpy.quantile(V, q / 100)`` for the counted
-        values V as float64, to the last bit; for a cohort, the mean over the images of that.
+        Dim ``c``, and ``fov`` for a cohort with ``pool=None``, ``batch`` for one in batches;
+        float64; NaN where nothing counts; lazy if `images` or the mask are. Equal to
+        ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit; for a
+        cohort, the mean over the images of that.
 
     Raises
     ------
@@ -68,7 +70,11 @@ def quantile(
     cohort = ImageSet.of(images, pool, where=where)
     parse_choice(zeros, "zeros", ZEROS)
     percent = per_channel(parse_quantile(q, "q"), cohort.labels, "q")
-    return cohort_quantiles(cohort, percent, zeros=zeros)
+    if not cohort.batches:
+        return cohort_quantiles(cohort, percent, zeros=zeros)
+    parts = cohort.by_batch()
+    rows = [cohort_quantiles(part, percent, zeros=zeros) for part in parts.values()]
+    return xr.concat(rows, BATCH).assign_coords({BATCH: as_coordinate(list(parts))})
 
 
 def pixel_sum(images: AnyImages) -> AnyImages:

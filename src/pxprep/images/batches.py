@@ -1,0 +1,161 @@
+"""Batches: images of a cohort that are measured together, as the user names them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Label
+from ..channels import is_label, unwritable
+from ..errors import ParameterError, listed, spelled
+from .cohort import FOV, ImageSet
+from .masks import near
+
+WHAT = (
+    "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
+    f"over {FOV!r} of them, or a level of a tree, 0 for the uppermost"
+)
+
+
+def in_batches(cohort: ImageSet, by: object) -> ImageSet:
+    """A cohort that is to be measured, in batches if `by` is not None; raises ParameterError."""
+    if by is None:
+        return cohort
+    if cohort.batches:
+        raise ParameterError(
+            "by of a Cohort is said where it is made, as pxprep.Cohort(..., by={...}); got "
+            f"{by!r:.200} beside one"
+        )
+    batches = parse_batches(by, cohort.names, cohort.pool)
+    require_batches(batches, cohort.names)
+    return replace(cohort, batches=tuple(batches[name] for name in cohort.names))
+
+
+def known_batches(
+    cohort: ImageSet, by: object, fitted: Mapping[Label, Label], fovs: Sequence[Label]
+) -> tuple[Label, ...]:
+    """The batch of each image of a cohort that gets fitted numbers; empty if these have none.
+
+    That which `by` names, or the cohort itself, or else that of the fitted image of that name, of
+    `fitted`, which may hold others than the `fovs` that were measured. Raises ParameterError.
+    """
+    if not fitted:
+        if by is None:
+            return ()
+        raise ParameterError(
+            f"{spelled('by')} names batches, and the numbers were fitted without any: leave it "
+            f"out, or fit with by=; got {by!r:.200}"
+        )
+    if isinstance(by, str):
+        by = dict.fromkeys(cohort.names, by)
+    asked = parse_batches(by, cohort.names, "mean", others=list(fitted))
+    batches = {**fitted, **cohort.batch_of_each(), **asked}
+    require_batches(batches, cohort.names)
+    there = list(dict.fromkeys(fitted[fov] for fov in fovs))
+    unknown = [name for name in cohort.names if batches[name] not in there]
+    if unknown:
+        got = listed(
+            [f"{batches[one]!r} of {one!r}{near(str(batches[one]), there)}" for one in unknown]
+        )
+        raise ParameterError(
+            f"{spelled('by')} must give each image a batch that was fitted, got {got}; there are "
+            f"{listed(list(map(repr, there)))}"
+        )
+    return tuple(batches[name] for name in cohort.names)
+
+
+def parse_batches(
+    value: object, names: Sequence[Label], pool: str | None, others: Sequence[Label] = ()
+) -> dict[Label, Label]:
+    """The batches of the images called `names` that are given, by image; nothing for None.
+
+    `others` are images that may be named, too.
+
+    Raises
+    ------
+    ParameterError
+        If `value` is of another kind or names other images, or if each image is measured by itself.
+    """
+    if value is None:
+        return {}
+    if pool is None:
+        raise ParameterError(
+            f"{spelled('by')} says which images are measured together, and with pool=None each is "
+            f"measured by itself: leave it out, or give another pool; got {value!r:.200}"
+        )
+    batches = _named(value, names)
+    unknown = [name for name in batches if name not in names and name not in others]
+    if unknown:
+        got = listed([f"{name!r}{near(str(name), names)}" for name in unknown])
+        raise ParameterError(
+            f"{spelled('by')} must name images of the cohort, got {got}; there are "
+            f"{listed(list(map(repr, names)))}"
+        )
+    return batches
+
+
+def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
+    """Raise ParameterError unless each of the images called `names` has a batch."""
+    without = [repr(name) for name in names if name not in batches]
+    if without:
+        raise ParameterError(
+            f"{spelled('by')} must give each image a batch, got none for {listed(without)}: name "
+            "it there, as by={image: batch}, or leave the image out"
+        )
+
+
+def _named(value: Any, names: Sequence[Label]) -> dict[Label, Label]:
+    """The batches that are named, by image."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return _of_level(int(value), names)
+    pairs = _pairs(value)
+    if pairs is None:
+        raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
+    found: dict[Label, Label] = {}
+    for key, given in pairs:
+        name, batch = _plain(key), _plain(given)
+        if name in found:
+            raise ParameterError(f"{spelled('by')} must name each image once, got {name!r} again")
+        if batch is None or batch != batch:  # what a table has where nothing is written
+            continue
+        if not is_label(batch) or unwritable([batch]):
+            raise ParameterError(
+                f"{spelled('by')} must call batches by texts or finite numbers, got {batch!r:.200} "
+                f"for {name!r}"
+            )
+        found[name] = batch
+    return found
+
+
+def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """Names of images and batches as they are given; None if that is something else."""
+    if isinstance(value, Mapping) and not isinstance(value, xr.Dataset):
+        return value.items()
+    if isinstance(value, xr.DataArray):
+        if value.dims != (FOV,) or FOV not in value.coords:
+            return None
+        return zip(value.coords[FOV].values.tolist(), value.values.tolist(), strict=True)
+    is_column = hasattr(value, "items") and hasattr(value, "index") and np.ndim(value) == 1
+    return list(value.items()) if is_column else None
+
+
+def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
+    """The batch of each image of a tree: a part of its path, above the image itself."""
+    above = {name: str(name).split("/")[:-1] for name in names}
+    shallow = [repr(name) for name, parts in above.items() if not 0 <= level < len(parts)]
+    if shallow:
+        raise ParameterError(
+            f"{spelled('by')} must be a level above all images of a tree, 0 for the uppermost, got "
+            f"{level} for {listed(shallow)}"
+        )
+    return {name: parts[level] for name, parts in above.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__qualname__} {value!r:.200}"

@@ -1,0 +1,43 @@
+"""Images in batches: each batch is measured as if the others were not there."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Label
+from ..images.cohort import BATCH, FOV, ImageSet, rows_of
+from .statistic import Statistic, are_of_images, as_coordinate
+
+
+def measured(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
+    """What a statistic finds in the images, or in those of each batch, which messages name."""
+    if not cohort.batches:
+        return statistic.measure(cohort, step)
+    parts = {
+        batch: statistic.measure(part, f"{step} of batch {batch!r}")
+        for batch, part in cohort.by_batch().items()
+    }
+    first = next(iter(parts.values()))
+    # Numbers that come from the step's parameters are the same in all batches.
+    return side_by_side(parts, cohort) if are_of_images(first) else first
+
+
+def side_by_side(parts: Mapping[Label, xr.Dataset], cohort: ImageSet) -> xr.Dataset:
+    """What was measured in each batch of a cohort as one.
+
+    Numbers of each image stay along ``fov``, in the cohort's order; the others get the dimension
+    ``batch`` in front.
+    """
+    found = np.concatenate(list(rows_of(cohort.batches).values()))
+    variables = {}
+    for name in next(iter(parts.values())).data_vars:
+        arrays = [part[name].variable for part in parts.values()]
+        if FOV not in arrays[0].dims:
+            variables[name] = xr.Variable.concat(arrays, BATCH)
+            continue
+        joined = xr.Variable.concat(arrays, FOV)
+        in_order = (np.diff(found) > 0).all()
+        variables[name] = joined if in_order else joined.isel({FOV: np.argsort(found)})
+    coords = {FOV: as_coordinate(cohort.names), BATCH: as_coordinate(list(parts))}
+    return xr.Dataset(variables, coords=coords)
