@@ -102,7 +102,7 @@ def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> N
     if without:
         raise ParameterError(
             f"{spelled('by')} must give each image a batch, got none for {listed(without)}: name "
-            "it there, as by={image: batch}, or leave the image out"
+            "it there, or leave the image out"
         )
 
 

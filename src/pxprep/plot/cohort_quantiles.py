@@ -14,7 +14,7 @@ from ..channels import CHANNEL
 from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.review import ratios_to_median
+from ..pipeline.review import ratios_in_batches
 from ..steps.statistic import are_of_images, compared
 from .layout import (
     BLUE,
@@ -59,8 +59,8 @@ def cohort(
 
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
     at the ratio of its quantile, or of its standard deviation for `zscore`, to the median of all
-    images. What `FittedPipeline.outliers` finds is an orange diamond, with the image's name at the
-    right. Images without signal in a channel, or below 0 where the median is above, are crosses at
+    images (of its batch). What `FittedPipeline.outliers` finds is an orange diamond, with the
+    image's name at the right. Images without signal in a channel, or below 0 where the median is above, are crosses at
     the left edge.
 
     Parameters
@@ -176,7 +176,7 @@ class _Panel:
             rows=[
                 shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
             ],
-            ratios=ratios_to_median(values),
+            ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,
             fovs=[str(name) for name in fitted.fovs],
         )

@@ -11,7 +11,7 @@ from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
-from ..images.cohort import FOV
+from ..images.cohort import BATCH, FOV, rows_of
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT
@@ -226,7 +226,7 @@ def _marks(
     """Label, style and values of the quantiles that a step applies, and of the image's own."""
     statistic = step.statistic(fitted.labels)
     for applied, own in () if statistic is None else statistic.made_from.items():
-        if FOV in numbers[applied].dims:
+        if {FOV, BATCH} & set(numbers[applied].dims):
             continue
         label = name if applied == "scale" else f"{name} {applied}"
         yield label, "--", numbers[applied]
@@ -237,9 +237,10 @@ def _marks(
 def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
     """The numbers of each step; those that differ between images for `fov`, if it was fitted."""
     name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
-    if name not in fitted.fovs:
-        return dict(fitted.measured)
-    here = {FOV: fitted.fovs.index(name)}
+    here = {FOV: fitted.fovs.index(name)} if name in fitted.fovs else {}
+    if name in fitted.batches:
+        known = [*rows_of([fitted.batches[one] for one in fitted.fovs])]
+        here[BATCH] = known.index(fitted.batches[name])
     return {
         step: numbers.isel(here, missing_dims="ignore") for step, numbers in fitted.measured.items()
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ..aliases import Block, Label
 from ..channels import CHANNEL
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.review import ratios_to_median
+from ..pipeline.review import ratios_in_batches
 from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..steps.statistic import compared
 
@@ -40,6 +40,8 @@ class Distances:
         The steps that measured sums over channels.
     outliers
         What `FittedPipeline.outliers` gives.
+    batches
+        The batch of each image, by name; empty if all were measured together.
     """
 
     fovs: tuple[Label, ...]
@@ -47,6 +49,7 @@ class Distances:
     ratios: dict[str, Block]
     of_sums: frozenset[str]
     outliers: DataFrame
+    batches: Mapping[Label, Label] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fitted: FittedPipeline) -> Distances:
@@ -59,11 +62,14 @@ class Distances:
             fitted.fovs,
             tuple(fitted.labels),
             {
-                step: ratios_to_median(array.values.reshape(len(fitted.fovs), -1))
+                step: ratios_in_batches(
+                    array.values.reshape(len(fitted.fovs), -1), fitted.fovs, fitted.batches
+                )
                 for step, array in quantiles.items()
             },
             frozenset(step for step, array in quantiles.items() if CHANNEL not in array.dims),
             fitted.outliers(),
+            fitted.batches,
         )
 
     def columns(self, step: str) -> list[str]:

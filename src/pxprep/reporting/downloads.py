@@ -54,7 +54,8 @@ def _image_rows(
         .values.reshape(len(fitted.fovs), -1)
         for step in distances.ratios
     }
-    yield ["image", "pixels", "dropped", "outlier in", *columns.values()]
+    own = ["batch"] if distances.batches else []
+    yield ["image", "pixels", "dropped", "outlier in", *own, *columns.values()]
     for one in seen:
         name = one.fov.name
         odd = "; ".join(SUMS if c is None else str(c) for c in distances.reasons(name))
@@ -62,7 +63,8 @@ def _image_rows(
         if name in fitted.fovs:
             row = fitted.fovs.index(name)
             numbers = [float(quantiles[step][row, i]) for step, i in columns]
-        yield [one.fov.title, one.n_pixels, one.n_dropped, odd, *numbers]
+        batch = [distances.batches.get(name, "")] if own else []
+        yield [one.fov.title, one.n_pixels, one.n_dropped, odd, *batch, *numbers]
 
 
 def _outlier_rows(distances: Distances) -> Iterable[Sequence[Any]]:

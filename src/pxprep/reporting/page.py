@@ -151,6 +151,7 @@ def write(
         ),
         limit=LIMIT,
         sections=sections,
+        in_batches=bool(fitted.batches),
         outliers=tables.outliers_table(distances, sections.titles, sections.anchors),
         images=tables.images_table(seen, distances, sections.anchors),
         channels=tables.channels_table(fitted),

@@ -123,7 +123,9 @@ def _fitted_to(fitted: FittedPipeline) -> str:
         None: "each by itself",
     }[fitted.pool]
     n_images = len(fitted.fovs)
-    images = "one image" if n_images == 1 else f"{n_images} images, {pool}"
+    n_batches = len({fitted.batches[fov] for fov in fitted.fovs}) if fitted.batches else 1
+    apart = f" in {n_batches} batches, each" if n_batches > 1 else ","
+    images = "one image" if n_images == 1 else f"{n_images} images{apart} {pool}"
     return f"Steps in their order, fitted to {images}; computed in {fitted.dtype}."
 
 
@@ -133,6 +135,8 @@ def channels_table(fitted: FittedPipeline) -> Table:
     caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"
+    elif len({*fitted.batches.values()}) > 1:
+        caption += ": the median of all batches (and from the lowest to the highest)"
     return Table(f"{caption}.", header, rows, range(1, len(header)), is_sortable=True)
 
 
@@ -149,9 +153,11 @@ def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -
                 percent_text(one.n_dropped, one.n_pixels),
                 f"{one.n_dropped:,}",
                 shortened([SUMS if channel is None else str(channel) for channel in odd]),
+                *([str(distances.batches.get(one.fov.name, ""))] if distances.batches else []),
             ]
         )
     header = ["image", "size", "dropped", "pixels", "outlier in"]
+    header += ["batch"] if distances.batches else []
     caption = "Pixels without a value in any channel after preprocessing, counted exactly."
     return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
@@ -175,7 +181,8 @@ def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: A
         )
     header = ["image", "channel", "step", "reason", "quantile", "median"]
     caption = (
-        "Quantiles more than 1.5 times above or below the median of all images, with a modified "
+        "Quantiles more than 1.5 times above or below the median of all images"
+        f"{' of the batch' if distances.batches else ''}, with a modified "
         "z-score above 3.5; the farthest first."
     )
     return Table(caption, header, rows, range(4, 6), is_sortable=True)
