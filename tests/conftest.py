@@ -26,11 +26,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_benchmarks test_chunk_faults test_cli test_cli_exclude test_cli_interrupts
+    test_benchmarks test_chunk_faults test_cli test_cli_batches test_cli_exclude test_cli_interrupts
     test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency test_crash
     test_distributed test_examples test_excluded_layers test_export test_faults
-    test_import test_kept_results test_layer_chunks test_layer_masks test_layer_reports
-    test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names test_start_up
+    test_import test_kept_results test_layer_batches test_layer_chunks test_layer_masks
+    test_layer_reports test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names test_start_up
     test_properties test_readme test_removed_layers test_report test_spatialdata test_writing
 """
 # Single tests of a second or more:

@@ -11,6 +11,7 @@ from ..errors import ParameterError
 from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, memory_or_none, name_of, writing
+from .batches import batches_here, parse_by
 from .run import in_words, made, recovered
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
@@ -40,6 +41,7 @@ def fit(
     where_labels: o.WhereLabels = None,
     where_not: o.WhereNot = False,
     exclude: o.Exclude = None,
+    by: o.By = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -65,6 +67,7 @@ def fit(
         pipeline=pipeline,
     )
     inside = Where(where, where_labels, where_not)
+    batches = parse_by(by)
     _check_file(output, overwrite)
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, inside, name_of(dtype))
@@ -74,6 +77,7 @@ def fit(
             pool=pool.value_or_none,
             where=masks or None,
             exclude=exclude,
+            by=batches,
             memory=memory_or_none(memory),
             progress=shows_progress(quiet),
         )
@@ -94,6 +98,7 @@ def apply(
     stores: o.Stores,
     layer: o.Layers,
     output: o.Outputs,
+    by: o.ByFitted = None,
     memory: o.Memory = None,
     chunks: o.Chunks = None,
     scale_factors: o.ScaleFactors = None,
@@ -126,17 +131,20 @@ def apply(
         no_wait=no_wait,
     )
     documents: list[dict[str, Any]] = []
+    batches = parse_by(by)
     with only_answers_on_stdout():
         todo = []
         for store in stores:
             with naming(store):
                 sdata = recovered(store, how["wait"])
                 layers = chosen_layers(sdata, layer)
-                fitted.check(read_images(sdata, layers, steps.channels))
+                own = batches_here(batches, layers)
+                fitted.check(read_images(sdata, layers, steps.channels), by=own)
                 todo.append((store, sdata, layers))
         for store, sdata, layers in todo:
             with naming(store, done=stores[: len(documents)]):
-                documents.append(made(sdata, layers, names_for(layers, output), steps, how, quiet))
+                own = {**how, "by": batches_here(batches, layers)}
+                documents.append(made(sdata, layers, names_for(layers, output), steps, own, quiet))
     words = "\n".join(map(in_words, documents))
     answer({"stores": documents}, words, as_json=as_json, quiet=quiet)
 

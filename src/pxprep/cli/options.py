@@ -198,6 +198,26 @@ Exclude = Annotated[
         help="Layer that is not measured: it gets the numbers of the others. Repeat for several.",
     ),
 ]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="FILE:COLUMN",
+        show_default=False,
+        help="Layers of one batch are measured together, without the others: a column of a CSV "
+        "table whose first one names the layers, or a level of their names, as 0 for the stores.",
+    ),
+]
+ByFitted = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="FILE:COLUMN",
+        show_default=False,
+        help="Batches of layers that were not fitted: a column of a CSV table whose first one "
+        "names the layers, or the name of one batch for all.",
+    ),
+]
 DType = Annotated[
     FloatType | None,
     typer.Option("--dtype", show_default=False, help="Type of the computation, and of the layers."),

@@ -11,6 +11,7 @@ from . import options as o
 from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, name_of, writing
+from .batches import parse_by
 from .inspect_store import described, layer_in_words
 from .messages import say
 from .stores import chosen_layers, labels_of, names_for, opened
@@ -39,6 +40,7 @@ def run(
     where_not: o.WhereNot = False,
     drop_outside: o.DropOutside = False,
     exclude: o.Exclude = None,
+    by: o.By = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
     chunks: o.Chunks = None,
@@ -82,7 +84,7 @@ def run(
     if drop_outside and not where:
         values.wrong("--drop-outside", "needs a mask: give --where, too")
     how |= {"dtype": name_of(dtype), "pool": pool.value_or_none, "exclude": exclude}
-    how["keep_outside"] = not drop_outside
+    how |= {"keep_outside": not drop_outside, "by": parse_by(by)}
     if report is not None:
         how["report"] = report
     with only_answers_on_stdout():

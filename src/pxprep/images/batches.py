@@ -34,12 +34,16 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
 
 
 def known_batches(
-    cohort: ImageSet, by: object, fitted: Mapping[Label, Label], fovs: Sequence[Label]
+    names: Sequence[Label],
+    by: object,
+    fitted: Mapping[Label, Label],
+    fovs: Sequence[Label],
+    own: Mapping[Label, Label],
 ) -> tuple[Label, ...]:
-    """The batch of each image of a cohort that gets fitted numbers; empty if these have none.
+    """The batch of each image that gets fitted numbers; empty if these have none.
 
-    That which `by` names, or the cohort itself, or else that of the fitted image of that name, of
-    `fitted`, which may hold others than the `fovs` that were measured. Raises ParameterError.
+    That which `by` names, or `own`, or else that of the fitted image of that name, of `fitted`,
+    which may hold others than the `fovs` that were measured. Raises ParameterError.
     """
     if not fitted:
         if by is None:
@@ -49,12 +53,12 @@ def known_batches(
             f"out, or fit with by=; got {by!r:.200}"
         )
     if isinstance(by, str):
-        by = dict.fromkeys(cohort.names, by)
-    asked = parse_batches(by, cohort.names, "mean", others=list(fitted))
-    batches = {**fitted, **cohort.batch_of_each(), **asked}
-    require_batches(batches, cohort.names)
+        by = dict.fromkeys(names, by)
+    asked = parse_batches(by, names, "mean", others=list(fitted))
+    batches = {**fitted, **own, **asked}
+    require_batches(batches, names)
     there = list(dict.fromkeys(fitted[fov] for fov in fovs))
-    unknown = [name for name in cohort.names if batches[name] not in there]
+    unknown = [name for name in names if batches[name] not in there]
     if unknown:
         got = listed(
             [f"{batches[one]!r} of {one!r}{near(str(batches[one]), there)}" for one in unknown]
@@ -63,7 +67,7 @@ def known_batches(
             f"{spelled('by')} must give each image a batch that was fitted, got {got}; there are "
             f"{listed(list(map(repr, there)))}"
         )
-    return tuple(batches[name] for name in cohort.names)
+    return tuple(batches[name] for name in names)
 
 
 def parse_batches(

@@ -59,6 +59,7 @@ def pixel_clustering_preprocess(
     where: object = None,
     keep_outside: bool = True,
     exclude: Any = None,
+    by: Any = None,
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: object = False,
@@ -129,6 +130,11 @@ def pixel_clustering_preprocess(
     exclude
         Layers of `img_layer` that are not measured: the name of one, a sequence of names, or what
         `FittedPipeline.outliers` returned. The numbers of the others are applied to them.
+    by
+        Batches of layers that are measured together, as if the others were not there: a mapping of
+        the names in `img_layer` to their batches, or a pandas Series or an `xarray.DataArray` over
+        ``fov`` of them. With a `FittedPipeline`, the batches of layers whose own are not known from
+        the fit, or the name of one for all. None is one batch.
     memory
         How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
         or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
@@ -228,6 +234,7 @@ def pixel_clustering_preprocess(
         where=where,
         keep_outside=keep_outside,
         exclude=exclude,
+        by=by,
         memory=memory,
         overwrite=overwrite,
         resume=resume,
@@ -250,7 +257,8 @@ def _make_layers(work: Work) -> FittedPipeline:
     images = read_layers(sdata, list(work.pairs.values()), request.channels, request.dtype)
     layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
     masks = {name: work.masks[name] for name in images} if work.masks else None
-    cohort = _checked_cohort(steps, images, request.pool, masks)
+    batches = {name: request.batches[name] for name in images} if request.batches else None
+    cohort = _checked_cohort(steps, images, request.pool, masks, batches)
     # The aligned arrays: the cache below belongs to these very objects.
     images = dict(zip(images, cohort, strict=True))
     depth = recipe_of(steps).depth(cohort.labels)
@@ -261,9 +269,10 @@ def _make_layers(work: Work) -> FittedPipeline:
                 pool=request.pool,
                 where=masks,
                 exclude=request.exclude,
+                by=batches,
                 progress=request.passes,
             )
-        processed = steps.transform(images)
+        processed = steps.transform(images, by=batches)
         if not request.keep_outside:
             processed = ops.keep_where(processed, masks)
         elements = {
@@ -322,10 +331,11 @@ def _checked_cohort(
     images: Mapping[str, xr.DataArray],
     pool: Pool,
     where: LayerMasks | None,
+    by: Mapping[str, Label] | None,
 ) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
-        return steps.check(images, where=where)
+        return steps.check(images, by=by, where=where)
     cohort = ImageSet.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

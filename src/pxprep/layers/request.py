@@ -11,6 +11,7 @@ from typing import Any
 from ..aliases import DType, Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
+from ..images.batches import known_batches, parse_batches, require_batches
 from ..images.exclusion import parse_exclude
 from ..images.parameters import (
     parse_bool,
@@ -51,6 +52,8 @@ class Request:
         As the wrapper has them, parsed.
     exclude
         The layers that are not measured, by name.
+    batches
+        By name of the layer its batch; empty if all are measured together.
     """
 
     pairs: Mapping[str, str]
@@ -65,6 +68,7 @@ class Request:
     masks: LayerMasks
     keep_outside: bool
     exclude: tuple[Label, ...]
+    batches: Mapping[Label, Label]
     memory: int | None
     overwrite: bool
     resume: bool
@@ -88,6 +92,7 @@ class Request:
         where: Any,
         keep_outside: Any,
         exclude: Any,
+        by: Any,
         memory: Any,
         overwrite: Any,
         resume: Any,
@@ -112,6 +117,7 @@ class Request:
             masks=asked_masks(where, list(pairs.values())),
             keep_outside=parse_keep_outside(keep_outside, where, steps),
             exclude=_excluded(exclude, list(pairs.values()), pool, steps),
+            batches=_batches(by, list(pairs.values()), pool, steps),
             memory=parse_memory(memory),
             overwrite=parse_bool(overwrite, "overwrite"),
             resume=parse_bool(resume, "resume"),
@@ -135,6 +141,8 @@ class Request:
             asked |= {"where": described(self.masks), "keep_outside": self.keep_outside}
         if self.exclude:
             asked["exclude"] = list(self.exclude)
+        if self.batches:
+            asked["by"] = self.batches
         return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **parse_json(asked)}
 
 
@@ -168,6 +176,19 @@ def _excluded(
             "nothing: leave it out"
         )
     return excluded
+
+
+def _batches(
+    by: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
+) -> dict[Label, Label]:
+    """The batch of each layer, by name; raises where one has none."""
+    if isinstance(steps, FittedPipeline):
+        known = known_batches(layers, by, steps.batches, steps.fovs, {})
+        return dict(zip(layers, known, strict=True)) if known else {}
+    batches = parse_batches(by, layers, parse_pool(pool))
+    if by is not None:
+        require_batches(batches, layers)
+    return batches
 
 
 def _is_default(name: str, value: object) -> bool:

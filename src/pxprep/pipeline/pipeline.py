@@ -351,7 +351,9 @@ class FittedPipeline(Shown):
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
         cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
-        return replace(cohort, batches=known_batches(cohort, by, self.batches, self.fovs))
+        own = cohort.batch_of_each()
+        batches = known_batches(cohort.names, by, self.batches, self.fovs, own)
+        return replace(cohort, batches=batches)
 
     def update(
         self,

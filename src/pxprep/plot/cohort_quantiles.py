@@ -60,8 +60,8 @@ def cohort(
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
     at the ratio of its quantile, or of its standard deviation for `zscore`, to the median of all
     images (of its batch). What `FittedPipeline.outliers` finds is an orange diamond, with the
-    image's name at the right. Images without signal in a channel, or below 0 where the median is above, are crosses at
-    the left edge.
+    image's name at the right. Images without signal in a channel, or below 0 where the median is
+    above, are crosses at the left edge.
 
     Parameters
     ----------

@@ -1,0 +1,117 @@
+"""Layers in batches: `--by`."""
+
+import json
+
+import pytest
+
+pytest.importorskip("spatialdata")
+pytest.importorskip("typer")
+
+import numpy as np
+import spatialdata
+
+import pxprep
+from pxprep import FittedPipeline, Pipeline
+from stores import make_study
+
+STEPS = Pipeline().quantile_norm(95).blur(1).sum_mask(20).post_norm(99)
+BATCHES = {"fov0": "May", "fov1": "June", "fov2": "May"}
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = ["layer,day,staining", *(f"{name},1,{batch}" for name, batch in BATCHES.items())]
+    file = tmp_path / "staining.csv"
+    file.write_text("\n".join(rows))
+    return file
+
+
+@pytest.fixture
+def steps(tmp_path):
+    file = tmp_path / "steps.json"
+    file.write_text(STEPS.to_json())
+    return ["--pipeline", file, "--quiet"]
+
+
+def test_a_column_of_a_table(tmp_path, table, steps, call):
+    store, file = tmp_path / "study.zarr", tmp_path / "fitted.json"
+    sdata = make_study(store)
+    expected = STEPS.fit({name: sdata[name] for name in BATCHES}, by=BATCHES)
+    options = ["--layer", "fov*", *steps, "--by", f"{table}:staining"]
+    code, _, errors = call("run", store, *options, "--output", "{layer}_new")
+    assert (code, errors) == (0, "")
+    made = spatialdata.read_zarr(store)
+    assert pxprep.provenance(made, "fov1_new").fitted() == expected
+    code, printed, errors = call("fit", store, *options, "--output", file, "--json")
+    assert (code, errors) == (0, "")
+    assert FittedPipeline.from_json(file) == expected
+    assert dict(json.loads(printed)["fitted"]["batches"]) == BATCHES
+    for by in ("May", f"{_table(tmp_path, 'other,May')}:staining"):
+        name = f"other_{by[-3:]}"
+        code, _, errors = call(
+            "apply", file, store, "--layer", "other", "--output", name, "--by", by, "--quiet"
+        )
+        assert (code, errors) == (0, "")
+        found = spatialdata.read_zarr(store)[name]
+        np.testing.assert_array_equal(found, expected.transform(sdata["other"], by="May"))
+    code, _, errors = call("apply", file, store, "--layer", "other", "--output", "no", "--quiet")
+    assert code == 1
+    assert "--by must give each image a batch, got none for 'other'" in errors
+
+
+def _table(folder, *rows):
+    file = folder / "others.csv"
+    file.write_text("\n".join(["layer,staining", *rows]))
+    return file
+
+
+def test_each_store_by_itself(tmp_path, steps, call):
+    stores = [tmp_path / name for name in ("a.zarr", "b.zarr")]
+    studies = {store.stem: make_study(store) for store in stores}
+    file = tmp_path / "fitted.json"
+    code, _, errors = call("fit", *stores, "--layer", "fov*", *steps, "--output", file, "--by", "0")
+    assert (code, errors) == (0, "")
+    images = {f"{s}/{name}": sdata[name] for s, sdata in studies.items() for name in BATCHES}
+    assert FittedPipeline.from_json(file) == STEPS.fit(images, by=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "message"),
+    [
+        (["fov0,May", "fov1,May"], "staining", "--by must give each image a batch, got none for"),
+        (["fov0,May", "fov1,", "fov2,May"], "staining", "got none for 'fov1'"),
+        (
+            ["fov0,May", "fov1,May", "fov2,May", "fov7,May"],
+            "staining",
+            "--by must name images of the cohort, got 'fov7' (did you mean 'fov2'?)",
+        ),
+        (["fov0,May"], "stainin", "got the column 'stainin' (did you mean 'staining'?), "),
+        (["fov0,May", "fov1"], "staining", "must have 2 cells in each row, row 3 has others"),
+        (["fov0,May", "fov0,June"], "staining", "must name each once, got ['fov0'] again"),
+    ],
+)
+def test_bad_tables(rows, column, message, tmp_path, steps, call):
+    store = tmp_path / "study.zarr"
+    make_study(store)
+    by = f"{_table(tmp_path, *rows)}:{column}"
+    options = ["--layer", "fov*", *steps, "--output", tmp_path / "no.json", "--by", by]
+    code, _, errors = call("fit", store, *options)
+    assert code == 1
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("no.csv:staining", "with the names of layers in its first column; 'no.csv' cannot be"),
+        ("May", "--by must be a mapping of the names of images to their batches"),
+        ("0", "--by must be a level above all images of a tree"),
+    ],
+)
+def test_bad_values(by, message, tmp_path, steps, call):
+    store = tmp_path / "study.zarr"
+    make_study(store)
+    options = ["--layer", "fov*", *steps, "--output", "{layer}_new", "--by", by]
+    code, _, errors = call("run", store, *options)
+    assert code == 1
+    assert message in errors
