@@ -30,8 +30,9 @@ SLOW_FILES = """
     test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency test_crash
     test_distributed test_examples test_excluded_layers test_export test_faults
     test_import test_kept_results test_layer_batches test_layer_chunks test_layer_masks
-    test_layer_reports test_layer_scales test_lazy_quantiles test_many_layers test_memory test_odd_names test_start_up
-    test_properties test_readme test_removed_layers test_report test_spatialdata test_writing
+    test_layer_reports test_layer_scales test_lazy_quantiles test_many_layers test_memory
+    test_odd_names test_start_up test_properties test_readme test_removed_layers
+    test_report test_spatialdata test_writing
 """
 # Single tests of a second or more:
 SLOW_TESTS = """
