@@ -87,10 +87,10 @@ def parsed(
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
     batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
-    measured_batches = dict.fromkeys(batches[fov] for fov in fovs) if batches else ()
-    sizes = {CHANNEL: n_channels, FOV: len(fovs)}
-    sizes |= {BATCH: len(measured_batches)} if batches else {}
+    known = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
+    sizes = {CHANNEL: n_channels, FOV: len(fovs), **({BATCH: len(known)} if batches else {})}
     arrays = {name: decode_numbers(numbers[name], name, sizes) for name, _ in pipeline.steps}
+    found = {name: labeled_numbers(own, labels, fovs, known) for name, own in arrays.items()}
     return {
         "pipeline": pipeline,
         "channels": labels,
@@ -99,14 +99,7 @@ def parsed(
         "fovs": fovs,
         "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
         "measured": {
-            name: _checked(
-                step,
-                name,
-                labeled_numbers(arrays[name], labels, fovs, measured_batches),
-                keys,
-                pool,
-                list(measured_batches),
-            )
+            name: _checked(step, name, found[name], keys, pool, bool(batches))
             for name, step in pipeline.steps
         },
         "batches": batches,
@@ -150,28 +143,27 @@ def _checked(
     numbers: xr.Dataset,
     labels: Sequence[Label],
     pool: str | None,
-    batches: Sequence[Label],
+    in_batches: bool,
 ) -> xr.Dataset:
     """The numbers, if the step can apply them."""
     try:
         if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        for one in _by_batch(numbers, batches):
+        for one in _by_batch(numbers, in_batches):
             step.check_numbers(one, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers
 
 
-def _by_batch(numbers: xr.Dataset, batches: Sequence[Label]) -> list[xr.Dataset]:
-    """The numbers as each batch has them, with those of each image."""
-    if not batches:
-        return [numbers]
-    if are_of_images(numbers):
+def _by_batch(numbers: xr.Dataset, in_batches: bool) -> list[xr.Dataset]:
+    """The numbers as each batch has them, with those of each image; raises ParameterError."""
+    if in_batches and are_of_images(numbers):
         for name, array in numbers.items():
             if array.dims[:1] not in ((FOV,), (BATCH,)) or {FOV, BATCH} <= set(array.dims):
                 raise ParameterError(
                     f"{name} must be over {FOV} or {BATCH} first, got dims {array.dims}"
                 )
-    places = range(len(batches))
-    return [numbers.isel({BATCH: place}, missing_dims="ignore") for place in places]
+    if BATCH not in numbers.dims:
+        return [numbers]
+    return [numbers.isel({BATCH: place}) for place in range(numbers.sizes[BATCH])]
