@@ -51,7 +51,7 @@ def test_the_page(tmp_path, call, monkeypatch):
             code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
         said.setdefault((command, "--json" in arguments), printed)
-    assert (len(said), len(COMMANDS)) == (9, 11)
+    assert (len(said), len(COMMANDS)) == (9, 12)
     fovs = tissue(n_fovs=3, size=128)
     store = tmp_path / "study" / "tissue.zarr"
     check_demo(said["demo", False], store, fovs)

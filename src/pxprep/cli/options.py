@@ -251,5 +251,12 @@ Wait = Annotated[
     ),
 ]
 NoWait = Annotated[bool, _writing("--no-wait", help="Fail if another process is writing.")]
+DryRun = Annotated[
+    bool,
+    _writing(
+        "--dry-run",
+        help="Say what would be read, measured and written, and what it takes; write nothing.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no result in words.")]
