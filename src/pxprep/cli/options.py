@@ -139,8 +139,8 @@ PanelFile = Annotated[
     _steps(
         "--panel",
         metavar="FILE",
-        help="Table of markers with columns sigma, q or q_post, by channel; those that it keeps "
-        "are used. Options that are typed come first.",
+        help="Table of markers with columns sigma, q, q_post or cap_max; the channels that it "
+        "keeps are used. Options that are typed come first.",
     ),
 ]
 PipelineFile = Annotated[
