@@ -133,10 +133,10 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     if wanted is None:
         return image
     require_known(wanted, label_keys(image), "channels")
-    return taken(image, wanted)
+    return pick_channels(image, wanted)
 
 
-def taken(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+def pick_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     """The channels that are called so, in that order, of an image that has them all.
 
     Where channels are called by their positions, or told apart by them, these become labels: in the
@@ -179,7 +179,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
-    return taken(image, labels)
+    return pick_channels(image, labels)
 
 
 def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:

@@ -46,6 +46,7 @@ SIZES = {
     "EDGE_BYTES": (0, 500, 64 << 20),
     "MOST_GATHERED": (0, 100, 1000, 128 << 20),
     "SPARE": (1.0, 1.5),
+    "LEAST_HELD": (0, 1 << 12),
     "FAN_IN": (2, 4),
     "LINK": (2, 8),
 }

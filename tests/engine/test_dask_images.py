@@ -15,7 +15,7 @@ import oracle
 import pxprep
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
-from pxprep.engine.graphs import taken_in
+from pxprep.engine.graphs import adopt
 from pxprep.errors import ImageError
 from pxprep.pipeline.recipes import Function
 from pxprep.steps import Step
@@ -244,9 +244,9 @@ def test_names_that_dask_made_stay(plain_pair):
     )
     assert first.name == second.name
     array = da.from_array(values, chunks=CHUNKS)
-    assert taken_in(array) is array
-    own = taken_in(named(values))
-    assert taken_in(own) is own
+    assert adopt(array) is array
+    own = adopt(named(values))
+    assert adopt(own) is own
 
 
 def test_an_image_with_a_name_is_read_once():

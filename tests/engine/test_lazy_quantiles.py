@@ -24,7 +24,7 @@ from counted_images import (
 )
 from oracle import assert_same_bits
 from pxprep import Pipeline
-from pxprep.engine import backends, brackets, lazy, quantiles
+from pxprep.engine import backends, brackets, gathering, lazy, quantiles
 from pxprep.engine.cache import Sampling
 from pxprep.engine.gathering import Bounds
 
@@ -73,6 +73,7 @@ def test_digits_are_counted_only_where_the_first_look_misled(look, monkeypatch):
 def test_what_may_not_be_gathered_is_counted(most, times, monkeypatch):
     values = some_values()
     monkeypatch.setattr(brackets, "MOST_GATHERED", most)
+    monkeypatch.setattr(gathering, "LEAST_HELD", 0)
     for bracket, passes in zip((quantiles.bracket, looks_everywhere), times, strict=True):
         monkeypatch.setattr(quantiles, "bracket", bracket)
         image, reads = counted(values)

@@ -63,14 +63,14 @@ def inside(array: Array) -> Array:
     return array._meta if is_lazy(array) else array
 
 
-def taken_in(array: Array) -> Array:
-    """An array as the package works on it: see `graphs.taken_in`; a NumPy array as it is."""
-    return graphs.taken_in(array) if is_lazy(array) else array
+def adopt(array: Array) -> Array:
+    """An array as the package works on it: see `graphs.adopt`; a NumPy array as it is."""
+    return graphs.adopt(array) if is_lazy(array) else array
 
 
-def image_taken_in(array: Array, dims: Sequence[str]) -> Array:
-    """As `taken_in`, of an image: no chunk of it is thin, see `sources.in_thick_chunks`."""
-    return in_thick_chunks(graphs.taken_in(array), "".join(dims)) if is_lazy(array) else array
+def adopt_image(array: Array, dims: Sequence[str]) -> Array:
+    """As `adopt`, of an image: no chunk of it is thin, see `sources.in_thick_chunks`."""
+    return in_thick_chunks(graphs.adopt(array), "".join(dims)) if is_lazy(array) else array
 
 
 def apply(

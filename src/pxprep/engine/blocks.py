@@ -337,9 +337,7 @@ def _blur_channels(
 ) -> None:
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
-    rows, columns = (
-        min(own, max(most, 2 * reach)) for own, most in zip(out.shape[2:], BLUR_TILE, strict=True)
-    )
+    rows, columns = _blur_tile_shape(out.shape[2:], reach)
     room = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
     for tile in _tiles(window, rows, columns):
         # One row more than is blurred, as `blur_strip` wants it.
@@ -359,6 +357,14 @@ def _blur_channels(
             mirror(padded[:-1], reach - radius, *filled)
             target = out[channel, plane, tile.top - window.top : tile.bottom - window.top]
             _blur_tile(padded, missing, taps, target, tile.left - window.left)
+
+
+def _blur_tile_shape(shape: tuple[int, ...], reach: int) -> tuple[int, int]:
+    """Rows and columns of a tile; of a narrow image it has more rows."""
+    rows, columns = BLUR_TILE
+    columns = min(shape[1], max(columns, 2 * reach))
+    rows = max(rows, rows * BLUR_TILE[1] // columns, 2 * reach)
+    return min(shape[0], rows), columns
 
 
 def _blur_tile(padded: Block, missing: bool, taps: Block, out: Block, column: int) -> None:

@@ -60,7 +60,7 @@ def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bo
     margins, counted = [], []
     for index, fraction in enumerate((q / 100).tolist()):
         tiles = _counted(samples, index, zeros)
-        values = np.concatenate(tiles)
+        values = np.sort(np.concatenate(tiles))
         margins.append(_margin(tiles, values, n_sampled, fraction))
         counted.append(values)
     # How many values of the sample stand for what may be held of the image.
@@ -85,7 +85,7 @@ def _counted(samples: Sequence[Block], index: int, zeros: bool) -> list[Block]:
 
 
 def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: float) -> Margin:
-    """That of a quantile, given the values of each tile, and all together.
+    """That of a quantile, given the values of each tile, and all together in their order.
 
     `n_sampled` is how many pixels the tiles have; what is not counted takes no room.
     """
@@ -104,22 +104,22 @@ def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: flo
 
 
 def _values_at(values: Block, ranks: tuple[int, int]) -> tuple[float, float]:
-    """The values at two ranks; infinite where there are none."""
-    last = max(values.size - 1, 0)
-    inner = np.clip(ranks, 0, last)
-    low, high = np.partition(values, inner)[inner].tolist() if values.size else (0.0, 0.0)
-    return low if ranks[0] > 0 else -np.inf, high if ranks[1] <= last else np.inf
+    """The values, in their order, at two ranks; infinite where there are none."""
+    low, high = ranks
+    return (
+        values[min(low, values.size - 1)] if low > 0 and values.size else -np.inf,
+        values[max(high, 0)] if high < values.size else np.inf,
+    )
 
 
 def _deviation(tiles: Sequence[Block], values: Block, fraction: float) -> float:
-    """Standard deviation of how many values, those of all tiles, lie below their quantile.
+    """Standard deviation of how many values, in their order, lie below their quantile.
 
     That of the tiles: pixels are like their neighbours, so that they say less than they promise.
     """
     if len(tiles) < 2 or not values.size:
         return 0.0
-    rank = int((values.size - 1) * fraction)
-    quantile = np.partition(values, rank)[rank]
+    quantile = values[int((values.size - 1) * fraction)]
     below = np.array([np.count_nonzero(tile < quantile) for tile in tiles])
     sizes = np.array([tile.size for tile in tiles])
     odds = below - below.sum() / sizes.sum() * sizes

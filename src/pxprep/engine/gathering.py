@@ -16,8 +16,10 @@ from .kernels.brackets import gather
 from .programs import Program, measured_strips
 from .windows import Pixels, Window
 
-# How many times as many values are held as are enough, before the others are sought and let go.
+# How many times as many values are held as are enough, and how many in any case, before the others
+# are sought and let go.
 SPARE = 1.5
+LEAST_HELD = 1 << 12
 # What a `tally` counts.
 COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 
@@ -101,7 +103,7 @@ class Gathered:
         # The first and the last place that may be wanted: they become the bounds.
         first = max(n - (enough.top - above - at_high), -1)
         last = min(enough.bottom - below - at_low - 1, n)
-        if n <= SPARE * (last - first):
+        if n <= max(SPARE * (last - first), LEAST_HELD):
             return self
         return self.narrowed(*self.at([first, last]))
 

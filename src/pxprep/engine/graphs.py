@@ -54,7 +54,7 @@ class LazyGraph(Mapping[Any, Any]):
         return dict, (self._graph,)
 
 
-def taken_in(array: Array) -> Array:
+def adopt(array: Array) -> Array:
     """A Dask array as the package works on it: no chunk is empty, no other array has its names.
 
     A name that the user chose, as in `from_array(..., name="image")`, may be that of many arrays;

@@ -23,7 +23,7 @@ from .threads import n_threads, run_all
 from .windows import Pixels, Window
 
 # Values of a block: fewer are not worth the hand-over to another thread.
-LEAST_VALUES = 1 << 17
+LEAST_VALUES = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import direct, require_there
 from . import blocks
 from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
-from .graphs import OWN, Graph, taken_in
+from .graphs import OWN, Graph, adopt
 from .windows import Kept, Window
 
 Index = tuple[int, int, int]
@@ -310,7 +310,7 @@ class Area:
     def __init__(
         self, array: Array, axes: str, labels: tuple[int, ...] | None, inverted: bool
     ) -> None:
-        self.array = taken_in(array) if isinstance(array, da.Array) else array
+        self.array = adopt(array) if isinstance(array, da.Array) else array
         self.axes = axes
         # Which pixels of a block of the array are chosen.
         self.choose = partial(blocks.chosen, of=labels, inverted=inverted)

@@ -27,7 +27,7 @@ def checked(image: object, parameter: str = "image") -> xr.DataArray:
             f"{image.dtype}"
         )
     _check_labels(image, parameter)
-    array = backends.image_taken_in(image.data, [str(dim) for dim in image.dims])
+    array = backends.adopt_image(image.data, [str(dim) for dim in image.dims])
     return image if array is image.data else image.copy(deep=False, data=array)
 
 

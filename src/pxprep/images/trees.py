@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, taken
+from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels, select_channels
 from ..errors import ImageError, ParameterError
 from .datasets import image_variables, with_variables
 from .datatree import own_dataset
@@ -256,7 +256,7 @@ def _reduced(
             if above:  # which has the labels
                 dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
             else:
-                dataset = taken(dataset, channels)
+                dataset = pick_channels(dataset, channels)
         reduced[path] = dataset
     return reduced
 

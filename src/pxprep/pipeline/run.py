@@ -142,7 +142,7 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
-        arrays[variable] = xr.DataArray(backends.taken_in(array.data), dims=array.dims)
+        arrays[variable] = xr.DataArray(backends.adopt(array.data), dims=array.dims)
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names)
 
 
