@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_the_page(tmp_path, call, monkeypatch):
             code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
         said.setdefault((command, "--json" in arguments), printed)
-    assert (len(said), len(COMMANDS)) == (9, 11)
+    assert (len(said), len(COMMANDS)) == (9, 12)
     fovs = tissue(n_fovs=3, size=128)
     store = tmp_path / "study" / "tissue.zarr"
     check_demo(said["demo", False], store, fovs)
@@ -74,6 +75,35 @@ def check_demo(words, store, fovs):
     assert f"threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in words
     picture = store.with_name("before-after.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+    report = store.with_name("report.html").read_text(encoding="utf-8")
+    for name in fovs:
+        assert f"{name} → {name}_clean" in report
+    assert "measure post_norm of 3 images" in report  # what the passes took
+    *parts, (_, all_of_them) = re.findall(r"^(\w[\w ]+?) +([\d.]+) s$", words, re.M)
+    assert [what for what, _ in parts] == [
+        "importing and compiling",
+        "making the cohort",
+        "measuring",
+        "writing",
+        "checking and reading back",
+        "picture",
+        "report",
+    ]
+    assert sum(float(seconds) for _, seconds in parts) == pytest.approx(float(all_of_them), abs=0.4)
+
+
+def test_seconds_of_the_demo(tmp_path, call):
+    """They are those that went by, each once."""
+    started = time.perf_counter()
+    code, printed, errors = call("demo", tmp_path / "demo", "--size", 64, "--fovs", 1, "--json")
+    went_by = time.perf_counter() - started
+    assert (code, errors) == (0, "")
+    document = json.loads(printed)
+    assert Path(document["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    seconds = document["seconds"]
+    assert min(seconds.values()) >= 0
+    # The rest is what describes the layers, on a machine that may be busy.
+    assert 0.6 * went_by < sum(seconds.values()) < went_by
 
 
 def check_run(words, document, store, fovs):

@@ -210,6 +210,13 @@ def bad(tmp_path_factory):
     return folder
 
 
+BAD |= {
+    f"{name}, planned": ([*arguments, "--dry-run"], *expected)
+    for name, (arguments, *expected) in BAD.items()
+    if arguments[0] == "run"
+}
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(bad, call, monkeypatch, name):
     """Refused before any work, in one line (or the usage), in words of the command."""

@@ -123,6 +123,7 @@ class Case:
     """A pipeline on a cohort, and the ways in which it is run.
 
     `sparrow` are the parameters if it is that; `channels` those that are chosen, None for all.
+    `batches` has the batch of each image, None if all are measured together.
     """
 
     labels: str
@@ -134,6 +135,7 @@ class Case:
     sparrow: Mapping[str, Any] | None = None
     channels: tuple[int, ...] | None = None
     store: Store | None = None
+    batches: tuple[str, ...] | None = None
 
     @property
     def n_channels(self) -> int:

@@ -44,6 +44,8 @@ def check(case):
 
 def right_answer(case, pixels):
     """Images in the order of the first one's channels, and numbers, by the oracle."""
+    if case.batches is not None:
+        return _by_batch(case, pixels), None
     order = list(case.order)
     masks = [contents.inside(m, p.size) for m, p in zip(case.masks, case.pictures, strict=True)]
     return reference.run(
@@ -53,6 +55,32 @@ def right_answer(case, pixels):
         case.pool,
         {"blur": held_blur, "nnls": held_least_squares},
     )
+
+
+def _by_batch(case, pixels):
+    """The images, each batch as if there were no other, channels as in the first one."""
+    order = case.order
+    right = [None] * len(pixels)
+    for batch in set(case.batches):
+        places = [place for place, own in enumerate(case.batches) if own == batch]
+        pictures = [replace(case.pictures[place], order=order) for place in places]
+        masks = tuple(case.masks[place] for place in places)
+        steps = tuple(_only(step, places) for step in case.steps)
+        alone = replace(
+            case, pictures=tuple(pictures), masks=masks, steps=steps, ways=(), batches=None
+        )
+        images, _ = right_answer(alone, [pixels[place] for place in places])
+        for place, image in zip(places, images, strict=True):
+            right[place] = image
+    return right
+
+
+def _only(step, places):
+    """A step as it is for some of the images."""
+    if step.kind != "keep_where":
+        return step
+    where = tuple(step.parameters["where"][place] for place in places)
+    return replace(step, parameters={**step.parameters, "where": where})
 
 
 def _for_oracle(step, case):
@@ -107,7 +135,7 @@ def outcome(case, way, pixels, folder, numbers):
     for image, held in zip(images, way.holdings, strict=True):
         assert held.kind == "numpy" or image.chunks is not None, "a lazy image was computed"
     made = running.computed(images, way.together)
-    if measured is not None:
+    if measured is not None and numbers is not None:
         compare_numbers(measured, numbers)
     if way.box == "scales":
         coarse = running.computed(holding.coarse_scales(boxed, len(made)), way.together)

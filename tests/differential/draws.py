@@ -408,6 +408,18 @@ def stored(draw):
     return replace(case, ways=case.ways[:1], store=Store(draw(chance(80)), **how, **flags))
 
 
+@st.composite
+def batched(draw):
+    """A cohort in batches."""
+    case = draw(cases(measured_behind, counts=(2, 3), masked=50, named=25))
+    runs = st.sampled_from(["fit_transform", "fit", "json"])
+    boxes = st.sampled_from(["list", "dict"])
+    ways = tuple(replace(way, run=draw(runs), box=draw(boxes)) for way in case.ways)
+    batches = tuple(draw(st.sampled_from(["May", "June"])) for _ in case.pictures)
+    pool = draw(st.sampled_from(["mean", "pixels"]))
+    return replace(case, ways=ways, batches=batches, pool=pool)
+
+
 BOXES = ("list", "dict", "tree", "list", "scales")
 some = st.sampled_from
 # Steps around those that once were wrong behind each other.
@@ -434,6 +446,7 @@ WEIGHTS = {
     "cohorts": cases(
         measured_behind, counts=(2, 3), dtypes=(*DTYPES, *FLOATS), masked=50, named=25
     ),
+    "batches": batched(),
     "quantiles": cases(
         measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
     ),

@@ -96,6 +96,13 @@ class Runner:
             return masks
         return dict(zip(holding.NAMES, masks, strict=False))
 
+    def by(self):
+        """The batch of each image by its name, None if there are none."""
+        if self.case.batches is None:
+            return None
+        names = range(len(self.images)) if self.way.box == "list" else holding.NAMES
+        return dict(zip(names, self.case.batches, strict=False))
+
     def run(self):
         """The cohort after all steps, and the numbers that were measured, if they are known."""
         return getattr(self, f"_{self.way.run}")()
@@ -104,7 +111,8 @@ class Runner:
 
     def _fit_transform(self):
         pipeline = self.pipeline()
-        return pipeline.fit_transform(self.cohort, pool=self.case.pool, where=self.where()), None
+        given = {"pool": self.case.pool, "where": self.where(), "by": self.by()}
+        return pipeline.fit_transform(self.cohort, **given), None
 
     def _fit(self):
         fitted = self.fitted()
@@ -201,6 +209,7 @@ class Runner:
     def fitted(self, pipeline=None):
         """The pipeline fitted to the cohort."""
         given = {"pool": self.case.pool, "where": self.where(), "memory": self.way.memory}
+        given["by"] = self.by()
         return (pipeline or self.pipeline()).fit(self.cohort, **given)
 
     def functions(self):

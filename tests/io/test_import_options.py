@@ -120,6 +120,24 @@ def test_a_table_of_markers_for_the_steps(tmp_path, call):
     assert list(fitted.channels) == list(q)
 
 
+def test_caps_in_a_table_of_markers(tmp_path, call, capsys):
+    """They have no usual value: the table tells of every channel that it keeps, or of none."""
+    pxprep.io.import_images(tissue(1, size=64), tmp_path / "study.zarr")
+    run = ["run", "study.zarr", "--layer", "fov0", "--panel", "panel.csv", "--quiet"]
+    panel = tmp_path / "panel.csv"
+    panel.write_text("name,keep,cap_max\nDAPI,1,0.5\nCD3,1,0.75\nCD8,0,\n")
+    call(*run, "--output", "a")
+    image = tissue(1, size=64)["fov0"]
+    free = image.pxprep.preprocess(channels=["DAPI", "CD3"])
+    limits = np.array([0.5, 0.75])[:, None, None]
+    found = spatialdata.read_zarr("study.zarr")["a"].values
+    np.testing.assert_array_equal(found, np.minimum(free.values, limits.astype("f4")))
+    assert (free.values > limits).any(axis=(1, 2)).all()
+    panel.write_text("name,cap_max\nDAPI,0.5\nCD3,\n")
+    call(*run, "--output", "b", code=1)
+    assert "missing 'CD3'" in capsys.readouterr().err
+
+
 def test_a_folder_of_slides(tmp_path, call):
     for name in ("s1", "s2"):
         (tmp_path / "slides" / name).mkdir(parents=True)

@@ -273,7 +273,7 @@ def test_how_wide_an_image_is(write):
     fitted = Pipeline().clip(1).fit(image)
     image = image.assign_attrs(um_per_pixel={"y": 0.5, "x": 0.25})
     page = write(image, fitted.transform(image), fitted)
-    assert "0 % of the pixels dropped. The image is 5 µm wide." in page.said
+    assert "0 % of the pixels dropped. The image is 5 µm wide, the bars are 1 µm long." in page.said
     # The sections of a few images are open.
     assert page.text.count("<details open>") == 1
 

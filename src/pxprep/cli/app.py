@@ -104,7 +104,7 @@ EXAMPLES = {
     "run": [
         "pxprep run study.zarr --layer 'fov*' --output '{layer}_clean' --report study.html",
         "pxprep run study.zarr --layer fov0 --output clean --sigma DAPI=0 --sigma '*=2'",
-        "pxprep run study.zarr --layer fov0 --output own --pipeline steps.yaml",
+        "pxprep run study.zarr --layer fov0 --output own --pipeline steps.yaml --dry-run",
     ],
     "fit": ["pxprep fit study.zarr --layer 'fov*' --output batch1.json"],
     "apply": ["pxprep apply batch1.json next.zarr --layer 'fov*' --output '{layer}_clean'"],

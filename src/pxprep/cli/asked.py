@@ -180,8 +180,10 @@ def _numbers(
 
     usual = inspect.signature(Pipeline.sparrow).parameters
     found = {}
-    for name in ("q", "sigma", "q_post"):
+    for name in ("q", "sigma", "q_post", "cap_max"):
         own = {key: value for key, value in getattr(panel, name).items() if key in (channels or ())}
         if own:
-            found[name] = values.with_labels({**own, ...: usual[name].default}, labels)
+            # Some have no usual value: then the table has to tell of every channel.
+            rest = {} if usual[name].default is None else {...: usual[name].default}
+            found[name] = values.with_labels({**own, **rest}, labels)
     return found

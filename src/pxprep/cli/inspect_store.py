@@ -122,7 +122,7 @@ def _in_words(document: Mapping[str, Any]) -> str:
             lines += [f"  {line}" for line in _layer_lines(layer)]
     if document["damaged"]:
         lines += ["", "damaged:", *(f"  {problem}" for problem in document["damaged"])]
-    return "\n".join([*lines, "", _repair_in_words(document["unfinished"])])
+    return "\n".join([*lines, "", repair_in_words(document["unfinished"])])
 
 
 def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
@@ -149,7 +149,8 @@ def _steps(made: Mapping[str, Any]) -> str:
     return ", ".join(step["as"] for step in pipeline["steps"]) or "no steps"
 
 
-def _repair_in_words(unfinished: Mapping[str, Any]) -> str:
+def repair_in_words(unfinished: Mapping[str, Any]) -> str:
+    """What other processes are doing to a store, or have left in it."""
     if unfinished["writing"]:
         return f"being written to by {unfinished['writing']} other processes"
     if unfinished["complete"] or unfinished["remove"]:

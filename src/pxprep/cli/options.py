@@ -139,8 +139,8 @@ PanelFile = Annotated[
     _steps(
         "--panel",
         metavar="FILE",
-        help="Table of markers with columns sigma, q or q_post, by channel; those that it keeps "
-        "are used. Options that are typed come first.",
+        help="Table of markers with columns sigma, q, q_post or cap_max; the channels that it "
+        "keeps are used. Options that are typed come first.",
     ),
 ]
 PipelineFile = Annotated[
@@ -271,5 +271,12 @@ Wait = Annotated[
     ),
 ]
 NoWait = Annotated[bool, _writing("--no-wait", help="Fail if another process is writing.")]
+DryRun = Annotated[
+    bool,
+    _writing(
+        "--dry-run",
+        help="Say what would be read, measured and written, and what it takes; write nothing.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no result in words.")]

@@ -12,6 +12,7 @@ from . import values
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, name_of, writing
 from .batches import parse_by
+from .dry_run import plan_in_words, planned
 from .inspect_store import described, layer_in_words
 from .messages import say
 from .stores import chosen_layers, labels_of, names_for, opened
@@ -51,6 +52,7 @@ def run(
     report: o.Report = None,
     wait: o.Wait = None,
     no_wait: o.NoWait = False,
+    dry_run: o.DryRun = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -88,11 +90,18 @@ def run(
     if report is not None:
         how["report"] = report
     with only_answers_on_stdout():
-        sdata = recovered(store, how["wait"], inside.kinds)
-        layers = chosen_layers(sdata, layer)
+        read = (
+            opened(store, inside.kinds) if dry_run else recovered(store, how["wait"], inside.kinds)
+        )
+        layers = chosen_layers(read, layer)
+        outputs = names_for(layers, output)
         how["where"] = inside.masks(layers)
-        document = made(sdata, layers, names_for(layers, output), steps, how, quiet)
-    answer(document, in_words(document), as_json=as_json, quiet=quiet)
+        if dry_run:
+            document = planned(read, layers, outputs, steps, how)
+        else:
+            document = made(read, layers, outputs, steps, how, quiet)
+    words = plan_in_words(document) if dry_run else in_words(document)
+    answer(document, words, as_json=as_json, quiet=quiet)
 
 
 def recovered(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":

@@ -19,7 +19,7 @@ NAMES = ("name", "markername", "marker", "target", "biomarker", "channelname", "
 KEYS = ("channel", "metaltag", "metal")
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
-NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post"}
+NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
 YES, NO = {"1", "true", "yes", "1.0", ""}, {"0", "false", "no", "0.0"}
 METAL = re.compile(r"([A-Z][a-z]?)?\(?\d{2,3}\)?([A-Z][a-z]?)?")
 
@@ -36,7 +36,7 @@ class Panel:
         What files call the channels, as their metals; empty if the table does not tell.
     keep
         Which of them are used.
-    sigma, q, q_post
+    sigma, q, q_post, cap_max
         By name of the channel, as `Pipeline.sparrow` takes them; those that the table tells.
     source
         The file.
@@ -50,6 +50,7 @@ class Panel:
     sigma: Mapping[Label, float] = field(default_factory=dict)
     q: Mapping[Label, float] = field(default_factory=dict)
     q_post: Mapping[Label, float] = field(default_factory=dict)
+    cap_max: Mapping[Label, float] = field(default_factory=dict)
     source: str = "channel_names"
     in_order: bool = False
 
@@ -138,8 +139,8 @@ def read_panel(path: str | Path) -> Panel:
         CSV, TSV, or one name on a line. A header is looked for: names are in a column ``name``,
         ``marker_name``, ``marker``, ``target`` or ``channel`` (steinbock's ``panel.csv``, mcmicro's
         ``markers.csv``). ``channel`` beside ``name`` is what files call the channel, as "Ir191";
-        ``keep`` (0 or 1) says which are used, or ``remove`` which are not. ``sigma``, ``q`` and
-        ``q_post`` are numbers by channel for the pipeline.
+        ``keep`` (0 or 1) says which are used, or ``remove`` which are not. ``sigma``, ``q``,
+        ``q_post`` and ``cap_max`` are numbers by channel for the pipeline.
 
     Returns
     -------

@@ -93,6 +93,17 @@ def _check_name(name: str, what: str) -> None:
         raise LayerError(f"{spelled(what)} must {why}, got {name!r}")
 
 
+def _check_complete(store: Path) -> None:
+    """Raise StoreError if layers in a store are not what they will be once it is repaired."""
+    names = list(transactions.unfinished(store).complete)
+    if names:
+        repair = spelled(f"pxprep.repair({str(store)!r})")
+        raise StoreError(
+            f"{str(store)!r}: an interrupted write has to be completed, of the layers {names}, "
+            f"before a plan can be told: {repair} does that"
+        )
+
+
 def _taken(store: Path, names: Iterable[str]) -> dict[str, str]:
     """Names that a new image cannot have in a store, and what is in the way on disk.
 
@@ -146,12 +157,25 @@ class Destination:
     before: Snapshot = field(default_factory=lambda: Snapshot({}))
 
     @classmethod
-    def of(cls, sdata: SpatialData, pairs: Mapping[str, str], wait: float | None) -> Destination:
-        """A destination that can be written to, once what died while it wrote to it is ended."""
+    def of(
+        cls,
+        sdata: SpatialData,
+        pairs: Mapping[str, str],
+        wait: float | None,
+        *,
+        changes: bool = True,
+    ) -> Destination:
+        """A destination that can be written to, once what died while it wrote to it is ended.
+
+        Without `changes` it is not ended, and an error where layers have to be completed first.
+        """
         store = layers.store_path(sdata)
         if store is not None:
             transactions.check_writable(store)
             layers.check_places(store, pairs)
+            if not changes:
+                _check_complete(store)
+                return cls(sdata, store, pairs, wait)
             completed = set(recovered(store, wait).completed)
             stale = sorted(completed & set(pairs.values()))
             if stale:

@@ -11,25 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xarray as xr
-
 from .. import ops
 from ..aliases import Label, PerChannel, Pool
 from ..engine.notes import ToldOnce
-from ..images.cohort import ImageSet
 from ..images.parameters import parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..store.contents import check_store
 from ..store.transactions import Recovered
-from .destination import check_outputs, recovered
+from .destination import recovered
 from .harpy_names import answering_harpy_names
-from .layers import as_element, check_sdata, transformations_of
-from .layouts import layouts_of
-from .masks import LayerMasks
-from .reading import read_layers
+from .layers import check_sdata
 from .reports import write_report
-from .request import Request, chosen_steps, recipe_of
-from .work import Work
+from .request import Request, recipe_of
+from .work import Prepared, Work
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -214,17 +208,13 @@ def pixel_clustering_preprocess(
     request = Request.parsed(
         img_layer=img_layer,
         output_layer=output_layer,
-        steps=chosen_steps(
-            pipeline,
-            {
-                "q": q,
-                "q_sum": q_sum,
-                "q_post": q_post,
-                "sigma": sigma,
-                "norm_sum": norm_sum,
-                "cap_max": cap_max,
-            },
-        ),
+        q=q,
+        q_sum=q_sum,
+        q_post=q_post,
+        sigma=sigma,
+        norm_sum=norm_sum,
+        cap_max=cap_max,
+        pipeline=pipeline,
         channels=channels,
         dtype=dtype,
         pool=pool,
@@ -242,7 +232,6 @@ def pixel_clustering_preprocess(
         report=report,
         progress=progress,
     )
-    check_outputs(sdata, request.pairs)
     work = Work.found(sdata, request)
     steps: Any = _make_layers(work) if work.pairs else work.steps
     work.target.refresh()
@@ -253,14 +242,10 @@ def pixel_clustering_preprocess(
 
 def _make_layers(work: Work) -> FittedPipeline:
     """Read, measure, apply, write; the steps with their numbers."""
-    request, steps, sdata = work.request, work.steps, work.sdata
-    images = read_layers(sdata, list(work.pairs.values()), request.channels, request.dtype)
-    layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
-    masks = {name: work.masks[name] for name in images} if work.masks else None
-    batches = {name: request.batches[name] for name in images} if request.batches else None
-    cohort = _checked_cohort(steps, images, request.pool, masks, batches)
-    # The aligned arrays: the cache below belongs to these very objects.
-    images = dict(zip(images, cohort, strict=True))
+    request, steps = work.request, work.steps
+    prepared = Prepared.of(work)
+    images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
+    batches = prepared.batches
     depth = recipe_of(steps).depth(cohort.labels)
     with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
         if isinstance(steps, Pipeline):
@@ -276,10 +261,7 @@ def _make_layers(work: Work) -> FittedPipeline:
         if not request.keep_outside:
             processed = ops.keep_where(processed, masks)
         elements = {
-            output: as_element(
-                processed[name], transformations_of(sdata.images[name]), layouts[name]
-            )
-            for output, name in work.pairs.items()
+            output: prepared.element(name, processed[name]) for output, name in work.pairs.items()
         }
         work.target.put(elements, work.run_with(steps), request.passes, request.compressor)
     return steps
@@ -324,18 +306,3 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
     store = parse_path(path, "path", "a SpatialData store").resolve()
     check_store(store)
     return recovered(store, seconds)
-
-
-def _checked_cohort(
-    steps: Pipeline | FittedPipeline,
-    images: Mapping[str, xr.DataArray],
-    pool: Pool,
-    where: LayerMasks | None,
-    by: Mapping[str, Label] | None,
-) -> ImageSet:
-    """The images as a cohort; raises what fitting and transforming them would raise."""
-    if isinstance(steps, FittedPipeline):
-        return steps.check(images, by=by, where=where)
-    cohort = ImageSet.of(images, pool, where=where)
-    steps.check(cohort.labels)
-    return cohort

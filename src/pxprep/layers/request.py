@@ -82,7 +82,7 @@ class Request:
         *,
         img_layer: Any,
         output_layer: Any,
-        steps: Pipeline | FittedPipeline,
+        pipeline: Any,
         channels: Any,
         dtype: Any,
         pool: Any,
@@ -99,8 +99,13 @@ class Request:
         wait: Any,
         report: Any,
         progress: Any,
+        **given: Any,
     ) -> Request:
-        """The request that these parameters of the wrapper make; raises if one breaks its rule."""
+        """The request that the parameters of the wrapper make; raises if one breaks its rule.
+
+        `given` are those of the steps that `pipeline` takes the place of.
+        """
+        steps = chosen_steps(pipeline, given)
         passes = Passes(progress)
         file = None if report is None else check_file(report, "report")
         pairs = _paired_names(img_layer, output_layer)

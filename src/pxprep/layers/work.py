@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import xarray as xr
+
+from ..aliases import Label, Pool
+from ..images.cohort import ImageSet
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import functions_of
-from .destination import Destination
-from .layers import element_of
+from .destination import Destination, check_outputs
+from .layers import as_element, element_of, transformations_of
+from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, with_masks
+from .reading import read_layers
 from .records import Run
 from .request import Request, recipe_of
 
@@ -55,10 +61,14 @@ class Work:
     run: Run | None
 
     @classmethod
-    def found(cls, sdata: SpatialData, request: Request) -> Work:
-        """The work for a request; raises LayerError if something is missing or in the way."""
+    def found(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
+        """The work for a request; raises LayerError if something is missing or in the way.
+
+        Without `changes` nothing is ended that died while it wrote to the store.
+        """
         pairs, steps = request.pairs, request.steps
-        target = Destination.of(sdata, pairs, request.wait)
+        check_outputs(sdata, pairs)
+        target = Destination.of(sdata, pairs, request.wait, changes=changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
         masks = read_masks(sdata, request.masks)
         sources = with_masks(layers, masks)
@@ -82,3 +92,64 @@ class Work:
         """What is kept of the run, with its numbers."""
         identities = {name: source.identity for name, source in self.sources.items()}
         return self.run or Run.of(self.parameters, identities, fitted)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The layers of a work, read lazily and checked as one cohort: nothing is computed yet.
+
+    Attributes
+    ----------
+    sdata
+        The layers.
+    images
+        Their images by name, with their channels in one order.
+    layouts
+        By name, the scales and chunks of the layer that is made of it.
+    masks
+        By name; None if all pixels are measured.
+    batches
+        By name the batch; None if all are measured together.
+    cohort
+        The images and masks together.
+    """
+
+    sdata: SpatialData
+    images: Mapping[str, xr.DataArray]
+    layouts: Mapping[str, Layout]
+    masks: LayerMasks | None
+    batches: Mapping[str, Label] | None
+    cohort: ImageSet
+
+    @classmethod
+    def of(cls, work: Work) -> Prepared:
+        """The layers of a work; raises what fitting and transforming them would raise."""
+        sdata, request = work.sdata, work.request
+        images = read_layers(sdata, list(work.pairs.values()), request.channels, request.dtype)
+        layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
+        masks = {name: work.masks[name] for name in images} if work.masks else None
+        batches = {name: request.batches[name] for name in images} if request.batches else None
+        cohort = _checked_cohort(work.steps, images, request.pool, masks, batches)
+        # The aligned arrays: what is kept of them belongs to these very objects.
+        images = dict(zip(images, cohort, strict=True))
+        return cls(sdata, images, layouts, masks, batches, cohort)
+
+    def element(self, name: str, image: xr.DataArray) -> Any:
+        """What is written of `image`, which was made of the layer `name`."""
+        transformations = transformations_of(self.sdata.images[name])
+        return as_element(image, transformations, self.layouts[name])
+
+
+def _checked_cohort(
+    steps: Pipeline | FittedPipeline,
+    images: Mapping[str, xr.DataArray],
+    pool: Pool,
+    where: LayerMasks | None,
+    by: Mapping[str, Label] | None,
+) -> ImageSet:
+    """The images as a cohort; raises what fitting and transforming them would raise."""
+    if isinstance(steps, FittedPipeline):
+        return steps.check(images, by=by, where=where)
+    cohort = ImageSet.of(images, pool, where=where)
+    steps.check(cohort.labels)
+    return cohort

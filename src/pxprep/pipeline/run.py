@@ -75,6 +75,11 @@ def run(
         yield name, numbers, current
 
 
+def passes(steps: NamedSteps, cohort: ImageSet) -> list[str]:
+    """What the passes are called that measure lazy images, one for each step that measures."""
+    return [_pass(name, cohort) for name, step in steps if measures(step, cohort.labels)]
+
+
 def references(steps: NamedSteps) -> set[str | None]:
     """The names of the steps on whose output another one measures."""
     return {step.reference for _, step in steps}

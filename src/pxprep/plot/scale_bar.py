@@ -22,7 +22,7 @@ def draw_scale_bar(axis: Any, image: xr.DataArray, max_pixels: int) -> None:
         return
     step = step_of(image, max_pixels)
     n_columns = -(-image.sizes["x"] // step)
-    length = round_length(PART * n_columns * step * size)
+    length = bar_length(n_columns * step * size)
     part = length / (n_columns * step * size)
     from matplotlib.patheffects import withStroke
 
@@ -53,6 +53,11 @@ def draw_scale_bar(axis: Any, image: xr.DataArray, max_pixels: int) -> None:
         path_effects=[withStroke(linewidth=1.4, foreground="#1c2126")],
         zorder=5,
     )
+
+
+def bar_length(width: float) -> float:
+    """How long the bar is in a picture of something so wide."""
+    return round_length(PART * width)
 
 
 def round_length(most: float) -> float:

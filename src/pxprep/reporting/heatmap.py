@@ -53,8 +53,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A heatmap as the page draws it."""
+    """A heatmap as the page draws it: names as wide as `left`, and beside them the rest."""
 
+    left: float
     width: float
     height: float
     top: float
@@ -115,7 +116,8 @@ def _heatmap(
         # No narrower than its title.
         x += max(width, WIDE_LETTER * len(step)) + GAP
     return Heatmap(
-        width=x,
+        left=left,
+        width=x - left,
         height=top + CELL * len(order) + 2,
         top=top,
         cell=CELL,

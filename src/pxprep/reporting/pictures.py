@@ -25,6 +25,8 @@ THUMBNAIL_SIDES, COMPOSITE_SIDES = (32, 128), (48, 160)
 # How many colours a thumbnail has: enough for its size.
 MANY_COLOURS, FEW_COLOURS, COMPOSITE_COLOURS = 64, 16, 128
 BINS = 32
+# Of scale bars: seen on black and on white.
+BAR, RIM = (255, 255, 255), (28, 33, 38)
 # Of a histogram, in its own units.
 WIDTH, HEIGHT = 160, 40
 
@@ -85,8 +87,9 @@ def cards(
     lines: Mapping[str, Sequence[Line]],
     channels: Mapping[int, tuple[Label, str, str]],
     side: int,
+    bar: float = 0,
 ) -> Iterator[Card]:
-    """The pictures of channels.
+    """The pictures of channels; with a scale bar over such a part of their width.
 
     `channels` has, by the place of each in the image, its label, its anchor and the reason why the
     image is an outlier in it, if it is.
@@ -97,7 +100,7 @@ def cards(
     n_colours = MANY_COLOURS if side > 64 else FEW_COLOURS
     for i, (label, anchor, reason) in channels.items():
         thumbnails = {
-            name: indexed(*coloured(averaged(image[i], side), n_colours))
+            name: indexed(*with_bar(*coloured(averaged(image[i], side), n_colours), bar))
             for name, image in there.items()
         }
         histograms = {
@@ -109,9 +112,16 @@ def cards(
 
 
 def composite(
-    image: Block, limits: Sequence[float | None], colours: Sequence[str], side: int
+    image: Block,
+    limits: Sequence[float | None],
+    colours: Sequence[str],
+    side: int,
+    bar: float = 0,
 ) -> Drawing:
-    """Channels of an image, axes (c, y, x), mixed; each up to its limit, None for its own."""
+    """Channels of an image, axes (c, y, x), mixed; each up to its limit, None for its own.
+
+    With a scale bar over such a part of its width.
+    """
     from PIL import Image
 
     small = np.stack([averaged(plane, side) for plane in image])
@@ -120,7 +130,30 @@ def composite(
         for limit, plane in zip(limits, small, strict=True)
     ]
     picture = Image.fromarray(mixed(small, most, colours)).quantize(COMPOSITE_COLOURS)
-    return Drawing(_png(picture), *picture.size)
+    indices = np.asarray(picture)
+    palette = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)[: int(indices.max()) + 1]
+    return indexed(*with_bar(indices, palette, bar))
+
+
+def with_bar(indices: Block, colours: Block, part: float) -> tuple[Block, Block]:
+    """A picture in few colours with a scale bar over such a part of its width; none of 0."""
+    indices = indices.copy()
+    for place, colour in bar_places(indices.shape, part):
+        indices[place] = len(colours)
+        colours = np.vstack([colours, np.array([colour], colours.dtype)])
+    return indices, colours
+
+
+def bar_places(shape: Sequence[int], part: float) -> list[tuple[Any, tuple[int, int, int]]]:
+    """Where a scale bar is in a picture, and its colours: first its rim."""
+    height, width = shape
+    columns = round(part * width)
+    if not 0 < columns <= width - 4 or height < 8:
+        return []
+    right, low = width - 3, height - 3
+    left, high = right - columns, low - max(1, height // 50)
+    rim = np.s_[high - 1 : low + 1, left - 1 : right + 1]
+    return [(rim, RIM), (np.s_[high:low, left:right], BAR)]
 
 
 def mask(image: Block, side: int) -> tuple[Drawing, Mapping[str, str]]:

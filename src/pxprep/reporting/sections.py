@@ -13,7 +13,7 @@ from ..plot.dropped_pixels import percent_text
 from ..plot.given import um_per_pixel
 from ..plot.histograms import Line, fitted_lines
 from ..plot.mixing import COLOURS
-from ..plot.scale_bar import length_text
+from ..plot.scale_bar import bar_length, length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
 from .fovs import Fov, PicturedPixels, Seen
@@ -37,6 +37,7 @@ class Section:
     headline: str
     share: str
     note: str
+    bar: str
     composite: Drawing
     mask: Drawing
     kinds: Mapping[str, str]
@@ -120,6 +121,7 @@ class Sections:
             for label in [self.fitted.labels[c]]
         }
         dropped, kinds = mask(pixels.after, side)
+        bar, length = _bar(fov)
         n_left = self.fitted.n_channels - len(chosen)
         self._made[fov.name] = Section(
             anchor=self.anchors[fov.name, None],
@@ -128,23 +130,24 @@ class Sections:
             headline=self.distances.headline(fov.name),
             share=percent_text(seen.n_dropped, seen.n_pixels),
             note=_note(fov, pixels, side),
-            composite=self._composite(pixels, lines["before"]),
+            bar=length,
+            composite=self._composite(pixels, lines["before"], bar),
             mask=dropped,
             kinds=kinds,
-            cards=list(cards(pixels, lines, chosen, side)),
+            cards=list(cards(pixels, lines, chosen, side, bar)),
             rest=f"{n_left:,} channels that are nearer to the median have no pictures here."
             if n_left
             else "",
         )
 
-    def _composite(self, pixels: PicturedPixels, lines: Sequence[Line]) -> Drawing:
+    def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar: float) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
         places = [self.fitted.labels.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
         limits = [limit if limit is not None and limit > 0 else None for limit in known]
-        return composite(image[places], limits, list(self.mixed.values()), self.sides[1])
+        return composite(image[places], limits, list(self.mixed.values()), self.sides[1], bar)
 
 
 def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
@@ -155,10 +158,23 @@ def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
     return odd + sorted(nearer[: max(most - len(odd), 0)])
 
 
+def _bar(fov: Fov) -> tuple[float, str]:
+    """Which part of the width a scale bar covers, and what it says; 0 where that is not known."""
+    size = um_per_pixel(fov.after)
+    if size is None:
+        return 0, ""
+    width = size * fov.after.sizes["x"]
+    length = bar_length(width)
+    return length / width, length_text(length)
+
+
 def _note(fov: Fov, pixels: PicturedPixels, side: int) -> str:
     """Which pixels are shown, and how wide the image is."""
     step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
     means = f"means of {step} x {step} pixels" if step > 1 else ""
     shown = " in ".join(filter(None, [pixels.note, means]))
-    width = f"The image is {length_text(size * fov.after.sizes['x'])} wide." if size else ""
+    width = ""
+    if size:
+        wide = length_text(size * fov.after.sizes["x"])
+        width = f"The image is {wide} wide, the bars are {_bar(fov)[1]} long."
     return " ".join(filter(None, [shown and f"Shown here: {shown}.", width]))

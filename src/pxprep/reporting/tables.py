@@ -100,8 +100,14 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
     if CHANNEL not in numbers["counted"].dims:
         return
     silent = (numbers["counted"] == 0).values
+    statistic = dict(fitted.pipeline.steps)[step].statistic(fitted.labels)
+    kind = "finite" if getattr(statistic, "zeros", True) else "finite non-zero"
+    same = np.zeros_like(silent)
+    if "deviation" in numbers:
+        same = (numbers["deviation"] == 0).values & ~silent
     for chosen, what in (
-        (silent.all(axis=0), "No finite non-zero pixel in {}."),
+        (silent.all(axis=0), f"No {kind} pixel in {{}}."),
+        ((silent | same).all(axis=0) & same.any(axis=0), "All finite pixels are equal in {}."),
         ((numbers["negative"] > 0).values.any(axis=0), "Negative pixels in {}."),
         ((numbers["infinite"] > 0).values.any(axis=0), "Infinite pixels in {}: taken as missing."),
     ):

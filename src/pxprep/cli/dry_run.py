@@ -1,0 +1,96 @@
+"""What `pxprep run --dry-run` says: what would be read, measured and written, and what it takes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
+
+from .asked import Steps
+from .inspect_store import layer_in_words, repair_in_words
+from .stores import labels_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from spatialdata import SpatialData
+
+
+def planned(
+    sdata: "SpatialData",
+    layers: Sequence[str],
+    outputs: Sequence[str],
+    steps: Steps,
+    how: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What would be done, to answer it; raises what doing it would raise before any work."""
+    from ..layers.plan import plan_layers, step_names
+    from ..store.transactions import unfinished
+
+    parameters = steps.parameters(labels_of(sdata, layers[0]))
+    plan = plan_layers(sdata, layers, outputs, **parameters, **how)
+    target, request = plan.work.target, plan.work.request
+    writes = [
+        {**_described(name, scales, plan.work.pairs[name]), "replaces": target.exists(name)}
+        for name, scales in plan.writes.items()
+    ]
+    return {
+        "store": str(sdata.path),
+        "dry_run": True,
+        "read": [_described(name, [image], None) for name, image in plan.reads.items()],
+        "steps": step_names(plan),
+        "passes": list(plan.passes),
+        "write": writes,
+        "done": list(target.done),
+        "report": None if request.report is None else str(request.report),
+        "memory": {"kept": plan.kept_memory, "block": plan.block, "threads": plan.n_threads},
+        "disk": {"bytes": sum(one["bytes"] for one in writes), "free": plan.free_disk},
+        "unfinished": unfinished(Path(sdata.path))._asdict(),
+    }
+
+
+def plan_in_words(document: Mapping[str, Any]) -> str:
+    """The answer about what would be done."""
+    memory, disk = document["memory"], document["disk"]
+    writes = [
+        layer_in_words(one) + (", replaces the one that is there" if one["replaces"] else "")
+        for one in document["write"]
+    ]
+    steps = [", ".join(document["steps"])] if writes and document["steps"] else []
+    lines = [
+        *_listed("is finished already", document["done"]),
+        *_listed("would read", map(layer_in_words, document["read"])),
+        *_listed("would measure, in at least a pass for each", document["passes"]),
+        *_listed("would apply", steps),
+        *_listed("would write", writes),
+        *_listed("would write the report", filter(None, [document["report"]])),
+        f"memory: a few blocks of {decimal(memory['block'])} for each of {memory['threads']} "
+        f"threads; up to {decimal(memory['kept'])} of what was read may be kept between passes",
+        f"disk: {decimal(disk['bytes'])} uncompressed, compressed less; {decimal(disk['free'])} "
+        "are free",
+    ]
+    if any(document["unfinished"].values()):
+        lines.append(repair_in_words(document["unfinished"]))
+    return "\n".join([*lines, "nothing was written"])
+
+
+def _listed(title: str, items: Iterable[str]) -> list[str]:
+    lines = [f"  {item}" for item in items]
+    return [f"{title}:", *lines] if lines else []
+
+
+def _described(name: str, scales: "Sequence[xr.DataArray]", source: str | None) -> dict[str, Any]:
+    """What `pxprep inspect` would say of a layer; its bytes are those of uncompressed pixels."""
+    from ..channels import channel_labels
+
+    labels = channel_labels(scales[0])
+    return {
+        "name": name,
+        "dims": [str(dim) for dim in scales[0].dims],
+        "dtype": str(scales[0].dtype),
+        "channels": None if labels is None else list(labels),
+        "scales": [
+            {"shape": list(scale.shape), "chunks": list(scale.data.chunksize)} for scale in scales
+        ],
+        "bytes": sum(scale.nbytes for scale in scales),
+        "provenance": None if source is None else {"source": source},
+    }

@@ -1,0 +1,119 @@
+"""What a call of the wrapper would read, measure and write: told, and not done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from ..engine import backends
+from ..engine.cache import default_memory
+from ..engine.threads import n_cores
+from ..images.exclusion import without
+from ..images.image import like, pixels, processing_dtype
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.run import passes
+from .layers import check_sdata
+from .layouts import scales_of
+from .preprocess import pixel_clustering_preprocess
+from .request import Request, recipe_of
+from .work import Prepared, Work
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+__all__ = ["Plan", "plan_layers"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be read, measured and written.
+
+    Attributes
+    ----------
+    work
+        What is to be done, checked as before it is done.
+    reads
+        By name of the layer, its image with the channels that are used.
+    writes
+        By name of the new layer, its scales, finest first; they have no pixels.
+    passes
+        What the passes over the layers are called that measure.
+    kept_memory
+        How many bytes of what was read may be kept for the next pass.
+    block
+        Bytes of the largest block of pixels: all channels of a chunk.
+    n_threads
+        How many blocks are worked on at once.
+    free_disk
+        Bytes that are free where the store lies; None in memory.
+    """
+
+    work: Work
+    kept_memory: int
+    n_threads: int
+    free_disk: int | None
+    reads: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    writes: Mapping[str, list[xr.DataArray]] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    block: int = 0
+
+
+def plan_layers(sdata: SpatialData, *layers: Any, **parameters: Any) -> Plan:
+    """What `pixel_clustering_preprocess` would do with these parameters.
+
+    No pixel is computed and nothing is written; what is refused there before any work is refused
+    here, with the same words.
+    """
+    call = signature(pixel_clustering_preprocess).bind(sdata, *layers, **parameters)
+    call.apply_defaults()
+    given = dict(call.arguments)
+    check_sdata(given.pop("sdata"))
+    request = Request.parsed(**given)
+    work = Work.found(sdata, request, changes=False)
+    store = work.target.store
+    general: dict[str, Any] = {
+        "work": work,
+        "kept_memory": default_memory() if request.memory is None else request.memory,
+        "n_threads": n_cores(),
+        "free_disk": None if store is None else shutil.disk_usage(store).free,
+    }
+    if not work.pairs:
+        return Plan(**general)
+    prepared = Prepared.of(work)
+    measured: list[str] = []
+    if isinstance(work.steps, Pipeline):
+        measured = passes(work.steps.steps, without(prepared.cohort, request.exclude))
+        work.steps.say_remarks(prepared.cohort.labels)
+    return Plan(
+        **general,
+        reads=prepared.images,
+        writes={
+            output: scales_of(prepared.element(name, _processed(prepared.images[name])))
+            for output, name in work.pairs.items()
+        },
+        passes=tuple(measured),
+        block=max(map(_block_size, prepared.images.values())),
+    )
+
+
+def step_names(plan: Plan) -> list[str]:
+    """What the steps are called, in order."""
+    return [name for name, _ in recipe_of(plan.work.steps).steps]
+
+
+def _processed(image: xr.DataArray) -> xr.DataArray:
+    """What the steps make of an image, without its pixels: of the type they are worked on in."""
+    made = pixels(image).astype(processing_dtype(image))
+    return like(image, backends.without_pixels(made))
+
+
+def _block_size(image: xr.DataArray) -> int:
+    """Bytes of the pixels of all channels below the largest chunk, as they are worked on."""
+    sizes = {dim: max(chunks) for dim, chunks in image.chunksizes.items()} | {"c": image.sizes["c"]}
+    return prod(sizes.values()) * processing_dtype(image).itemsize
