@@ -95,8 +95,7 @@ def _check_name(name: str, what: str) -> None:
 
 def _check_complete(store: Path) -> None:
     """Raise StoreError if layers in a store are not what they will be once it is repaired."""
-    names = list(transactions.unfinished(store).complete)
-    if names:
+    if names := list(transactions.unfinished(store).complete):
         repair = spelled(f"pxprep.repair({str(store)!r})")
         raise StoreError(
             f"{str(store)!r}: an interrupted write has to be completed, of the layers {names}, "
@@ -162,7 +161,6 @@ class Destination:
         sdata: SpatialData,
         pairs: Mapping[str, str],
         wait: float | None,
-        *,
         changes: bool = True,
     ) -> Destination:
         """A destination that can be written to, once what died while it wrote to it is ended.

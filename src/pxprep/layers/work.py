@@ -68,7 +68,7 @@ class Work:
         """
         pairs, steps = request.pairs, request.steps
         check_outputs(sdata, pairs)
-        target = Destination.of(sdata, pairs, request.wait, changes=changes)
+        target = Destination.of(sdata, pairs, request.wait, changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
         masks = read_masks(sdata, request.masks)
         sources = with_masks(layers, masks)
