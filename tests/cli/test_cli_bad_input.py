@@ -184,6 +184,11 @@ BAD = {
         2,
         r"--fitted.*takes the place of the other steps",
     ),
+    "steps of a file, and of a table": (
+        ["run", "study.zarr", *RAW, *OUT, "--fitted", "fitted.json", "--panel", "panel.csv"],
+        2,
+        r"--fitted.*takes the place of the other steps.*leave out its columns sigma",
+    ),
     "waits twice": (["repair", "study.zarr", "--wait", "1", "--no-wait"], 2, r"not both"),
 }
 
@@ -204,6 +209,7 @@ def bad(tmp_path_factory):
     (folder / "tissue.zarr").mkdir()
     (folder / "text.json").write_text("no JSON")
     (folder / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    (folder / "panel.csv").write_text("channel,sigma\nCD3,2\nCD20,1\n")
     (folder / "steps.json").write_text(Pipeline.sparrow().to_json())
     fitted = Pipeline().quantile_norm(99).fit(sdata["fov0"])
     (folder / "fitted.json").write_text(fitted.to_json())

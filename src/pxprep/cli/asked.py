@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..io import Panel
     from ..pipeline.pipeline import FittedPipeline, Pipeline
 
+# Parameters of steps that a table of markers may have.
+OF_PANELS = ("q", "sigma", "q_post", "cap_max")
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -79,6 +82,13 @@ class Steps:
         ]
         if len(files) > 1 or (files and given):
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
+        told = [name for name in OF_PANELS if table is not None and getattr(table, name)]
+        if files and told:
+            values.wrong(
+                files[0],
+                f"takes the place of the other steps, and the table of --panel has numbers for "
+                f"them: leave out its columns {', '.join(told)}",
+            )
         if fitted is not None:
             return cls.fitted(FittedPipeline.from_json(fitted), channels)
         recipe = None if pipeline is None else Pipeline.from_file(pipeline)
@@ -180,7 +190,7 @@ def _numbers(
 
     usual = inspect.signature(Pipeline.sparrow).parameters
     found = {}
-    for name in ("q", "sigma", "q_post", "cap_max"):
+    for name in OF_PANELS:
         own = {key: value for key, value in getattr(panel, name).items() if key in (channels or ())}
         if own:
             # Some have no usual value: then the table has to tell of every channel.
