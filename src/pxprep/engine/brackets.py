@@ -85,7 +85,7 @@ def _counted(samples: Sequence[Block], index: int, zeros: bool) -> list[Block]:
 
 
 def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: float) -> Margin:
-    """That of a quantile, given the values of each tile, and all together in their order.
+    """That of a quantile, given the values of each tile, and those of all tiles, sorted.
 
     `n_sampled` is how many pixels the tiles have; what is not counted takes no room.
     """
@@ -104,7 +104,7 @@ def _margin(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: flo
 
 
 def _values_at(values: Block, ranks: tuple[int, int]) -> tuple[float, float]:
-    """The values, in their order, at two ranks; infinite where there are none."""
+    """The sorted values at two ranks; infinite where there are none."""
     low, high = ranks
     return (
         values[min(low, values.size - 1)] if low > 0 and values.size else -np.inf,
@@ -113,7 +113,7 @@ def _values_at(values: Block, ranks: tuple[int, int]) -> tuple[float, float]:
 
 
 def _deviation(tiles: Sequence[Block], values: Block, fraction: float) -> float:
-    """Standard deviation of how many values, in their order, lie below their quantile.
+    """Standard deviation of how many of the sorted values lie below their quantile.
 
     That of the tiles: pixels are like their neighbours, so that they say less than they promise.
     """

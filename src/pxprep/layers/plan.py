@@ -17,7 +17,7 @@ from ..engine.threads import n_cores
 from ..images.exclusion import without
 from ..images.image import like, pixels, processing_dtype
 from ..pipeline.pipeline import Pipeline
-from ..pipeline.run import passes
+from ..pipeline.run import pass_names
 from .layers import check_sdata
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
@@ -88,7 +88,7 @@ def plan_layers(sdata: SpatialData, *layers: Any, **parameters: Any) -> Plan:
     prepared = Prepared.of(work)
     measured: list[str] = []
     if isinstance(work.steps, Pipeline):
-        measured = passes(work.steps.steps, without(prepared.cohort, request.exclude))
+        measured = pass_names(work.steps.steps, without(prepared.cohort, request.exclude))
         work.steps.say_remarks(prepared.cohort.labels)
     return Plan(
         **general,

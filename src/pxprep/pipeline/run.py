@@ -75,7 +75,7 @@ def run(
         yield name, numbers, current
 
 
-def passes(steps: NamedSteps, cohort: ImageSet) -> list[str]:
+def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
     """What the passes are called that measure lazy images, one for each step that measures."""
     return [_pass(name, cohort) for name, step in steps if measures(step, cohort.labels)]
 
