@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from differential.cases import (
