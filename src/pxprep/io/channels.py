@@ -40,7 +40,7 @@ def channels_of(
         if {stem(file) for file in files} == set(wanted):
             by_stem = by_name(files)
             return {str(label): by_stem[str(label)] for label in wanted}
-    found = _without_pictures([images_in(file, asked, alone=True) for file in tiffs])
+    found = _without_pictures([images_in(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
     if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(asked):
         return _images(found)
@@ -131,8 +131,7 @@ def _own_name(found: Found) -> str:
 def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
     """One field of view from the file of each of its channels."""
     found = [
-        images_in(one, asked, alone=True) if isinstance(one, Path) else one
-        for one in channels.values()
+        images_in(one, alone=True) if isinstance(one, Path) else one for one in channels.values()
     ]
     for one in found:
         picture = next((stack for stack in one.stacks if stack.is_picture), None)
@@ -204,5 +203,5 @@ def images_of_files(found: Sequence[Found], asked: Asked) -> dict[str, xr.DataAr
             image = read_fov(_labelled(place, unit, asked), asked)
             images.append((unit[0].file, {stem(unit[0].file): image}))
         else:
-            opened.append(images_in(unit[0].file, asked))
+            opened.append(images_in(unit[0].file))
     return images_of_all(opened, images, asked)

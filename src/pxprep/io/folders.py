@@ -15,7 +15,7 @@ from .channels import Channel, channels_of, images_of_files, read_fov
 from .found import Found, check_images
 from .names import agreed, agreed_channels, existing_path, stem
 from .panels import Panel
-from .stacks import MISSING, SUFFIXES
+from .stacks import SUFFIXES
 
 # Where the channels of a field of view lie if not in its own folder; in any case.
 SUBFOLDER = "tifs"
@@ -23,6 +23,7 @@ SUBFOLDER = "tifs"
 MASKS = re.compile(r"(.*[^a-z])?(masks?|labels?|segmentations?|seg)", re.IGNORECASE)
 # What the folders of an image's cycles are called.
 CYCLE = re.compile(r"(\d+[-_ ]?)?(cyc|cycle|round)([-_ ]?\d+)?|C-\d+", re.IGNORECASE)
+DIGITS = re.compile(r"(\d+)")
 
 
 def read_folder(
@@ -215,13 +216,13 @@ def tiffs_in(folder: Path) -> list[Path]:
 
 
 def naturally(paths: Iterable[Path]) -> list[Path]:
-    """Paths in one folder in natural order, but for hidden ones."""
-    try:
-        from tifffile import natural_sorted
-    except ImportError as error:
-        raise ParameterError(MISSING) from error
-    by_name = {path.name: path for path in paths if not path.name.startswith(".")}
-    return [by_name[name] for name in natural_sorted(by_name)]
+    """Paths in natural order, but for hidden ones."""
+    shown = [path for path in paths if not path.name.startswith(".")]
+    return sorted(shown, key=lambda path: [*map(_number_or_text, DIGITS.split(str(path)))])
+
+
+def _number_or_text(part: str) -> int | str:
+    return int(part) if DIGITS.fullmatch(part) else part
 
 
 def _renamed(own: dict[str, Channel], asked: Asked, place: Path) -> dict[str, Channel]:

@@ -72,7 +72,7 @@ class Found:
         return kept or names
 
 
-def images_in(file: Path, asked: Asked, *, alone: bool = False) -> Found:
+def images_in(file: Path, *, alone: bool = False) -> Found:
     """The images of a TIFF file; `alone` without what lies in other files of a set."""
     with opened(file, alone) as tiff:
         targets = mibi_pages(tiff)
@@ -86,10 +86,10 @@ def images_in(file: Path, asked: Asked, *, alone: bool = False) -> Found:
         except ValueError as error:
             tiff.is_ome = False  # tifffile does not read them either
             return Found(file, _stacks_of(tiff, file), unread=f"{error!s:.200}")
-        return _of_ome(tiff, file, ome, asked, alone)
+        return _of_ome(tiff, file, ome, alone)
 
 
-def _of_ome(tiff: TiffFile, file: Path, ome: Ome, asked: Asked, alone: bool) -> Found:
+def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> Found:
     """The images of an OME-TIFF, as its metadata tell them, or else as its pages do."""
     if alone and ome.is_set:
         tiff.is_ome = False

@@ -169,11 +169,12 @@ def read_panel(path: str | Path) -> Panel:
         raise ParameterError(
             f"{spelled('panel')} {str(file)!r} must hold names of channels, it is empty"
         )
-    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in rows[0]]
+    lines, (first, *others) = list(rows), rows.values()
+    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in first]
     if not set(headings) & set(NAMES):
-        names, keys = _without_header(rows, file)
-        return _made(file, names, keys)
-    columns = {heading: [row[n] for row in rows[1:]] for n, heading in enumerate(headings)}
+        names, keys = _without_header([first, *others], file)
+        return _made(file, lines, names, keys)
+    columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
     keys = next((columns[heading] for heading in KEYS if heading in columns), [])
     if keys == names:
@@ -190,20 +191,22 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     kept = [one and not other for one, other in zip(keep, gone, strict=True)]
-    return _made(file, names, keys, kept, numbers)
+    return _made(file, lines[1:], names, keys, kept, numbers)
 
 
 def _made(
     file: Path,
+    lines: Sequence[int],
     names: Sequence[str],
     keys: Sequence[str] = (),
     keep: Sequence[bool] = (),
     numbers: Mapping[str, Mapping[Any, float]] | None = None,
 ) -> Panel:
     if not all(names):
-        row = next(n for n, name in enumerate(names, start=1) if not name)
+        line = next(line for line, name in zip(lines, names, strict=True) if not name)
         raise ParameterError(
-            f"{spelled('panel')} {str(file)!r} must have a name for each channel, row {row} not"
+            f"{spelled('panel')} {str(file)!r} must have a name for each channel, line {line} has "
+            "none"
         )
     used = [name for n, name in enumerate(names) if not keep or keep[n]]
     require_unique(used, f"{spelled('panel')} {str(file)!r}")
@@ -227,21 +230,23 @@ def _text(file: Path) -> str:
         return content.decode("latin-1")
 
 
-def _rows(text: str, file: Path) -> list[list[str]]:
-    """The cells of each line that is not empty."""
-    lines = [line for line in text.splitlines() if line.strip()]
+def _rows(text: str, file: Path) -> dict[int, list[str]]:
+    """The cells of each line that is not empty, by its number from 1."""
     for delimiter in "\t;,":
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-        widths = {len(row) for row in rows}
-        if len(widths) == 1 and widths != {1}:
-            return [row for row in rows if any(row)]
-        if len(widths) > 1 and len(rows[0]) > 1 and file.suffix.lower() in (".csv", ".tsv"):
-            odd = next(n for n, row in enumerate(rows, start=1) if len(row) != len(rows[0]))
+        reader = csv.reader(text.splitlines(), delimiter=delimiter)
+        cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+        rows = {line: row for line, row in cells if any(row)}
+        widths = [len(row) for row in rows.values()]
+        if not rows or (len(set(widths)) == 1 and widths[0] > 1):
+            return rows
+        odd = [line for line, row in rows.items() if len(row) != widths[0]]
+        if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
             raise ParameterError(
-                f"{spelled('panel')} {str(file)!r} must have {len(rows[0])} cells in each "
-                f"row, row {odd} has {len(rows[odd - 1])}"
+                f"{spelled('panel')} {str(file)!r} must have {widths[0]} cells in each line, line "
+                f"{odd[0]} has {len(rows[odd[0]])}"
             )
-    return [[line.strip().strip('"')] for line in lines]
+    lines = enumerate(text.splitlines(), start=1)
+    return {number: [line.strip().strip('"')] for number, line in lines if line.strip()}
 
 
 def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str], list[str]]:

@@ -101,7 +101,7 @@ def read_tiff(
 
 def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
     """The images of several files as one cohort."""
-    found = [images_in(file, asked) for file in files]
+    found = [images_in(file) for file in files]
     check_images(asked, found)
     images = images_of_all(found, [], asked)
     try:
