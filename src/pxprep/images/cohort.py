@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         Mapping[Any, xr.DataArray],
     )
 else:
-    AnyImages = Any
+    AnyImages = object
 
 # Images, and the channels that were chosen of them, or None.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
@@ -204,7 +204,7 @@ class ImageSet(Sequence[xr.DataArray]):
     def only(self, kept: Sequence[int]) -> "ImageSet":
         """Some of the images, a list by position, with all that is known of them."""
 
-        def some(values: Sequence[Any]) -> tuple[Any, ...]:
+        def some(values: Sequence[object]) -> tuple[object, ...]:
             return tuple(values[index] for index in kept) if values else ()
 
         return self._with(
@@ -234,7 +234,7 @@ class ImageSet(Sequence[xr.DataArray]):
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "ImageSet":
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[object]) -> "ImageSet":
         """The cohort of `function(image, *arguments)`, with each image's own arguments."""
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
@@ -289,7 +289,7 @@ class ImageSet(Sequence[xr.DataArray]):
             waiting = zip(self.chains, operations, numbers, strict=True)
             return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
 
-    def _sums_for(self, cohort: "ImageSet") -> list[Any]:
+    def _sums_for(self, cohort: "ImageSet") -> list[object]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
@@ -299,7 +299,7 @@ class ImageSet(Sequence[xr.DataArray]):
                 return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
-        sums: list[Any] = []
+        sums: list[object] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
             if not isinstance(chain, ArrayChain):
                 begun = cohort.chains[index]
@@ -384,7 +384,7 @@ class ImageSet(Sequence[xr.DataArray]):
         return all(chain.is_cheap for chain in self.chains)
 
     @property
-    def arrays(self) -> list[Any]:
+    def arrays(self) -> list[object]:
         """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
         return list(self.chains) or [pixels(image) for image in self]
 
@@ -447,7 +447,7 @@ def _held(
                 f"got {value!r:.200} beside one"
             )
 
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         chosen = None if channels is None else tuple(channels)
         return holder.holding(replace(own, images=tuple(made), channels=chosen))
 
@@ -488,11 +488,11 @@ def _in_datasets(images: object) -> bool:
 
 
 def _opened_mapping(
-    images: Mapping[Any, Any], variable: object
-) -> tuple[dict[Label, Any], Rebuild, bool]:
+    images: Mapping[object, object], variable: object
+) -> tuple[dict[Label, object], Rebuild, bool]:
     opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
 
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         return {
             name: rebuild_one([image], channels)
             for (name, (_, rebuild_one)), image in zip(opened.items(), made, strict=True)
@@ -501,7 +501,7 @@ def _opened_mapping(
     return {name: image for name, (image, _) in opened.items()}, rebuild, False
 
 
-def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebuild]:
+def _opened_one(image: object, name: Label, variable: object) -> tuple[object, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
     if not isinstance(image, HOLDING):
         return image, _the_one
@@ -514,14 +514,14 @@ def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebu
     return next(iter(named.values())), rebuild
 
 
-def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, object], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:
         check_pyramid(tree, leaf)
-    images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
+    images: dict[Label, object] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
 
     return images, rebuild, leaves[0].path == "" and len(leaves) == 1
@@ -529,7 +529,7 @@ def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, Any], Rebu
 
 def _opened_dataset(
     dataset: xr.Dataset, variable: object, what: str
-) -> tuple[dict[Label, Any], Rebuild, bool]:
+) -> tuple[dict[Label, object], Rebuild, bool]:
     images: dict[Label, Any] = images_of(dataset, variable, what)
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
@@ -574,5 +574,5 @@ def _aligned(
     return aligned
 
 
-def _most_common(values: list[Any]) -> Any:
+def _most_common(values: list[object]) -> Any:
     return Counter(values).most_common(1)[0][0]
