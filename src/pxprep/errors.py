@@ -1,8 +1,10 @@
 """What pxprep raises and warns."""
 
+import difflib
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -71,6 +73,24 @@ def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
     """The first parts of a list in a message, and how many more there are."""
     more = len(parts) - most
     return separator.join(parts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def listed_names(names: Iterable[object], most: int = 20) -> str:
+    """The first names in a message, in quotes, and how many more there are; "none" for none."""
+    return listed(list(map(repr, names)), most) or "none"
+
+
+def did_you_mean(unknown: Sequence[object], known: Iterable[object]) -> str:
+    """The known names most like the unknown ones in any case, as a question; or nothing."""
+    by_lower = {str(name).lower(): name for name in known}
+    near: list[object] = []
+    for name in map(str, unknown):
+        # Channels that share a label are told apart: "DAPI (1)", "DAPI (3)".
+        told_apart = re.compile(rf"{re.escape(name.lower())} \(\d+\)")
+        several = [lower for lower in by_lower if told_apart.fullmatch(lower)]
+        found = several or difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+        near += [by_lower[lower] for lower in found]
+    return f" (did you mean {listed_names(dict.fromkeys(near))}?)" if near else ""
 
 
 def warn(message: str) -> None:

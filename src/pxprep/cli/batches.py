@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ..errors import ParameterError
+from ..errors import ParameterError, did_you_mean
 
 
 def parse_by(text: str | None) -> object:
@@ -28,8 +28,6 @@ def batches_here(by: object, layers: list[str]) -> object:
 
 def _column(file: Path, column: str) -> dict[str, str | None]:
     """By layer, what a column of a table says; None where it says nothing."""
-    from ..images.masks import near
-
     rule = "--by must be FILE.csv:COLUMN, a table with the names of layers in its first column"
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -39,7 +37,7 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
     rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     header, *rows = [[cell.strip() for cell in row] for row in rows] or [[]]
     if column not in header[1:]:
-        got = f"{column!r}{near(column, header[1:])}"
+        got = f"{column!r}{did_you_mean([column], header[1:])}"
         raise ParameterError(f"{rule}; got the column {got}, {str(file)!r} has {header[1:]}")
     odd = [number for number, row in enumerate(rows, start=2) if len(row) != len(header)]
     if odd:

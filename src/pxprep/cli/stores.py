@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -104,7 +104,6 @@ def require_once(names: Sequence[str], option: str) -> None:
 
 def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
     """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
-    from ..images.masks import near
     from ..layers.records import Origins
 
     origins = Origins(sdata)
@@ -120,7 +119,8 @@ def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
         is_of_ours = any(fnmatchcase(name, pattern) for name in names)
         but = " but those that pxprep made" if is_of_ours else ""
         raise LayerError(
-            f"--layer {pattern!r} matches no layer{but}{near(pattern, likely)}; images are {names}"
+            f"--layer {pattern!r} matches no layer{but}{did_you_mean([pattern], likely)}; images "
+            f"are {names}"
         )
     return found
 

@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import is_label, unwritable
-from ..errors import ParameterError, listed, spelled
+from ..channels import is_label, plain, unwritable
+from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .cohort import FOV, ImageSet
-from .masks import near
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
@@ -61,11 +60,11 @@ def known_batches(
     unknown = [name for name in names if batches[name] not in there]
     if unknown:
         got = listed(
-            [f"{batches[one]!r} of {one!r}{near(str(batches[one]), there)}" for one in unknown]
+            [f"{batches[one]!r} of {one!r}{did_you_mean([batches[one]], there)}" for one in unknown]
         )
         raise ParameterError(
             f"{spelled('by')} must give each image a batch that was fitted, got {got}; there are "
-            f"{listed(list(map(repr, there)))}"
+            f"{listed_names(there)}"
         )
     return tuple(batches[name] for name in names)
 
@@ -92,10 +91,10 @@ def parse_batches(
     batches = _named(value, names)
     unknown = [name for name in batches if name not in names and name not in others]
     if unknown:
-        got = listed([f"{name!r}{near(str(name), names)}" for name in unknown])
+        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
         raise ParameterError(
             f"{spelled('by')} must name images of the cohort, got {got}; there are "
-            f"{listed(list(map(repr, names)))}"
+            f"{listed_names(names)}"
         )
     return batches
 
@@ -119,7 +118,7 @@ def _named(value: object, names: Sequence[Label]) -> dict[Label, Label]:
         raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
     found: dict[Label, Label] = {}
     for key, given in pairs:
-        name, batch = _plain(key), _plain(given)
+        name, batch = plain(key), plain(given)
         if name in found:
             raise ParameterError(f"{spelled('by')} must name each image once, got {name!r} again")
         if batch is None or batch != batch:  # what a table has where nothing is written
@@ -155,10 +154,6 @@ def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
             f"{level} for {listed(shallow)}"
         )
     return {name: parts[level] for name, parts in above.items()}
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _shown(value: object) -> str:

@@ -15,9 +15,11 @@ from ..channels import (
     channel_labels,
     is_label,
     label_keys,
+    plain,
     reorder_channels,
     select_channels,
     unwritable,
+    usual_channels,
 )
 from ..engine import backends
 from ..engine.cache import default_memory
@@ -26,7 +28,7 @@ from ..engine.passes import ArrayChain, Chained, results
 from ..engine.programs import AddChannels, KeepInside, Operation
 from ..engine.sources import Area
 from ..engine.windows import Pixels
-from ..errors import ChannelError, ImageError, ParameterError, listed
+from ..errors import ChannelError, ImageError, ParameterError, listed, listed_names
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
 from .image import apply, checked, like, pixels, processing_dtype
@@ -154,7 +156,7 @@ class ImageSet(Sequence[xr.DataArray]):
         named, rebuild, is_one = take_out(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
-        names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
+        names = tuple(map(plain, named))
         bad = [name for name in names if not is_label(name)] or unwritable(names)
         if bad:
             raise ImageError(
@@ -255,8 +257,8 @@ class ImageSet(Sequence[xr.DataArray]):
         if unknown:
             raise ImageError(
                 f"{parameter} has numbers for each image by name, but not for "
-                f"{listed([repr(name) for name in unknown])}; it has those of "
-                f"{listed([repr(name) for name in known])}"
+                f"{listed_names(unknown)}; it has those of "
+                f"{listed_names(known)}"
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
 
@@ -454,7 +456,7 @@ def _aligned(
     images: Sequence[xr.DataArray], called: Sequence[str], order: Sequence[Label] | None
 ) -> list[xr.DataArray]:
     """The images with one order of channels; raises an error that says which image differs how."""
-    dims = _most_common([frozenset(image.dims) for image in images])
+    dims = Counter(frozenset(image.dims) for image in images).most_common(1)[0][0]
     odd = [
         f"{name} has {image.dims}"
         for name, image in zip(called, images, strict=True)
@@ -465,8 +467,7 @@ def _aligned(
             f"images must all have the dims {sorted(map(str, dims))}: {listed(odd, separator='; ')}"
         )
     if order is None:
-        labels = _most_common([frozenset(label_keys(image)) for image in images])
-        order = next(keys for keys in map(label_keys, images) if frozenset(keys) == labels)
+        order = usual_channels(map(label_keys, images))
     aligned, problems = [], []
     for name, image in zip(called, images, strict=True):
         try:
@@ -476,7 +477,3 @@ def _aligned(
     if problems:
         raise ChannelError(listed(problems, separator="; "))
     return aligned
-
-
-def _most_common(values: list[object]) -> Any:
-    return Counter(values).most_common(1)[0][0]

@@ -1,6 +1,5 @@
 """Masks: which pixels of an image are measured, or kept."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from ..aliases import Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError, listed, spelled
+from ..errors import ParameterError, did_you_mean, listed_names, spelled
 from .datatree import is_tree
 from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
@@ -109,7 +108,8 @@ def by_image(where: object, names: Sequence[Label], parameter: str = "where") ->
         if missing or unknown:
             raise ParameterError(
                 f"{spelled(parameter)} must have a mask (or None) for each image, "
-                f"{_listed(names)}; missing {_listed(missing)}, unknown {_listed(unknown)}"
+                f"{listed_names(names)}; missing {listed_names(missing)}, "
+                f"unknown {listed_names(unknown)}"
             )
         given = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
@@ -225,16 +225,10 @@ def _read(
         if array is None:
             raise ParameterError(
                 f"{spelled('where')}: no variable {mask.source!r} beside image {name!r}"
-                f"{near(mask.source, others)}; there are {_listed(others)}"
+                f"{did_you_mean([mask.source], others)}; there are {listed_names(others)}"
             )
         read.append(mask.of(array))
     return read
-
-
-def near(name: str, known: Iterable[object]) -> str:
-    """The known name that is most like another, as a question for messages; or nothing."""
-    found = difflib.get_close_matches(name, [str(one) for one in known], n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _check_labels(masks: Sequence[Mask]) -> None:
@@ -248,8 +242,8 @@ def _check_labels(masks: Sequence[Mask]) -> None:
         if missing:
             there = np.unique(arrays[0]).tolist()
             raise ParameterError(
-                f"{spelled('where')}: no pixel has the labels {_listed(missing)}; there are "
-                f"{_listed(there)}"
+                f"{spelled('where')}: no pixel has the labels {listed_names(missing)}; there are "
+                f"{listed_names(there)}"
             )
 
 
@@ -278,10 +272,6 @@ def _parse_labels(value: object) -> object:
             f"labels must be {NONZERO!r}, a whole number or a sequence of those, got {value!r:.200}"
         )
     return tuple(map(int, labels))
-
-
-def _listed(values: Sequence[object]) -> str:
-    return listed(list(map(repr, values))) or "none"
 
 
 def _type_of(value: object) -> str:

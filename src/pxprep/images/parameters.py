@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import DType, Pool
-from ..channels import ByLabel
+from ..channels import ByLabel, plain
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
 from .hints import check_kind, line_for_address
@@ -273,9 +273,7 @@ def _parse_each(value: Any, parameter: str, parse: Any) -> object:
             )
         return ByLabel(
             {
-                key.item() if isinstance(key, np.generic) else key: parse(
-                    item, f"{parameter}[{'...' if key is ... else repr(key)}]"
-                )
+                plain(key): parse(item, f"{parameter}[{'...' if key is ... else repr(key)}]")
                 for key, item in value.items()
             }
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import ChannelError, ImageError, spelled, warn
+from ..errors import ChannelError, ImageError, listed_names, spelled, warn
 from .arrays import Joined, lazy_image
 from .asked import FILES, METADATA, Asked
 from .found import Found, images_in
@@ -86,7 +86,7 @@ def _check_set(found: Sequence[Found]) -> None:
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "
-            f"{', '.join(map(repr, missing))}; channels chooses among those that are there"
+            f"{listed_names(missing)}; channels chooses among those that are there"
         )
 
 
@@ -103,7 +103,7 @@ def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Ch
     if asked.names_from == METADATA and not is_named:
         raise ChannelError(
             f"{spelled(_BY_METADATA)} needs a name of its own for each channel of {str(place)!r}, "
-            f"the metadata tell {', '.join(map(repr, own))}"
+            f"the metadata tell {listed_names(own)}"
         )
     if not is_named or asked.names_from == FILES:
         files = by_name(one.file for one in found)

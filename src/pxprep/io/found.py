@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, ParameterError, spelled, warn
+from ..errors import ImageError, ParameterError, listed_names, spelled, warn
 from .asked import Asked
 from .names import image_names
 from .ome import Ome, parse_ome
@@ -98,7 +98,7 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> Found:
     if missing:
         raise ImageError(
             f"{str(file)!r} is one of the {len(ome.files)} files of an OME-TIFF, of which "
-            f"{len(missing)} are missing: {', '.join(map(repr, missing))}"
+            f"{len(missing)} are missing: {listed_names(missing)}"
         )
     stacks = [Stack.of(series, file) for series in tiff.series]
     n_pages = len(tiff.pages)
@@ -173,8 +173,8 @@ def check_images(asked: Asked, found: Sequence[Found]) -> None:
             known |= dict.fromkeys((name, stack.name, str(number)))
     unknown = [name for name in asked.images or () if name not in known]
     if unknown:
-        listed = ", ".join(repr(name) for one in found for name in one.names)
+        there = [name for one in found for name in one.names]
         raise ParameterError(
-            f"{spelled('images')} must name images in the files, "
-            f"{', '.join(map(repr, unknown))} is not there; there are {listed:.500}"
+            f"{spelled('images')} must name images in the files, {listed_names(unknown)} is not "
+            f"there; there are {listed_names(there)}"
         )

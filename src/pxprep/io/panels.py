@@ -11,7 +11,7 @@ from typing import Any
 
 from ..aliases import Label
 from ..channels import require_unique
-from ..errors import ChannelError, ParameterError, spelled, warn
+from ..errors import ChannelError, ParameterError, listed_names, spelled, warn
 from .names import existing_path
 
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
@@ -100,15 +100,15 @@ class Panel:
         called = next((own for own in known if any(own)), ())
         raise ChannelError(
             f"{spelled('panel')} {self.source!r} must tell of the {n_channels} channels of {what}"
-            f"{f', called {_listed(called)}' if called else ''}; it has {len(rows)} to keep: "
-            f"{_listed([(self.keys or self.names)[row] for row in rows])}"
+            f"{f', called {listed_names(called)}' if called else ''}; it has {len(rows)} to keep: "
+            f"{listed_names([(self.keys or self.names)[row] for row in rows])}"
         )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
         if out:
             warn(
-                f"{spelled('panel')} {self.source!r} does not keep {_listed(out)}: they are "
+                f"{spelled('panel')} {self.source!r} does not keep {listed_names(out)}: they are "
                 "left out"
             )
 
@@ -289,7 +289,3 @@ def _number(text: str, column: str, file: Path) -> float:
         raise ParameterError(
             f"{spelled('panel')} {str(file)!r}: {column} must be a number, got {text!r}"
         ) from error
-
-
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(repr, names))

@@ -19,8 +19,7 @@ from .. import ops
 from ..channels import channel_labels, label_keys
 from ..engine import backends
 from ..engine.progress import Progress
-from ..errors import LayerError, ParameterError, PxprepError, StoreError, spelled
-from ..images.masks import near
+from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
 from ..images.parameters import REMOTE
 from ..images.scales import Factors, cumulative
 from ..store import files, transactions
@@ -100,7 +99,7 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> obje
             f"{kinds[name]}"
         )
     raise LayerError(
-        f"{spelled(parameter)} {name!r} does not exist{near(name, known)}; {kind} are "
+        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], known)}; {kind} are "
         f"{sorted(known)}"
     )
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
 import xarray as xr
 
 from ..aliases import Backgrounds, Factors, PerChannel, Zeros
-from ..channels import CHANNEL, ByLabel, is_label, label_keys
+from ..channels import CHANNEL, ByLabel, is_label, label_keys, plain
 from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
@@ -96,11 +95,6 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
         )
     parsed: ByLabel = parse_positive(value, parameter)
     return parsed
-
-
-def plain(label: object) -> Any:
-    """A label without a type of NumPy's own."""
-    return label.item() if isinstance(label, np.generic) else label
 
 
 Percent = Annotated[PerChannel, Parsed(parse_quantile)]

@@ -7,10 +7,9 @@ import xarray as xr
 
 from ..aliases import Label
 from ..engine import backends
-from ..errors import ParameterError
+from ..errors import ParameterError, did_you_mean
 from ..images.cohort import AnyImages, ImageSet
 from ..images.image import as_float, like, processing_dtype, shared_pixels
-from ..images.masks import near
 from ..images.parameters import parse_count
 from ..images.scales import Factors, coarser_labels
 
@@ -82,7 +81,7 @@ def _factors(factor: Any, cohort: ImageSet) -> list[Factors]:
     if isinstance(factor, Mapping):
         unknown = [name for name in factor if name is not ... and name not in by_name]
         if unknown:
-            hint = near(str(unknown[0]), by_name)
+            hint = did_you_mean(unknown, by_name)
             raise ParameterError(
                 f"factor must name images of the cohort, got {unknown!r:.200}{hint}; there are "
                 f"{list(by_name)!r:.300}"
