@@ -16,11 +16,13 @@ from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
+from ..images.scales import SIZES
 from ..layers.layers import NOT_WRITTEN, coarsened, transformations_of
 from ..layers.layouts import scales_of
 from ..layers.reading import parse_names, read_images
 from ..store.files import drafted, flush_entry
-from .importing import AXES, MICRONS
+from .arrays import DIMS
+from .importing import MICRONS
 from .stacks import MISSING
 
 if TYPE_CHECKING:
@@ -97,15 +99,15 @@ def export_images(
     except ImportError as error:
         raise ParameterError(MISSING) from error
     may_replace = parse_bool(overwrite, "overwrite")
-    place = parse_path(folder, "folder", "a folder")
+    target = parse_path(folder, "folder", "a folder")
     found = {
         name: _prepared(image, name) for name, image in _chosen(images, img_layer, channels).items()
     }
-    files = {name: place / f"{name}{ENDING}" for name in found}
-    _check_places(place, files, may_replace)
+    files = {name: target / f"{name}{ENDING}" for name in found}
+    _check_files(target, files, may_replace)
     for name, image in found.items():
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
             with parse_progress(False)(f"write {files[name].name}"), drafted(files[name]) as draft:
                 _write(draft, image, name)
                 flush_entry(draft)
@@ -130,7 +132,7 @@ def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArra
     layers = list(images.images) if img_layer is None else img_layer
     read = read_images(images, layers, channels)
     return {
-        name: image.assign_attrs(um_per_pixel=_um_per_pixel(images.images[name]))
+        name: image.assign_attrs({SIZES: _um_per_pixel(images.images[name])})
         for name, image in read.items()
     }
 
@@ -140,7 +142,7 @@ def _um_per_pixel(element: object) -> dict[str, float]:
     transformation = transformations_of(element).get(MICRONS)
     if transformation is None:
         return {}
-    dims = [dim for dim in AXES[1:] if dim in scales_of(element)[0].dims]
+    dims = [dim for dim in DIMS[1:] if dim in scales_of(element)[0].dims]
     matrix = transformation.to_affine_matrix(tuple(dims), tuple(dims))
     sizes = np.diag(matrix)[:-1]
     if not np.array_equal(matrix[:-1, :-1], np.diag(sizes)):
@@ -161,10 +163,11 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
     bad = [label for label in labels if NOT_XML.search(label)]
     if bad:
         raise ChannelError(f"channels must have names that XML can hold, got {bad}")
-    return image.transpose(*[dim for dim in AXES if dim in image.dims])
+    return image.transpose(*[dim for dim in DIMS if dim in image.dims])
 
 
-def _check_places(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
+def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
+    """Raise an error unless the files can be written, each under a name of its own."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"folder must be a folder, got the file {str(folder)!r}")
     if len({name.casefold() for name in files}) < len(files):
@@ -181,7 +184,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     labels = [str(label) for label in label_keys(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
-    for dim, size in (image.attrs.get("um_per_pixel") or {}).items():
+    for dim, size in (image.attrs.get(SIZES) or {}).items():
         metadata |= {f"PhysicalSize{dim.upper()}": size, f"PhysicalSize{dim.upper()}Unit": "µm"}
     levels = list(_levels(image))
     with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:

@@ -15,6 +15,7 @@ from ..engine.progress import parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
+from ..images.scales import SIZES
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, recovered
 from ..layers.layers import as_element, check_installed
@@ -23,6 +24,7 @@ from ..layers.records import Run
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.json import parse_json
+from .arrays import DIMS
 from .names import agreed
 from .opening import open_images
 from .panels import Panel
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 # The coordinate system in which layers with known pixel sizes lie beside "global", that of pixels.
 MICRONS = "microns"
-AXES = ("c", "z", "y", "x")
 NOT_FITTED = "it was imported, not computed"
 
 
@@ -150,7 +151,7 @@ def _write(
 ) -> None:
     """Write images as layers, all of them or none."""
     may_replace, seconds, bar = how
-    # With a colon none is the name of a layer.
+    # The colon makes sure that no source is taken for the name of a layer.
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
@@ -196,7 +197,7 @@ def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
         other = names.setdefault(layer.casefold(), name)
         if other != name:
             raise LayerError(f"images {other!r} and {name!r} would both be layer {layer!r}")
-        image = image.transpose(*[dim for dim in AXES if dim in image.dims])
+        image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
         layers[layer] = image if image.chunks is not None else image.chunk()
     return layers
 
@@ -240,7 +241,7 @@ def _transformations(image: xr.DataArray) -> dict[str, object]:
     """By coordinate system: pixels, and micrometres where they are known."""
     from spatialdata.transformations import Identity, Scale
 
-    sizes = image.attrs.get("um_per_pixel")
+    sizes = image.attrs.get(SIZES)
     if not isinstance(sizes, Mapping) or not {"y", "x"} <= set(sizes):
         return {"global": Identity()}
     axes = tuple(str(dim) for dim in image.dims if dim in sizes)

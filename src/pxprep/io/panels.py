@@ -20,6 +20,7 @@ KEYS = ("channel", "metaltag", "metal")
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
 NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
+# An empty cell means yes: the channel is kept.
 YES, NO = {"1", "true", "yes", "1.0", ""}, {"0", "false", "no", "0.0"}
 METAL = re.compile(r"([A-Z][a-z]?)?\(?\d{2,3}\)?([A-Z][a-z]?)?")
 
@@ -31,13 +32,13 @@ class Panel:
     Attributes
     ----------
     names
-        Of all channels, in the order of the table.
+        Names of all channels, in the order of the table.
     keys
         What files call the channels, as their metals; empty if the table does not tell.
     keep
-        Which of them are used.
+        Whether each channel is used; empty if all are.
     sigma, q, q_post, cap_max
-        By name of the channel, as `Pipeline.sparrow` takes them; those that the table tells.
+        Numbers by name of the channel, as `Pipeline.sparrow` takes them; empty if there are none.
     source
         The file.
     in_order

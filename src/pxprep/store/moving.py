@@ -6,13 +6,12 @@ import shutil
 from pathlib import Path
 
 from . import files
+from .contents import METADATA
 from .journal import Move
 from .places import KINDS
 
 # In the folder of a transaction: a store that holds what is staged.
 STAGE = "stage.zarr"
-# The files that say what a folder holds; layers that differ differ in one of them.
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 def identity(folder: Path) -> str | None:
