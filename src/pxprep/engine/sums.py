@@ -5,7 +5,6 @@ both sums. Rows of several blocks or images are added up, in whatever order: not
 but the mean and the standard deviation, once each, in the end.
 """
 
-from collections.abc import Sequence
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -13,8 +12,6 @@ import numpy as np
 
 from ..aliases import Array, Block
 from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, tally
-from .programs import Program, measured_strips
-from .windows import Pixels, Window
 
 N_COUNTS = 3
 
@@ -79,28 +76,7 @@ class Moments(NamedTuple):
     infinite: Array  # int64, pixels that are missing because they are infinite
 
 
-def sum_strips(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    dtype: np.dtype[Any],
-    where: Pixels | None = None,
-) -> Block:
-    """The rows of the pixels of `window` at the end of a program, in the layout of a float type.
-
-    Of those inside a mask, if there is one.
-    """
-    layout = BinLayout.of(dtype)
-    rows = np.zeros((program.out_channels(pixels.n_channels), layout.n_numbers), np.int64)
-    bins = np.zeros(layout.bins, np.int64)
-    for values in measured_strips(program, pixels, window, numbers, where):
-        for channel, row in zip(values, rows, strict=True):
-            _add(channel, program.dtype, layout, bins, row)
-    return rows
-
-
-def _add(
+def add_channel(
     channel: Block, float_type: np.dtype[Any], layout: BinLayout, bins: Block, row: Block
 ) -> None:
     """Add the values of a channel, which is processed in a float type, to its row."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -74,7 +75,7 @@ class BlurEach(Operation):
     sigmas: tuple[float, ...]
     is_pointwise = is_cheap = False
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The radius of the widest kernel."""
         return blur_depth(self.sigmas)
