@@ -13,6 +13,7 @@ keep their edges.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import zip_longest
 from operator import getitem
 from typing import Any
 
@@ -43,7 +44,7 @@ from .jobs import (
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
 from .sinks import AddUp, Count, Gather, Sink
-from .sources import AXES, Area, Index, Source, run_keys
+from .sources import AXES, Area, Index, Reading, Source, run_keys
 from .sums import BinLayout
 from .windows import Window
 
@@ -330,16 +331,35 @@ class Chain:
         gate: Gate | None = None,
     ) -> tuple[Any, ...]:
         """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
-        program, source = self.program, self.source
-        window = source.window(index)
-        own = source.reading(index)
+        own = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
         numbers = (*(step.numbers for step in self.steps), *more)
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
+        # Edges of this pass alone wait for what the block waits for: else they would be held long
+        # before it.
+        waiting = partial(Edges, depth=self.program.depth, gate=opens), box, lazy
+        surroundings, around = self._surroundings(graph, name, index, *waiting)
+        constants, needed = self._constants(index, numbers)
+        stops = self._stops if own.keeper is not None else ()
+        window = self.source.window(index)
+        job = BlockJob(self.program, window, own, surroundings, constants, sink, stops, opens)
+        return (job, *box, *own.others, *around, *needed)
+
+    def _surroundings(
+        self,
+        graph: Graph,
+        name: str,
+        index: Index,
+        make: Callable[[Reading], Edges],
+        box: Sequence[Any],
+        lazy: Sequence[Any],
+    ) -> tuple[tuple[tuple[Window, int], ...], list[Any]]:
+        """As for `BlockJob`, and the keys of what is given; adds the tasks that cut edges."""
+        program, source = self.program, self.source
         surroundings: list[tuple[Window, int]] = []
-        keys: list[Any] = [*box, *own.others]
-        for neighbour in source.neighbours(index, program.reads(window)):
+        keys: list[Any] = []
+        for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
             if not reading.graph:  # in memory: nothing is read twice
                 surroundings.append((source.window(neighbour), len(reading.keys)))
@@ -350,14 +370,17 @@ class Chain:
                 job = (Edges(reading, program.depth), *reading.others)
             else:
                 edges = (f"{name}-edges", *neighbour)
-                # They wait for what the block waits for: else they would be held long before it.
-                job = (Edges(reading, program.depth, opens), *box, *reading.others, *lazy)
+                job = (make(reading), *box, *reading.others, *lazy)
             graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
+        return tuple(surroundings), keys
+
+    def _constants(self, index: Index, numbers: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
+        """The numbers of the operations and of the sink as for `BlockJob`; keys of the others."""
         constants: list[Any] = []
-        depths = [*program.depths_after, *(0 for _ in more)]
-        for number, depth in zip(numbers, depths, strict=True):
+        keys: list[Any] = []
+        for number, depth in zip_longest(numbers, self.program.depths_after, fillvalue=0):
             if isinstance(number, da.Array):
                 keys.append(only_key(number))
                 constants.append(LATER)
@@ -367,19 +390,7 @@ class Chain:
                 constants.append(mask)
             else:
                 constants.append(number)
-        return (
-            BlockJob(
-                program,
-                window,
-                own,
-                tuple(surroundings),
-                tuple(constants),
-                sink,
-                self._stops if own.keeper is not None else (),
-                opens,
-            ),
-            *keys,
-        )
+        return tuple(constants), keys
 
     @cached_property
     def _stops(self) -> tuple[tuple[int, str], ...]:

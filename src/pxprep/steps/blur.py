@@ -65,7 +65,7 @@ class Blur(Step):
 
 def blur_depth(sigmas: Iterable[float]) -> int:
     """How far a blur reads that has these sigmas in its channels."""
-    return max(blur_radius(float(sigma)) for sigma in sigmas)
+    return blur_radius(float(max(sigmas)))
 
 
 @dataclass(frozen=True)
