@@ -6,11 +6,11 @@ no longer be at a wanted rank, so that what is held is bounded however wide the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, Real
 from .kernels.brackets import gather
 
 # How many times as many values are held as are enough, and how many in any case, before the others
@@ -62,10 +62,10 @@ class Gathered:
 
     tally: Block
     inside: Block
-    bounds: tuple[Any, Any]
+    bounds: tuple[Real, Real]
 
     @classmethod
-    def of(cls, values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> "Gathered":
+    def of(cls, values: Block, bounds: tuple[Real, Real], zeros: bool, room: Block) -> "Gathered":
         """What lies there of these values; `room` has one place more than there are."""
         tally = np.zeros(6, np.int64)
         flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
@@ -73,7 +73,7 @@ class Gathered:
         return cls(tally, room[:n].copy(), bounds)
 
     @classmethod
-    def nothing(cls, bounds: tuple[Any, Any]) -> "Gathered":
+    def nothing(cls, bounds: tuple[Real, Real]) -> "Gathered":
         """What lies there of no values."""
         return cls(np.zeros(6, np.int64), np.empty(0, bounds[0].dtype), bounds)
 
@@ -93,7 +93,7 @@ class Gathered:
         inside = np.concatenate([part.inside for part in parts])
         return cls(tally, inside, (low, high)).trimmed(enough)
 
-    def at(self, places: Sequence[int]) -> list[Any]:
+    def at(self, places: Sequence[int]) -> list[Real]:
         """The values at these places among those inside, as if they were sorted.
 
         Before the first it is the lower bound, behind the last one the upper.
@@ -119,7 +119,7 @@ class Gathered:
             return self
         return self.narrowed(*self.at([first, last]))
 
-    def narrowed(self, low: object, high: object) -> "Gathered":
+    def narrowed(self, low: Real, high: Real) -> "Gathered":
         """The same values between bounds that are not outside these ones."""
         if (low, high) == self.bounds:
             return self

@@ -108,7 +108,7 @@ class BlockJob:
     window: Window
     reading: Reading
     surroundings: tuple[tuple[Window, int], ...]
-    numbers: tuple[Any, ...]
+    numbers: tuple[object, ...]
     sink: Sink
     stops: tuple[tuple[int, str], ...] = ()
     gate: bool | None = None
@@ -305,7 +305,7 @@ class Bracketing:
     """
 
     program: Program
-    numbers: tuple[Any, ...]
+    numbers: tuple[object, ...]
     choose: Callable[[Sequence[Block]], Bounds | None]
 
     def __call__(self, survey: Block, *later: Any) -> Block:
@@ -323,7 +323,9 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
     return counts
 
 
-def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
+def processed(
+    program: Program, samples: Sequence[Sample], numbers: Sequence[object]
+) -> list[Block]:
     """What a program makes of samples: as if each were an image of its own.
 
     Pixels that depend on others outside are left out, as far as a core remains. Each sample has

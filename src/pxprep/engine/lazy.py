@@ -21,6 +21,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from .blocks import integer_offset
@@ -44,9 +45,9 @@ from .jobs import (
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
 from .sinks import AddUp, Count, Gather, Sink
-from .sources import AXES, Area, Index, Reading, Source, run_keys
+from .sources import AXES, Area, Reading, Source, run_keys
 from .sums import BinLayout
-from .windows import Window
+from .windows import Index, Window
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
@@ -163,7 +164,7 @@ class Chain:
         sink = Gather(None, zeros, limits, then)
         return self._reduced("gathered", sink, [bounds, where], (1,), np.dtype(object), gate)
 
-    def sums(self, dtype: np.dtype[Any], where: Area | None = None) -> Array:
+    def sums(self, dtype: DType, where: Area | None = None) -> Array:
         """Exact sums of the result (in an area): a Dask array with the row of each channel."""
         shape = (sum(self._runs), BinLayout.of(dtype).n_numbers)
         return self._reduced("sums", AddUp(dtype), [where], shape, np.dtype(np.int64))
@@ -228,7 +229,7 @@ class Chain:
         return [area for area in areas if isinstance(area, Area)]
 
     @property
-    def _sampled_numbers(self) -> list[Any]:
+    def _sampled_numbers(self) -> list[object]:
         """What the steps take; `MaskReading` in place of an area: each sample has a part of it."""
         numbers = (step.numbers for step in self.steps)
         return [MaskReading if isinstance(number, Area) else number for number in numbers]
@@ -237,7 +238,7 @@ class Chain:
         self,
         kind: str,
         sink: Sink,
-        numbers: Sequence[Any],
+        numbers: Sequence[object],
         shape: tuple[int, ...],
         dtype: DType,
         gate: Gate | None = None,
@@ -261,7 +262,7 @@ class Chain:
             meta=np.empty((0,) * len(shape), dtype),
         )
 
-    def _collected(self, name: str, layer: object, *more: Any) -> HighLevelGraph:
+    def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
         numbers = (*(step.numbers for step in self.steps), *more)
@@ -307,12 +308,12 @@ class Chain:
         name: str,
         ndim: int,
         sink: Sink,
-        close: Callable[[Any], Block],
-        numbers: Sequence[Any],
+        close: Callable[[object], Block],
+        numbers: Sequence[object],
         gate: Gate | None,
     ) -> Graph:
         graph: Graph = {}
-        parts: list[tuple[Any, ...]] = []
+        parts: list[Key] = []
         for number, index in enumerate(self.source.indices()):
             parts.append((f"{name}-block", number))
             graph[parts[-1]] = self._task(graph, name, index, sink, numbers, gate)
@@ -327,7 +328,7 @@ class Chain:
         name: str,
         index: Index,
         sink: Sink,
-        more: Sequence[Any] = (None,),
+        more: Sequence[object] = (None,),
         gate: Gate | None = None,
     ) -> tuple[Any, ...]:
         """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
@@ -352,13 +353,13 @@ class Chain:
         name: str,
         index: Index,
         make: Callable[[Reading], Edges],
-        box: Sequence[Any],
-        lazy: Sequence[Any],
-    ) -> tuple[tuple[tuple[Window, int], ...], list[Any]]:
+        box: Sequence[Key],
+        lazy: Sequence[Key],
+    ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
         """As for `BlockJob`, and the keys of what is given; adds the tasks that cut edges."""
         program, source = self.program, self.source
         surroundings: list[tuple[Window, int]] = []
-        keys: list[Any] = []
+        keys: list[Key] = []
         for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
             if not reading.graph:  # in memory: nothing is read twice
@@ -376,10 +377,12 @@ class Chain:
             keys.append(edges)
         return tuple(surroundings), keys
 
-    def _constants(self, index: Index, numbers: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
+    def _constants(
+        self, index: Index, numbers: Sequence[object]
+    ) -> tuple[tuple[object, ...], list[Key]]:
         """The numbers of the operations and of the sink as for `BlockJob`; keys of the others."""
-        constants: list[Any] = []
-        keys: list[Any] = []
+        constants: list[object] = []
+        keys: list[Key] = []
         for number, depth in zip_longest(numbers, self.program.depths_after, fillvalue=0):
             if isinstance(number, da.Array):
                 keys.append(only_key(number))
@@ -432,12 +435,12 @@ class Chain:
 class ChainLayer(MaterializedLayer):
     """The last layer of the graph of a chain, of an array with some order of axes."""
 
-    def __init__(self, mapping: Mapping[Any, Any], chain: Chain, axes: str) -> None:
+    def __init__(self, mapping: Mapping[Key, object], chain: Chain, axes: str) -> None:
         super().__init__(mapping)
         self.chain = chain
         self.axes = axes
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         # Workers need the tasks only.
         return MaterializedLayer, (dict(self.mapping),)
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from ..aliases import Array
+from ..aliases import Array, DType
 from . import backends
 from .blocks import float_dtype
 from .measuring import masked
@@ -51,7 +50,7 @@ def exact_moments(
     return _moments(rows, dtype)
 
 
-def _moments(rows: Sequence[Array], dtype: np.dtype[Any]) -> Moments:
+def _moments(rows: Sequence[Array], dtype: DType) -> Moments:
     settle = partial(moments_of, dtype=dtype)
     found = [backends.per_channel(settle, (row, "cs"), dtype=MOMENTS) for row in rows]
     return Moments(*(np.stack([one[name] for one in found]) for name in Moments._fields))

@@ -47,7 +47,7 @@ class ArrayChain:
     array: Block
     float_type: DType
     operations: tuple[Operation, ...] = ()
-    numbers: tuple[Any, ...] = ()
+    numbers: tuple[object, ...] = ()
     is_own: bool = False
 
     def shared(self) -> "ArrayChain":

@@ -122,7 +122,7 @@ class Program:
         depths = accumulate([operation.depth for operation in self.operations])
         return [self.depth - depth for depth in depths]
 
-    def sums_behind(self, n: int, numbers: Sequence[Any]) -> tuple["Program", list[Any]]:
+    def sums_behind(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """The sums over channels behind so many operations, and the numbers for those."""
         pairs = list(zip(self.operations, numbers, strict=True))
         first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
@@ -146,7 +146,7 @@ class Program:
         return any(isinstance(operation, AddChannels) for operation in self.operations)
 
     def run(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], *, noted: bool = False
+        self, pixels: Pixels, window: Window, numbers: Sequence[object], *, noted: bool = False
     ) -> Block:
         """The pixels of `window`, shape (c, z, y, x), at the end of the program.
 
@@ -166,7 +166,7 @@ class Program:
         return self._strip(pixels, window, numbers, noted=noted).values()
 
     def run_in_rows(
-        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+        self, pixels: Pixels, numbers: Sequence[object], rows: range, window: Window
     ) -> Block:
         """As `run`, in some rows and the columns of `window`.
 
@@ -180,7 +180,7 @@ class Program:
         self,
         pixels: Pixels,
         window: Window,
-        numbers: Sequence[Any],
+        numbers: Sequence[object],
         targets: Sequence[Block],
     ) -> None:
         """As `run`, into `targets`, each of which holds a run of channels, one behind the other."""
@@ -195,7 +195,7 @@ class Program:
                 target[...] = channel
 
     def measured(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], where: Pixels | None
+        self, pixels: Pixels, window: Window, numbers: Sequence[object], where: Pixels | None
     ) -> Iterator[Block]:
         """As `run`, strip by strip, shape (c, ...): all values, or those inside a mask."""
         for strip in self.strips(window, pixels):
@@ -209,7 +209,7 @@ class Program:
         self,
         pixels: Pixels,
         window: Window,
-        numbers: Sequence[Any],
+        numbers: Sequence[object],
         place: Block | None = None,
         *,
         noted: bool,

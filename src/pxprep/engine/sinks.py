@@ -37,7 +37,7 @@ class Opened:
 
     program: Program
     pixels: Pixels
-    numbers: Sequence[Any]
+    numbers: Sequence[object]
 
     @property
     def n_channels(self) -> int:
@@ -45,7 +45,7 @@ class Opened:
         return self.program.out_channels(self.pixels.n_channels)
 
     @cached_property
-    def _unkept(self) -> tuple[Program, Sequence[Any]]:
+    def _unkept(self) -> tuple[Program, Sequence[object]]:
         """The program and its numbers, without what is yet to be kept."""
         pairs = list(zip(self.program.operations, self.numbers, strict=True))
         left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]

@@ -6,11 +6,11 @@ but the mean and the standard deviation, once each, in the end.
 """
 
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, tally
 
 N_COUNTS = 3
@@ -35,7 +35,7 @@ class BinLayout(NamedTuple):
     bins: tuple[int, int, int]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> "BinLayout":
+    def of(cls, dtype: DType) -> "BinLayout":
         """That of a float type."""
         return _LAYOUTS[dtype.itemsize]
 
@@ -77,7 +77,7 @@ class Moments(NamedTuple):
 
 
 def add_channel(
-    channel: Block, float_type: np.dtype[Any], layout: BinLayout, bins: Block, row: Block
+    channel: Block, float_type: DType, layout: BinLayout, bins: Block, row: Block
 ) -> None:
     """Add the values of a channel, which is processed in a float type, to its row."""
     counts, total, squares = layout.parts(row)
@@ -93,7 +93,7 @@ def add_channel(
         add_doubles(flat.astype(np.float64, copy=False).view(np.int64), bins, total, squares)
 
 
-def moments_of(rows: Block, *, dtype: np.dtype[Any]) -> Block:
+def moments_of(rows: Block, *, dtype: DType) -> Block:
     """The `MOMENTS` of each channel from its row, in the layout of a float type."""
     layout = BinLayout.of(dtype)
     found = np.zeros(len(rows), MOMENTS)

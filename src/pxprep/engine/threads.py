@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dask import config
 
@@ -34,7 +34,7 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(work: Callable[[Item], Any], items: Iterable[Item], most: int | None = None) -> None:
+def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | None = None) -> None:
     """Call `work` with each item, in the order of the items, several at once.
 
     An error, or Ctrl-C, ends it: items that have been begun are finished, no other is begun, and
@@ -70,7 +70,7 @@ def _taken(queue: deque[Item]) -> Iterator[Item]:
             yield queue.popleft()
 
 
-def _help_out(work: Callable[[Item], Any], queue: deque[Item]) -> None:
+def _help_out(work: Callable[[Item], object], queue: deque[Item]) -> None:
     try:
         for item in _taken(queue):
             work(item)

@@ -10,6 +10,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..aliases import Block, DType
 
+# Of a block: its place among planes, rows and columns of blocks.
+Index = tuple[int, int, int]
+
 
 class Window(NamedTuple):
     """Rows and columns of an image, ends excluded."""

@@ -385,7 +385,7 @@ def _of_all_pixels(flags: Array) -> Array:
 
 
 def labeled_numbers(
-    arrays: Mapping[Any, xr.Variable],
+    arrays: Mapping[str, xr.Variable],
     channels: Sequence[Label] | None,
     fovs: Sequence[Label],
     batches: Iterable[Label] = (),

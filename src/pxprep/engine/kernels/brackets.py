@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...aliases import Block
+from ...aliases import Block, Real
 from . import kernel
 
 # Values that are tallied at once, and those of which none is copied if none lies between the
@@ -12,7 +12,7 @@ RUN = 16
 
 
 @kernel
-def gather(values: Block, low: float, high: float, zeros: bool, tally: Block, inside: Block) -> int:
+def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
     """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
     Adds to `tally` how many values are counted, negative, infinite, below `low`, equal to `low` and
@@ -39,7 +39,7 @@ def gather(values: Block, low: float, high: float, zeros: bool, tally: Block, in
 # sums of them wider if it is not told each time.
 @kernel
 def _tally_usual(
-    values: Block, low: float, high: float, zeros: bool
+    values: Block, low: Real, high: Real, zeros: bool
 ) -> tuple[np.int32, np.int32, np.int32]:
     """How many values are counted, not below `low`, and negative or not below `high`.
 
@@ -56,7 +56,7 @@ def _tally_usual(
 
 
 @kernel
-def _tally(values: Block, low: float, high: float, zeros: bool, tally: Block) -> np.bool_:
+def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> np.bool_:
     """Whether any value lies between the bounds."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
@@ -82,7 +82,7 @@ def _tally(values: Block, low: float, high: float, zeros: bool, tally: Block) ->
 
 
 @kernel
-def _gather_inside(values: Block, low: float, high: float, zeros: bool, inside: Block) -> int:
+def _gather_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
     n = 0
     for first in range(0, values.size, RUN):
         run = values[first : first + RUN]
@@ -92,7 +92,7 @@ def _gather_inside(values: Block, low: float, high: float, zeros: bool, inside: 
 
 
 @kernel
-def _any_inside(values: Block, low: float, high: float) -> np.bool_:
+def _any_inside(values: Block, low: Real, high: Real) -> np.bool_:
     """Whether any value lies between the bounds, be it counted or not."""
     within = np.int32(0)
     for i in range(values.size):
@@ -102,7 +102,7 @@ def _any_inside(values: Block, low: float, high: float) -> np.bool_:
 
 
 @kernel
-def _copy_inside(values: Block, low: float, high: float, zeros: bool, inside: Block) -> int:
+def _copy_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
     # Every value is written and most are overwritten: that is faster than to ask first.
     n = 0
     for i in range(values.size):
