@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from ..aliases import Images, Label
+from ..aliases import Block, Images, Label
 from ..pipeline.pipeline import FittedPipeline
 from .channel_grid import channels as plot_channels
 from .comparison import compare
@@ -39,7 +38,7 @@ class ImagePlots:
         channels: Sequence[Label] | None = None,
         *,
         contrast: str = "channel",
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels as a grid of thumbnails; see `pxprep.plot.channels`."""
@@ -55,7 +54,7 @@ class ImagePlots:
         *,
         fov: Any = None,
         bins: int = 50,
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show how many pixels have which value; see `pxprep.plot.histogram`."""
@@ -79,7 +78,7 @@ class ImagePlots:
         after: xr.DataArray,
         channels: Sequence[Label] | None = None,
         *,
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels before and after; see `pxprep.plot.compare`."""
