@@ -144,6 +144,6 @@ def names_for(layers: Sequence[str], asked: Sequence[str]) -> list[str]:
 def labels_of(sdata: "SpatialData", layer: str) -> "tuple[Label, ...]":
     """The labels of a layer's channels."""
     from ..channels import label_keys
-    from ..layers.reading import read_images
+    from ..layers.reading import read_checked
 
-    return label_keys(read_images(sdata, layer)[layer])
+    return label_keys(read_checked(sdata, layer)[layer])

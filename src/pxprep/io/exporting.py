@@ -13,13 +13,13 @@ import xarray as xr
 from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine.progress import parse_progress
-from ..errors import ChannelError, ImageError, ParameterError, StoreError
+from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
 from ..images.scales import SIZES
-from ..layers.layers import NOT_WRITTEN, coarsened, transformations_of
+from ..layers.layers import WRITE_ERRORS, coarsened, transformations_of
 from ..layers.layouts import scales_of
-from ..layers.reading import parse_names, read_images
+from ..layers.reading import parse_names, read_checked
 from ..store.files import drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
@@ -108,11 +108,12 @@ def export_images(
     for name, image in found.items():
         try:
             target.mkdir(parents=True, exist_ok=True)
+            # Shows no bar, but the log says when it begins and ends.
             with parse_progress(False)(f"write {files[name].name}"), drafted(files[name]) as draft:
                 _write(draft, image, name)
                 flush_entry(draft)
         except OSError as error:
-            if error.errno not in NOT_WRITTEN:
+            if error.errno not in WRITE_ERRORS:
                 raise
             raise StoreError(f"{str(files[name])!r} cannot be written: {error}") from error
     return files
@@ -130,7 +131,7 @@ def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArra
         found = {name: checked(images[name], f"image {name!r}") for name in names}
         return {name: select_channels(image, channels) for name, image in found.items()}
     layers = list(images.images) if img_layer is None else img_layer
-    read = read_images(images, layers, channels)
+    read = read_checked(images, layers, channels)
     return {
         name: image.assign_attrs({SIZES: _um_per_pixel(images.images[name])})
         for name, image in read.items()
@@ -171,10 +172,12 @@ def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> 
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"folder must be a folder, got the file {str(folder)!r}")
     if len({name.casefold() for name in files}) < len(files):
-        raise ParameterError(f"img_layer must name each layer once (in any case), got {[*files]}")
+        raise ParameterError(
+            f"{spelled('img_layer')} must name each layer once (in any case), got {[*files]}"
+        )
     there = [str(file) for file in files.values() if file.exists()]
     if there and not may_replace:
-        raise StoreError(f"files exist already; overwrite=True replaces them: {there}")
+        raise StoreError(f"files exist already; {spelled('overwrite=True')} replaces them: {there}")
 
 
 def _write(file: Path, image: xr.DataArray, name: str) -> None:

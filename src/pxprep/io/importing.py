@@ -17,13 +17,13 @@ from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import SIZES
 from ..layers.backing import SourceState
-from ..layers.destination import Destination, check_outputs, recovered
+from ..layers.destination import Destination, check_outputs, repair_store
 from ..layers.layers import as_element, check_installed
 from ..layers.layouts import Layout
 from ..layers.records import Run
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
-from ..store.json import parse_json
+from ..store.json import to_json_types
 from .arrays import DIMS
 from .names import agreed
 from .opening import open_images
@@ -138,7 +138,7 @@ def import_images(
     with _opened(folder, list(by_name), seconds) as sdata:
         asked = {"channels": channels, **told, "panel": None if panel is None else str(panel)}
         asked |= {"chunks": chunks, "scale_factors": scale_factors}
-        _write(sdata, by_name, layouts, parse_json({IMPORT: asked}), (may_replace, seconds, bar))
+        _write(sdata, by_name, layouts, to_json_types({IMPORT: asked}), (may_replace, seconds, bar))
     return sdata
 
 
@@ -215,7 +215,7 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
     if folder.exists():
         check_store(folder)
-        recovered(folder, wait)
+        repair_store(folder, wait)
         try:
             # Of what is damaged SpatialData warns; new layers can be written beside it.
             sdata = read_zarr(folder, on_bad_files="warn")

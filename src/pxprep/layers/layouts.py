@@ -70,7 +70,7 @@ def layouts_of(
             name: new_sizes(scales_of(elements[name]), layout.factors)
             for name, layout in layouts.items()
         }
-        say_new_sizes(sizes, "; scale_factors makes others, or none if it is empty")
+        say_new_sizes(sizes, "; scale_factors chooses others (an empty list: no coarser scales)")
     return layouts
 
 

@@ -110,7 +110,7 @@ def read_attrs(folder: Path, *, through_links: bool = True) -> Json:
 
 
 def token_in(folder: Path) -> str | None:
-    """The mark of a layer in a folder, every chunk of which pxprep wrote; None if it has none."""
+    """The token in the mark of a layer, every chunk of which pxprep wrote; None without a mark."""
     mark = read_attrs(folder).get(KEY)
     return mark.get("token") if isinstance(mark, Mapping) else None
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ParameterError, StoreError
 from ..images.cohort import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
-from ..layers.layers import NOT_WRITTEN
+from ..layers.layers import WRITE_ERRORS
 from ..store import files
 from .rows import Form, Rows
 
@@ -101,7 +101,7 @@ def _as_parquet(form: Form, pieces: Iterator[Rows], path: Path) -> Path:
                     writer.write_batch(_batch(form, rows, schema))
             files.flush_entry(draft)
     except OSError as error:
-        if error.errno in NOT_WRITTEN:
+        if error.errno in WRITE_ERRORS:
             raise StoreError(f"{error}: file {str(path)!r} was not written") from error
         raise
     return path

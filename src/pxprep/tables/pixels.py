@@ -14,7 +14,7 @@ from ..images.cohort import ImageSet
 from ..images.hints import check_kind
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.layers import is_sdata
-from ..layers.reading import read_images, read_labels
+from ..layers.reading import read_checked, read_labels
 from .kinds import maker_of
 from .rows import Draw, Form, pieces_of
 
@@ -133,7 +133,7 @@ def pixel_table(
 def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
     """The images, with these channels only."""
     if img_layer is not None:
-        layers = read_images(images, img_layer, channels)
+        layers = read_checked(images, img_layer, channels)
         return ImageSet.of(layers, variable=variable, what="layer")
     if is_sdata(images):
         raise ParameterError(
