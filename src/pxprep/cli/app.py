@@ -67,7 +67,7 @@ class Commands(TyperGroup):
 
 
 def _without_types_of_switches(options: Any) -> object:
-    """The same, where help does not say ``<bool>``."""
+    """The options of a command, without ``<bool>`` in the help of its switches."""
     for option in options:
         if getattr(option, "is_flag", False) and option.metavar is None:
             option.metavar = ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ..aliases import Label
-from ..engine.progress import parse_progress
+from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
@@ -118,10 +118,10 @@ def import_images(
     >>> list(sdata.images), sdata["fov0"].dims, sdata["fov0"].c.values.tolist()[:2]
     (['fov0', 'fov1', 'fov2'], ('c', 'y', 'x'), ['DAPI', 'CD45'])
     """
-    folder = _parse_store(store)
+    folder = parse_path(store, "store", "a SpatialData store").expanduser().resolve()
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar = parse_progress(progress)
-    told = {
+    about_files = {
         "channel_names": channel_names,
         "panel": panel,
         "axes": axes,
@@ -131,14 +131,15 @@ def import_images(
         "names_from": names_from,
         "crop": crop or None,
     }
-    given = {name: value for name, value in told.items() if value is not None}
+    given = {name: value for name, value in about_files.items() if value is not None}
     by_name = by_layer(_images(source, channels, given))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in by_name.items()}
     check_installed()
     with _opened(folder, list(by_name), seconds) as sdata:
-        asked = {"channels": channels, **told, "panel": None if panel is None else str(panel)}
-        asked |= {"chunks": chunks, "scale_factors": scale_factors}
-        _write(sdata, by_name, layouts, to_json_types({IMPORT: asked}), (may_replace, seconds, bar))
+        kept = {"channels": channels, **about_files, "panel": None if panel is None else str(panel)}
+        kept |= {"chunks": chunks, "scale_factors": scale_factors}
+        parameters = to_json_types({IMPORT: kept})
+        _write(sdata, by_name, layouts, parameters, may_replace, seconds, bar)
     return sdata
 
 
@@ -147,15 +148,16 @@ def _write(
     images: Mapping[str, xr.DataArray],
     layouts: Mapping[str, Layout],
     parameters: Any,
-    how: tuple[bool, float | None, Any],
+    may_replace: bool,
+    wait: float | None,
+    bar: Progress,
 ) -> None:
     """Write images as layers, all of them or none."""
-    may_replace, seconds, bar = how
     # The colon makes sure that no source is taken for the name of a layer.
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    target = Destination.of(sdata, pairs, seconds)
+    target = Destination.of(sdata, pairs, wait)
     target.check_new(may_replace, "layer")
     sources = {
         pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
@@ -167,10 +169,6 @@ def _write(
     }
     identities = {name: source.identity for name, source in sources.items()}
     target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
-
-
-def _parse_store(value: object) -> Path:
-    return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:
@@ -238,7 +236,7 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
 
 def _transformations(image: xr.DataArray) -> dict[str, object]:
-    """By coordinate system: pixels, and micrometres where they are known."""
+    """The transformations to pixels, and to micrometres where these are known."""
     from spatialdata.transformations import Identity, Scale
 
     sizes = image.attrs.get(SIZES)

@@ -71,7 +71,7 @@ def open_images(
     acquisitions
         Numbers of the acquisitions of IMC to read; see `read_imc`.
     subfolder, names_from, crop
-        Of folders with a TIFF for each channel; see `read_folder`.
+        For folders with a TIFF for each channel; see `read_folder`.
 
     Returns
     -------

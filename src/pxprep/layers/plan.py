@@ -27,8 +27,6 @@ from .work import Prepared, Work
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-__all__ = ["Plan", "plan_layers"]
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -161,10 +161,9 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image, or a mask missing or no labels, or they are not on
-        disk any more as they were when they were opened; or an output layer has no valid name,
-        exists, is what other elements of `sdata` are computed from, or is of another run than is
-        resumed.
+        If an input layer is missing or no image, or a mask is missing or no labels. If they are not
+        on disk any more as they were when they were opened. If an output layer has no valid name,
+        exists, is of another run than is resumed, or is what other elements are computed from.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, has the name that harpy gives it, or does not fit the
         channels.
@@ -247,6 +246,7 @@ def _make_layers(work: Work) -> FittedPipeline:
     images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
     batches = prepared.batches
     depth = recipe_of(steps).depth(cohort.labels)
+    # `fit` and `transform` take images; what `cohort` keeps in memory belongs to these very arrays.
     with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
         if isinstance(steps, Pipeline):
             steps = steps.fit(

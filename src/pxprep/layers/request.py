@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,6 @@ from ..store.json import to_json_types
 from .destination import parse_compressor
 from .masks import LayerMasks, asked_masks, described, parse_keep_outside
 from .reading import parse_names
-
-# Defaults of the wrapper's parameters that `pipeline` takes the place of.
-_DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def _batches(
 
 
 def _is_default(name: str, value: object) -> bool:
-    default = _DEFAULTS[name]
+    default = signature(Pipeline.sparrow).parameters[name].default
     return type(value) is type(default) and value == default
 
 

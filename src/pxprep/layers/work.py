@@ -85,7 +85,7 @@ class Work:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """By name of each layer that is still to be made, that of the layer it is made from."""
+        """By name of each layer that is still to be made, the name of the layer it is made from."""
         return {name: self.request.pairs[name] for name in self.target.todo}
 
     def run_with(self, fitted: FittedPipeline) -> Run:
