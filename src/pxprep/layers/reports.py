@@ -28,7 +28,7 @@ def report_layers(
     layers: str | Sequence[str],
     *,
     title: str | None = None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
+    functions: Mapping[str, Callable[..., object]] | None = None,
 ) -> Path:
     """Write a QC report of layers that `pixel_clustering_preprocess` has made, at any time later.
 
