@@ -106,7 +106,9 @@ def test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_piece
 
     targets = [np.empty((run, 2, *window.shape), whole.dtype) for run in (1, 2)]
     with patch.object(programs, "STRIP_VALUES", 1):
-        assert len(list(program.strips(window, pixels))) >= window.shape[0] / max(1, 4 * program.depth)
+        assert len(list(program.strips(window, pixels))) >= window.shape[0] / max(
+            1, 4 * program.depth
+        )
         program.write(pixels, window, numbers, targets)
     assert np.concatenate(targets).tobytes() == expected.tobytes()
 

@@ -30,7 +30,7 @@ from ..errors import ChannelError, ImageError, ParameterError, listed
 from .datasets import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import check_kind, what_came
-from .image import ONE, checked, like, pixels, processing_dtype
+from .image import ONE, checked, like, pixels
 from .masks import areas_of
 from .parameters import parse_pool
 from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
@@ -287,9 +287,7 @@ class ImageSet(Sequence[xr.DataArray]):
             if not self.chains:
                 made = []
                 for image, own, number in zip(self.images, operations, numbers, strict=True):
-                    dtype = processing_dtype(image)
-                    array = backends.apply(pixels(image), own, number, dtype=dtype)
-                    made.append(like(image, array))
+                    made.append(like(image, backends.apply(pixels(image), own, number)))
                 return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
             return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
@@ -361,7 +359,7 @@ class ImageSet(Sequence[xr.DataArray]):
 
         The images themselves stay as they were, for their labels.
         """
-        chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
+        chains = [ArrayChain(pixels(image)) for image in self]
         return self._with(chains=tuple(chains))
 
     def measured_here(self) -> "ImageSet | None":
@@ -373,15 +371,14 @@ class ImageSet(Sequence[xr.DataArray]):
             return None
         if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
             return None  # the images are brought to one type first
-        chains = [backends.read_here(pixels(image), processing_dtype(image)) for image in self]
+        chains = [backends.read_here(pixels(image)) for image in self]
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
     def worked_out(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
-        dtypes = [chain.float_type for chain in self.chains]
-        made = zip(results(self.chains), dtypes, strict=True)
-        return self._with(chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+        made = [ArrayChain(array, is_own=True) for array in results(self.chains)]
+        return self._with(chains=tuple(made))
 
     @property
     def is_cheap(self) -> bool:
