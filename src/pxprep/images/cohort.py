@@ -518,7 +518,7 @@ def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebu
     return next(iter(named.values())), rebuild
 
 
-def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:

@@ -95,13 +95,13 @@ def line_for_labels(image: xr.DataArray) -> str:
     return f"{bare}.assign_coords({{{CHANNEL!r}: {made}}})"
 
 
-def line_for_dataset(node: Any) -> str:
+def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
     """The same of a dataset, or a node of a tree, that holds no image."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: object, nodes: Iterable[Any]) -> str:
+def line_for_tree(tree: "xr.DataTree", nodes: Iterable[Any]) -> str:
     """The same of a tree that holds no image; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
