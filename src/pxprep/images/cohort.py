@@ -57,6 +57,8 @@ BATCH = "batch"
 HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
 
+Kind = TypeVar("Kind")
+
 
 class HoldsImages:
     """Something that holds a set of images, and says how it is measured: a `pxprep.Cohort`."""
@@ -149,8 +151,8 @@ class ImageSet(Sequence[xr.DataArray]):
         if isinstance(images, HoldsImages):
             return _held(images, pool, variable, labels, where)
         if isinstance(images, ImageSet):
-            named = dict(zip(images.names, images, strict=True))
-            areas = images.areas if where is None else areas_of(where, named, images)
+            own = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, own, images)
             return replace(images, pool=pool, areas=areas)
         if variable is not None and not _in_datasets(images):
             raise ParameterError(
@@ -234,7 +236,7 @@ class ImageSet(Sequence[xr.DataArray]):
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "ImageSet":
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[object]) -> "ImageSet":
         """The cohort of `function(image, *arguments)`, with each image's own arguments."""
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
@@ -269,7 +271,7 @@ class ImageSet(Sequence[xr.DataArray]):
     def apply(
         self,
         operation: Operation,
-        numbers: Sequence[Any] | None = None,
+        numbers: Sequence[object] | None = None,
         reference: "ImageSet | None" = None,
     ) -> "ImageSet":
         """The cohort after an operation, which takes each image's own numbers, if any.
@@ -290,9 +292,10 @@ class ImageSet(Sequence[xr.DataArray]):
                     made.append(like(image, backends.apply(pixels(image), own, number)))
                 return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
-            return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
+            chains = tuple(chain.then(own, number) for chain, own, number in waiting)
+            return self._with(chains=chains)
 
-    def _sums_for(self, cohort: "ImageSet") -> list[Any]:
+    def _sums_for(self, cohort: "ImageSet") -> list[object]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
@@ -302,7 +305,7 @@ class ImageSet(Sequence[xr.DataArray]):
                 return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
-        sums: list[Any] = []
+        sums: list[object] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
             if not isinstance(chain, ArrayChain):
                 begun = cohort.chains[index]
@@ -335,7 +338,7 @@ class ImageSet(Sequence[xr.DataArray]):
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
 
-    def choosing(self, channels: Any) -> "ImageSet":
+    def choosing(self, channels: Sequence[Label] | None) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
@@ -460,7 +463,9 @@ def _held(
     return replace(own, images=images, rebuild=rebuild)
 
 
-def _opened(images: object, variable: object, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened(
+    images: object, variable: object, what: str
+) -> tuple[Mapping[Label, object], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, _the_one, True
@@ -492,8 +497,8 @@ def _in_datasets(images: object) -> bool:
 
 
 def _opened_mapping(
-    images: Mapping[Any, Any], variable: object
-) -> tuple[dict[Label, Any], Rebuild, bool]:
+    images: Mapping[Label, object], variable: object
+) -> tuple[Mapping[Label, object], Rebuild, bool]:
     opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
@@ -505,7 +510,7 @@ def _opened_mapping(
     return {name: image for name, (image, _) in opened.items()}, rebuild, False
 
 
-def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebuild]:
+def _opened_one(image: object, name: Label, variable: object) -> tuple[object, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
     if not isinstance(image, HOLDING):
         return image, _the_one
@@ -518,12 +523,14 @@ def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebu
     return next(iter(named.values())), rebuild
 
 
-def _opened_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
+def _opened_tree(
+    tree: "xr.DataTree", variable: object
+) -> tuple[Mapping[Label, object], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:
         check_pyramid(tree, leaf)
-    images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
+    images: dict[Label, object] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
         return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
@@ -533,8 +540,8 @@ def _opened_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, Any
 
 def _opened_dataset(
     dataset: xr.Dataset, variable: object, what: str
-) -> tuple[dict[Label, Any], Rebuild, bool]:
-    images: dict[Label, Any] = images_of(dataset, variable, what)
+) -> tuple[Mapping[Label, object], Rebuild, bool]:
+    images = images_of(dataset, variable, what)
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
         return with_images(dataset, dict(zip(images, made, strict=True)), channels)
@@ -578,5 +585,5 @@ def _aligned(
     return aligned
 
 
-def _most_common(values: list[Any]) -> Any:
+def _most_common(values: list[Kind]) -> Kind:
     return Counter(values).most_common(1)[0][0]

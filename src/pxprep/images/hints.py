@@ -1,6 +1,6 @@
 """What to do with what is no image: the line of code that makes one of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: "xr.DataTree", nodes: Iterable[Any]) -> str:
+def line_for_tree(tree: "xr.DataTree", nodes: Iterable["xr.DataTree"]) -> str:
     """The same of a tree that holds no image; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
@@ -145,9 +145,9 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
     return f"[{line}.isel({{{dim!r}: i}}) for i in range({others[dim]})]"
 
 
-def _renamed(image: xr.DataArray) -> dict[Any, str]:
+def _renamed(image: xr.DataArray) -> dict[Hashable, str]:
     """By the dims of an image those that they are likely to be, where they are called otherwise."""
-    found: dict[Any, str] = {}
+    found: dict[Hashable, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]
         if role not in image.dims and len(alike) == 1:
