@@ -120,7 +120,7 @@ def made(
     steps: Steps,
     how: Mapping[str, Any],
     quiet: bool,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make layers; what to answer about them."""
     from ..layers.preprocess import pixel_clustering_preprocess
     from ..layers.records import Records

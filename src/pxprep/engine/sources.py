@@ -402,7 +402,7 @@ class Reading:
             direct(value) if key in self.sliced else value
             for key, value in zip(self.others, others, strict=True)
         ]
-        cache = dict(zip(self.others, sliced, strict=True))
+        cache: dict[Key, Any] = dict(zip(self.others, sliced, strict=True))
         missing = [key for key in self.keys if key not in cache]
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}

@@ -1,6 +1,6 @@
 """What to do with what is no image: the line of code that makes one of it."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,13 @@ def line_for_labels(image: xr.DataArray) -> str:
     return f"{bare}.assign_coords({{{CHANNEL!r}: {made}}})"
 
 
-def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
+def line_for_dataset(node: Any) -> str:
     """The same of a dataset, or a node of a tree, that holds no image."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: "xr.DataTree", nodes: Iterable["xr.DataTree"]) -> str:
+def line_for_tree(tree: object, nodes: Iterable[object]) -> str:
     """The same of a tree that holds no image; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
@@ -145,9 +145,9 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
     return f"[{line}.isel({{{dim!r}: i}}) for i in range({others[dim]})]"
 
 
-def _renamed(image: xr.DataArray) -> dict[Hashable, str]:
+def _renamed(image: xr.DataArray) -> dict[object, str]:
     """By the dims of an image those that they are likely to be, where they are called otherwise."""
-    found: dict[Hashable, str] = {}
+    found: dict[object, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]
         if role not in image.dims and len(alike) == 1:

@@ -259,7 +259,7 @@ def _area(mask: Mask) -> Area:
     return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
 
 
-def _parse_labels(value: object) -> Any:
+def _parse_labels(value: object) -> object:
     """``"nonzero"``, or a tuple of whole numbers."""
     if isinstance(value, str) and value == NONZERO:
         return value

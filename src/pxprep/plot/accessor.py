@@ -1,7 +1,7 @@
 """`image.pxprep.plot`: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -13,6 +13,9 @@ from .dropped_pixels import mask
 from .histograms import histogram
 from .mixing import composite
 from .shown import AxesArray
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["ImagePlots"]
 
@@ -52,7 +55,7 @@ class ImagePlots:
         fitted: FittedPipeline | None = None,
         channels: Sequence[Label] | None = None,
         *,
-        fov: Any = None,
+        fov: object = None,
         bins: int = 50,
         axes: Block | None = None,
         max_pixels: int = 512,
@@ -69,7 +72,7 @@ class ImagePlots:
             max_pixels=max_pixels,
         )
 
-    def mask(self, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
+    def mask(self, *, axes: object = None, max_pixels: int = 512) -> AxesArray:
         """Show which pixels were dropped; see `pxprep.plot.mask`."""
         return mask(self._image, axes=axes, max_pixels=max_pixels)
 
@@ -88,7 +91,7 @@ class ImagePlots:
         self,
         channels: Sequence[Label] | Mapping[Label, str] | None = None,
         *,
-        axes: Any = None,
+        axes: object = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show up to seven channels in one picture; see `pxprep.plot.composite`."""

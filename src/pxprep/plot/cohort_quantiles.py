@@ -41,8 +41,8 @@ ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 # Least room for names at the right of a panel.
 LEAST_RIGHT = 0.4
 SUMS = "all channels"
-IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
-OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
+IMAGE: dict[str, object] = {"marker": "o", "color": BLUE, "alpha": 0.6}
+OUTLIER: dict[str, object] = {"marker": "D", "color": VERMILION}
 SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
 # The axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
@@ -54,7 +54,7 @@ def cohort(
     *,
     score: float = 3.5,
     fold: float = 1.5,
-    axes: Any = None,
+    axes: object = None,
 ) -> AxesArray:
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
@@ -118,7 +118,7 @@ def measuring_steps(fitted: FittedPipeline) -> list[str]:
     return [name for name, numbers in fitted.measured.items() if are_of_images(numbers)]
 
 
-def chosen_steps(fitted: FittedPipeline, steps: Any) -> list[str]:
+def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
     """The steps to show; raises ParameterError if one of them has nothing to show."""
     known = measuring_steps(fitted)
     if not known:

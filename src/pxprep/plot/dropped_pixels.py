@@ -2,7 +2,7 @@
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -35,7 +35,7 @@ KINDS = {"kept": "#f3ecd8", "dropped": DROPPED, "no value in some channels": ORA
 SIZE, LEAST_FIGURE, TITLE = 3.6, 3.3, 0.4
 
 
-def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
+def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> AxesArray:
     """Show which pixels of a preprocessed image were dropped, and their share.
 
     A pixel is dropped if it has no finite value in any channel, as `pxprep.ops.sum_mask` and

@@ -39,6 +39,7 @@ from .shown import AxesArray, as_axes_array
 from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # What is beyond this quantile, and some, is counted in the last bar.
@@ -72,7 +73,7 @@ def histogram(
     fitted: FittedPipeline | None = None,
     channels: Sequence[Label] | None = None,
     *,
-    fov: Any = None,
+    fov: object = None,
     bins: int = 50,
     axes: Block | None = None,
     max_pixels: int = 512,
@@ -176,7 +177,7 @@ def histogram(
     return as_axes_array(axes)
 
 
-def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:
+def _check_fitted(fitted: object, fov: object, channels: Sequence[Label]) -> None:
     """Raise unless `fitted` is None or has numbers for these channels, and for the image `fov`."""
     if fitted is not None and not isinstance(fitted, FittedPipeline):
         raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
@@ -198,7 +199,7 @@ def _new_axes(n_channels: int, rows: int) -> Block:
     return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
 
 
-def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
+def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     """What is drawn into ``before`` and ``after`` of the fitted image `fov`, or of any other."""
     lines: dict[str, list[Line]] = {"before": [], "after": []}
     steps = fitted.pipeline.steps
@@ -237,7 +238,7 @@ def _marks(
             yield f"{label} of this image", ":", numbers[own]
 
 
-def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
+def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
     """The numbers of each step; those that differ between images for `fov`, if it was fitted."""
     name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
     here = {FOV: fitted.fovs.index(name)} if name in fitted.fovs else {}
@@ -324,7 +325,7 @@ def _explain(axis: "Axes", lines: Sequence[Line], note: str) -> None:
     from matplotlib.lines import Line2D
 
     used = {line.style for line in lines}
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Line2D([], [], color="black", linewidth=1.1, linestyle=style, label=label)
         for style, label in STYLES.items()
         if style in used

@@ -1,7 +1,7 @@
 """Where axes and texts go in a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -114,7 +114,7 @@ def place(figure: "Figure", x: float, y: float, width: float, height: float) -> 
     )
 
 
-def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
+def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
@@ -131,13 +131,13 @@ def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def one_axis(axes: Any) -> Any:
+def one_axis(axes: object) -> "Axes | None":
     """The one Axes that was given, or None; raises ParameterError if it is something else."""
     if isinstance(axes, AxesArray) and axes.size == 1:
         axes = axes.item()
     if axes is not None and not hasattr(axes, "imshow"):
         raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
-    return axes
+    return cast("Axes | None", axes)
 
 
 def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
@@ -174,7 +174,7 @@ def write_side(axis: "Axes", text: str) -> None:
 
 
 def legend_below(
-    axis: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: Any
+    axis: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: object
 ) -> None:
     """A row of entries below axes, so many inches `down` and to the `left`."""
     from matplotlib.transforms import ScaledTranslation

@@ -41,7 +41,7 @@ def composite(
     image: xr.DataArray,
     channels: Sequence[Label] | Mapping[Label, str] | None = None,
     *,
-    axes: Any = None,
+    axes: object = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show up to seven channels in one picture, each in a colour of its own.

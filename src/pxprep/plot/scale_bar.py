@@ -1,7 +1,7 @@
 """Scale bars in pictures whose pixels have a known size."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -31,7 +31,6 @@ def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
 
     # White with a dark rim: seen on black and on paper.
     rim = [withStroke(linewidth=THICKNESS + 1.4, foreground="#1c2126")]
-    how: dict[str, Any] = {"transform": axis.transAxes, "zorder": 5}
     axis.plot(
         [1 - AWAY - part, 1 - AWAY],
         [AWAY, AWAY],
@@ -41,7 +40,8 @@ def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
         path_effects=rim,
         scalex=False,
         scaley=False,
-        **how,
+        transform=axis.transAxes,
+        zorder=5,
     )
     axis.annotate(
         length_text(length),

@@ -15,7 +15,7 @@ DPI = 120
 _OFF_SCREEN: ContextVar[bool] = ContextVar("off_screen", default=False)
 
 
-class AxesArray(np.ndarray[Any, np.dtype[Any]]):
+class AxesArray(np.ndarray[Any, Any]):
     """The Matplotlib Axes of one figure.
 
     A notebook shows the figure below the cell that made it, a script by ``plt.show()``.
@@ -38,7 +38,7 @@ class AxesArray(np.ndarray[Any, np.dtype[Any]]):
         return f"<{' x '.join(map(str, self.shape))} Axes of a figure: .figure, .save(path)>"
 
 
-def as_axes_array(axes: Any) -> AxesArray:
+def as_axes_array(axes: object) -> AxesArray:
     """One of the Axes, or an array of them, as an array of their figure."""
     array: AxesArray = np.atleast_1d(np.asarray(axes, object)).view(AxesArray)
     return array

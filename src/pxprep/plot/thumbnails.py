@@ -19,7 +19,7 @@ DROPPED = "#6b7a86"
 BRIGHTEST = 0.995
 
 
-def parse_max_pixels(value: Any) -> int:
+def parse_max_pixels(value: object) -> int:
     """The largest height and width of a thumbnail in pixels."""
     return parse_count(value, "max_pixels", "a whole number of at least 1")
 
