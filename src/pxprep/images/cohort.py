@@ -23,14 +23,14 @@ from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
 from ..engine.passes import ArrayChain, Chained, results
-from ..engine.programs import AddChannels, KeepInside, Operation
+from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
 from .datasets import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import check_kind, what_came
-from .image import ONE, apply, checked, like, pixels, processing_dtype
+from .image import ONE, apply, checked, hollow, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
 from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
@@ -331,6 +331,27 @@ class ImageSet(Sequence[xr.DataArray]):
             return self.apply(operation, [array.data for array in own[0]], reference)
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
+
+    def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
+        """The cohort of these of its channels, in the order that they have; others are dropped."""
+        if len(kept) == len(self.labels):
+            return self
+        places, found = tuple(self.labels.index(label) for label in kept), self.found
+        pick = PickChannels(places)
+        images = [hollow(image, kept) for image in self]
+        chains = tuple(chain.then(pick) for chain in self.chains)
+        if not chains:
+            arrays = (
+                backends.apply(pixels(image), pick, dtype=processing_dtype(image)) for image in self
+            )
+            images = list(map(like, images, arrays))
+        return replace(
+            self,
+            images=tuple(images),
+            chains=chains,
+            channels=None if self.channels is None else tuple(kept),
+            found=found[:, list(places)] if np.shape(found)[1:] == (len(self.labels),) else found,
+        )
 
     def choosing(self, channels: Any) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
