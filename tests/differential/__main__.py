@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from differential import cases, draws
+from differential import cases, weights
 from differential.checking import check
 
 # Shards of one seed, at most.
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--weight", choices=draws.WEIGHTS, help="only shards with this weight")
+    parser.add_argument("--weight", choices=weights.WEIGHTS, help="only shards with this weight")
     parser.add_argument("--without", action="append", default=[], metavar="FEATURE")
     parser.add_argument("--first", action="store_true", help="stop at the first failure, as it is")
     parser.add_argument("--case", help="run one case, as it was printed")
@@ -55,11 +55,11 @@ class Run:
         """Run shards until there are enough cases; 1 if any has failed."""
         failures, first = 0, self.options.seed * SHARDS
         for number in range(first, first + SHARDS):
-            if self.options.weight not in (None, draws.weight_of(number)):
+            if self.options.weight not in (None, weights.weight_of(number)):
                 continue
             self.has_failed = False
             try:
-                draws.shard(number, self.act, shrinks=not self.options.first)
+                weights.shard(number, self.act, shrinks=not self.options.first)
             except OutOfTimeError:
                 break
             except Exception as error:

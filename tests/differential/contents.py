@@ -41,6 +41,7 @@ EXTRAS = {
     "pixels of zeros": (lambda rng, shape: rng.random(shape[1:]) < 0.3, 0),
     "bright pixel": (lambda rng, shape: np.arange(np.prod(shape)).reshape(shape) == 1, 5e4),
     "some NaN": (lambda rng, shape: rng.random(shape) < 0.08, np.nan),
+    "half NaN": (lambda rng, shape: rng.random(shape) < 0.45, np.nan),
     "most NaN": (lambda rng, shape: rng.random(shape) < 0.8, np.nan),
     "rows of NaN": (lambda rng, shape: rng.random((shape[-2], 1)) < 0.3, np.nan),
     "channel of NaN": (_is_one_channel, np.nan),

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from differential.cases import (
@@ -346,6 +345,12 @@ def ways(draw, case_masks, shapes, runs, boxes, named):
     )
 
 
+measured = st.lists(st.sampled_from(MEASURING), min_size=1, max_size=3)
+measured_behind = st.tuples(
+    st.sampled_from([(), ("blur",), ("sum_norm",), ("arcsinh",)]), measured
+).map(lambda parts: (*parts[0], *parts[1]))
+
+
 RUNS = ("fit_transform", "ops", "fit", "accessor", "fit_transform", "json", "apart", "update")
 
 
@@ -421,80 +426,3 @@ def batched(draw):
 
 
 BOXES = ("list", "dict", "tree", "list", "scales")
-some = st.sampled_from
-# Steps around those that once were wrong behind each other.
-behind_sums = st.tuples(
-    some([(), (), ("quantile_norm",), ("blur",), ("log1p",), ("minmax",)]),
-    some([("sum_norm",), ("sum_mask",), ("sum_mask", "sum_norm")]),
-    some([(), (), ("quantile_norm",), ("clip",), ("sum_mask",)]),
-    some([("blur",), ("remove_hot_pixels",), ("subtract_background",), ("median",)]),
-    some([(), ("quantile_norm",), ("sum_mask",), ("blur", "percentile_clip")]),
-).map(lambda parts: sum(parts, ()))
-measured = st.lists(some(MEASURING), min_size=1, max_size=3)
-measured_behind = st.tuples(some([(), ("blur",), ("sum_norm",), ("arcsinh",)]), measured).map(
-    lambda parts: (*parts[0], *parts[1])
-)
-
-# Passes that read more and more of what surrounds a block.
-by_turns = st.tuples(some(NEIGHBOURS), some(MEASURING), some(NEIGHBOURS), some(MEASURING))
-
-# What shards put their weight on.
-WEIGHTS = {
-    "anything": cases(),
-    "sums, then neighbours": cases(behind_sums, masked=10),
-    "one step": cases(st.tuples(some((*sorted({*KINDS}), *OWN)))),
-    "cohorts": cases(
-        measured_behind, counts=(2, 3), dtypes=(*DTYPES, *FLOATS), masked=50, named=25
-    ),
-    "batches": batched(),
-    "quantiles": cases(
-        measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
-    ),
-    "neighbours": cases(
-        st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
-    ),
-    "neighbours by turns": cases(by_turns, counts=(1,), masked=10, named=0),
-    "blurs beside NaN": cases(
-        st.tuples(st.just("blur")),
-        counts=(1,),
-        dtypes=("float32", "float64"),
-        large=True,
-        among=("some NaN", "rows of NaN", "bright pixel"),
-        masked=0,
-        named=0,
-    ),
-    "means of three": cases(
-        st.tuples(some(MEASURING)), counts=(3,), dtypes=("float64",), masked=0, named=0
-    ),
-    "reference order": cases(sparrow=100),
-    "layers of a store": stored(),
-    "kept, then neighbours": cases(
-        st.tuples(st.just("keep_where"), some(NEIGHBOURS)), counts=(1,), masked=0, named=0
-    ),
-}
-SHARD = 20
-
-
-def shard(number, act, *, shrinks=True):
-    """Call `act` with each of the cases of a shard; raises what it raises for the smallest case."""
-    phases = [Phase.generate, Phase.shrink] if shrinks else [Phase.generate]
-
-    @seed(number)
-    @settings(
-        max_examples=SHARD,
-        database=None,
-        deadline=None,
-        print_blob=True,
-        phases=phases,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(WEIGHTS[weight_of(number)])
-    def run(case):
-        act(case)
-
-    run()
-
-
-def weight_of(number):
-    """What a shard puts its weight on."""
-    return list(WEIGHTS)[number % len(WEIGHTS)]

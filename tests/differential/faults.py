@@ -311,18 +311,19 @@ def main():
     )
     parser.add_argument("--cases", type=int, default=420, help="at most, for each fault")
     parser.add_argument("--only", default="", help="faults whose description has these words")
+    parser.add_argument("--weight", help="only cases with this weight")
     options = parser.parse_args()
     missed = 0
     for fault in FAULTS:
         if options.only in fault.what:
-            result = hunt(fault, options.cases)
+            result = hunt(fault, options.cases, options.weight)
             missed += not result.startswith("after")
             print(f"{result:>14}  {fault.what} ({fault.file})", flush=True)
     return missed
 
 
-def hunt(fault, n_cases):
-    """After how many cases the net finds a fault, in words."""
+def hunt(fault, n_cases, weight=None):
+    """After how many cases, of all or of those with a weight, the net finds a fault, in words."""
     with TemporaryDirectory() as folder:
         # With what Numba has kept, which is known by the files' times.
         package = Path(shutil.copytree(PACKAGE, Path(folder) / "pxprep"))
@@ -332,6 +333,7 @@ def hunt(fault, n_cases):
             return "no such line"
         file.write_text(text.replace(fault.right, fault.wrong))
         command = [sys.executable, "-m", "tests.differential", "--first", f"--cases={n_cases}"]
+        command += [] if weight is None else [f"--weight={weight}"]
         done = subprocess.run(
             command,
             cwd=Path(__file__).parents[2],

@@ -62,12 +62,27 @@ def owners(name):
     return [module for module in modules if hasattr(module, name)]
 
 
+def drawn(number):
+    """The sizes of a number, by name; those of `COUNTS` are how many threads there are."""
+    rng = np.random.default_rng(number)
+    values = {name: choices[rng.integers(len(choices))] for name, choices in SIZES.items()}
+    return values | dict.fromkeys(COUNTS, int(rng.choice(THREADS)))
+
+
+def numbers_with(**wanted):
+    """The numbers below 1000 whose sizes are among those."""
+    return [
+        number
+        for number in range(1, 1000)
+        if all(drawn(number)[name] in choices for name, choices in wanted.items())
+    ]
+
+
 @contextmanager
 def made_small(number):
     """A context in which the engine's sizes are those of `number`."""
-    rng = np.random.default_rng(number)
-    values = {name: choices[rng.integers(len(choices))] for name, choices in SIZES.items()}
-    threads = int(rng.choice(THREADS))
+    values = drawn(number)
+    threads = values[COUNTS[0]]
     values |= {name: lambda: threads for name in COUNTS}
     with ExitStack() as patches:
         for name, value in values.items() if number else ():

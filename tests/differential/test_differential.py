@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from differential import draws, sizes
+from differential import draws, sizes, weights
 from differential.checking import check
 
 # How many shards a test runs of those with its weight.
@@ -11,13 +11,13 @@ SHARDS = 3
 few = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("weight", draws.WEIGHTS)
+@pytest.mark.parametrize("weight", weights.WEIGHTS)
 def test_every_way_gives_the_oracles_bits(weight):
     if weight == "layers of a store":
         pytest.importorskip("spatialdata")
-    first = list(draws.WEIGHTS).index(weight)
+    first = list(weights.WEIGHTS).index(weight)
     for number in range(SHARDS):
-        draws.shard(first + number * len(draws.WEIGHTS), check)
+        weights.shard(first + number * len(weights.WEIGHTS), check)
 
 
 def test_a_cluster():
