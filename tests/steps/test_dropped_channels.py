@@ -181,6 +181,16 @@ def test_pools_masks_and_batches_see_what_is_left(image):
             assert fitted.measured[name].identical(expected.measured[name])
 
 
+def test_what_was_said_of_a_channel_is_known_of_it_behind_the_drop(image):
+    below = image.astype(np.float32)
+    below.loc["DAPI"] -= 5
+    pipeline = Pipeline().quantile_norm(98).subtract_channels({"CD3": "AF"}, drop=True)
+    for given in (below, below.chunk({"y": 9})):
+        with pytest.warns(match="negative") as caught:
+            pipeline.quantile_norm(98).fit(given)
+        assert [str(one.message).split(":")[0] for one in caught] == ["quantile_norm"]
+
+
 def test_outliers_name_the_channels_that_a_step_sees(image):
     fovs = {number: image * factor for number, factor in enumerate((10, 11, 12, 10))}
     fovs[2] = fovs[2].copy()
