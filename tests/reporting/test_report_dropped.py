@@ -49,7 +49,7 @@ def test_pictures_are_of_the_channels_that_are_left(page):
         assert named == set(LEFT), said[:300]
 
 
-def test_heatmap_and_outliers_know_the_channels_of_each_step(page, fitted):
+def test_heatmap_and_outliers_know_the_channels_of_each_step(page, fitted, odd):
     heat = re.search(r'<svg class="heat" width.*?</svg>', page.text, re.DOTALL)[0]
     titles = re.findall(r"<title>(.*?)</title>", heat)
     assert any(re.match(r"fov1, panCK: .* times the median \(quantile_norm\)", t) for t in titles)
@@ -57,6 +57,8 @@ def test_heatmap_and_outliers_know_the_channels_of_each_step(page, fitted):
     distances = Distances.of(fitted)
     assert distances.columns("quantile_norm") == [*LEFT, "panCK"]
     assert distances.columns("post_norm") == LEFT
+    first = Pipeline().subtract_channels({"CD3": "DAPI"}, drop=True).post_norm(90).fit(odd)
+    assert Distances.of(first).telling_channels(2) == ["panCK", "CD3"]
     quantiles = [fitted.measured[step]["quantile"] for step in ("quantile_norm", "post_norm")]
     ratios = [(one / one.median("fov")).sel(fov="fov2").values for one in quantiles]
     far = [np.maximum(one, 1 / one) for one in ratios]

@@ -12,6 +12,7 @@ from oracle import assert_agrees, assert_same_bits
 from pxprep import Cohort, FittedPipeline, Pipeline, ops
 from pxprep.engine.programs import AddChannels, PickChannels, Program
 from pxprep.errors import ChannelError, ParameterError
+from pxprep.images.cohort import ImageSet
 from pxprep.steps import Blur, QuantileNorm, Step, SubtractChannels
 
 LABELS = ["CD3", "AF", "CD8", "DAPI", "blank"]
@@ -240,6 +241,8 @@ def test_chosen_channels_may_be_dropped_too(image):
     assert fitted.transform(image.sel(c=chosen)).c.values.tolist() == ["DAPI", "CD3"]
     with pytest.raises(ChannelError, match="unknown 'CD8', 'blank'"):
         fitted.transform(tree)
+    cohort = ImageSet.of(tree).choosing(chosen).keeping_channels(("DAPI", "CD3"))
+    assert cohort.given()["a/image"].c.values.tolist() == ["DAPI", "CD3"]
 
 
 REFUSED = {
