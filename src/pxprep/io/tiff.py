@@ -8,15 +8,12 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import told_apart
 from ..errors import ChannelError, ImageError, spelled
 from ..images.scales import SIZES
 from .arrays import lazy_image, with_channels
 from .asked import Asked
 from .names import agreed, existing_path
-from .pages import TiffPixels
 from .panels import Panel
-from .stacks import Stack
 from .tiff_contents import TiffContents, check_images, find_images
 
 
@@ -142,7 +139,12 @@ def images_of(found: TiffContents, asked: Asked) -> dict[str, xr.DataArray]:
     for name, stack in found.chosen(asked).items():
         try:
             pixels = stack.pixels(asked.axes, asked.counts)
-            labels = _labels(found, stack, pixels, asked, f"image {name!r} of {str(found.file)!r}")
+            labels = asked.labels(
+                stack.channel_names(pixels),
+                pixels.shape[0],
+                f"image {name!r} of {str(found.file)!r}",
+                f" (its OME metadata: {found.unread})" if found.unread else "",
+            )
         except (ChannelError, ImageError) as error:
             _tell_images(error, [found])
             raise
@@ -155,21 +157,3 @@ def images_of(found: TiffContents, asked: Asked) -> dict[str, xr.DataArray]:
         )
         images[name] = with_channels(image, labels)
     return images
-
-
-def _labels(
-    found: TiffContents, stack: Stack, pixels: TiffPixels, asked: Asked, what: str
-) -> list[tuple[int, str]]:
-    """Which channels of an image are used, and their labels: those given, or the file's own."""
-    n_channels = pixels.shape[0]
-    own = told_apart(stack.channel_names(pixels))
-    if asked.panel is not None:
-        return asked.panel.labels([own], n_channels, what, by_order=True)
-    hint = f"give {spelled('channel_names')}, all of them in the order of the file"
-    named = [name for name in own if name]
-    if len(named) != n_channels:
-        why = f" (its OME metadata: {found.unread})" if found.unread else ""
-        raise ChannelError(
-            f"{what}: {len(named)} of {n_channels} channels have a name{why}; {hint}"
-        )
-    return list(enumerate(named))

@@ -8,9 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from ..channels import told_apart
 from ..engine.backends import from_zarr
-from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
+from ..errors import ImageError, ParameterError, StoreError
 from ..images.scales import SIZES
 from ..store.contents import METADATA, read_attrs
 from .arrays import DIMS, with_channels
@@ -107,25 +106,13 @@ def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
         image = image.isel(z=0)
     if "c" not in image.dims:
         image = image.expand_dims("c")
-    pairs = _labels(labels, image.sizes["c"], asked, what)
+    pairs = asked.labels(labels, image.sizes["c"], what)
     image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
     image = with_channels(image, pairs)
     image.attrs["source"] = str(group)
     if sizes:
         image.attrs[SIZES] = sizes
     return image
-
-
-def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> list[tuple[int, str]]:
-    own = told_apart(own)
-    if asked.panel is not None:
-        return asked.panel.labels([own], n_channels, what, by_order=True)
-    if len(own) != n_channels or not all(own):
-        raise ChannelError(
-            f"{what}: {len(list(filter(None, own)))} of {n_channels} channels have a name; "
-            f"give {spelled('channel_names')}, all of them in the order of the file"
-        )
-    return list(enumerate(own))
 
 
 def _um_per_pixel(

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # Parameters that may differ between calls that do the same to a layer.
 _NOT_STEPS = ("layers",)
 CODECS = ("lz4", "zstd")
-# With `resume`, layers are collected for PATIENCE times as long as the last publishing took, for
-# MOST_SECONDS at most, and then published together: publishing slows down as a store grows.
+# With `resume`, layers are collected for PATIENCE times as long as the last publishing took, and
+# MOST_SECONDS at most; then published together: publishing slows down as a store grows.
 PATIENCE, MOST_SECONDS = 4, 60
 # Layers whose chunks are written in one go: enough for all threads to have work until the end.
 MOST_AT_ONCE = 64

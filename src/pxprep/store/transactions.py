@@ -125,7 +125,7 @@ def repair(store: Path, contents: Contents, wait: float | None = None) -> Repair
 def unfinished(store: Path) -> Unfinished:
     """What `repair` would do; nothing is changed."""
     root = store / STAGING
-    if not files.is_folder(store / STAGING) or not os.path.lexists(root / LOCK):
+    if not files.is_folder(root) or not os.path.lexists(root / LOCK):
         return Unfinished((), 0, 0)
     # The store is locked meanwhile: `_is_dead` tries locks, which could be in the way of a writer
     # that is about to lock its new folder.
