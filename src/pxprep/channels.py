@@ -17,16 +17,16 @@ CHANNEL = "c"
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 
-class ByLabel(Mapping[Any, Any]):
+class ByLabel(Mapping[object, Any]):
     """Values by channel label that cannot change, so that steps which hold them are values."""
 
-    def __init__(self, values: Mapping[Any, Any]) -> None:
+    def __init__(self, values: Mapping[object, object]) -> None:
         self._items = tuple(values.items())
 
-    def __getitem__(self, key: object) -> Any:
+    def __getitem__(self, key: object) -> object:
         return dict(self._items)[key]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         return iter(key for key, _ in self._items)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None
     return None if labels is None else told_apart(labels.values.tolist())
 
 
-def told_apart(labels: Sequence[Any]) -> tuple[Any, ...]:
+def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
     """Labels of channels; where several have one, its place, counted from 1: "DAPI (3)"."""
     # NumPy's own numbers and texts are no values of JSON.
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
@@ -199,7 +199,7 @@ def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block
     return np.full(len(labels), value, dtype=np.float64)
 
 
-def _by_label(values: Mapping[Any, float], labels: Sequence[Label], parameter: str) -> Block:
+def _by_label(values: Mapping[object, float], labels: Sequence[Label], parameter: str) -> Block:
     require_known([key for key in values if key is not ...], labels, parameter)
     left_out = [label for label in labels if label not in values]
     if left_out and ... not in values:

@@ -14,8 +14,9 @@ import xarray as xr
 
 import pxprep
 from pixel_rows import CHUNKS, check, expected_table
-from pxprep import Pipeline, pixel_table, tables
+from pxprep import Pipeline, pixel_table
 from pxprep.errors import ParameterError, StoreError
+from pxprep.tables import kinds
 
 # AnnData and parquet
 
@@ -57,7 +58,7 @@ def test_parquet(cohort, labels, parquet, tmp_path):
 
 def test_parquet_in_pieces(cohort, parquet, tmp_path, monkeypatch, small_strips):
     """Row groups are of one size, whatever the strips; and the same bytes whatever the chunks."""
-    monkeypatch.setattr(tables, "GROUP_ROWS", 100)
+    monkeypatch.setattr(kinds, "GROUP_ROWS", 100)
     contents = []
     for number, chunks in enumerate(({"y": 23}, {"y": 2}, CHUNKS)):
         lazy = {name: image.chunk(chunks) for name, image in cohort.items()}
@@ -96,7 +97,7 @@ def failing(after):
 @pytest.mark.parametrize("old", [None, b"old"])
 @pytest.mark.parametrize("after", [0, 12])
 def test_what_fails_leaves_no_file(old, after, parquet, tmp_path, small_strips, monkeypatch):
-    monkeypatch.setattr(tables, "GROUP_ROWS", 10)
+    monkeypatch.setattr(kinds, "GROUP_ROWS", 10)
     file = tmp_path / "pixels.parquet"
     if old is not None:
         file.write_bytes(old)

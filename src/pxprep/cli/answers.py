@@ -4,14 +4,13 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
 
 import typer
 
 from .messages import printable
 
 
-def answer(document: Mapping[str, Any], words: str, *, as_json: bool, quiet: bool) -> None:
+def answer(document: Mapping[str, object], words: str, *, as_json: bool, quiet: bool) -> None:
     """Print a result on stdout."""
     if as_json:
         from ..store.json import encode_floats

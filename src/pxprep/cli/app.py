@@ -43,7 +43,7 @@ class Command(TyperCommand):
         """Arguments and options."""
         return _without_types_of_switches(super().get_params(ctx))
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> object:
         """Run it."""
         options = {one.name: one.opts[0] for one in self.params if one.opts[0].startswith("--")}
         with spelling(partial(as_option, options=options)):
@@ -57,7 +57,7 @@ class Commands(TyperGroup):
         """Options before the command."""
         return _without_types_of_switches(super().get_params(ctx))
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> object:
         """Run the command that was typed."""
         try:
             return super().invoke(ctx)
@@ -66,7 +66,7 @@ class Commands(TyperGroup):
             raise SystemExit(INTERRUPTED) from interrupt
 
 
-def _without_types_of_switches(options: Any) -> Any:
+def _without_types_of_switches(options: Any) -> object:
     """The same, where help does not say ``<bool>``."""
     for option in options:
         if getattr(option, "is_flag", False) and option.metavar is None:

@@ -183,8 +183,8 @@ def name_of(dtype: FloatType | None) -> str | None:
 
 
 def _numbers(
-    panel: Panel, labels: Sequence[Label], channels: Sequence[Any] | None
-) -> dict[str, Any]:
+    panel: Panel, labels: Sequence[Label], channels: Sequence[object] | None
+) -> dict[str, object]:
     """What a panel says of the steps: by channel, and the usual value for the rest."""
     from ..pipeline.pipeline import Pipeline
 

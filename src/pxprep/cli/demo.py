@@ -136,7 +136,7 @@ def _stored_cohort(
     return SpatialData.read(store), list(cohort)
 
 
-def _element(fov: "xr.DataArray") -> Any:
+def _element(fov: "xr.DataArray") -> object:
     from spatialdata.models import Image2DModel
 
     channels = fov.c.values.tolist()

@@ -20,8 +20,8 @@ def planned(
     layers: Sequence[str],
     outputs: Sequence[str],
     steps: Steps,
-    how: Mapping[str, Any],
-) -> dict[str, Any]:
+    how: Mapping[str, object],
+) -> dict[str, object]:
     """What would be done, to answer it; raises what doing it would raise before any work."""
     from ..layers.plan import plan_layers, step_names
     from ..store.transactions import unfinished

@@ -130,7 +130,7 @@ def apply(
         wait=wait,
         no_wait=no_wait,
     )
-    documents: list[dict[str, Any]] = []
+    documents: list[dict[str, object]] = []
     batches = parse_by(by)
     with only_answers_on_stdout():
         todo = []

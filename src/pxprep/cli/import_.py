@@ -23,7 +23,7 @@ class NamesFrom(StrEnum):
     files = "files"
 
 
-def _reading(*names: str, **how: Any) -> Any:
+def _reading(*names: str, **how: Any) -> object:
     return typer.Option(*names, rich_help_panel="Reading", show_default=False, **how)
 
 

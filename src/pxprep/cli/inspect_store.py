@@ -50,7 +50,7 @@ def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dic
     return [_described(sdata, origins, kind, name) for name in names]
 
 
-def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -> dict[str, Any]:
+def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -> dict[str, object]:
     from ..layers.layouts import scales_of
 
     return {
@@ -91,13 +91,13 @@ def layer_in_words(layer: Mapping[str, Any]) -> str:
     )
 
 
-def _origin(made: Mapping[str, Any] | None) -> str:
+def _origin(made: Mapping[str, object] | None) -> str:
     if made is None:
         return ""
     return f", from {made['source']}" if "source" in made else f", {made['problem']}"
 
 
-def _made(sdata: "SpatialData", origins: "Origins", name: str) -> dict[str, Any] | None:
+def _made(sdata: "SpatialData", origins: "Origins", name: str) -> dict[str, object] | None:
     """What made a layer; None if pxprep did not."""
     from ..layers.records import Records
     from ..store.contents import KEY

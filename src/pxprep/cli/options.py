@@ -51,15 +51,15 @@ def _elements(kind: str, ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def _steps(*names: str, **how: Any) -> Any:
+def _steps(*names: str, **how: Any) -> object:
     return typer.Option(*names, rich_help_panel="Steps", show_default=False, **how)
 
 
-def _mask(*names: str, **how: Any) -> Any:
+def _mask(*names: str, **how: Any) -> object:
     return typer.Option(*names, rich_help_panel="Mask", show_default=False, **how)
 
 
-def _writing(*names: str, **how: Any) -> Any:
+def _writing(*names: str, **how: Any) -> object:
     return typer.Option(*names, rich_help_panel="Writing", show_default=False, **how)
 
 

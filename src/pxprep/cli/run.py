@@ -96,10 +96,8 @@ def run(
         layers = chosen_layers(read, layer)
         outputs = names_for(layers, output)
         how["where"] = inside.masks(layers)
-        if dry_run:
-            document = planned(read, layers, outputs, steps, how)
-        else:
-            document = made(read, layers, outputs, steps, how, quiet)
+        asked = read, layers, outputs, steps, how
+        document = planned(*asked) if dry_run else made(*asked, quiet)
     words = plan_in_words(document) if dry_run else in_words(document)
     answer(document, words, as_json=as_json, quiet=quiet)
 
@@ -122,7 +120,7 @@ def made(
     steps: Steps,
     how: Mapping[str, Any],
     quiet: bool,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make layers; what to answer about them."""
     from ..layers.preprocess import pixel_clustering_preprocess
     from ..layers.records import Records

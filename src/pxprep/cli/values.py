@@ -17,7 +17,7 @@ def wrong(option: str, problem: str) -> NoReturn:
     raise typer.BadParameter(problem, param_hint=option)
 
 
-def per_channel(texts: Sequence[str], option: str) -> Any:
+def per_channel(texts: Sequence[str], option: str) -> object:
     """One number for all channels, or a mapping by name; ``...`` for `REST`; None for `NONE`."""
     if list(texts) == [NONE]:
         return None
@@ -29,12 +29,12 @@ def number_or_none(text: str, option: str) -> float | None:
     return None if text == NONE else _parsed(text, option, float, f"a number or {NONE}")
 
 
-def chunk_sizes(texts: Sequence[str]) -> Any:
+def chunk_sizes(texts: Sequence[str]) -> object:
     """One number of pixels for y and x, or a mapping by dimension."""
     return _by_name(texts, "--chunks", int, "a whole number or DIM=NUMBER")
 
 
-def scale_factors(texts: Sequence[str]) -> list[Any]:
+def scale_factors(texts: Sequence[str]) -> list[object]:
     """For each coarser scale a factor, or factors by dimension; an empty list for `NONE`."""
     if list(texts) == [NONE]:
         return []
@@ -60,7 +60,7 @@ def seconds(wait: float | None, no_wait: bool) -> bool | float:
     return not no_wait if wait is None else wait
 
 
-def with_labels(value: object, labels: "Sequence[Label]") -> Any:
+def with_labels(value: object, labels: "Sequence[Label]") -> object:
     """Names as the labels that an image has, which may be numbers; other names stay."""
     known = {str(label): label for label in labels}
     if isinstance(value, dict):
@@ -70,8 +70,10 @@ def with_labels(value: object, labels: "Sequence[Label]") -> Any:
     return value
 
 
-def _by_name(texts: Sequence[str], option: str, number: Callable[[str], Any], expected: str) -> Any:
-    found: dict[Any, Any] = {}
+def _by_name(
+    texts: Sequence[str], option: str, number: Callable[[str], object], expected: str
+) -> object:
+    found: dict[object, object] = {}
     for text in texts:
         # Names may hold "=" themselves.
         name, is_named, value = text.rpartition("=")
@@ -87,7 +89,7 @@ def _by_name(texts: Sequence[str], option: str, number: Callable[[str], Any], ex
     return found[None]
 
 
-def _parsed(text: str, option: str, number: Callable[[str], Any], expected: str) -> Any:
+def _parsed(text: str, option: str, number: Callable[[str], object], expected: str) -> Any:
     try:
         return number(text)
     except ValueError:

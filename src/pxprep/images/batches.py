@@ -110,7 +110,7 @@ def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> N
         )
 
 
-def _named(value: Any, names: Sequence[Label]) -> dict[Label, Label]:
+def _named(value: object, names: Sequence[Label]) -> dict[Label, Label]:
     """The batches that are named, by image."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return _of_level(int(value), names)
@@ -133,7 +133,7 @@ def _named(value: Any, names: Sequence[Label]) -> dict[Label, Label]:
     return found
 
 
-def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
+def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
     """Names of images and batches as they are given; None if that is something else."""
     if isinstance(value, Mapping) and not isinstance(value, xr.Dataset):
         return value.items()
@@ -157,7 +157,7 @@ def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
     return {name: parts[level] for name, parts in above.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 

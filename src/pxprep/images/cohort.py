@@ -1,8 +1,8 @@
 """Images that are measured together, however the user holds them: one image, or a cohort."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -27,13 +27,11 @@ from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
-from .datasets import images_of, with_images
-from .datatree import TREES, is_tree
-from .hints import check_kind, what_came
-from .image import ONE, apply, checked, hollow, like, pixels, processing_dtype
+from .containers import Rebuild, is_in_datasets, take_out, the_one
+from .hints import check_kind
+from .image import checked, hollow, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
-from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
 
 if TYPE_CHECKING:
     # What comes in as one of these comes out as one.
@@ -46,15 +44,11 @@ if TYPE_CHECKING:
         Mapping[Any, xr.DataArray],
     )
 else:
-    AnyImages = Any
+    AnyImages = object
 
-# Images, and the channels that were chosen of them, or None.
-Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
 BATCH = "batch"
-# What holds images as variables.
-HOLDING = (xr.Dataset, *TREES)
 # How many differing images a message lists.
 
 
@@ -152,12 +146,12 @@ class ImageSet(Sequence[xr.DataArray]):
             named = dict(zip(images.names, images, strict=True))
             areas = images.areas if where is None else areas_of(where, named, images)
             return replace(images, pool=pool, areas=areas)
-        if variable is not None and not _in_datasets(images):
+        if variable is not None and not is_in_datasets(images):
             raise ParameterError(
                 f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"
             )
-        named, rebuild, is_one = _opened(images, variable, what)
+        named, rebuild, is_one = take_out(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
         names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
@@ -204,7 +198,7 @@ class ImageSet(Sequence[xr.DataArray]):
     def only(self, kept: Sequence[int]) -> "ImageSet":
         """Some of the images, a list by position, with all that is known of them."""
 
-        def some(values: Sequence[Any]) -> tuple[Any, ...]:
+        def some(values: Sequence[object]) -> tuple[object, ...]:
             return tuple(values[index] for index in kept) if values else ()
 
         return self._with(
@@ -230,11 +224,11 @@ class ImageSet(Sequence[xr.DataArray]):
     def singly(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
-            ImageSet((image,), (name,), _the_one, is_one=True, evaluate=self.evaluate)
+            ImageSet((image,), (name,), the_one, is_one=True, evaluate=self.evaluate)
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[Any]) -> "ImageSet":
+    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[object]) -> "ImageSet":
         """The cohort of `function(image, *arguments)`, with each image's own arguments."""
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
@@ -285,11 +279,16 @@ class ImageSet(Sequence[xr.DataArray]):
                 for image, name, sums in each
             ]
             if not self.chains:
-                return self.map(apply, operations, numbers)
+                made = []
+                for image, own, number in zip(self.images, operations, numbers, strict=True):
+                    dtype = processing_dtype(image)
+                    array = backends.apply(pixels(image), own, number, dtype=dtype)
+                    made.append(like(image, array))
+                return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
             return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
 
-    def _sums_for(self, cohort: "ImageSet") -> list[Any]:
+    def _sums_for(self, cohort: "ImageSet") -> list[object]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
 
         See `KeepAbove`; None where they are not at hand.
@@ -299,7 +298,7 @@ class ImageSet(Sequence[xr.DataArray]):
                 return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
             return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
-        sums: list[Any] = []
+        sums: list[object] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
             if not isinstance(chain, ArrayChain):
                 begun = cohort.chains[index]
@@ -405,7 +404,7 @@ class ImageSet(Sequence[xr.DataArray]):
         return all(chain.is_cheap for chain in self.chains)
 
     @property
-    def arrays(self) -> list[Any]:
+    def arrays(self) -> list[object]:
         """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
         return list(self.chains) or [pixels(image) for image in self]
 
@@ -435,8 +434,10 @@ class ImageSet(Sequence[xr.DataArray]):
         None is a share of the memory that is available. `depth` is how far blurs will reach;
         `results` says that they are also transformed there.
         """
-        n_bytes = default_memory() if memory is None else memory
         images = [pixels(image) for image in self.images]
+        if not any(map(backends.is_lazy, images)):
+            return nullcontext()
+        n_bytes = default_memory() if memory is None else memory
         return backends.keeping(images, n_bytes, depth, results=results)
 
     def given(self) -> Any:
@@ -468,103 +469,13 @@ def _held(
                 f"got {value!r:.200} beside one"
             )
 
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
+    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         chosen = None if channels is None else tuple(channels)
         return holder.holding(replace(own, images=tuple(made), channels=chosen))
 
     called = [f"image {name!r}" for name in own.names]
     images = own.images if labels is None else tuple(_aligned(own.images, called, labels))
     return replace(own, images=images, rebuild=rebuild)
-
-
-def _opened(images: object, variable: object, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
-    """The images by name, what gives them back in their form, and whether they came as one."""
-    if isinstance(images, xr.DataArray):
-        return {_name_of(images): images}, _the_one, True
-    if isinstance(images, xr.Dataset):
-        return _opened_dataset(images, variable, what)
-    if is_tree(images):
-        return _opened_tree(images, variable)
-    if isinstance(images, Mapping):
-        return _opened_mapping(images, variable)
-    if (
-        isinstance(images, Iterable)
-        and not isinstance(images, str)
-        and not hasattr(images, "dtype")
-    ):
-        listed, rebuild, _ = _opened_mapping(dict(enumerate(images)), variable)
-        return listed, lambda made, channels: list(rebuild(made, channels).values()), False
-    raise ImageError(
-        f"{what} must be {ONE}, or several: a sequence, a mapping of names to images, a Dataset or "
-        f"a tree, {what_came(images)}"
-    )
-
-
-def _in_datasets(images: object) -> bool:
-    """Whether images are variables of datasets, so that they have names there."""
-    if isinstance(images, HOLDING):
-        return True
-    values = images.values() if isinstance(images, Mapping) else images
-    return isinstance(values, Iterable) and any(isinstance(one, HOLDING) for one in values)
-
-
-def _opened_mapping(
-    images: Mapping[Any, Any], variable: object
-) -> tuple[dict[Label, Any], Rebuild, bool]:
-    opened = {name: _opened_one(image, name, variable) for name, image in images.items()}
-
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
-        return {
-            name: rebuild_one([image], channels)
-            for (name, (_, rebuild_one)), image in zip(opened.items(), made, strict=True)
-        }
-
-    return {name: image for name, (image, _) in opened.items()}, rebuild, False
-
-
-def _opened_one(image: object, name: Label, variable: object) -> tuple[Any, Rebuild]:
-    """One entry of a list or a mapping: an image, or a multiscale image."""
-    if not isinstance(image, HOLDING):
-        return image, _the_one
-    named, rebuild, is_one = _opened(image, variable, f"image {name!r}")
-    if not is_one:
-        raise ImageError(
-            f"image {name!r} must be one image, got {len(named)} in a {type(image).__name__}: give "
-            "it alone, or variable="
-        )
-    return next(iter(named.values())), rebuild
-
-
-def _opened_tree(tree: object, variable: object) -> tuple[dict[Label, Any], Rebuild, bool]:
-    named = named_leaves(tree, variable)
-    leaves = list(named.values())
-    for leaf in leaves:
-        check_pyramid(tree, leaf)
-    images: dict[Label, Any] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
-
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> Any:
-        return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
-
-    return images, rebuild, leaves[0].path == "" and len(leaves) == 1
-
-
-def _opened_dataset(
-    dataset: xr.Dataset, variable: object, what: str
-) -> tuple[dict[Label, Any], Rebuild, bool]:
-    images: dict[Label, Any] = images_of(dataset, variable, what)
-
-    def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
-        return with_images(dataset, dict(zip(images, made, strict=True)), channels)
-
-    return images, rebuild, len(images) == 1
-
-
-def _the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:
-    return made[0]
-
-
-def _name_of(image: xr.DataArray) -> Label:
-    return 0 if image.name is None else image.name
 
 
 def _aligned(
@@ -595,5 +506,5 @@ def _aligned(
     return aligned
 
 
-def _most_common(values: list[Any]) -> Any:
+def _most_common(values: list[object]) -> Any:
     return Counter(values).most_common(1)[0][0]

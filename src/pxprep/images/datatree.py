@@ -16,7 +16,7 @@ A = TypeVar("A", bound=type)
 
 def _trees() -> dict[type, Callable[..., Any]]:
     """Classes of trees, each with what registers an accessor on it."""
-    found: dict[type, Callable[..., Any]] = {}
+    found: dict[type, Callable[..., object]] = {}
     if hasattr(xr, "DataTree"):
         found[xr.DataTree] = xr.register_datatree_accessor
     try:

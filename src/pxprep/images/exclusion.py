@@ -58,7 +58,7 @@ def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tu
     return excluded
 
 
-def _names(value: Any) -> list[Any]:
+def _names(value: Any) -> list[object]:
     """One name, several, or those in a table that `FittedPipeline.outliers` returned."""
     if value is None:
         return []

@@ -101,7 +101,7 @@ def line_for_dataset(node: Any) -> str:
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: object, nodes: Iterable[Any]) -> str:
+def line_for_tree(tree: object, nodes: Iterable[object]) -> str:
     """The same of a tree that holds no image; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
@@ -145,9 +145,9 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
     return f"[{line}.isel({{{dim!r}: i}}) for i in range({others[dim]})]"
 
 
-def _renamed(image: xr.DataArray) -> dict[Any, str]:
+def _renamed(image: xr.DataArray) -> dict[object, str]:
     """By the dims of an image those that they are likely to be, where they are called otherwise."""
-    found: dict[Any, str] = {}
+    found: dict[object, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]
         if role not in image.dims and len(alike) == 1:

@@ -231,7 +231,7 @@ def _read(
     return read
 
 
-def near(name: str, known: Iterable[Any]) -> str:
+def near(name: str, known: Iterable[object]) -> str:
     """The known name that is most like another, as a question for messages; or nothing."""
     found = difflib.get_close_matches(name, [str(one) for one in known], n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
@@ -259,7 +259,7 @@ def _area(mask: Mask) -> Area:
     return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
 
 
-def _parse_labels(value: object) -> Any:
+def _parse_labels(value: object) -> object:
     """``"nonzero"``, or a tuple of whole numbers."""
     if isinstance(value, str) and value == NONZERO:
         return value
@@ -280,7 +280,7 @@ def _parse_labels(value: object) -> Any:
     return tuple(map(int, labels))
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _listed(values: Sequence[object]) -> str:
     return listed(list(map(repr, values))) or "none"
 
 

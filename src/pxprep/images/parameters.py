@@ -56,7 +56,7 @@ def parse_quantile(value: object, parameter: str) -> Any:
     return _parse_each(value, parameter, _parse_high_percent)
 
 
-def parse_low_quantile(value: object, parameter: str) -> Any:
+def parse_low_quantile(value: object, parameter: str) -> object:
     """As `parse_quantile`; but small values are plausible here, and obeyed."""
     return _parse_each(value, parameter, _parse_percent)
 
@@ -95,17 +95,17 @@ def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> A
     return _parse_each(value, parameter, parse)
 
 
-def parse_radius(value: object, parameter: str = "radius") -> Any:
+def parse_radius(value: object, parameter: str = "radius") -> object:
     """A whole number of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_radius)
 
 
-def parse_side(value: object, parameter: str = "size") -> Any:
+def parse_side(value: object, parameter: str = "size") -> object:
     """The side of a square of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_threshold(value: object, parameter: str = "threshold") -> Any:
+def parse_threshold(value: object, parameter: str = "threshold") -> object:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
@@ -265,7 +265,7 @@ def parse_scale_factors(
     return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
 
 
-def _parse_each(value: Any, parameter: str, parse: Any) -> Any:
+def _parse_each(value: Any, parameter: str, parse: Any) -> object:
     if isinstance(value, Mapping):
         if not value:
             raise ParameterError(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -124,7 +123,7 @@ def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     return smaller.assign_attrs(_attrs_of_blocks(image, factors))
 
 
-def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[Any, Any]:
+def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[object, object]:
     return {
         name: (coord.dims, _block_means(coord, factors), coord.attrs)
         for name, coord in image.coords.items()
@@ -132,15 +131,15 @@ def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[Any, Any]:
     }
 
 
-def _block_means(coord: xr.DataArray, factors: Factors) -> Any:
+def _block_means(coord: xr.DataArray, factors: Factors) -> object:
     factor = factors[str(coord.dims[0])]
     whole = coord.values[: coord.size - coord.size % factor].astype(np.float64)
     return whole.reshape(-1, factor).mean(axis=1)
 
 
-def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, Any]:
+def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]:
     """The sizes of pixels, and where SpatialData says that they lie, of blocks of pixels."""
-    attrs: dict[str, Any] = {}
+    attrs: dict[str, object] = {}
     sizes, places = (image.attrs.get(key) for key in (SIZES, PLACES))
     if isinstance(sizes, Mapping) and all(isinstance(size, Real) for size in sizes.values()):
         attrs[SIZES] = {dim: size * factors.get(dim, 1) for dim, size in sizes.items()}

@@ -44,7 +44,7 @@ class Leaf:
 
     path: str
     scales: tuple[str, ...]
-    variable: Any
+    variable: object
 
 
 def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
@@ -78,7 +78,7 @@ def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
     return leaves
 
 
-def named_leaves(tree: Any, variable: Any = None) -> dict[Label, Leaf]:
+def named_leaves(tree: Any, variable: object = None) -> dict[Label, Leaf]:
     """As `find_leaves`, by the names of the images."""
     leaves = find_leaves(tree, variable)
     named: dict[Label, Leaf] = {}
@@ -126,7 +126,7 @@ def find_planes(tree: object) -> dict[str, xr.DataArray]:
 
 def with_leaves(
     tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
-) -> Any:
+) -> object:
     """A tree like `tree` in which `images` are in the place of those that were read.
 
     Coarser scales are made again from the finest. `channels` are those that were chosen, and their
@@ -177,7 +177,7 @@ def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(child, f"{path}/{name}" if path else str(name))
 
 
-def _leaves_under(node: Any, path: str, variable: Any) -> Iterator[Leaf]:
+def _leaves_under(node: Any, path: str, variable: object) -> Iterator[Leaf]:
     numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
     scales = [numbered[number] for number in sorted(numbered)]
     if 0 not in numbered:
@@ -204,7 +204,7 @@ def _leaves_under(node: Any, path: str, variable: Any) -> Iterator[Leaf]:
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
 
 
-def _image_variable(node: Any, path: str, variable: Any) -> Any:
+def _image_variable(node: Any, path: str, variable: Any) -> object:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None

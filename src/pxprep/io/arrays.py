@@ -80,7 +80,7 @@ class Joined(FilePixels):
         return out
 
 
-def _ends(part: Any, size: int) -> tuple[tuple[int, int], Any]:
+def _ends(part: Any, size: int) -> tuple[tuple[int, int], object]:
     """Where a selection along an axis begins and ends, and what it selects of that."""
     places = np.arange(size)[part]
     if not places.size:
@@ -93,7 +93,7 @@ def lazy_image(
     pixels: FilePixels,
     chunks: Sequence[int],
     labels: Sequence[Label],
-    attrs: Mapping[str, Any],
+    attrs: Mapping[str, object],
 ) -> xr.DataArray:
     """The image that reads `pixels` chunk by chunk."""
     dims = ("c", "y", "x") if pixels.ndim == 3 else ("c", "z", "y", "x")

@@ -30,7 +30,7 @@ class Asked:
     panel: Panel | None = None
     axes: str | None = None
     images: tuple[str, ...] | None = None
-    acquisitions: Any = None
+    acquisitions: object = None
     subfolder: str | None = None
     names_from: str | None = None
     crop: bool = False
@@ -40,14 +40,14 @@ class Asked:
         cls,
         channels: Any = None,
         *,
-        channel_names: Any = None,
-        panel: Any = None,
-        axes: Any = None,
-        images: Any = None,
-        acquisitions: Any = None,
+        channel_names: object = None,
+        panel: object = None,
+        axes: object = None,
+        images: object = None,
+        acquisitions: object = None,
         subfolder: Any = None,
         names_from: Any = None,
-        crop: Any = False,
+        crop: object = False,
     ) -> Asked:
         """What the user gave, or a ParameterError."""
         wanted = parse_channels(channels)

@@ -135,7 +135,7 @@ def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArra
     }
 
 
-def _um_per_pixel(element: Any) -> dict[str, float]:
+def _um_per_pixel(element: object) -> dict[str, float]:
     """Micrometres of a pixel by dim, where a layer's scale to them is known."""
     transformation = transformations_of(element).get(MICRONS)
     if transformation is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ImageError, ParameterError, spelled, warn
 from .asked import Asked
@@ -138,7 +138,7 @@ def _own_pages(found: Found) -> Found:
 def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
     """The images of a TIFF without OME metadata; planes of one size and type are channels."""
     stacks = [Stack.of(series, file) for series in tiff.series]
-    alike: dict[Any, list[Stack]] = {}
+    alike: dict[object, list[Stack]] = {}
     for number, stack in enumerate(stacks):
         is_plane = stack.axes == "YX" and not stack.name.strip()
         kind = (stack.sizes, stack.keyframe.dtype) if is_plane else number
@@ -167,7 +167,7 @@ def _told(name: str, stack: Stack) -> str:
 
 def check_images(asked: Asked, found: Sequence[Found]) -> None:
     """Raise ParameterError if `images` names an image that none of the files holds."""
-    known: dict[str, Any] = {}
+    known: dict[str, object] = {}
     for one in found:
         for number, (name, stack) in enumerate(zip(one.names, one.stacks, strict=True)):
             known |= dict.fromkeys((name, stack.name, str(number)))

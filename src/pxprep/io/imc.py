@@ -220,7 +220,7 @@ def _opened(file: Path) -> Iterator[Any]:
         mcd.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
 
-def _in_mcd(mcd: Any) -> dict[int, Any]:
+def _in_mcd(mcd: Any) -> dict[int, object]:
     """The acquisitions of an open ``.mcd`` file, by their number."""
     return {found.id: found for slide in mcd.slides for found in slide.acquisitions}
 

@@ -50,9 +50,9 @@ def import_images(
     names_from: str | None = None,
     crop: bool = False,
     chunks: Any = 1024,
-    scale_factors: Sequence[Any] | None = None,
+    scale_factors: Sequence[object] | None = None,
     overwrite: bool = False,
-    progress: Any = False,
+    progress: object = False,
     wait: bool | float = True,
 ) -> SpatialData:
     """Write images as layers of a SpatialData store, new or existing, chunk by chunk.
@@ -201,7 +201,7 @@ def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     return layers
 
 
-def _layout(image: xr.DataArray, chunks: Any, scale_factors: Any) -> Layout:
+def _layout(image: xr.DataArray, chunks: object, scale_factors: object) -> Layout:
     dims = [str(dim) for dim in image.dims]
     single: dict[str, int] = {dim: 1 for dim in ("c", "z") if dim in dims}
     return Layout.of(image, image, {**single, **parse_chunks(chunks, dims)}, scale_factors)
@@ -236,7 +236,7 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
         raise
 
 
-def _transformations(image: xr.DataArray) -> dict[str, Any]:
+def _transformations(image: xr.DataArray) -> dict[str, object]:
     """By coordinate system: pixels, and micrometres where they are known."""
     from spatialdata.transformations import Identity, Scale
 

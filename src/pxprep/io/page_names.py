@@ -52,7 +52,7 @@ def imagej_labels(tiff: TiffFile, n_pages: int) -> list[str]:
     return labels if is_one_each and all(labels) else []
 
 
-def json_of(page: Any) -> dict[str, Any]:
+def json_of(page: Any) -> dict[str, object]:
     """The description of a page, if that is JSON."""
     text = page.description
     if not text.startswith("{"):

@@ -92,7 +92,7 @@ def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> N
             )
 
 
-def arrays_behind(arrays: Sequence[Any]) -> dict[Path, Any]:
+def arrays_behind(arrays: Sequence[object]) -> dict[Path, object]:
     """The zarr arrays on disk that lazy arrays are computed from, by their folders."""
     import zarr
 
@@ -109,10 +109,10 @@ def arrays_behind(arrays: Sequence[Any]) -> dict[Path, Any]:
     return found
 
 
-def _reachable(objects: Sequence[Any], kind: type) -> Iterator[Any]:
+def _reachable(objects: Sequence[object], kind: type) -> Iterator[Any]:
     """All objects of a kind that `objects` hold, however deep: no task is made or run for it."""
     seen: set[int] = set()
-    todo: list[Any] = list(objects)
+    todo: list[object] = list(objects)
     while todo:
         item = todo.pop()
         if isinstance(item, _LEAVES) or id(item) in seen:
@@ -213,7 +213,7 @@ def _image_folder(array: Path) -> Path:
 class Snapshot:
     """Layers on disk as they were, to see later whether somebody else has changed them."""
 
-    states: Mapping[Path, Any]
+    states: Mapping[Path, object]
 
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Snapshot:
@@ -234,5 +234,5 @@ class Snapshot:
             )
 
 
-def _state(folder: Path) -> Any:
+def _state(folder: Path) -> object:
     return identity(folder), files.folder_times(folder) if folder.is_dir() else None

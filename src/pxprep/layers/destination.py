@@ -11,7 +11,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine.progress import Progress
 from ..engine.threads import n_cores
@@ -64,7 +64,7 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
             )
 
 
-def parse_compressor(value: object) -> dict[str, Any]:
+def parse_compressor(value: object) -> dict[str, object]:
     """What `SpatialData.write` takes for a codec and its level; nothing for None."""
     if value is None:
         return {}
@@ -311,7 +311,7 @@ class Destination:
         return f"its source {changed} was another" if changed else ""
 
     def put(
-        self, elements: Mapping[str, Any], run: Run, bar: Progress, codec: Mapping[str, Any]
+        self, elements: Mapping[str, object], run: Run, bar: Progress, codec: Mapping[str, object]
     ) -> None:
         """Add the elements to the object, through its store if it has one."""
         if self.store is None:
@@ -326,7 +326,7 @@ class Destination:
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
         stage = partial(layers.stage, self.store, bar=bar, codec=codec)
         while waiting:
-            group: dict[str, Any] = {} if self.one_by_one else dict(elements)
+            group: dict[str, object] = {} if self.one_by_one else dict(elements)
             with layers.telling(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
@@ -337,8 +337,8 @@ class Destination:
     def _write(
         self,
         store: Path,
-        waiting: deque[tuple[str, Any]],
-        group: dict[str, Any],
+        waiting: deque[tuple[str, object]],
+        group: dict[str, object],
         run: Run,
         stage: Callable[..., None],
         seconds: float,

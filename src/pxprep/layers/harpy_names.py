@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from ..errors import ParameterError
 
@@ -31,7 +31,7 @@ def answering_harpy_names(function: Callable[P, R]) -> Callable[P, R]:
     return answering
 
 
-def _refuse(given: Mapping[str, Any]) -> None:
+def _refuse(given: Mapping[str, object]) -> None:
     """Raise ParameterError if a parameter has a name that only harpy knows."""
     renamed = [f"{NAMES[name]} for {name}" for name in given if name in NAMES]
     gone = [f"no {name} ({GONE[name]})" for name in given if name in GONE]

@@ -84,7 +84,7 @@ def is_sdata(value: object) -> bool:
     return module is not None and isinstance(value, module.SpatialData)
 
 
-def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> Any:
+def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> object:
     """The element of a kind that a parameter names; raises LayerError if there is none."""
     known = getattr(sdata, kind)
     if name in known:
@@ -137,7 +137,9 @@ def check_places(store: Path, names: Iterable[str]) -> None:
         transactions.check_permission(folder)
 
 
-def as_element(image: xr.DataArray, transformations: Mapping[str, Any], layout: Layout) -> Any:
+def as_element(
+    image: xr.DataArray, transformations: Mapping[str, object], layout: Layout
+) -> object:
     """`image` as an element for SpatialData: every scale the mean of the finest pixels.
 
     Of integers it is rounded. SpatialData would take means of means and choose chunks. Layers are
@@ -184,10 +186,10 @@ def transformations_of(element: object) -> dict[str, Any]:
 def stage(
     store: Path,
     root: Path,
-    elements: Mapping[str, Any],
-    marks: Mapping[str, Mapping[str, Any]],
+    elements: Mapping[str, object],
+    marks: Mapping[str, Mapping[str, object]],
     bar: Progress,
-    codec: Mapping[str, Any],
+    codec: Mapping[str, object],
 ) -> None:
     """Write elements to a store of their own, the stage, and read them again to verify them.
 
@@ -226,7 +228,7 @@ def stage(
     _join(alone, root, elements)
 
 
-def _describe(root: Path, elements: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _describe(root: Path, elements: Mapping[str, object], options: Mapping[str, object]) -> None:
     """Have SpatialData write elements without pixels, with its options, to the store `root`."""
     from spatialdata import SpatialData
 
@@ -238,7 +240,7 @@ def _describe(root: Path, elements: Mapping[str, Any], options: Mapping[str, Any
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 
-def _write(root: Path, elements: Mapping[str, Any], bar: Progress) -> None:
+def _write(root: Path, elements: Mapping[str, object], bar: Progress) -> None:
     """Write the pixels of elements to their arrays in a store."""
     arrays, targets = [], []
     for name, element in elements.items():
@@ -265,7 +267,7 @@ def _join(alone: Path, root: Path, names: Iterable[str]) -> None:
     shutil.rmtree(alone)
 
 
-def _empty_arrays(folder: Path, name: str) -> list[Any]:
+def _empty_arrays(folder: Path, name: str) -> list[object]:
     """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
     from zarr import open_array
 
@@ -280,7 +282,7 @@ def _empty_arrays(folder: Path, name: str) -> list[Any]:
     return arrays
 
 
-def _marked(mark: Mapping[str, Any], attrs: Mapping[str, Any]) -> dict[str, Any]:
+def _marked(mark: Mapping[str, object], attrs: Mapping[str, object]) -> dict[str, object]:
     return {**attrs, KEY: dict(mark)}
 
 
@@ -313,7 +315,7 @@ def _check_staged(folder: Path, name: str, element: object) -> None:
     require(f"channels {labels}", f"channels {[channel.get('label') for channel in channels]}")
 
 
-def on_disk(element: object, store: Path, name: str) -> Any:
+def on_disk(element: object, store: Path, name: str) -> object:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
     paths = array_folders(layer_folder(store, name))
     return with_data(element, [backends.from_zarr(path) for path in paths])

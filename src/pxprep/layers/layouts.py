@@ -55,7 +55,7 @@ class Layout:
 
 
 def layouts_of(
-    elements: Mapping[str, Any],
+    elements: Mapping[str, object],
     images: Mapping[str, xr.DataArray],
     chunks: object,
     scale_factors: object,
@@ -81,7 +81,7 @@ def scales_of(element: Any) -> list[xr.DataArray]:
     return [next(iter(element[name].data_vars.values())) for name in element.children]
 
 
-def with_data(element: Any, scales: Sequence[Any]) -> Any:
+def with_data(element: Any, scales: Sequence[object]) -> object:
     """A copy of an element that holds the arrays `scales`, finest first."""
     if isinstance(element, xr.DataArray):
         return element.copy(data=scales[0])

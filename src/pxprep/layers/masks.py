@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -68,7 +68,7 @@ def described(asked: LayerMasks) -> Json:
     return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
 
 
-def with_masks(layers: Mapping[str, Any], masks: LayerMasks) -> dict[str, SourceState]:
+def with_masks(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, SourceState]:
     """What layers are made from, by name, and what their masks are read from."""
     sources = {
         name: SourceState.of(element, f"{spelled('img_layer')} {name!r}")

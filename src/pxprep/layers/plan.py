@@ -66,7 +66,7 @@ class Plan:
     block: int = 0
 
 
-def plan_layers(sdata: SpatialData, *layers: Any, **parameters: Any) -> Plan:
+def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Plan:
     """What `pixel_clustering_preprocess` would do with these parameters.
 
     No pixel is computed and nothing is written; what is refused there before any work is refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import ops
 from ..aliases import Label, PerChannel, Pool
@@ -43,7 +43,7 @@ def pixel_clustering_preprocess(
     sigma: PerChannel | None = 2,
     norm_sum: bool = True,
     chunks: object = None,
-    scale_factors: Sequence[Any] | None = None,
+    scale_factors: Sequence[object] | None = None,
     overwrite: bool = False,
     *,
     cap_max: PerChannel | None = None,
@@ -52,8 +52,8 @@ def pixel_clustering_preprocess(
     pool: Pool = "mean",
     where: object = None,
     keep_outside: bool = True,
-    exclude: Any = None,
-    by: Any = None,
+    exclude: object = None,
+    by: object = None,
     memory: int | str | None = None,
     compressor: Mapping[str, int] | None = None,
     progress: object = False,
@@ -233,7 +233,7 @@ def pixel_clustering_preprocess(
         progress=progress,
     )
     work = Work.found(sdata, request)
-    steps: Any = _make_layers(work) if work.pairs else work.steps
+    steps: object = _make_layers(work) if work.pairs else work.steps
     work.target.refresh()
     if request.report is not None:
         write_report(request.report, sdata, work.target.pairs, steps, request.passes)

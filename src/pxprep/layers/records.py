@@ -184,13 +184,13 @@ class Run:
 
     parameters: Json
     sources: Mapping[str, str]
-    fitted: Any
+    fitted: object
 
     @classmethod
     def of(cls, parameters: Json, sources: Mapping[str, str], fitted: FittedPipeline) -> Run:
         """The run that fitted a pipeline; where JSON cannot keep it, the reason is kept."""
         try:
-            kept: Any = json.loads(fitted.to_json())
+            kept: object = json.loads(fitted.to_json())
         except ParameterError as error:
             kept = f"{error} ({fitted.pipeline!r})"
         return cls(parameters, sources, kept)
@@ -239,7 +239,7 @@ def _check_run(run: Any) -> None:
         _require(named or isinstance(pipeline, str), "a run with the steps of a pipeline")
 
 
-def _check_entry(name: Any, entry: Any, runs: Mapping[str, Any]) -> None:
+def _check_entry(name: Any, entry: Any, runs: Mapping[str, object]) -> None:
     """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
     why = why_no_name(name)
     _require(not why, f"layers whose name must {why}, got {name!r:.300}")

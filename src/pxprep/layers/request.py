@@ -61,8 +61,8 @@ class Request:
     channels: Sequence[Label] | None
     dtype: DType | None
     pool: Pool
-    chunks: Any
-    scale_factors: Sequence[Any] | None
+    chunks: object
+    scale_factors: Sequence[object] | None
     given_compressor: Mapping[str, int] | None
     compressor: Any
     masks: LayerMasks
@@ -80,26 +80,26 @@ class Request:
     def parsed(
         cls,
         *,
-        img_layer: Any,
-        output_layer: Any,
-        pipeline: Any,
+        img_layer: object,
+        output_layer: object,
+        pipeline: object,
         channels: Any,
-        dtype: Any,
+        dtype: object,
         pool: Any,
-        chunks: Any,
+        chunks: object,
         scale_factors: Any,
         compressor: Any,
-        where: Any,
-        keep_outside: Any,
-        exclude: Any,
-        by: Any,
-        memory: Any,
-        overwrite: Any,
-        resume: Any,
-        wait: Any,
-        report: Any,
-        progress: Any,
-        **given: Any,
+        where: object,
+        keep_outside: object,
+        exclude: object,
+        by: object,
+        memory: object,
+        overwrite: object,
+        resume: object,
+        wait: object,
+        report: object,
+        progress: object,
+        **given: object,
     ) -> Request:
         """The request that the parameters of the wrapper make; raises if one breaks its rule.
 
@@ -131,7 +131,7 @@ class Request:
             passes=passes,
         )
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """What is kept with the new layers, and what a call must have in common to resume them."""
         asked = {
             "channels": self.channels,
@@ -219,7 +219,7 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _kept(recipe: Recipe, must: bool) -> Any:
+def _kept(recipe: Recipe, must: bool) -> object:
     """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
     try:
         return recipe.to_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -57,7 +57,7 @@ class Work:
     steps: Pipeline | FittedPipeline
     masks: LayerMasks
     sources: Mapping[str, SourceState]
-    parameters: dict[str, Any]
+    parameters: dict[str, object]
     run: Run | None
 
     @classmethod
@@ -134,7 +134,7 @@ class Prepared:
         images = dict(zip(images, cohort, strict=True))
         return cls(sdata, images, layouts, masks, batches, cohort)
 
-    def element(self, name: str, image: xr.DataArray) -> Any:
+    def element(self, name: str, image: xr.DataArray) -> object:
         """What is written of `image`, which was made of the layer `name`."""
         transformations = transformations_of(self.sdata.images[name])
         return as_element(image, transformations, self.layouts[name])

@@ -208,7 +208,7 @@ def updated(
             numbers |= _in_batches(again, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
-            {variable: xr.DataArray(array) for variable, array in numbers.items()},
+            numbers,
             labels if is_labeled else None,
             fovs,
             dict.fromkeys(batches[fov] for fov in fovs) if batches else (),

@@ -1,12 +1,11 @@
 """`image.pxprep.plot`: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
-from ..aliases import Images, Label
+from ..aliases import Block, Images, Label
 from ..pipeline.pipeline import FittedPipeline
 from .channel_grid import channels as plot_channels
 from .comparison import compare
@@ -14,6 +13,9 @@ from .dropped_pixels import mask
 from .histograms import histogram
 from .mixing import composite
 from .shown import AxesArray
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["ImagePlots"]
 
@@ -39,7 +41,7 @@ class ImagePlots:
         channels: Sequence[Label] | None = None,
         *,
         contrast: str = "channel",
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels as a grid of thumbnails; see `pxprep.plot.channels`."""
@@ -53,9 +55,9 @@ class ImagePlots:
         fitted: FittedPipeline | None = None,
         channels: Sequence[Label] | None = None,
         *,
-        fov: Any = None,
+        fov: object = None,
         bins: int = 50,
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show how many pixels have which value; see `pxprep.plot.histogram`."""
@@ -70,7 +72,7 @@ class ImagePlots:
             max_pixels=max_pixels,
         )
 
-    def mask(self, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
+    def mask(self, *, axes: object = None, max_pixels: int = 512) -> AxesArray:
         """Show which pixels were dropped; see `pxprep.plot.mask`."""
         return mask(self._image, axes=axes, max_pixels=max_pixels)
 
@@ -79,7 +81,7 @@ class ImagePlots:
         after: xr.DataArray,
         channels: Sequence[Label] | None = None,
         *,
-        axes: np.ndarray[Any, Any] | None = None,
+        axes: Block | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels before and after; see `pxprep.plot.compare`."""
@@ -89,7 +91,7 @@ class ImagePlots:
         self,
         channels: Sequence[Label] | Mapping[Label, str] | None = None,
         *,
-        axes: Any = None,
+        axes: object = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show up to seven channels in one picture; see `pxprep.plot.composite`."""

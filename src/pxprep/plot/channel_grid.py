@@ -1,12 +1,12 @@
 """The channels of an image as a grid of thumbnails."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..images.parameters import parse_choice
@@ -31,6 +31,9 @@ from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array
 from .thumbnails import COLORMAP, DROPPED, as_floats, draw, parse_max_pixels, thinned, upper_limit
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 CONTRASTS = ("channel", "shared")
 # Inches below each thumbnail, for its range.
 BELOW = 0.13
@@ -41,7 +44,7 @@ def channels(
     channels: Sequence[Label] | None = None,
     *,
     contrast: str = "channel",
-    axes: np.ndarray[Any, Any] | None = None,
+    axes: Block | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show the channels of an image as a grid of thumbnails.
@@ -119,7 +122,7 @@ def channels(
     return as_axes_array(axes)
 
 
-def _explain(axis: Any, shown: np.ndarray[Any, Any], high: float | None) -> None:
+def _explain(axis: "Axes", shown: Block, high: float | None) -> None:
     """Say below the last row what all thumbnails have in common."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex

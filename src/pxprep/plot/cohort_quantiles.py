@@ -33,6 +33,7 @@ from .layout import (
 from .shown import AxesArray, as_axes_array, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 # Inches: a row, a panel's width, and what is around.
@@ -40,8 +41,8 @@ ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 # Least room for names at the right of a panel.
 LEAST_RIGHT = 0.4
 SUMS = "all channels"
-IMAGE: dict[str, Any] = {"marker": "o", "color": BLUE, "alpha": 0.6}
-OUTLIER: dict[str, Any] = {"marker": "D", "color": VERMILION}
+IMAGE: dict[str, object] = {"marker": "o", "color": BLUE, "alpha": 0.6}
+OUTLIER: dict[str, object] = {"marker": "D", "color": VERMILION}
 SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
 # The axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
@@ -53,7 +54,7 @@ def cohort(
     *,
     score: float = 3.5,
     fold: float = 1.5,
-    axes: Any = None,
+    axes: object = None,
 ) -> AxesArray:
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
@@ -117,7 +118,7 @@ def measuring_steps(fitted: FittedPipeline) -> list[str]:
     return [name for name, numbers in fitted.measured.items() if are_of_images(numbers)]
 
 
-def chosen_steps(fitted: FittedPipeline, steps: Any) -> list[str]:
+def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
     """The steps to show; raises ParameterError if one of them has nothing to show."""
     known = measuring_steps(fitted)
     if not known:
@@ -197,7 +198,7 @@ class _Panel:
         names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
         return [shortened(", ".join(some), MOST_LETTERS) for some in names]
 
-    def draw(self, axis: Any, fold: float) -> None:
+    def draw(self, axis: Axes, fold: float) -> None:
         """Draw the panel."""
         from matplotlib.ticker import NullLocator
 
@@ -236,7 +237,7 @@ class _Panel:
         farthest = np.exp(np.abs(np.log(ratios)).max(initial=0))
         return float(max(1.2 * farthest, 1.2 * fold, LEAST_RATIO))
 
-    def _draw_marks(self, axis: Any, limit: float) -> None:
+    def _draw_marks(self, axis: Axes, limit: float) -> None:
         rows = np.broadcast_to(np.arange(len(self.rows)), self.ratios.shape)
         is_silent = self.ratios == 0
         places = np.where(is_silent, 1 / limit, self.ratios)
@@ -258,7 +259,7 @@ def _ticks(limit: float) -> list[float]:
     return [float(base) ** power for power in range(-step * (most // step), most + 1, step)]
 
 
-def _explain(axis: Any, panels: Sequence[_Panel]) -> None:
+def _explain(axis: Axes, panels: Sequence[_Panel]) -> None:
     """Say below an axis what the marks are."""
     from matplotlib.lines import Line2D
 
@@ -275,7 +276,7 @@ def _explain(axis: Any, panels: Sequence[_Panel]) -> None:
     legend_below(axis, handles, 0.42, left=0.4, handletextpad=0.2)
 
 
-def _new_axes(panels: Sequence[_Panel]) -> np.ndarray[Any, Any]:
+def _new_axes(panels: Sequence[_Panel]) -> Block:
     """Axes side by side; a panel of one row stands below the one before it."""
     columns: list[list[_Panel]] = []
     for panel in panels:
@@ -301,7 +302,7 @@ def _new_axes(panels: Sequence[_Panel]) -> np.ndarray[Any, Any]:
     return made
 
 
-def _given_axes(axes: Any, n_panels: int) -> np.ndarray[Any, Any]:
+def _given_axes(axes: Any, n_panels: int) -> Block:
     given = np.ravel(np.asarray(axes, object))
     if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
         raise ParameterError(

@@ -1,12 +1,11 @@
 """Channels before and after."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ImageError
@@ -34,7 +33,7 @@ def compare(
     after: xr.DataArray,
     channels: Sequence[Label] | None = None,
     *,
-    axes: np.ndarray[Any, Any] | None = None,
+    axes: Block | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show channels before and after preprocessing, as pairs of thumbnails.

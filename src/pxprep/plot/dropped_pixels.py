@@ -2,7 +2,7 @@
 
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -26,13 +26,16 @@ from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array, new_figure
 from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # What a pixel is, and in which colour it is shown.
 KINDS = {"kept": "#f3ecd8", "dropped": DROPPED, "no value in some channels": ORANGE}
 # Inches: the longer side, the narrowest figure that has room for its texts, and two lines.
 SIZE, LEAST_FIGURE, TITLE = 3.6, 3.3, 0.4
 
 
-def mask(image: xr.DataArray, *, axes: Any = None, max_pixels: int = 512) -> AxesArray:
+def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> AxesArray:
     """Show which pixels of a preprocessed image were dropped, and their share.
 
     A pixel is dropped if it has no finite value in any channel, as `pxprep.ops.sum_mask` and
@@ -122,7 +125,7 @@ def percent_text(part: int, whole: int) -> str:
     return "more than 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
 
 
-def _new_axis(n_rows: int, n_columns: int) -> Any:
+def _new_axis(n_rows: int, n_columns: int) -> "Axes":
     scale = SIZE / max(n_rows, n_columns)
     # Wide enough to be seen.
     width, height = max(n_columns * scale, EDGE), max(n_rows * scale, EDGE)
@@ -130,7 +133,7 @@ def _new_axis(n_rows: int, n_columns: int) -> Any:
     return place(figure, EDGE, TITLE, width, height)
 
 
-def _draw(axis: Any, kinds: Block) -> None:
+def _draw(axis: "Axes", kinds: Block) -> None:
     from matplotlib.colors import ListedColormap
 
     axis.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))

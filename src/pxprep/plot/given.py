@@ -15,7 +15,7 @@ from ..images.trees import named_leaves, read_leaf
 MICRONS = ("microns", "micrometers", "micrometer", "um", "µm")
 
 
-def one_image(image: Any, parameter: str = "image") -> xr.DataArray:
+def one_image(image: object, parameter: str = "image") -> xr.DataArray:
     """An image, checked; of a multiscale image its finest scale."""
     if is_tree(image):
         leaves = [*named_leaves(image).values()]
@@ -35,7 +35,7 @@ def um_per_pixel(image: xr.DataArray) -> float | None:
     if isinstance(sizes, Mapping) and "x" in sizes:
         return _length(sizes["x"])
     # What SpatialData keeps: a transformation by the name of a coordinate system.
-    systems: Any = image.attrs.get("transform")
+    systems: object = image.attrs.get("transform")
     for name in MICRONS:
         if isinstance(systems, Mapping) and name in systems:
             matrix = systems[name].to_affine_matrix(("x", "y"), ("x", "y"))

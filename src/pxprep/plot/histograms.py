@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -38,6 +38,10 @@ from .layout import (
 from .shown import AxesArray, as_axes_array
 from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
 # What is beyond this quantile, and some, is counted in the last bar.
 TAIL, SOME = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
@@ -69,9 +73,9 @@ def histogram(
     fitted: FittedPipeline | None = None,
     channels: Sequence[Label] | None = None,
     *,
-    fov: Any = None,
+    fov: object = None,
     bins: int = 50,
-    axes: np.ndarray[Any, Any] | None = None,
+    axes: Block | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show how many pixels have which value in each channel, on a logarithmic scale.
@@ -173,7 +177,7 @@ def histogram(
     return as_axes_array(axes)
 
 
-def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:
+def _check_fitted(fitted: object, fov: object, channels: Sequence[Label]) -> None:
     """Raise unless `fitted` is None or has numbers for these channels, and for the image `fov`."""
     if fitted is not None and not isinstance(fitted, FittedPipeline):
         raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
@@ -189,13 +193,13 @@ def _check_fitted(fitted: Any, fov: Any, channels: Sequence[Label]) -> None:
         )
 
 
-def _new_axes(n_channels: int, rows: int) -> np.ndarray[Any, Any]:
+def _new_axes(n_channels: int, rows: int) -> Block:
     width = min(WIDTH * MOST_COLUMNS / columns_of(n_channels), WIDEST)
     size = (width, HEIGHT)
     return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
 
 
-def fitted_lines(fitted: FittedPipeline, fov: Any) -> dict[str, list[Line]]:
+def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     """What is drawn into ``before`` and ``after`` of the fitted image `fov`, or of any other."""
     lines: dict[str, list[Line]] = {"before": [], "after": []}
     steps = fitted.pipeline.steps
@@ -234,7 +238,7 @@ def _marks(
             yield f"{label} of this image", ":", numbers[own]
 
 
-def _numbers_of(fitted: FittedPipeline, fov: Any) -> dict[str, xr.Dataset]:
+def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
     """The numbers of each step; those that differ between images for `fov`, if it was fitted."""
     name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
     here = {FOV: fitted.fovs.index(name)} if name in fitted.fovs else {}
@@ -259,7 +263,7 @@ def _line(label: str, style: str, values: xr.DataArray) -> Line:
 
 
 def draw_histogram(
-    axis: Any, values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
+    axis: "Axes", values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
 ) -> None:
     """Draw the bars of the finite `values`, and the lines of a channel."""
     values = as_floats(values[np.isfinite(values)])
@@ -290,7 +294,7 @@ def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
     return edges
 
 
-def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
+def scale_counts(axis: "Axes", most: int, *, numbers: bool) -> None:
     """A logarithmic axis for counts up to `most`, with few numbers at both."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
@@ -300,7 +304,7 @@ def scale_counts(axis: Any, most: int, *, numbers: bool) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(lambda value, _: tick_text(value))
     low, high = axis.get_xlim()
-    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high))
     # Not where a number would stick out.
     ticks = ticks[(ticks >= low) & (ticks <= high - 0.07 * (high - low))]
     axis.set_xticks(ticks, [tick_text(tick) for tick in ticks.tolist()])
@@ -316,12 +320,12 @@ def tick_text(value: float) -> str:
     return f"{value:g}"
 
 
-def _explain(axis: Any, lines: Sequence[Line], note: str) -> None:
+def _explain(axis: "Axes", lines: Sequence[Line], note: str) -> None:
     """Say below an axis what the lines are, and which pixels were counted."""
     from matplotlib.lines import Line2D
 
     used = {line.style for line in lines}
-    handles: list[Any] = [
+    handles: list[Artist] = [
         Line2D([], [], color="black", linewidth=1.1, linestyle=style, label=label)
         for style, label in STYLES.items()
         if style in used

@@ -1,7 +1,7 @@
 """Where axes and texts go in a figure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -9,6 +9,12 @@ import xarray as xr
 from ..channels import label_keys
 from ..errors import ParameterError
 from .shown import AxesArray, as_axes_array, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 # A row of more channels than this is wrapped.
 MOST_COLUMNS = 8
@@ -95,7 +101,7 @@ def new_axes(
     return as_axes_array(axes)
 
 
-def place(figure: Any, x: float, y: float, width: float, height: float) -> Any:
+def place(figure: "Figure", x: float, y: float, width: float, height: float) -> "Axes":
     """New axes in a figure, in inches from its top left corner."""
     figure_width, figure_height = figure.get_size_inches()
     return figure.add_axes(
@@ -108,7 +114,7 @@ def place(figure: Any, x: float, y: float, width: float, height: float) -> Any:
     )
 
 
-def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
+def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
@@ -125,16 +131,16 @@ def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def one_axis(axes: Any) -> Any:
+def one_axis(axes: object) -> "Axes | None":
     """The one Axes that was given, or None; raises ParameterError if it is something else."""
     if isinstance(axes, AxesArray) and axes.size == 1:
         axes = axes.item()
     if axes is not None and not hasattr(axes, "imshow"):
         raise ParameterError(f"axes must be one matplotlib.axes.Axes, got {axes!r}")
-    return axes
+    return cast("Axes | None", axes)
 
 
-def turn_off(unused: Sequence[tuple[Any, ...]]) -> None:
+def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
     """Hide the axes that no channel needs."""
     for block in unused:
         for axis in block:
@@ -147,7 +153,7 @@ def titles_of(image: xr.DataArray) -> list[str]:
     return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
 
 
-def write_title(axis: Any, title: str) -> None:
+def write_title(axis: "Axes", title: str) -> None:
     """Write the title as large as fits, to the width of a usual letter."""
     width = 72 * axis.get_window_extent().width / axis.figure.dpi
     size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
@@ -160,7 +166,7 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def write_side(axis: Any, text: str) -> None:
+def write_side(axis: "Axes", text: str) -> None:
     """Write what a row of axes shows, at its left."""
     inches = axis.get_window_extent().height / axis.figure.dpi
     size = min(FONT, max(72 * inches / (0.55 * len(text)), SMALL))
@@ -168,7 +174,7 @@ def write_side(axis: Any, text: str) -> None:
 
 
 def legend_below(
-    axis: Any, handles: Sequence[Any], down: float = 0, left: float = 0, **how: Any
+    axis: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: object
 ) -> None:
     """A row of entries below axes, so many inches `down` and to the `left`."""
     from matplotlib.transforms import ScaledTranslation
@@ -192,7 +198,7 @@ def legend_below(
     )
 
 
-def patch(colour: str, label: str) -> Any:
+def patch(colour: str, label: str) -> "Patch":
     """An entry of a legend: a coloured square and what it means."""
     from matplotlib.patches import Patch
 

@@ -1,7 +1,7 @@
 """Channels of an image in colours of their own, mixed in one picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -27,6 +27,10 @@ from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array, new_figure
 from .thumbnails import DROPPED, as_floats, bare, parse_max_pixels, thinned, upper_limit
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
+
 # In this order: blue first, as nuclei are in most panels; each is told from the others on black.
 COLOURS = ("#4a6cff", "#00d26a", "#ff4b3e", "#ffd60a", "#ff4fd8", "#00d8ff", "#ffffff")
 # Inches: the longer side of the picture, and a line of the legend.
@@ -37,7 +41,7 @@ def composite(
     image: xr.DataArray,
     channels: Sequence[Label] | Mapping[Label, str] | None = None,
     *,
-    axes: Any = None,
+    axes: object = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show up to seven channels in one picture, each in a colour of its own.
@@ -101,7 +105,7 @@ def composite(
     if not np.isfinite(shown).any(axis=0).all():
         handles.append(patch(DROPPED, "no value"))
     if axis is None:
-        axis = _new_axis(shown[0].shape, [handle.get_label() for handle in handles])
+        axis = _new_axis(shown[0].shape, [str(handle.get_label()) for handle in handles])
     limits = [upper_limit(plane) for plane in shown]
     axis.imshow(mixed(shown, limits, list(colours.values())))
     bare(axis)
@@ -153,7 +157,7 @@ def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
     return dict(channels)
 
 
-def _new_axis(shape: tuple[int, ...], entries: Sequence[str]) -> Any:
+def _new_axis(shape: tuple[int, ...], entries: Sequence[str]) -> "Axes":
     """Axes as wide as the picture, with room for the entries of a legend at the right."""
     height, width = (max(SIZE * n / max(shape), EDGE) for n in shape)
     beside = 0.35 + LETTER * max(map(len, entries))
@@ -161,7 +165,7 @@ def _new_axis(shape: tuple[int, ...], entries: Sequence[str]) -> Any:
     return place(figure, EDGE, EDGE, width, height)
 
 
-def _explain(axis: Any, handles: Sequence[Any]) -> None:
+def _explain(axis: "Axes", handles: Sequence["Patch"]) -> None:
     """Say at the right which colour is which channel."""
     for handle in handles:
         handle.set_edgecolor(DROPPED)

@@ -1,7 +1,7 @@
 """Scale bars in pictures whose pixels have a known size."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -9,13 +9,16 @@ from .given import um_per_pixel
 from .layout import SMALL
 from .thumbnails import step_of
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # At most this part of a picture's width.
 PART = 0.3
 # Of the picture's height and width: from its edge, and the thickness of the bar in points.
 AWAY, THICKNESS = 0.045, 2.2
 
 
-def draw_scale_bar(axis: Any, image: xr.DataArray, max_pixels: int) -> None:
+def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
     """Draw one into a picture of an image, if the size of its pixels is known."""
     size = um_per_pixel(image)
     if size is None:
@@ -28,7 +31,6 @@ def draw_scale_bar(axis: Any, image: xr.DataArray, max_pixels: int) -> None:
 
     # White with a dark rim: seen on black and on paper.
     rim = [withStroke(linewidth=THICKNESS + 1.4, foreground="#1c2126")]
-    how = {"transform": axis.transAxes, "zorder": 5}
     axis.plot(
         [1 - AWAY - part, 1 - AWAY],
         [AWAY, AWAY],
@@ -38,7 +40,8 @@ def draw_scale_bar(axis: Any, image: xr.DataArray, max_pixels: int) -> None:
         path_effects=rim,
         scalex=False,
         scaley=False,
-        **how,
+        transform=axis.transAxes,
+        zorder=5,
     )
     axis.annotate(
         length_text(length),

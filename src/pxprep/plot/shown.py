@@ -4,24 +4,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 120
 _OFF_SCREEN: ContextVar[bool] = ContextVar("off_screen", default=False)
 
 
-class AxesArray(np.ndarray[Any, Any]):
+class AxesArray(np.ndarray[Any, np.dtype[Any]]):
     """The Matplotlib Axes of one figure.
 
     A notebook shows the figure below the cell that made it, a script by ``plt.show()``.
     """
 
     @property
-    def figure(self) -> Any:
+    def figure(self) -> "Figure":
         """The figure."""
-        return self.flat[0].figure
+        figure: Figure = self.flat[0].figure
+        return figure
 
     def save(self, path: str | Path, **options: Any) -> None:
         """Write the figure to a file, as `matplotlib.figure.Figure.savefig`."""
@@ -34,7 +38,7 @@ class AxesArray(np.ndarray[Any, Any]):
         return f"<{' x '.join(map(str, self.shape))} Axes of a figure: .figure, .save(path)>"
 
 
-def as_axes_array(axes: Any) -> AxesArray:
+def as_axes_array(axes: object) -> AxesArray:
     """One of the Axes, or an array of them, as an array of their figure."""
     array: AxesArray = np.atleast_1d(np.asarray(axes, object)).view(AxesArray)
     return array
@@ -50,7 +54,7 @@ def off_screen() -> Iterator[None]:
         _OFF_SCREEN.reset(token)
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of so many inches; pyplot, and so a notebook, knows of it unless `off_screen`."""
     if _OFF_SCREEN.get():
         from matplotlib.figure import Figure

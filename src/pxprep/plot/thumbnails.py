@@ -1,6 +1,6 @@
 """Thumbnails: which pixels of an image are shown, and in which colours."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -9,6 +9,9 @@ from ..aliases import Array, Block
 from ..engine.blocks import float_dtype
 from ..images.parameters import parse_count
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Perceptually uniform and safe for the colour-blind; it has no grey, so grey can mean dropped.
 COLORMAP = "magma"
 DROPPED = "#6b7a86"
@@ -16,7 +19,7 @@ DROPPED = "#6b7a86"
 BRIGHTEST = 0.995
 
 
-def parse_max_pixels(value: Any) -> int:
+def parse_max_pixels(value: object) -> int:
     """The largest height and width of a thumbnail in pixels."""
     return parse_count(value, "max_pixels", "a whole number of at least 1")
 
@@ -63,7 +66,7 @@ def upper_limit(values: Block) -> float:
     return float(high)
 
 
-def draw(axis: Any, thumbnail: Block, high: float | None = None) -> float:
+def draw(axis: "Axes", thumbnail: Block, high: float | None = None) -> float:
     """Draw floats from 0 to `high`, None for their own limit, which is returned."""
     high = upper_limit(thumbnail) if high is None else high
     axis.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
@@ -71,7 +74,7 @@ def draw(axis: Any, thumbnail: Block, high: float | None = None) -> float:
     return high
 
 
-def bare(axis: Any) -> None:
+def bare(axis: "Axes") -> None:
     """Take ticks and frame away."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

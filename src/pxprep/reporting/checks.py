@@ -3,7 +3,6 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ..errors import ParameterError, spelled
 from ..images.parameters import parse_path
@@ -11,7 +10,7 @@ from ..images.parameters import parse_path
 NEEDED = {"jinja2": "Jinja2", "matplotlib": "Matplotlib"}
 
 
-def check_file(file: Any, parameter: str = "file") -> Path:
+def check_file(file: object, parameter: str = "file") -> Path:
     """The path of a report that can be written; raises ParameterError if it cannot.
 
     Its folder must exist; a file that is there is replaced.
@@ -39,7 +38,7 @@ def check_file(file: Any, parameter: str = "file") -> Path:
     return path
 
 
-def check_title(title: Any) -> str | None:
+def check_title(title: object) -> str | None:
     """The heading of a report; None for the usual one."""
     if title is not None and not isinstance(title, str):
         raise ParameterError(f"title must be a string, got {title!r}")

@@ -5,7 +5,6 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
 
 from ..errors import ParameterError
 from ..images.cohort import FOV
@@ -41,7 +40,7 @@ def downloads(seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances
 
 def _image_rows(
     seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances
-) -> Iterable[Sequence[Any]]:
+) -> Iterable[Sequence[object]]:
     """A row for each image: its pixels, and the quantiles that steps measured of it."""
     columns = {
         (step, i): f"{step} {name}"
@@ -59,7 +58,7 @@ def _image_rows(
     for one in seen:
         name = one.fov.name
         odd = "; ".join(SUMS if c is None else str(c) for c in distances.reasons(name))
-        numbers: list[Any] = [""] * len(columns)
+        numbers: list[object] = [""] * len(columns)
         if name in fitted.fovs:
             row = fitted.fovs.index(name)
             numbers = [float(quantiles[step][row, i]) for step, i in columns]
@@ -67,14 +66,14 @@ def _image_rows(
         yield [one.fov.title, one.n_pixels, one.n_dropped, odd, *batch, *numbers]
 
 
-def _outlier_rows(distances: Distances) -> Iterable[Sequence[Any]]:
+def _outlier_rows(distances: Distances) -> Iterable[Sequence[object]]:
     table = distances.outliers
     yield ["image" if name == FOV else name for name in table.columns]
     for row in table.itertuples(index=False):
         yield [SUMS if value is None else value for value in row]
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
+def _csv(rows: Iterable[Sequence[object]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return _uri("text/csv;charset=utf-8", text.getvalue())

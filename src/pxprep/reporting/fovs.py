@@ -1,7 +1,6 @@
 """The images of a report: which there are, and what is read of them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import xarray as xr
 
@@ -76,7 +75,7 @@ class Seen:
     n_pixels: int
 
 
-def paired(before: Any, after: Any, fitted: FittedPipeline, variable: Any) -> list[Fov]:
+def paired(before: object, after: object, fitted: FittedPipeline, variable: object) -> list[Fov]:
     """The images of a report, checked; raises ImageError or ChannelError that names one."""
     labels = fitted.remaining
     done = ImageSet.of(after, variable=variable, labels=labels, what="after image")

@@ -32,7 +32,7 @@ def report(
     title: str | None = None,
     passes: Sequence[PassRecord] | None = None,
     provenance: Provenance | Sequence[Provenance] | None = None,
-    variable: Any = None,
+    variable: object = None,
 ) -> Path:
     """Write a QC report of a run as one HTML file that needs nothing else.
 
@@ -112,7 +112,7 @@ def report(
     )
 
 
-def _sequence(value: Any, kind: type, parameter: str, rule: str) -> Sequence[Any]:
+def _sequence(value: object, kind: type, parameter: str, rule: str) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, Sequence) or not all(isinstance(item, kind) for item in value):

@@ -238,7 +238,7 @@ def _outline(counts: Block, most: int) -> str:
     return f"M0 {HEIGHT}{steps}V{HEIGHT}Z"
 
 
-def _png(picture: Any, **how: Any) -> str:
+def _png(picture: Any, **how: object) -> str:
     buffer = BytesIO()
     picture.save(buffer, format="png", **how)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

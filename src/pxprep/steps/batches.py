@@ -10,10 +10,8 @@ from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from .statistic import Statistic, are_of_images, as_coordinate
 
 
-def measured(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
-    """What a statistic finds in the images, or in those of each batch, which messages name."""
-    if not cohort.batches:
-        return statistic.measure(cohort, step)
+def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
+    """What a statistic finds in the images of each batch, which messages name."""
     parts = {
         batch: statistic.measure(part, f"{step} of batch {batch!r}")
         for batch, part in cohort.by_batch().items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -64,7 +65,7 @@ class Blur(Step):
 
 def blur_depth(sigmas: Iterable[float]) -> int:
     """How far a blur reads that has these sigmas in its channels."""
-    return max(blur_radius(float(sigma)) for sigma in sigmas)
+    return blur_radius(float(max(sigmas)))
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class BlurEach(Operation):
     sigmas: tuple[float, ...]
     is_pointwise = is_cheap = False
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The radius of the widest kernel."""
         return blur_depth(self.sigmas)

@@ -45,7 +45,7 @@ class Parsed:
         What messages on channels call it, if that is not its name.
     """
 
-    parse: Callable[[Any, str], Any]
+    parse: Callable[[Any, str], object]
     per_channel: bool = True
     called: str | None = None
 

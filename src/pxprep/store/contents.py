@@ -38,7 +38,7 @@ class RootContents:
     """
 
     store: Path
-    merge: Callable[[Any, Any, Sequence[str]], Any]
+    merge: Callable[[Any, object, Sequence[str]], object]
 
     def check(self, note: object = None, placed: Sequence[str] = ()) -> None:
         """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
@@ -156,7 +156,7 @@ def _object(file: Path, *, through_links: bool = False) -> Json:
     return found
 
 
-def _text(content: Mapping[str, Any]) -> bytes:
+def _text(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, indent=2).encode()
 
 

@@ -54,7 +54,7 @@ class Journal:
 
     moves: Sequence[Move]
     table: bool
-    note: Any
+    note: object
 
     @property
     def names(self) -> list[str]:

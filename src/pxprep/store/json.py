@@ -20,7 +20,7 @@ TYPES = re.compile(r"[<>|]([iu][1248]|f[248]|b1|U\d{1,3})")
 NOT_FINITE = ("nan", "inf", "-inf")
 
 
-def loads(text: str | bytes, **options: Any) -> Any:
+def loads(text: str | bytes, **options: Any) -> object:
     """What JSON text says, whoever wrote it; a ValueError if it is none or nested too deeply.
 
     `options` are those of `json.loads`.
@@ -39,7 +39,7 @@ def loads(text: str | bytes, **options: Any) -> Any:
     raise ValueError(too_deep)
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -54,7 +54,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def parsed_object(text: str) -> Mapping[str, Any]:
+def parsed_object(text: str) -> Mapping[str, object]:
     """The JSON object that `text` is, or a ParameterError."""
     try:
         data = loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
@@ -67,7 +67,7 @@ def parsed_object(text: str) -> Mapping[str, Any]:
     return data
 
 
-def to_text(data: Mapping[str, Any]) -> str:
+def to_text(data: Mapping[str, object]) -> str:
     """JSON text of an object, or a ParameterError if JSON cannot hold it."""
     try:
         return json.dumps(data, allow_nan=False, indent=2)
@@ -88,7 +88,7 @@ def parse_json(value: object) -> Any:
     return str(value)
 
 
-def encode_parameter(value: object, where: str) -> Any:
+def encode_parameter(value: object, where: str) -> object:
     """A step's parameter in JSON types; a mapping by channel keeps its labels' types."""
     if isinstance(value, Mapping):
         named = [[key, item] for key, item in value.items() if key is not ...]
@@ -106,7 +106,7 @@ def encode_parameter(value: object, where: str) -> Any:
     )
 
 
-def decode_parameter(value: object) -> Any:
+def decode_parameter(value: object) -> object:
     """What `encode_parameter` was given, with tuples for sequences."""
     if isinstance(value, Mapping):
         others = {...: decode_parameter(value["others"])} if "others" in value else {}
@@ -116,7 +116,7 @@ def decode_parameter(value: object) -> Any:
     return value
 
 
-def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, Any]:
+def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, object]:
     """Variables of a dataset in JSON types, without coordinates; what the step called so measured.
 
     Raises
@@ -142,7 +142,7 @@ def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, Any]:
 
 def decode_numbers(
     variables: object, step: str, sizes: Mapping[str, int]
-) -> dict[str, xr.DataArray]:
+) -> dict[str, xr.Variable]:
     """The variables that `encode_numbers` was given, over dims of these sizes."""
     if not isinstance(variables, Mapping):
         raise ParameterError(f"numbers of step {step!r} must be a mapping, got {variables!r:.200}")
@@ -155,7 +155,7 @@ def decode_numbers(
     return decoded
 
 
-def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.DataArray:
+def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Variable:
     """One variable of `decode_numbers`; raises ValueError or OverflowError."""
     if not isinstance(entry, Mapping) or set(entry) != {"dims", "dtype", "values"}:
         raise ValueError(f"it must have dims, dtype and values, got {entry!r:.200}")
@@ -172,10 +172,10 @@ def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Dat
         raise ValueError(f"values over {dims} must have the shape {shape}, got {found.shape}")
     dtype = np.dtype(text).newbyteorder("=")
     values = [_decoded_value(value, dtype) for value in found.ravel()]
-    return xr.DataArray(np.array(values, dtype).reshape(shape), dims=dims)
+    return xr.Variable(dims, np.array(values, dtype).reshape(shape))
 
 
-def _decoded_value(value: Any, dtype: DType) -> Any:
+def _decoded_value(value: Any, dtype: DType) -> object:
     """A value that an array of that type can hold; raises ValueError or OverflowError."""
     if dtype.kind == "f" and type(value) in (int, float, str):
         if isinstance(value, str) and value not in NOT_FINITE:
@@ -194,7 +194,7 @@ def _decoded_value(value: Any, dtype: DType) -> Any:
     raise ValueError(f"{value!r:.100} is no value of {dtype}")
 
 
-def encode_floats(value: object) -> Any:
+def encode_floats(value: object) -> object:
     """JSON has no NaN and no infinities: they become strings."""
     if isinstance(value, Mapping):
         return {key: encode_floats(item) for key, item in value.items()}

@@ -53,7 +53,7 @@ class ZarrChunks:
         self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
 
-    def __getitem__(self, selection: Any) -> Block:
+    def __getitem__(self, selection: object) -> Block:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
@@ -62,7 +62,7 @@ class ZarrChunks:
             out[within] = self._part(place, part)
         return out
 
-    def __setitem__(self, selection: Any, values: Any) -> None:
+    def __setitem__(self, selection: object, values: Any) -> None:
         """Write whole chunks; whoever reads one meanwhile gets all of it, old or new.
 
         Each becomes a file, also one that holds nothing but the fill value.
@@ -173,11 +173,11 @@ class StoreChunks(ZarrChunks):
     Only reading is direct: zarr writes.
     """
 
-    def __setitem__(self, selection: Any, values: Block) -> None:
+    def __setitem__(self, selection: object, values: Block) -> None:
         self._array[selection] = values
 
     @cached_property
-    def _prototype(self) -> Any:
+    def _prototype(self) -> object:
         from zarr.core.buffer import default_buffer_prototype
 
         return default_buffer_prototype()
@@ -196,7 +196,7 @@ class StoreChunks(ZarrChunks):
         return None
 
 
-def direct(value: object) -> Any:
+def direct(value: object) -> object:
     """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
     if not type(value).__module__.startswith("zarr."):
         return value
@@ -288,7 +288,7 @@ def _dtype_on_disk(array: Any) -> DType | None:
     return dtype.newbyteorder(order[serializer.get("configuration", {}).get("endian")])
 
 
-def _codec(compressor: Any) -> Any:
+def _codec(compressor: Any) -> object:
     """The codec of numcodecs that a compressor of zarr is, or one of its own; None if unknown."""
     from numcodecs import get_codec
 

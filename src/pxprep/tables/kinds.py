@@ -1,0 +1,152 @@
+"""The kinds of tables: pandas, AnnData, and a parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ParameterError, StoreError
+from ..images.cohort import FOV
+from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
+from ..layers.layers import NOT_WRITTEN
+from ..store import files
+from .rows import Form, Rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from pandas import DataFrame
+    from pyarrow import RecordBatch, Schema
+
+# Rows of a row group in a parquet file, the least that a reader takes at once.
+GROUP_ROWS = 2**17
+
+
+def maker_of(to: object, file: object, overwrite: object) -> Callable[[Form, Iterator[Rows]], Any]:
+    """What makes the table; everything that it needs is there."""
+    kind = parse_choice(to, "to", list(MAKERS))
+    may_replace = parse_bool(overwrite, "overwrite")
+    _require_packages(kind)
+    if kind != "parquet":
+        if file is not None:
+            raise ParameterError(f'file needs to="parquet", got to={to!r}')
+        return MAKERS[kind]
+    path = parse_path(file, "file", 'a file for to="parquet"')
+    if not path.parent.is_dir():
+        raise ParameterError(f"file must be in a folder that exists, got {str(file)!r}")
+    if path.is_dir() or (path.exists() and not may_replace):
+        hint = "is a folder" if path.is_dir() else "exists already; overwrite=True replaces it"
+        raise ParameterError(f"file {str(file)!r} {hint}")
+    return partial(MAKERS[kind], path=path)
+
+
+def _require_packages(kind: str) -> None:
+    try:
+        if kind == "anndata":
+            import anndata  # noqa: F401
+        elif kind == "parquet":
+            import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ParameterError(
+            f"to={kind!r} needs a package that is not installed: pip install 'pxprep[table]'"
+        ) from error
+
+
+def _as_frame(form: Form, pieces: Iterator[Rows]) -> DataFrame:
+    import pandas as pd
+
+    rows = form.joined(pieces)
+    # Pandas holds columns as we do: nothing is copied.
+    frame = pd.DataFrame(rows.values.T, columns=list(form.channels), copy=False)
+    for name, column in _described(form, rows).items():
+        frame[name] = column
+    return frame
+
+
+def _as_anndata(form: Form, pieces: Iterator[Rows]) -> AnnData:
+    import pandas as pd
+    from anndata import AnnData
+
+    rows = form.joined(pieces)
+    names = pd.RangeIndex(len(rows)).astype(str)
+    spatial = [rows.places[dim] for dim in reversed(SPATIAL) if dim in rows.places]
+    adata = AnnData(
+        np.ascontiguousarray(rows.values.T),
+        obs=pd.DataFrame(_described(form, rows), index=names),
+        var=pd.DataFrame(index=list(form.channels)),
+    )
+    adata.obsm["spatial"] = np.stack(spatial, axis=1)
+    return adata
+
+
+def _described(form: Form, rows: Rows) -> dict[str, Any]:
+    """The columns beside the channels, for pandas."""
+    import pandas as pd
+
+    fov = pd.Categorical.from_codes(rows.places[FOV], categories=list(form.fovs))
+    return {**rows.places, FOV: fov}
+
+
+def _as_parquet(form: Form, pieces: Iterator[Rows], path: Path) -> Path:
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(form)
+    try:
+        with files.drafted(path) as draft:
+            with ParquetWriter(draft, schema) as writer:
+                for rows in _grouped(form, pieces):
+                    writer.write_batch(_batch(form, rows, schema))
+            files.flush_entry(draft)
+    except OSError as error:
+        if error.errno in NOT_WRITTEN:
+            raise StoreError(f"{error}: file {str(path)!r} was not written") from error
+        raise
+    return path
+
+
+def _schema(form: Form) -> Schema:
+    import pyarrow as pa
+
+    types: dict[str, Any] = {
+        name: pa.from_numpy_dtype(dtype) for name, dtype in form.places.items()
+    }
+    types[FOV] = pa.dictionary(pa.int32(), pa.string())
+    channels = dict.fromkeys(form.channels, pa.from_numpy_dtype(form.dtype))
+    return pa.schema([*channels.items(), *types.items()])
+
+
+def _batch(form: Form, rows: Rows, schema: Schema) -> RecordBatch:
+    import pyarrow as pa
+
+    fov = pa.DictionaryArray.from_arrays(rows.places[FOV], pa.array(form.fovs, pa.string()))
+    places = {**rows.places, FOV: fov}
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column) for column in (*rows.values, *places.values())], schema=schema
+    )
+
+
+def _grouped(form: Form, pieces: Iterable[Rows]) -> Iterator[Rows]:
+    """The same rows in groups of one size, which do not depend on the pieces."""
+    held: list[Rows] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) < GROUP_ROWS:
+            continue
+        rows = form.joined(held)
+        end = len(rows) - len(rows) % GROUP_ROWS
+        for start in range(0, end, GROUP_ROWS):
+            yield rows.cut(start, start + GROUP_ROWS)
+        held = [rows.cut(end, len(rows))]
+    rest = form.joined(held)
+    if len(rest):
+        yield rest
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "pandas": _as_frame,
+    "anndata": _as_anndata,
+    "parquet": _as_parquet,
+}

@@ -1,0 +1,185 @@
+"""The table of an image's pixels, from images and labels as the user gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ..aliases import Images, Label
+from ..errors import ParameterError
+from ..images.cohort import ImageSet
+from ..images.hints import check_kind
+from ..images.parameters import SPATIAL, parse_bool
+from ..layers.layers import is_sdata
+from ..layers.reading import read_images, read_labels
+from .kinds import maker_of
+from .rows import Draw, Form, pieces_of
+
+
+def pixel_table(
+    images: Images,
+    img_layer: str | Sequence[str] | None = None,
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    labels: object = None,
+    drop_background: bool = False,
+    channels: Sequence[Label] | None = None,
+    to: str = "pandas",
+    file: str | Path | None = None,
+    overwrite: bool = False,
+    variable: object = None,
+) -> Any:
+    """Pixels as a table for clustering: a row for each that is finite in every channel.
+
+    A pixel that a mask dropped is NaN in every channel and has no row; nor has one that is NaN or
+    infinite in some of the channels only, which a clustering could not place either.
+
+    Parameters
+    ----------
+    images
+        An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; a
+        sequence, a mapping or a tree of images; or a `spatialdata.SpatialData` object.
+    img_layer
+        Of a SpatialData object: name of the image layer, or of several.
+    fraction
+        Which part of the rows to take, above 0, at most 1. Each pixel is taken or not by itself,
+        with this probability, so the number of rows is near ``fraction`` times that of all, off by
+        about its square root.
+    seed
+        Of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of its FOV,
+        and its place in an image of that size: not on the other FOVs, nor on channels or chunks.
+        With one seed, the sample of a smaller fraction is part of that of a larger one.
+    labels
+        Integers or bool for each pixel, for a column of their own: an `xarray.DataArray` with the
+        spatial dims of the image and its size, NumPy or Dask; for several images a mapping by name
+        or a sequence. With a SpatialData object also the name of a labels layer (its finest scale,
+        pixel for pixel: transformations are not looked at), or a name for each of `img_layer`.
+    drop_background
+        Whether pixels with the label 0 are left out.
+    channels
+        Labels of the channels to use, in that order; where channels have none, their positions,
+        which become the labels. None for all of them.
+    to
+        ``"pandas"``, ``"anndata"`` or ``"parquet"``.
+    file
+        Where a parquet file goes. It appears when it is complete.
+    overwrite
+        Whether `file` may be replaced.
+    variable
+        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+
+    Returns
+    -------
+    pandas.DataFrame, anndata.AnnData or pathlib.Path
+        The columns of the table are the channels, as text, float32 or float64 as the image is
+        processed; ``fov``, a category, the name of the image or layer as text (its position in a
+        sequence, 0 for an image without name); ``z`` (of images that have it), ``y`` and ``x``,
+        int32, the pixel's position from 0; and ``label``, of the labels' own type. The rows are
+        ordered by FOV as given, then by ``y``, ``z``, ``x``.
+
+        AnnData has the channels in ``X``, the rest in ``obs``, and the positions x, y (and z) in
+        ``obsm["spatial"]``. For parquet it is the file's path, whose row groups hold 131,072 rows.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter breaks its rule, `labels` do not fit the images, a channel is called like
+        another column, the file exists or has no folder, or a package is missing.
+    ImageError, ChannelError, LayerError
+        If there are no images, or without the channels or the layers that were asked for.
+    StoreError
+        If the file cannot be written, then there is none, or the old one; or what is read is gone.
+
+    Notes
+    -----
+    Lazy images are computed strip by strip: a row of chunks through all planes, or as many as make
+    32 MiB. A parquet file needs a few times that; the other tables are held as a whole. The
+    statistics of lazy steps of this package (``image.pxprep.preprocess()``) are computed once,
+    before the first strip; those that came into an image's graph in another way, as in
+    ``image / pxprep.quantile(image)``, once for each strip: compute them first.
+
+    The random numbers are those of Philox 4x64 [1]_, one for each pixel.
+
+    References
+    ----------
+    .. [1] Salmon, J. K. et al. (2011). Parallel random numbers: as easy as 1, 2, 3. SC '11.
+
+    Examples
+    --------
+    >>> import pxprep
+    >>> from pxprep.datasets import tissue
+    >>> clean = pxprep.Pipeline.sparrow().fit_transform(tissue(size=64))
+    >>> table = pxprep.pixel_table(clean, channels=["CD3", "CD20"], fraction=0.1, seed=1)
+    >>> table.columns.tolist()
+    ['CD3', 'CD20', 'fov', 'y', 'x']
+    >>> table["fov"].cat.categories.tolist()
+    ['fov0', 'fov1', 'fov2']
+    """
+    sample = Draw.parse(fraction, seed)
+    must_have_label = parse_bool(drop_background, "drop_background")
+    make = maker_of(to, file, overwrite)
+    cohort = _opened(images, img_layer, channels, variable)
+    by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
+    if must_have_label and labels is None:
+        raise ParameterError("drop_background needs labels, got none")
+    form = Form.of(cohort, by_image)
+    return make(form, pieces_of(form, cohort, by_image, sample, must_have_label))
+
+
+def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
+    """The images, with these channels only."""
+    if img_layer is not None:
+        layers = read_images(images, img_layer, channels)
+        return ImageSet.of(layers, variable=variable, what="layer")
+    if is_sdata(images):
+        raise ParameterError(
+            "img_layer must name the image layers to take of a SpatialData object, got None; "
+            f"images are {sorted(images.images)}"
+        )
+    return ImageSet.of(images, variable=variable).choosing(channels)
+
+
+def _labels_by_image(
+    labels: object, cohort: ImageSet, sdata: object
+) -> list[xr.DataArray] | list[None]:
+    """Checked labels of each image; None for each if there are none."""
+    if labels is None:
+        return [None] * len(cohort)
+    if isinstance(labels, xr.DataArray | str):
+        labels = [labels]
+    if isinstance(labels, Mapping):
+        wrong = set(labels) ^ set(cohort.names)
+        if wrong:
+            raise ParameterError(
+                f"labels must be given for each image by its name, {list(cohort.names)}, got "
+                f"{list(labels)}"
+            )
+        labels = [labels[name] for name in cohort.names]
+    if not isinstance(labels, Sequence) or len(labels) != len(cohort):
+        got = f"{len(labels)}" if isinstance(labels, Sequence) else repr(type(labels))
+        raise ParameterError(f"labels must be one for each of {len(cohort)} images, got {got}")
+    return [
+        _checked_labels(*each, sdata) for each in zip(labels, cohort.names, cohort, strict=True)
+    ]
+
+
+def _checked_labels(
+    labels: object, name: Label, image: xr.DataArray, sdata: object
+) -> xr.DataArray:
+    what = f"labels of image {name!r}"
+    if isinstance(labels, str) and sdata is not None:
+        what = f"labels {labels!r} of layer {name!r}"
+        labels = read_labels(sdata, labels)
+    if not isinstance(labels, xr.DataArray):
+        raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
+    check_kind(labels, what, "labels", ParameterError)
+    sizes = {dim: size for dim, size in image.sizes.items() if dim in SPATIAL}
+    if dict(labels.sizes) != sizes:
+        raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")
+    if labels.dtype.kind not in "bui":
+        raise ParameterError(f"{what} must hold integers or bool, got dtype {labels.dtype}")
+    return labels

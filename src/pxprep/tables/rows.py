@@ -1,0 +1,191 @@
+"""Which pixels are rows of a table, what else a row says, and the rows strip by strip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Array, Block, DType, Label
+from ..engine import backends
+from ..errors import ParameterError
+from ..images.cohort import FOV, ImageSet
+from ..images.image import processing_dtype, shared_pixels
+from ..images.parameters import SPATIAL, parse_count, parse_number
+
+LABEL = "label"
+# Axes of a strip in the order of its pixels in the table, each an axis of (z, y, x).
+PIXEL_ORDER = (1, 0, 2)
+# Random numbers that one count of Philox gives.
+DRAWS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of the table.
+
+    Attributes
+    ----------
+    values
+        Shape (c, row).
+    places
+        The other columns by name, each of shape (row,); FOVs by position.
+    """
+
+    values: Block
+    places: dict[str, Block]
+
+    def __len__(self) -> int:
+        return int(self.values.shape[1])
+
+    def cut(self, start: int, stop: int) -> Rows:
+        """Those from `start` to `stop`."""
+        places = {name: column[start:stop] for name, column in self.places.items()}
+        return Rows(self.values[:, start:stop], places)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the table has, whatever its rows.
+
+    Attributes
+    ----------
+    channels, fovs
+        Their names.
+    dtype
+        Of the channels.
+    places
+        Dtypes of the other columns by name, in their order.
+    """
+
+    channels: tuple[str, ...]
+    fovs: tuple[str, ...]
+    dtype: DType
+    places: Mapping[str, DType]
+
+    @classmethod
+    def of(cls, cohort: ImageSet, labels: Sequence[xr.DataArray | None]) -> Form:
+        """That of a cohort's table; raises ParameterError if two columns had the same name."""
+        channels, fovs = _as_text(cohort.labels, "channels"), _as_text(cohort.names, "images")
+        dims = [FOV, *(dim for dim in SPATIAL if dim in cohort[0].dims)]
+        places = dict.fromkeys(dims, np.dtype(np.int32))
+        label_types = [each.dtype for each in labels if each is not None]
+        if label_types:
+            places[LABEL] = np.result_type(*label_types)
+            if places[LABEL].kind == "f":
+                raise ParameterError(
+                    "labels must have types that one integer type can hold, got "
+                    f"{sorted(set(map(str, label_types)))}"
+                )
+        taken = [name for name in channels if name in places]
+        if taken:
+            raise ParameterError(
+                f"channels must not be called like other columns of the table, got {taken}: rename "
+                "them with image.assign_coords(c=...)"
+            )
+        dtype = np.result_type(*(processing_dtype(image) for image in cohort))
+        return cls(channels, fovs, dtype, places)
+
+    def joined(self, pieces: Iterable[Rows]) -> Rows:
+        """All rows of some pieces, of which there is at least one."""
+        held = list(pieces)
+        values = np.concatenate([piece.values for piece in held], axis=1)
+        places = {
+            name: np.concatenate([rows.places[name] for rows in held]) for name in self.places
+        }
+        return Rows(values, places)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which pixels are taken: each with the probability `fraction`, by numbers of its own."""
+
+    fraction: float
+    seed: int
+
+    @classmethod
+    def parse(cls, fraction: object, seed: object) -> Draw:
+        """The sample that the user asked for."""
+        rule = "a number above 0 and at most 1"
+        part = parse_number(fraction, "fraction", rule)
+        if not 0 < part <= 1:
+            hint = f"; did you mean {part / 100:g}?" if 1 < part <= 100 else ""
+            raise ParameterError(f"fraction must be {rule}, got {fraction!r}{hint}")
+        return cls(part, parse_count(seed, "seed", "a whole number of at least 0", least=0))
+
+    def of_pixels(self, fov: str, start: int, stop: int) -> Block:
+        """Which of the pixels from `start` to `stop` of a FOV are taken: their numbers."""
+        if self.fraction == 1:
+            return np.arange(stop - start)
+        key = hashlib.blake2b(f"{self.seed} {fov}".encode(), digest_size=16).digest()
+        stream = np.random.Philox(key=int.from_bytes(key, "little"))
+        before = start % DRAWS
+        drawn = stream.advance(start // DRAWS).random_raw(before + stop - start)[before:]
+        return np.flatnonzero(drawn < np.uint64(self.fraction * 2**64))
+
+
+def pieces_of(
+    form: Form,
+    cohort: ImageSet,
+    labels: Sequence[xr.DataArray | None],
+    sample: Draw,
+    must_have_label: bool,
+) -> Iterator[Rows]:
+    """The rows of each strip of each image: at least one piece, which may have none."""
+    arrays = backends.measured([shared_pixels(image) for image in cohort])
+    for fov, (array, label) in enumerate(zip(arrays, labels, strict=True)):
+        others = [] if label is None else [_planes(label)]
+        for top, strip in backends.strips(array, *others):
+            # Nothing of a strip is held here while the next one is computed.
+            yield _rows(form, fov, top, strip, sample, must_have_label)
+            del strip
+
+
+def _rows(
+    form: Form,
+    fov: int,
+    top: int,
+    strip: Sequence[Block],
+    sample: Draw,
+    must_have_label: bool,
+) -> Rows:
+    """The rows of a strip, which begins at the row `top` of an image and may come with labels."""
+    image, *planes = strip
+    depth, height, width = image.shape[1:]
+    start = top * depth * width
+    taken = sample.of_pixels(form.fovs[fov], start, start + depth * height * width)
+    values = _in_order(image)[:, taken]
+    found = [_in_order(plane)[taken] for plane in planes]
+    kept = np.isfinite(values).all(axis=0)
+    if must_have_label:
+        kept &= found[0] != 0
+    y, z, x = np.unravel_index(taken[kept], (height, depth, width))
+    known = {FOV: np.full(len(x), fov), "z": z, "y": y + top, "x": x}
+    if found:
+        known[LABEL] = found[0][kept]
+    places = {name: known[name].astype(dtype) for name, dtype in form.places.items()}
+    return Rows(values[:, kept].astype(form.dtype, copy=False), places)
+
+
+def _in_order(strip: Block) -> Block:
+    """A strip, axes (..., z, y, x), with its pixels behind each other as in the table."""
+    before = strip.ndim - len(PIXEL_ORDER)
+    axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
+    return strip.transpose(axes).reshape(*strip.shape[:before], -1)
+
+
+def _planes(labels: xr.DataArray) -> Array:
+    """Labels as an array with the axes (z, y, x)."""
+    array = labels.transpose(*(dim for dim in SPATIAL if dim in labels.dims)).data
+    return array if "z" in labels.dims else array[np.newaxis]
+
+
+def _as_text(names: Sequence[Label], what: str) -> tuple[str, ...]:
+    text = tuple(map(str, names))
+    twice = sorted({name for name in text if text.count(name) > 1})
+    if twice:
+        raise ParameterError(f"{what} must differ as text, too, got {twice} more than once")
+    return text
