@@ -170,8 +170,8 @@ def _check_labels(case, way, image, given):
 
 def _check_scales(finest, coarser):
     for fine, coarse in zip(finest, coarser, strict=True):
-        factors = {dim: 2 for dim in "yx" if fine.sizes[dim] > 1}
-        expected = oracle.coarsen(oracle.plain(fine), factors) if factors else oracle.plain(fine)
+        factors = {dim: 2 if fine.sizes[dim] > 1 else 1 for dim in "yx"}
+        expected = oracle.coarsen(oracle.plain(fine), factors)
         hold_to_means(oracle.plain(coarse), expected, oracle.plain(fine))
 
 

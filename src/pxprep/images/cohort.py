@@ -29,7 +29,7 @@ from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
-from .image import checked, hollow, like, pixels, processing_dtype
+from .image import checked, hollow, like, pixels
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -50,6 +50,8 @@ else:
 FOV = "fov"
 BATCH = "batch"
 # How many differing images a message lists.
+
+Kind = TypeVar("Kind")
 
 
 class HoldsImages:
@@ -143,8 +145,8 @@ class ImageSet(Sequence[xr.DataArray]):
         if isinstance(images, HoldsImages):
             return _held(images, pool, variable, labels, where)
         if isinstance(images, ImageSet):
-            named = dict(zip(images.names, images, strict=True))
-            areas = images.areas if where is None else areas_of(where, named, images)
+            own = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, own, images)
             return replace(images, pool=pool, areas=areas)
         if variable is not None and not is_in_datasets(images):
             raise ParameterError(
@@ -263,7 +265,7 @@ class ImageSet(Sequence[xr.DataArray]):
     def apply(
         self,
         operation: Operation,
-        numbers: Sequence[Any] | None = None,
+        numbers: Sequence[object] | None = None,
         reference: "ImageSet | None" = None,
     ) -> "ImageSet":
         """The cohort after an operation, which takes each image's own numbers, if any.
@@ -281,12 +283,11 @@ class ImageSet(Sequence[xr.DataArray]):
             if not self.chains:
                 made = []
                 for image, own, number in zip(self.images, operations, numbers, strict=True):
-                    dtype = processing_dtype(image)
-                    array = backends.apply(pixels(image), own, number, dtype=dtype)
-                    made.append(like(image, array))
+                    made.append(like(image, backends.apply(pixels(image), own, number)))
                 return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
-            return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
+            chains = tuple(chain.then(own, number) for chain, own, number in waiting)
+            return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
         """For each image what gives the sums that were measured to a mask of that of `cohort`.
@@ -340,9 +341,7 @@ class ImageSet(Sequence[xr.DataArray]):
         images = [hollow(image, kept) for image in self]
         chains = tuple(chain.then(pick) for chain in self.chains)
         if not chains:
-            arrays = (
-                backends.apply(pixels(image), pick, dtype=processing_dtype(image)) for image in self
-            )
+            arrays = (backends.apply(pixels(image), pick) for image in self)
             images = list(map(like, images, arrays))
         return replace(
             self,
@@ -352,7 +351,7 @@ class ImageSet(Sequence[xr.DataArray]):
             found=found[:, list(places)] if np.shape(found)[1:] == (len(self.labels),) else found,
         )
 
-    def choosing(self, channels: Any) -> "ImageSet":
+    def choosing(self, channels: Sequence[Label] | None) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
@@ -376,7 +375,7 @@ class ImageSet(Sequence[xr.DataArray]):
 
         The images themselves stay as they were, for their labels.
         """
-        chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
+        chains = [ArrayChain(pixels(image)) for image in self]
         return self._with(chains=tuple(chains))
 
     def measured_here(self) -> "ImageSet | None":
@@ -388,15 +387,14 @@ class ImageSet(Sequence[xr.DataArray]):
             return None
         if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
             return None  # the images are brought to one type first
-        chains = [backends.read_here(pixels(image), processing_dtype(image)) for image in self]
+        chains = [backends.read_here(pixels(image)) for image in self]
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
     def worked_out(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
-        dtypes = [chain.float_type for chain in self.chains]
-        made = zip(results(self.chains), dtypes, strict=True)
-        return self._with(chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+        made = [ArrayChain(array, is_own=True) for array in results(self.chains)]
+        return self._with(chains=tuple(made))
 
     @property
     def is_cheap(self) -> bool:
@@ -506,5 +504,5 @@ def _aligned(
     return aligned
 
 
-def _most_common(values: list[object]) -> Any:
+def _most_common(values: list[Kind]) -> Kind:
     return Counter(values).most_common(1)[0][0]

@@ -1,7 +1,6 @@
 """Images that are variables of a dataset: which they are, and others put in their place."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import xarray as xr
 
@@ -11,7 +10,7 @@ from ..errors import ImageError
 from .hints import line_for_dataset
 
 
-def image_variables(node: Any) -> list[Label]:
+def image_variables(node: "xr.Dataset | xr.DataTree") -> list[Label]:
     """The names of the variables of a dataset, or of a tree's node, that have the image's dims."""
     held = node.data_vars.items()
     return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from ..plot.comparison import require_same_size
 from ..reporting.checks import check_file, check_title
 from ..reporting.fovs import Fov
 from ..reporting.page import write
+from ..steps.function import ImageFunction
 from .reading import read_images
 from .records import Origins
 
 if TYPE_CHECKING:
-    import xarray as xr
     from spatialdata import SpatialData
 
 __all__ = ["report_layers"]
@@ -29,7 +29,7 @@ def report_layers(
     layers: str | Sequence[str],
     *,
     title: str | None = None,
-    functions: Mapping[str, Callable[..., xr.DataArray]] | None = None,
+    functions: Mapping[str, ImageFunction] | None = None,
 ) -> Path:
     """Write a QC report of layers that `pixel_clustering_preprocess` has made, at any time later.
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..aliases import Label, PerChannel
+from ..aliases import Label, PerChannel, Zeros
 from ..channels import unwritable
 from ..displays import Display, Shown
 from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
+from ..steps import Blur, Clip, PostNorm, QuantileNorm, SumMask, SumNorm
 from ..steps.base import Step, check_kind
 from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
@@ -101,23 +102,30 @@ class Recipe(Shown, FluentSteps):
 
     @classmethod
     def _reference_order(
-        cls, q: Any, q_sum: Any, q_post: Any, sigma: Any, norm_sum: Any, cap_max: Any, zeros: Any
+        cls,
+        q: PerChannel | None,
+        q_sum: float | None,
+        q_post: PerChannel | None,
+        sigma: PerChannel | None,
+        norm_sum: bool,
+        cap_max: PerChannel | None,
+        zeros: Zeros,
     ) -> Self:
-        pipeline = cls()
+        steps: list[Step] = []
         if q is not None:
-            pipeline = pipeline.quantile_norm(parse_quantile(q, "q"))
-        unblurred = pipeline.steps[-1][0] if pipeline.steps else INPUT
+            steps.append(QuantileNorm(parse_quantile(q, "q")))
+        unblurred = steps[-1].kind if steps else INPUT
         if sigma is not None:
-            pipeline = pipeline.blur(parse_sigma(sigma))
+            steps.append(Blur(parse_sigma(sigma)))
         if q_sum is not None:
-            pipeline = pipeline.sum_mask(q_sum, reference=unblurred, zeros=zeros)
+            steps.append(SumMask(q_sum, reference=unblurred, zeros=zeros))
         if parse_bool(norm_sum, "norm_sum"):
-            pipeline = pipeline.sum_norm()
+            steps.append(SumNorm())
         if q_post is not None:
-            pipeline = pipeline.post_norm(q_post)
+            steps.append(PostNorm(q_post))
         if cap_max is not None:
-            pipeline = pipeline.clip(parse_limit(cap_max, "cap_max"))
-        return pipeline
+            steps.append(Clip(parse_limit(cap_max, "cap_max")))
+        return cls(steps)
 
     def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""

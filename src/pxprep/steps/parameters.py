@@ -7,7 +7,7 @@ each channel is checked against the channels, and read by `Step.each`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -95,8 +95,7 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
         raise ParameterError(
             f"{parameter} must be a mapping of channel labels to exposure times, got {value!r:.200}"
         )
-    parsed: ByLabel = parse_positive(value, parameter)
-    return parsed
+    return cast(ByLabel, parse_positive(value, parameter))
 
 
 def plain(label: object) -> Any:
