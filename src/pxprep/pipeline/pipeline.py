@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import xarray as xr
@@ -174,7 +174,7 @@ class Pipeline(Recipe):
             batches=cohort.batch_of_each(),
         )
 
-    def transform(self, images: Any, **options: Any) -> NoReturn:
+    def transform(self, images: object, **options: object) -> NoReturn:
         """Only a fitted pipeline can: `fit` first, or `fit_transform` in one go.
 
         Raises
