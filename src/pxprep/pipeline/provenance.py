@@ -44,7 +44,7 @@ class Provenance(Shown):
     parameters: Mapping[str, Any]
     versions: Mapping[str, str]
     run: str
-    _fitted: Any = field(repr=False)
+    _fitted: object = field(repr=False)
 
     @property
     def is_import(self) -> bool:
@@ -84,7 +84,7 @@ class Provenance(Shown):
         return Display("pxprep.Provenance", f"of layer {self.layer!r}", parts)
 
 
-def _step_row(step: Mapping[str, Any]) -> list[str]:
+def _step_row(step: Mapping[str, object]) -> list[str]:
     """What a step is called, and its parameters."""
     asked = step.get("configuration")
     if isinstance(asked, Mapping):

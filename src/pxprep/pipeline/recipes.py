@@ -133,9 +133,13 @@ class Recipe(Shown, FluentSteps):
 
     @property
     def is_fused(self) -> bool:
-        """Whether all steps say what happens to a block, so that blocks go through all of them."""
+        """Whether all steps say what happens to a block, so that blocks go through all of them.
+
+        A step that measures by itself needs to see whole images.
+        """
         operations = [type(step).operation for _, step in self.steps]
-        return bool(operations) and Step.operation not in operations
+        own = any(type(step).measure is not Step.measure for _, step in self.steps)
+        return bool(operations) and Step.operation not in operations and not own
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what all steps together read."""
