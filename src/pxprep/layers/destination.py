@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
@@ -350,7 +349,8 @@ class Destination:
         """
         entries: dict[str, Json] = {}
         started = monotonic()
-        with layers.WRITING, self._transaction(store) as transaction:
+        contents = RootContents(store, merged)
+        with layers.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= batch
@@ -368,9 +368,6 @@ class Destination:
         """How many layers are written at once: those that wait, but one by one only a few."""
         most = MOST_AT_ONCE if not self.one_by_one else n_cores() if begun else 1
         return min(len(waiting), most)
-
-    def _transaction(self, store: Path) -> AbstractContextManager[transactions.Transaction]:
-        return transactions.transaction(store, RootContents(store, merged), self.wait)
 
     def _check_still(self, store: Path, names: Sequence[str]) -> None:
         """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
