@@ -283,8 +283,7 @@ class Chain:
     @cached_property
     def _runs(self) -> tuple[int, ...]:
         """Channels in each chunk of what comes out."""
-        runs = self.source.chunks[0]
-        return runs if self.program.out_channels(sum(runs)) == sum(runs) else (1,)
+        return self.program.runs(self.source.chunks[0])
 
     def _graph(self, name: str, axes: str) -> Graph:
         runs = self._runs

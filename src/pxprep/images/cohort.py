@@ -23,13 +23,13 @@ from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
 from ..engine.passes import ArrayChain, Chained, results
-from ..engine.programs import AddChannels, KeepInside, Operation
+from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
-from .image import checked, like, pixels
+from .image import checked, hollow, like, pixels
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -331,6 +331,25 @@ class ImageSet(Sequence[xr.DataArray]):
             return self.apply(operation, [array.data for array in own[0]], reference)
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
+
+    def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
+        """The cohort of these of its channels, in the order that they have; others are dropped."""
+        if len(kept) == len(self.labels):
+            return self
+        places, found = tuple(self.labels.index(label) for label in kept), self.found
+        pick = PickChannels(places)
+        images = [hollow(image, kept) for image in self]
+        chains = tuple(chain.then(pick) for chain in self.chains)
+        if not chains:
+            arrays = (backends.apply(pixels(image), pick) for image in self)
+            images = list(map(like, images, arrays))
+        return replace(
+            self,
+            images=tuple(images),
+            chains=chains,
+            channels=None if self.channels is None else tuple(kept),
+            found=found[:, list(places)] if np.shape(found)[1:] == (len(self.labels),) else found,
+        )
 
     def choosing(self, channels: Sequence[Label] | None) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""

@@ -42,15 +42,35 @@ def with_images(
     """A dataset like `dataset` with other images in the place of its own.
 
     `channels` are those that were chosen, and their order: everything that has channels is reduced
-    to them. For None they keep the order that they have.
+    to them. For None they keep the order that they have, without those that `images` lack.
     """
-    chosen = dataset if channels is None else pick_channels(dataset, channels)
+    name, image = next(iter(images.items()))
+    kept = staying(channels, dataset[name], image, label_keys(dataset))
+    chosen = dataset if kept is None else pick_channels(dataset, kept)
     order = label_keys(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
         for name, image in images.items()
     }
     return with_variables(chosen, ordered, "the dataset")
+
+
+def staying(
+    chosen: Sequence[Label] | None,
+    before: xr.DataArray,
+    after: xr.DataArray,
+    known: Sequence[Label],
+) -> Sequence[Label] | None:
+    """Which of some channels beside an image stay, in which order; None for all as they are.
+
+    Those that were chosen; for None all but those that the image had before and lacks after.
+    """
+    if chosen is not None:
+        return chosen if set(chosen) <= set(known) else None
+    if CHANNEL not in after.dims or after.sizes[CHANNEL] == before.sizes[CHANNEL]:
+        return None
+    dropped = set(label_keys(before)) - set(label_keys(after))
+    return [label for label in known if label not in dropped]
 
 
 def with_variables(

@@ -1,8 +1,9 @@
 """Images in trees: which nodes hold them, and trees with processed images in their place."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels, select_channels
 from ..errors import ImageError, ParameterError
-from .datasets import image_variables, with_variables
+from .datasets import image_variables, staying, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
@@ -134,17 +135,17 @@ def with_leaves(
 
     Coarser scales are made again from the finest. `channels` are those that were chosen, and their
     order: everything that has channels at the node of an image is reduced to them. For None nodes
-    keep the order that they have.
+    keep the order that they have, of the channels that `images` have.
     """
     datasets = {path: _own_part(node, path) for path, node in walk(tree)}
-    if channels is not None:
-        lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
-        datasets = _reduced(datasets, lineages, channels)
+    lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
+    first, image = next(iter(images.items()))
+    stay = partial(staying, channels, read_leaf(tree, first), image)
+    datasets = _reduced(datasets, lineages, stay)
     resized = {}
     for leaf, image in images.items():
         scales = [_node(tree, path).data_vars[leaf.variable] for path in leaf.scales]
-        if channels is not None:
-            scales = [select_channels(scale, channels) for scale in scales]
+        scales = [select_channels(scale, stay(label_keys(scale))) for scale in scales]
         factors = factors_between(scales, leaf.scales)
         resized[leaf.path or "/"] = new_sizes(scales, factors)
         made = _processed(leaf, scales, factors, image)
@@ -247,9 +248,12 @@ def _own_part(node: "xr.DataTree", path: str) -> xr.Dataset:
 def _reduced(
     datasets: Mapping[str, xr.Dataset],
     lineages: set[str],
-    channels: Sequence[Label],
+    stay: Callable[[Sequence[Label]], Sequence[Label] | None],
 ) -> dict[str, xr.Dataset]:
-    """The datasets at and above images, and all that inherit their labels, with `channels` only."""
+    """The datasets at and above images, and all that inherit their labels, without the others.
+
+    `stay` says which of some channels stay, None for all.
+    """
     reduced = {}
     for path, dataset in datasets.items():
         if CHANNEL not in dataset.dims:
@@ -259,7 +263,8 @@ def _reduced(
         above = [] if CHANNEL in dataset.coords else _nearest(path, datasets)
         known = label_keys(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
-        if concerned and set(channels) <= set(known):
+        channels = stay(known) if concerned else None
+        if channels is not None:
             if above:  # which has the labels
                 dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
             else:

@@ -102,9 +102,10 @@ def compared_layers(
     `pairs` has, by name of the new layer, that of the layer it was made from; where that was
     removed or replaced, there is nothing to show from before.
     """
-    after = read_images(sdata, list(pairs), fitted.channels)
+    channels = None if fitted.channels is None else fitted.remaining
+    after = read_images(sdata, list(pairs), channels)
     there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
-    before = read_images(sdata, there, fitted.channels) if there else {}
+    before = read_images(sdata, there, channels) if there else {}
     for layer, source in pairs.items():
         if source in before:
             require_same_size(before[source], after[layer], f"layer {layer!r}: ")

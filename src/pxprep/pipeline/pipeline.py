@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,7 +26,15 @@ from ..steps.statistic import EVERYTHING
 from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
-from .run import INPUT, apply_step, as_floats, references, run
+from .run import (
+    INPUT,
+    apply_step,
+    as_floats,
+    labels_along,
+    numbers_together,
+    references,
+    run,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -225,9 +234,10 @@ class FittedPipeline(Shown):
     pipeline
         The steps.
     channels
-        Labels of the channels in the order in which they were fitted; None if they have none.
+        Labels of the channels in the order in which they were fitted; None if they have none. Those
+        that come out of the steps are `remaining`.
     n_channels
-        How many there are.
+        How many were fitted.
     pool
         How the cohort was pooled.
     fovs
@@ -258,6 +268,20 @@ class FittedPipeline(Shown):
         return tuple(range(self.n_channels)) if self.channels is None else self.channels
 
     @property
+    def remaining(self) -> tuple[Label, ...]:
+        """Labels of the channels that come out: all, but for those that a step drops."""
+        return self._along[-1]
+
+    @property
+    def seen_by(self) -> dict[str, tuple[Label, ...]]:
+        """For each step, by name, the labels of the channels that it sees."""
+        return dict(zip(self.measured, self._along, strict=False))
+
+    @cached_property
+    def _along(self) -> list[tuple[Label, ...]]:
+        return labels_along(self.pipeline.steps, self.labels)
+
+    @property
     def numbers(self) -> xr.Dataset:
         """All numbers, over ``c`` (and ``fov`` or ``batch``), in variables called ``step_number``.
 
@@ -270,13 +294,10 @@ class FittedPipeline(Shown):
         ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and the standard
         deviation of each image, ``..._counted`` how many pixels they are of, ``..._negative`` how
         many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
+        Of a channel that was dropped before a step, that step's numbers are NaN; those in
+        ``measured`` do not have it.
         """
-        variables: dict[str, xr.DataArray] = {
-            f"{name}_{variable}": array
-            for name, numbers in self.measured.items()
-            for variable, array in numbers.data_vars.items()
-        }
-        return xr.Dataset(variables).copy(deep=True)
+        return numbers_together(self.measured, self.seen_by, self.labels)
 
     def transform(
         self,
@@ -461,7 +482,7 @@ class FittedPipeline(Shown):
         >>> fitted.outliers()[["fov", "channel"]].values.tolist()
         [['fov2', 'CD8']]
         """
-        return find_outliers(self.measured, self.labels, self.batches, score, fold)
+        return find_outliers(self.measured, self.seen_by, self.batches, score, fold)
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
@@ -517,5 +538,11 @@ class FittedPipeline(Shown):
 
     def _display(self) -> Display:
         return display.fitted_display(
-            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool, self.batches
+            self.pipeline.steps,
+            self.measured,
+            self.seen_by,
+            self.remaining,
+            self.fovs,
+            self.pool,
+            self.batches,
         )

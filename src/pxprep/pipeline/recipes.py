@@ -16,7 +16,7 @@ from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
-from .run import INPUT, free_name
+from .run import INPUT, check_along, free_name, labels_along
 
 FORMAT = 1
 
@@ -139,18 +139,19 @@ class Recipe(Shown, FluentSteps):
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels away lies what all steps together read."""
-        operations = [step.operation(labels) for _, step in self.steps]
+        along = zip(self.steps, labels_along(self.steps, labels), strict=False)
+        operations = [step.operation(own) for (_, step), own in along]
         return sum(operation.depth for operation in operations if operation is not None)
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
-        for _, step in self.steps:
-            step.check(labels)
+        check_along(self.steps, labels)
 
     def say_remarks(self, labels: Sequence[Label]) -> None:
         """Warn of what should be known of each step on channels `labels`."""
-        for name, step in self.steps:
-            for remark in step.remarks(labels):
+        along = labels_along(self.steps, labels)
+        for (name, step), own in zip(self.steps, along, strict=False):
+            for remark in step.remarks(own):
                 warn(f"{name}: {remark}")
 
     def to_json(self) -> str:

@@ -17,6 +17,7 @@ from ..channels import CHANNEL, ByLabel, is_label, label_keys
 from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
+    parse_bool,
     parse_choice,
     parse_limit,
     parse_low_quantile,
@@ -116,6 +117,7 @@ CountZeros = Annotated[Zeros, Parsed(partial(parse_choice, choices=ZEROS), per_c
 ZeroOrNan = Annotated[
     str, Parsed(partial(parse_choice, choices=("zero", "nan")), per_channel=False)
 ]
+YesOrNo = Annotated[bool, Parsed(parse_bool, per_channel=False)]
 OneNumber = Annotated[
     float, Parsed(partial(parse_number, rule="a finite number"), per_channel=False)
 ]
