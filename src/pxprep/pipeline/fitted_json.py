@@ -73,15 +73,7 @@ def parsed(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
     pipeline = kind.from_dict(data["pipeline"], functions or {})
-    channels, fovs = data["channels"], _labels(data["fovs"], "fovs")
-    if isinstance(channels, list):
-        labels: tuple[Label, ...] | None = _labels(channels, "channels")
-        n_channels = len(channels)
-    else:
-        rule = f"a list of labels, or their number, from 1 to {MOST_CHANNELS:,}"
-        labels, n_channels = None, parse_count(channels, "channels", rule)
-        if n_channels > MOST_CHANNELS:
-            raise ParameterError(f"channels must be {rule}, got {channels!r:.100}")
+    (labels, n_channels), fovs = _channels(data["channels"]), _labels(data["fovs"], "fovs")
     pool = parse_pool(data["pool"])
     keys = tuple(range(n_channels)) if labels is None else labels
     pipeline.check(keys)
@@ -110,6 +102,17 @@ def parsed(
         },
         "batches": batches,
     }
+
+
+def _channels(value: object) -> tuple[tuple[Label, ...] | None, int]:
+    """The labels of the channels, or None, and how many there are; raises ParameterError."""
+    if isinstance(value, list):
+        return _labels(value, "channels"), len(value)
+    rule = f"a list of labels, or their number, from 1 to {MOST_CHANNELS:,}"
+    n_channels = parse_count(value, "channels", rule)
+    if n_channels > MOST_CHANNELS:
+        raise ParameterError(f"channels must be {rule}, got {value!r:.100}")
+    return None, n_channels
 
 
 def _batches(value: Any, fovs: Sequence[Label], pool: str | None) -> dict[Label, Label]:
