@@ -120,7 +120,7 @@ class Display:
 
 
 class Shown:
-    """What shows itself: `display` says what is shown, as text and in notebooks."""
+    """Base class of values that show themselves: subclasses define `_display`."""
 
     def _display(self) -> Display:
         raise NotImplementedError

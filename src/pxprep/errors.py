@@ -1,5 +1,6 @@
 """What pxprep raises and warns."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +76,8 @@ def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
 
 def warn(message: str) -> None:
     """Issue a PxprepWarning that points at the first caller outside this package."""
-    # "<string>" is the __init__ that dataclasses write.
-    inside = (str(Path(__file__).parent), "<string>")
+    # Code that `dataclass` generates (`__init__`) has the file name "<string>".
+    inside = (f"{Path(__file__).parent}{os.sep}", "<string>")
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         frame, level = frame.f_back, level + 1

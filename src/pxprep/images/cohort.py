@@ -49,7 +49,6 @@ else:
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
 BATCH = "batch"
-# How many differing images a message lists.
 
 
 class HoldsImages:

@@ -21,7 +21,6 @@ from .trees import Leaf, find_planes, named_leaves, read_beside
 __all__ = ["Mask"]
 
 NONZERO = "nonzero"
-# How many labels or names a message lists.
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,18 +105,18 @@ def parse_side(value: object, parameter: str = "size") -> object:
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_threshold(value: object, parameter: str = "threshold") -> object:
+def parse_threshold(value: object) -> object:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
-        check_kind(value, parameter, parameter, ParameterError)
+        check_kind(value, "threshold", "threshold", ParameterError)
         if value.ndim:
             raise ParameterError(
-                f"{spelled(parameter)} must be {rule}, got an array over {value.dims}"
+                f"{spelled('threshold')} must be {rule}, got an array over {value.dims}"
             )
         if value.chunks is not None:
             return value.data
-    return np.asarray(parse_number(value, parameter, rule))
+    return np.asarray(parse_number(value, "threshold", rule))
 
 
 def parse_choice(value: object, parameter: str, choices: Sequence[str]) -> str:
@@ -128,11 +128,11 @@ def parse_choice(value: object, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
-def parse_pool(value: object, parameter: str = "pool") -> Pool:
+def parse_pool(value: object) -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
     if value is None:
         return None
-    found: Any = parse_choice(value, f"{parameter} (or None)", POOLS)
+    found: Any = parse_choice(value, "pool (or None)", POOLS)
     pool: Pool = found
     return pool
 
@@ -161,7 +161,7 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
     return path
 
 
-def parse_memory(value: object, parameter: str = "memory") -> int | None:
+def parse_memory(value: object) -> int | None:
     """A number of bytes, or text such as "2 GiB"; None passes."""
     rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
     if value is None:
@@ -169,16 +169,16 @@ def parse_memory(value: object, parameter: str = "memory") -> int | None:
     if isinstance(value, str):
         match = BYTES.fullmatch(value.strip())
         if match is None:
-            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled('memory')} must be {rule}, got {value!r}")
         number, prefix, binary = match.groups()
         power = " kMGT".index(prefix.replace("K", "k") or " ")
         try:
             return int(float(number) * (1024 if binary else 1000) ** power)
         except OverflowError:
             raise ParameterError(
-                f"{spelled(parameter)} must be {rule}, got {value!r:.100}"
+                f"{spelled('memory')} must be {rule}, got {value!r:.100}"
             ) from None
-    return parse_count(value, parameter, rule, least=0)
+    return parse_count(value, "memory", rule, least=0)
 
 
 def parse_bool(value: object, parameter: str) -> bool:
@@ -188,22 +188,22 @@ def parse_bool(value: object, parameter: str) -> bool:
     return bool(value)
 
 
-def parse_wait(value: object, parameter: str = "wait") -> float | None:
+def parse_wait(value: object) -> float | None:
     """Seconds to wait: None (no limit) for True, 0 for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
     rule = "True, False or a number of seconds"
-    seconds = parse_number(value, parameter, rule)
+    seconds = parse_number(value, "wait", rule)
     if seconds < 0:
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
+        raise ParameterError(f"{spelled('wait')} must be {rule}, got {value!r}")
     return seconds
 
 
-def parse_float_dtype(value: Any, parameter: str = "dtype") -> DType | None:
+def parse_float_dtype(value: Any) -> DType | None:
     """float32 or float64; None leaves the choice to the image."""
     if value is None:
         return None
-    rule = f"{spelled(parameter)} must be float32 or float64, got {value!r}"
+    rule = f"{spelled('dtype')} must be float32 or float64, got {value!r}"
     try:
         dtype: DType = np.dtype(value)
     except TypeError as error:
@@ -224,7 +224,7 @@ def parse_count(value: object, parameter: str, rule: str, least: int = 1) -> int
     return int(value)
 
 
-def parse_chunks(value: object, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
+def parse_chunks(value: object, dims: Sequence[str]) -> dict[str, int]:
     """Chunk size in pixels by dimension; one number is the size along y and x.
 
     A sequence has one size per dimension in `dims`; a mapping names dimensions; -1 is the whole
@@ -240,29 +240,27 @@ def parse_chunks(value: object, dims: Sequence[str], parameter: str = "chunks") 
         unknown = [dim for dim in value if dim not in dims]
         if unknown:
             raise ParameterError(
-                f"{spelled(parameter)} names dimensions that the image does not have: {unknown}; "
+                f"{spelled('chunks')} names dimensions that the image does not have: {unknown}; "
                 f"it has {tuple(dims)}"
             )
         by_dim = dict(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != len(dims):
-            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled('chunks')} must be {rule}, got {value!r}")
         by_dim = dict(zip(dims, value, strict=True))
     else:
         by_dim = {"y": value, "x": value}
-    return {dim: _parse_chunk(size, parameter, rule) for dim, size in by_dim.items()}
+    return {dim: _parse_chunk(size, rule) for dim, size in by_dim.items()}
 
 
-def parse_scale_factors(
-    value: object, dims: Sequence[str], parameter: str = "scale_factors"
-) -> list[dict[str, int]] | None:
+def parse_scale_factors(value: object, dims: Sequence[str]) -> list[dict[str, int]] | None:
     """Factors by dimension of each coarser scale, relative to the one before; None passes."""
     if value is None:
         return None
     rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
+        raise ParameterError(f"{spelled('scale_factors')} must be {rule}, got {value!r}")
+    return [_parse_scale_factor(factor, dims, rule) for factor in value]
 
 
 def _parse_each(value: Any, parameter: str, parse: Any) -> object:
@@ -331,21 +329,19 @@ def _parse_one_side(value: object, parameter: str) -> int:
     return int(number)
 
 
-def _parse_chunk(size: object, parameter: str, rule: str) -> int:
+def _parse_chunk(size: object, rule: str) -> int:
     if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
         return -1
-    return parse_count(size, parameter, rule)
+    return parse_count(size, "chunks", rule)
 
 
-def _parse_scale_factor(
-    factor: object, dims: Sequence[str], parameter: str, rule: str
-) -> dict[str, int]:
+def _parse_scale_factor(factor: object, dims: Sequence[str], rule: str) -> dict[str, int]:
     if not isinstance(factor, Mapping):
-        return dict.fromkeys(dims, parse_count(factor, parameter, rule, least=2))
+        return dict.fromkeys(dims, parse_count(factor, "scale_factors", rule, least=2))
     unknown = [dim for dim in factor if dim not in dims]
     if unknown:
         raise ParameterError(
-            f"{spelled(parameter)} names dimensions that cannot be scaled: {unknown}; they "
+            f"{spelled('scale_factors')} names dimensions that cannot be scaled: {unknown}; they "
             f"are {list(dims)}"
         )
-    return {dim: parse_count(factor.get(dim, 1), parameter, rule) for dim in dims}
+    return {dim: parse_count(factor.get(dim, 1), "scale_factors", rule) for dim in dims}

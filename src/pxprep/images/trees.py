@@ -59,8 +59,8 @@ def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
 
     Raises
     ------
-    ImageError
-        If there is no image, or a node has several variables that may be it.
+    ImageError, ParameterError
+        If there is no image; if a node has several variables that may be it.
     """
     leaves = list(_leaves_under(tree, "", variable))
     if not leaves:

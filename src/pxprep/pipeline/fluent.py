@@ -661,9 +661,9 @@ class FluentSteps:
     def compensate(self, matrix: Any, method: str = "nnls", *, name: str | None = None) -> Self:
         """Undo the spillover of channels into each other, which was measured on single stains.
 
-        In each pixel a channel shows itself and fractions of others. What they were is found so that
-        none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        In each pixel a channel shows its own signal and fractions of others'. The signals before the
+        spillover are estimated by least squares without negative values, or by solving the linear
+        equations. Channels that are not in `matrix` stay as they are, with a warning; where a channel
         that is in it is NaN, all that are in it become NaN.
 
         Parameters
@@ -673,7 +673,8 @@ class FluentSteps:
             in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
             with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
             ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
-            channel that is only a row, or only a column, does not spill, or gets nothing.
+            channel that is only a row gets nothing from others; one that is only a column does not
+            spill.
         method
             ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
         name

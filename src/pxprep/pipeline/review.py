@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "reason")
-# Makes the median absolute deviation of normal values their standard deviation.
-NORMAL = 0.6745
+# The median absolute deviation of normally distributed values, in standard deviations.
+NORMAL_MAD = 0.6745
 FEWEST_IMAGES = 3
 
 
@@ -46,8 +46,8 @@ def find_outliers(
         (name, *row)
         for name, numbers in measured.items()
         if are_of_images(numbers)
-        for rows in rows_together(numbers[FOV].values.tolist(), batches)
-        for row in _far(numbers.isel({FOV: rows}), labels, least_score, least_fold)
+        for positions in rows_together(numbers[FOV].values.tolist(), batches)
+        for row in _far(numbers.isel({FOV: positions}), labels, least_score, least_fold)
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
@@ -70,7 +70,7 @@ def _far(
         valid = ~np.isnan(columns[:, i])
         if len(fovs) < FEWEST_IMAGES or 2 * valid.sum() <= len(fovs):
             continue
-        median = np.median(columns[valid, i])
+        median = _median(columns[:, i])
         if median == 0:
             continue  # nothing is a multiple of it
         scores = _scores(folds[:, i])
@@ -100,7 +100,8 @@ def ratios_in_batches(
 def ratios_to_median(quantiles: Block) -> Block:
     """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
 
-    That is an image without signal, or on the other side of 0. NaN in channels whose median is 0.
+    It is none in an image without signal, and where the quantile and the median have different
+    signs. NaN in channels whose median is 0.
     """
     medians = np.array([_median(column) for column in quantiles.T])
     with np.errstate(all="ignore"):
@@ -117,7 +118,7 @@ def _scores(ratios: Block) -> Block:
     """Modified z-scores of the logarithms; infinite without signal, or where the rest is equal."""
     with np.errstate(all="ignore"):
         logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
-        scores = NORMAL * np.abs(logarithms) / np.nanmedian(np.abs(logarithms))
+        scores = NORMAL_MAD * np.abs(logarithms) / np.nanmedian(np.abs(logarithms))
     return np.where(logarithms == 0, 0.0, np.where(np.isnan(scores), np.inf, scores))
 
 
@@ -145,7 +146,7 @@ def require_updatable(
         raise ParameterError(
             f"pool='pixels' keeps quantiles, not the pixels that new ones would join: {again}"
         )
-    # Outputs of steps that the numbers of no step went into.
+    # Steps whose output no measured number has changed.
     untouched, current = {INPUT}, INPUT
     for name, step in steps:
         source = current if step.reference is None else step.reference

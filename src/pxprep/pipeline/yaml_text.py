@@ -1,6 +1,6 @@
 """Pipelines in YAML, for people to write and to compare: the same steps as in JSON, in plain words.
 
-A text of ours has the types of JSON and no more: no tags, no aliases, no words that mean True.
+Such a text has the types of JSON and no more: no tags, no aliases, and no `yes` or `on` for true.
 """
 
 import re
@@ -15,7 +15,7 @@ from .run import free_name
 FORMAT = "format"
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
 OTHERS = "..."
-# Words and numbers as JSON has them: `no` is a text, `1e-3` a number, `012` neither.
+# Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts.
 _WORDS = {
     "bool": r"true|false",
     "null": r"null|~|",
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """A part of the text; an alias is none."""
+        """Refuse aliases (``*name``)."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.MarkedYAMLError(

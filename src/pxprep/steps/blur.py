@@ -1,6 +1,6 @@
 """Blur each channel with a Gaussian."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,11 +62,6 @@ class Blur(Step):
         return BlurEach((0.0,) * len(labels) if self.sigma is None else self.each("sigma", labels))
 
 
-def blur_depth(sigmas: Iterable[float]) -> int:
-    """How far a blur reads that has these sigmas in its channels."""
-    return max(blur_radius(float(sigma)) for sigma in sigmas)
-
-
 @dataclass(frozen=True)
 class BlurEach(Operation):
     """Each channel is blurred, with its own sigma in pixels."""
@@ -77,7 +72,7 @@ class BlurEach(Operation):
     @property
     def depth(self) -> int:
         """The radius of the widest kernel."""
-        return blur_depth(self.sigmas)
+        return max(map(blur_radius, self.sigmas))
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the blurred pixels of `want`."""

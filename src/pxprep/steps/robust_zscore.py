@@ -31,7 +31,7 @@ from .statistics import DIVISOR
 __all__ = ["RobustZscore"]
 
 # Of normally distributed values, the standard deviation is so many times the median distance.
-NORMAL = 1.482602218505602
+NORMAL_SPREAD = 1.482602218505602
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Spreads(QuantileStatistic):
 
     def settle(self, measured: Measured) -> tuple[Block, list[str]]:
         """The spreads, axes (1, c) or (fov, 1, c)."""
-        spreads = NORMAL * measured.mean()
+        spreads = NORMAL_SPREAD * measured.mean()
         zero = spreads.astype(measured.dtype) == 0
         notes = []
         if zero.any():

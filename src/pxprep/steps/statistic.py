@@ -30,7 +30,6 @@ OF_IMAGES = ("quantile", "deviation", LOWER, "median", "mean")
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
 EVERYTHING = EMPTY | NEGATIVE | INFINITE
-# How many names a message lists.
 
 
 class Rule(NamedTuple):

@@ -1,6 +1,6 @@
 """Subtract the background of each channel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -91,11 +91,6 @@ class SubtractConstant(Operation):
         blocks.subtract_constant(strip.block(), np.array(self.constants))
 
 
-def opening_depth(radii: Iterable[float]) -> int:
-    """How far an opening reads that has these radii in its channels."""
-    return 2 * max(int(radius) for radius in radii)
-
-
 @dataclass(frozen=True)
 class SubtractOpening(Operation):
     """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
@@ -106,7 +101,7 @@ class SubtractOpening(Operation):
     @property
     def depth(self) -> int:
         """Two radii: an erosion, and a dilation of that."""
-        return opening_depth(self.radii)
+        return 2 * max(self.radii)
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the pixels of `want` without their background."""
