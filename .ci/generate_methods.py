@@ -45,7 +45,7 @@ sequence, a mapping, a tree or a `pxprep.Cohort` of images.
 """
 POOL = """
 How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
 """
 WHERE = """
 Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but

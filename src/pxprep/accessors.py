@@ -62,8 +62,8 @@ class Methods(StepMethods[Made]):
             Values above this become this in a last step; as `q`. None leaves out the step.
         pool
             How a tree of several images is measured: ``"mean"`` of the images' quantiles, one
-            quantile over the ``"pixels"`` of all images, or None: each image by itself. A
-            `pxprep.Cohort` says it itself.
+            quantile over the ``"pixels"`` of all images, or None: each image by itself. Not for a
+            `pxprep.Cohort`.
         variable
             Name of the variable that is the image, in a tree whose datasets have several.
         where

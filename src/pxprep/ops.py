@@ -97,7 +97,7 @@ def quantile_norm(
         in which the key ``...`` stands for the channels that are not named.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -243,7 +243,7 @@ def post_norm(
 ) -> AnyImages:
     """Divide each channel by its quantile once more, after the other steps.
 
-    As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+    As `pxprep.ops.quantile_norm`, with a default for the end of a pipeline.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def post_norm(
         in which the key ``...`` stands for the channels that are not named.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -430,12 +430,13 @@ def subtract_background(
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     radius
-        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-        or a mapping by channel label, in which the key ``...`` stands for the channels that are
-        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+        order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+        are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+        bit for bit.
     constant
-        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-        both must be given.
+        At least 0, in units of the image; values of up to that become 0. In the same forms as
+        `radius`. One of both must be given.
 
     Returns
     -------
@@ -483,8 +484,8 @@ def percentile_clip(
 ) -> AnyImages:
     """Set values below a low quantile of their channel to it, and those above a high one.
 
-    Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
-    `pxprep.quantile`).
+    Both quantiles are exact whatever the chunks; finding both takes no more passes than finding one
+    (see `pxprep.quantile`).
 
     Parameters
     ----------
@@ -500,7 +501,7 @@ def percentile_clip(
         all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -559,7 +560,7 @@ def minmax(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyI
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -668,15 +669,15 @@ def threshold(
         The threshold, in units of the image. One number; a sequence in channel order; or a mapping
         by channel label, in which the key ``...`` stands for the channels that are not named.
     q
-        Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
-        `value`. One of both must be given.
+        Percent, 0 to 100: the threshold is that quantile of the channel, measured. In the same
+        forms as `value`. One of both must be given.
     below
         What values below the threshold become: ``"zero"`` or ``"nan"``.
     zeros
         Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -782,7 +783,7 @@ def zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyI
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -836,7 +837,7 @@ def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) 
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -880,7 +881,7 @@ def subtract_channels(
     scale: Factors = 1,
     exposures: Any = None,
 ) -> AnyImages:
-    """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+    """Subtract from some channels another one times a factor; negative results become 0.
 
     The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
     channels may have the same one. All are taken as they came, and channels that are not named stay

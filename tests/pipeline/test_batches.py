@@ -239,7 +239,7 @@ def test_warnings_name_the_batch(make_image):
         fitted = Pipeline().quantile_norm(90).post_norm(99).fit(cohort, by=BATCHES)
     assert [str(one.message) for one in said] == [
         "quantile_norm of batch 'early': no finite non-zero value in channel 'CD3': the "
-        "scale is 1 (where a channel is NaN, steps that sum over channels drop the pixel)"
+        "scale is 1 (pixels that are NaN there are dropped by sum_mask and sum_norm)"
     ]
     assert fitted.numbers["quantile_norm_scale"].sel(batch="early", c="CD3") == 1
 

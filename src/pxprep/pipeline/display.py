@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
-from ..steps.statistic import COUNTS, OF_IMAGES, are_of_images
+from ..steps.statistic import COUNTS, OF_IMAGES, has_image_values
 
 Table = tuple[list[str], list[list[str]]]
 Steps = Sequence[tuple[str, Any]]
@@ -94,7 +94,7 @@ def shortened(names: Sequence[Label]) -> str:
 
 def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = (*OF_IMAGES, *COUNTS) if are_of_images(numbers) else ()
+    details = (*OF_IMAGES, *COUNTS) if has_image_values(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 

@@ -13,7 +13,7 @@ from ..images.batches import require_batches
 from ..images.cohort import BATCH, FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Numbers, Step, measures
-from ..steps.statistic import are_of_images, labeled_numbers
+from ..steps.statistic import has_image_values, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
 
@@ -158,7 +158,7 @@ def _checked(
 
 def _by_batch(numbers: xr.Dataset, in_batches: bool) -> list[xr.Dataset]:
     """The numbers as each batch has them, with those of each image; raises ParameterError."""
-    if in_batches and are_of_images(numbers):
+    if in_batches and has_image_values(numbers):
         for name, array in numbers.items():
             if array.dims[:1] not in ((FOV,), (BATCH,)) or {FOV, BATCH} <= set(array.dims):
                 raise ParameterError(

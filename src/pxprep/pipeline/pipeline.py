@@ -24,7 +24,7 @@ from ..steps.statistic import EVERYTHING
 from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
-from .run import INPUT, apply_step, as_floats, references, run
+from .run import INPUT, apply_numbers, as_floats, references, run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -339,7 +339,7 @@ class FittedPipeline(Shown):
                 # Of pixels that were not measured a mask may well drop many.
                 if step.reference is not None and self.is_masked is False:
                     reference = outputs[step.reference]
-                current = apply_step(name, step, current, self.measured[name], reference)
+                current = apply_numbers(name, step, current, self.measured[name], reference)
                 if name in needed:
                     outputs[name] = current
             made: AnyImages = current.finished().map(as_floats, cohort).given()

@@ -10,7 +10,7 @@ from ..channels import unwritable
 from ..displays import Display, Shown
 from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
-from ..steps.base import Step, check_kind
+from ..steps.base import Step, check_step_class
 from ..steps.function import Function
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
@@ -33,7 +33,7 @@ class Recipe(Shown, FluentSteps):
         for entry in steps:
             name, step = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
             step = step if isinstance(step, Step) else Function(step)
-            check_kind(step)
+            check_step_class(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
             name = free_name(_kind_of(step), taken) if name is None else name
             if not isinstance(name, str) or not name or name in taken or unwritable([name]):

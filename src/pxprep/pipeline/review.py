@@ -13,7 +13,7 @@ from ..errors import ParameterError
 from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import EVERYTHING, are_of_images, compared, findings, labeled_numbers
+from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers
 from .run import INPUT, NamedSteps
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def find_outliers(
     rows = [
         (name, *row)
         for name, numbers in measured.items()
-        if are_of_images(numbers)
+        if has_image_values(numbers)
         for positions in rows_together(numbers[FOV].values.tolist(), batches)
         for row in _far(numbers.isel({FOV: positions}), labels, least_score, least_fold)
     ]
@@ -196,12 +196,14 @@ def updated(
     known[-len(cohort) :] = 0
     measured = {}
     for name, step in steps:
-        both = _side_by_side(old[name], new[name])
+        both = _with_more_images(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(cohort.labels)
-        if statistic is not None and are_of_images(both):
-            again = partial(statistic.again, labels=cohort.labels, pool=cohort.pool, dtype=dtype)
-            numbers |= _in_batches(again, both, known, batches, name)
+        if statistic is not None and has_image_values(both):
+            recompute = partial(
+                statistic.recompute, labels=cohort.labels, pool=cohort.pool, dtype=dtype
+            )
+            numbers |= _in_batches(recompute, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
             {variable: xr.DataArray(array) for variable, array in numbers.items()},
@@ -213,7 +215,7 @@ def updated(
 
 
 def _in_batches(
-    again: Callable[..., dict[str, xr.Variable]],
+    recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
     known: Block,
     batches: Mapping[Label, Label],
@@ -221,10 +223,10 @@ def _in_batches(
 ) -> dict[str, xr.Variable]:
     """The numbers anew, of all images or of each batch, from what was found in each image."""
     if not batches:
-        return again(numbers, known, step=step)
+        return recompute(numbers, known, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
     made = [
-        again(
+        recompute(
             numbers.isel({FOV: rows, BATCH: place}),
             known[rows],
             step=f"{step} of batch {batch!r}",
@@ -237,10 +239,10 @@ def _in_batches(
 def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
     """Whether a step's numbers come from images, and not from its parameters."""
     of_its_own = step.statistic(labels) is None and bool(numbers.data_vars)
-    return of_its_own or are_of_images(numbers)
+    return of_its_own or has_image_values(numbers)
 
 
-def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
+def _with_more_images(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     """The numbers of both along ``fov``; those that have no such dim are taken from `old`."""
     alike = [variable for variable in old if FOV not in old[variable].dims]
     if len(alike) == len(old):

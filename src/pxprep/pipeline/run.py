@@ -22,7 +22,7 @@ from ..images.image import as_float, checked
 from ..steps.base import Numbers, Step, measures
 from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
-from ..steps.statistic import are_of_images, findings, labeled_numbers
+from ..steps.statistic import findings, has_image_values, labeled_numbers
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -65,11 +65,11 @@ def run(
             numbers = _measured(name, step, source, labeled) if is_measured or labeled else NOTHING
         if bar is not None:
             numbers = numbers.compute()
-        if are_of_images(numbers):
+        if has_image_values(numbers):
             found = found | findings(numbers)
         if last or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_step(name, step, current, numbers, reference)
+            current = apply_numbers(name, step, current, numbers, reference)
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -85,7 +85,7 @@ def references(steps: NamedSteps) -> set[str | None]:
     return {step.reference for _, step in steps}
 
 
-def apply_step(
+def apply_numbers(
     name: str, step: Step, cohort: ImageSet, numbers: Numbers, reference: ImageSet | None
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.

@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.statistic import are_of_images, compared
+from ..steps.statistic import compared, has_image_values
 from .layout import (
     BLUE,
     EDGE,
@@ -115,7 +115,7 @@ def cohort(
 
 def measuring_steps(fitted: FittedPipeline) -> list[str]:
     """Names of the steps that measured quantiles of each image."""
-    return [name for name, numbers in fitted.measured.items() if are_of_images(numbers)]
+    return [name for name, numbers in fitted.measured.items() if has_image_values(numbers)]
 
 
 def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:

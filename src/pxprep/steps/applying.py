@@ -1,4 +1,4 @@
-"""A step as a function: measured on images, and applied to them."""
+"""What the functions of `ops` do: a step is measured on images, and applied to them."""
 
 from ..errors import warn
 from ..images.cohort import AnyImages, ImageSet

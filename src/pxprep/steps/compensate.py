@@ -15,14 +15,14 @@ from ..engine.unmixing import unmix
 from ..engine.windows import Window
 from ..images.parameters import parse_choice
 from .base import Step
-from .parameters import Parsed
+from .parameters import Parser
 from .spillover import as_array, parse_spillover
 
 __all__ = ["Compensate"]
 
-Spillover = Annotated[Any, Parsed(parse_spillover, per_channel=False)]
+Spillover = Annotated[Any, Parser(parse_spillover, per_channel=False)]
 Method = Annotated[
-    str, Parsed(partial(parse_choice, choices=("nnls", "linear")), per_channel=False)
+    str, Parser(partial(parse_choice, choices=("nnls", "linear")), per_channel=False)
 ]
 
 

@@ -37,7 +37,7 @@ class QuantileStatistic(ImageStatistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The lower quantile for the lower number, the upper one for the upper or only one."""
+        """Such as ``{"low": "quantile_low", "high": "quantile"}``, or ``{"scale": "quantile"}``."""
         return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
 
     @property
@@ -45,7 +45,7 @@ class QuantileStatistic(ImageStatistic):
         """What the quantiles of each image are called, the lower one first."""
         return [LOWER, "quantile"][-len(self.names) :]
 
-    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
+    def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
         return _measured(cohort, self._arrays(cohort), self.percents, self.zeros)
 
@@ -87,10 +87,7 @@ def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
 def _measured(
     cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool
 ) -> tuple[Measurement, Measurement]:
-    """Quantiles of each image, and those that the cohort's numbers are made of.
-
-    The latter are the same, or a single row of all images' pixels.
-    """
+    """As `ImageStatistic.measure_images`."""
     groups = [[index] for index in range(len(arrays))]
     if cohort.pool == "pixels" and len(arrays) > 1:
         if len({array.dtype for array in arrays}) > 1:
@@ -102,4 +99,4 @@ def _measured(
     values, *counts = exact_quantiles(
         arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
     )
-    return Measurement(values, tuple(counts)).parted(len(arrays))
+    return Measurement(values, tuple(counts)).split_off_pooled(len(arrays))

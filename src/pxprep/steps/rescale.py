@@ -23,7 +23,7 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
     """Images with larger pixels: means over squares of pixels, which stay where they are.
 
     So images of instruments with different pixel sizes can be clustered together. As `coarsen`
-    along ``y`` and ``x``, NaN ignored; but coordinates, pixel sizes and transformations follow.
+    along ``y`` and ``x``, NaN ignored, but it keeps coordinates, pixel sizes and transformations.
 
     Parameters
     ----------

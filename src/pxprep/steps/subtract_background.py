@@ -28,12 +28,13 @@ class SubtractBackground(Step):
     Parameters
     ----------
     radius
-        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-        or a mapping by channel label, in which the key ``...`` stands for the channels that are
-        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+        order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+        are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+        bit for bit.
     constant
-        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-        both must be given.
+        At least 0, in units of the image; values of up to that become 0. In the same forms as
+        `radius`. One of both must be given.
 
     Raises
     ------
@@ -107,7 +108,7 @@ class SubtractOpening(Operation):
         """Become the pixels of `want` without their background."""
         pixels, scale = strip.undivided()
         program = strip.program
-        raised = blocks.subtract_opening(
+        flattened = blocks.subtract_opening(
             pixels,
             want,
             self.radii,
@@ -116,4 +117,4 @@ class SubtractOpening(Operation):
             height=program.height,
             width=program.width,
         )
-        strip.become(raised, want)
+        strip.become(flattened, want)

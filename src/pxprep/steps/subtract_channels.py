@@ -18,7 +18,7 @@ __all__ = ["SubtractChannels"]
 
 @dataclass(frozen=True)
 class SubtractChannels(Step):
-    """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+    """Subtract from some channels another one times a factor; negative results become 0.
 
     The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
     channels may have the same one. All are taken as they came, and channels that are not named stay
