@@ -7,6 +7,7 @@ import xarray as xr
 
 from .accessors import Methods
 from .aliases import Images, Label, Pool
+from .channels import CHANNEL
 from .displays import Display, Shown, counted
 from .errors import ImageError
 from .images.batches import in_batches
@@ -44,7 +45,7 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
     Raises
     ------
     ImageError, ChannelError
-        If an image is none, or differs from the others in channels or dims.
+        If something given is not an image, or differs from the others in channels or dims.
     ParameterError
         If `pool` is something else, a mask does not fit, or `by` leaves an image without a batch
         or names others.
@@ -86,7 +87,7 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
         self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
 
     @property
-    def _images(self) -> "Cohort":
+    def _images(self) -> "Cohort":  # what the methods of `Methods` work on
         return self
 
     @property
@@ -110,10 +111,11 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
 
     def holding(self, image_set: ImageSet) -> Self:
         """The same cohort with other images; raises ImageError if its masks do not fit these."""
-        sizes = [
-            [{**image.sizes, "c": 0} for image in images] for images in (self.image_set, image_set)
-        ]
-        if image_set.is_masked and sizes[0] != sizes[1]:
+        # Whatever their channels.
+        old, new = (
+            [{**one.sizes, CHANNEL: 0} for one in held] for held in (self.image_set, image_set)
+        )
+        if image_set.is_masked and old != new:
             raise ImageError(
                 "a Cohort with a mask keeps its size: make a new one of the images that are smaller"
             )

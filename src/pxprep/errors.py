@@ -51,16 +51,17 @@ _SPELLING: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str
 
 
 def spelled(parameter: str) -> str:
-    """How a message calls a parameter, as ``sigma['CD3']`` or ``overwrite=True``.
+    """The words for a parameter in a message, for example ``sigma['CD3']``.
 
-    In Python it is called as it is; the command has options in its place.
+    In Python they are the parameter as given; the command puts its own option there
+    (``--overwrite``), so that parameters without an option need no such words.
     """
     return _SPELLING.get()(parameter)
 
 
 @contextmanager
 def spelling(spell: Callable[[str], str]) -> Iterator[None]:
-    """A context in which messages call parameters as `spell` does."""
+    """A context in which `spell` makes the words for parameters in messages."""
     token = _SPELLING.set(spell)
     try:
         yield

@@ -1,7 +1,7 @@
 # Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
 """The steps as methods of images and cohorts.
 
-What they call is imported then: who imports the package only may not need it.
+They import what they need when called, so that importing the package stays fast.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import xarray as xr
 
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
 
-# What a step makes of what has these methods.
+# The type that these methods return: that of the image or tree, or `Cohort`.
 Made = TypeVar("Made")
 
 

@@ -290,7 +290,7 @@ def test_bad_batches_of_new_images(make_image):
             fitted.transform(new, by=by)
     with pytest.raises(ParameterError, match="fitted without any: leave it out, or fit with by="):
         SPARROW.fit(cohort).transform(cohort, by=BATCHES)
-    with pytest.raises(ParameterError, match="by of a Cohort is said where it is made"):
+    with pytest.raises(ParameterError, match="a Cohort has its own by: set it where it is made"):
         Cohort(cohort, by=BATCHES).fit(SPARROW, by=BATCHES)
 
 

@@ -23,7 +23,7 @@ def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, x
     Raises
     ------
     ImageError
-        If there is none; `what` the dataset is in messages.
+        If there is none; `what` is the name of the dataset in messages.
     """
     names = image_variables(dataset) if variable is None else [variable]
     found = {name: dataset[name] for name in names if name in dataset.data_vars}
@@ -77,7 +77,7 @@ def with_variables(
     others = others.drop_vars(
         [other for other, array in others.coords.items() if resized & set(array.dims)]
     )
-    # Without their other coordinates: those that a tree's node inherits stay where they are.
+    # The images' other coordinates are not put in: in a tree a node above may have them.
     moved = {
         name: coord.variable
         for image in images.values()

@@ -22,13 +22,13 @@ SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
-# An address; a path made of it has a slash less. One letter is a drive.
+# An address such as s3://bucket, also as pathlib writes it (s3:/bucket); but not a drive, C:/.
 REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
 MAX_RADIUS = 1_000
-# Sides of squares that have a pixel in their middle, and are worth a network.
+# Odd sides of squares for which there is a sorting network.
 SIDES = (1, 3, 5)
 
 
@@ -50,8 +50,8 @@ def parse_number(value: object, parameter: str, rule: str) -> float:
 def parse_quantile(value: object, parameter: str) -> Any:
     """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
 
-    The tools that this one succeeds disagree on percent or fraction, so a value that can only
-    be meant as a fraction is refused instead of obeyed.
+    Older tools (Pixie, harpy) disagree on percent or fraction, so a value that can only be meant as
+    a fraction is refused instead of obeyed.
     """
     return _parse_each(value, parameter, _parse_high_percent)
 
@@ -83,7 +83,7 @@ def parse_limit(value: object, parameter: str) -> Any:
 
 
 def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> Any:
-    """A finite number above zero, or 0, for all channels, in channel order, or by label."""
+    """A number above 0 (or, if `or_zero`, at least 0) for all channels, in order, or by label."""
 
     def parse(item: object, name: str) -> float:
         rule = "a number of at least 0" if or_zero else "a number above 0"

@@ -34,7 +34,7 @@ class Leaf:
     Attributes
     ----------
     path
-        Of the node that holds the image, or that holds its scales, without the leading slash.
+        Path of the node that holds the image or its scales, without the leading slash.
     scales
         Paths of the nodes with the image's scales, finest first; one if it is no multiscale image.
     variable
@@ -96,13 +96,16 @@ def read_leaf(tree: object, leaf: Leaf) -> xr.DataArray:
 
 
 def read_beside(tree: object, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
-    """A variable beside an image, or its finest scale, or None; and what else is there, by name."""
+    """The variable `name` in the dataset of an image (of its finest scale), or None.
+
+    And the names of the other variables there.
+    """
     node = _node(tree, leaf.scales[0])
     beside: xr.DataArray | None = node[name] if name in node.data_vars else None
     return beside, [str(other) for other in node.data_vars if other != leaf.variable]
 
 
-def find_planes(tree: object) -> dict[str, xr.DataArray]:
+def find_masks(tree: object) -> dict[str, xr.DataArray]:
     """The one array without channels at each node, at the finest of its scales, by path."""
     found: dict[str, xr.DataArray] = {}
     for path, node in walk(tree):
@@ -249,7 +252,7 @@ def _reduced(
             reduced[path] = dataset
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
-        above = [] if CHANNEL in dataset.coords else _nearest(path, datasets)
+        above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
         known = label_keys(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
         if concerned and set(channels) <= set(known):
@@ -261,8 +264,8 @@ def _reduced(
     return reduced
 
 
-def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
-    """The nearest node above that labels channels, if nodes inherit labels."""
+def _nearest_labeled(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
+    """The path of the nearest node above that labels channels; empty if there is none."""
     parts = path.split("/")
     above = ["/".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)] if path else []
     return [other for other in above if CHANNEL in datasets[other].coords][:1]

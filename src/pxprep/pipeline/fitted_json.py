@@ -22,7 +22,7 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
 # Only where images were measured in batches.
 BATCHES = "batches"
-# No image has more; their labels are made where they have none.
+# A limit for files that say only how many channels there are: so many labels are made up.
 MOST_CHANNELS = 100_000
 
 
@@ -56,9 +56,9 @@ def to_json(
 
 
 def parsed(
-    text: str, kind: type[AnyRecipe], functions: Mapping[str, Callable[..., Any]] | None
+    text: str, recipe_class: type[AnyRecipe], functions: Mapping[str, Callable[..., Any]] | None
 ) -> dict[str, Any]:
-    """The fields of a `FittedPipeline` whose pipeline is of a kind; what breaks a rule is refused.
+    """The fields of a `FittedPipeline` whose pipeline is a `recipe_class`, checked.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def parsed(
         raise ParameterError(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
-    pipeline = kind.from_dict(data["pipeline"], functions or {})
+    pipeline = recipe_class.from_dict(data["pipeline"], functions or {})
     channels, fovs = data["channels"], _labels(data["fovs"], "fovs")
     if isinstance(channels, list):
         labels: tuple[Label, ...] | None = _labels(channels, "channels")
@@ -87,10 +87,10 @@ def parsed(
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
     batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
-    known = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
-    sizes = {CHANNEL: n_channels, FOV: len(fovs), **({BATCH: len(known)} if batches else {})}
+    groups = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
+    sizes = {CHANNEL: n_channels, FOV: len(fovs), **({BATCH: len(groups)} if batches else {})}
     arrays = {name: decode_numbers(numbers[name], name, sizes) for name, _ in pipeline.steps}
-    found = {name: labeled_numbers(own, labels, fovs, known) for name, own in arrays.items()}
+    found = {name: labeled_numbers(own, labels, fovs, groups) for name, own in arrays.items()}
     return {
         "pipeline": pipeline,
         "channels": labels,

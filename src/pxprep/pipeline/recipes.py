@@ -16,13 +16,12 @@ from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
 from .run import INPUT, free_name
-
-FORMAT = 1
+from .yaml_text import FORMAT
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Recipe(Shown, FluentSteps):
-    """Named steps in an order, built from a list or fluently; what a `pxprep.Pipeline` runs."""
+    """Base class of `pxprep.Pipeline`: named steps, how they are built and saved; no fitting."""
 
     steps: tuple[tuple[str, Step], ...]
 
@@ -125,12 +124,12 @@ class Recipe(Shown, FluentSteps):
 
     @property
     def is_fused(self) -> bool:
-        """Whether all steps say what happens to a block, so that blocks go through all of them."""
+        """Whether all steps have an `operation`, so that blocks can go through all of them."""
         operations = [type(step).operation for _, step in self.steps]
         return bool(operations) and Step.operation not in operations
 
     def depth(self, labels: Sequence[Label]) -> int:
-        """How many pixels away lies what all steps together read."""
+        """How many pixels around a pixel all steps together read."""
         operations = [step.operation(labels) for _, step in self.steps]
         return sum(operation.depth for operation in operations if operation is not None)
 
@@ -263,6 +262,7 @@ class Recipe(Shown, FluentSteps):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:
+            # "as" is the step's name, "name" its kind.
             name = entry.get("as") if isinstance(entry, Mapping) else None
             if not isinstance(name, str):
                 raise ParameterError(f"a step must have a name under 'as', got {entry!r:.200}")

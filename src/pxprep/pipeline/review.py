@@ -32,7 +32,7 @@ def find_outliers(
     score: object,
     fold: object,
 ) -> "DataFrame":
-    """What `FittedPipeline.outliers` returns."""
+    """What `FittedPipeline.outliers` returns, whose module imports this one."""
     from pandas import DataFrame, Series
 
     rule = "a number of at least"
@@ -221,7 +221,7 @@ def _in_batches(
     batches: Mapping[Label, Label],
     step: str,
 ) -> dict[str, xr.Variable]:
-    """The numbers anew, of all images or of each batch, from what was found in each image."""
+    """The numbers made again, of all images or of each batch, from the values of each image."""
     if not batches:
         return recompute(numbers, known, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])

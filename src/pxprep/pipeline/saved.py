@@ -9,7 +9,7 @@ from ..images.parameters import parse_bool, parse_path
 from ..store.files import replace_file
 
 Read = TypeVar("Read")
-# No JSON text of ours ends so: what does is a path.
+# JSON text never ends so: a text that does is a path.
 JSON = ".json"
 YAML = (".yaml", ".yml")
 

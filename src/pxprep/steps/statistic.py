@@ -215,7 +215,7 @@ class ImageStatistic(Statistic):
         """The numbers, and what was found in each image."""
         each, pooled = self.measure_images(cohort)
         flags = _flags(*pooled.counts, constant=self.is_constant(pooled.values))
-        known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
+        known = np.broadcast_to(cohort.already_told, (len(cohort), cohort[0].sizes[CHANNEL]))
         if cohort.pool == "pixels":
             known = _of_all_pixels(known)
         step = f"{step} inside the mask" if cohort.is_masked else step
