@@ -231,8 +231,11 @@ def function_text(step: type) -> str:
     return f"{head}\n{document.text(4)}\n{textwrap.indent(body, '    ')}\n"
 
 
-def method_text(name: str, source: str) -> str:
-    """The method of `.pxprep` that calls a function of `ops`, from its source."""
+def method_text(name: str, source: str, step: type | None) -> str:
+    """The method of `.pxprep` that does what a function of `ops` does, from its source.
+
+    That of a step calls what the function calls; any other the function.
+    """
     own, keywords, result, document = parsed(source)
     described = document.entries("Parameters")
     del described["images"]
@@ -241,12 +244,14 @@ def method_text(name: str, source: str) -> str:
         del document.sections["Parameters"]
     returns = "Made" if result == "AnyImages" else result
     head = signature(name, "self", own, keywords, returns)
-    arguments = [
-        "self._images",
-        *(parameter.name for parameter in own),
-        *(f"{parameter.name}={parameter.name}" for parameter in keywords),
-    ]
-    body = "from . import ops\n\n" + call(f"ops.{name}", arguments, 8)
+    first = [parameter.name for parameter in own]
+    given = [f"{parameter.name}={parameter.name}" for parameter in keywords]
+    if step is None:
+        body = "from . import ops\n\n" + call(f"ops.{name}", ["self._images", *first, *given], 8)
+    else:
+        made = f"{step.__name__}({', '.join(first)})"
+        body = f"from .steps import {step.__name__}\nfrom .steps.base import apply_step\n\n"
+        body += call("apply_step", [made, "self._images", *given], 8)
     text = document.text(8).replace("Like `images`", "Like the image or the cohort")
     text = text.replace(NO_IMAGES, "If it is no image, or the images of a cohort differ in dims.")
     return f"{textwrap.indent(head, '    ')}\n{text}\n{textwrap.indent(body, ' ' * 8)}\n"
@@ -319,7 +324,7 @@ def files() -> dict[Path, str]:
             imported(".aliases", sorted([*ALIASES, "Pool"])),
             "from .images.cohort import AnyImages",
             imported(".steps", sorted(own)),
-            "from .steps.applying import apply_step",
+            "from .steps.base import apply_step",
             *(
                 imported(f".steps.{module}", sorted(names))
                 for module, names in sorted(by_module.items())
@@ -333,7 +338,8 @@ def files() -> dict[Path, str]:
     )
     sources = made | {name: inspect.getsource(one) for name, one in functions.items()}
     in_order = dict.fromkeys([*(step.kind for step in classes), *functions])
-    methods = [method_text(name, sources[name]) for name in in_order]
+    by_kind = {step.kind: step for step in classes if step.kind in made}
+    methods = [method_text(name, sources[name], by_kind.get(name)) for name in in_order]
     accessor = "\n".join(
         [
             HEAD + '"""The steps as methods of images and cohorts.',

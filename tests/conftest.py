@@ -26,12 +26,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_benchmarks test_chunk_faults test_cli test_cli_batches test_cli_exclude test_cli_interrupts
-    test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency test_crash
+    test_chunk_faults test_cli test_cli_batches test_cli_exclude test_cli_interrupts
+    test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency
     test_distributed test_examples test_excluded_layers test_export test_faults
     test_import test_kept_results test_layer_batches test_layer_chunks test_layer_masks
-    test_layer_reports test_layer_scales test_lazy_quantiles test_many_layers test_memory
-    test_odd_names test_start_up test_properties test_readme test_removed_layers
+    test_layer_reports test_layer_scales test_lazy_quantiles
+    test_start_up test_properties test_readme test_removed_layers
     test_report test_spatialdata test_writing
 """
 # Single tests of a second or more:
@@ -70,16 +70,29 @@ MANY_CASES = """
     test_zarr_chunks test_zarr_images
 """
 
+# Files that take longest, and whose tests say the same on every Python: `-m once` runs them.
+ONCE_FILES = """
+    test_benchmarks test_crash test_many_layers test_memory test_odd_names test_viewers
+    test_workflows
+"""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark slow tests."""
-    slow, many, seen = {*SLOW_FILES.split(), *SLOW_TESTS.split()}, set(MANY_CASES.split()), set()
+    """Mark tests that are slow, and those that are run once."""
+    once = set(ONCE_FILES.split())
+    slow, many, seen = (
+        {*SLOW_FILES.split(), *SLOW_TESTS.split(), *once},
+        set(MANY_CASES.split()),
+        set(),
+    )
     for item in items:
         test = item.nodeid.partition("[")[0]
         again = item.path.stem in many and test in seen
         if again or slow & {item.path.stem, getattr(item, "originalname", "")}:
             item.add_marker("slow")
+        if item.path.stem in once:
+            item.add_marker("once")
         seen.add(test)
 
 

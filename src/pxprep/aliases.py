@@ -9,6 +9,8 @@ import numpy as np
 Array = Any
 Block = np.ndarray[Any, np.dtype[Any]]
 DType = np.dtype[Any]
+# A value of a float type.
+Real = np.floating[Any]
 
 Label = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).

@@ -77,9 +77,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.quantile_norm({"CD3": 100, ...: 50}).values.tolist()
         [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
         """
-        from . import ops
+        from .steps import QuantileNorm
+        from .steps.base import apply_step
 
-        return ops.quantile_norm(self._images, q, pool=pool, where=where)
+        return apply_step(QuantileNorm(q), self._images, pool=pool, where=where)
 
     def blur(self, sigma: PerChannel | None = 2) -> Made:
         """Blur each channel, and each z-plane, with a Gaussian.
@@ -122,9 +123,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.blur(0.5).values.round(2).tolist()
         [[[0.0, 0.85, 6.29, 0.95, nan]]]
         """
-        from . import ops
+        from .steps import Blur
+        from .steps.base import apply_step
 
-        return ops.blur(self._images, sigma)
+        return apply_step(Blur(sigma), self._images)
 
     def sum_mask(
         self,
@@ -236,9 +238,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.sum_norm().values.tolist()
         [[[0.25, nan]], [[0.75, nan]]]
         """
-        from . import ops
+        from .steps import SumNorm
+        from .steps.base import apply_step
 
-        return ops.sum_norm(self._images)
+        return apply_step(SumNorm(), self._images)
 
     def post_norm(
         self,
@@ -297,9 +300,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.post_norm(100).values.tolist()
         [[[0.25, nan, 1.0]]]
         """
-        from . import ops
+        from .steps import PostNorm
+        from .steps.base import apply_step
 
-        return ops.post_norm(self._images, q_post, pool=pool, where=where)
+        return apply_step(PostNorm(q_post), self._images, pool=pool, where=where)
 
     def clip(self, max: PerChannel) -> Made:  # noqa: A002
         """Set values above `max` to `max`; NaN stays.
@@ -332,9 +336,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.clip(1).values.tolist()
         [[[0.5, 1.0, nan]]]
         """
-        from . import ops
+        from .steps import Clip
+        from .steps.base import apply_step
 
-        return ops.clip(self._images, max)
+        return apply_step(Clip(max), self._images)
 
     def arcsinh(self, cofactor: PerChannel = 5) -> Made:
         """Inverse hyperbolic sine of each value, divided by a cofactor first.
@@ -374,9 +379,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.arcsinh().astype(float).values.round(2).tolist()
         [[[0.0, 0.88, 5.3]]]
         """
-        from . import ops
+        from .steps import Arcsinh
+        from .steps.base import apply_step
 
-        return ops.arcsinh(self._images, cofactor)
+        return apply_step(Arcsinh(cofactor), self._images)
 
     def log1p(self) -> Made:
         """Natural logarithm of one plus each value; NaN where that is not above zero.
@@ -405,9 +411,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.log1p().astype(float).values.round(2).tolist()
         [[[0.0, 2.3, 4.61]]]
         """
-        from . import ops
+        from .steps import Log1p
+        from .steps.base import apply_step
 
-        return ops.log1p(self._images)
+        return apply_step(Log1p(), self._images)
 
     def subtract_background(
         self,
@@ -462,9 +469,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.subtract_background(constant=5.5).values.tolist()
         [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
         """
-        from . import ops
+        from .steps import SubtractBackground
+        from .steps.base import apply_step
 
-        return ops.subtract_background(self._images, radius, constant)
+        return apply_step(SubtractBackground(radius, constant), self._images)
 
     def percentile_clip(
         self,
@@ -534,9 +542,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.percentile_clip(20, 80, zeros="include").values.tolist()
         [[[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]]]
         """
-        from . import ops
+        from .steps import PercentileClip
+        from .steps.base import apply_step
 
-        return ops.percentile_clip(self._images, low, high, zeros, pool=pool, where=where)
+        return apply_step(PercentileClip(low, high, zeros), self._images, pool=pool, where=where)
 
     def minmax(self, *, pool: Pool = "mean", where: Any = None) -> Made:
         """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
@@ -585,9 +594,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.minmax().values.tolist()
         [[[0.0, 0.25, nan, 1.0]]]
         """
-        from . import ops
+        from .steps import MinMax
+        from .steps.base import apply_step
 
-        return ops.minmax(self._images, pool=pool, where=where)
+        return apply_step(MinMax(), self._images, pool=pool, where=where)
 
     def remove_hot_pixels(self, threshold: PerChannel) -> Made:
         """Set pixels that are far above all their neighbours to the largest of these.
@@ -629,9 +639,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.remove_hot_pixels(50).values.tolist()
         [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
         """
-        from . import ops
+        from .steps import RemoveHotPixels
+        from .steps.base import apply_step
 
-        return ops.remove_hot_pixels(self._images, threshold)
+        return apply_step(RemoveHotPixels(threshold), self._images)
 
     def threshold(
         self,
@@ -704,9 +715,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.threshold(q=50, below="nan").values.tolist()
         [[[nan, nan, nan, 3.0, 4.0]]]
         """
-        from . import ops
+        from .steps import Threshold
+        from .steps.base import apply_step
 
-        return ops.threshold(self._images, value, q, below, zeros, pool=pool, where=where)
+        return apply_step(Threshold(value, q, below, zeros), self._images, pool=pool, where=where)
 
     def median(self, size: PerChannel = 3) -> Made:
         """Set each pixel to the median of the square around it, in each channel and each z-plane.
@@ -748,9 +760,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.median(3).values.tolist()
         [[[1.0, 2.0, 3.0, 46.5, nan, 4.0]]]
         """
-        from . import ops
+        from .steps import Median
+        from .steps.base import apply_step
 
-        return ops.median(self._images, size)
+        return apply_step(Median(size), self._images)
 
     def zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
         """Subtract the mean of each channel, and divide by its standard deviation.
@@ -799,9 +812,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.zscore().values.round(2).tolist()
         [[[-0.91, -0.91, 0.0, 0.0, 1.83]]]
         """
-        from . import ops
+        from .steps import Zscore
+        from .steps.base import apply_step
 
-        return ops.zscore(self._images, pool=pool, where=where)
+        return apply_step(Zscore(), self._images, pool=pool, where=where)
 
     def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
         """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
@@ -850,9 +864,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.robust_zscore().values.round(2).tolist()
         [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
         """
-        from . import ops
+        from .steps import RobustZscore
+        from .steps.base import apply_step
 
-        return ops.robust_zscore(self._images, pool=pool, where=where)
+        return apply_step(RobustZscore(), self._images, pool=pool, where=where)
 
     def subtract_channels(
         self,
@@ -916,9 +931,10 @@ class StepMethods(Generic[Made]):
         ... ).sel(c="CD3").values.tolist()
         [[2.0, 0.0, 30.0]]
         """
-        from . import ops
+        from .steps import SubtractChannels
+        from .steps.base import apply_step
 
-        return ops.subtract_channels(self._images, backgrounds, scale, exposures)
+        return apply_step(SubtractChannels(backgrounds, scale, exposures), self._images)
 
     def compensate(self, matrix: Any, method: str = "nnls") -> Made:
         """Undo the spillover of channels into each other, which was measured on single stains.
@@ -976,9 +992,10 @@ class StepMethods(Generic[Made]):
         >>> image.pxprep.compensate({"Gd155": {"Gd156": 0.25}}).values.tolist()
         [[[100.0, 0.0]], [[10.0, 10.0]]]
         """
-        from . import ops
+        from .steps import Compensate
+        from .steps.base import apply_step
 
-        return ops.compensate(self._images, matrix, method)
+        return apply_step(Compensate(matrix, method), self._images)
 
     def keep_where(self, where: object) -> Made:
         """Keep the pixels inside a mask; those outside become NaN in every channel.

@@ -40,7 +40,7 @@ from .steps import (
     Threshold,
     Zscore,
 )
-from .steps.applying import apply_step
+from .steps.base import apply_step
 from .steps.divide import divide
 from .steps.keep_where import keep_where
 from .steps.rescale import rescale

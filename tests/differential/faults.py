@@ -33,8 +33,8 @@ FAULTS = [
     Fault(
         "a blur reads a pixel too few around a block",
         "steps/blur.py",
-        "return max(map(blur_radius, self.sigmas))",
-        "return max(0, max(map(blur_radius, self.sigmas)) - 1)",
+        "return blur_radius(max(self.sigmas))",
+        "return max(0, blur_radius(max(self.sigmas)) - 1)",
     ),
     Fault(
         "hot pixels are compared within their block",

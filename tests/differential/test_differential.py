@@ -6,18 +6,18 @@ from hypothesis import HealthCheck, given, seed, settings
 from differential import draws, sizes, weights
 from differential.checking import check
 
-# How many shards a test runs of those with its weight.
-SHARDS = 3
+# Shards with a weight: the first is for every run of the tests.
+SHARDS = [0, *(pytest.param(number, marks=pytest.mark.once) for number in (1, 2))]
 few = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.parametrize("number", SHARDS)
 @pytest.mark.parametrize("weight", weights.WEIGHTS)
-def test_every_way_gives_the_oracles_bits(weight):
+def test_every_way_gives_the_oracles_bits(weight, number):
     if weight == "layers of a store":
         pytest.importorskip("spatialdata")
     first = list(weights.WEIGHTS).index(weight)
-    for number in range(SHARDS):
-        weights.shard(first + number * len(weights.WEIGHTS), check)
+    weights.shard(first + number * len(weights.WEIGHTS), check)
 
 
 def test_a_cluster():

@@ -13,8 +13,8 @@ import oracle
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
 from pxprep.engine import backends, blocks, passes, programs
-from pxprep.engine.jobs import Reduction
 from pxprep.engine.lazy import Chain
+from pxprep.engine.sinks import Sink
 from pxprep.engine.sources import Source
 from pxprep.engine.windows import Window
 from pxprep.steps.blur import BlurEach
@@ -135,23 +135,23 @@ def test_blocks_that_are_kept_are_those_that_are_made():
 
 
 @dataclass(frozen=True, eq=False)
-class Seen(Reduction):
+class Seen(Sink):
     """How often the pieces that a block gets hold each pixel that its program reads: once."""
 
     in_order = True
 
-    def __call__(self, program, pixels, window, numbers):
-        reads = program.reads(window)
+    def take(self, opened, window, where):
+        pixels, reads = opened.pixels, opened.program.reads(window)
         seen = np.zeros((pixels.n_channels, *reads.shape), int)
         for channels, part, _ in pixels.within(reads):
             seen[channels, *part.within(reads)] += 1
         return seen.min(), seen.max()
 
-    def merged(self, parts):
+    def merge(self, parts):
         low, high = zip(*parts, strict=True)
         return min(low), max(high)
 
-    def closed(self, total):
+    def finish(self, total):
         return np.array(total)
 
 
@@ -165,7 +165,7 @@ def test_a_block_gets_each_pixel_once(sigma, chunks):
     values = values_of(SMALL if chunks == (1, 1, 1) else SHAPE)
     array = backends.from_dims(lazily(values, chunks).data, "cyx")
     chain = Chain.of(array, np.dtype("f4")).then(BlurEach((sigma, sigma)))
-    seen = chain._reduced("seen", Seen(), [], (2,), np.dtype(int))
+    seen = chain._reduced("seen", Seen(), [None], (2,), np.dtype(int))
     assert seen.compute().tolist() == [1, 1]
 
 

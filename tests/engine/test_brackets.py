@@ -17,7 +17,7 @@ from pxprep.engine import (
     cache,
     exact_quantiles,
     gathering,
-    jobs,
+    sinks,
     sources,
 )
 from pxprep.engine.cache import Sampling
@@ -195,7 +195,7 @@ def test_no_more_is_gathered_than_is_allowed(kind, monkeypatch):
         held.append(sum(each.inside.nbytes for each in found or []))
         return found
 
-    monkeypatch.setattr(jobs, "merged", merged)
+    monkeypatch.setattr(sinks, "merged", merged)
     for found, _ in quantiles_of(values, q):
         assert_exact(found, values, q)
     assert (kind != "many ties") <= max(held) <= most

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 
 from counted_images import counted, image_of, looks_everywhere, some_values
 from pxprep import Pipeline
-from pxprep.engine import backends, brackets, graphs, jobs, lazy, programs, quantiles, selection
+from pxprep.engine import backends, brackets, graphs, lazy, programs, quantiles, selection, sinks
 from pxprep.engine import gathering as gathering_module
 from pxprep.engine.brackets import limits_of
 from pxprep.engine.cache import CORE, MOST_RIM, RIM, Sampling
@@ -211,7 +211,7 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
         found = [one for key, one in cache if "gathered" in str(key[0]) and isinstance(one, list)]
         alive.append((len(found), sum(gathering_module.n_held(one) for one in found)))
 
-    monkeypatch.setattr(jobs, "merged", merged)
+    monkeypatch.setattr(sinks, "merged", merged)
     if process == "blurred":
         image = image.pxprep.blur(1)
     with Callback(posttask=look):

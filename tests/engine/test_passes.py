@@ -78,7 +78,8 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
     image[1, 0, 5, 6] = np.nan
     chain = ArrayChain(image, np.dtype("float32"))
     chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(BlurEach((2.0, 0.0, 0.9)))
-    whole = chain.values(chain.pixels.pieces[0][1])
+    opened = chain.opened
+    whole = opened.values(opened.pixels.pieces[0][1])
     out = np.empty(chain.shape, chain.dtype)
     with dask.config.set(num_workers=n_threads):
         run([Pass(chain, Fill(out))])

@@ -18,7 +18,7 @@ from oracle import assert_same_bits
 from pxprep.engine import (
     programs,
 )
-from pxprep.engine.programs import Program, run_into
+from pxprep.engine.programs import Program
 from pxprep.engine.windows import Pixels, Window
 from pxprep.steps.arcsinh import TakeArcsinh
 from pxprep.steps.blur import BlurEach
@@ -106,8 +106,10 @@ def test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_piece
 
     targets = [np.empty((run, 2, *window.shape), whole.dtype) for run in (1, 2)]
     with patch.object(programs, "STRIP_VALUES", 1):
-        assert len(list(program.strips(window, 1))) >= window.shape[0] / max(1, 4 * program.depth)
-        run_into(program, pixels, window, numbers, targets)
+        assert len(list(program.strips(window, pixels))) >= window.shape[0] / max(
+            1, 4 * program.depth
+        )
+        program.write(pixels, window, numbers, targets)
     assert np.concatenate(targets).tobytes() == expected.tobytes()
 
 

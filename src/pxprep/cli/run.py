@@ -96,10 +96,8 @@ def run(
         layers = chosen_layers(read, layer)
         outputs = names_for(layers, output)
         how["where"] = inside.masks(layers)
-        if dry_run:
-            document = planned(read, layers, outputs, steps, how)
-        else:
-            document = made(read, layers, outputs, steps, how, quiet)
+        asked = read, layers, outputs, steps, how
+        document = planned(*asked) if dry_run else made(*asked, quiet)
     words = plan_in_words(document) if dry_run else in_words(document)
     answer(document, words, as_json=as_json, quiet=quiet)
 

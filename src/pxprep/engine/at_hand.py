@@ -1,18 +1,16 @@
 """Lazy images of one block that any thread can read: passes over them are run now, without Dask."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..aliases import Array, Block, DType
-from .jobs import BlockJob, Finish
+from .jobs import BlockJob
 from .lazy import Chain
-from .programs import Operation, Program
+from .programs import Operation
 from .sinks import Sink
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,48 +87,5 @@ class BlockChain:
         reading = self.chain.source.reading((0, 0, 0))
         numbers = tuple(step.numbers for step in self.chain.steps)
         stops = () if reading.keeper is None else self.chain._stops
-        finish = _Taking(sink, where)
-        job = BlockJob(self.chain.program, window, reading, (), numbers, finish, stops)
+        job = BlockJob(self.chain.program, window, reading, (), (*numbers, where), sink, stops)
         return job(*self.others)
-
-
-@dataclass(frozen=True, eq=False)
-class _Taking(Finish):
-    """What a sink keeps of a block."""
-
-    sink: Sink
-    where: Pixels | None
-    measures = True
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Any:
-        """Have it take the block."""
-        return self.sink.take(OpenChain(program, pixels, tuple(numbers)), window, self.where)
-
-
-@dataclass(frozen=True, eq=False)
-class OpenChain:
-    """A chain whose pixels are at hand."""
-
-    program: Program
-    pixels: Pixels
-    numbers: tuple[Any, ...]
-
-    @property
-    def n_channels(self) -> int:
-        """Of the result."""
-        return self.program.out_channels(self.pixels.n_channels)
-
-    @cached_property
-    def _unkept(self) -> tuple[Program, tuple[Any, ...]]:
-        """The program and its numbers, without what is yet to be kept."""
-        pairs = list(zip(self.program.operations, self.numbers, strict=True))
-        left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]
-        program = replace(self.program, operations=tuple(operation for operation, _ in left))
-        return program, tuple(own for _, own in left)
-
-    def values(self, window: Window) -> Block:
-        """The result in a window, axes (c, z, y, x); nothing is kept of it."""
-        program, numbers = self._unkept
-        return program.run(self.pixels, window, numbers)

@@ -162,7 +162,7 @@ def count_digits(
     return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
 
 
-def sums(image: Array, dtype: np.dtype[Any], where: Area | None = None) -> Array:
+def sums(image: Array, dtype: DType, where: Area | None = None) -> Array:
     """Exact sums of the image, whole or in an area: rows in the layout of a float type."""
     return Chain.of(as_lazy(image), float_dtype(image.dtype)).sums(dtype, where)
 

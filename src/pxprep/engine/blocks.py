@@ -306,7 +306,7 @@ def blur(
     return out
 
 
-def _runs(numbers: Block) -> Iterator[tuple[Any, range]]:
+def _runs(numbers: Block) -> Iterator[tuple[float, range]]:
     """Each number, and the channels next to each other that have it."""
     first = 0
     for number, group in groupby(numbers.tolist()):
@@ -409,7 +409,7 @@ def subtract_opening(
     for radius, channels in _runs(np.asarray(radii)):
         if radius > 0:
             # A disc that covers the whole image from any of its pixels.
-            covering = min(radius, height + width)
+            covering = min(int(radius), height + width)
             _subtract_openings(pixels, window, channels, covering, divisors, (height, width), out)
         elif scale is None:
             out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
@@ -473,8 +473,8 @@ def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: DType) -> Block:
     """Mean over blocks of `factors` pixels along z, y, x, which divide it; NaN ignored."""
     pixels = to_float(block, dtype)
-    total: Any = np.float64(0)
-    valid: Any = np.int64(0)
+    total: Block = np.zeros(1)
+    valid: Block = np.zeros(1, np.int64)
     for start in np.ndindex(*factors):
         part = pixels[:, start[0] :: factors[0], start[1] :: factors[1], start[2] :: factors[2]]
         missing = np.isnan(part)

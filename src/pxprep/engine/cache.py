@@ -7,13 +7,15 @@ from math import prod
 from operator import itemgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..aliases import Block, DType
-from .windows import Kept, Window
+from .windows import Index, Kept, Window
 
+# What is kept of a block: itself, or its edges of some depth.
+Kind = tuple[str, Index] | tuple[str, Index, int]
 # Rows and columns of a block.
 Place = tuple[slice, slice]
 # Many small tiles are sampled, as neighbours are alike: the sizes of their cores, and how wide the
@@ -55,7 +57,7 @@ class Budget:
             self._left -= n_bytes
             return True
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Budget, (0,)
 
 
@@ -83,7 +85,7 @@ class Rooms:
         finally:
             self._free.append(plain)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Rooms, ()
 
 
@@ -145,19 +147,19 @@ class Keeper:
     ) -> None:
         self._depth = depth
         self._results = results
-        self._made: dict[Any, dict[str, Kept]] = {}
+        self._made: dict[Index, dict[str, Kept]] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
-        self._kept: dict[Any, list[Block]] = {}
-        self._sampled: dict[Any, list[Block]] = {}
-        self.places: dict[Any, list[Place]] = {}
+        self._kept: dict[Kind, list[Block]] = {}
+        self._sampled: dict[Index, list[Block]] = {}
+        self.places: dict[Index, list[Place]] = {}
         self._beside: dict[str, Keeper] = {}
-        self._seen: set[Any] = set()
+        self._seen: set[Index] = set()
         self._is_open = True
         self._lock = Lock()
 
-    def blocks(self, index: object, read: Callable[[], list[Block]]) -> list[Block]:
+    def blocks(self, index: Index, read: Callable[[], list[Block]]) -> list[Block]:
         """The chunks of a block: those that were kept, or else read now."""
         chunks = self._get(("blocks", index), read)
         with self._lock:
@@ -170,18 +172,18 @@ class Keeper:
             self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
 
-    def edges(self, index: object, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
+    def edges(self, index: Index, depth: int, read: Callable[[], list[Block]]) -> list[Block]:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def made(self, index: object, token: str) -> Kept | None:
+    def made(self, index: Index, token: str) -> Kept | None:
         """What is kept, by that name, of a block that was processed; the caller is to leave it."""
         kept = self._made.get(index, {}).get(token)
         return kept if kept is not None and kept.use() else None
 
     def room(
         self,
-        index: object,
+        index: Index,
         token: str,
         place: Window,
         shape: tuple[int, ...],
@@ -219,7 +221,7 @@ class Keeper:
                 self._beside[name]._is_open = self._is_open
             return self._beside[name]
 
-    def samples(self) -> dict[Any, list[Block]]:
+    def samples(self) -> dict[Index, list[Block]]:
         """Tiles of the blocks that were read, with axes (c, z, y, x), by index in order."""
         return dict(sorted(self._sampled.copy().items(), key=itemgetter(0)))
 
@@ -233,7 +235,7 @@ class Keeper:
             for keeper in self._beside.values():
                 keeper.close()
 
-    def _get(self, key: Any, read: Callable[[], list[Block]]) -> list[Block]:
+    def _get(self, key: Kind, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._kept.get(key)
         if kept is not None:
             return kept
@@ -246,7 +248,7 @@ class Keeper:
                     self._kept[key] = made
         return made
 
-    def _sample(self, index: Any, chunks: Sequence[Block]) -> None:
+    def _sample(self, index: Index, chunks: Sequence[Block]) -> None:
         if self._leader is not None:
             places = self._leader.places[index]
         elif self._sampling is not None:
@@ -256,7 +258,7 @@ class Keeper:
         self.places[index] = places
         self._sampled[index] = [cut(chunks, place) for place in places]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Keeper, (Budget(0), Budget(0))
 
 

@@ -6,15 +6,12 @@ no longer be at a wanted rank, so that what is held is bounded however wide the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import Block, Real
 from .kernels.brackets import gather
-from .programs import Program, measured_strips
-from .windows import Pixels, Window
 
 # How many times as many values are held as are enough, and how many in any case, before the others
 # are sought and let go.
@@ -65,7 +62,20 @@ class Gathered:
 
     tally: Block
     inside: Block
-    bounds: tuple[Any, Any]
+    bounds: tuple[Real, Real]
+
+    @classmethod
+    def of(cls, values: Block, bounds: tuple[Real, Real], zeros: bool, room: Block) -> "Gathered":
+        """What lies there of these values; `room` has one place more than there are."""
+        tally = np.zeros(6, np.int64)
+        flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
+        n = gather(flat, *bounds, zeros, tally, room)
+        return cls(tally, room[:n].copy(), bounds)
+
+    @classmethod
+    def nothing(cls, bounds: tuple[Real, Real]) -> "Gathered":
+        """What lies there of no values."""
+        return cls(np.zeros(6, np.int64), np.empty(0, bounds[0].dtype), bounds)
 
     @classmethod
     def merged(cls, parts: Sequence["Gathered"], enough: Enough) -> "Gathered":
@@ -74,6 +84,8 @@ class Gathered:
         Parts may have been trimmed to other bounds. What one has let go is not wanted: so the
         bounds are those that all have in common.
         """
+        if len(parts) == 1:
+            return parts[0].trimmed(enough)
         low = max(part.bounds[0] for part in parts)
         high = min(part.bounds[1] for part in parts)
         parts = [part.narrowed(low, high) for part in parts]
@@ -81,7 +93,7 @@ class Gathered:
         inside = np.concatenate([part.inside for part in parts])
         return cls(tally, inside, (low, high)).trimmed(enough)
 
-    def at(self, places: Sequence[int]) -> list[Any]:
+    def at(self, places: Sequence[int]) -> list[Real]:
         """The values at these places among those inside, as if they were sorted.
 
         Before the first it is the lower bound, behind the last one the upper.
@@ -107,7 +119,7 @@ class Gathered:
             return self
         return self.narrowed(*self.at([first, last]))
 
-    def narrowed(self, low: object, high: object) -> "Gathered":
+    def narrowed(self, low: Real, high: Real) -> "Gathered":
         """The same values between bounds that are not outside these ones."""
         if (low, high) == self.bounds:
             return self
@@ -135,47 +147,4 @@ def merged(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered
 
 def n_held(found: Sequence[Gathered]) -> int:
     """How many values are held for all quantiles."""
-    return sum(each.inside.size for each in found)
-
-
-def gather_strips(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    bounds: Bounds,
-    zeros: bool,
-    limits: Limits,
-    where: Pixels | None = None,
-) -> list[Gathered] | None:
-    """The `Gathered` of all bounds of the pixels of `window` at the end of a program.
-
-    Of those inside a mask, if there is one. None if they are more than may be held.
-    """
-    none = np.empty(0, program.dtype)
-    # Bounds are values of the float type, as those that are compared with them.
-    pairs = zip(*(bound.astype(program.dtype) for bound in bounds), strict=True)
-    parts = [[Gathered(np.zeros(6, np.int64), none, pair) for pair in pairs]]
-    for values in measured_strips(program, pixels, window, numbers, where):
-        room = np.empty(values[0].size + 1, program.dtype)
-        parts.append(
-            [
-                _gathered(values[index % len(values)], first.bounds, zeros, room)
-                for index, first in enumerate(parts[0])
-            ]
-        )
-        # Bounds that have been narrowed leave less to gather in the strips that follow.
-        before, since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
-        if since > min(before, limits.most - before):
-            together = merged(parts, limits)
-            if together is None:
-                return None
-            parts = [together]
-    return parts[0] if len(parts) == 1 else merged(parts, limits)
-
-
-def _gathered(values: Block, bounds: tuple[Any, Any], zeros: bool, room: Block) -> Gathered:
-    tally = np.zeros(6, np.int64)
-    flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
-    n = gather(flat, *bounds, zeros, tally, room)
-    return Gathered(tally, room[:n].copy(), bounds)
+    return sum([each.inside.size for each in found])

@@ -12,10 +12,11 @@ from uuid import uuid4
 import dask.array as da
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.typing import Key
 
 from ..aliases import Array
 
-Graph = dict[Any, Any]
+Graph = dict[Key, Any]
 # One result for several.
 Merge = Callable[[Sequence[Any]], Any]
 
@@ -31,7 +32,7 @@ _IN_MEMORY = ("array-", "xarray-")
 _UNIQUE = re.compile("[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class LazyGraph(Mapping[Any, Any]):
+class LazyGraph(Mapping[Key, Any]):
     """A graph that is made when somebody looks into it."""
 
     def __init__(self, make: Callable[[], Graph]) -> None:
@@ -41,16 +42,16 @@ class LazyGraph(Mapping[Any, Any]):
     def _graph(self) -> Graph:
         return self._make()
 
-    def __getitem__(self, key: object) -> Any:
+    def __getitem__(self, key: Key) -> Any:
         return self._graph[key]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self._graph)
 
     def __len__(self) -> int:
         return len(self._graph)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return dict, (self._graph,)
 
 
@@ -83,7 +84,7 @@ def adopt(array: Array) -> Array:
 _RENAMED = "_pxprep_renamed"
 
 
-def _is_unique(name: Any, layer: Mapping[Any, Any], graph: HighLevelGraph) -> bool:
+def _is_unique(name: str, layer: Mapping[Key, Any], graph: HighLevelGraph) -> bool:
     """Whether a layer of a graph must be the only one with its name."""
     called = str(name)
     if not (called.startswith(OWN) or _UNIQUE.search(called)):
@@ -103,7 +104,7 @@ def _renamed_graph(array: Array, name: str) -> Graph:
     return {new: _renamed(graph[old], keys, new) for old, new in keys.items()}
 
 
-def _renamed(value: Any, keys: Mapping[Any, Any], key: Any = None) -> Any:
+def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> Any:
     """A value of a graph, to be that of `key`, with other keys in it."""
     if isinstance(value, tuple) and value and callable(value[0]):  # as older versions write a task
         return (value[0], *(_renamed(each, keys) for each in value[1:]))
@@ -119,13 +120,14 @@ def _renamed(value: Any, keys: Mapping[Any, Any], key: Any = None) -> Any:
         return value
 
 
-def only_key(array: Array) -> Any:
+def only_key(array: Array) -> Key:
     """The key of the one chunk of an array."""
+    key: Key
     (key,) = flatten(array.__dask_keys__())
     return key
 
 
-def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> Any:
+def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> Key:
     """Add the tasks that merge partial results; returns the key of the last."""
     level = 0
     while len(parts) > 1:
@@ -136,7 +138,7 @@ def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> A
     return parts[0]
 
 
-def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> Any:
+def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> Key:
     """As `merge_in_tree`, but in the order of `parts`: only one result is ever of many of them."""
     total = parts[0]
     for number, first in enumerate(range(1, len(parts), LINK)):
@@ -146,7 +148,7 @@ def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Any]) -> 
     return total
 
 
-def line_task(graph: Graph, name: str, number: int) -> list[Any]:
+def line_task(graph: Graph, name: str, number: int) -> list[Key]:
     """What the blocks of a line depend on so that Dask runs one line after the other.
 
     Dask orders tasks by the number of those before them, then by name as text (10 before 2), and
@@ -160,5 +162,5 @@ def line_task(graph: Graph, name: str, number: int) -> list[Any]:
     return [key]
 
 
-def _nothing(*_: Any) -> None:
+def _nothing(*_: object) -> None:
     """What a task does that is there to be waited for."""

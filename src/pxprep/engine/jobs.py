@@ -7,7 +7,7 @@ merged, a few at a time, until one is left.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy as np
 from ..aliases import Block
 from . import blocks
 from .cache import CORE, Rooms, Sampling, cut
-from .gathering import Bounds, Gathered, Limits, gather_strips, merged
-from .kernels.counts import DIGIT_BITS, N_SLOTS
-from .programs import Keep, Program, count_into, run_into
+from .gathering import Bounds
+from .kernels.counts import DIGIT_BITS
+from .programs import Keep, Program
+from .sinks import Count, Opened, Sink, sum_of
 from .sources import AXES, Reading, Sample, standard_axes
-from .sums import sum_strips
 from .windows import Kept, Pixels, Window
 
 # In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
@@ -92,9 +92,9 @@ class BlockJob:
     surroundings
         Place of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
-        What the operations and `finish` take; `LATER` where it is given when the task runs, and a
-        `MaskReading` where it is read then.
-    finish
+        What the operations and the sink take, and the mask of what is measured, or None; `LATER`
+        where it is given when the task runs, and a `MaskReading` where it is read then.
+    sink
         What becomes of the program's result.
     stops
         Where, behind how many of its operations, the program's result may be kept for later
@@ -108,8 +108,8 @@ class BlockJob:
     window: Window
     reading: Reading
     surroundings: tuple[tuple[Window, int], ...]
-    numbers: tuple[Any, ...]
-    finish: "Finish"
+    numbers: tuple[object, ...]
+    sink: Sink
     stops: tuple[tuple[int, str], ...] = ()
     gate: bool | None = None
 
@@ -147,7 +147,11 @@ class BlockJob:
                 operations = list(program.operations)
                 operations[done:done], numbers[done:done] = [Keep()], [kept]
                 program = replace(program, operations=tuple(operations))
-            return self.finish(program, pixels, self.window, numbers)
+            n = len(program.operations)
+            *waited, where = numbers[n:]
+            opened = Opened(program, pixels, numbers[:n])
+            sink = self.sink.given(*waited) if waited else self.sink
+            return sink.take(opened, self.window, where)
         finally:
             if kept is not None:
                 kept.leave()
@@ -162,62 +166,30 @@ class BlockJob:
 
     def _room(self, pixels: Pixels) -> tuple[int, Kept | None]:
         """Likewise, room for what is made now, if a later pass will need it and there is some."""
-        if not (self.stops and self.finish.measures):
+        if not (self.stops and self.sink.measures):
             return 0, None
         done, name = self.stops[-1]
         shape = pixels.n_channels, pixels.planes, *self.window.shape
         return done, self.reading.room(name, self.window, shape, self.program.dtype)
 
 
-class Finish:
-    """What becomes of a program's result."""
-
-    # Whether a later pass will want what it is made of.
-    measures: ClassVar[bool] = False
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Any:
-        """Run the program; `numbers` are those of its operations, and then those of this."""
-        raise NotImplementedError
-
-
-class Reduction(Finish):
-    """A finish whose results are merged."""
-
-    # The chunk of an array that the last one is, and what the name of its tasks begins with.
-    corner: ClassVar[tuple[int, ...]] = (0,)
-    # Whether results are merged in the order of blocks, not as a tree: so that there is only one
-    # large total, and, where merging takes no time, few edges are held.
-    in_order: ClassVar[bool] = False
-
-    def merged(self, parts: Sequence[Any]) -> Any:
-        """One result for several."""
-        raise NotImplementedError
-
-    def closed(self, total: Any) -> Any:
-        """The last result as a chunk of an array."""
-        return total
-
-
 @dataclass(frozen=True)
-class Writing(Finish):
+class Write(Sink):
     """The result as an array for each chunk of channels, with the axes that the user has."""
 
     runs: tuple[int, ...]
     axes: str
     only: bool = False
 
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Any:
+    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the program; its one array, or a list."""
         # Arrays of the size of a chunk use memory again that others had; larger ones would be
         # fresh each time.
+        program, pixels = opened.program, opened.pixels
         dtype = program.out_dtype(pixels.dtype)
         shape = (pixels.planes, *window.shape)
         blocks = [np.empty((run, *shape), dtype) for run in self.runs]
-        run_into(program, pixels, window, numbers, blocks)
+        program.write(pixels, window, opened.numbers, blocks)
         turned = list(map(self.turned, blocks))
         return turned[0] if self.only else turned
 
@@ -228,100 +200,6 @@ class Writing(Finish):
         return block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
 
 
-@dataclass(frozen=True)
-class Counting(Reduction):
-    """How many pixels of the result have which digit: `shape` is that of the counts."""
-
-    level: int
-    zeros: bool
-    shape: tuple[int, int, int]
-    corner = (0, 0, 0)
-    measures = True
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
-        """Run the program and count; `numbers` end with the prefixes, and the mask or None."""
-        *numbers, prefixes, where = numbers
-        counts = np.zeros(self.shape, np.uint32)
-        count_into(
-            program, pixels, window, numbers, prefixes, self.level, self.zeros, counts, where
-        )
-        blocks.repeat_counts(counts, prefixes)
-        return counts
-
-    def merged(self, parts: Sequence[Block | None]) -> Block | None:
-        """The sum."""
-        return None if parts[0] is None else _sum(parts)
-
-    def closed(self, total: Block | None) -> Block:
-        """The counts, or zeros where nothing was counted."""
-        if total is None:
-            return np.broadcast_to(np.int64(0), self.shape)
-        return total.astype(np.int64, copy=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Gathering(Reduction):
-    """The values of the result that lie between bounds, for each quantile.
-
-    Attributes
-    ----------
-    zeros
-        Whether zeros are counted.
-    limits
-        How many values are enough, and how many may be held.
-    then
-        What becomes of the `Gathered` of all quantiles; it is not called where there are no bounds,
-        or too many values.
-    """
-
-    zeros: bool
-    limits: Limits
-    then: Callable[[Sequence[Gathered]], Any]
-    in_order = measures = True
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> list[Gathered] | None:
-        """Run and gather; `numbers` end with the bounds, or a box of them, and the mask or None."""
-        *numbers, bounds, where = numbers
-        if not isinstance(bounds, Bounds):
-            bounds = bounds[0]
-        return gather_strips(
-            program, pixels, window, numbers, bounds, self.zeros, self.limits, where
-        )
-
-    def merged(self, parts: Sequence[list[Gathered] | None]) -> list[Gathered] | None:
-        """All together; None if that is too much, as any of them may be."""
-        known = [part for part in parts if part is not None]
-        return merged(known, self.limits) if len(known) == len(parts) else None
-
-    def closed(self, total: list[Gathered] | None) -> Block:
-        """What became of them, in a box."""
-        return _objects([None if total is None else self.then(total)])
-
-
-@dataclass(frozen=True)
-class AddingUp(Reduction):
-    """Exact sums of the values of the result, in the layout of a float type; see `sum_strips`."""
-
-    dtype: np.dtype[Any]
-    corner = (0, 0)
-    measures = True
-
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Block:
-        """Run the program and add up; `numbers` end with the mask, or None."""
-        *numbers, where = numbers
-        return sum_strips(program, pixels, window, numbers, self.dtype, where)
-
-    def merged(self, parts: Sequence[Block]) -> Block:
-        """The sums of all."""
-        return _sum(parts)
-
-
 class Surveyed(NamedTuple):
     """What one look at a source tells: counts of its small integers, and tiles of it."""
 
@@ -330,50 +208,47 @@ class Surveyed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Surveying(Reduction):
+class Survey(Sink):
     """A first look at a source, with a sample of it.
 
     Attributes
     ----------
     sampling
         How much is sampled.
-    masked
-        Whether only what lies inside the last of the masks is counted.
+    masks
+        What lies over it, and is sampled at the same places.
     """
 
     sampling: Sampling
-    masked: bool
+    masks: tuple[Pixels, ...] = ()
 
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> Surveyed:
-        """Count, and take a sample of the pixels and of the masks in `numbers`."""
-        counts = None
+    def given(self, *masks: Pixels) -> "Survey":
+        """With the masks around a block."""
+        return replace(self, masks=masks)
+
+    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
+        """Count (inside the mask), and take a sample of the pixels and of the masks."""
+        pixels, counts = opened.pixels, None
         if blocks.key_bits(pixels.dtype) == DIGIT_BITS:
-            counts = np.zeros((pixels.n_channels, 1, N_SLOTS), np.uint32)
-            where = numbers[-1] if self.masked else None
-            count_into(program, pixels, window, (), None, 0, True, counts, where)
+            counts = Count(None, 0, zeros=True, select=sum_of).take(opened, window, where)
         chunks = [array for _, _, array in pixels.pieces]
+        masks = self.masks if where is None else (*self.masks, where)
         samples = [
-            Sample(cut(chunks, place), tuple(cut([mask.read(window)], place) for mask in numbers))
+            Sample(cut(chunks, place), tuple(cut([mask.read(window)], place) for mask in masks))
             for place in self.sampling.places((window.top, window.left), chunks)
         ]
         return Surveyed(counts, samples)
 
-    def merged(self, parts: Sequence[Surveyed]) -> Surveyed:
+    def merge(self, parts: Sequence[Surveyed]) -> Surveyed:
         """All together."""
         counts = [part.counts for part in parts if part.counts is not None]
         samples = [sample for part in parts for sample in part.samples]
-        return Surveyed(_sum(counts) if counts else None, samples)
-
-    def closed(self, total: Surveyed) -> Block:
-        """In a box."""
-        return _objects([total])
+        return Surveyed(sum_of(counts) if counts else None, samples)
 
 
 @dataclass(frozen=True, eq=False)
-class Storing(Reduction):
-    """What `writing` makes of it given to `target`, to which one assigns the parts of an array.
+class Store(Sink):
+    """What `write` makes of it given to `target`, to which one assigns the parts of an array.
 
     Nothing of what is given is needed afterwards: `rooms` are used again.
     """
@@ -381,41 +256,37 @@ class Storing(Reduction):
     in_order = True
 
     target: Any
-    writing: Writing
+    write: Write
     rooms: Rooms
 
     def __dask_tokenize__(self) -> str:
         # What stands in the target is about to be written over.
         return uuid4().hex
 
-    def merged(self, parts: Sequence[None]) -> None:
-        """Nothing: all is written."""
+    def take(self, opened: Opened, window: Window, where: Pixels | None) -> None:
+        """Run the program, where the block is kept if it can be; and write each run of channels."""
+        program, pixels, numbers = opened.program, opened.pixels, opened.numbers
+        for number in numbers:
+            if isinstance(number, Kept) and number.take():
+                program.write(pixels, window, numbers, [number.pixels])
+                self._put(number.pixels, window)
+                return
+        shape = sum(self.write.runs), pixels.planes, *window.shape
+        with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
+            program.write(pixels, window, numbers, [block])
+            self._put(block, window)
 
-    def closed(self, total: None) -> Block:
+    def finish(self, total: None) -> Block:
         """Nothing, as an array."""
         return np.empty(0, np.int64)
 
-    def __call__(
-        self, program: Program, pixels: Pixels, window: Window, numbers: Sequence[Any]
-    ) -> None:
-        """Run the program, where the block is kept if it can be; and write each run of channels."""
-        for number in numbers:
-            if isinstance(number, Kept) and number.take():
-                run_into(program, pixels, window, numbers, [number.pixels])
-                self._put(number.pixels, window)
-                return
-        shape = sum(self.writing.runs), pixels.planes, *window.shape
-        with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
-            run_into(program, pixels, window, numbers, [block])
-            self._put(block, window)
-
     def _put(self, block: Block, window: Window) -> None:
         first = 0
-        for run in self.writing.runs:
+        for run in self.write.runs:
             whole = slice(first, first + run), slice(0, block.shape[1]), *window.slices
             place = dict(zip(AXES, whole, strict=True))
-            selection = tuple(place[axis] for axis in self.writing.axes)
-            self.target[selection] = self.writing.turned(block[first : first + run])
+            selection = tuple(place[axis] for axis in self.write.axes)
+            self.target[selection] = self.write.turned(block[first : first + run])
             first += run
 
 
@@ -434,14 +305,14 @@ class Bracketing:
     """
 
     program: Program
-    numbers: tuple[Any, ...]
+    numbers: tuple[object, ...]
     choose: Callable[[Sequence[Block]], Bounds | None]
 
     def __call__(self, survey: Block, *later: Any) -> Block:
         """The bounds, or None, in a box."""
         given = iter(later)
         numbers = [_known(number, given) for number in self.numbers]
-        return _objects([self.choose(processed(self.program, survey[0].samples, numbers))])
+        return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
 
 
 def first_counts(survey: Block, left_out: int | None) -> Block:
@@ -452,7 +323,9 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
     return counts
 
 
-def processed(program: Program, samples: Sequence[Sample], numbers: Sequence[Any]) -> list[Block]:
+def processed(
+    program: Program, samples: Sequence[Sample], numbers: Sequence[object]
+) -> list[Block]:
     """What a program makes of samples: as if each were an image of its own.
 
     Pixels that depend on others outside are left out, as far as a core remains. Each sample has
@@ -492,14 +365,8 @@ def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Bl
     return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
 
 
-def _objects(values: Sequence[Any]) -> Block:
-    box = np.empty(len(values), object)
-    box[:] = values
+def boxed(value: object) -> Block:
+    """A value as the only item of an array."""
+    box = np.empty(1, object)
+    box[0] = value
     return box
-
-
-def _sum(parts: Sequence[Any]) -> Block:
-    total: Block = parts[0].astype(np.int64)
-    for part in parts[1:]:
-        total += part
-    return total

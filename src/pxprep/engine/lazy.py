@@ -13,6 +13,7 @@ keep their edges.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import zip_longest
 from operator import getitem
 from typing import Any
 
@@ -20,6 +21,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from .blocks import integer_offset
@@ -29,26 +31,23 @@ from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, 
 from .jobs import (
     EDGES,
     LATER,
-    AddingUp,
     BlockJob,
     Bracketing,
-    Counting,
     Edges,
-    Finish,
-    Gathering,
     MaskReading,
-    Reduction,
-    Storing,
-    Surveying,
-    Writing,
+    Store,
+    Survey,
+    Write,
+    boxed,
     first_counts,
     processed,
 )
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
-from .sources import AXES, Area, Index, Source, run_keys
+from .sinks import AddUp, Count, Gather, Sink
+from .sources import AXES, Area, Reading, Source, run_keys
 from .sums import BinLayout
-from .windows import Window
+from .windows import Index, Window
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
@@ -146,10 +145,11 @@ class Chain:
         Nothing is counted if the one item of `unless` is not None when it is computed.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        job = Counting(level, zeros, (sum(self._runs), n_prefixes, N_SLOTS))
+        shape = (sum(self._runs), n_prefixes, N_SLOTS)
+        sink = Count(None, level, zeros, partial(_as_counts, shape=shape))
         gate = None if unless is None else (unless, True)
         dtype = np.dtype(np.int64)
-        return self._reduced("counts", job, [prefixes, where], job.shape, dtype, gate)
+        return self._reduced("counts", sink, [prefixes, where], shape, dtype, gate)
 
     def gathered(
         self, bounds: object, zeros: bool, limits: Limits, then: Then, where: Area | None = None
@@ -161,20 +161,20 @@ class Chain:
         be held.
         """
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
-        job = Gathering(zeros, limits, then)
-        return self._reduced("gathered", job, [bounds, where], (1,), np.dtype(object), gate)
+        sink = Gather(None, zeros, limits, then)
+        return self._reduced("gathered", sink, [bounds, where], (1,), np.dtype(object), gate)
 
-    def sums(self, dtype: np.dtype[Any], where: Area | None = None) -> Array:
+    def sums(self, dtype: DType, where: Area | None = None) -> Array:
         """Exact sums of the result (in an area): a Dask array with the row of each channel."""
         shape = (sum(self._runs), BinLayout.of(dtype).n_numbers)
-        return self._reduced("sums", AddingUp(dtype), [where], shape, np.dtype(np.int64))
+        return self._reduced("sums", AddUp(dtype), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
         plain = replace(self, steps=())
         sampling = Sampling(n_bytes, len(list(self.source.indices())))
-        job = Surveying(sampling, masked=where is not None)
-        return plain._reduced("surveyed", job, self._areas(where), (1,), np.dtype(object))
+        given = [*self._areas(), where]
+        return plain._reduced("surveyed", Survey(sampling), given, (1,), np.dtype(object))
 
     def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
         """As `counts` of the first digits, of a source of small integers: from the first look."""
@@ -213,8 +213,8 @@ class Chain:
 
         There is one chunk of planes. The pass's own result is empty.
         """
-        job = Storing(target, Writing(self._runs, axes), rooms)
-        return self._reduced("storing", job, [], (0,), np.dtype(np.int64))
+        sink = Store(target, Write(self._runs, axes), rooms)
+        return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
         """The result for a small part of the source, if that can be had without reading."""
@@ -229,7 +229,7 @@ class Chain:
         return [area for area in areas if isinstance(area, Area)]
 
     @property
-    def _sampled_numbers(self) -> list[Any]:
+    def _sampled_numbers(self) -> list[object]:
         """What the steps take; `MaskReading` in place of an area: each sample has a part of it."""
         numbers = (step.numbers for step in self.steps)
         return [MaskReading if isinstance(number, Area) else number for number in numbers]
@@ -237,19 +237,23 @@ class Chain:
     def _reduced(
         self,
         kind: str,
-        job: Reduction,
-        numbers: Sequence[Any],
+        sink: Sink,
+        numbers: Sequence[object],
         shape: tuple[int, ...],
         dtype: DType,
         gate: Gate | None = None,
     ) -> Array:
-        """A pass over all blocks whose results are merged into one chunk of an array."""
+        """A pass over all blocks: what the sink makes of it, as the one chunk of an array.
+
+        `numbers` are what the sink is `given`, and the area that is measured, or None. What is no
+        array is put in a box.
+        """
         waits_for = [*numbers, *(gate or ())]
-        token = tokenize(self.token, job, [getattr(value, "name", value) for value in waits_for])
+        token = tokenize(self.token, sink, [getattr(value, "name", value) for value in waits_for])
         name = f"pxprep-{kind}-{token}"
-        layer = MaterializedLayer(
-            LazyGraph(partial(self._reducing_graph, name, job, numbers, gate))
-        )
+        close = partial(_closed, sink, dtype.hasobject)
+        make = partial(self._reducing_graph, name, len(shape), sink, close, numbers, gate)
+        layer = MaterializedLayer(LazyGraph(make))
         return da.Array(
             self._collected(name, layer, *waits_for),
             name,
@@ -258,7 +262,7 @@ class Chain:
             meta=np.empty((0,) * len(shape), dtype),
         )
 
-    def _collected(self, name: str, layer: object, *more: Any) -> HighLevelGraph:
+    def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
         numbers = (*(step.numbers for step in self.steps), *more)
@@ -284,13 +288,13 @@ class Chain:
     def _graph(self, name: str, axes: str) -> Graph:
         runs = self._runs
         graph: Graph = {}
-        finish = Writing(runs, axes, only=len(runs) == 1)
+        sink = Write(runs, axes, only=len(runs) == 1)
         for number, line in enumerate(self.source.lines()):
             after = line_task(graph, name, number) if self.program.depth else []
             for index in line:
                 keys = run_keys(name, axes, index, len(runs))
-                task = (*self._task(graph, name, index, finish), *after)
-                if finish.only:
+                task = (*self._task(graph, name, index, sink), *after)
+                if sink.only:
                     graph[keys[0]] = task
                     continue
                 whole = (f"{name}-block", *index)
@@ -300,16 +304,22 @@ class Chain:
         return graph
 
     def _reducing_graph(
-        self, name: str, job: Reduction, numbers: Sequence[Any], gate: Gate | None
+        self,
+        name: str,
+        ndim: int,
+        sink: Sink,
+        close: Callable[[object], Block],
+        numbers: Sequence[object],
+        gate: Gate | None,
     ) -> Graph:
         graph: Graph = {}
-        parts: list[tuple[Any, ...]] = []
+        parts: list[Key] = []
         for number, index in enumerate(self.source.indices()):
             parts.append((f"{name}-block", number))
-            graph[parts[-1]] = self._task(graph, name, index, job, numbers, gate)
-        merge = merge_in_order if job.in_order else merge_in_tree
-        total = merge(graph, f"{name}-merged", job.merged, parts)
-        graph[(name, *job.corner)] = (_closed, job, total)
+            graph[parts[-1]] = self._task(graph, name, index, sink, numbers, gate)
+        merge = merge_in_order if sink.in_order else merge_in_tree
+        total = merge(graph, f"{name}-merged", sink.merge_if_all, parts)
+        graph[(name, *[0] * ndim)] = (close, total)
         return graph
 
     def _task(
@@ -317,21 +327,40 @@ class Chain:
         graph: Graph,
         name: str,
         index: Index,
-        finish: Finish,
-        more: Sequence[Any] = (),
+        sink: Sink,
+        more: Sequence[object] = (None,),
         gate: Gate | None = None,
     ) -> tuple[Any, ...]:
         """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
-        program, source = self.program, self.source
-        window = source.window(index)
-        own = source.reading(index)
+        own = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
         numbers = (*(step.numbers for step in self.steps), *more)
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
+        # Edges of this pass alone wait for what the block waits for: else they would be held long
+        # before it.
+        waiting = partial(Edges, depth=self.program.depth, gate=opens), box, lazy
+        surroundings, around = self._surroundings(graph, name, index, *waiting)
+        constants, needed = self._constants(index, numbers)
+        stops = self._stops if own.keeper is not None else ()
+        window = self.source.window(index)
+        job = BlockJob(self.program, window, own, surroundings, constants, sink, stops, opens)
+        return (job, *box, *own.others, *around, *needed)
+
+    def _surroundings(
+        self,
+        graph: Graph,
+        name: str,
+        index: Index,
+        make: Callable[[Reading], Edges],
+        box: Sequence[Key],
+        lazy: Sequence[Key],
+    ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
+        """As for `BlockJob`, and the keys of what is given; adds the tasks that cut edges."""
+        program, source = self.program, self.source
         surroundings: list[tuple[Window, int]] = []
-        keys: list[Any] = [*box, *own.others]
-        for neighbour in source.neighbours(index, program.reads(window)):
+        keys: list[Key] = []
+        for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
             if not reading.graph:  # in memory: nothing is read twice
                 surroundings.append((source.window(neighbour), len(reading.keys)))
@@ -342,14 +371,19 @@ class Chain:
                 job = (Edges(reading, program.depth), *reading.others)
             else:
                 edges = (f"{name}-edges", *neighbour)
-                # They wait for what the block waits for: else they would be held long before it.
-                job = (Edges(reading, program.depth, opens), *box, *reading.others, *lazy)
+                job = (make(reading), *box, *reading.others, *lazy)
             graph.setdefault(edges, job)
             surroundings.append((source.window(neighbour), EDGES))
             keys.append(edges)
-        constants: list[Any] = []
-        depths = [*program.depths_after, *(0 for _ in more)]
-        for number, depth in zip(numbers, depths, strict=True):
+        return tuple(surroundings), keys
+
+    def _constants(
+        self, index: Index, numbers: Sequence[object]
+    ) -> tuple[tuple[object, ...], list[Key]]:
+        """The numbers of the operations and of the sink as for `BlockJob`; keys of the others."""
+        constants: list[object] = []
+        keys: list[Key] = []
+        for number, depth in zip_longest(numbers, self.program.depths_after, fillvalue=0):
             if isinstance(number, da.Array):
                 keys.append(only_key(number))
                 constants.append(LATER)
@@ -359,19 +393,7 @@ class Chain:
                 constants.append(mask)
             else:
                 constants.append(number)
-        return (
-            BlockJob(
-                program,
-                window,
-                own,
-                tuple(surroundings),
-                tuple(constants),
-                finish,
-                self._stops if own.keeper is not None else (),
-                opens,
-            ),
-            *keys,
-        )
+        return tuple(constants), keys
 
     @cached_property
     def _stops(self) -> tuple[tuple[int, str], ...]:
@@ -413,18 +435,27 @@ class Chain:
 class ChainLayer(MaterializedLayer):
     """The last layer of the graph of a chain, of an array with some order of axes."""
 
-    def __init__(self, mapping: Mapping[Any, Any], chain: Chain, axes: str) -> None:
+    def __init__(self, mapping: Mapping[Key, object], chain: Chain, axes: str) -> None:
         super().__init__(mapping)
         self.chain = chain
         self.axes = axes
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         # Workers need the tasks only.
         return MaterializedLayer, (dict(self.mapping),)
 
 
-def _closed(job: Reduction, total: object) -> Any:
-    return job.closed(total)
+def _closed(sink: Sink, is_boxed: bool, total: object) -> Block:
+    """What a sink makes of all blocks, as a chunk of an array."""
+    made: Any = sink.finish(total)
+    return boxed(made) if is_boxed else made
+
+
+def _as_counts(total: Block | None, *, shape: tuple[int, ...]) -> Block:
+    """The counts, or zeros where nothing was counted."""
+    if total is None:
+        return np.broadcast_to(np.int64(0), shape)
+    return total.astype(np.int64, copy=False)
 
 
 def _top_layer(array: Array) -> ChainLayer | None:

@@ -10,9 +10,10 @@ Which way is the fastest depends on how many pixels there are, and of what type:
 All ways give the same order statistics, to the last bit.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import prod
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin_of, interpolate, refine, select_gathered
-from .sinks import Count, Gather, Opened
+from .sinks import Count, FirstSeen, Gather, Opened, Sink
 from .sources import Area
 from .windows import Pixels, Window
 
@@ -35,24 +36,15 @@ TILE = (32, 48)
 LEAST_TILES = 4
 
 
-class MaskedChain(NamedTuple):
-    """An image, and the pixels of the mask of those that are measured, or None for all."""
+# An image, and the pixels of the mask of those that are measured, or None for all.
+MaskedChain = tuple[Chained, Pixels | None]
 
-    chain: Chained
-    where: Pixels | None
 
-    @classmethod
-    def of(cls, image: Block | Chained, area: Area | None) -> "MaskedChain":
-        """An array with axes (c, z, y, x), or a chain, and an area of it."""
-        where = None if area is None else Pixels.of(area.whole())
-        if isinstance(image, np.ndarray):
-            image = ArrayChain(image, float_dtype(image.dtype))
-        return cls(image, where)
-
-    @property
-    def n_values(self) -> int:
-        """How many values each channel has."""
-        return int(np.prod(self.chain.shape[1:]))
+def masked(image: Block | Chained, area: Area | None) -> MaskedChain:
+    """An array with axes (c, z, y, x), or a chain, and the pixels of an area of it."""
+    if isinstance(image, np.ndarray):
+        image = ArrayChain(image, float_dtype(image.dtype))
+    return image, None if area is None else Pixels.of(area.whole())
 
 
 def measure_quantiles(
@@ -80,32 +72,35 @@ def measure_quantiles(
     list of list of Quantiles
         For each group and quantile; arrays of shape (c,).
     """
-    parts = [MaskedChain.of(*image) for image in images]
+    parts = [masked(*image) for image in images]
     wanted = [_Wanted([parts[position] for position in group], q, zeros) for group in groups]
-    found = _gather(wanted)
-    pairs = list(zip(wanted, found, strict=True))
-    counted = iter(_count([group for group, quantiles in pairs if quantiles is None]))
-    return [
-        next(counted) if quantiles is None else quantiles.apart(len(q)) for _, quantiles in pairs
-    ]
+    sinks = [group.gathering() if group.is_gathered else None for group in wanted]
+    pairs = list(zip(wanted, sinks, strict=True))
+    passes = [each for group, sink in pairs if sink is not None for each in group.passes(sink)]
+    found = iter(run(passes) if passes else [])
+    at_once: list[Quantiles | None] = [None if sink is None else next(found) for sink in sinks]
+    left = [group for group, own in zip(wanted, at_once, strict=True) if own is None]
+    counted = iter(_count(left))
+    return [next(counted) if own is None else own.apart(len(q)) for own in at_once]
 
 
-class _Wanted(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Wanted:
     """Quantiles of a group of images."""
 
     parts: Sequence[MaskedChain]
     q: Block
     zeros: bool
 
-    @property
+    @cached_property
     def n_values(self) -> int:
         """How many values a channel has."""
-        return sum(part.n_values for part in self.parts)
+        return sum([prod(chain.shape[1:]) for chain, _ in self.parts])
 
-    @property
+    @cached_property
     def dtype(self) -> DType:
         """Of the values."""
-        return self.parts[0].chain.dtype
+        return self.parts[0][0].dtype
 
     @property
     def n_digits(self) -> int:
@@ -115,8 +110,26 @@ class _Wanted(NamedTuple):
     @property
     def is_gathered(self) -> bool:
         """Whether its values are worth a try to gather them: a bracket needs a sample."""
-        is_at_hand = all(isinstance(part.chain, ArrayChain) for part in self.parts)
+        is_at_hand = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
         return self.n_values <= FEW or (self.n_digits > 1 and (is_at_hand or len(self.parts) == 1))
+
+    def passes(self, sink: Sink) -> list[Pass]:
+        """A pass over each image, with a sink that they share."""
+        return [Pass(chain, sink, where) for chain, where in self.parts]
+
+    def gathering(self) -> Gather:
+        """What gathers the values between bounds, and finds the quantiles there, or None.
+
+        Several quantiles of a channel lie one behind the other.
+        """
+        flat = np.ravel(self.q)
+        limits = limits_of(flat, self.n_values, self._itemsize)
+        select = partial(select_gathered, q=flat)
+        return Gather(FirstSeen(self.bounds), self.zeros, limits, select)
+
+    @property
+    def _itemsize(self) -> int:
+        return int(self.parts[0][0].float_type.itemsize)
 
     def counting(self, level: int, selections: Sequence[Block]) -> Count:
         """What counts a digit, given how far those before have brought each quantile."""
@@ -139,7 +152,7 @@ class _Wanted(NamedTuple):
         known = interpolate(selection, dtype=self.dtype)
         return Quantiles(*(known[name] for name in Quantiles._fields))
 
-    def bounds(self, chain: Opened, where: Pixels | None) -> Bounds | None:
+    def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
         """Between which values are gathered, by samples of the chain that is at hand, or of all.
 
         None if it is better to count.
@@ -147,32 +160,12 @@ class _Wanted(NamedTuple):
         flat = np.ravel(self.q)
         if self.n_values <= FEW:
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
-        n_bytes = self.n_values * len(self.q[0]) * self.parts[0].chain.float_type.itemsize
-        each: Iterable[tuple[Any, Pixels | None]]
-        each = self.parts if len(self.parts) > 1 else [(chain, where)]
-        samples = [tile for own in each for tile in _sample(*own)]
+        n_bytes = self.n_values * len(self.q[0]) * self._itemsize
+        at_hand = [(opened, where)]
+        if len(self.parts) > 1:
+            at_hand = [(one.opened, own) for one, own in self.parts if isinstance(one, ArrayChain)]
+        samples = [tile for each in at_hand for tile in _sample(*each)]
         return bracket(samples, flat, self.zeros, n_bytes)
-
-
-def _gather(groups: Sequence[_Wanted]) -> list[Quantiles | None]:
-    """The quantiles of each group as far as they lie between bounds; else None.
-
-    Several quantiles of a channel lie one behind the other.
-    """
-    sinks: list[Gather | None] = []
-    for group in groups:
-        flat, float_type = np.ravel(group.q), group.parts[0].chain.float_type
-        limits = limits_of(flat, group.n_values, float_type.itemsize)
-        gather = Gather(group.bounds, group.zeros, limits, partial(select_gathered, q=flat))
-        sinks.append(gather if group.is_gathered else None)
-    passes = [
-        Pass(part.chain, sink, part.where)
-        for group, sink in zip(groups, sinks, strict=True)
-        if sink is not None
-        for part in group.parts
-    ]
-    found = iter(run(passes))
-    return [None if sink is None else next(found) for sink in sinks]
 
 
 def _count(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
@@ -181,11 +174,8 @@ def _count(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
     for level in range(max((group.n_digits for group in groups), default=0)):
         going_on = [n for n, group in enumerate(groups) if level < group.n_digits]
         sinks = [groups[n].counting(level, selections[n]) for n in going_on]
-        passes = [
-            Pass(part.chain, sink, part.where)
-            for n, sink in zip(going_on, sinks, strict=True)
-            for part in groups[n].parts
-        ]
+        pairs = zip(going_on, sinks, strict=True)
+        passes = [each for n, sink in pairs for each in groups[n].passes(sink)]
         for n, found in zip(going_on, run(passes), strict=True):
             selections[n] = found
     return [
@@ -194,9 +184,9 @@ def _count(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
     ]
 
 
-def _sample(chain: Opened, where: Pixels | None) -> list[Block]:
+def _sample(opened: Opened, where: Pixels | None) -> list[Block]:
     """The values of a few tiles, shape (c, ...); NaN outside the mask."""
-    height, width = chain.program.height, chain.program.width
+    height, width = opened.program.height, opened.program.width
     rows, columns = min(TILE[0], height), min(TILE[1], width)
     n = max(LEAST_TILES, round(SAMPLE_SHARE * height * width / (rows * columns)))
     rng = np.random.default_rng(0)  # the same tiles in every run
@@ -204,6 +194,6 @@ def _sample(chain: Opened, where: Pixels | None) -> list[Block]:
     for _ in range(n):
         top, left = (int(rng.integers(n + 1)) for n in (height - rows, width - columns))
         tile = Window(top, top + rows, left, left + columns)
-        values = chain.values(tile)
+        values = opened.values(tile)
         tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))
     return tiles

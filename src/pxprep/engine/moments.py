@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from ..aliases import Array
+from ..aliases import Array, DType
 from . import backends
 from .blocks import float_dtype
-from .measuring import MaskedChain
+from .measuring import masked
 from .passes import Pass, run
 from .sinks import AddUp
 from .sources import Area
@@ -44,14 +43,14 @@ def exact_moments(
         rows = [backends.sums(image, dtype, area) for image, area in pairs]
         rows = rows if evaluate is None else evaluate(rows)
     else:
-        parts = [MaskedChain.of(*pair) for pair in zip(images, areas, strict=True)]
-        rows = run([Pass(part.chain, AddUp(dtype), part.where) for part in parts])
+        parts = [masked(*pair) for pair in zip(images, areas, strict=True)]
+        rows = run([Pass(chain, AddUp(dtype), where) for chain, where in parts])
     if together:
         rows = [*rows, sum(rows[1:], rows[0])]
     return _moments(rows, dtype)
 
 
-def _moments(rows: Sequence[Array], dtype: np.dtype[Any]) -> Moments:
+def _moments(rows: Sequence[Array], dtype: DType) -> Moments:
     settle = partial(moments_of, dtype=dtype)
     found = [backends.per_channel(settle, (row, "cs"), dtype=MOMENTS) for row in rows]
     return Moments(*(np.stack([one[name] for one in found]) for name in Moments._fields))

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from math import prod
 from threading import Lock
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ..aliases import Block, Label
@@ -89,7 +89,7 @@ class Note:
         self._sight = sight
         self._n_parts = prod(len(image.chunksizes.get(dim, (1,))) for dim in parts)
         self._left = self.height * self.width * self._n_parts
-        self._seen: defaultdict[tuple[int, int, Any], dict[Window, int]] = defaultdict(dict)
+        self._seen: defaultdict[tuple[int, int, object], dict[Window, int]] = defaultdict(dict)
         self._lock = Lock()
         later = _TOLD_LATER.get()
         self._tells_itself = later is None
@@ -97,7 +97,7 @@ class Note:
             later.append(self)
 
     def take(
-        self, window: Window, n_values: int, count: Callable[[], Any], part: object = None
+        self, window: Window, n_values: int, count: Callable[[], npt.ArrayLike], part: object = None
     ) -> None:
         """Add what `count` finds in a part of the image, unless that was seen before.
 
@@ -136,7 +136,7 @@ class Note:
     def __dask_tokenize__(self) -> str:
         return "note"  # it changes no number
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Sight, (f"{self.step}: {self._sight}" if self._sight else "",)
 
 
@@ -147,7 +147,7 @@ class Sight:
         self._text = text
 
     def take(
-        self, window: Window, n_values: int, count: Callable[[], Any], part: object = None
+        self, window: Window, n_values: int, count: Callable[[], npt.ArrayLike], part: object = None
     ) -> None:
         """Say it if anything is found."""
         if self._text and np.any(count()):

@@ -18,7 +18,7 @@ from ..aliases import Block, DType
 from .at_hand import BlockChain
 from .programs import Operation, Program
 from .progress import counted
-from .sinks import Fill, Sink
+from .sinks import Fill, Opened, Sink
 from .threads import n_threads, run_all
 from .windows import Pixels, Window
 
@@ -47,21 +47,12 @@ class ArrayChain:
     array: Block
     float_type: DType
     operations: tuple[Operation, ...] = ()
-    numbers: tuple[Any, ...] = ()
+    numbers: tuple[object, ...] = ()
     is_own: bool = False
 
     def shared(self) -> "ArrayChain":
         """The same chain, whose array somebody else may still need."""
         return replace(self, is_own=False)
-
-    def taken(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
-        """What a sink keeps of the result in a window."""
-        return sink.take(self, window, where)
-
-    @property
-    def n_channels(self) -> int:
-        """Of the result."""
-        return self.program.out_channels(len(self.array))
 
     def then(self, operation: Operation, numbers: object = None) -> "ArrayChain":
         """The chain with one more operation."""
@@ -77,14 +68,14 @@ class ArrayChain:
         return Program(self.operations, self.float_type, *self.array.shape[2:])
 
     @cached_property
-    def pixels(self) -> Pixels:
-        """All pixels: wherever a block lies, its surroundings are at hand."""
-        return Pixels.of(self.array)
+    def opened(self) -> Opened:
+        """With all pixels: wherever a block lies, its surroundings are at hand."""
+        return Opened(self.program, Pixels.of(self.array), self.numbers)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """That of the result."""
-        return (self.n_channels, *self.array.shape[1:])
+        return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
 
     @property
     def dtype(self) -> DType:
@@ -98,13 +89,9 @@ class ArrayChain:
         edges = [height * number // n for number in range(n + 1)]
         return [Window(top, bottom, 0, width) for top, bottom in pairwise(edges)]
 
-    def values(self, window: Window) -> Block:
-        """The result in a window, axes (c, z, y, x)."""
-        return self.program.run(self.pixels, window, self.numbers)
-
     def in_rows(self, rows: range, window: Window) -> Block:
         """The result in some rows, and in the columns of a window; of no chain that blurs."""
-        return self.program.run_in_rows(self.pixels, self.numbers, rows, window)
+        return self.program.run_in_rows(self.opened.pixels, self.numbers, rows, window)
 
     def place(self) -> Block:
         """Where the result may be put."""
@@ -163,7 +150,11 @@ def run(passes: Sequence[Pass]) -> list[Any]:
 
     def run_block(block: tuple[Pass, Window]) -> None:
         each, window = block
-        part = each.chain.taken(each.sink, window, each.where)
+        chain = each.chain
+        if isinstance(chain, ArrayChain):
+            part = each.sink.take(chain.opened, window, each.where)
+        else:
+            part = chain.taken(each.sink, window, each.where)
         results[id(each.sink)].add(part)
         count()
 
@@ -193,7 +184,7 @@ class _Result:
                     break
                 other = self._parts.pop()
                 self._n_left -= 1  # two become one
-            part = self._sink.merge(other, part)
+            part = self._sink.merge_if_all([other, part])
         self.value = self._sink.finish(part)
 
 

@@ -8,6 +8,7 @@ go through all operations before the next strip is touched.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,15 +114,15 @@ class Program:
     @cached_property
     def depth(self) -> int:
         """How far around a pixel the program reads."""
-        return sum(operation.depth for operation in self.operations)
+        return sum([operation.depth for operation in self.operations])
 
     @cached_property
     def depths_after(self) -> list[int]:
         """For each operation, how far around a pixel those behind it read."""
-        depths = [operation.depth for operation in self.operations]
-        return [sum(depths[position + 1 :]) for position in range(len(depths))]
+        depths = accumulate([operation.depth for operation in self.operations])
+        return [self.depth - depth for depth in depths]
 
-    def sums_behind(self, n: int, numbers: Sequence[Any]) -> tuple["Program", list[Any]]:
+    def sums_behind(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """The sums over channels behind so many operations, and the numbers for those."""
         pairs = list(zip(self.operations, numbers, strict=True))
         first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
@@ -138,11 +139,14 @@ class Program:
 
     def out_channels(self, n_channels: int) -> int:
         """How many channels come out."""
-        adds = any(isinstance(operation, AddChannels) for operation in self.operations)
-        return 1 if adds else n_channels
+        return 1 if self._adds_channels else n_channels
+
+    @cached_property
+    def _adds_channels(self) -> bool:
+        return any(isinstance(operation, AddChannels) for operation in self.operations)
 
     def run(
-        self, pixels: Pixels, window: Window, numbers: Sequence[Any], *, noted: bool = False
+        self, pixels: Pixels, window: Window, numbers: Sequence[object], *, noted: bool = False
     ) -> Block:
         """The pixels of `window`, shape (c, z, y, x), at the end of the program.
 
@@ -162,7 +166,7 @@ class Program:
         return self._strip(pixels, window, numbers, noted=noted).values()
 
     def run_in_rows(
-        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+        self, pixels: Pixels, numbers: Sequence[object], rows: range, window: Window
     ) -> Block:
         """As `run`, in some rows and the columns of `window`.
 
@@ -176,22 +180,36 @@ class Program:
         self,
         pixels: Pixels,
         window: Window,
-        numbers: Sequence[Any],
+        numbers: Sequence[object],
         targets: Sequence[Block],
-        place: Block | None = None,
     ) -> None:
-        """As `run`, into an array with axes (z, y, x) for each channel; of `place`, if of one."""
-        if self.operations:
-            self._strip(pixels, window, numbers, place, noted=True).write(targets)
-            return
-        for target, channel in zip(targets, pixels.read(window), strict=True):
-            target[...] = channel
+        """As `run`, into `targets`, each of which holds a run of channels, one behind the other."""
+        for strip in self.strips(window, pixels):
+            own = [target[:, :, *strip.within(window)] for target in targets]
+            channels = [channel for target in own for channel in target]
+            if self.operations:
+                place = own[0] if len(own) == 1 else None
+                self._strip(pixels, strip, numbers, place, noted=True).write(channels)
+                continue
+            for target, channel in zip(channels, pixels.read(strip), strict=True):
+                target[...] = channel
+
+    def measured(
+        self, pixels: Pixels, window: Window, numbers: Sequence[object], where: Pixels | None
+    ) -> Iterator[Block]:
+        """As `run`, strip by strip, shape (c, ...): all values, or those inside a mask."""
+        for strip in self.strips(window, pixels):
+            mask = None if where is None else where.read(strip)
+            if mask is None:
+                yield self.run(pixels, strip, numbers, noted=True)
+            elif mask.any() or any(isinstance(one, Keep) for one in self.operations):
+                yield blocks.inside(self.run(pixels, strip, numbers, noted=True), mask)
 
     def _strip(
         self,
         pixels: Pixels,
         window: Window,
-        numbers: Sequence[Any],
+        numbers: Sequence[object],
         place: Block | None = None,
         *,
         noted: bool,
@@ -211,65 +229,9 @@ class Program:
             self.operations[position](strip, numbers[position], want)
         return strip
 
-    def strips(self, window: Window, n_values: int) -> Iterator[Window]:
-        """Strips of `window` of which one after the other is run; `n_values` are in one row."""
+    def strips(self, window: Window, pixels: Pixels) -> Iterator[Window]:
+        """Strips of `window` of which one after the other is run."""
+        n_values = pixels.n_channels * pixels.planes * window.shape[1]  # in one row
         rows = max(1, STRIP_VALUES // n_values, 4 * self.depth)
         for top in range(window.top, window.bottom, rows):
             yield window._replace(top=top, bottom=min(top + rows, window.bottom))
-
-
-def run_into(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    targets: Sequence[Block],
-) -> None:
-    """Write the pixels of `window` at the end of a program to `targets`.
-
-    Each target holds a run of channels, one behind the other.
-    """
-    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        own = [target[:, :, *strip.within(window)] for target in targets]
-        channels = [channel for target in own for channel in target]
-        program.write(pixels, strip, numbers, channels, own[0] if len(own) == 1 else None)
-
-
-def measured_strips(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    where: Pixels | None,
-) -> Iterator[Block]:
-    """The values at the end of a program, strip by strip, shape (c, ...): all, or inside a mask."""
-    for strip in program.strips(window, pixels.n_channels * pixels.planes * window.shape[1]):
-        mask = None if where is None else where.read(strip)
-        if mask is None:
-            yield program.run(pixels, strip, numbers, noted=True)
-        elif mask.any() or any(isinstance(one, Keep) for one in program.operations):
-            yield blocks.inside(program.run(pixels, strip, numbers, noted=True), mask)
-
-
-def count_into(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    prefixes: Block | None,
-    level: int,
-    zeros: bool,
-    counts: Block,
-    where: Pixels | None = None,
-) -> None:
-    """Add to `counts` the digits of the pixels of `window`; see `blocks.count_digits`.
-
-    Of those inside a mask, if there is one.
-    """
-    if not program.operations and where is None:
-        for channels, _, values in pixels.within(window):
-            own = None if prefixes is None else prefixes[channels]
-            blocks.count_digits(values, own, level, zeros, counts[channels])
-        return
-    for values in measured_strips(program, pixels, window, numbers, where):
-        blocks.count_digits(values, prefixes, level, zeros, counts)

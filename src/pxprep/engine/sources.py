@@ -20,15 +20,14 @@ from dask.base import tokenize
 from dask.blockwise import Blockwise
 from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
+from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import direct, require_there
 from . import blocks
 from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
 from .graphs import OWN, Graph, adopt
-from .windows import Kept, Window
-
-Index = tuple[int, int, int]
+from .windows import Index, Kept, Window
 
 AXES = "czyx"
 # What Dask's arrays call to read a part of an array on disk.
@@ -215,7 +214,7 @@ class Source:
         blocks = [self._keys(index) for index in self.indices()]
         return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
 
-    def _keys(self, index: Index) -> list[Any]:
+    def _keys(self, index: Index) -> list[Key]:
         """The keys of a block's chunks, one for each run of channels."""
         return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
 
@@ -274,7 +273,7 @@ def _joined(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(joined)
 
 
-def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Any]:
+def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Key]:
     """The keys of a block's chunks in an array of that name, one for each run of channels."""
     place = dict(zip("zyx", index, strict=True))
     if "c" not in axes:
@@ -316,7 +315,7 @@ class Area:
         self.choose = partial(blocks.chosen, of=labels, inverted=inverted)
         own = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
         self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
-        self._sources: dict[Any, Source] = {}
+        self._sources: dict[tuple[tuple[int, ...], ...], Source] = {}
 
     def whole(self) -> Block:
         """Which pixels of an array in memory are chosen, with axes (c, z, y, x)."""
@@ -366,11 +365,11 @@ class Reading:
     """
 
     graph: Graph
-    keys: tuple[Any, ...]
-    others: tuple[Any, ...]
-    sliced: frozenset[Any] = frozenset()
+    keys: tuple[Key, ...]
+    others: tuple[Key, ...]
+    sliced: frozenset[Key] = frozenset()
     axes: str = AXES
-    index: Index | None = None
+    index: Index = (0, 0, 0)
     keeper: Keeper | None = None
 
     def run(self, others: Sequence[Any]) -> list[Block]:
@@ -403,7 +402,7 @@ class Reading:
             direct(value) if key in self.sliced else value
             for key, value in zip(self.others, others, strict=True)
         ]
-        cache = dict(zip(self.others, sliced, strict=True))
+        cache: dict[Key, Any] = dict(zip(self.others, sliced, strict=True))
         missing = [key for key in self.keys if key not in cache]
         results = (
             dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
@@ -430,7 +429,7 @@ class SlicedArray:
     """
 
     def __init__(
-        self, name: str, original: Any, stored: Any, starts: Sequence[Sequence[int]]
+        self, name: str, original: str, stored: Any, starts: Sequence[Sequence[int]]
     ) -> None:
         self.name = name
         self.original = original
@@ -457,7 +456,7 @@ class SlicedArray:
         starts = [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
         return cls(array.name, original, getattr(stored, "value", stored), starts)
 
-    def data(self, key: object) -> Any:
+    def data(self, key: Key) -> Any:
         """What is sliced."""
         return self.stored
 
@@ -479,17 +478,17 @@ class SlicedArray:
 class InlinedGraph:
     """A graph cut into parts that only one block each needs, and what several need."""
 
-    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Key]]) -> None:
         self.graph = graph
         self.shared = self._shared(blocks)
         self.sliced = self._sliced()
 
-    def data(self, key: object) -> Any:
+    def data(self, key: Key) -> Any:
         """What a key stands for, if it is no task."""
         value = self.graph[key]
         return None if _is_task(self.graph, key) else getattr(value, "value", value)
 
-    def _sliced(self) -> frozenset[Any]:
+    def _sliced(self) -> frozenset[Key]:
         """What is no task, and of which all tasks only take parts."""
         sliced = {key for key in self.shared if not _is_task(self.graph, key)}
         for key, task in self.graph.items() if sliced else ():
@@ -497,9 +496,9 @@ class InlinedGraph:
                 sliced.difference_update(_dependencies(self.graph, key))
         return frozenset(sliced)
 
-    def _shared(self, blocks: Sequence[Sequence[Any]]) -> set[Any]:
-        owner: dict[Any, int] = {}
-        shared: set[Any] = set()
+    def _shared(self, blocks: Sequence[Sequence[Key]]) -> set[Key]:
+        owner: dict[Key, int] = {}
+        shared: set[Key] = set()
         for number, keys in enumerate(blocks):
             todo = list(keys)
             while todo:
@@ -520,10 +519,10 @@ class InlinedGraph:
                     todo.append(key)
         return shared
 
-    def reading(self, keys: Sequence[Any]) -> Reading:
+    def reading(self, keys: Sequence[Key]) -> Reading:
         """The part that makes `keys`."""
         part: Graph = {}
-        others: dict[Any, None] = {}
+        others: dict[Key, None] = {}
         todo = list(keys)
         while todo:
             key = todo.pop()
@@ -548,7 +547,7 @@ def _is_slicing(task: object) -> bool:
     return any(function is each for each in SLICING) and not options
 
 
-def _is_task(graph: Graph, key: object) -> bool:
+def _is_task(graph: Graph, key: Key) -> bool:
     """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
     value = graph[key]
     if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key
@@ -556,6 +555,6 @@ def _is_task(graph: Graph, key: object) -> bool:
     return hasattr(value, "dependencies") and not hasattr(value, "value")
 
 
-def _dependencies(graph: Graph, key: Any) -> Any:
+def _dependencies(graph: Graph, key: Key) -> Any:
     found = getattr(graph[key], "dependencies", None)
     return get_dependencies(graph, key) if found is None else found

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ..aliases import Block, DType
 from . import blocks
@@ -28,11 +29,11 @@ class Running(Protocol):
         """Likewise."""
 
     def run_in_rows(
-        self, pixels: Pixels, numbers: Sequence[Any], rows: range, window: Window
+        self, pixels: Pixels, numbers: Sequence[object], rows: range, window: Window
     ) -> Block:
         """The pixels of some rows at the end of the program."""
 
-    def sums_behind(self, n: int, numbers: Sequence[Any]) -> "tuple[Running, list[Any]]":
+    def sums_behind(self, n: int, numbers: Sequence[object]) -> "tuple[Running, list[object]]":
         """The sums over channels behind so many operations, and the numbers for those."""
 
 
@@ -64,13 +65,13 @@ class Strip:
         self.own: Window | None = None
         # What all of it is made from: pixels, and numbers for each operation; None where the
         # program began with pixels that were kept.
-        self.begun: tuple[Pixels, Sequence[Any]] | None = None
+        self.begun: tuple[Pixels, Sequence[object]] | None = None
         self._place = place
         self._block: Block | None = None
         self._scale: Block | None = None
         self._sums: Block | None = None
 
-    def noted(self, note: Note | None, count: Callable[[Window], Any]) -> None:
+    def noted(self, note: Note | None, count: Callable[[Window], npt.ArrayLike]) -> None:
         """Have a note take what `count` finds in the pixels that are wanted in the end."""
         if note is not None and self.own is not None:
             rows, columns = self.own.shape

@@ -5,16 +5,13 @@ both sums. Rows of several blocks or images are added up, in whatever order: not
 but the mean and the standard deviation, once each, in the end.
 """
 
-from collections.abc import Sequence
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, tally
-from .programs import Program, measured_strips
-from .windows import Pixels, Window
 
 N_COUNTS = 3
 
@@ -38,7 +35,7 @@ class BinLayout(NamedTuple):
     bins: tuple[int, int, int]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> "BinLayout":
+    def of(cls, dtype: DType) -> "BinLayout":
         """That of a float type."""
         return _LAYOUTS[dtype.itemsize]
 
@@ -79,29 +76,8 @@ class Moments(NamedTuple):
     infinite: Array  # int64, pixels that are missing because they are infinite
 
 
-def sum_strips(
-    program: Program,
-    pixels: Pixels,
-    window: Window,
-    numbers: Sequence[Any],
-    dtype: np.dtype[Any],
-    where: Pixels | None = None,
-) -> Block:
-    """The rows of the pixels of `window` at the end of a program, in the layout of a float type.
-
-    Of those inside a mask, if there is one.
-    """
-    layout = BinLayout.of(dtype)
-    rows = np.zeros((program.out_channels(pixels.n_channels), layout.n_numbers), np.int64)
-    bins = np.zeros(layout.bins, np.int64)
-    for values in measured_strips(program, pixels, window, numbers, where):
-        for channel, row in zip(values, rows, strict=True):
-            _add(channel, program.dtype, layout, bins, row)
-    return rows
-
-
-def _add(
-    channel: Block, float_type: np.dtype[Any], layout: BinLayout, bins: Block, row: Block
+def add_channel(
+    channel: Block, float_type: DType, layout: BinLayout, bins: Block, row: Block
 ) -> None:
     """Add the values of a channel, which is processed in a float type, to its row."""
     counts, total, squares = layout.parts(row)
@@ -117,7 +93,7 @@ def _add(
         add_doubles(flat.astype(np.float64, copy=False).view(np.int64), bins, total, squares)
 
 
-def moments_of(rows: Block, *, dtype: np.dtype[Any]) -> Block:
+def moments_of(rows: Block, *, dtype: DType) -> Block:
     """The `MOMENTS` of each channel from its row, in the layout of a float type."""
     layout = BinLayout.of(dtype)
     found = np.zeros(len(rows), MOMENTS)

@@ -5,10 +5,12 @@ inside a block's work, or from many threads at once, never waits for a free thre
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dask import config
 
@@ -32,7 +34,7 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(work: Callable[[Item], Any], items: Iterable[Item], most: int | None = None) -> None:
+def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | None = None) -> None:
     """Call `work` with each item, in the order of the items, several at once.
 
     An error, or Ctrl-C, ends it: items that have been begun are finished, no other is begun, and
@@ -47,52 +49,34 @@ def run_all(work: Callable[[Item], Any], items: Iterable[Item], most: int | None
     most
         How many threads at most; None for `n_threads`.
     """
-    queue = _Queue(work, items)
-    helpers = queue.start_helpers((most or n_threads()) - 1)
+    queue = deque(items)
+    n_helpers = min(most or n_threads(), len(queue)) - 1
+    helpers = [_executor().submit(_help_out, work, queue) for _ in range(n_helpers)]
     try:
-        queue.work_off()
+        for item in _taken(queue):
+            work(item)
     finally:
-        queue.close()
+        queue.clear()  # no other is begun
         _wait_for(helpers)
     for helper in helpers:
         if not helper.cancelled():
             helper.result()
 
 
-class _Queue:
-    """Items that several threads take, one after the other."""
+def _taken(queue: deque[Item]) -> Iterator[Item]:
+    """One item after the other, as long as other threads have left some."""
+    with suppress(IndexError):
+        while True:
+            yield queue.popleft()
 
-    def __init__(self, work: Callable[[Any], Any], items: Iterable[Any]) -> None:
-        self._work = work
-        self._items = list(items)
-        self._next = 0
-        self._lock = Lock()
 
-    def start_helpers(self, n: int) -> "list[Future[None]]":
-        """Have other threads work as well, no more than there are items for."""
-        n = min(n, len(self._items) - 1)
-        return [_executor().submit(self.work_off) for _ in range(n)]
-
-    def work_off(self) -> None:
-        """Work on items until none is left."""
-        try:
-            while (item := self._take()) is not None:
-                self._work(item[0])
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Let no item be begun any more."""
-        with self._lock:
-            self._next = len(self._items)
-
-    def _take(self) -> tuple[Any] | None:
-        with self._lock:
-            if self._next >= len(self._items):
-                return None
-            self._next += 1
-            return (self._items[self._next - 1],)
+def _help_out(work: Callable[[Item], object], queue: deque[Item]) -> None:
+    try:
+        for item in _taken(queue):
+            work(item)
+    except BaseException:
+        queue.clear()
+        raise
 
 
 def _wait_for(helpers: "list[Future[None]]") -> None:

@@ -10,6 +10,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..aliases import Block, DType
 
+# Of a block: its place among planes, rows and columns of blocks.
+Index = tuple[int, int, int]
+
 
 class Window(NamedTuple):
     """Rows and columns of an image, ends excluded."""
@@ -151,20 +154,39 @@ class Pixels:
 
         Parts of a place are in the order of their channels.
         """
+        wanted = dtype if self.dtype.kind == "f" else self.dtype.newbyteorder("=")
         found = []
         for first, place, array in self.pieces:
             met = place.meets(window)
-            last = first + len(array)
             if channels is not None:
-                start, last = max(first, channels.start), min(last, channels.stop)
-                array = array[start - first : max(start, last) - first]
-                first = start
-            if met is not None and first < last:
-                row, column = (part.start for part in met.within(window))
-                found.append(
-                    Stretch(first, *_in_line(array, met.within(place), dtype), row, column)
-                )
+                begin = max(first, channels.start)
+                end = min(first + len(array), channels.stop)
+                first, array = begin, array[begin - first : max(begin, end) - first]
+            if met is None or not len(array):
+                continue
+            row, column = met.top - window.top, met.left - window.left
+            top, left, (n_rows, n_columns) = met.top - place.top, met.left - place.left, met.shape
+            steps, is_line = _steps(array)
+            if not is_line or array.dtype != wanted:
+                block = array[:, :, top : top + n_rows, left : left + n_columns]
+                array, top, left = np.ascontiguousarray(block, wanted), 0, 0
+                steps, _ = _steps(array)
+            channel, plane, line, _ = steps
+            size = array.itemsize
+            n_values = 1 + sum([(n - 1) * step for n, step in zip(array.shape, steps, strict=True)])
+            values = as_strided(array, (n_values,), (size,), writeable=False)
+            shape = *array.shape[:2], n_rows, n_columns
+            start = top * line + left
+            own = Stretch(first, values, start, (channel, plane, line), shape, row, column)
+            found.append(own)
         return sorted(found, key=attrgetter("first"))
+
+
+def _steps(array: Block) -> tuple[list[int], bool]:
+    """How many values each axis goes ahead, and whether rows are lines that a kernel can read."""
+    steps = [stride // array.itemsize for stride in array.strides]
+    are_whole = [step * array.itemsize for step in steps] == [*array.strides]
+    return steps, are_whole and steps[3] == 1 and min(steps) >= 0
 
 
 class Kept:
@@ -242,27 +264,3 @@ def _n_below(rows: range, end: int) -> int:
 def _area(window: Window) -> int:
     rows, columns = window.shape
     return rows * columns
-
-
-def _in_line(
-    array: Block, place: tuple[slice, slice], dtype: DType
-) -> tuple[Block, int, tuple[int, int, int], tuple[int, int, int, int]]:
-    """Values, start, strides, shape of a `Stretch`: rows and columns of an array or of a copy."""
-    wanted = dtype if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-    size = array.itemsize
-    if (
-        array.dtype != wanted
-        or array.strides[3] != size
-        or any(stride < 0 or stride % size for stride in array.strides)
-    ):
-        array = np.ascontiguousarray(array[(slice(None), slice(None), *place)], wanted)
-        place = slice(0, array.shape[2]), slice(0, array.shape[3])
-    channel, plane, row = (stride // array.itemsize for stride in array.strides[:3])
-    n_values = 1 + sum(
-        (n - 1) * stride // array.itemsize
-        for n, stride in zip(array.shape, array.strides, strict=True)
-    )
-    values = as_strided(array, (n_values,), (array.itemsize,), writeable=False)
-    rows, columns = place
-    shape = *array.shape[:2], rows.stop - rows.start, columns.stop - columns.start
-    return values, rows.start * row + columns.start, (channel, plane, row), shape

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -29,7 +29,7 @@ from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
-from .image import apply, checked, like, pixels, processing_dtype
+from .image import checked, like, pixels, processing_dtype
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -278,7 +278,12 @@ class ImageSet(Sequence[xr.DataArray]):
                 for image, name, sums in each
             ]
             if not self.chains:
-                return self.map(apply, operations, numbers)
+                made = []
+                for image, own, number in zip(self.images, operations, numbers, strict=True):
+                    dtype = processing_dtype(image)
+                    array = backends.apply(pixels(image), own, number, dtype=dtype)
+                    made.append(like(image, array))
+                return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
             return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
 
@@ -408,8 +413,10 @@ class ImageSet(Sequence[xr.DataArray]):
         block. `results` tells that images are also transformed in this context, so that blurred
         blocks are worth keeping.
         """
-        n_bytes = default_memory() if memory is None else memory
         images = [pixels(image) for image in self.images]
+        if not any(map(backends.is_lazy, images)):
+            return nullcontext()
+        n_bytes = default_memory() if memory is None else memory
         return backends.keeping(images, n_bytes, depth, results=results)
 
     def given(self) -> Any:

@@ -6,8 +6,6 @@ from ..aliases import Array, DType
 from ..channels import CHANNEL, channel_labels, is_label, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
-from ..engine.programs import Operation
-from ..engine.sources import Area
 from ..errors import ChannelError, ImageError
 from .hints import check_kind, line_for, line_for_labels, what_came
 from .parameters import SPATIAL
@@ -77,14 +75,6 @@ def shared_pixels(image: xr.DataArray) -> Array:
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
     return _labeled(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
-
-
-def apply(
-    image: xr.DataArray, operation: Operation, numbers: Array | Area | None = None
-) -> xr.DataArray:
-    """An image after an operation, which takes some numbers, an area, or nothing."""
-    dtype = processing_dtype(image)
-    return like(image, backends.apply(pixels(image), operation, numbers, dtype=dtype))
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:

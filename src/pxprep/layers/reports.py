@@ -17,6 +17,7 @@ from .reading import read_images
 from .records import Origins
 
 if TYPE_CHECKING:
+    import xarray as xr
     from spatialdata import SpatialData
 
 __all__ = ["report_layers"]
@@ -28,7 +29,7 @@ def report_layers(
     layers: str | Sequence[str],
     *,
     title: str | None = None,
-    functions: Mapping[str, Callable[..., object]] | None = None,
+    functions: Mapping[str, Callable[..., xr.DataArray]] | None = None,
 ) -> Path:
     """Write a QC report of layers that `pixel_clustering_preprocess` has made, at any time later.
 

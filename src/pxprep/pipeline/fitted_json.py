@@ -1,6 +1,6 @@
 """A fitted pipeline in JSON: what is wrong with one is said when it is read, not later."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..images.batches import require_batches
 from ..images.cohort import BATCH, FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Numbers, Step, measures
+from ..steps.function import ImageFunction
 from ..steps.statistic import has_image_values, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
@@ -56,7 +57,7 @@ def to_json(
 
 
 def parsed(
-    text: str, recipe_class: type[AnyRecipe], functions: Mapping[str, Callable[..., Any]] | None
+    text: str, recipe_class: type[AnyRecipe], functions: Mapping[str, ImageFunction] | None
 ) -> dict[str, Any]:
     """The fields of a `FittedPipeline` whose pipeline is a `recipe_class`, checked.
 

@@ -1,6 +1,6 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +20,7 @@ from ..images.exclusion import without
 from ..images.image import processing_dtype
 from ..images.parameters import parse_memory
 from ..steps.base import Numbers
+from ..steps.function import ImageFunction
 from ..steps.statistic import EVERYTHING
 from . import display, fitted_json, saved
 from .recipes import Recipe
@@ -484,7 +485,7 @@ class FittedPipeline(Shown):
 
     @classmethod
     def from_json(
-        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, ImageFunction] | None = None
     ) -> "FittedPipeline":
         """The fitted pipeline that `to_json` described.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from ..displays import Display, Part, Shown, value_text
 from ..errors import ParameterError
+from ..steps.function import ImageFunction
 from .pipeline import FittedPipeline
 
 # Keys in `parameters`: imported layers have the first, processed ones the second.
@@ -51,7 +52,7 @@ class Provenance(Shown):
         """Whether the layer was imported, by `pxprep.io.import_images`."""
         return IMPORT in self.parameters
 
-    def fitted(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> FittedPipeline:
+    def fitted(self, functions: Mapping[str, ImageFunction] | None = None) -> FittedPipeline:
         """The pipeline with its numbers, to look at or to apply to other images.
 
         Parameters

@@ -1,6 +1,6 @@
 """Recipes: named steps in an order."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ from ..displays import Display, Shown
 from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
 from ..steps.base import Step, check_step_class
-from ..steps.function import Function
+from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
@@ -201,7 +201,7 @@ class Recipe(Shown, FluentSteps):
 
     @classmethod
     def from_file(
-        cls, path: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, path: str | Path, functions: Mapping[str, ImageFunction] | None = None
     ) -> Self:
         """The pipeline in a file: YAML if its name ends in ``.yaml`` or ``.yml``, else JSON.
 
@@ -229,7 +229,7 @@ class Recipe(Shown, FluentSteps):
 
     @classmethod
     def from_json(
-        cls, text: str | Path, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str | Path, functions: Mapping[str, ImageFunction] | None = None
     ) -> Self:
         """The pipeline that `to_json` described.
 
@@ -255,7 +255,7 @@ class Recipe(Shown, FluentSteps):
         return {"format": FORMAT, "steps": steps}
 
     @classmethod
-    def from_dict(cls, data: Any, functions: Mapping[str, Callable[..., Any]]) -> Self:
+    def from_dict(cls, data: Any, functions: Mapping[str, ImageFunction]) -> Self:
         """What `to_dict` described."""
         entries = data.get("steps") if isinstance(data, Mapping) else None
         if not isinstance(entries, list) or data.get("format") != FORMAT:
@@ -281,7 +281,7 @@ class Recipe(Shown, FluentSteps):
         return display.pipeline_display(self.steps)
 
 
-def functions_of(recipe: Recipe) -> dict[str, Callable[..., Any]]:
+def functions_of(recipe: Recipe) -> dict[str, ImageFunction]:
     """The functions that steps call, by the step's name, as `Recipe.from_json` takes them."""
     return {name: step.function for name, step in recipe.steps if isinstance(step, Function)}
 

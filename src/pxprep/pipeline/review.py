@@ -206,7 +206,7 @@ def updated(
             numbers |= _in_batches(recompute, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
-            {variable: xr.DataArray(array) for variable, array in numbers.items()},
+            numbers,
             channel_labels(cohort[0]),
             fovs,
             dict.fromkeys(batches[fov] for fov in fovs) if batches else (),

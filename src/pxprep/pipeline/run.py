@@ -63,7 +63,7 @@ def run(
             shown_pass = bar(_pass(name, cohort))
         with shown_pass or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured or labeled else NOTHING
-        if bar is not None:
+        if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
         if has_image_values(numbers):
             found = found | findings(numbers)
@@ -147,8 +147,12 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort), BATCH: len(batches)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
-        arrays[variable] = xr.DataArray(backends.adopt(array.data), dims=array.dims)
+        arrays[variable] = xr.Variable(array.dims, backends.adopt(array.data))
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names, batches)
+
+
+def _arrays_of(numbers: Numbers) -> list[Array]:
+    return [variable.data for variable in numbers.variables.values()]
 
 
 def _over_channels(value: Any, rule: str) -> xr.DataArray:

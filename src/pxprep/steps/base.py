@@ -16,14 +16,14 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import per_channel
 from ..engine.programs import Operation
-from ..errors import ParameterError, PxprepError
-from ..images.cohort import ImageSet
+from ..errors import ParameterError, PxprepError, warn
+from ..images.cohort import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
-from .batches import measure_by_batch
+from .batches import measure_batches
 from .parameters import Parser
 from .statistic import Statistic
 
-__all__ = ["Step"]
+__all__ = ["Step", "apply_step"]
 
 Numbers = xr.Dataset
 # What `measure` may return.
@@ -133,7 +133,11 @@ class Step:
         """
         images = as_image_set(cohort)
         statistic = self.statistic(images.labels)
-        return {} if statistic is None else measure_by_batch(statistic, images, self.kind)
+        if statistic is None:
+            return {}
+        if images.batches:
+            return measure_batches(statistic, images, self.kind)
+        return statistic.measure(images, self.kind)
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
@@ -212,6 +216,33 @@ class Step:
             raise
         except (TypeError, ValueError) as error:  # of a step of the user's own
             raise ParameterError(f"step {kind!r} cannot have {values!r:.200}: {error}") from error
+
+
+def apply_step(
+    step: Step, images: AnyImages, *, pool: str | None = "mean", where: object = None
+) -> AnyImages:
+    """Images after a step that is measured on them.
+
+    Parameters
+    ----------
+    step
+        The step.
+    images
+        An image; or a sequence, a mapping, a tree or a `pxprep.Cohort` of images.
+    pool, where
+        As for `pxprep.Pipeline.fit`.
+
+    Returns
+    -------
+    xarray.DataArray or cohort
+        Like `images`, lazy if they or the mask are.
+    """
+    cohort = ImageSet.of(images, pool, where=where)
+    step.check(cohort.labels)
+    for remark in step.remarks(cohort.labels):
+        warn(f"{step.kind}: {remark}")
+    made: AnyImages = step.applied(cohort, step.measure(cohort)).given()
+    return made
 
 
 def measures(step: Step, labels: Sequence[Label]) -> bool:

@@ -10,10 +10,8 @@ from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from .statistic import Statistic, as_coordinate, has_image_values
 
 
-def measure_by_batch(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
-    """Measure a statistic on all images, or on each batch by itself; warnings name the batch."""
-    if not cohort.batches:
-        return statistic.measure(cohort, step)
+def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
+    """Measure a statistic on each batch by itself; warnings name the batch."""
     parts = {
         batch: statistic.measure(part, f"{step} of batch {batch!r}")
         for batch, part in cohort.by_batch().items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -69,10 +70,10 @@ class BlurEach(Operation):
     sigmas: tuple[float, ...]
     is_pointwise = is_cheap = False
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The radius of the widest kernel."""
-        return max(map(blur_radius, self.sigmas))
+        return blur_radius(max(self.sigmas))
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the blurred pixels of `want`."""

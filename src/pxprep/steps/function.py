@@ -11,6 +11,9 @@ from .base import Numbers, Step
 
 __all__ = ["Function"]
 
+# Of an image, and whatever else.
+ImageFunction = Callable[..., xr.DataArray]
+
 
 @dataclass(frozen=True)
 class Function(Step):
@@ -28,7 +31,7 @@ class Function(Step):
     """
 
     kind: ClassVar[str] = "function"
-    function: Callable[..., Any]
+    function: ImageFunction
 
     def __post_init__(self) -> None:
         if not callable(self.function) or isinstance(self.function, type):

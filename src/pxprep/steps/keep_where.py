@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import xarray as xr
 
+from ..engine import backends
 from ..engine.programs import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
 from ..images.cohort import AnyImages, ImageSet
-from ..images.image import apply, as_float
+from ..images.image import as_float, like, pixels, processing_dtype
 
 __all__ = ["keep_where"]
 
@@ -62,6 +63,9 @@ def kept(cohort: ImageSet) -> ImageSet:
     """Images of which only those pixels are left that are measured."""
 
     def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
-        return as_float(one) if area is None else apply(one, KeepInside(), area)
+        if area is None:
+            return as_float(one)
+        dtype = processing_dtype(one)
+        return like(one, backends.apply(pixels(one), KeepInside(), area, dtype=dtype))
 
     return replace(cohort.map(inside, cohort.areas), areas=())

@@ -44,7 +44,7 @@ class Parser:
         The parameter's name in messages about channels, if it is another.
     """
 
-    parse: Callable[[Any, str], Any]
+    parse: Callable[[Any, str], object]
     per_channel: bool = True
     called: str | None = None
 

@@ -47,7 +47,20 @@ class QuantileStatistic(ImageStatistic):
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
-        return _measured(cohort, self._arrays(cohort), self.percents, self.zeros)
+        arrays, areas = self._arrays(cohort), cohort.areas
+        groups = [[index] for index in range(len(arrays))]
+        if cohort.pool == "pixels" and len(arrays) > 1:
+            if len({array.dtype for array in arrays}) > 1:
+                # Each as it is processed first: large integers are rounded to float32.
+                types = [processing_dtype(image) for image in cohort]
+                common, pairs = np.result_type(*types), zip(arrays, types, strict=True)
+                arrays = [array.astype(own).astype(common) for array, own in pairs]
+            groups.append(list(range(len(arrays))))
+        evaluate, zeros = cohort.evaluate, self.zeros
+        values, *counts = exact_quantiles(
+            arrays, self.percents, groups, zeros=zeros, evaluate=evaluate, areas=areas
+        )
+        return Measurement(values, tuple(counts)).split_off_pooled(len(arrays))
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
@@ -72,7 +85,7 @@ class QuantileStatistic(ImageStatistic):
 
 def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
-    each, pooled = _measured(cohort, cohort.arrays, q[np.newaxis], zeros == "include")
+    each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords
     coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
     if cohort.pool is None and not cohort.is_one:
@@ -82,21 +95,3 @@ def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
         mean_over_images, (pooled.values[:, 0], "fc"), dtype=np.dtype(np.float64)
     )
     return xr.DataArray(values, dims=(CHANNEL,), coords=coords, name="quantile")
-
-
-def _measured(
-    cohort: ImageSet, arrays: list[Any], q: Block, zeros: bool
-) -> tuple[Measurement, Measurement]:
-    """As `ImageStatistic.measure_images`."""
-    groups = [[index] for index in range(len(arrays))]
-    if cohort.pool == "pixels" and len(arrays) > 1:
-        if len({array.dtype for array in arrays}) > 1:
-            # Each as it is processed first: large integers are rounded to float32.
-            types = [processing_dtype(image) for image in cohort]
-            common, pairs = np.result_type(*types), zip(arrays, types, strict=True)
-            arrays = [array.astype(own).astype(common) for array, own in pairs]
-        groups.append(list(range(len(arrays))))
-    values, *counts = exact_quantiles(
-        arrays, q, groups, zeros=zeros, evaluate=cohort.evaluate, areas=cohort.areas
-    )
-    return Measurement(values, tuple(counts)).split_off_pooled(len(arrays))

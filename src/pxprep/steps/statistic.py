@@ -387,18 +387,17 @@ def _of_all_pixels(flags: Array) -> Array:
 
 
 def labeled_numbers(
-    arrays: Mapping[Any, xr.DataArray],
+    arrays: Mapping[str, xr.Variable],
     channels: Sequence[Label] | None,
     fovs: Sequence[Label],
     batches: Iterable[Label] = (),
 ) -> xr.Dataset:
     """A dataset of numbers with the labels of the channels, if any, the images and the batches."""
-    numbers = xr.Dataset(dict(arrays))
     labels = {FOV: fovs, BATCH: list(batches)}
     labels |= {} if channels is None else {CHANNEL: channels}
-    return numbers.assign_coords(
-        {dim: as_coordinate(labels[dim]) for dim in labels if dim in numbers.dims}
-    )
+    dims = {dim for array in arrays.values() for dim in array.dims}
+    coords = {dim: as_coordinate(labels[dim]) for dim in labels if dim in dims}
+    return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
 
 
 def as_coordinate(labels: Sequence[Label]) -> Any:

@@ -142,7 +142,7 @@ def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, object]:
 
 def decode_numbers(
     variables: object, step: str, sizes: Mapping[str, int]
-) -> dict[str, xr.DataArray]:
+) -> dict[str, xr.Variable]:
     """The variables that `encode_numbers` was given, over dims of these sizes."""
     if not isinstance(variables, Mapping):
         raise ParameterError(f"numbers of step {step!r} must be a mapping, got {variables!r:.200}")
@@ -155,7 +155,7 @@ def decode_numbers(
     return decoded
 
 
-def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.DataArray:
+def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Variable:
     """One variable of `decode_numbers`; raises ValueError or OverflowError."""
     if not isinstance(entry, Mapping) or set(entry) != {"dims", "dtype", "values"}:
         raise ValueError(f"it must have dims, dtype and values, got {entry!r:.200}")
@@ -172,7 +172,7 @@ def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Dat
         raise ValueError(f"values over {dims} must have the shape {shape}, got {found.shape}")
     dtype = np.dtype(text).newbyteorder("=")
     values = [_decoded_value(value, dtype) for value in found.ravel()]
-    return xr.DataArray(np.array(values, dtype).reshape(shape), dims=dims)
+    return xr.Variable(dims, np.array(values, dtype).reshape(shape))
 
 
 def _decoded_value(value: Any, dtype: DType) -> object:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import warn
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LOCK = RLock()
 
@@ -54,6 +56,6 @@ class Kernel:
             return njit(nogil=True, error_model="numpy")(self._function)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """A kernel; of any type, as its arguments are."""
-    return Kernel(function)
+def kernel(function: Function) -> Function:
+    """A kernel, for type checkers the function itself."""
+    return Kernel(function)  # type: ignore[return-value]

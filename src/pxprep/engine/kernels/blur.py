@@ -1,7 +1,6 @@
 """Separable Gaussian blur of a strip of rows, given with its surroundings."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def place_rows(
 
 
 @kernel
-def _place_row(source: Block, divisor: float, target: Block) -> Any:
+def _place_row(source: Block, divisor: float, target: Block) -> bool:
     found = np.int32(0)  # as wide as float32, also the sum, so that both fill a vector
     for j in range(source.size):
         target[j] = source[j]
@@ -66,7 +65,7 @@ def _place_row(source: Block, divisor: float, target: Block) -> Any:
         v = v if v - v == 0 else v - v
         target[j] = v
         found = np.int32(found + (v != v))
-    return found > 0
+    return found > 0  # type: ignore[return-value]
 
 
 @kernel
@@ -128,7 +127,9 @@ def _mirrored(index: int, size: int) -> int:
 # most of what they are made of is the same. Indices are unsigned, or else it would be asked of each
 # whether it counts from the end, and nothing be vectorised.
 @kernel
-def _centre_down(values: Any, centre: Any, stride: Any, taps: Any, first: Any, second: Any) -> None:
+def _centre_down(
+    values: Block, centre: np.uint64, stride: np.uint64, taps: Block, first: Block, second: Block
+) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     two = stride + stride
     three, four, five = two + stride, two + two, two + two + stride
@@ -143,7 +144,13 @@ def _centre_down(values: Any, centre: Any, stride: Any, taps: Any, first: Any, s
 
 @kernel
 def _sweep_down(
-    values: Any, before: Any, after: Any, stride: Any, taps: Any, first: Any, second: Any
+    values: Block,
+    before: np.uint64,
+    after: np.uint64,
+    stride: np.uint64,
+    taps: Block,
+    first: Block,
+    second: Block,
 ) -> None:
     w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
     two = stride + stride
@@ -158,7 +165,7 @@ def _sweep_down(
 
 
 @kernel
-def _centre_along(line: Any, centre: Any, taps: Any, out: Any) -> None:
+def _centre_along(line: Block, centre: np.uint64, taps: Block, out: Block) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     # Pixels farther away than the outermost tap, times 0, may be -0: adding 0 leaves no -0.
@@ -171,7 +178,7 @@ def _centre_along(line: Any, centre: Any, taps: Any, out: Any) -> None:
 
 
 @kernel
-def _sweep_along(line: Any, before: Any, after: Any, taps: Any, out: Any) -> None:
+def _sweep_along(line: Block, before: np.uint64, after: np.uint64, taps: Block, out: Block) -> None:
     w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
     one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     for j in range(np.uint64(out.size)):

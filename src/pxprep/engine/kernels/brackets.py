@@ -1,9 +1,8 @@
 """Which values lie between two bounds, and how many lie below."""
 
-from typing import Any
-
 import numpy as np
 
+from ...aliases import Block, Real
 from . import kernel
 
 # Values that are tallied at once, and those of which none is copied if none lies between the
@@ -13,7 +12,7 @@ RUN = 16
 
 
 @kernel
-def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: Any) -> int:
+def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
     """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
     Adds to `tally` how many values are counted, negative, infinite, below `low`, equal to `low` and
@@ -39,7 +38,9 @@ def gather(values: Any, low: Any, high: Any, zeros: bool, tally: Any, inside: An
 # Counts are as wide as float32, so that they are made as fast as values are compared: Numba makes
 # sums of them wider if it is not told each time.
 @kernel
-def _tally_usual(values: Any, low: Any, high: Any, zeros: bool) -> tuple[Any, Any, Any]:
+def _tally_usual(
+    values: Block, low: Real, high: Real, zeros: bool
+) -> tuple[np.int32, np.int32, np.int32]:
     """How many values are counted, not below `low`, and negative or not below `high`.
 
     With the last there are none that are infinite, and each that is counted is as it seems.
@@ -55,7 +56,7 @@ def _tally_usual(values: Any, low: Any, high: Any, zeros: bool) -> tuple[Any, An
 
 
 @kernel
-def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
+def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> np.bool_:
     """Whether any value lies between the bounds."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
@@ -81,7 +82,7 @@ def _tally(values: Any, low: Any, high: Any, zeros: bool, tally: Any) -> Any:
 
 
 @kernel
-def _gather_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -> int:
+def _gather_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
     n = 0
     for first in range(0, values.size, RUN):
         run = values[first : first + RUN]
@@ -91,7 +92,7 @@ def _gather_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -
 
 
 @kernel
-def _any_inside(values: Any, low: Any, high: Any) -> Any:
+def _any_inside(values: Block, low: Real, high: Real) -> np.bool_:
     """Whether any value lies between the bounds, be it counted or not."""
     within = np.int32(0)
     for i in range(values.size):
@@ -101,7 +102,7 @@ def _any_inside(values: Any, low: Any, high: Any) -> Any:
 
 
 @kernel
-def _copy_inside(values: Any, low: Any, high: Any, zeros: bool, inside: Any) -> int:
+def _copy_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
     # Every value is written and most are overwritten: that is faster than to ask first.
     n = 0
     for i in range(values.size):

@@ -4,10 +4,9 @@ The sort key of a float is its bit pattern with the sign bit flipped (positive) 
 (negative): as unsigned integers, the keys are in the order of the floats.
 """
 
-from typing import Any
-
 import numpy as np
 
+from ...aliases import Block
 from . import kernel
 
 DIGIT_BITS = 16
@@ -21,7 +20,7 @@ LANES = 4
 
 
 @kernel
-def count_integers(values: Any, offset: int, counts: Any) -> None:
+def count_integers(values: Block, offset: int, counts: Block) -> None:
     """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset."""
     n = values.size // LANES if values.size > 2 * LANES * counts.size else 0
     if n > 0:
@@ -35,7 +34,7 @@ def count_integers(values: Any, offset: int, counts: Any) -> None:
 
 @kernel
 def _count_side_by_side(
-    values: Any, offset: int, n: int, first: Any, second: Any, third: Any, fourth: Any
+    values: Block, offset: int, n: int, first: Block, second: Block, third: Block, fourth: Block
 ) -> None:
     for i in range(n):
         k = LANES * i
@@ -46,27 +45,27 @@ def _count_side_by_side(
 
 
 @kernel
-def _slot(value: float, offset: int) -> Any:
+def _slot(value: float, offset: int) -> np.uint64:
     # Unsigned: it is not asked whether it counts from the end.
     return np.uint64(np.int64(value) + offset)
 
 
 @kernel
-def _add(values: Any, total: Any) -> None:
+def _add(values: Block, total: Block) -> None:
     for i in range(values.size):
         total[i] += values[i]
 
 
 @kernel
 def count_floats(
-    bits: Any,
-    sign: Any,
-    infinity: Any,
-    ones: Any,
-    shift: Any,
-    prefix: Any,
+    bits: Block,
+    sign: int,
+    infinity: int,
+    ones: int,
+    shift: int,
+    prefix: int,
     zeros: bool,
-    counts: Any,
+    counts: Block,
 ) -> None:
     """Add to `counts` the digits at `shift` of all keys whose higher bits equal `prefix`.
 

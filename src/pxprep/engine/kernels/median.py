@@ -5,7 +5,6 @@ compiler vectorises.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def take_medians(padded: Block, size: int, network: Block, room: Block, out: Blo
 
 
 @kernel
-def _put_in_order(smaller: Any, larger: Any) -> None:
+def _put_in_order(smaller: Block, larger: Block) -> None:
     for j in range(smaller.size):
         a, b = smaller[j], larger[j]
         smaller[j] = a if a < b else b

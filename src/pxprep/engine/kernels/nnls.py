@@ -5,8 +5,7 @@ again until nothing changes, which takes a few rounds where the matrix is near t
 pixels go side by side, so that every loop is one over a row; each stops by itself.
 """
 
-from typing import Any
-
+from ...aliases import Block
 from . import kernel
 from .pointwise import copy_row
 
@@ -17,7 +16,7 @@ NO_CHANGE = 2.0**-48
 
 
 @kernel
-def combine(values: Any, factors: Any, out: Any) -> None:
+def combine(values: Block, factors: Block, out: Block) -> None:
     """Write to `out[i]` the sum of `values[j]` times `factors[j, i]`, added in the order of j."""
     out[:] = 0
     for i in range(out.shape[0]):
@@ -28,7 +27,13 @@ def combine(values: Any, factors: Any, out: Any) -> None:
 
 @kernel
 def descend(
-    values: Any, targets: Any, near: Any, factors: Any, room: Any, lanes: Any, slow: Any
+    values: Block,
+    targets: Block,
+    near: Block,
+    factors: Block,
+    room: Block,
+    lanes: Block,
+    slow: Block,
 ) -> None:
     """Descend from `values`, shape (unknown, pixel), to where the squares are least, in place.
 
@@ -65,7 +70,7 @@ def descend(
 
 
 @kernel
-def _raise_to_zero(x: Any, goes: Any) -> None:
+def _raise_to_zero(x: Block, goes: Block) -> None:
     """Raise negative values to 0; `goes` becomes 1 for pixels that have any."""
     for p in range(x.size):
         goes[p] = 1.0 if x[p] < 0 else goes[p]
@@ -73,7 +78,7 @@ def _raise_to_zero(x: Any, goes: Any) -> None:
 
 
 @kernel
-def _subtract_mixture(x: Any, near: Any, factors: Any, out: Any) -> None:
+def _subtract_mixture(x: Block, near: Block, factors: Block, out: Block) -> None:
     """Four at a time, which takes fewer loads and stores."""
     for m in range(0, near.size, 4):
         a, b, c, d = near[m], near[m + 1], near[m + 2], near[m + 3]
@@ -83,13 +88,13 @@ def _subtract_mixture(x: Any, near: Any, factors: Any, out: Any) -> None:
 
 
 @kernel
-def _add_times(values: Any, factor: Any, out: Any) -> None:
+def _add_times(values: Block, factor: float, out: Block) -> None:
     for p in range(out.size):
         out[p] += factor * values[p]
 
 
 @kernel
-def _step(x: Any, gradient: Any, size: Any, goes: Any, step: Any) -> None:
+def _step(x: Block, gradient: Block, size: float, goes: Block, step: Block) -> None:
     for p in range(x.size):
         best = x[p] + gradient[p] * size
         best = best if best > 0 else 0.0
@@ -99,7 +104,7 @@ def _step(x: Any, gradient: Any, size: Any, goes: Any, step: Any) -> None:
 
 
 @kernel
-def _note(x: Any, step: Any, change: Any, largest: Any) -> None:
+def _note(x: Block, step: Block, change: Block, largest: Block) -> None:
     for p in range(x.size):
         far = abs(step[p])
         change[p] = far if far > change[p] else change[p]

@@ -4,19 +4,18 @@ Infinite values count as missing: `v - v` is zero where v is finite, and NaN els
 floats of one type, into which values are rounded first.
 """
 
-from typing import Any
-
+from ...aliases import Block
 from . import kernel
 
 
 @kernel
 def scale_rows(
-    values: Any,
+    values: Block,
     start: int,
     stride: int,
-    divisor: Any,
-    missing: Any,
-    out: Any,
+    divisor: float,
+    missing: float,
+    out: Block,
     row: int,
     column: int,
     height: int,
@@ -33,7 +32,7 @@ def scale_rows(
 
 
 @kernel
-def _scale_row(values: Any, divisor: Any, missing: Any, out: Any) -> None:
+def _scale_row(values: Block, divisor: float, missing: float, out: Block) -> None:
     for i in range(values.size):
         out[i] = values[i]
         v = out[i]
@@ -41,7 +40,7 @@ def _scale_row(values: Any, divisor: Any, missing: Any, out: Any) -> None:
 
 
 @kernel
-def divide_by(values: Any, divisor: Any, missing: Any) -> None:
+def divide_by(values: Block, divisor: float, missing: float) -> None:
     """Divide `values` by a number."""
     for i in range(values.size):
         v = values[i]
@@ -50,14 +49,14 @@ def divide_by(values: Any, divisor: Any, missing: Any) -> None:
 
 @kernel
 def sum_channels(
-    values: Any,
+    values: Block,
     start: int,
-    strides: Any,
-    shape: Any,
-    divisors: Any,
-    missing: Any,
-    line: Any,
-    total: Any,
+    strides: tuple[int, int, int],
+    shape: tuple[int, int, int, int],
+    divisors: Block,
+    missing: float,
+    line: Block,
+    total: Block,
     row: int,
     column: int,
 ) -> None:
@@ -81,7 +80,7 @@ def sum_channels(
 
 
 @kernel
-def copy_row(values: Any, out: Any) -> None:
+def copy_row(values: Block, out: Block) -> None:
     """Copy `values` to `out`, of the same size.
 
     Numba's own assignment takes three seconds to compile: there is an error message in it.
@@ -91,14 +90,14 @@ def copy_row(values: Any, out: Any) -> None:
 
 
 @kernel
-def _add_row(values: Any, missing: Any, total: Any) -> None:
+def _add_row(values: Block, missing: float, total: Block) -> None:
     for i in range(values.size):
         v = values[i]
         total[i] += v if v - v == 0 else missing
 
 
 @kernel
-def keep_values(values: Any, sums: Any, missing: Any) -> None:
+def keep_values(values: Block, sums: Block, missing: float) -> None:
     """Make `values` missing where `sums` are NaN."""
     for i in range(values.size):
         v = values[i]
@@ -106,7 +105,7 @@ def keep_values(values: Any, sums: Any, missing: Any) -> None:
 
 
 @kernel
-def divide_values(values: Any, divisors: Any, missing: Any) -> None:
+def divide_values(values: Block, divisors: Block, missing: float) -> None:
     """Divide `values` by `divisors` where those are positive; they are missing elsewhere."""
     for i in range(values.size):
         v = values[i]
@@ -114,7 +113,7 @@ def divide_values(values: Any, divisors: Any, missing: Any) -> None:
 
 
 @kernel
-def subtract_value(values: Any, constant: Any, zero: Any, missing: Any) -> None:
+def subtract_value(values: Block, constant: float, zero: float, missing: float) -> None:
     """Subtract a constant from `values`; what is not above it becomes zero."""
     for i in range(values.size):
         v = values[i]
@@ -123,7 +122,9 @@ def subtract_value(values: Any, constant: Any, zero: Any, missing: Any) -> None:
 
 
 @kernel
-def subtract_values(values: Any, others: Any, factor: Any, zero: Any, missing: Any) -> None:
+def subtract_values(
+    values: Block, others: Block, factor: float, zero: float, missing: float
+) -> None:
     """Subtract `others` times a factor from `values`; what is not above zero becomes zero."""
     for i in range(values.size):
         v, other = values[i], others[i]
@@ -132,7 +133,7 @@ def subtract_values(values: Any, others: Any, factor: Any, zero: Any, missing: A
 
 
 @kernel
-def limit_values(values: Any, low: Any, high: Any, missing: Any) -> None:
+def limit_values(values: Block, low: float, high: float, missing: float) -> None:
     """Set `values` below `low` to it, and those above `high`."""
     for i in range(values.size):
         v = values[i]
@@ -142,7 +143,7 @@ def limit_values(values: Any, low: Any, high: Any, missing: Any) -> None:
 
 
 @kernel
-def replace_below(values: Any, limit: Any, instead: Any, missing: Any) -> None:
+def replace_below(values: Block, limit: float, instead: float, missing: float) -> None:
     """Put one number in place of the `values` that are below another."""
     for i in range(values.size):
         v = values[i]
@@ -151,7 +152,7 @@ def replace_below(values: Any, limit: Any, instead: Any, missing: Any) -> None:
 
 
 @kernel
-def rescale_values(values: Any, low: Any, span: Any, missing: Any) -> None:
+def rescale_values(values: Block, low: float, span: float, missing: float) -> None:
     """Subtract `low` from `values`, and divide by `span`."""
     for i in range(values.size):
         v = values[i]

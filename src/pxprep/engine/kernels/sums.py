@@ -5,10 +5,9 @@ power are added in a bin of their own, and bins into words of 32 bits, lowest fi
 has room for the carries of many. No bit is lost, so that no order matters.
 """
 
-from typing import Any
-
 import numpy as np
 
+from ...aliases import Block
 from . import kernel
 
 # Bins of a power that are kept side by side: one that grows twice in a row would wait for itself.
@@ -22,7 +21,7 @@ WORD = 32
 
 
 @kernel
-def tally(values: Any, counts: Any) -> None:
+def tally(values: Block, counts: Block) -> None:
     """Add to `counts` how many values are finite, how many of these negative, how many infinite."""
     for start in range(0, values.size, SINGLES):
         finite, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
@@ -39,7 +38,7 @@ def tally(values: Any, counts: Any) -> None:
 
 
 @kernel
-def add_integers(values: Any, one: int, counts: Any, total: Any, squares: Any) -> None:
+def add_integers(values: Block, one: int, counts: Block, total: Block, squares: Block) -> None:
     """Add integers of at most 16 bits to `total`, of whose bits the one at `one` stands for 1.
 
     And their squares to `squares`, of whose bits that at twice `one` does.
@@ -59,7 +58,7 @@ def add_integers(values: Any, one: int, counts: Any, total: Any, squares: Any) -
 
 
 @kernel
-def add_singles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
+def add_singles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
     """Add the finite ones of float32 values, given as int32, to `total`, and their squares.
 
     The lowest bit of the words stands for the smallest positive value, or its square. `bins` are
@@ -70,14 +69,14 @@ def add_singles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
         part = bits[start : start + SINGLES]
         for i in range(part.size):
             b = np.int64(part[i])
-            power: Any = np.uint64(b >> 23) & np.uint64(255)
+            power = np.uint64(b >> 23) & np.uint64(255)
             mantissa = (b & 0x7FFFFF) | (0x800000 if power > 0 else 0)
             sign = b >> 63
             turn = np.uint64(i) % np.uint64(LANES)
             bins[power, turn, 0] += (mantissa ^ sign) - sign
             bins[power, turn, 1] += mantissa * mantissa
         for filled in range(255):
-            place: Any = max(filled, 1) - 1
+            place = max(filled, 1) - 1
             for lane in range(LANES):
                 _add(bins[filled, lane, 0], place, total)
                 _add(bins[filled, lane, 1], 2 * place, squares)
@@ -87,16 +86,16 @@ def add_singles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
 
 
 @kernel
-def add_doubles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
+def add_doubles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
     """As `add_singles`, of float64 values, given as int64; the last axis of `bins` is 4 long."""
     for start in range(0, bits.size, DOUBLES):
         part = bits[start : start + DOUBLES]
         # Those that are filled: it would take long to look at all of them.
-        first: Any = np.uint64(2047)
-        last: Any = np.uint64(0)
+        first = np.uint64(2047)
+        last = np.uint64(0)
         for i in range(part.size):
             b = part[i]
-            power: Any = np.uint64(b >> 52) & np.uint64(2047)
+            power = np.uint64(b >> 52) & np.uint64(2047)
             mantissa = (b & 0xFFFFFFFFFFFFF) | (0x10000000000000 if power > 0 else 0)
             sign = b >> 63
             first = min(first, power if mantissa != 0 else first)
@@ -108,7 +107,7 @@ def add_doubles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
             bins[power, turn, 2] += high * low
             bins[power, turn, 3] += low * low
         for filled in range(np.int64(first), np.int64(last) + 1):
-            place: Any = max(filled, 1) - 1
+            place = max(filled, 1) - 1
             for lane in range(LANES):
                 _add(bins[filled, lane, 0], place, total)
                 _add(bins[filled, lane, 1], 2 * (place + HALF), squares)
@@ -120,7 +119,7 @@ def add_doubles(bits: Any, bins: Any, total: Any, squares: Any) -> None:
 
 
 @kernel
-def _add(number: Any, place: Any, words: Any) -> None:
+def _add(number: int | np.int64, place: int, words: Block) -> None:
     """Add a number, whose lowest bit is at `place`, to words."""
     if number == 0:
         return
@@ -133,7 +132,7 @@ def _add(number: Any, place: Any, words: Any) -> None:
 
 
 @kernel
-def _carry(words: Any) -> None:
+def _carry(words: Block) -> None:
     """Bring all words but the last below 2**32, and none below 0, so that many can be added up."""
     for i in range(words.size - 1):
         words[i + 1] += words[i] >> WORD
