@@ -6,12 +6,12 @@ Methods import what they need when they are called, so that importing the packag
 from collections.abc import Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
 from .aliases import Images, Label, PerChannel, Pool
-from .displays import Display, Part, Shown, counted, in_a_line
+from .displays import Display, Displayable, Part, counted, in_a_line
 from .errors import PxprepError
 from .images import datatree
 from .methods import Made, StepMethods
@@ -87,9 +87,7 @@ class Methods(StepMethods[Made]):
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
         cohort = ImageSet.of(self._images, pool, variable, where=where).with_channels(channels)
         # Else `fit_transform` would take its default pool.
-        made: Any = pipeline.fit_transform(cohort, pool=cohort.pool)
-        given: Made = made
-        return given
+        return cast("Made", pipeline.fit_transform(cohort, pool=cohort.pool))
 
     def fit(
         self,
@@ -282,7 +280,7 @@ class Methods(StepMethods[Made]):
 @datatree.register("pxprep")
 @xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class Accessor(Shown, Methods[Any]):
+class Accessor(Displayable, Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
@@ -336,10 +334,10 @@ class Accessor(Shown, Methods[Any]):
             # A repr must not raise: the error is shown instead.
             return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
         summary = f"of {counted(len(images), 'images')}"
-        return Display("pxprep methods", summary, [*image_parts(images), _methods()])
+        return Display("pxprep methods", summary, [*image_parts(images), _methods_part()])
 
 
-def _methods() -> Part:
+def _methods_part() -> Part:
     """The methods of the accessor, and what each does in a line."""
     found = {
         name: str(getdoc(member)).partition("\n")[0]

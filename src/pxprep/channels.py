@@ -133,10 +133,10 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     if wanted is None:
         return image
     require_known(wanted, label_keys(image), "channels")
-    return pick_channels(image, wanted)
+    return select_known_channels(image, wanted)
 
 
-def pick_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     """The channels that are called so, in that order, of an image that has them all.
 
     Channels without labels, or with shared ones, are named by position. Those names become labels
@@ -179,7 +179,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
-    return pick_channels(image, labels)
+    return select_known_channels(image, labels)
 
 
 def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:

@@ -8,7 +8,7 @@ import xarray as xr
 from .accessors import Methods
 from .aliases import Images, Label, Pool
 from .channels import CHANNEL
-from .displays import Display, Shown, counted
+from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
 from .images.cohort import HoldsImages, ImageSet
@@ -17,7 +17,7 @@ from .images.listing import image_parts
 __all__ = ["Cohort"]
 
 
-class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its

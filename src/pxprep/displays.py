@@ -118,7 +118,7 @@ class Display:
         return f'<div class="pxprep-display"><style>{STYLE}</style>{title}{parts}</div>'
 
 
-class Shown:
+class Displayable:
     """Base class of values that show themselves: subclasses define `_display`."""
 
     def _display(self) -> Display:

@@ -99,10 +99,10 @@ def parse_batches(
 
 def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
     """Raise ParameterError unless each of the images called `names` has a batch."""
-    without = [repr(name) for name in names if name not in batches]
-    if without:
+    lacking = [repr(name) for name in names if name not in batches]
+    if lacking:
         raise ParameterError(
-            f"{spelled('by')} must give each image a batch, got none for {listed(without)}: name "
+            f"{spelled('by')} must give each image a batch, got none for {listed(lacking)}: name "
             "it there, or leave the image out"
         )
 

@@ -74,7 +74,7 @@ class ImageSet(Sequence[xr.DataArray]):
     rebuild
         Gives images back in the form in which they came: an image, a list, a dict or a tree.
     channels
-        Those that were chosen of the images as they came, in that order; None for all.
+        The channels that were chosen of the images as they came, in that order; None for all.
     is_one
         Whether it came as one image, and not as several that may happen to be one.
     pool
@@ -233,9 +233,9 @@ class ImageSet(Sequence[xr.DataArray]):
         return replace(self, images=tuple(images))
 
     def by_image(self, numbers: object, parameter: str) -> list[Any]:
-        """The numbers of each image: its own by name if they differ along ``fov``, or all.
+        """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
 
-        Of numbers that differ along ``batch``, those of its batch.
+        Of numbers along ``batch``, those of its batch.
         """
         if isinstance(numbers, xr.DataArray):
             check_kind(numbers, parameter, parameter, ParameterError)
@@ -350,7 +350,7 @@ class ImageSet(Sequence[xr.DataArray]):
         return self._with(chains=tuple(chain.shared() for chain in self.chains))
 
     def chained(self) -> "ImageSet":
-        """The same cohort, of images in memory, on which operations wait until somebody measures.
+        """The same cohort, of images in memory, with chains: operations wait until they are needed.
 
         The images themselves stay as they were, for their labels.
         """
@@ -358,9 +358,9 @@ class ImageSet(Sequence[xr.DataArray]):
         return self._with(chains=tuple(chains))
 
     def chained_if_readable(self) -> "ImageSet | None":
-        """As `chained`, of lazy images that threads of this process can read by themselves.
+        """As `chained`, for lazy images that threads of this process can read without Dask.
 
-        None if others, or lazy masks, are among them.
+        None if they cannot read an image, or if a mask is lazy.
         """
         if any(map(backends.is_lazy, self.areas)):
             return None
@@ -391,7 +391,7 @@ class ImageSet(Sequence[xr.DataArray]):
         return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
 
     def as_images(self) -> "ImageSet":
-        """The same cohort with images on which no operation waits."""
+        """The same cohort with the chains' results as images."""
         if not self.chains:
             return self
         return replace(self.map(like, results(self.chains)), chains=())

@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels
+from ..channels import CHANNEL, label_keys, reorder_channels, select_known_channels
 from ..errors import ImageError
 from .hints import line_for_dataset
 
@@ -45,7 +45,7 @@ def with_images(
     `channels` are those that were chosen, and their order: everything that has channels is reduced
     to them. For None they keep the order that they have.
     """
-    chosen = dataset if channels is None else pick_channels(dataset, channels)
+    chosen = dataset if channels is None else select_known_channels(dataset, channels)
     order = label_keys(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -77,7 +77,7 @@ def parse_sigma(value: object, parameter: str = "sigma") -> Any:
     return _parse_each(value, parameter, _parse_one_sigma)
 
 
-def parse_limit(value: object, parameter: str) -> Any:
+def parse_finite(value: object, parameter: str) -> Any:
     """A finite number for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
@@ -132,9 +132,7 @@ def parse_pool(value: object) -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
     if value is None:
         return None
-    found: Any = parse_choice(value, "pool (or None)", POOLS)
-    pool: Pool = found
-    return pool
+    return cast("Pool", parse_choice(value, "pool (or None)", POOLS))
 
 
 def parse_path(value: object, parameter: str, what: str) -> Path:
@@ -192,11 +190,7 @@ def parse_wait(value: object) -> float | None:
     """Seconds to wait: None (no limit) for True, 0 for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
-    rule = "True, False or a number of seconds"
-    seconds = parse_number(value, "wait", rule)
-    if seconds < 0:
-        raise ParameterError(f"{spelled('wait')} must be {rule}, got {value!r}")
-    return seconds
+    return _parse_up_to(math.inf, value, "wait", "True, False or a number of seconds")
 
 
 def parse_float_dtype(value: Any) -> DType | None:
@@ -284,9 +278,12 @@ def _parse_each(value: Any, parameter: str, parse: Any) -> object:
 
 
 def _parse_percent(value: object, parameter: str) -> float:
-    rule = "a percentage from 0 to 100"
+    return _parse_up_to(100, value, parameter, "a percentage from 0 to 100")
+
+
+def _parse_up_to(most: float, value: object, parameter: str, rule: str) -> float:
     number = parse_number(value, parameter, rule)
-    if not 0 <= number <= 100:
+    if not 0 <= number <= most:
         raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return number
 
@@ -306,11 +303,7 @@ def _as_percent(fraction: float) -> str:
 
 
 def _parse_one_sigma(value: object, parameter: str) -> float:
-    rule = f"a number of pixels from 0 to {MAX_SIGMA}"
-    number = parse_number(value, parameter, rule)
-    if not 0 <= number <= MAX_SIGMA:
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return number
+    return _parse_up_to(MAX_SIGMA, value, parameter, f"a number of pixels from 0 to {MAX_SIGMA}")
 
 
 def _parse_one_radius(value: object, parameter: str) -> int:

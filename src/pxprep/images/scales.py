@@ -13,14 +13,14 @@ from ..errors import ImageError, warn
 from .image import like, processing_dtype, shared_pixels
 from .parameters import SPATIAL
 
-Factors = Mapping[str, int]
+ScaleFactors = Mapping[str, int]
 # Keys in attrs: sizes of pixels in micrometres, by dim or for all; SpatialData's transformations.
 SIZES, TRANSFORMS = "um_per_pixel", "transform"
 # How many images a warning lists.
 MOST_SAID = 10
 
 
-def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[Factors]:
+def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[ScaleFactors]:
     """The factors by which each scale is smaller than the one before, or the nearest whole ones.
 
     If scales were cropped, or their sizes rounded up, no whole factor fits exactly.
@@ -43,7 +43,7 @@ def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> l
     ]
 
 
-def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
+def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> ScaleFactors:
     """For each dim the smallest factor that makes the coarser size of the finer one.
 
     The same for all dims if one fits all: 5 pixels become 1 by a factor of 3, 4 or 5, so the factor
@@ -79,7 +79,7 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
     return found
 
 
-def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[Factors]) -> str:
+def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]) -> str:
     """The sizes of coarser scales that are not those which the factors make; nothing if all are."""
     said = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
@@ -104,7 +104,7 @@ def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
         )
 
 
-def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
+def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
     """The factors between the finest scale and each coarser one."""
     total: dict[str, int] = {}
     levels = []
@@ -114,7 +114,7 @@ def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
     return levels
 
 
-def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+def coarser_labels(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     """`image` cut to the size, and with the coordinates and attrs, of means over squares of pixels.
 
     Its values are not the means: the caller puts them in. Coordinates along the dims that are
@@ -126,7 +126,7 @@ def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     return smaller.assign_attrs(_attrs_of_blocks(image, factors))
 
 
-def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[object, object]:
+def _coords_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[object, object]:
     return {
         name: (coord.dims, _block_means(coord, factors), coord.attrs)
         for name, coord in image.coords.items()
@@ -134,13 +134,13 @@ def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[object, obj
     }
 
 
-def _block_means(coord: xr.DataArray, factors: Factors) -> object:
+def _block_means(coord: xr.DataArray, factors: ScaleFactors) -> object:
     factor = factors[str(coord.dims[0])]
     whole = coord.values[: coord.size - coord.size % factor].astype(np.float64)
     return whole.reshape(-1, factor).mean(axis=1)
 
 
-def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]:
+def _attrs_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
     """The sizes of pixels, and SpatialData's transformations, for means over squares of pixels."""
     attrs: dict[str, object] = {}
     sizes, places = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
@@ -160,7 +160,7 @@ def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]
 
 
 def coarser_scales(
-    finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[Factors]
+    finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]
 ) -> list[xr.DataArray]:
     """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks.
 

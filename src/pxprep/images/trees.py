@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels, select_channels
+from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
 from ..errors import ImageError, ParameterError
 from .datasets import image_variables, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
 from .scales import (
-    Factors,
+    ScaleFactors,
     coarser_scales,
     cumulative,
     factors_between,
@@ -188,9 +188,9 @@ def _leaves_under(node: Any, path: str, variable: object) -> Iterator[Leaf]:
         names = [
             _image_variable(node.children[name], f"{path}/{name}", variable) for name in scales
         ]
-        without = [name for name, found in zip(scales, names, strict=True) if found is None]
-        if len(without) < len(scales):
-            if without or len(set(names)) > 1:
+        lacking = [name for name, found in zip(scales, names, strict=True) if found is None]
+        if len(lacking) < len(scales):
+            if lacking or len(set(names)) > 1:
                 raise ImageError(
                     f"node {path or '/'!r} must have one image in each of its scales, got "
                     f"{dict(zip(scales, names, strict=True))}"
@@ -259,7 +259,7 @@ def _reduced(
             if above:  # which has the labels
                 dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
             else:
-                dataset = pick_channels(dataset, channels)
+                dataset = select_known_channels(dataset, channels)
         reduced[path] = dataset
     return reduced
 
@@ -272,7 +272,7 @@ def _nearest_labeled(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]
 
 
 def _processed(
-    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[Factors], image: xr.DataArray
+    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors], image: xr.DataArray
 ) -> list[xr.DataArray]:
     """All scales of an image, each with its channels in the order that they have there."""
     if CHANNEL not in image.dims:

@@ -144,22 +144,22 @@ def _checked(
     numbers: xr.Dataset,
     labels: Sequence[Label],
     pool: str | None,
-    in_batches: bool,
+    has_batches: bool,
 ) -> xr.Dataset:
     """The numbers, if the step can apply them."""
     try:
         if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        for one in _by_batch(numbers, in_batches):
+        for one in _by_batch(numbers, has_batches):
             step.check_numbers(one, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers
 
 
-def _by_batch(numbers: xr.Dataset, in_batches: bool) -> list[xr.Dataset]:
+def _by_batch(numbers: xr.Dataset, has_batches: bool) -> list[xr.Dataset]:
     """The numbers as each batch has them, with those of each image; raises ParameterError."""
-    if in_batches and has_image_values(numbers):
+    if has_batches and has_image_values(numbers):
         for name, array in numbers.items():
             if array.dims[:1] not in ((FOV,), (BATCH,)) or {FOV, BATCH} <= set(array.dims):
                 raise ParameterError(

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..aliases import DType, Images, Label, Pool
 from ..channels import channel_labels
-from ..displays import Display, Shown
+from ..displays import Display, Displayable
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
@@ -217,7 +217,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline(Shown):
+class FittedPipeline(Displayable):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..displays import Display, Part, Shown, value_text
+from ..displays import Display, Displayable, Part, value_text
 from ..errors import ParameterError
 from ..steps.function import ImageFunction
 from .pipeline import FittedPipeline
@@ -18,7 +18,7 @@ IMPORT, PIPELINE = "import", "pipeline"
 
 
 @dataclass(frozen=True, repr=False)
-class Provenance(Shown):
+class Provenance(Displayable):
     """What made a layer.
 
     Attributes

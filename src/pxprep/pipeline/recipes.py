@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from ..aliases import Label, PerChannel
 from ..channels import unwritable
-from ..displays import Display, Shown
+from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
-from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
+from ..images.parameters import parse_bool, parse_finite, parse_quantile, parse_sigma
 from ..steps.base import Step, check_step_class
 from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
@@ -20,7 +20,7 @@ from .yaml_text import FORMAT
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Recipe(Shown, FluentSteps):
+class Recipe(Displayable, FluentSteps):
     """Base class of `pxprep.Pipeline`: named steps, how they are built and saved; no fitting."""
 
     steps: tuple[tuple[str, Step], ...]
@@ -115,7 +115,7 @@ class Recipe(Shown, FluentSteps):
         if q_post is not None:
             pipeline = pipeline.post_norm(q_post)
         if cap_max is not None:
-            pipeline = pipeline.clip(parse_limit(cap_max, "cap_max"))
+            pipeline = pipeline.clip(parse_finite(cap_max, "cap_max"))
         return pipeline
 
     def then(self, step: object, name: str | None = None) -> Self:

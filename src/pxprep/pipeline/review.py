@@ -203,7 +203,7 @@ def updated(
             recompute = partial(
                 statistic.recompute, labels=cohort.labels, pool=cohort.pool, dtype=dtype
             )
-            numbers |= _in_batches(recompute, both, known, batches, name)
+            numbers |= _recomputed(recompute, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
             numbers,
@@ -214,7 +214,7 @@ def updated(
     return measured
 
 
-def _in_batches(
+def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
     known: Block,

@@ -137,18 +137,18 @@ def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
 
 @dataclass(frozen=True)
 class _Panel:
-    """What is shown of one step.
+    """The panel of one step.
 
     Attributes
     ----------
     step
-        Its name.
+        The step's name.
     what
         What it measured.
     rows
         What the channels are called.
     ratios
-        Of each image's quantile to the median, shape (fov, c), as `ratios_to_median` gives them.
+        Ratios of each image's quantile to the median, shape (fov, c): see `ratios_to_median`.
     far
         Which of them are outliers.
     fovs

@@ -88,10 +88,10 @@ class Compensate(Step):
     def remarks(self, labels: Sequence[Label]) -> list[str]:
         """Which channels stay as they are, because the matrix does not have them."""
         left = [label for label in labels if label not in self.matrix]
-        are = "is" if len(left) == 1 else "are"
-        what = "channel" if len(left) == 1 else "channels"
-        stay = "it stays as it is" if len(left) == 1 else "they stay as they are"
-        return [f"{what} {listed_labels(left)} {are} not in the matrix: {stay}"] if left else []
+        if len(left) == 1:
+            return [f"channel {left[0]!r} is not in the matrix: it stays as it is"]
+        rest = "are not in the matrix: they stay as they are"
+        return [f"channels {listed_labels(left)} {rest}"] if left else []
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The solution, with the channels of the matrix in the order of the image."""

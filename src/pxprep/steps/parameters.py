@@ -18,7 +18,7 @@ from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
     parse_choice,
-    parse_limit,
+    parse_finite,
     parse_low_quantile,
     parse_number,
     parse_positive,
@@ -109,8 +109,8 @@ SumPercent = Annotated[float, Parser(parse_sum_quantile, per_channel=False)]
 Sigma = Annotated[PerChannel, Parser(parse_sigma)]
 Radius = Annotated[PerChannel, Parser(parse_radius)]
 Side = Annotated[PerChannel, Parser(parse_side)]
-Cap = Annotated[PerChannel, Parser(parse_limit, called="max (cap_max)")]
-Number = Annotated[PerChannel, Parser(parse_limit)]
+Cap = Annotated[PerChannel, Parser(parse_finite, called="max (cap_max)")]
+Number = Annotated[PerChannel, Parser(parse_finite)]
 Positive = Annotated[PerChannel, Parser(parse_positive)]
 AtLeastZero = Annotated[PerChannel, Parser(partial(parse_positive, or_zero=True))]
 CountZeros = Annotated[Zeros, Parser(partial(parse_choice, choices=ZEROS), per_channel=False)]

@@ -93,7 +93,7 @@ class ImageValues:
         return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
     def warnings_on_empty(self, what: str, consequence: str, remark: str = "") -> list[str]:
-        """Of channels that are empty, in all images or in some, if the user was not told yet."""
+        """Warnings of channels that are empty, in all images or in some, if they are new."""
         empty = (self.flags & EMPTY).astype(bool)
         new = empty & ~(self.already_told & EMPTY).astype(bool)
         everywhere = empty.all(axis=0)
@@ -108,7 +108,7 @@ class ImageValues:
         return texts
 
     def warnings_on_values(self, where: Callable[[Block], str] | None = None) -> list[str]:
-        """Of negative and infinite values, likewise; `where` says in which channels."""
+        """Warnings of negative and infinite values; `where` says in which channels."""
         new = self.flags & ~self.already_told
         where = self.listed if where is None else where
         told = ((NEGATIVE, "negative", "are counted"), (INFINITE, "infinite", "count as missing"))

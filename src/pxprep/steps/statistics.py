@@ -78,7 +78,7 @@ class Ranges(QuantileStatistic):
 
     @classmethod
     def of(cls, n_channels: int) -> "Ranges":
-        """Those of so many channels: zeros count."""
+        """The ranges of `n_channels` channels: zeros count."""
         return cls(np.repeat([[0.0], [100.0]], n_channels, axis=1), zeros=True)
 
     def is_constant(self, quantiles: Array) -> Array:

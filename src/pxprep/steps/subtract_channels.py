@@ -113,7 +113,7 @@ class SubtractChannels(Step):
 
 @dataclass(frozen=True)
 class SubtractOthers(Operation):
-    """Of each triple the first channel becomes itself minus the second times the third."""
+    """Triples of a channel, another one that is subtracted from it, and a factor of that."""
 
     triples: tuple[tuple[int, int, float], ...]
 

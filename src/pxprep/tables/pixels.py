@@ -124,11 +124,11 @@ def pixel_table(
     must_have_label = parse_bool(drop_background, "drop_background")
     make = maker_of(to, file, overwrite)
     cohort = _image_set(images, img_layer, channels, variable)
-    by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
+    labels_by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
     if must_have_label and labels is None:
         raise ParameterError("drop_background needs labels, got none")
-    columns = Columns.of(cohort, by_image)
-    return make(columns, pieces_of(columns, cohort, by_image, sample, must_have_label))
+    columns = Columns.of(cohort, labels_by_image)
+    return make(columns, pieces_of(columns, cohort, labels_by_image, sample, must_have_label))
 
 
 def _image_set(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
