@@ -107,7 +107,7 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
 
     def as_given(self) -> Any:
         """The images in the form in which they came: a list, a dict, a tree or one image."""
-        return self.image_set.given()
+        return self.image_set.as_given()
 
     def holding(self, image_set: ImageSet) -> Self:
         """The same cohort with other images; raises ImageError if its masks do not fit these."""

@@ -419,7 +419,7 @@ class ImageSet(Sequence[xr.DataArray]):
         n_bytes = default_memory() if memory is None else memory
         return backends.keeping(images, n_bytes, depth, results=results)
 
-    def given(self) -> Any:
+    def as_given(self) -> Any:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
 

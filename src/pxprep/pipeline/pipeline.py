@@ -212,7 +212,7 @@ class Pipeline(Recipe):
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
                 current = processed
-            made: AnyImages = current.as_images().map(as_own_floats, cohort).given()
+            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
 
@@ -345,7 +345,7 @@ class FittedPipeline(Displayable):
                 current = apply_numbers(name, step, current, self.measured[name], reference)
                 if name in needed:
                     outputs[name] = current
-            made: AnyImages = current.as_images().map(as_own_floats, cohort).given()
+            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
     def check(

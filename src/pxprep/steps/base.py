@@ -141,7 +141,7 @@ class Step:
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
-        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).given()
+        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
         return made
 
     def applied(
@@ -241,7 +241,7 @@ def apply_step(
     step.check(cohort.labels)
     for remark in step.remarks(cohort.labels):
         warn(f"{step.kind}: {remark}")
-    made: AnyImages = step.applied(cohort, step.measure(cohort)).given()
+    made: AnyImages = step.applied(cohort, step.measure(cohort)).as_given()
     return made
 
 

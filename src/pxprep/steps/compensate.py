@@ -96,21 +96,21 @@ class Compensate(Step):
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The solution, with the channels of the matrix in the order of the image."""
         known = list(self.matrix)
-        places = tuple(place for place, label in enumerate(labels) if label in self.matrix)
-        order = [known.index(labels[place]) for place in places]
+        positions = tuple(position for position, label in enumerate(labels) if label in self.matrix)
+        order = [known.index(labels[position]) for position in positions]
         mixing = as_array(self.matrix)[np.ix_(order, order)]
-        return Unmix(places, tuple(map(tuple, mixing.tolist())), self.method == "linear")
+        return Unmix(positions, tuple(map(tuple, mixing.tolist())), self.method == "linear")
 
 
 @dataclass(frozen=True)
 class Unmix(Operation):
-    """Channels at some places become what they were before they were mixed."""
+    """Channels at some positions become what they were before they were mixed."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     mixing: tuple[tuple[float, ...], ...]
     is_linear: bool
     is_pointwise = is_cheap = False
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Unmix."""
-        unmix(strip.block(), self.places, np.array(self.mixing), is_linear=self.is_linear)
+        unmix(strip.block(), self.positions, np.array(self.mixing), is_linear=self.is_linear)

@@ -64,7 +64,7 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
     """
     cohort = ImageSet.of(images)
     factors = _factors(factor, cohort)
-    made: AnyImages = cohort.map(_rescaled, factors).given()
+    made: AnyImages = cohort.map(_rescaled, factors).as_given()
     return made
 
 

@@ -138,9 +138,9 @@ def _warnings_on_sums(measured: ImageValues, threshold: Block) -> list[str]:
     if empty.any() and np.isnan(threshold).all():
         texts.append("no pixel has a sum to measure: the threshold is 0")
     elif empty.any():
-        places = measured.listed_images(empty)
+        names = measured.listed_images(empty)
         consequence = (
             "the threshold is 0" if measured.pool is None else "not counted in the cohort's mean"
         )
-        texts.append(f"no pixel has a sum to measure in image {places}: {consequence}")
+        texts.append(f"no pixel has a sum to measure in image {names}: {consequence}")
     return texts + measured.warnings_on_values(lambda _: "the sums over channels")

@@ -248,7 +248,7 @@ def sum_mask(
         threshold = numbers["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
     operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
-    made: AnyImages = cohort.apply(operation, limits, others).given()
+    made: AnyImages = cohort.apply(operation, limits, others).as_given()
     return made
 
 

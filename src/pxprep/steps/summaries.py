@@ -109,7 +109,7 @@ def pixel_sum(images: AnyImages) -> AnyImages:
         sums = backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
         return like_plane(one, sums)
 
-    made: AnyImages = ImageSet.of(images).map(summed).given()
+    made: AnyImages = ImageSet.of(images).map(summed).as_given()
     return made
 
 
@@ -168,5 +168,5 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
         kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
         return like(one.drop_vars(along).isel(kept), array)
 
-    made: AnyImages = cohort.map(coarsened).given()
+    made: AnyImages = cohort.map(coarsened).as_given()
     return made
