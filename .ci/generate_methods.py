@@ -140,7 +140,7 @@ def type_text(annotation: Any) -> str:
     """What a type checker needs to see of the type of a field."""
     aliases = importlib.import_module("pxprep.aliases")
     names = {getattr(aliases, name): name for name in ALIASES}
-    names |= {float: "float", str: "str", Any: "Any"}
+    names |= {bool: "bool", float: "float", str: "str", Any: "Any"}
     if hasattr(annotation, "__metadata__"):
         return names[annotation.__origin__]
     if annotation in names:

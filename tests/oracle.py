@@ -190,7 +190,7 @@ def subtract_background(image, radius=None, constant=None):
     return result
 
 
-def subtract_channels(image, backgrounds, scale=1, exposures=None):
+def subtract_channels(image, backgrounds, scale=1, exposures=None, drop=False):
     """Channels are called by their positions; `...` stands for those that `scale` does not name."""
     result, image = image.astype(float_type(image.dtype)), to_float(image)
     for channel, other in backgrounds.items():
@@ -199,7 +199,7 @@ def subtract_channels(image, backgrounds, scale=1, exposures=None):
             factor = factor * (exposures[channel] / exposures[other])
         rest = image[channel] - image[other] * image.dtype.type(factor)
         result[channel] = np.maximum(rest, image.dtype.type(0))
-    return result
+    return np.delete(result, sorted(set(backgrounds.values())), axis=0) if drop else result
 
 
 def compensate(image, matrix, method="nnls"):

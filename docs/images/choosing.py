@@ -97,7 +97,7 @@ def draw_q_sum() -> Figure:
             pipeline = Pipeline.sparrow(q_sum=q_sum, norm_sum=False, q_post=None)
             total = ops.pixel_sum(pipeline.fit_transform(fov)).values
             dropped = np.isnan(total).mean()
-            title = f"{name}, q_sum={q_sum}: {dropped:.0%} fall"
+            title = f"{name}, q_sum={q_sum}: {dropped:.0%} dropped"
             show(axis, total, title, float(np.nanquantile(total, 0.995)))
     return figure
 

@@ -170,6 +170,7 @@ PICTURES = {
     "zscore": Shown("zscore()", nuclei, ops.zscore, "DAPI", True),
     "robust_zscore": Shown("robust_zscore()", nuclei, ops.robust_zscore, "DAPI", True),
     "threshold": Shown("threshold(5)", counts, lambda image: ops.threshold(image, 5), "CD3", True),
+    "rescale": Shown("rescale(4)", counts, lambda image: ops.rescale(image, 4), "CD3", False),
     "keep_where": Shown(
         "keep_where(mask)",
         blurred,
@@ -188,11 +189,15 @@ def draw(shown: Shown) -> Figure:
     row = shown.row
     if row is None:
         row = int(np.argmax(np.nan_to_num(before)[20:-20].sum(axis=1))) + 20
+    height, width = before.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     figure = Figure(figsize=(8.4, 2.7), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     for axis, values, name in ((left, before, shown.channel), (middle, after, shown.call)):
         high = float(np.nanquantile(values, 0.995))
-        picture = axis.imshow(values, cmap=COLOURS, vmin=float(np.nanmin(values)), vmax=high)
+        # Larger pixels lie where the smaller ones were.
+        lowest = float(np.nanmin(values))
+        picture = axis.imshow(values, cmap=COLOURS, vmin=lowest, vmax=high, extent=extent)
         axis.set_title(name, fontsize=9, loc="left")
         axis.set_axis_off()
         figure.colorbar(picture, ax=axis, shrink=0.9, pad=0.02).ax.tick_params(labelsize=7)
@@ -204,7 +209,9 @@ def draw(shown: Shown) -> Figure:
         right.set_ylabel("value after", fontsize=8)
     else:
         right.plot(before[row], color=BEFORE, linewidth=1, label="before")
-        right.plot(after[row], color=AFTER, linewidth=1.2, label="after")
+        size = height // len(after)
+        stretch = np.repeat(after[row // size], size)
+        right.plot(stretch, color=AFTER, linewidth=1.2, label="after")
         right.legend(fontsize=7, frameon=False, loc="best")
         right.set_xlabel("along the dashed line", fontsize=8)
     right.tick_params(labelsize=7)

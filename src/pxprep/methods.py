@@ -874,12 +874,13 @@ class StepMethods(Generic[Made]):
         backgrounds: Backgrounds,
         scale: Factors = 1,
         exposures: Any = None,
+        drop: bool = False,
     ) -> Made:
         """Subtract from some channels another one times a factor; negative results become 0.
 
         The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
         channels may have the same one. All are taken as they came, and channels that are not named stay
-        as they are. Leave out the backgrounds afterwards by ``image.sel(c=[...])``.
+        as they are.
 
         Parameters
         ----------
@@ -893,6 +894,9 @@ class StepMethods(Generic[Made]):
             of a table of markers (``pd.read_csv("markers.csv", index_col="marker_name")["exposure"]``),
             or an `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel
             and divided by that of its background. Channels that are not needed may be in it.
+        drop
+            Whether the backgrounds are left out afterwards: they are not in the result, and steps
+            behind this one neither measure nor sum them. At least one channel must be left.
 
         Returns
         -------
@@ -905,8 +909,8 @@ class StepMethods(Generic[Made]):
             If `backgrounds` is no such mapping or names a channel as its own background, or a number
             breaks its rule.
         ChannelError
-            If `backgrounds` names channels that the image does not have, or `scale` or `exposures`
-            lacks one that is needed.
+            If `backgrounds` names channels that the image does not have, `scale` or `exposures`
+            lacks one that is needed, or `drop` leaves no channel.
         ImageError
             If it is no image, or the images of a cohort differ in dims.
 
@@ -930,11 +934,13 @@ class StepMethods(Generic[Made]):
         ...     {"CD3": "AF488"}, exposures={"CD3": 200, "AF488": 100}
         ... ).sel(c="CD3").values.tolist()
         [[2.0, 0.0, 30.0]]
+        >>> image.pxprep.subtract_channels({"CD3": "AF488"}, drop=True).c.values.tolist()
+        ['CD3']
         """
         from .steps import SubtractChannels
         from .steps.base import apply_step
 
-        return apply_step(SubtractChannels(backgrounds, scale, exposures), self._images)
+        return apply_step(SubtractChannels(backgrounds, scale, exposures, drop), self._images)
 
     def compensate(self, matrix: Any, method: str = "nnls") -> Made:
         """Undo the spillover of channels into each other, which was measured on single stains.

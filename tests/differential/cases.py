@@ -39,7 +39,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Each:
-    """A value for each channel, in the order of the first image's, and the form in which it is."""
+    """A value for each channel that the step sees, in their order, and the form in which it is."""
 
     form: str
     values: tuple[Any, ...]
@@ -47,14 +47,14 @@ class Each:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Channels and others that go with them, by their places in the first image."""
+    """Channels and others that go with them, by their places among those that the step sees."""
 
     values: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Spill:
-    """Fractions of channels, by their places in the first image, that are seen in others."""
+    """Fractions of channels, by their places as in `Pairs`, that are seen in others."""
 
     values: tuple[tuple[int, int, float], ...]
 
@@ -74,6 +74,13 @@ class Step:
     name: str
     parameters: Mapping[str, Any]
     reference: str | None = None
+
+    def left(self, channels):
+        """Those of some channels that the step does not drop."""
+        if not self.parameters.get("drop"):
+            return channels
+        gone = {other for _, other in self.parameters["backgrounds"].values}
+        return tuple(channel for place, channel in enumerate(channels) if place not in gone)
 
 
 @dataclass(frozen=True)
@@ -144,13 +151,22 @@ class Case:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The channels that come out: those of the first image, or those that were chosen."""
+        """The channels that go in: those of the first image, or those that were chosen."""
         return self.pictures[0].order if self.channels is None else self.channels
 
     @property
     def names(self) -> tuple[Any, ...]:
         """What they are called."""
         return tuple(LABELS[self.labels][number] for number in self.order)
+
+    @property
+    def seen_by(self) -> dict[str | None, tuple[Any, ...]]:
+        """What the channels are called that each step sees; under None, those that come out."""
+        seen: dict[str | None, tuple[Any, ...]] = {}
+        left = self.names
+        for step in self.steps:
+            seen[step.name], left = left, step.left(left)
+        return {**seen, None: left}
 
 
 def resolved(value, names):
@@ -192,6 +208,7 @@ def features(case):
     found |= {f"pool {case.pool}"} if len(case.pictures) > 1 else {"one image"}
     found |= {f"mask {mask.kind}" for mask in case.masks if mask is not None}
     found |= {"reference" for step in case.steps if step.reference is not None}
+    found |= {"dropped channels" for step in case.steps if step.parameters.get("drop")}
     found |= {"layers of a store"} if case.store is not None else set()
     found |= {"chosen channels"} if case.channels is not None else set()
     found |= {"z" for picture in case.pictures if len(picture.size) == 3}

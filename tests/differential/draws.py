@@ -127,6 +127,15 @@ def pairs(draw, n_channels):
 
 
 @st.composite
+def subtractions(draw, n_channels):
+    """Pairs of channels, a factor, and whether the second ones are dropped, if any are left."""
+    chosen = draw(pairs(n_channels))
+    is_possible = len({other for _, other in chosen.values}) < n_channels
+    scale = draw(st.just(0.0) | numbers)
+    return {"backgrounds": chosen, "scale": scale, "drop": is_possible and draw(chance(40))}
+
+
+@st.composite
 def spills(draw, n_channels):
     """Fractions of some channels in others, so small that the equations can be solved."""
     ordered = [(one, other) for one in range(n_channels) for other in range(n_channels)]
@@ -164,9 +173,7 @@ def parameters(kind, n_channels, mask):
         "arcsinh": lambda: fixed({"cofactor": each(numbers)}),
         "remove_hot_pixels": lambda: fixed({"threshold": each(st.just(0.0) | numbers)}),
         "subtract_background": lambda: backgrounds(each),
-        "subtract_channels": lambda: fixed(
-            {"backgrounds": pairs(n_channels), "scale": st.just(0.0) | numbers}
-        ),
+        "subtract_channels": lambda: subtractions(n_channels),
         "compensate": lambda: fixed(
             {"matrix": spills(n_channels), "method": st.sampled_from(["linear", "nnls"])}
         ),
@@ -206,15 +213,17 @@ def any_kinds(draw, own=True):
 @st.composite
 def pipelines(draw, n_channels, mask, kinds):
     """Steps of these kinds."""
-    steps = []
-    if n_channels == 1:
-        kinds = [kind for kind in kinds if kind not in OTHERS] or ["clip"]
+    steps, left, alike = [], tuple(range(n_channels)), ["input"]
     for number, kind in enumerate(kinds):
+        kind = "clip" if len(left) == 1 and kind in OTHERS else kind
         reference = None
         if kind in ("sum_mask", "peak") and draw(chance(40)):
-            reference = draw(st.sampled_from(["input", *(step.name for step in steps)]))
-        own = draw(parameters(kind, n_channels, mask))
+            reference = draw(st.sampled_from(alike))
+        own = draw(parameters(kind, len(left), mask))
         steps.append(Step(kind, f"s{number}", own, reference))
+        before, left = left, steps[-1].left(left)
+        # A reference has the channels that the step sees.
+        alike = [*(alike if left == before else ()), steps[-1].name]
     return tuple(steps)
 
 

@@ -57,8 +57,8 @@ FAULTS = [
     Fault(
         "of several steps that read neighbours, the last one is forgotten",
         "engine/programs.py",
-        "return [sum(depths[position + 1 :]) for position in range(len(depths))]",
-        "return [sum(depths[position + 1 : -1]) for position in range(len(depths))]",
+        "return [self.depth - depth for depth in depths]",
+        "return [max(0, self.depth - depth - self.operations[-1].depth) for depth in depths]",
     ),
     Fault(
         "edges of a block overlap",
@@ -106,15 +106,16 @@ FAULTS = [
     Fault(
         "rows that are not contiguous are read as if they were",
         "engine/windows.py",
-        "or array.strides[3] != size",
-        "",
+        "return steps, are_whole and steps[3] == 1 and min(steps) >= 0",
+        "return steps, are_whole and min(steps) >= 0",
     ),
     Fault(
         "the byte order of integers is ignored",
         "engine/windows.py",
-        "array = np.ascontiguousarray(array[(slice(None), slice(None), *place)], wanted)",
-        "array = np.ascontiguousarray(array[(slice(None), slice(None), *place)])\n"
-        '        array = array.view(wanted) if array.dtype.kind in "iu" else array.astype(wanted)',
+        "array, top, left = np.ascontiguousarray(block, wanted), 0, 0",
+        "array, top, left = np.ascontiguousarray(block), 0, 0\n"
+        '                is_whole = array.dtype.kind in "iu"\n'
+        "                array = array.view(wanted) if is_whole else array.astype(wanted)",
     ),
     Fault(
         "sums of float64 are added up in float32",
@@ -125,7 +126,7 @@ FAULTS = [
     # Quantiles
     Fault(
         "counts of a block are lost when they are added",
-        "engine/jobs.py",
+        "engine/sinks.py",
         "for part in parts[1:]:",
         "for part in parts[2:]:",
     ),
@@ -137,9 +138,9 @@ FAULTS = [
     ),
     Fault(
         "one of two parts in memory is forgotten",
-        "engine/sinks.py",
-        "total += second",
-        "total += 0",
+        "engine/passes.py",
+        "part = self._sink.merge_if_all([other, part])",
+        "part = self._sink.merge_if_all([part])",
     ),
     Fault(
         "gathered values of a block are lost",

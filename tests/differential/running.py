@@ -184,7 +184,8 @@ class Runner:
         return current, None
 
     def _called(self, call, step, current, outputs):
-        given = {name: resolved(value, self.case.names) for name, value in step.parameters.items()}
+        names = self.case.seen_by[step.name]
+        given = {name: resolved(value, names) for name, value in step.parameters.items()}
         measures = {"pool": self.case.pool, "where": self.where()}
         if step.kind == "function":
             return _mapped(FUNCTIONS[given["function"]], current)
@@ -232,7 +233,8 @@ def pipeline(case, functions):
     """The steps of a case; `functions` are those of the user's own."""
     made = Pipeline()
     for step in case.steps:
-        given = {name: resolved(value, case.names) for name, value in step.parameters.items()}
+        names = case.seen_by[step.name]
+        given = {name: resolved(value, names) for name, value in step.parameters.items()}
         if step.name in functions:
             made = made.then(functions[step.name], step.name)
         elif step.kind == "peak":

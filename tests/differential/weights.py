@@ -13,6 +13,7 @@ from differential.draws import (
     MEASURING,
     NEIGHBOURS,
     OWN,
+    SUMS,
     batched,
     cases,
     measured_behind,
@@ -27,6 +28,13 @@ behind_sums = st.tuples(
     some([(), (), ("quantile_norm",), ("clip",), ("sum_mask",)]),
     some([("blur",), ("remove_hot_pixels",), ("subtract_background",), ("median",)]),
     some([(), ("quantile_norm",), ("sum_mask",), ("blur", "percentile_clip")]),
+).map(lambda parts: sum(parts, ()))
+
+# Channels that steps see, and those behind them do not.
+behind_subtractions = st.tuples(
+    some([(), ("quantile_norm",), ("blur",), ("sum_mask",)]),
+    some([("subtract_channels",), ("subtract_channels", "subtract_channels")]),
+    st.lists(some((*MEASURING, *NEIGHBOURS, *SUMS, "compensate")), max_size=3).map(tuple),
 ).map(lambda parts: sum(parts, ()))
 
 # Passes that read more and more of what surrounds a block.
@@ -61,6 +69,7 @@ WEIGHTS = {
         measured_behind, counts=(2, 3), dtypes=(*DTYPES, *FLOATS), masked=50, named=25
     ),
     "batches": batched(),
+    "dropped channels": cases(behind_subtractions, channels=(3, 4, 2), masked=10),
     "quantiles": cases(
         measured_behind, counts=(1, 1, 2), channels=(1, 2), dtypes=FLOATS, large=True, named=0
     ),

@@ -36,7 +36,8 @@ def test_every_step_has_a_picture():
     kinds = {vars(cls)["kind"] for cls in classes if "kind" in vars(cls)} - {"function"}
     assert len(kinds) == 18
     shown = {name for kind in kinds for name in ALSO.get(kind, (kind,))}
-    assert shown == OF_STEPS.keys() - {"keep_where"}
+    # Functions that are no steps have pictures, too.
+    assert shown == OF_STEPS.keys() - {"keep_where", "rescale"}
 
 
 @pytest.mark.parametrize("name", sorted(OF_STEPS))
@@ -45,6 +46,8 @@ def test_the_channel_is_another_one_after_the_step(name):
     image = shown.image()
     before = image.sel(c=shown.channel).values
     after = shown.step(image).sel(c=shown.channel).values
+    size = len(before) // len(after)
+    after = after.repeat(size, axis=0).repeat(size, axis=1)
     both = np.isfinite(before) & np.isfinite(after)
     dropped = np.isfinite(before) & ~np.isfinite(after)
     assert both.any()
@@ -52,6 +55,19 @@ def test_the_channel_is_another_one_after_the_step(name):
     if shown.by_value:  # one value becomes one value
         pairs = np.unique(np.stack([before[both], after[both]]), axis=1)
         assert len(np.unique(pairs[0])) == pairs.shape[1]
+
+
+def test_larger_pixels_lie_where_the_smaller_ones_were():
+    figure = SCRIPTS["steps"]["draw"](OF_STEPS["rescale"])
+    before, after, row = (axis for axis in figure.axes if axis.get_label() != "<colorbar>")
+    small, large = (axis.images[0] for axis in (before, after))
+    assert small.get_extent() == large.get_extent()
+    values = np.asarray(small.get_array())
+    place = int(before.lines[0].get_ydata()[0])
+    rows = values[place // 4 * 4 :][:4].reshape(4, -1, 4)
+    drawn = row.lines[1].get_ydata()
+    np.testing.assert_allclose(drawn, rows.mean(axis=(0, 2)).repeat(4), rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(large.get_array())[place // 4], drawn[::4])
 
 
 @pytest.mark.parametrize(("script", "name"), [("steps", "blur"), ("choosing", "sigma")])

@@ -164,7 +164,7 @@ class Seen(Sink):
 def test_a_block_gets_each_pixel_once(sigma, chunks):
     values = values_of(SMALL if chunks == (1, 1, 1) else SHAPE)
     array = backends.from_dims(lazily(values, chunks).data, "cyx")
-    chain = Chain.of(array, np.dtype("f4")).then(BlurEach((sigma, sigma)))
+    chain = Chain.of(array).then(BlurEach((sigma, sigma)))
     seen = chain._reduced("seen", Seen(), [None], (2,), np.dtype(int))
     assert seen.compute().tolist() == [1, 1]
 
@@ -185,5 +185,5 @@ def test_chained_calls_share_a_source():
     image = lazily(values_of(), (1, 14, 12))
     made = ops.blur(ops.sum_norm(image), 1.2)
     own = Source.of(image.data, "cyx")
-    assert Chain.of(backends.from_dims(made.data, "cyx"), np.dtype("f4")).source is own
+    assert Chain.of(backends.from_dims(made.data, "cyx")).source is own
     assert Source.of(image.copy().data, "cyx") is own

@@ -297,7 +297,7 @@ def test_what_is_kept_is_sampled_for_the_depth_of_later_passes():
     image, _ = counted(some_values())
     array = image.data[:, None]
     with backends.keeping([array], 0, 33):
-        source = lazy.Chain.of(array, np.dtype("f4")).source
+        source = lazy.Chain.of(array).source
         assert source.keeper._sampling.rim == 33
 
 

@@ -76,7 +76,7 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
     monkeypatch.setattr(passes, "LEAST_VALUES", least)
     image = values("float32", (3, 2, 37, 23), 4)
     image[1, 0, 5, 6] = np.nan
-    chain = ArrayChain(image, np.dtype("float32"))
+    chain = ArrayChain(image)
     chain = chain.then(Divide(), np.array([3.0, 2.0, 0.7])).then(BlurEach((2.0, 0.0, 0.9)))
     opened = chain.opened
     whole = opened.values(opened.pixels.pieces[0][1])
@@ -89,19 +89,19 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (4, 4), (100, 37)])
 def test_blocks_are_all_rows(monkeypatch, n, expected):
     monkeypatch.setattr(passes, "LEAST_VALUES", 1)
-    blocks = ArrayChain(np.empty((3, 1, 37, 23)), np.dtype("float64")).blocks(n)
+    blocks = ArrayChain(np.empty((3, 1, 37, 23))).blocks(n)
     assert len(blocks) == expected
     rows = [row for block in blocks for row in range(block.top, block.bottom)]
     assert rows == list(range(37))
 
 
 def test_small_images_are_one_block():
-    (block,) = ArrayChain(np.empty((3, 1, 64, 64)), np.dtype("float32")).blocks(8)
+    (block,) = ArrayChain(np.empty((3, 1, 64, 64))).blocks(8)
     assert block == (0, 64, 0, 64)
 
 
 def test_an_error_in_a_pass_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(passes, "LEAST_VALUES", 1)
-    chain = ArrayChain(np.ones((3, 1, 37, 23), "f4"), np.dtype("f4")).then(Divide(), "no numbers")
+    chain = ArrayChain(np.ones((3, 1, 37, 23), "f4")).then(Divide(), "no numbers")
     with pytest.raises((TypeError, AttributeError)):
         run([Pass(chain, Fill(np.empty((3, 1, 37, 23), "f4")))])

@@ -188,3 +188,32 @@ def test_histogram_needs_the_fitted_channels_and_image(image, fitted):
         plot.histogram(image, fitted=fitted, fov="fov9")
     with pytest.raises(ImageError, match="before and after must have the same size"):
         plot.histogram(image, image.isel(y=slice(9)))
+
+
+def test_channels_that_are_dropped_have_lines_of_the_steps_before(image):
+    """A line is that of its channel, also where a step has seen fewer of them."""
+    pipeline = Pipeline().quantile_norm(99).subtract_channels({"CD3": "DAPI"}, 0.01, drop=True)
+    fitted = pipeline.post_norm(90).fit(image)
+    after = fitted.transform(image)
+    axes = plot.histogram(image, after, fitted)
+    titles = [axis.get_title() for axis in axes.ravel() if axis.get_title()]
+    assert titles == after.c.values.tolist()
+    for side, step, label in ((0, "quantile_norm", "CD3"), (1, "post_norm", "CD45")):
+        place = titles.index(label)
+        axis = axes[2 * (place // axes.shape[1]) + side, place % axes.shape[1]]
+        drawn = axis.lines[0].get_xdata()[0]
+        expected = 1 if side else fitted.measured[step].scale.sel(c=label)
+        assert drawn == pytest.approx(float(expected))
+    before = plot.histogram(image, None, fitted, ["DAPI"])
+    expected = fitted.measured["quantile_norm"].scale.sel(c="DAPI")
+    assert before[0, 0].lines[0].get_xdata()[0] == pytest.approx(float(expected))
+
+
+def test_cohort_panels_have_the_channels_of_their_step(fovs):
+    pipeline = Pipeline().quantile_norm(99).subtract_channels({"CD3": "DAPI"}, 0.01, drop=True)
+    with pytest.warns(match="Ki67"):
+        fitted = pipeline.post_norm(90).fit(fovs)
+    panels = plot.cohort(fitted)
+    rows = [[text.get_text() for text in panel.get_yticklabels()] for panel in panels]
+    labels = [str(label) for label in fitted.labels]
+    assert rows == [labels, [label for label in labels if label != "DAPI"]]

@@ -50,7 +50,7 @@ def expected(image, step=1, q_sum=5):
 
 def text(image, step=1, name=""):
     n, dropped, _ = expected(image, step)
-    rows = f" in one of {step} rows" if step > 1 else ""
+    rows = f" in one of every {step} rows" if step > 1 else ""
     return f"{100 * dropped:.0f} % of {n:,}{rows}{name}"
 
 

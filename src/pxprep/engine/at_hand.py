@@ -31,9 +31,9 @@ class BlockChain:
     others: tuple[Any, ...]
 
     @classmethod
-    def of(cls, array: Array, dtype: DType) -> "BlockChain | None":
+    def of(cls, array: Array) -> "BlockChain | None":
         """That of a Dask array of one block; None where its tasks need more than arrays."""
-        chain = Chain.of(array, dtype)
+        chain = Chain.of(array)
         others = None if chain.steps else chain.source.needed_alone()
         return None if others is None else cls(chain, others)
 
@@ -56,7 +56,7 @@ class BlockChain:
     @property
     def float_type(self) -> DType:
         """Type of what comes out of any operation."""
-        return self.chain.dtype
+        return self.chain.float_type
 
     @property
     def shape(self) -> tuple[int, ...]:

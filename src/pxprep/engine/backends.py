@@ -31,10 +31,8 @@ from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
-from .blocks import float_dtype
 from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Rooms, Sampling
-from .gathering import Bounds, Limits
-from .lazy import Chain, Choose, Then, numbers_of, standard, storing, with_axes, with_numbers
+from .lazy import Chain, numbers_of, standard, storing, with_axes, with_numbers
 from .notes import Note
 from .passes import ArrayChain, Pass, run
 from .programs import Operation
@@ -73,19 +71,13 @@ def adopt_image(array: Array, dims: Sequence[str]) -> Array:
     return in_thick_chunks(graphs.adopt(array), "".join(dims)) if is_lazy(array) else array
 
 
-def apply(
-    image: Array,
-    operation: Operation,
-    numbers: Array | Area | None = None,
-    *,
-    dtype: DType,
-) -> Array:
-    """An operation on all of `image`, in float type `dtype`; lazy if the image or `numbers` are."""
+def apply(image: Array, operation: Operation, numbers: Array | Area | None = None) -> Array:
+    """An operation on all of `image`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
-        return Chain.of(as_lazy(image), dtype).then(operation, _in_one_chunk(numbers)).array()
-    known = _mask(numbers) if isinstance(numbers, Area) else numbers
-    chain = ArrayChain(image, dtype, (operation,), (known,))
-    out = np.empty(chain.shape, dtype)
+        return chain_of(image).then(operation, in_one_chunk(numbers)).array()
+    known = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
+    chain = ArrayChain(image, (operation,), (known,))
+    out = np.empty(chain.shape, chain.dtype)
     run([Pass(chain, Fill(out))])
     return out
 
@@ -97,19 +89,19 @@ def steps_of(begun: Array, image: Array) -> int | None:
     """
     if not (is_lazy(begun) and is_lazy(image)):
         return None
-    first, chain = (Chain.of(array, float_dtype(array.dtype)) for array in (begun, image))
+    first, chain = Chain.of(begun), Chain.of(image)
     return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
 
 
-def read_here(image: Array, dtype: DType) -> BlockChain | None:
-    """A lazy image, in float type `dtype`, as a chain on which passes can be run now.
+def read_here(image: Array) -> BlockChain | None:
+    """A lazy image as a chain on which passes can be run now.
 
     None for one that threads of this process are not to read, or cannot read by themselves.
     """
     if not is_lazy(image) or config.get("pool", None) is not None:
         return None
     is_here = any(_scheduler([image]) is each for each in (threaded.get, get_sync))
-    return BlockChain.of(image, dtype) if is_here else None
+    return BlockChain.of(image) if is_here else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -145,67 +137,13 @@ def _note_missing(
     return after
 
 
-def count_digits(
-    image: Array,
-    prefixes: Array | None,
-    level: int,
-    zeros: bool,
-    unless: Array | None = None,
-    where: Area | None = None,
-) -> Array:
-    """`blocks.count_digits` of the image, whole or in an area: int64, axes (c, prefix, slot).
-
-    Zeros instead, without a look at the image, if the one item of `unless` is not None when it is
-    computed.
-    """
-    chain = Chain.of(as_lazy(image), float_dtype(image.dtype))
-    return chain.counts(_in_one_chunk(prefixes), level, zeros, unless, where)
+def chain_of(image: Array) -> Chain:
+    """The operations that made a lazy image; a NumPy image becomes lazy."""
+    return Chain.of(as_lazy(image))
 
 
-def sums(image: Array, dtype: DType, where: Area | None = None) -> Array:
-    """Exact sums of the image, whole or in an area: rows in the layout of a float type."""
-    return Chain.of(as_lazy(image), float_dtype(image.dtype)).sums(dtype, where)
-
-
-def samples(image: Array, where: Area | None = None) -> list[Block]:
-    """Small parts of a lazy image, if they can be had without reading it; else none.
-
-    Outside an area they are NaN.
-    """
-    return Chain.of(image, float_dtype(image.dtype)).samples(where) if is_lazy(image) else []
-
-
-def first_counts(image: Array, zeros: bool, n_images: int, where: Area | None = None) -> Array:
-    """`count_digits` of a lazy image of small integers, one of several.
-
-    It comes with the look at the image that `bounds` takes, if somebody asks for those.
-    """
-    chain = Chain.of(image, float_dtype(image.dtype))
-    return chain.first_counts(zeros, _sample_bytes(n_images), where)
-
-
-def bounds(image: Array, n_images: int, choose: Choose, where: Area | None = None) -> Array:
-    """The bounds that `choose` gives for samples of a lazy image, one of several; shape (1,)."""
-    chain = Chain.of(image, float_dtype(image.dtype))
-    return chain.bounds(_sample_bytes(n_images), choose, where)
-
-
-def gathered(
-    image: Array,
-    bounds: Bounds | Array,
-    zeros: bool,
-    limits: Limits,
-    then: Then,
-    where: Area | None = None,
-) -> Array:
-    """`then` of the `Gathered` of each channel; shape (1,).
-
-    None where there are no bounds, or more values than may be held.
-    """
-    return Chain.of(image, float_dtype(image.dtype)).gathered(bounds, zeros, limits, then, where)
-
-
-def _sample_bytes(n_images: int) -> int:
+def sample_bytes(n_images: int) -> int:
+    """How much is sampled of a lazy image, one of several."""
     return min(SAMPLE_BYTES, COHORT_SAMPLE_BYTES // max(1, n_images))
 
 
@@ -228,10 +166,9 @@ def keeping(
     sources = [
         source
         for image in images
-        if is_lazy(image)
-        and (source := Chain.of(image, float_dtype(image.dtype)).source).keeper is None
+        if is_lazy(image) and (source := Chain.of(image).source).keeper is None
     ]
-    sampled, keepers = _sample_bytes(len(sources)), []
+    sampled, keepers = sample_bytes(len(sources)), []
     for source in sources:
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
         keepers.append(Keeper(blocks, edges, sampling, depth, results=results))
@@ -246,10 +183,6 @@ def keeping(
         for source, keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
-
-
-def _mask(area: Area) -> Pixels:
-    return Pixels.of(area.whole())
 
 
 def per_channel(
@@ -503,7 +436,7 @@ def from_dims(array: Array, dims: Sequence[str]) -> Array:
         chained = standard(array, axes)
         if chained is not None:
             return chained
-        return Chain(Source.of(array, axes), (), float_dtype(array.dtype)).array()
+        return Chain(Source.of(array, axes)).array()
     return turned(array, dims)
 
 
@@ -539,7 +472,8 @@ def as_lazy(image: Array) -> Array:
     return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
 
 
-def _in_one_chunk(numbers: Array) -> Array:
+def in_one_chunk(numbers: Array) -> Array:
+    """Small numbers, lazy ones in one chunk; or what else an operation takes."""
     return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
 
 

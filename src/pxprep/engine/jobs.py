@@ -169,7 +169,9 @@ class BlockJob:
         if not (self.stops and self.sink.measures):
             return 0, None
         done, name = self.stops[-1]
-        shape = pixels.n_channels, pixels.planes, *self.window.shape
+        first = replace(self.program, operations=self.program.operations[:done])
+        n_channels = first.out_channels(pixels.n_channels)
+        shape = n_channels, pixels.planes, *self.window.shape
         return done, self.reading.room(name, self.window, shape, self.program.dtype)
 
 
@@ -266,12 +268,13 @@ class Store(Sink):
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> None:
         """Run the program, where the block is kept if it can be; and write each run of channels."""
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
+        shape = sum(self.write.runs), pixels.planes, *window.shape
         for number in numbers:
-            if isinstance(number, Kept) and number.take():
+            # It has more channels where some are dropped behind it.
+            if isinstance(number, Kept) and number.pixels.shape == shape and number.take():
                 program.write(pixels, window, numbers, [number.pixels])
                 self._put(number.pixels, window)
                 return
-        shape = sum(self.write.runs), pixels.planes, *window.shape
         with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
             program.write(pixels, window, numbers, [block])
             self._put(block, window)

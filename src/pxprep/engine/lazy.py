@@ -24,7 +24,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from ..aliases import Array, Block, DType
-from .blocks import integer_offset
+from .blocks import float_dtype, integer_offset
 from .cache import EDGE_BYTES, Rooms, Sampling
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
@@ -73,21 +73,21 @@ class Chain:
         What is read.
     steps
         In their order.
-    dtype
-        Float type of what comes out of any step.
     """
 
     source: Source
-    steps: tuple[BoundOperation, ...]
-    dtype: DType
+    steps: tuple[BoundOperation, ...] = ()
 
     @classmethod
-    def of(cls, array: Array, dtype: DType) -> "Chain":
+    def of(cls, array: Array) -> "Chain":
         """The chain that a Dask array was made from, or one without steps on the array itself."""
         layer = _top_layer(array)
-        if layer is not None and layer.axes == AXES and layer.chain.dtype == dtype:
-            return layer.chain
-        return cls(Source.of(array), (), dtype)
+        return cls(Source.of(array)) if layer is None or layer.axes != AXES else layer.chain
+
+    @property
+    def float_type(self) -> DType:
+        """Of what comes out of any step."""
+        return float_dtype(self.source.array.dtype)
 
     def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
         """The chain with one more step."""
@@ -106,7 +106,7 @@ class Chain:
     def program(self) -> Program:
         """What runs on each block."""
         _, _, height, width = self.source.shape
-        return Program(tuple(step.operation for step in self.steps), self.dtype, height, width)
+        return Program(tuple(step.operation for step in self.steps), self.float_type, height, width)
 
     @cached_property
     def token(self) -> str:
@@ -142,7 +142,8 @@ class Chain:
     ) -> Array:
         """The digits of the result (in an area), counted: a Dask array of shape (c, prefix, slot).
 
-        Nothing is counted if the one item of `unless` is not None when it is computed.
+        See `blocks.count_digits`. Nothing is counted if the one item of `unless` is not None when
+        it is computed.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         shape = (sum(self._runs), n_prefixes, N_SLOTS)
@@ -282,8 +283,7 @@ class Chain:
     @cached_property
     def _runs(self) -> tuple[int, ...]:
         """Channels in each chunk of what comes out."""
-        runs = self.source.chunks[0]
-        return runs if self.program.out_channels(sum(runs)) == sum(runs) else (1,)
+        return self.program.runs(self.source.chunks[0])
 
     def _graph(self, name: str, axes: str) -> Graph:
         runs = self._runs

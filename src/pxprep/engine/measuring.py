@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 
 from ..aliases import Block, DType
-from .blocks import float_dtype, key_bits
+from .blocks import key_bits
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_SHARE
 from .gathering import Bounds
@@ -43,7 +43,7 @@ MaskedChain = tuple[Chained, Pixels | None]
 def masked(image: Block | Chained, area: Area | None) -> MaskedChain:
     """An array with axes (c, z, y, x), or a chain, and the pixels of an area of it."""
     if isinstance(image, np.ndarray):
-        image = ArrayChain(image, float_dtype(image.dtype))
+        image = ArrayChain(image)
     return image, None if area is None else Pixels.of(area.whole())
 
 

@@ -40,7 +40,7 @@ def exact_moments(
     dtype = np.result_type(*(float_dtype(image.dtype) for image in images))
     if any(map(backends.is_lazy, (*images, *areas))):
         pairs = zip(images, areas, strict=True)
-        rows = [backends.sums(image, dtype, area) for image, area in pairs]
+        rows = [backends.chain_of(image).sums(dtype, area) for image, area in pairs]
         rows = rows if evaluate is None else evaluate(rows)
     else:
         parts = [masked(*pair) for pair in zip(images, areas, strict=True)]

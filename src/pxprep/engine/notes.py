@@ -232,7 +232,7 @@ def say_lost(q_sum: float, zeros: str, notes: Sequence[Note]) -> str | None:
         measured, dropped, lost = note.found.tolist()
         if measured >= LEAST_MEASURED and lost > MOST_LOST * measured:
             step, name = row_step(note.height), note.image
-            rows = f" in one of {step} rows" if step > 1 else ""
+            rows = f" in one of every {step} rows" if step > 1 else ""
             image = f" of image {name!r}" if len(notes) > 1 or isinstance(name, str) else ""
             far.append(f"{100 * dropped / measured:.0f} % of {measured:,}{rows}{image}")
     if not far:

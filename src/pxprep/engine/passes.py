@@ -16,6 +16,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from .at_hand import BlockChain
+from .blocks import float_dtype
 from .programs import Operation, Program
 from .progress import counted
 from .sinks import Fill, Opened, Sink
@@ -34,8 +35,6 @@ class ArrayChain:
     ----------
     array
         Axes (c, z, y, x); any real dtype, byte order and memory layout; never written to.
-    float_type
-        Type of what comes out of any operation.
     operations
         In their order.
     numbers
@@ -45,7 +44,6 @@ class ArrayChain:
     """
 
     array: Block
-    float_type: DType
     operations: tuple[Operation, ...] = ()
     numbers: tuple[object, ...] = ()
     is_own: bool = False
@@ -61,6 +59,11 @@ class ArrayChain:
             operations=(*self.operations, operation),
             numbers=(*self.numbers, numbers),
         )
+
+    @property
+    def float_type(self) -> DType:
+        """Type of what comes out of any operation."""
+        return float_dtype(self.array.dtype)
 
     @cached_property
     def program(self) -> Program:
@@ -102,7 +105,7 @@ class ArrayChain:
     def astype(self, dtype: DType) -> "ArrayChain":
         """A chain whose result is that of this one in a wider type."""
         (made,) = results([replace(self, is_own=False)])  # whoever has this chain still needs it
-        return ArrayChain(made.astype(dtype), dtype, is_own=True)
+        return ArrayChain(made.astype(dtype), is_own=True)
 
     @property
     def is_cheap(self) -> bool:

@@ -8,7 +8,7 @@ go through all operations before the next strip is touched.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,10 @@ class Operation:
     def depth(self) -> int:
         """How far away the pixels lie that a pixel's new value depends on."""
         return 0
+
+    def runs(self, runs: Sequence[int]) -> Sequence[int]:
+        """How many channels are in each chunk behind it, of so many in each before it."""
+        return runs
 
     def noticing(self, take_note: TakeNote, reference: object) -> "Operation":
         """The operation that notices what the user should know of what it does to an image.
@@ -87,9 +91,32 @@ class AddChannels(Operation):
 
     is_pointwise = False
 
+    def runs(self, runs: Sequence[int]) -> Sequence[int]:
+        """One."""
+        return (1,)
+
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
+
+
+@dataclass(frozen=True)
+class PickChannels(Operation):
+    """Only some channels stay: those at these places, in the order that they have."""
+
+    places: tuple[int, ...]
+
+    def runs(self, runs: Sequence[int]) -> Sequence[int]:
+        """Those that stay in each chunk, of chunks that keep any."""
+        ends = accumulate(runs, initial=0)
+        kept = [
+            sum(first <= place < last for place in self.places) for first, last in pairwise(ends)
+        ]
+        return tuple(count for count in kept if count)
+
+    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+        """Go on with those."""
+        strip.become(strip.values()[list(self.places)], strip.window)
 
 
 @dataclass(frozen=True)
@@ -137,13 +164,15 @@ class Program:
         """Type of what comes out, for pixels of type `dtype`."""
         return self.dtype if self.operations else dtype
 
+    def runs(self, runs: Sequence[int]) -> tuple[int, ...]:
+        """Channels in each chunk of what comes out, of so many in each chunk before."""
+        for operation in self.operations:
+            runs = operation.runs(runs)
+        return tuple(runs)
+
     def out_channels(self, n_channels: int) -> int:
         """How many channels come out."""
-        return 1 if self._adds_channels else n_channels
-
-    @cached_property
-    def _adds_channels(self) -> bool:
-        return any(isinstance(operation, AddChannels) for operation in self.operations)
+        return sum(self.runs((n_channels,)))
 
     def run(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], *, noted: bool = False

@@ -173,7 +173,7 @@ def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> A
     if not backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
     choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
-    bounds = backends.bounds(image, n_images, choose, area)
+    bounds = backends.chain_of(image).bounds(backends.sample_bytes(n_images), choose, area)
     return _gathered(part, bounds, q, zeros)
 
 
@@ -181,7 +181,8 @@ def _gathered(part: MaskedImage, bounds: Bounds | Array, q: Block, zeros: bool) 
     """The `Quantiles` of a lazy image as far as they lie between bounds; as above."""
     image, area = part
     limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
-    return backends.gathered(image, bounds, zeros, limits, partial(select_gathered, q=q), area)
+    chain = backends.chain_of(image)
+    return chain.gathered(bounds, zeros, limits, partial(select_gathered, q=q), area)
 
 
 def _in_one_pass(
@@ -209,7 +210,8 @@ def _bracket_of(part: MaskedImage, q: Block, zeros: bool) -> Bounds | None:
     image, area = part
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
-    return bracket(backends.samples(image, area), q, zeros, image.nbytes)
+    samples = backends.chain_of(image).samples(area) if backends.is_lazy(image) else []
+    return bracket(samples, q, zeros, image.nbytes)
 
 
 def _count(
@@ -229,10 +231,13 @@ def _count(
         prefixes = None
         if level > 0:
             prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
+            prefixes = backends.in_one_chunk(prefixes)
+        chain = backends.chain_of(image)
         if lazily and backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            each = backends.first_counts(image, zeros, len(parts), area)
+            # It comes with the look at the image that `bounds` takes, if somebody asks for those.
+            each = chain.first_counts(zeros, backends.sample_bytes(len(parts)), area)
         else:
-            each = backends.count_digits(image, prefixes, level, zeros, unless, area)
+            each = chain.counts(prefixes, level, zeros, unless, area)
         for index, number in enumerate(groups):
             own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
             counts[number] = counts[number] + own if number in counts else own

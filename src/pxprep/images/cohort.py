@@ -23,13 +23,13 @@ from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
 from ..engine.passes import ArrayChain, Chained, results
-from ..engine.programs import AddChannels, KeepInside, Operation
+from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
 from ..errors import ChannelError, ImageError, ParameterError, listed
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
-from .image import checked, like, pixels, processing_dtype
+from .image import checked, hollow, like, pixels
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -49,6 +49,8 @@ else:
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
 BATCH = "batch"
+
+Kind = TypeVar("Kind")
 
 
 class HoldsImages:
@@ -142,8 +144,8 @@ class ImageSet(Sequence[xr.DataArray]):
         if isinstance(images, HoldsImages):
             return _held(images, pool, variable, labels, where)
         if isinstance(images, ImageSet):
-            named = dict(zip(images.names, images, strict=True))
-            areas = images.areas if where is None else areas_of(where, named, images)
+            own = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, own, images)
             return replace(images, pool=pool, areas=areas)
         if variable is not None and not is_in_datasets(images):
             raise ParameterError(
@@ -262,7 +264,7 @@ class ImageSet(Sequence[xr.DataArray]):
     def apply(
         self,
         operation: Operation,
-        numbers: Sequence[Any] | None = None,
+        numbers: Sequence[object] | None = None,
         reference: "ImageSet | None" = None,
     ) -> "ImageSet":
         """The cohort after an operation, which takes each image's own numbers, if any.
@@ -280,12 +282,11 @@ class ImageSet(Sequence[xr.DataArray]):
             if not self.chains:
                 made = []
                 for image, own, number in zip(self.images, operations, numbers, strict=True):
-                    dtype = processing_dtype(image)
-                    array = backends.apply(pixels(image), own, number, dtype=dtype)
-                    made.append(like(image, array))
+                    made.append(like(image, backends.apply(pixels(image), own, number)))
                 return replace(self, images=tuple(made))
             waiting = zip(self.chains, operations, numbers, strict=True)
-            return self._with(chains=tuple(chain.then(*own) for chain, *own in waiting))
+            chains = tuple(chain.then(own, number) for chain, own, number in waiting)
+            return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
         """For each image, where the sums come from that gave the threshold for that of `cohort`.
@@ -330,7 +331,28 @@ class ImageSet(Sequence[xr.DataArray]):
         pairs = zip(*own, strict=True)
         return self.apply(operation, [np.stack([one.data, two.data]) for one, two in pairs])
 
-    def with_channels(self, channels: Any) -> "ImageSet":
+    def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
+        """The cohort of these of its channels, in the order that they have; others are dropped."""
+        if len(kept) == len(self.labels):
+            return self
+        places, told = tuple(self.labels.index(label) for label in kept), self.already_told
+        pick = PickChannels(places)
+        images = [hollow(image, kept) for image in self]
+        chains = tuple(chain.then(pick) for chain in self.chains)
+        if not chains:
+            arrays = (backends.apply(pixels(image), pick) for image in self)
+            images = list(map(like, images, arrays))
+        return replace(
+            self,
+            images=tuple(images),
+            chains=chains,
+            channels=None if self.channels is None else tuple(kept),
+            already_told=told[:, list(places)]
+            if np.shape(told)[1:] == (len(self.labels),)
+            else told,
+        )
+
+    def with_channels(self, channels: Sequence[Label] | None) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
@@ -354,7 +376,7 @@ class ImageSet(Sequence[xr.DataArray]):
 
         The images themselves stay as they were, for their labels.
         """
-        chains = (ArrayChain(pixels(image), processing_dtype(image)) for image in self)
+        chains = [ArrayChain(pixels(image)) for image in self]
         return self._with(chains=tuple(chains))
 
     def chained_if_readable(self) -> "ImageSet | None":
@@ -366,15 +388,14 @@ class ImageSet(Sequence[xr.DataArray]):
             return None
         if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
             return None  # the images are brought to one type first
-        chains = [backends.read_here(pixels(image), processing_dtype(image)) for image in self]
+        chains = [backends.read_here(pixels(image)) for image in self]
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
     def with_chains_run(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
-        dtypes = [chain.float_type for chain in self.chains]
-        made = zip(results(self.chains), dtypes, strict=True)
-        return self._with(chains=tuple(ArrayChain(*each, is_own=True) for each in made))
+        made = [ArrayChain(array, is_own=True) for array in results(self.chains)]
+        return self._with(chains=tuple(made))
 
     @property
     def is_cheap(self) -> bool:
@@ -490,5 +511,5 @@ def _aligned(
     return aligned
 
 
-def _most_common(values: list[object]) -> Any:
+def _most_common(values: list[Kind]) -> Kind:
     return Counter(values).most_common(1)[0][0]

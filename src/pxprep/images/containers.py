@@ -77,7 +77,7 @@ def _of_one(image: object, name: Label, variable: object) -> tuple[object, Rebui
     return next(iter(named.values())), rebuild
 
 
-def _of_tree(tree: object, variable: object) -> tuple[dict[Label, object], Rebuild, bool]:
+def _of_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, object], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:

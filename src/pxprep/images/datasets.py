@@ -1,7 +1,6 @@
 """Images that are variables of a dataset: which they are, and others put in their place."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import xarray as xr
 
@@ -11,7 +10,7 @@ from ..errors import ImageError
 from .hints import line_for_dataset
 
 
-def image_variables(node: Any) -> list[Label]:
+def image_variables(node: "xr.Dataset | xr.DataTree") -> list[Label]:
     """The names of the variables of a dataset, or of a tree's node, that have the image's dims."""
     held = node.data_vars.items()
     return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]
@@ -43,15 +42,35 @@ def with_images(
     """A dataset like `dataset` with other images in the place of its own.
 
     `channels` are those that were chosen, and their order: everything that has channels is reduced
-    to them. For None they keep the order that they have.
+    to them. For None they keep the order that they have, without those that `images` lack.
     """
-    chosen = dataset if channels is None else select_known_channels(dataset, channels)
+    name, image = next(iter(images.items()))
+    kept = staying(channels, dataset[name], image, label_keys(dataset))
+    chosen = dataset if kept is None else select_known_channels(dataset, kept)
     order = label_keys(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
         for name, image in images.items()
     }
     return with_variables(chosen, ordered, "the dataset")
+
+
+def staying(
+    chosen: Sequence[Label] | None,
+    before: xr.DataArray,
+    after: xr.DataArray,
+    known: Sequence[Label],
+) -> Sequence[Label] | None:
+    """Which of some channels beside an image stay, in which order; None for all as they are.
+
+    Those that were chosen; for None all but those that the image had before and lacks after.
+    """
+    if chosen is not None:
+        return chosen if set(chosen) <= set(known) else None
+    if CHANNEL not in after.dims or after.sizes[CHANNEL] == before.sizes[CHANNEL]:
+        return None
+    dropped = set(label_keys(before)) - set(label_keys(after))
+    return [label for label in known if label not in dropped]
 
 
 def with_variables(

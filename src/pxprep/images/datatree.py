@@ -7,7 +7,7 @@ where xarray is older than 2024.10 and xarray-datatree is not installed.
 import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import xarray as xr
 
@@ -35,12 +35,12 @@ def _trees() -> dict[type, Callable[..., Any]]:
 TREES = _trees()
 
 
-def is_tree(value: object) -> bool:
+def is_tree(value: object) -> TypeGuard["xr.DataTree"]:
     """Whether `value` is a tree of either kind."""
     return isinstance(value, tuple(TREES))
 
 
-def own_dataset(node: Any) -> xr.Dataset:
+def own_dataset(node: "xr.DataTree") -> xr.Dataset:
     """The dataset of a node without the coordinates that it inherits from nodes above."""
     inherits = hasattr(xr, "DataTree") and isinstance(node, xr.DataTree)
     dataset: xr.Dataset = node.to_dataset(inherit=False) if inherits else node.to_dataset()

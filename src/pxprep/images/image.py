@@ -1,9 +1,12 @@
 """Images as plain arrays and back: the axes (c, z, y, x) inside, the user's dims outside."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import xarray as xr
 
-from ..aliases import Array, DType
-from ..channels import CHANNEL, channel_labels, is_label, unwritable
+from ..aliases import Array, DType, Label
+from ..channels import CHANNEL, channel_labels, is_label, select_known_channels, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..errors import ChannelError, ImageError
@@ -75,6 +78,15 @@ def shared_pixels(image: xr.DataArray) -> Array:
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
     return _labeled(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
+
+
+def hollow(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
+    """The labels of an image with only some of its channels, around pixels that are all 0."""
+    channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
+    sizes = {**image.sizes, CHANNEL: len(kept)}
+    nothing = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
+    labels = select_known_channels(channels, kept).coords
+    return xr.DataArray(nothing, labels, image.dims, image.name, image.attrs)
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:

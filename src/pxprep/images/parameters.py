@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Pool
+from ..aliases import Array, DType, PerChannel, Pool
 from ..channels import ByLabel
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
@@ -47,7 +47,7 @@ def parse_number(value: object, parameter: str, rule: str) -> float:
     return number
 
 
-def parse_quantile(value: object, parameter: str) -> Any:
+def parse_quantile(value: object, parameter: str) -> PerChannel:
     """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
 
     Older tools (Pixie, harpy) disagree on percent or fraction, so a value that can only be meant as
@@ -56,7 +56,7 @@ def parse_quantile(value: object, parameter: str) -> Any:
     return _parse_each(value, parameter, _parse_high_percent)
 
 
-def parse_low_quantile(value: object, parameter: str) -> object:
+def parse_low_quantile(value: object, parameter: str) -> PerChannel:
     """As `parse_quantile`; but small values are plausible here, and obeyed."""
     return _parse_each(value, parameter, _parse_percent)
 
@@ -72,17 +72,17 @@ def parse_sum_quantile(value: object, parameter: str = "q_sum") -> float:
     return number
 
 
-def parse_sigma(value: object, parameter: str = "sigma") -> Any:
+def parse_sigma(value: object, parameter: str = "sigma") -> PerChannel:
     """Standard deviation in pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_sigma)
 
 
-def parse_finite(value: object, parameter: str) -> Any:
+def parse_finite(value: object, parameter: str) -> PerChannel:
     """A finite number for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
 
-def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> Any:
+def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> PerChannel:
     """A number above 0 (or, if `or_zero`, at least 0) for all channels, in order, or by label."""
 
     def parse(item: object, name: str) -> float:
@@ -95,17 +95,17 @@ def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> A
     return _parse_each(value, parameter, parse)
 
 
-def parse_radius(value: object, parameter: str = "radius") -> object:
+def parse_radius(value: object, parameter: str = "radius") -> PerChannel:
     """A whole number of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_radius)
 
 
-def parse_side(value: object, parameter: str = "size") -> object:
+def parse_side(value: object, parameter: str = "size") -> PerChannel:
     """The side of a square of pixels, for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_threshold(value: object) -> object:
+def parse_threshold(value: object) -> Array:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
@@ -257,7 +257,7 @@ def parse_scale_factors(value: object, dims: Sequence[str]) -> list[dict[str, in
     return [_parse_scale_factor(factor, dims, rule) for factor in value]
 
 
-def _parse_each(value: Any, parameter: str, parse: Any) -> object:
+def _parse_each(value: object, parameter: str, parse: Callable[[object, str], float]) -> PerChannel:
     if isinstance(value, Mapping):
         if not value:
             raise ParameterError(
@@ -271,8 +271,9 @@ def _parse_each(value: Any, parameter: str, parse: Any) -> object:
                 for key, item in value.items()
             }
         )
-    is_array = isinstance(value, np.ndarray) and value.ndim == 1
-    if is_array or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = list(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return tuple(parse(item, f"{parameter}[{i}]") for i, item in enumerate(value))
     return parse(value, parameter)
 

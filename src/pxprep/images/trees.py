@@ -1,8 +1,9 @@
 """Images in trees: which nodes hold them, and trees with processed images in their place."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
 from ..errors import ImageError, ParameterError
-from .datasets import image_variables, with_variables
+from .datasets import image_variables, staying, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
@@ -43,10 +44,10 @@ class Leaf:
 
     path: str
     scales: tuple[str, ...]
-    variable: object
+    variable: Label
 
 
-def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
+def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
     """The images of a tree, in the tree's order.
 
     Parameters
@@ -77,7 +78,7 @@ def find_leaves(tree: object, variable: object = None) -> list[Leaf]:
     return leaves
 
 
-def named_leaves(tree: Any, variable: object = None) -> dict[Label, Leaf]:
+def named_leaves(tree: "xr.DataTree", variable: Label = None) -> dict[Label, Leaf]:
     """As `find_leaves`, by the names of the images."""
     leaves = find_leaves(tree, variable)
     named: dict[Label, Leaf] = {}
@@ -89,23 +90,22 @@ def named_leaves(tree: Any, variable: object = None) -> dict[Label, Leaf]:
     return named
 
 
-def read_leaf(tree: object, leaf: Leaf) -> xr.DataArray:
+def read_leaf(tree: "xr.DataTree", leaf: Leaf) -> xr.DataArray:
     """The image, at its finest scale."""
-    image: xr.DataArray = _node(tree, leaf.scales[0])[leaf.variable]
+    image: xr.DataArray = _node(tree, leaf.scales[0]).data_vars[leaf.variable]
     return image
 
 
-def read_beside(tree: object, leaf: Leaf, name: str) -> tuple[xr.DataArray | None, list[str]]:
-    """The variable `name` in the dataset of an image (of its finest scale), or None.
-
-    And the names of the other variables there.
-    """
-    node = _node(tree, leaf.scales[0])
-    beside: xr.DataArray | None = node[name] if name in node.data_vars else None
+def read_beside(
+    tree: "xr.Dataset | xr.DataTree", leaf: Leaf, name: str
+) -> tuple[xr.DataArray | None, list[str]]:
+    """The variable `name` in the dataset of an image, or None; and the names of the others."""
+    node = tree if isinstance(tree, xr.Dataset) else _node(tree, leaf.scales[0])
+    beside: xr.DataArray | None = node.data_vars.get(name)
     return beside, [str(other) for other in node.data_vars if other != leaf.variable]
 
 
-def find_masks(tree: object) -> dict[str, xr.DataArray]:
+def find_masks(tree: "xr.DataTree") -> dict[str, xr.DataArray]:
     """The one array without channels at each node, at the finest of its scales, by path."""
     found: dict[str, xr.DataArray] = {}
     for path, node in walk(tree):
@@ -127,23 +127,25 @@ def find_masks(tree: object) -> dict[str, xr.DataArray]:
 
 
 def with_leaves(
-    tree: Any, images: Mapping[Leaf, xr.DataArray], channels: Sequence[Label] | None = None
-) -> object:
+    tree: "xr.DataTree",
+    images: Mapping[Leaf, xr.DataArray],
+    channels: Sequence[Label] | None = None,
+) -> "xr.DataTree":
     """A tree like `tree` in which `images` are in the place of those that were read.
 
     Coarser scales are made again from the finest. `channels` are those that were chosen, and their
     order: everything that has channels at the node of an image is reduced to them. For None nodes
-    keep the order that they have.
+    keep the order that they have, of the channels that `images` have.
     """
     datasets = {path: _own_part(node, path) for path, node in walk(tree)}
-    if channels is not None:
-        lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
-        datasets = _reduced(datasets, lineages, channels)
+    lineages = set().union(*(_lineage(leaf.scales) for leaf in images))
+    first, image = next(iter(images.items()))
+    stay = partial(staying, channels, read_leaf(tree, first), image)
+    datasets = _reduced(datasets, lineages, stay)
     resized = {}
     for leaf, image in images.items():
-        scales = [_node(tree, path)[leaf.variable] for path in leaf.scales]
-        if channels is not None:
-            scales = [select_channels(scale, channels) for scale in scales]
+        scales = [_node(tree, path).data_vars[leaf.variable] for path in leaf.scales]
+        scales = [select_channels(scale, stay(label_keys(scale))) for scale in scales]
         factors = factors_between(scales, leaf.scales)
         resized[leaf.path or "/"] = new_sizes(scales, factors)
         made = _processed(leaf, scales, factors, image)
@@ -158,9 +160,12 @@ def with_leaves(
         raise ImageError(f"the images no longer fit into the tree: {error}") from error
 
 
-def check_pyramid(tree: object, leaf: Leaf) -> None:
+def check_pyramid(tree: "xr.DataTree", leaf: Leaf) -> None:
     """Raise ImageError unless the scales of an image are images of which each makes the next."""
-    scales = [checked(_node(tree, path)[leaf.variable], f"image {path!r}") for path in leaf.scales]
+    scales = [
+        checked(_node(tree, path).data_vars[leaf.variable], f"image {path!r}")
+        for path in leaf.scales
+    ]
     for path, scale in zip(leaf.scales, scales, strict=True):
         reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
     factors = factors_between(scales, leaf.scales)
@@ -172,14 +177,14 @@ def check_pyramid(tree: object, leaf: Leaf) -> None:
         with_variables(node, {leaf.variable: plane}, f"node {path!r}")
 
 
-def walk(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def walk(tree: "xr.DataTree", path: str = "") -> Iterator[tuple[str, "xr.DataTree"]]:
     """Path and node of a tree and of all that is below it."""
     yield path, tree
     for name, child in tree.children.items():
         yield from walk(child, f"{path}/{name}" if path else str(name))
 
 
-def _leaves_under(node: Any, path: str, variable: object) -> Iterator[Leaf]:
+def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[Leaf]:
     numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
     scales = [numbered[number] for number in sorted(numbered)]
     if 0 not in numbered:
@@ -206,7 +211,7 @@ def _leaves_under(node: Any, path: str, variable: object) -> Iterator[Leaf]:
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
 
 
-def _image_variable(node: Any, path: str, variable: Any) -> object:
+def _image_variable(node: "xr.DataTree", path: str, variable: Label) -> Any:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None
@@ -220,7 +225,7 @@ def _image_variable(node: Any, path: str, variable: Any) -> object:
     return candidates[0] if candidates else None
 
 
-def _node(tree: Any, path: str) -> Any:
+def _node(tree: "xr.DataTree", path: str) -> "xr.DataTree":
     for name in path.split("/") if path else ():
         tree = tree.children[name]
     return tree
@@ -235,7 +240,7 @@ def _lineage(paths: tuple[str, ...]) -> set[str]:
     return lineage
 
 
-def _own_part(node: Any, path: str) -> xr.Dataset:
+def _own_part(node: "xr.DataTree", path: str) -> xr.Dataset:
     """What a node adds to the nodes above it; the top of a tree keeps what it inherits."""
     return own_dataset(node) if path else node.to_dataset()
 
@@ -243,9 +248,12 @@ def _own_part(node: Any, path: str) -> xr.Dataset:
 def _reduced(
     datasets: Mapping[str, xr.Dataset],
     lineages: set[str],
-    channels: Sequence[Label],
+    stay: Callable[[Sequence[Label]], Sequence[Label] | None],
 ) -> dict[str, xr.Dataset]:
-    """The datasets at and above images, and all that inherit their labels, with `channels` only."""
+    """The datasets at and above images, and all that inherit their labels, without the others.
+
+    `stay` says which of some channels stay, None for all.
+    """
     reduced = {}
     for path, dataset in datasets.items():
         if CHANNEL not in dataset.dims:
@@ -255,7 +263,8 @@ def _reduced(
         above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
         known = label_keys(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
-        if concerned and set(channels) <= set(known):
+        channels = stay(known) if concerned else None
+        if channels is not None:
             if above:  # which has the labels
                 dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from math import prod
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from ..aliases import Label
+from ..channels import select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.threads import n_cores
 from ..images.exclusion import without
 from ..images.image import like, pixels, processing_dtype
 from ..pipeline.pipeline import Pipeline
-from ..pipeline.run import pass_names
+from ..pipeline.run import labels_along, pass_names
 from .layers import check_sdata
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
@@ -86,6 +88,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     if not work.pairs:
         return Plan(**general)
     prepared = Prepared.of(work)
+    kept = labels_along(recipe_of(work.steps).steps, prepared.cohort.labels)[-1]
     measured: list[str] = []
     if isinstance(work.steps, Pipeline):
         measured = pass_names(work.steps.steps, without(prepared.cohort, request.exclude))
@@ -94,7 +97,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
         **general,
         reads=prepared.images,
         writes={
-            output: scales_of(prepared.element(name, _processed(prepared.images[name])))
+            output: scales_of(prepared.element(name, _processed(prepared.images[name], kept)))
             for output, name in work.pairs.items()
         },
         passes=tuple(measured),
@@ -107,8 +110,9 @@ def step_names(plan: Plan) -> list[str]:
     return [name for name, _ in recipe_of(plan.work.steps).steps]
 
 
-def _processed(image: xr.DataArray) -> xr.DataArray:
+def _processed(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
     """What the steps make of an image, without its pixels: of the type they are worked on in."""
+    image = image if len(kept) == image.sizes["c"] else select_channels(image, kept)
     made = pixels(image).astype(processing_dtype(image))
     return like(image, backends.without_pixels(made))
 

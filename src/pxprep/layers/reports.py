@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from ..plot.comparison import require_same_size
 from ..reporting.checks import check_file, check_title
 from ..reporting.fovs import Fov
 from ..reporting.page import write
+from ..steps.function import ImageFunction
 from .reading import read_images
 from .records import Origins
 
 if TYPE_CHECKING:
-    import xarray as xr
     from spatialdata import SpatialData
 
 __all__ = ["report_layers"]
@@ -29,7 +29,7 @@ def report_layers(
     layers: str | Sequence[str],
     *,
     title: str | None = None,
-    functions: Mapping[str, Callable[..., xr.DataArray]] | None = None,
+    functions: Mapping[str, ImageFunction] | None = None,
 ) -> Path:
     """Write a QC report of layers that `pixel_clustering_preprocess` has made, at any time later.
 
@@ -102,9 +102,10 @@ def compared_layers(
     `pairs` has, by name of the new layer, that of the layer it was made from; where that was
     removed or replaced, there is nothing to show from before.
     """
-    after = read_images(sdata, list(pairs), fitted.channels)
+    channels = None if fitted.channels is None else fitted.remaining
+    after = read_images(sdata, list(pairs), channels)
     there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
-    before = read_images(sdata, there, fitted.channels) if there else {}
+    before = read_images(sdata, there, channels) if there else {}
     for layer, source in pairs.items():
         if source in before:
             require_same_size(before[source], after[layer], f"layer {layer!r}: ")

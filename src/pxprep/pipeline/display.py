@@ -19,15 +19,21 @@ MOST_NAMES = 12
 NumbersByStep = Mapping[str, xr.Dataset]
 
 
-def channel_table(measured: NumbersByStep, labels: Sequence[Label]) -> Table:
-    """Header and rows, one for each channel, of the numbers per channel that steps apply."""
+def channel_table(measured: NumbersByStep, seen_by: Mapping[str, Sequence[Label]]) -> Table:
+    """Header and rows, one for each channel, of the numbers per channel that steps apply.
+
+    `seen_by` has the channels that each step sees; a cell is empty if the channel was dropped.
+    """
     columns = {
-        f"{name}_{variable}": [_numbers_text(array.isel({CHANNEL: i})) for i in range(len(labels))]
+        f"{name}_{variable}": {
+            label: _numbers_text(array.isel({CHANNEL: i})) for i, label in enumerate(seen_by[name])
+        }
         for name, numbers in measured.items()
         for variable, array in _applied_numbers(numbers).items()
         if CHANNEL in array.dims
     }
-    rows = [[str(label), *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
+    labels = next(iter(seen_by.values()), ())
+    rows = [[str(one), *(cells.get(one, "") for cells in columns.values())] for one in labels]
     return ["channel", *columns], rows
 
 
@@ -63,21 +69,26 @@ def pipeline_display(steps: NamedSteps) -> Display:
 def fitted_display(
     steps: NamedSteps,
     measured: NumbersByStep,
-    labels: Sequence[Label],
+    seen_by: Mapping[str, Sequence[Label]],
+    remaining: Sequence[Label],
     fovs: Sequence[Label],
     pool: str | None,
     batches: Mapping[Label, Label],
 ) -> Display:
     """The steps with the numbers for all channels, those of each channel, and the images."""
+    labels = next(iter(seen_by.values()), remaining)
     images, channels = counted(len(fovs), "images"), counted(len(labels), "channels")
+    dropped = [label for label in labels if label not in remaining]
     header, rows = step_table(steps, measured)
     parts = [Part("Steps", header, rows, count=len(rows))]
-    header, rows = channel_table(measured, labels)
+    header, rows = channel_table(measured, seen_by)
     if len(header) > 1:
         numbers = range(1, len(header))
         parts.append(Part("Numbers", header, rows, numbers, is_open=True))
     else:
         parts.append(Part("Channels", line=in_a_line(labels), count=len(labels)))
+    if dropped:
+        parts.append(Part("Dropped channels", line=in_a_line(dropped), count=len(dropped)))
     parts.append(Part("Images", line=shortened(fovs), count=len(fovs)))
     if batches:
         names = list(dict.fromkeys(batches[fov] for fov in fovs))

@@ -17,6 +17,7 @@ from ..steps.function import ImageFunction
 from ..steps.statistic import has_image_values, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
+from .run import labels_along
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
@@ -89,9 +90,13 @@ def parsed(
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
     batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
     groups = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
-    sizes = {CHANNEL: n_channels, FOV: len(fovs), **({BATCH: len(groups)} if batches else {})}
-    arrays = {name: decode_numbers(numbers[name], name, sizes) for name, _ in pipeline.steps}
-    found = {name: labeled_numbers(own, labels, fovs, groups) for name, own in arrays.items()}
+    sizes = {FOV: len(fovs), **({BATCH: len(groups)} if batches else {})}
+    along = dict(zip(numbers, labels_along(pipeline.steps, keys), strict=False))
+    found = {}
+    for name, seen in along.items():
+        arrays = decode_numbers(numbers[name], name, {CHANNEL: len(seen), **sizes})
+        own = labels if seen == keys else seen
+        found[name] = labeled_numbers(arrays, own, fovs, groups)
     return {
         "pipeline": pipeline,
         "channels": labels,
@@ -100,7 +105,7 @@ def parsed(
         "fovs": fovs,
         "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
         "measured": {
-            name: _checked(step, name, found[name], keys, pool, bool(batches))
+            name: _checked(step, name, found[name], along[name], pool, bool(batches))
             for name, step in pipeline.steps
         },
         "batches": batches,

@@ -614,6 +614,7 @@ class FluentSteps:
         backgrounds: Backgrounds,
         scale: Factors = 1,
         exposures: Any = None,
+        drop: bool = False,
         *,
         name: str | None = None,
     ) -> Self:
@@ -621,7 +622,7 @@ class FluentSteps:
 
         The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
         channels may have the same one. All are taken as they came, and channels that are not named stay
-        as they are. Leave out the backgrounds afterwards by ``image.sel(c=[...])``.
+        as they are.
 
         Parameters
         ----------
@@ -635,6 +636,9 @@ class FluentSteps:
             of a table of markers (``pd.read_csv("markers.csv", index_col="marker_name")["exposure"]``),
             or an `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel
             and divided by that of its background. Channels that are not needed may be in it.
+        drop
+            Whether the backgrounds are left out afterwards: they are not in the result, and steps
+            behind this one neither measure nor sum them. At least one channel must be left.
         name
             What the step is called; None for its kind, the second of that kind ``kind_2``.
 
@@ -649,15 +653,15 @@ class FluentSteps:
             If `backgrounds` is no such mapping or names a channel as its own background, or a number
             breaks its rule.
         ChannelError
-            If `backgrounds` names channels that the image does not have, or `scale` or `exposures`
-            lacks one that is needed.
+            If `backgrounds` names channels that the image does not have, `scale` or `exposures`
+            lacks one that is needed, or `drop` leaves no channel.
 
         Notes
         -----
         With `exposures` it is the subtraction of Backsub (mcmicro), where the image has a channel of
         autofluorescence for each filter.
         """
-        return self.then(SubtractChannels(backgrounds, scale, exposures), name)
+        return self.then(SubtractChannels(backgrounds, scale, exposures, drop), name)
 
     def compensate(self, matrix: Any, method: str = "nnls", *, name: str | None = None) -> Self:
         """Undo the spillover of channels into each other, which was measured on single stains.

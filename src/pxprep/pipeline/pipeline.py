@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +26,15 @@ from ..steps.statistic import EVERYTHING
 from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
-from .run import INPUT, apply_numbers, as_own_floats, references, run
+from .run import (
+    INPUT,
+    apply_numbers,
+    as_own_floats,
+    labels_along,
+    numbers_together,
+    references,
+    run,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -225,9 +234,10 @@ class FittedPipeline(Displayable):
     pipeline
         The steps.
     channels
-        Labels of the channels in the order in which they were fitted; None if they have none.
+        Labels of the channels in the order in which they were fitted; None if they have none. Those
+        that come out of the steps are `remaining`.
     n_channels
-        How many there are.
+        How many were fitted.
     pool
         How the cohort was pooled.
     fovs
@@ -258,11 +268,25 @@ class FittedPipeline(Displayable):
         return tuple(range(self.n_channels)) if self.channels is None else self.channels
 
     @property
+    def remaining(self) -> tuple[Label, ...]:
+        """Labels of the channels that come out: all, but for those that a step drops."""
+        return self._along[-1]
+
+    @property
+    def seen_by(self) -> dict[str, tuple[Label, ...]]:
+        """For each step, by name, the labels of the channels that it sees."""
+        return dict(zip(self.measured, self._along, strict=False))
+
+    @cached_property
+    def _along(self) -> list[tuple[Label, ...]]:
+        return labels_along(self.pipeline.steps, self.labels)
+
+    @property
     def numbers(self) -> xr.Dataset:
         """All that was measured as one dataset, over ``c`` (and ``fov`` or ``batch``).
 
-        Its variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale``
-        are what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
+        Variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale`` are
+        what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
         ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
         ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
         ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
@@ -270,14 +294,10 @@ class FittedPipeline(Displayable):
         the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
         the standard deviation of each image, ``..._counted`` how many pixels they are of,
         ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
-        left out as infinite.
+        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
+        NaN; those in ``measured`` do not have it.
         """
-        variables: dict[str, xr.DataArray] = {
-            f"{name}_{variable}": array
-            for name, numbers in self.measured.items()
-            for variable, array in numbers.data_vars.items()
-        }
-        return xr.Dataset(variables).copy(deep=True)
+        return numbers_together(self.measured, self.seen_by, self.labels)
 
     def transform(
         self,
@@ -464,7 +484,7 @@ class FittedPipeline(Displayable):
         >>> fitted.outliers()[["fov", "channel"]].values.tolist()
         [['fov2', 'CD8']]
         """
-        return find_outliers(self.measured, self.labels, self.batches, score, fold)
+        return find_outliers(self.measured, self.seen_by, self.batches, score, fold)
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
@@ -520,5 +540,11 @@ class FittedPipeline(Displayable):
 
     def _display(self) -> Display:
         return display.fitted_display(
-            self.pipeline.steps, self.measured, self.labels, self.fovs, self.pool, self.batches
+            self.pipeline.steps,
+            self.measured,
+            self.seen_by,
+            self.remaining,
+            self.fovs,
+            self.pool,
+            self.batches,
         )

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..aliases import Label, PerChannel
+from ..aliases import Label, PerChannel, Zeros
 from ..channels import unwritable
 from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
 from ..images.parameters import parse_bool, parse_finite, parse_quantile, parse_sigma
+from ..steps import Blur, Clip, PostNorm, QuantileNorm, SumMask, SumNorm
 from ..steps.base import Step, check_step_class
 from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
-from .run import INPUT, free_name
+from .run import INPUT, check_along, free_name, labels_along
 from .yaml_text import FORMAT
 
 
@@ -100,23 +101,30 @@ class Recipe(Displayable, FluentSteps):
 
     @classmethod
     def _reference_order(
-        cls, q: Any, q_sum: Any, q_post: Any, sigma: Any, norm_sum: Any, cap_max: Any, zeros: Any
+        cls,
+        q: PerChannel | None,
+        q_sum: float | None,
+        q_post: PerChannel | None,
+        sigma: PerChannel | None,
+        norm_sum: bool,
+        cap_max: PerChannel | None,
+        zeros: Zeros,
     ) -> Self:
-        pipeline = cls()
+        steps: list[Step] = []
         if q is not None:
-            pipeline = pipeline.quantile_norm(parse_quantile(q, "q"))
-        unblurred = pipeline.steps[-1][0] if pipeline.steps else INPUT
+            steps.append(QuantileNorm(parse_quantile(q, "q")))
+        unblurred = steps[-1].kind if steps else INPUT
         if sigma is not None:
-            pipeline = pipeline.blur(parse_sigma(sigma))
+            steps.append(Blur(parse_sigma(sigma)))
         if q_sum is not None:
-            pipeline = pipeline.sum_mask(q_sum, reference=unblurred, zeros=zeros)
+            steps.append(SumMask(q_sum, reference=unblurred, zeros=zeros))
         if parse_bool(norm_sum, "norm_sum"):
-            pipeline = pipeline.sum_norm()
+            steps.append(SumNorm())
         if q_post is not None:
-            pipeline = pipeline.post_norm(q_post)
+            steps.append(PostNorm(q_post))
         if cap_max is not None:
-            pipeline = pipeline.clip(parse_finite(cap_max, "cap_max"))
-        return pipeline
+            steps.append(Clip(parse_finite(cap_max, "cap_max")))
+        return cls(steps)
 
     def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
@@ -130,18 +138,19 @@ class Recipe(Displayable, FluentSteps):
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels around a pixel all steps together read."""
-        operations = [step.operation(labels) for _, step in self.steps]
+        along = zip(self.steps, labels_along(self.steps, labels), strict=False)
+        operations = [step.operation(own) for (_, step), own in along]
         return sum(operation.depth for operation in operations if operation is not None)
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
-        for _, step in self.steps:
-            step.check(labels)
+        check_along(self.steps, labels)
 
     def say_remarks(self, labels: Sequence[Label]) -> None:
         """Warn of what should be known of each step on channels `labels`."""
-        for name, step in self.steps:
-            for remark in step.remarks(labels):
+        along = labels_along(self.steps, labels)
+        for (name, step), own in zip(self.steps, along, strict=False):
+            for remark in step.remarks(own):
                 warn(f"{name}: {remark}")
 
     def to_json(self) -> str:

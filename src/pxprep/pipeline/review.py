@@ -14,7 +14,7 @@ from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.parameters import parse_number
 from ..steps.base import Step
 from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers
-from .run import INPUT, NamedSteps
+from .run import INPUT, NamedSteps, labels_along
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,7 +27,7 @@ FEWEST_IMAGES = 3
 
 def find_outliers(
     measured: Mapping[str, xr.Dataset],
-    labels: Sequence[Label],
+    labels: Mapping[str, Sequence[Label]],
     batches: Mapping[Label, Label],
     score: object,
     fold: object,
@@ -47,7 +47,7 @@ def find_outliers(
         for name, numbers in measured.items()
         if has_image_values(numbers)
         for positions in rows_together(numbers[FOV].values.tolist(), batches)
-        for row in _far(numbers.isel({FOV: positions}), labels, least_score, least_fold)
+        for row in _far(numbers.isel({FOV: positions}), labels[name], least_score, least_fold)
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
@@ -148,10 +148,10 @@ def require_updatable(
         )
     # Steps whose output no measured number has changed.
     untouched, current = {INPUT}, INPUT
-    for name, step in steps:
+    for (name, step), own in zip(steps, labels_along(steps, labels), strict=False):
         source = current if step.reference is None else step.reference
-        if _depends_on_images(step, labels, measured[name]):
-            if step.statistic(labels) is None:
+        if _depends_on_images(step, own, measured[name]):
+            if step.statistic(own) is None:
                 raise ParameterError(
                     f"pxprep does not know how the numbers of step {name!r} come from those of "
                     f"each image: {again}"
@@ -194,20 +194,20 @@ def updated(
     """
     known = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
     known[-len(cohort) :] = 0
-    measured = {}
-    for name, step in steps:
+    measured, before = {}, cohort.labels
+    for (name, step), labels in zip(steps, labels_along(steps, cohort.labels), strict=False):
+        known, before = known[:, [before.index(label) for label in labels]], labels
+        is_labeled = channel_labels(cohort[0]) is not None or labels != cohort.labels
         both = _with_more_images(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
-        statistic = step.statistic(cohort.labels)
+        statistic = step.statistic(labels)
         if statistic is not None and has_image_values(both):
-            recompute = partial(
-                statistic.recompute, labels=cohort.labels, pool=cohort.pool, dtype=dtype
-            )
+            recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
             numbers |= _recomputed(recompute, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
             numbers,
-            channel_labels(cohort[0]),
+            labels if is_labeled else None,
             fovs,
             dict.fromkeys(batches[fov] for fov in fovs) if batches else (),
         )

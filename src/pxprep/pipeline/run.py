@@ -12,17 +12,17 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, Label
-from ..channels import CHANNEL, channel_labels, label_keys, reorder_channels
+from ..channels import CHANNEL, channel_labels, label_keys, listed_labels, reorder_channels
 from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
-from ..errors import ImageError
+from ..errors import ChannelError, ImageError, ParameterError
 from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.image import as_float, checked
-from ..steps.base import Numbers, Step, measures
+from ..steps.base import Numbers, Step, kept_by, measures
 from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
-from ..steps.statistic import findings, has_image_values, labeled_numbers
+from ..steps.statistic import as_coordinate, findings, has_image_values, labeled_numbers
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -48,7 +48,8 @@ def run(
     needed = references(steps)
     outputs = {INPUT: cohort}
     current, found = cohort, cohort.already_told
-    measured = [measures(step, cohort.labels) for _, step in steps]
+    along = labels_along(steps, cohort.labels)
+    measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
         is_measured, is_last = measured[position], not any(measured[position + 1 :])
         if with_output and step.reference is None and is_measured and not current.is_cheap:
@@ -69,7 +70,10 @@ def run(
             found = found | findings(numbers)
         if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_numbers(name, step, current, numbers, reference)
+            current = apply_numbers(
+                name, step, current.with_already_told(found), numbers, reference
+            )
+            found = current.already_told  # without that in channels that the step drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -77,7 +81,79 @@ def run(
 
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
     """What the passes are called that measure lazy images, one for each step that measures."""
-    return [_pass(name, cohort) for name, step in steps if measures(step, cohort.labels)]
+    each = zip(steps, labels_along(steps, cohort.labels), strict=False)
+    return [_pass(name, cohort) for (name, step), labels in each if measures(step, labels)]
+
+
+def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label, ...]]:
+    """The channels that each step sees of an image with `labels`, and those that come out."""
+    along = [tuple(labels)]
+    for _, step in steps:
+        along.append(kept_by(step, along[-1]))
+    return along
+
+
+def numbers_together(
+    measured: Mapping[str, Numbers],
+    seen_by: Mapping[str, Sequence[Label]],
+    labels: Sequence[Label],
+) -> Numbers:
+    """What `FittedPipeline.numbers` is: all steps' numbers, over all channels that were fitted."""
+
+    def over_all(step: str, array: xr.DataArray) -> xr.DataArray:
+        if CHANNEL not in array.dims or all(map(labels.__eq__, seen_by.values())):
+            return array
+        own = array.assign_coords({CHANNEL: as_coordinate(seen_by[step])})
+        return own.reindex({CHANNEL: as_coordinate(labels)})
+
+    variables: dict[str, xr.DataArray] = {
+        f"{name}_{variable}": over_all(name, array)
+        for name, numbers in measured.items()
+        for variable, array in numbers.data_vars.items()
+    }
+    return xr.Dataset(variables).copy(deep=True)
+
+
+def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
+    """Raise ChannelError or ParameterError if a step does not fit the channels that it sees."""
+    seen = tuple(labels)
+    outputs, dropped = {INPUT: seen}, dict[Label, str]()
+    for name, step in steps:
+        if step.reference is not None and outputs[step.reference] != seen:
+            gone = {label: dropped[label] for label in outputs[step.reference] if label in dropped}
+            first = [*gone.values()][-1]
+            raise ParameterError(
+                f"reference of step {name!r} must have the channels that the step sees, got "
+                f"{step.reference!r}, behind which {_in_words(gone)}: name {first!r} or a step "
+                "behind that"
+            )
+        try:
+            step.check(seen)
+        except (ChannelError, ParameterError) as error:
+            if not _fits(step, labels):
+                raise
+            raise type(error)(
+                f"step {name!r}: {error}; before it {_in_words(dropped)}: put {name!r} before "
+                f"that, or leave what is dropped out of its parameters"
+            ) from error
+        kept = kept_by(step, seen)
+        dropped |= {label: name for label in seen if label not in kept}
+        seen = outputs[name] = kept
+
+
+def _fits(step: Step, labels: Sequence[Label]) -> bool:
+    try:
+        step.check(labels)
+    except (ChannelError, ParameterError):
+        return False
+    return True
+
+
+def _in_words(dropped: Mapping[Label, str]) -> str:
+    """Which steps drop which channels, given the step that drops each."""
+    steps = dict.fromkeys(dropped.values())
+    own = {step: [label for label, by in dropped.items() if by == step] for step in steps}
+    return " and ".join(f"step {step!r} drops {listed_labels(own[step])}" for step in steps)
 
 
 def references(steps: NamedSteps) -> set[str | None]:
@@ -97,7 +173,8 @@ def apply_numbers(
             return step.applied(cohort, numbers, reference)
     differ = cohort.pool is None or BATCH in numbers.dims
     own = cohort.by_image(numbers, name) if differ else [numbers] * len(cohort)
-    return cohort.map(partial(_apply_own, name, step), cohort.names, own)
+    made = cohort.map(partial(_apply_own, name, step), cohort.names, own)
+    return made.keeping_channels(kept_by(step, cohort.labels))
 
 
 def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:

@@ -166,7 +166,7 @@ class _Panel:
     def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _Panel:
         quantiles = compared(fitted.measured[step])
         has_channels = CHANNEL in quantiles.dims
-        labels: list[Label] = [*fitted.labels] if has_channels else [None]
+        labels: list[Label] = [*fitted.seen_by[step]] if has_channels else [None]
         values = quantiles.transpose(FOV, ...).values.reshape(len(fitted.fovs), -1)
         far = np.zeros(values.shape, bool)
         for row in outliers[outliers["step"] == step].itertuples():

@@ -207,14 +207,14 @@ def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     for position, (name, step) in enumerate(steps):
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
-            _is_pointwise(later, fitted.labels) for _, later in steps[position:]
+            _is_pointwise(later, fitted.seen_by[after]) for after, later in steps[position:]
         )
         for label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:
-                lines["before"].append(_line(label, style, values, fitted))
+                lines["before"].append(_line(label, style, values))
             if is_after:
                 moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
-                lines["after"].append(_line(label, style, moved, fitted))
+                lines["after"].append(_line(label, style, moved))
     return lines
 
 
@@ -228,7 +228,7 @@ def _marks(
     name: str, step: Step, numbers: xr.Dataset, fitted: FittedPipeline
 ) -> Iterator[tuple[str, str, xr.DataArray]]:
     """Label, style and values of the quantiles that a step applies, and of the image's own."""
-    statistic = step.statistic(fitted.labels)
+    statistic = step.statistic(fitted.seen_by[name])
     for applied, own in () if statistic is None else statistic.made_from.items():
         if {FOV, BATCH} & set(numbers[applied].dims):
             continue
@@ -258,8 +258,8 @@ def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset])
     return image.isel(y=0, x=0)
 
 
-def _line(label: str, style: str, values: xr.DataArray, fitted: FittedPipeline) -> Line:
-    return Line(label, dict(zip(fitted.labels, values.values.tolist(), strict=True)), style)
+def _line(label: str, style: str, values: xr.DataArray) -> Line:
+    return Line(label, dict(zip(label_keys(values), values.values.tolist(), strict=True)), style)
 
 
 def draw_histogram(

@@ -33,9 +33,13 @@ class Distances:
     ----------
     fovs, labels
         The fitted images and channels.
+    seen_by
+        The channels that each step sees.
+    remaining
+        The channels that no step drops.
     ratios
-        By step, axes (fov, c); one column for the steps in `of_sums`. 0 where there is no signal,
-        NaN where the median is 0.
+        By step, axes (fov, c), of the channels that it sees; one column for the steps in `of_sums`.
+        0 where there is no signal, NaN where the median is 0.
     of_sums
         The steps that measured sums over channels.
     outliers
@@ -46,6 +50,8 @@ class Distances:
 
     fovs: tuple[Label, ...]
     labels: tuple[Label, ...]
+    seen_by: Mapping[str, tuple[Label, ...]]
+    remaining: tuple[Label, ...]
     ratios: dict[str, Block]
     of_sums: frozenset[str]
     outliers: DataFrame
@@ -60,7 +66,9 @@ class Distances:
         }
         return cls(
             fitted.fovs,
-            tuple(fitted.labels),
+            fitted.labels,
+            fitted.seen_by,
+            fitted.remaining,
             {
                 step: ratios_in_batches(
                     array.values.reshape(len(fitted.fovs), -1), fitted.fovs, fitted.batches
@@ -74,7 +82,7 @@ class Distances:
 
     def columns(self, step: str) -> list[str]:
         """The titles of the columns of a step's ratios."""
-        return [SUMS] if step in self.of_sums else [str(label) for label in self.labels]
+        return [SUMS] if step in self.of_sums else [str(label) for label in self.seen_by[step]]
 
     def reasons(self, name: Label) -> dict[Label | None, str]:
         """By channel, None for sums, why an image is an outlier in it; the farthest first."""
@@ -96,7 +104,8 @@ class Distances:
         row = self.fovs.index(name)
         for step, ratios in self.ratios.items():
             if step not in self.of_sums:
-                farthest = np.fmax(farthest, _either_way(ratios[row]))
+                places = [self.labels.index(label) for label in self.seen_by[step]]
+                farthest[places] = np.fmax(farthest[places], _either_way(ratios[row]))
         return farthest
 
     def sorted(self, names: Sequence[Label]) -> list[Label]:
@@ -107,9 +116,9 @@ class Distances:
 
     def telling_channels(self, most: int) -> list[Label]:
         """The channels that show best what images are: nuclei, then those with outliers first."""
-        nuclei = [label for label in self.labels if NUCLEI.search(str(label))][:1]
-        far = [channel for channel in self.outliers["channel"] if channel is not None]
-        return list(dict.fromkeys([*nuclei, *far, *self.labels]))[:most]
+        nuclei = [label for label in self.remaining if NUCLEI.search(str(label))][:1]
+        far = [channel for channel in self.outliers["channel"] if channel in self.remaining]
+        return list(dict.fromkeys([*nuclei, *far, *self.remaining]))[:most]
 
     def headline(self, name: Label) -> str:
         """In which channel an image is farthest off, and how far."""

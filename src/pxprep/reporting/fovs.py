@@ -29,7 +29,8 @@ class Fov:
     title
         The image's name in the report.
     before
-        The image with the fitted channels in their order; None if it is no longer there.
+        The image with the fitted channels in their order, without those that steps drop; None if it
+        is no longer there.
     after
         The processed image, with the same channels.
     """
@@ -76,7 +77,8 @@ class Seen:
 
 def paired(before: object, after: object, fitted: FittedPipeline, variable: object) -> list[Fov]:
     """The images of a report, checked; raises ImageError or ChannelError that names one."""
-    done = ImageSet.of(after, variable=variable, labels=fitted.labels, what="after image")
+    labels = fitted.remaining
+    done = ImageSet.of(after, variable=variable, labels=labels, what="after image")
     if before is None:
         return [
             Fov(name, _title(name), None, one)
@@ -92,7 +94,7 @@ def paired(before: object, after: object, fitted: FittedPipeline, variable: obje
     fovs = []
     for name, one in zip(names, begun, strict=True):
         try:
-            one = select_channels(one, fitted.labels)
+            one = select_channels(one, labels)
         except ChannelError as error:
             raise ChannelError(f"before image {name!r}: {error}") from error
         require_same_size(one, by_name[name], f"image {name!r}: ")

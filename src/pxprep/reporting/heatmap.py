@@ -144,7 +144,8 @@ def _marks(
     for row in distances.outliers.itertuples():
         if row.fov not in rows:
             continue
-        column = 0 if row.step in distances.of_sums else distances.labels.index(row.channel)
+        seen = distances.seen_by[row.step]
+        column = 0 if row.step in distances.of_sums else seen.index(row.channel)
         what = distances.columns(row.step)[column]
         yield Mark(
             starts[row.step] + CELL * column,

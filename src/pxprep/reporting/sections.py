@@ -83,7 +83,7 @@ class Sections:
         anchors: dict[tuple[Label, Label | None], str] = {}
         for i, name in enumerate(names):
             anchors[name, None] = f"image-{i}"
-            anchors |= {(name, fitted.labels[c]): f"image-{i}-{c}" for c in channels[name]}
+            anchors |= {(name, fitted.remaining[c]): f"image-{i}-{c}" for c in channels[name]}
         n_cards = sum(map(len, channels.values()))
         return cls(
             fitted=fitted,
@@ -118,11 +118,11 @@ class Sections:
         chosen = {
             c: (label, self.anchors[fov.name, label], reasons.get(label, ""))
             for c in self.channels[fov.name]
-            for label in [self.fitted.labels[c]]
+            for label in [self.fitted.remaining[c]]
         }
         dropped, kinds = mask(pixels.after, side)
         bar, length = _bar(fov)
-        n_left = self.fitted.n_channels - len(chosen)
+        n_left = len(self.fitted.remaining) - len(chosen)
         self._made[fov.name] = Section(
             anchor=self.anchors[fov.name, None],
             title=fov.title,
@@ -142,7 +142,7 @@ class Sections:
 
     def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar: float) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
-        places = [self.fitted.labels.index(label) for label in self.mixed]
+        places = [self.fitted.remaining.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
@@ -151,9 +151,11 @@ class Sections:
 
 
 def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
-    """The places of the channels of an image that are pictured: outliers first, then in order."""
-    odd = [distances.labels.index(c) for c in distances.reasons(name) if c is not None]
-    far = np.nan_to_num(distances.of_channels(name), nan=0, posinf=np.inf)
+    """The places of the remaining channels that are pictured: outliers first, then in order."""
+    remaining = distances.remaining
+    odd = [remaining.index(c) for c in distances.reasons(name) if c in remaining]
+    far = distances.of_channels(name)[[distances.labels.index(label) for label in remaining]]
+    far = np.nan_to_num(far, nan=0, posinf=np.inf)
     nearer = [c for c in np.argsort(-far, kind="stable").tolist() if c not in odd]
     return odd + sorted(nearer[: max(most - len(odd), 0)])
 

@@ -76,6 +76,9 @@ def facts(
         "channels": f"{fitted.n_channels:,}",
         "pixels dropped": percent_text(n_dropped, n_pixels),
     }
+    n_gone = fitted.n_channels - len(fitted.remaining)
+    if n_gone:
+        found["channels dropped"] = f"{n_gone:,}"
     if n_images > 1:
         found["images with outliers"] = f"{len(far):,} of {n_images:,}"
     if passes:
@@ -86,6 +89,9 @@ def facts(
 def notes(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     """What was odd about the images."""
     found = [note for step in measuring_steps(fitted) for note in _findings(fitted, step)]
+    dropped = [str(label) for label in fitted.labels if label not in fitted.remaining]
+    if dropped:
+        found.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
     gone = [fov.title for fov in fovs if fov.before is None]
     if gone:
         found.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
@@ -100,7 +106,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
     if CHANNEL not in numbers["counted"].dims:
         return
     silent = (numbers["counted"] == 0).values
-    statistic = dict(fitted.pipeline.steps)[step].statistic(fitted.labels)
+    statistic = dict(fitted.pipeline.steps)[step].statistic(fitted.seen_by[step])
     kind = "finite" if getattr(statistic, "zeros", True) else "finite non-zero"
     same = np.zeros_like(silent)
     if "deviation" in numbers:
@@ -111,7 +117,7 @@ def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
         ((numbers["negative"] > 0).values.any(axis=0), "Negative pixels in {}."),
         ((numbers["infinite"] > 0).values.any(axis=0), "Infinite pixels in {}: taken as missing."),
     ):
-        names = [str(fitted.labels[i]) for i in np.flatnonzero(chosen)]
+        names = [str(fitted.seen_by[step][i]) for i in np.flatnonzero(chosen)]
         if names:
             yield f"{step}: {what.format(shortened(names))}"
 
@@ -137,7 +143,7 @@ def _fitted_to(fitted: FittedPipeline) -> str:
 
 def channels_table(fitted: FittedPipeline) -> Table:
     """The numbers of each channel."""
-    header, rows = display.channel_table(fitted.measured, fitted.labels)
+    header, rows = display.channel_table(fitted.measured, fitted.seen_by)
     caption = "The numbers of each channel; a scale is what it is divided by"
     if fitted.pool is None and len(fitted.fovs) > 1:
         caption += ": the median of all images (and from the lowest to the highest)"

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, get_args, get_type_hints
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import per_channel
+from ..channels import per_channel, require_known
 from ..engine.programs import Operation
-from ..errors import ParameterError, PxprepError, warn
+from ..errors import ChannelError, ParameterError, PxprepError, warn
 from ..images.cohort import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
@@ -104,6 +104,13 @@ class Step:
         """
         return []
 
+    def kept_channels(self, labels: Sequence[Label]) -> Sequence[Label]:
+        """Which of the channels `labels` come out of the step: all by default.
+
+        The others are dropped as soon as the step is applied.
+        """
+        return labels
+
     def each(self, name: str, labels: Sequence[Label]) -> tuple[float, ...]:
         """The value of a parameter in each of the channels `labels`."""
         called = _parsers(type(self))[name].called or name
@@ -150,10 +157,13 @@ class Step:
         """The images of a cohort after the `operation` of this step, measured on a reference."""
         operation = self.operation(cohort.labels)
         if operation is None:
-            return cohort.map(partial(self.apply, numbers=numbers))
-        if not self.operands or not measures(self, cohort.labels):
-            return cohort.apply(operation)
-        return cohort.apply_measured(operation, numbers, *self.operands, reference=reference)
+            made = cohort.map(partial(self.apply, numbers=numbers))
+        elif not self.operands or not measures(self, cohort.labels):
+            made = cohort.apply(operation)
+        else:
+            names = self.operands
+            made = cohort.apply_measured(operation, numbers, *names, reference=reference)
+        return made.keeping_channels(kept_by(self, cohort.labels))
 
     def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
@@ -248,6 +258,20 @@ def apply_step(
 def measures(step: Step, labels: Sequence[Label]) -> bool:
     """Whether a step measures anything of images with channels `labels`."""
     return type(step).measure is not Step.measure or step.statistic(labels) is not None
+
+
+def kept_by(step: Step, labels: Sequence[Label]) -> tuple[Label, ...]:
+    """Which of the channels `labels` come out of a step, in their order; raises ChannelError."""
+    wanted = step.kept_channels(labels)
+    if wanted is labels:
+        return tuple(labels)
+    require_known(wanted, labels, f"kept_channels of step {step.kind!r}")
+    kept = tuple(label for label in labels if label in wanted)
+    if not kept:
+        raise ChannelError(
+            f"{step.kind}: no channel is left, it drops all of {list(labels)!r:.300}"
+        )
+    return kept
 
 
 def check_step_class(step: Step) -> None:

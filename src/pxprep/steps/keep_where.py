@@ -9,7 +9,7 @@ from ..engine.programs import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
 from ..images.cohort import AnyImages, ImageSet
-from ..images.image import as_float, like, pixels, processing_dtype
+from ..images.image import as_float, like, pixels
 
 __all__ = ["keep_where"]
 
@@ -65,7 +65,6 @@ def kept(cohort: ImageSet) -> ImageSet:
     def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
         if area is None:
             return as_float(one)
-        dtype = processing_dtype(one)
-        return like(one, backends.apply(pixels(one), KeepInside(), area, dtype=dtype))
+        return like(one, backends.apply(pixels(one), KeepInside(), area))
 
     return replace(cohort.map(inside, cohort.areas), areas=())

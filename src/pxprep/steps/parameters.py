@@ -7,7 +7,7 @@ each channel is checked against the channels, and read by `Step.each`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,7 @@ from ..channels import CHANNEL, ByLabel, is_label, label_keys
 from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
+    parse_bool,
     parse_choice,
     parse_finite,
     parse_low_quantile,
@@ -94,8 +95,7 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
         raise ParameterError(
             f"{parameter} must be a mapping of channel labels to exposure times, got {value!r:.200}"
         )
-    parsed: ByLabel = parse_positive(value, parameter)
-    return parsed
+    return cast(ByLabel, parse_positive(value, parameter))
 
 
 def plain(label: object) -> Any:
@@ -117,6 +117,7 @@ CountZeros = Annotated[Zeros, Parser(partial(parse_choice, choices=ZEROS), per_c
 ZeroOrNan = Annotated[
     str, Parser(partial(parse_choice, choices=("zero", "nan")), per_channel=False)
 ]
+YesOrNo = Annotated[bool, Parser(parse_bool, per_channel=False)]
 OneNumber = Annotated[
     float, Parser(partial(parse_number, rule="a finite number"), per_channel=False)
 ]

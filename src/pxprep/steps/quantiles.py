@@ -77,10 +77,7 @@ class QuantileStatistic(ImageStatistic):
         if not cohort.is_lazy:
             chains = cohort.chains or cohort.chained().chains
             return [chain.then(AddChannels()) for chain in chains]
-        return [
-            backends.apply(pixels(image), AddChannels(), dtype=processing_dtype(image))
-            for image in cohort
-        ]
+        return [backends.apply(pixels(image), AddChannels()) for image in cohort]
 
 
 def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..aliases import Label
-from ..channels import require_known, require_same
+from ..channels import listed_labels, require_known, require_same
 from ..engine import blocks
 from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.windows import Window
+from ..errors import ChannelError
 from .base import Step
-from .parameters import Exposures, OtherChannels, Scale
+from .parameters import Exposures, OtherChannels, Scale, YesOrNo
 
 __all__ = ["SubtractChannels"]
 
@@ -22,7 +23,7 @@ class SubtractChannels(Step):
 
     The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
     channels may have the same one. All are taken as they came, and channels that are not named stay
-    as they are. Leave out the backgrounds afterwards by ``image.sel(c=[...])``.
+    as they are.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ class SubtractChannels(Step):
         of a table of markers (``pd.read_csv("markers.csv", index_col="marker_name")["exposure"]``),
         or an `xarray.DataArray` over ``c``. The factor is also multiplied by that of the channel
         and divided by that of its background. Channels that are not needed may be in it.
+    drop
+        Whether the backgrounds are left out afterwards: they are not in the result, and steps
+        behind this one neither measure nor sum them. At least one channel must be left.
 
     Raises
     ------
@@ -43,8 +47,8 @@ class SubtractChannels(Step):
         If `backgrounds` is no such mapping or names a channel as its own background, or a number
         breaks its rule.
     ChannelError
-        If `backgrounds` names channels that the image does not have, or `scale` or `exposures`
-        lacks one that is needed.
+        If `backgrounds` names channels that the image does not have, `scale` or `exposures`
+        lacks one that is needed, or `drop` leaves no channel.
 
     Notes
     -----
@@ -66,12 +70,15 @@ class SubtractChannels(Step):
     ...     {"CD3": "AF488"}, exposures={"CD3": 200, "AF488": 100}
     ... ).sel(c="CD3").values.tolist()
     [[2.0, 0.0, 30.0]]
+    >>> image.pxprep.subtract_channels({"CD3": "AF488"}, drop=True).c.values.tolist()
+    ['CD3']
     """
 
     kind: ClassVar[str] = "subtract_channels"
     backgrounds: OtherChannels
     scale: Scale = 1
     exposures: Exposures = None
+    drop: YesOrNo = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,6 +96,18 @@ class SubtractChannels(Step):
         """Raise ChannelError if the image lacks a channel."""
         named = [*self.backgrounds, *self.backgrounds.values()]
         require_known(list(dict.fromkeys(named)), labels, "backgrounds")
+        if not self.kept_channels(labels):
+            raise ChannelError(
+                f"drop=True must leave a channel, but all that the image has are backgrounds, "
+                f"{listed_labels(labels)}: name fewer of them, or leave drop out"
+            )
+
+    def kept_channels(self, labels: Sequence[Label]) -> Sequence[Label]:
+        """All, or all that are no backgrounds."""
+        if not self.drop:
+            return labels
+        gone = set(self.backgrounds.values())
+        return [label for label in labels if label not in gone]
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The subtraction, by the places of the channels."""

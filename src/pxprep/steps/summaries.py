@@ -106,7 +106,7 @@ def pixel_sum(images: AnyImages) -> AnyImages:
     """
 
     def summed(one: xr.DataArray) -> xr.DataArray:
-        sums = backends.apply(pixels(one), AddChannels(), dtype=processing_dtype(one))
+        sums = backends.apply(pixels(one), AddChannels())
         return like_plane(one, sums)
 
     made: AnyImages = ImageSet.of(images).map(summed).as_given()

@@ -1,4 +1,4 @@
-"""Pixels that survived as a table, sampled: what a clustering takes."""
+"""Pixels that were kept, as a table, sampled: what a clustering takes."""
 
 from .pixels import pixel_table
 
