@@ -95,9 +95,7 @@ def as_mask(value: object, parameter: str) -> Mask:
     )
 
 
-def mask_of_each(
-    where: object, names: Sequence[Label], parameter: str = "where"
-) -> list[Mask | None]:
+def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
     if is_tree(where):
         planes = find_masks(where)
@@ -149,7 +147,7 @@ def areas_of(
     """
     if where is None:
         return ()
-    masks = mask_of_each(where, list(images))
+    masks = each_mask(where, list(images))
     if any(mask is not None and isinstance(mask.source, str) for mask in masks):
         masks = _read(masks, list(images), given, variable)
     for mask, (name, image) in zip(masks, images.items(), strict=True):

@@ -104,10 +104,8 @@ class Centers(QuantileStatistic):
     def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The medians, axes (1, c) or (fov, 1, c)."""
         centers = measured.pooled()
-        texts = measured.warnings_on_empty(
-            "no value to measure", "nothing is subtracted or divided"
-        )
-        return np.where(np.isnan(centers), 0.0, centers), texts + measured.warnings_on_values()
+        texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
+        return np.where(np.isnan(centers), 0.0, centers), texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class ImageValues:
         """Chosen images in words, (fov)."""
         return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
-    def warnings_on_empty(self, what: str, consequence: str, remark: str = "") -> list[str]:
+    def empty_warnings(self, what: str, consequence: str, remark: str = "") -> list[str]:
         """Warnings of channels that are empty, in all images or in some, if they are new."""
         empty = (self.flags & EMPTY).astype(bool)
         new = empty & ~(self.already_told & EMPTY).astype(bool)
@@ -107,7 +107,7 @@ class ImageValues:
             texts.append(f"{what} in {self.listed(partly)}: {consequence}")
         return texts
 
-    def warnings_on_values(self, where: Callable[[Block], str] | None = None) -> list[str]:
+    def value_warnings(self, where: Callable[[Block], str] | None = None) -> list[str]:
         """Warnings of negative and infinite values; `where` says in which channels."""
         new = self.flags & ~self.already_told
         where = self.listed if where is None else where

@@ -31,7 +31,7 @@ class Scales(QuantileStatistic):
         """The scales, axes (1, c) or (fov, 1, c)."""
         scale = measured.pooled()
         zero = scale.astype(measured.dtype) == 0
-        texts = measured.warnings_on_empty(
+        texts = measured.empty_warnings(
             "no finite non-zero value",
             "the scale is 1",
             " (pixels that are NaN there are dropped by sum_mask and sum_norm)",
@@ -42,7 +42,7 @@ class Scales(QuantileStatistic):
         ):
             if chosen.any():
                 texts.append(what.format(measured.listed(chosen[..., 0, :])))
-        texts += measured.warnings_on_values()
+        texts += measured.value_warnings()
         return np.where(zero | np.isnan(scale), 1.0, scale), texts
 
 
@@ -56,7 +56,7 @@ class ClipLimits(QuantileStatistic):
     def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The limits, axes (2, c) or (fov, 2, c)."""
         limits = measured.pooled()
-        texts = measured.warnings_on_empty("no value to measure", "nothing is clipped")
+        texts = measured.empty_warnings("no value to measure", "nothing is clipped")
         known = (measured.already_told & EMPTY).astype(bool)
         same = limits[..., 0, :] == limits[..., 1, :]
         same &= ~(known if measured.pool is None else known.all(axis=0))
@@ -65,7 +65,7 @@ class ClipLimits(QuantileStatistic):
                 f"both quantiles of {measured.listed(same)} are the same: all values become that "
                 "one value"
             )
-        texts += measured.warnings_on_values()
+        texts += measured.value_warnings()
         return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits), texts
 
 
@@ -93,10 +93,10 @@ class Ranges(QuantileStatistic):
             constant = (measured.flags & EMPTY).astype(bool)[:, np.newaxis]
             others = mean_over_images(np.where(constant, np.nan, measured.values))
             ranges = np.where(np.isnan(others), ranges, others)
-        texts = measured.warnings_on_empty(
+        texts = measured.empty_warnings(
             "no two different values", "the smallest is subtracted, and nothing divided"
         )
-        texts += measured.warnings_on_values()
+        texts += measured.value_warnings()
         return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges), texts
 
 
@@ -110,8 +110,8 @@ class Thresholds(QuantileStatistic):
     def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The thresholds, axes (1, c) or (fov, 1, c)."""
         values = measured.pooled()
-        texts = measured.warnings_on_empty("no value to measure", "nothing changes")
-        texts += measured.warnings_on_values()
+        texts = measured.empty_warnings("no value to measure", "nothing changes")
+        texts += measured.value_warnings()
         return np.where(np.isnan(values), -np.inf, values), texts
 
 
@@ -129,10 +129,10 @@ class SumThreshold(QuantileStatistic):
         # If a channel was already reported, its sums are not reported.
         known = np.bitwise_or.reduce(measured.already_told, axis=1, keepdims=True)
         new = replace(measured, flags=measured.flags & ~known, already_told=np.zeros_like(known))
-        return np.where(np.isnan(threshold), 0.0, threshold), _warnings_on_sums(new, threshold)
+        return np.where(np.isnan(threshold), 0.0, threshold), _sum_warnings(new, threshold)
 
 
-def _warnings_on_sums(measured: ImageValues, threshold: Block) -> list[str]:
+def _sum_warnings(measured: ImageValues, threshold: Block) -> list[str]:
     empty = (measured.flags[:, 0] & EMPTY).astype(bool)
     texts = []
     if empty.any() and np.isnan(threshold).all():
@@ -143,4 +143,4 @@ def _warnings_on_sums(measured: ImageValues, threshold: Block) -> list[str]:
             "the threshold is 0" if measured.pool is None else "not counted in the cohort's mean"
         )
         texts.append(f"no pixel has a sum to measure in image {names}: {consequence}")
-    return texts + measured.warnings_on_values(lambda _: "the sums over channels")
+    return texts + measured.value_warnings(lambda _: "the sums over channels")

@@ -90,9 +90,7 @@ class MeanAndDeviation(ImageStatistic):
         numbers = measured.pooled()
         centers, spreads = numbers[..., 0, :], numbers[..., 1, :]
         zero = spreads.astype(measured.dtype) == 0
-        texts = measured.warnings_on_empty(
-            "no value to measure", "nothing is subtracted or divided"
-        )
+        texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
         if zero.any():
             texts.append(
                 f"the standard deviation of {measured.listed(zero)} is 0: the mean is subtracted, "
@@ -100,4 +98,4 @@ class MeanAndDeviation(ImageStatistic):
             )
         centers = np.where(np.isnan(centers), 0.0, centers)
         spreads = np.where(zero | np.isnan(spreads), 1.0, spreads)
-        return np.stack([centers, spreads], axis=-2), texts + measured.warnings_on_values()
+        return np.stack([centers, spreads], axis=-2), texts + measured.value_warnings()
