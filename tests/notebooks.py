@@ -4,6 +4,7 @@
 cell that no page shows: so those that the build of the site executes need not run once more.
 """
 
+import ast
 import json
 import sys
 from pathlib import Path
@@ -29,6 +30,15 @@ assert max(peaks) < 600e6
 assert fitted.numbers["quantile_norm_scale"].sel(c="CD8").item() == expected
 """,
 }
+
+
+def imported(code):
+    """The modules that code imports."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
 
 
 def code_of(path):

@@ -223,6 +223,12 @@ FAULTS = [
     ),
     # Channels, cohorts, pipelines
     Fault(
+        "the first channels stay, and not those that are not dropped",
+        "engine/programs.py",
+        "strip.values()[list(self.places)]",
+        "strip.values()[: len(self.places)]",
+    ),
+    Fault(
         "chunks of channels are read in the wrong order",
         "engine/sources.py",
         "return [(name, *first, run, *last) for run in range(n_runs)]",

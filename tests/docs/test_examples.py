@@ -12,19 +12,11 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from notebooks import CLAIMS, add_claims, code_of
+from notebooks import CLAIMS, add_claims, code_of, imported
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
 # The site is built with the first, which takes longer.
 SMALLER = {"large-slide": ("size = 4096", "size = 2048")}
-
-
-def imported(code):
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
 
 
 @pytest.mark.notebook

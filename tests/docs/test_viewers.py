@@ -1,6 +1,5 @@
 """The page on viewers: what needs no viewer runs as it stands there; the rest parses."""
 
-import ast
 import re
 import shlex
 from pathlib import Path
@@ -14,18 +13,11 @@ pytest.importorskip("tifffile")
 import tifffile
 
 from commands import run
+from notebooks import imported
 
 PAGE = (Path(__file__).parents[2] / "docs" / "viewers.md").read_text()
 BLOCKS = re.findall(r"(\S[^\n]*)\n\n```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 VIEWERS = {"napari", "napari_spatialdata", "vitessce"}
-
-
-def imported(code):
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
 
 
 def test_blocks_that_need_no_viewer_run(tmp_path, monkeypatch):

@@ -12,8 +12,6 @@ from pxprep.layers.plan import plan_layers
 from spatial_objects import LABELS, backed, make, scales
 
 LEFT = ["DAPI", "CD20", "panCK"]
-NAMES = ["pyramid", "fov0"]
-NEW = ["pyramid_new", "fov0_new"]
 SUBTRACTED = Pipeline().subtract_channels({"DAPI": "CD3", "panCK": "CD3"}, 0.3, drop=True)
 # What was blurred for a measurement is kept: with the channels that are dropped, and without.
 BLURRED_FIRST = Pipeline([*Pipeline().blur(1).quantile_norm(98).steps, *SUBTRACTED.steps])
@@ -26,18 +24,24 @@ chains = pytest.mark.parametrize("name", CHAINS)
 
 
 @chains
-@pytest.mark.parametrize("memory", [None, "1 GiB", 0])
-def test_layers_have_the_channels_that_are_left(name, memory, tmp_path):
+@pytest.mark.parametrize(
+    ("first", "how"),
+    [
+        ("pyramid", {"chunks": {"c": 2, "y": 40, "x": 48}}),
+        ("pyramid", {"memory": 0}),
+        # Without scales and in the source's chunks: what was kept is written over where it fits.
+        ("fov1", {"memory": "1 GiB"}),
+    ],
+)
+def test_layers_have_the_channels_that_are_left(name, first, how, tmp_path):
     pipeline = CHAINS[name]
     sdata = backed(make(), tmp_path)
-    images = {name: scales(sdata[name])[0].compute() for name in NAMES}
+    names, new_names = [first, "fov0"], [f"{first}_new", "fov0_new"]
+    images = {name: scales(sdata[name])[0].compute() for name in names}
     expected = pipeline.fit_transform(images)
-    # In the chunks of the source what was kept is written over.
-    chunks = {"c": 2, "y": 40, "x": 48} if memory is None else None
-    how = {"pipeline": pipeline, "chunks": chunks, "memory": memory}
-    plan = plan_layers(sdata, NAMES, NEW, **how)
-    pxprep.pixel_clustering_preprocess(sdata, NAMES, NEW, **how)
-    for name, new in zip(NAMES, NEW, strict=True):
+    plan = plan_layers(sdata, names, new_names, pipeline=pipeline, **how)
+    pxprep.pixel_clustering_preprocess(sdata, names, new_names, pipeline=pipeline, **how)
+    for name, new in zip(names, new_names, strict=True):
         made = scales(sdata[new])
         np.testing.assert_array_equal(made[0].values, expected[name].values)
         assert [one.c.values.tolist() for one in made] == [LEFT] * len(made)
@@ -46,7 +50,7 @@ def test_layers_have_the_channels_that_are_left(name, memory, tmp_path):
     fitted = pxprep.provenance(sdata, "fov0_new").fitted()
     assert fitted == pipeline.fit(images)
     assert (fitted.channels, fitted.remaining) == (tuple(LABELS), tuple(LEFT))
-    table = pixel_table(sdata, NEW, fraction=0.1)
+    table = pixel_table(sdata, new_names, fraction=0.1)
     assert list(table.columns[:3]) == LEFT
     assert not set(table.columns) & {"CD3"}
 

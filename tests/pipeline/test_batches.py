@@ -226,8 +226,18 @@ def test_outliers_are_far_from_their_batch(make_image):
     by = {name: "dim" if name.islower() else "bright" for name in cohort}
     far = Pipeline().quantile_norm(90).fit(cohort, by=by).outliers()
     alone = Pipeline().quantile_norm(90).fit({name: cohort[name] for name in "abcd"}).outliers()
-    pd.testing.assert_frame_equal(far, alone)
-    assert set(far.fov) == {"d"}
+    assert far.columns[1:4].tolist() == ["fov", "batch", "channel"]
+    pd.testing.assert_frame_equal(far.drop(columns="batch"), alone)
+    assert set(zip(far.fov, far.batch, strict=True)) == {("d", "dim")}
+    again = Pipeline().quantile_norm(90).fit(cohort, by=by, exclude=far)
+    assert again.fovs == tuple(name for name in cohort if name != "d")
+    # Of whichever type batches are; no outliers, the same columns.
+    numbered = Pipeline().quantile_norm(90).fit(cohort, by={**by, "d": 2, "c": 2, "b": 2})
+    assert numbered.outliers(score=1e9).columns.tolist() == far.columns.tolist()
+    cohort["d"].loc["CD3"] = 0
+    with pytest.warns(match="CD3"):
+        far = Pipeline().quantile_norm(90).fit(cohort, by={**by, "d": 2, "c": 2, "b": 2}).outliers()
+    assert far.batch.tolist() == [2]
 
 
 @pytest.mark.filterwarnings("default")

@@ -9,7 +9,9 @@ import pytest
 import xarray as xr
 
 from count_images import LABELS
+from oracle import assert_same_bits
 from pxprep import FittedPipeline, Pipeline
+from pxprep.engine.programs import Divide
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.steps import Blur, QuantileNorm, Step, SumMask
 
@@ -207,3 +209,34 @@ def test_own_steps_may_have_any_fields():
 
     image = xr.DataArray(np.ones((1, 2, 2), "f4"), dims=("c", "y", "x"))
     assert (Pipeline([Deep()]).quantile_norm(50).fit_transform(image) == 1).all()
+
+
+@dataclass(frozen=True)
+class DividedByPeak(Step):
+    """Measures by itself, and says what happens to a block."""
+
+    kind = "divided_by_peak"
+    operands = ("peak",)
+
+    def measure(self, cohort):
+        """The largest value of each channel, the mean over the images."""
+        return {"peak": sum(image.max(["y", "x"]) for image in cohort) / len(cohort)}
+
+    def operation(self, labels):
+        """Division."""
+        return Divide()
+
+
+@pytest.mark.parametrize("pool", ["mean", None])
+def test_a_step_that_measures_by_itself_sees_what_the_steps_before_made(image, pool):
+    pipeline = Pipeline().blur(3).then(DividedByPeak())
+    blurred = image.astype("float64").pxprep.blur(3)
+    expected = blurred.max(["y", "x"]).values
+    for given in (image.astype("float64"), image.astype("float64").chunk({"y": 10})):
+        cohort = {"a": given, "b": 3 * given}
+        peaks = pipeline.fit(cohort, pool=pool).numbers["divided_by_peak_peak"]
+        right = [expected, 3 * expected] if pool is None else 2 * expected
+        np.testing.assert_allclose(peaks.values, right, rtol=1e-12)
+        made = pipeline.fit_transform(given)
+        assert_same_bits(made.compute(), pipeline.fit(given).transform(given).compute())
+        np.testing.assert_array_equal(made.max(["y", "x"]).values, 1)

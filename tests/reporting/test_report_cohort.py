@@ -295,12 +295,14 @@ def large():
         [("q", 7, c, "far") for c in (3, 30, 9, 12, 39)],
         columns=["step", "fov", "channel", "reason"],
     )
-    return Distances(tuple(range(1000)), tuple(range(40)), {"q": ratios}, frozenset(), outliers)
+    labels = tuple(range(40))
+    seen = {"q": labels}
+    return Distances(tuple(range(1000)), labels, seen, labels, {"q": ratios}, frozenset(), outliers)
 
 
 def test_of_many_images_the_farthest_channels_are_pictured(large):
     class Fitted:
-        labels = range(40)
+        remaining = range(40)
 
     fovs = [Fov(i, str(i), None, None) for i in range(1000)]
     channels = Sections.of(fovs, Fitted, large).channels

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from .asked import Steps
-from .inspect_store import layer_in_words, repair_in_words
+from .inspect_store import described_pixels, layer_in_words, repair_in_words
 from .stores import labels_of
 
 if TYPE_CHECKING:
@@ -80,17 +80,9 @@ def _listed(title: str, items: Iterable[str]) -> list[str]:
 
 def _described(name: str, scales: "Sequence[xr.DataArray]", source: str | None) -> dict[str, Any]:
     """What `pxprep inspect` would say of a layer; its bytes are those of uncompressed pixels."""
-    from ..channels import channel_labels
-
-    labels = channel_labels(scales[0])
     return {
         "name": name,
-        "dims": [str(dim) for dim in scales[0].dims],
-        "dtype": str(scales[0].dtype),
-        "channels": None if labels is None else list(labels),
-        "scales": [
-            {"shape": list(scale.shape), "chunks": list(scale.data.chunksize)} for scale in scales
-        ],
+        **described_pixels(scales),
         "bytes": sum(scale.nbytes for scale in scales),
         "provenance": None if source is None else {"source": source},
     }

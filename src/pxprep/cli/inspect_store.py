@@ -1,6 +1,6 @@
 """`pxprep inspect`: what is in a store, from its metadata alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from .answers import answer, only_answers_on_stdout
 from .stores import RASTERS, read
 
 if TYPE_CHECKING:
+    import xarray as xr
     from spatialdata import SpatialData
 
     from ..layers.records import Origins
@@ -50,22 +51,29 @@ def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dic
 
 
 def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -> dict[str, object]:
-    from ..channels import channel_labels
     from ..layers.layouts import scales_of
 
-    scales = scales_of(getattr(sdata, kind)[name])
-    labels = channel_labels(scales[0])
     return {
         "name": name,
         "kind": kind,
+        **described_pixels(scales_of(getattr(sdata, kind)[name])),
+        "bytes": _bytes_below(Path(sdata.path) / kind / name),
+        "provenance": _made(sdata, origins, name) if kind == "images" else None,
+    }
+
+
+def described_pixels(scales: "Sequence[xr.DataArray]") -> dict[str, Any]:
+    """What there is to say about the scales of a layer, finest first, without reading them."""
+    from ..channels import channel_labels
+
+    labels = channel_labels(scales[0])
+    return {
         "dims": [str(dim) for dim in scales[0].dims],
         "dtype": str(scales[0].dtype),
         "channels": None if labels is None else list(labels),
         "scales": [
             {"shape": list(scale.shape), "chunks": list(scale.data.chunksize)} for scale in scales
         ],
-        "bytes": _bytes_below(Path(sdata.path) / kind / name),
-        "provenance": _made(sdata, origins, name) if kind == "images" else None,
     }
 
 

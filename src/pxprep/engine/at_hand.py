@@ -28,7 +28,7 @@ class BlockChain:
     """
 
     chain: Chain
-    others: tuple[Any, ...]
+    others: tuple[object, ...]
 
     @classmethod
     def of(cls, array: Array) -> "BlockChain | None":

@@ -200,7 +200,7 @@ def per_channel(
     # Known arrays are bound into the function. As nodes of the graph that many results share they
     # would make Dask start all results before it finishes one.
     known = [None if is_lazy(array) else array for array, _ in operands]
-    pairs: list[Any] = []
+    pairs: list[object] = []
     for array, own_axes in operands:
         if is_lazy(array):
             pairs += [array.rechunk(-1), own_axes]
@@ -214,7 +214,7 @@ def per_channel(
     )
 
 
-def _with_known(function: Callable[..., Block], known: Sequence[Any], *lazy: Block) -> Block:
+def _with_known(function: Callable[..., Block], known: Sequence[object], *lazy: Block) -> Block:
     given = iter(lazy)
     return function(*[next(given) if array is None else array for array in known])
 

@@ -18,7 +18,7 @@ from ..aliases import Array
 
 Graph = dict[Key, Any]
 # One result for several.
-Merge = Callable[[Sequence[Any]], Any]
+Merge = Callable[[Sequence[object]], Any]
 
 # Partial results that one task merges: each may be as large as a small block.
 FAN_IN = 4
@@ -42,7 +42,7 @@ class LazyGraph(Mapping[Key, Any]):
     def _graph(self) -> Graph:
         return self._make()
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, key: Key) -> object:
         return self._graph[key]
 
     def __iter__(self) -> Iterator[Key]:
@@ -104,7 +104,7 @@ def _renamed_graph(array: Array, name: str) -> Graph:
     return {new: _renamed(graph[old], keys, new) for old, new in keys.items()}
 
 
-def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> Any:
+def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> object:
     """A value of a graph, to be that of `key`, with other keys in it."""
     if isinstance(value, tuple) and value and callable(value[0]):  # as older versions write a task
         return (value[0], *(_renamed(each, keys) for each in value[1:]))

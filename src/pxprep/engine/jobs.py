@@ -42,7 +42,7 @@ class MaskReading:
     choose: Callable[[Block], Block]
     readings: tuple[tuple[Window, Reading], ...]
 
-    def read(self, given: Iterator[Any]) -> Pixels:
+    def read(self, given: Iterator[object]) -> Pixels:
         """Those pixels, given the results that the readings depend on."""
         pieces = []
         for place, reading in self.readings:
@@ -69,7 +69,7 @@ class Edges:
     depth: int
     gate: bool | None = None
 
-    def __call__(self, *values: Any) -> list[Block] | None:
+    def __call__(self, *values: object) -> list[Block] | None:
         """Those edges; values behind those that the reading needs are only waited for."""
         others = list(values)
         if _is_shut(self.gate, others):
@@ -113,7 +113,7 @@ class BlockJob:
     stops: tuple[tuple[int, str], ...] = ()
     gate: bool | None = None
 
-    def __call__(self, *values: Any) -> Any:
+    def __call__(self, *values: Any) -> object:
         """Run, given the results of all tasks that this one depends on.
 
         Those behind the results that it needs are only waited for.
@@ -311,7 +311,7 @@ class Bracketing:
     numbers: tuple[object, ...]
     choose: Callable[[Sequence[Block]], Bounds | None]
 
-    def __call__(self, survey: Block, *later: Any) -> Block:
+    def __call__(self, survey: Block, *later: object) -> Block:
         """The bounds, or None, in a box."""
         given = iter(later)
         numbers = [_known(number, given) for number in self.numbers]
@@ -350,7 +350,7 @@ def processed(
     return made
 
 
-def _known(number: object, given: Iterator[Any]) -> Any:
+def _known(number: object, given: Iterator[object]) -> Any:
     """A number of a job, once what was not known is given."""
     if isinstance(number, MaskReading):
         return number.read(given)

@@ -330,7 +330,7 @@ class Chain:
         sink: Sink,
         more: Sequence[object] = (None,),
         gate: Gate | None = None,
-    ) -> tuple[Any, ...]:
+    ) -> tuple[object, ...]:
         """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
         own = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]

@@ -173,8 +173,8 @@ class _Result:
         self._sink = sink
         self._n_left = n_blocks
         self._lock = Lock()
-        self._parts: list[Any] = []
-        self.value: Any = None
+        self._parts: list[object] = []
+        self.value: object = None
 
     def add(self, part: object) -> None:
         """Add what was kept of a block; the last one makes the `value`."""

@@ -96,7 +96,7 @@ def counted(n: int) -> Iterator[Callable[[], None]]:
     state |= {"waiting": {}, "running": set(), "dependencies": {key: set() for key in blocks}}
     lock = Lock()
 
-    def tell(event: int, *what: Any) -> None:
+    def tell(event: int, *what: object) -> None:
         for listener in listeners:
             if listener[event]:
                 listener[event](*what)

@@ -84,7 +84,7 @@ class Sink:
         """What is kept of several blocks as one, in whatever order they come; none is changed."""
         raise NotImplementedError
 
-    def merge_if_all(self, parts: Sequence[Any]) -> Any:
+    def merge_if_all(self, parts: Sequence[object]) -> Any:
         """As `merge`; None if that is what is kept of any of them."""
         return None if any(part is None for part in parts) else self.merge(parts)
 

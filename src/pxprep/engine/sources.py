@@ -86,7 +86,7 @@ class Source:
         return f"{self.array.name}-{self.axes}"
 
     @property
-    def layers(self) -> dict[str, Any]:
+    def layers(self) -> dict[str, object]:
         """The layers of Dask's graph that tasks which read the source may depend on."""
         layers = dict(self.array.dask.layers)
         sliced = SlicedArray.of(self.array)
@@ -148,7 +148,7 @@ class Source:
             return known
         return replace(known, index=index, keeper=self.keeper)
 
-    def needed_alone(self) -> tuple[Any, ...] | None:
+    def needed_alone(self) -> tuple[object, ...] | None:
         """What the tasks that read the only block need; None where that takes other tasks.
 
         Or if there are several blocks.
@@ -219,7 +219,7 @@ class Source:
         return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
 
 
-def stored_in(array: Array) -> Iterator[Any]:
+def stored_in(array: Array) -> Iterator[object]:
     """What Dask arrays were made from that a Dask array depends on: of each that was named alone.
 
     No task is made or looked at to find it.
@@ -372,7 +372,7 @@ class Reading:
     index: Index = (0, 0, 0)
     keeper: Keeper | None = None
 
-    def run(self, others: Sequence[Any]) -> list[Block]:
+    def run(self, others: Sequence[object]) -> list[Block]:
         """The results, given those of `others`."""
         if self.keeper is None or not self.graph:
             return self._read(others)
@@ -388,16 +388,16 @@ class Reading:
             return None
         return self.keeper.room(self.index, token, place, shape, dtype)
 
-    def edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+    def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
         if self.keeper is None:
             return self._edges(depth, others)
         return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
 
-    def _edges(self, depth: int, others: Sequence[Any]) -> list[Block]:
+    def _edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         return edges_of(self.run(others), depth)
 
-    def _read(self, others: Sequence[Any]) -> list[Block]:
+    def _read(self, others: Sequence[object]) -> list[Block]:
         sliced = [
             direct(value) if key in self.sliced else value
             for key, value in zip(self.others, others, strict=True)
@@ -429,7 +429,7 @@ class SlicedArray:
     """
 
     def __init__(
-        self, name: str, original: str, stored: Any, starts: Sequence[Sequence[int]]
+        self, name: str, original: str, stored: object, starts: Sequence[Sequence[int]]
     ) -> None:
         self.name = name
         self.original = original

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import xarray as xr
@@ -174,7 +174,7 @@ class Pipeline(Recipe):
             batches=cohort.batch_of_each(),
         )
 
-    def transform(self, images: Any, **options: Any) -> NoReturn:
+    def transform(self, images: object, **options: object) -> NoReturn:
         """Only a fitted pipeline can: `fit` first, or `fit_transform` in one go.
 
         Raises
@@ -464,10 +464,10 @@ class FittedPipeline(Displayable):
         Returns
         -------
         pandas.DataFrame
-            A row for each pair, the farthest first: ``step``, ``fov``, ``channel`` (None for
-            sums over channels), ``quantile``, ``median``, ``fold`` (their ratio), ``score``, and
-            the ``reason`` in words. The score is infinite without signal, and where at least half
-            of the images are equal.
+            A row for each pair, the farthest first: ``step``, ``fov``, its ``batch`` after a fit in
+            batches, ``channel`` (None for sums over channels), ``quantile``, ``median`` (that of
+            the batch), ``fold`` (their ratio), ``score``, and the ``reason`` in words. The score is
+            infinite without signal, and where at least half of the images are equal.
 
         Raises
         ------

@@ -45,7 +45,7 @@ class Provenance(Displayable):
     versions: Mapping[str, str]
     run: str
     # The fitted pipeline as JSON has it; a text with the reason if it could not be kept.
-    _fitted: Any = field(repr=False)
+    _fitted: object = field(repr=False)
 
     @property
     def is_import(self) -> bool:
@@ -85,7 +85,7 @@ class Provenance(Displayable):
         return Display("pxprep.Provenance", f"of layer {self.layer!r}", parts)
 
 
-def _step_row(step: Mapping[str, Any]) -> list[str]:
+def _step_row(step: Mapping[str, object]) -> list[str]:
     """What a step is called, and its parameters."""
     asked = step.get("configuration")
     if isinstance(asked, Mapping):

@@ -132,9 +132,13 @@ class Recipe(Displayable, FluentSteps):
 
     @property
     def is_fused(self) -> bool:
-        """Whether all steps have an `operation`, so that blocks can go through all of them."""
+        """Whether all steps have an `operation`, so that blocks can go through all of them.
+
+        A step that measures by itself needs to see whole images.
+        """
         operations = [type(step).operation for _, step in self.steps]
-        return bool(operations) and Step.operation not in operations
+        own = any(type(step).measure is not Step.measure for _, step in self.steps)
+        return bool(operations) and Step.operation not in operations and not own
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels around a pixel all steps together read."""

@@ -54,6 +54,9 @@ def find_outliers(
     table = DataFrame(rows, columns=list(COLUMNS))
     # As a column of texts it would have NaN for sums, which have no channel.
     table["channel"] = Series([row[2] for row in rows], dtype=object)
+    if batches:
+        own = Series([batches[row[1]] for row in rows], dtype=object)
+        table.insert(table.columns.get_loc("channel"), "batch", own)
     return table
 
 

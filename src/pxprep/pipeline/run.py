@@ -63,7 +63,7 @@ def run(
         if bar is not None and source.chains and is_measured:
             shown_pass = bar(_pass(name, cohort))
         with shown_pass or nullcontext():
-            numbers = _measured(name, step, source, labeled) if is_measured or labeled else NOTHING
+            numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
         if has_image_values(numbers):

@@ -56,7 +56,7 @@ def read(text: object, parse: Callable[[Any], Read]) -> Read:
     return read_file(parse_path(text, "text", "a JSON file"), lambda held, _: parse(held))
 
 
-def read_file(path: Any, parse: Callable[[str, str], Read]) -> Read:
+def read_file(path: object, parse: Callable[[str, str], Read]) -> Read:
     """What `parse` makes of the text in a file, and of the file's ending.
 
     Raises

@@ -28,9 +28,9 @@ _WORDS = {
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Reads texts, numbers, lists and mappings; each key once."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: object, index: object) -> Any:
         """Refuse aliases (``*name``)."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Writes what `_Loader` reads, with steps further in than the list."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
         """Lists are indented, too."""
@@ -80,7 +80,7 @@ def to_text(pipeline: Mapping[str, Any]) -> str:
     return HEAD + text
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, object]:
     """What `Recipe.from_dict` takes, or a ParameterError that says the line."""
     try:
         document = yaml.load(text, Loader=_Loader)
@@ -98,7 +98,7 @@ def parsed(text: str) -> dict[str, Any]:
     }
 
 
-def _written(step: Mapping[str, Any], taken: set[str]) -> Any:
+def _written(step: Mapping[str, Any], taken: set[str]) -> object:
     """A step as its kind, or its kind with parameters, and its name if that is another."""
     kind, name = step["name"], step["as"]
     has_own_name = name != free_name(kind, taken)
@@ -111,7 +111,7 @@ def _written(step: Mapping[str, Any], taken: set[str]) -> Any:
     return {kind: given or None} | ({"as": name} if has_own_name else {})
 
 
-def _read(entry: Any, taken: set[str]) -> dict[str, Any]:
+def _read(entry: Any, taken: set[str]) -> dict[str, object]:
     """A step as JSON has it."""
     rule = "a step must be its kind, or 'kind: {parameter: value}', perhaps with 'as: name'"
     if isinstance(entry, str):
@@ -129,7 +129,7 @@ def _read(entry: Any, taken: set[str]) -> dict[str, Any]:
     return {"as": name, "name": kind, "configuration": configuration}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     """A parameter without the words that JSON needs for a mapping by channel."""
     if isinstance(value, Mapping):
         if any(label == OTHERS for label, _ in value.get("channels", [[OTHERS, None]])):
@@ -139,7 +139,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _encoded(value: Any) -> Any:
+def _encoded(value: Any) -> object:
     """A parameter as JSON has it."""
     if isinstance(value, Mapping):
         named = [[key, _encoded(item)] for key, item in value.items() if key != OTHERS]

@@ -74,7 +74,7 @@ class Step:
     # Names of the measured numbers that are handed to `operation`: none, one or two.
     operands: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         kind = vars(cls).get("kind")
         if kind is None:

@@ -84,7 +84,7 @@ def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
     each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords
-    coords: dict[str, Any] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
+    coords: dict[str, object] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
     if cohort.pool is None and not cohort.is_one:
         coords[FOV] = as_coordinate(cohort.names)
         return xr.DataArray(each.values[:, 0], dims=(FOV, CHANNEL), coords=coords, name="quantile")

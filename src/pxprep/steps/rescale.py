@@ -76,7 +76,7 @@ def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     return like(coarser_labels(image, factors), array)
 
 
-def _factors(factor: Any, cohort: ImageSet) -> list[ScaleFactors]:
+def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
     by_name: dict[Label, Any] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
@@ -97,7 +97,7 @@ def _factors(factor: Any, cohort: ImageSet) -> list[ScaleFactors]:
     return [_parsed(*each) for each in zip(by_name.values(), by_name, cohort, strict=True)]
 
 
-def _parsed(value: Any, name: Label, image: xr.DataArray) -> ScaleFactors:
+def _parsed(value: object, name: Label, image: xr.DataArray) -> ScaleFactors:
     number = parse_count(value, "factor", RULE)
     sizes = {dim: image.sizes[dim] for dim in ("y", "x")}
     if number > min(sizes.values()):

@@ -82,7 +82,7 @@ def _table(value: Any, parameter: str) -> tuple[list[Label], list[Label], Sequen
     )
 
 
-def _read(path: Path, parameter: str) -> tuple[list[Label], list[Label], Sequence[Any]]:
+def _read(path: Path, parameter: str) -> tuple[list[Label], list[Label], Sequence[object]]:
     """A CSV file: labels of columns in the first line, that of a row in front of its numbers."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
