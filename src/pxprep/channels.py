@@ -16,7 +16,7 @@ Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 
 class ByLabel(Mapping[object, Any]):
-    """Values by channel label that cannot change, so that steps which hold them are values."""
+    """A read-only mapping of channel labels to values; steps that hold one can be hashed."""
 
     def __init__(self, values: Mapping[object, object]) -> None:
         self._items = tuple(values.items())
@@ -40,14 +40,14 @@ class ByLabel(Mapping[object, Any]):
 def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
     """Labels of the channels of `image` in order, None if they have none.
 
-    Those that several channels share have the place of each behind them; see `told_apart`.
+    A label that several channels share is followed by the channel's position; see `told_apart`.
     """
-    labels = image.coords.variables.get(CHANNEL)  # to ask for a coordinate makes an image of it
+    labels = image.coords.variables.get(CHANNEL)  # `image.coords[...]` builds a DataArray: slow
     return None if labels is None else told_apart(labels.values.tolist())
 
 
 def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
-    """Labels of channels; where several have one, its place, counted from 1: "DAPI (3)"."""
+    """The labels, made unique: a shared one is followed by its position, from 1: "DAPI (3)"."""
     own = tuple(map(plain, labels))
     try:
         if len(set(own)) == len(own):
@@ -72,7 +72,7 @@ def is_label(label: object) -> bool:
 
 
 def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
-    """What the channels of `image` are called: their labels, or else their positions."""
+    """Names of the channels of `image`: their labels, or else their positions."""
     labels = channel_labels(image)
     return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
 
@@ -96,7 +96,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
 
 
 def unwritable(names: Iterable[Label]) -> list[Label]:
-    """Names that are no text: what Python makes of the bytes of a file's name that is not UTF-8."""
+    """Names that cannot be encoded: Python makes such ones of file names that are not UTF-8."""
     found = []
     for name in names:
         try:
@@ -143,14 +143,14 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     if wanted is None:
         return image
     require_known(wanted, label_keys(image), "channels")
-    return pick_channels(image, wanted)
+    return select_known_channels(image, wanted)
 
 
-def pick_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     """The channels that are called so, in that order, of an image that has them all.
 
-    Where channels are called by their positions, or told apart by them, these become labels: in the
-    new image they would be others.
+    Channels without labels, or with shared ones, are named by position. Those names become labels
+    of the new image, as positions in it are different.
     """
     known = label_keys(image)
     positions = [known.index(label) for label in wanted]
@@ -189,7 +189,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
-    return pick_channels(image, labels)
+    return select_known_channels(image, labels)
 
 
 def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:

@@ -1,6 +1,7 @@
 """What pxprep raises and warns."""
 
 import difflib
+import os
 import re
 import sys
 import warnings
@@ -52,16 +53,17 @@ _SPELLING: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str
 
 
 def spelled(parameter: str) -> str:
-    """How a message calls a parameter, as ``sigma['CD3']`` or ``overwrite=True``.
+    """The words for a parameter in a message, for example ``sigma['CD3']``.
 
-    In Python it is called as it is; the command has options in its place.
+    In Python they are the parameter as given; the command puts its own option there
+    (``--overwrite``), so that parameters without an option need no such words.
     """
     return _SPELLING.get()(parameter)
 
 
 @contextmanager
 def spelling(spell: Callable[[str], str]) -> Iterator[None]:
-    """A context in which messages call parameters as `spell` does."""
+    """A context in which `spell` makes the words for parameters in messages."""
     token = _SPELLING.set(spell)
     try:
         yield
@@ -95,8 +97,8 @@ def did_you_mean(unknown: Sequence[object], known: Iterable[object]) -> str:
 
 def warn(message: str) -> None:
     """Issue a PxprepWarning that points at the first caller outside this package."""
-    # "<string>" is the __init__ that dataclasses write.
-    inside = (str(Path(__file__).parent), "<string>")
+    # Code that `dataclass` generates (`__init__`) has the file name "<string>".
+    inside = (f"{Path(__file__).parent}{os.sep}", "<string>")
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         frame, level = frame.f_back, level + 1

@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
-from .cohort import FOV, ImageSet
+from .cohort import FOV, ImageSet, beside_cohort
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
@@ -23,10 +23,7 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
     if by is None:
         return cohort
     if cohort.batches:
-        raise ParameterError(
-            "by of a Cohort is said where it is made, as pxprep.Cohort(..., by={...}); got "
-            f"{by!r:.200} beside one"
-        )
+        raise beside_cohort("by", by)
     batches = parse_batches(by, cohort.names, cohort.pool)
     require_batches(batches, cohort.names)
     return replace(cohort, batches=tuple(batches[name] for name in cohort.names))
@@ -39,10 +36,10 @@ def known_batches(
     fovs: Sequence[Label],
     own: Mapping[Label, Label],
 ) -> tuple[Label, ...]:
-    """The batch of each image that gets fitted numbers; empty if these have none.
+    """The batch of each image in `names`; empty if the fit had no batches. Raises ParameterError.
 
-    That which `by` names, or `own`, or else that of the fitted image of that name, of `fitted`,
-    which may hold others than the `fovs` that were measured. Raises ParameterError.
+    `by` comes first, then `own` (of a Cohort), then the batch in `fitted` of the image of the same
+    name. `fitted` may hold images that were not measured; `fovs` are those that were.
     """
     if not fitted:
         if by is None:
@@ -101,10 +98,10 @@ def parse_batches(
 
 def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
     """Raise ParameterError unless each of the images called `names` has a batch."""
-    without = [repr(name) for name in names if name not in batches]
-    if without:
+    lacking = [repr(name) for name in names if name not in batches]
+    if lacking:
         raise ParameterError(
-            f"{spelled('by')} must give each image a batch, got none for {listed(without)}: name "
+            f"{spelled('by')} must give each image a batch, got none for {listed(lacking)}: name "
             "it there, or leave the image out"
         )
 

@@ -25,7 +25,7 @@ def without(cohort: ImageSet, exclude: object) -> ImageSet:
 
 
 def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:
-    """Those of the images called `names` that are not measured, in their order.
+    """The names, of `names`, of the images that are not measured, in their order.
 
     Raises
     ------

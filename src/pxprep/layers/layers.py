@@ -21,7 +21,7 @@ from ..engine import backends
 from ..engine.progress import Progress
 from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
 from ..images.parameters import REMOTE
-from ..images.scales import Factors, cumulative
+from ..images.scales import ScaleFactors, cumulative
 from ..store import files, transactions
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.places import KINDS, elements_on_disk
@@ -167,7 +167,7 @@ def as_element(
     return element
 
 
-def coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+def coarsened(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     """The means over blocks of pixels, NaN ignored, rounded for integers; of the image's type."""
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import LayerError, ParameterError, spelled
-from ..images.masks import Mask, by_image
+from ..images.masks import Mask, each_mask
 from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
 from ..store.contents import Json
@@ -29,7 +29,7 @@ def asked_masks(where: object, layers: Sequence[str]) -> LayerMasks:
     """What the user gave for each image layer: names of labels layers, or arrays."""
     if where is None:
         return {}
-    return dict(zip(layers, by_image(where, layers), strict=True))
+    return dict(zip(layers, each_mask(where, layers), strict=True))
 
 
 def parse_keep_outside(value: object, where: object, pipeline: object) -> bool:
