@@ -242,7 +242,7 @@ def test_chosen_channels_may_be_dropped_too(image):
     with pytest.raises(ChannelError, match="unknown 'CD8', 'blank'"):
         fitted.transform(tree)
     cohort = ImageSet.of(tree).with_channels(chosen).keeping_channels(("DAPI", "CD3"))
-    assert cohort.given()["a/image"].c.values.tolist() == ["DAPI", "CD3"]
+    assert cohort.as_given()["a/image"].c.values.tolist() == ["DAPI", "CD3"]
 
 
 REFUSED = {
