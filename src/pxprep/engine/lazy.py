@@ -167,7 +167,7 @@ class Chain:
 
     def sums(self, dtype: DType, where: Area | None = None) -> Array:
         """Exact sums of the result (in an area): a Dask array with the row of each channel."""
-        shape = (sum(self._runs), BinLayout.of(dtype).n_numbers)
+        shape = (sum(self._runs), BinLayout.of(dtype).row_size)
         return self._reduced("sums", AddUp(dtype), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:

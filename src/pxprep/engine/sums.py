@@ -40,8 +40,8 @@ class BinLayout(NamedTuple):
         return _LAYOUTS[dtype.itemsize]
 
     @property
-    def n_numbers(self) -> int:
-        """Length of a row."""
+    def row_size(self) -> int:
+        """How many int64 a row has."""
         return N_COUNTS + self.n_words + self.n_square_words
 
     def parts(self, row: Block) -> tuple[Block, Block, Block]:

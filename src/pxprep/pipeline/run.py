@@ -40,9 +40,9 @@ def run(
 ) -> Iterator[tuple[str, Numbers, ImageSet]]:
     """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
 
-    `local` computes them in this process. Without `last` (as in `fit`) nothing is done behind the
-    last measurement; with it, costly results are computed before they are measured, so that they
-    are computed once.
+    `local` computes the numbers in this process. Without `last` (as in `fit`) a step is applied
+    only if a measurement follows it. With `last`, images that take long to compute are computed
+    before a step measures them: else they would be computed twice.
     Numbers that nobody else will see need not be `labeled`.
     """
     needed = references(steps)
@@ -71,14 +71,14 @@ def run(
         if last or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
             current = apply_step(name, step, current.knowing(found), numbers, reference)
-            found = current.found  # without that in channels that the step drops
+            found = current.found  # the channels that the step drops are gone from it, too
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
 
 
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
-    """What the passes are called that measure lazy images, one for each step that measures."""
+    """The names of the passes that measure lazy images, one for each step that measures."""
     each = zip(steps, labels_along(steps, cohort.labels), strict=False)
     return [_pass(name, cohort) for (name, step), labels in each if measures(step, labels)]
 
@@ -164,7 +164,7 @@ def apply_step(
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
-    `reference` is the cohort that it was measured on if that is another.
+    `reference` is the cohort on which `numbers` were measured, if that is not `cohort`.
     """
     if step.operation(cohort.labels) is not None:
         with OfStep(name):
@@ -178,7 +178,7 @@ def apply_step(
 def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats, and not the caller's own image where no step made a new one."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
-    # A function may return a view of it.
+    # A function of the user's may return a view of the image.
     held = [one.data for one in (result, image)]
     is_view = all(isinstance(one, np.ndarray) for one in held) and np.may_share_memory(*held)
     return result if is_float and not is_view and result is not image else as_float(result)
@@ -194,7 +194,7 @@ def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers
 
 
 def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
-    """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
+    """What a step of the user's own measures: it knows nothing of masks, batches or `pool=None`."""
     if cohort.is_masked:
         cohort = kept(cohort)
     if cohort.batches:

@@ -107,7 +107,7 @@ class Step:
     def kept_channels(self, labels: Sequence[Label]) -> Sequence[Label]:
         """Which of the channels `labels` come out of the step: all by default.
 
-        The others are dropped as soon as the step is applied.
+        The other channels are dropped as soon as the step is applied.
         """
         return labels
 
@@ -120,15 +120,15 @@ class Step:
     def statistic(self, labels: Sequence[Label]) -> Statistic | None:
         """What is measured of images with channels `labels`, if it is a `Statistic`.
 
-        Then it is measured exactly, whatever the pool and the mask, and more images can be added to
-        it. None, as by default, where `measure` does that by itself, or nothing is measured.
+        A `Statistic` is measured exactly, whatever the pool and the mask, and more images can be
+        added to it. None, the default, if `measure` is overridden instead, or nothing is measured.
         """
         return None
 
     def operation(self, labels: Sequence[Label]) -> Operation | None:
         """What happens to a block of an image with channels `labels`; see `operands`.
 
-        None, as by default, where whole images are needed, which `apply` gets.
+        None, the default, if the step needs whole images: then it overrides `apply`.
         """
         return None
 
@@ -136,7 +136,7 @@ class Step:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
-        `where` of `Pipeline.fit`) are NaN. Where there is a `statistic`, that is measured.
+        `where` of `Pipeline.fit`) are NaN. By default the `statistic` is measured, if there is one.
         """
         images = as_image_set(cohort)
         statistic = self.statistic(images.labels)
@@ -154,7 +154,10 @@ class Step:
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None
     ) -> ImageSet:
-        """The images of a cohort after the `operation` of this step, measured on a reference."""
+        """The images of a cohort after this step, by its `operation` or else by `apply`.
+
+        `reference` is the cohort on which `numbers` were measured, if that is not `cohort`.
+        """
         operation = self.operation(cohort.labels)
         if operation is None:
             made = cohort.map(partial(self.apply, numbers=numbers))
@@ -168,8 +171,8 @@ class Step:
     def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
 
-        `labels` are those of the channels, and `pool` is that of the fit. By default any numbers
-        will do, but for those of a `statistic`.
+        `labels` are those of the channels, and `pool` is that of the fit. By default only the
+        numbers of a `statistic` are checked.
         """
         statistic = self.statistic(labels)
         if statistic is not None:
@@ -289,7 +292,7 @@ def check_kind(step: Step) -> None:
 
 
 def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
-    """What `measure` is given as a set of images: it may have been called with any."""
+    """The images that `measure` was given, as an image set: a user may call it with a list."""
     return images if isinstance(images, ImageSet) else ImageSet.of(images)
 
 
@@ -298,7 +301,7 @@ def _path(cls: type) -> str:
 
 
 def _parsers(cls: type[Step]) -> dict[str, Parsed]:
-    """How the parameters of a kind of step are parsed, of those whose types say so."""
+    """How the parameters of a kind of step are parsed, for those whose types say how."""
     if cls not in _PARSERS:
         _PARSERS[cls] = dict(_find_parsers(cls))
     return _PARSERS[cls]
