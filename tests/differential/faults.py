@@ -181,8 +181,8 @@ FAULTS = [
     Fault(
         "the prefixes of both ranks are that of the first",
         "engine/blocks.py",
-        "if own.index(prefix) == position:",
-        "prefix = own[0]\n            if True:",
+        "if wanted.index(prefix) == position:",
+        "prefix = wanted[0]\n            if True:",
     ),
     Fault(
         "zeros are never counted",
