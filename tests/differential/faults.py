@@ -151,8 +151,8 @@ FAULTS = [
     Fault(
         "what lies outside a bracket is taken for its end",
         "engine/selection.py",
-        "if first < -at_low or second >= found.inside.size + at_high:",
-        "if first < -at_low - below or second > found.inside.size + at_high:",
+        "if first < -at_low or second >= gathered.inside.size + at_high:",
+        "if first < -at_low - below or second > gathered.inside.size + at_high:",
     ),
     Fault(
         "values that are let go are forgotten",

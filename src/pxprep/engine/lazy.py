@@ -165,10 +165,10 @@ class Chain:
         sink = Gather(None, zeros, limits, then)
         return self._reduced("gathered", sink, [bounds, where], (1,), np.dtype(object), gate)
 
-    def sums(self, dtype: DType, where: Area | None = None) -> Array:
+    def sums(self, float_type: DType, where: Area | None = None) -> Array:
         """Exact sums of the result (in an area): a Dask array with the row of each channel."""
-        shape = (sum(self._runs), BinLayout.of(dtype).row_size)
-        return self._reduced("sums", AddUp(dtype), [where], shape, np.dtype(np.int64))
+        shape = (sum(self._runs), BinLayout.of(float_type).row_size)
+        return self._reduced("sums", AddUp(float_type), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
         """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""

@@ -18,7 +18,7 @@ COLUMNS = 256
 
 @lru_cache(maxsize=8)
 def median_network(size: int) -> Block:
-    """Pairs of places to put in order, the smaller value first; the last pair is the median's, twice.
+    """Pairs of places to put in order, the smaller value first. Last the median's place, twice.
 
     It begins with half of the values and two more: so many that neither the smallest nor the
     largest of them can be the median of all. Both go, the next value joins, and so on, until one is
