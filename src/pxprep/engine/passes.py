@@ -157,7 +157,7 @@ def run(passes: Sequence[Pass]) -> list[Any]:
         if isinstance(chain, ArrayChain):
             part = each.sink.take(chain.opened, window, each.where)
         else:
-            part = chain.taken(each.sink, window, each.where)
+            part = chain.take_into(each.sink, window, each.where)
         results[id(each.sink)].add(part)
         count()
 
