@@ -101,7 +101,7 @@ def add_channels(
 ) -> Block:
     """The sum over channels, with axes (z, y, x), added one after the other in their order.
 
-    If there is a `scale`, each channel is divided by its own first.
+    If there is a `scale`, each channel is divided by its own one first.
     """
     total = np.zeros((pixels.planes, *window.shape), dtype)
     divisors, missing = _divisors(scale, pixels.n_channels, dtype), dtype.type(np.nan)
@@ -299,7 +299,7 @@ def blur(
     width: int,
     out: Block | None = None,
 ) -> Block:
-    """The blurred pixels of a window; with a `scale`, each channel is divided by its own first.
+    """The blurred pixels of a window; with a `scale`, channels are first divided by theirs.
 
     `height` and `width` are the image's, which is reflected where it ends. `pixels` hold what the
     blur reads. NaNs are left out and the weights of the others renormalised. The result is `out`,

@@ -137,8 +137,8 @@ class BlockJob:
             if kept is not None and kept.is_complete:
                 pixels = Pixels.of(kept.pixels, self.window)
             else:
-                own = self.reading.run(others)
-                pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
+                chunks = self.reading.run(others)
+                pixels = Pixels(_stacked(self.window, chunks) + around, sum(map(len, chunks)))
             # Masks are read after the image: a keeper samples them at the image's places.
             numbers = [_filled_in(number, given) for number in self.numbers]
             if kept is None:

@@ -25,7 +25,7 @@ LOG = logging.getLogger("pxprep")
 
 
 def parse_progress(value: object, parameter: str = "progress") -> Progress:
-    """What is shown of passes: False, nothing; True, a tqdm bar on stderr; or what a function makes.
+    """What is shown of passes: False, nothing; True, a tqdm bar on stderr; or as a function says.
 
     Each pass is logged in any case.
     """
