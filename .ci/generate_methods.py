@@ -45,7 +45,7 @@ sequence, a mapping, a tree or a `pxprep.Cohort` of images.
 """
 POOL = """
 How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
 """
 WHERE = """
 Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
@@ -344,13 +344,13 @@ def files() -> dict[Path, str]:
         [
             HEAD + '"""The steps as methods of images and cohorts.',
             "",
-            "What they call is imported then: who imports the package only may not need it.",
+            "They import what they need when called, so that importing the package stays fast.",
             '"""\n',
             "from collections.abc import Mapping",
             "from typing import Any, Generic, TypeVar\n",
             "import xarray as xr\n",
             imported(".aliases", sorted([*ALIASES, "Pool"])) + "\n",
-            "# What a step makes of what has these methods.",
+            "# The type that these methods return: that of the image or tree, or `Cohort`.",
             'Made = TypeVar("Made")\n\n',
             "class StepMethods(Generic[Made]):",
             '    """Methods that call the function of their name with images."""\n',

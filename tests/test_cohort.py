@@ -91,11 +91,13 @@ def test_variable_of_a_tree(fovs):
 
 def test_what_it_says_is_not_said_again(fovs, masks):
     cohort = Cohort(fovs, pool="pixels")
-    with pytest.raises(ParameterError, match=r"pool of a Cohort is said where it is made"):
+    with pytest.raises(ParameterError, match="a Cohort has its own pool: set it where it is made"):
         Cohort(fovs).quantile_norm(pool="pixels")
-    with pytest.raises(ParameterError, match=r"where of a Cohort is said where it is made"):
+    with pytest.raises(ParameterError, match="a Cohort has its own where: set it where it is made"):
         ops.quantile_norm(cohort, where=masks)
-    with pytest.raises(ParameterError, match=r"variable of a Cohort is said where it is made"):
+    with pytest.raises(
+        ParameterError, match="a Cohort has its own variable: set it where it is made"
+    ):
         Pipeline.sparrow().fit(cohort, variable="raw")
 
 

@@ -47,8 +47,8 @@ __all__ = [
 ]
 
 
-# Where names are that are no modules.
-_PLACES = {
+# The module of each public name that is not a module itself.
+_MODULES = {
     "Cohort": "cohorts",
     "FittedPipeline": "pipeline",
     "Mask": "images.masks",
@@ -71,8 +71,8 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "__version__":
             found = metadata.version(__name__)
-        elif name in _PLACES:
-            found = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+        elif name in _MODULES:
+            found = getattr(import_module(f".{_MODULES[name]}", __name__), name)
         else:
             found = import_module(f".{name}", __name__)
         globals()[name] = found

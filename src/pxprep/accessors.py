@@ -1,17 +1,17 @@
 """`.pxprep` on images and trees of images: the steps as methods, and what else can be done.
 
-What the methods call is imported then: who imports the package only may not need it.
+Methods import what they need when they are called, so that importing the package alone stays fast.
 """
 
 from collections.abc import Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
 from .aliases import Images, Label, PerChannel, Pool
-from .displays import Display, Part, Shown, counted, in_a_line
+from .displays import Display, Displayable, Part, counted, in_a_line
 from .errors import PxprepError
 from .images import datatree
 from .methods import Made, StepMethods
@@ -62,8 +62,8 @@ class Methods(StepMethods[Made]):
             Values above this become this in a last step; as `q`. None leaves out the step.
         pool
             How a tree of several images is measured: ``"mean"`` of the images' quantiles, one
-            quantile over the ``"pixels"`` of all images, or None: each image by itself. A
-            `pxprep.Cohort` says it itself.
+            quantile over the ``"pixels"`` of all images, or None: each image by itself. Not for a
+            `pxprep.Cohort`.
         variable
             Name of the variable that is the image, in a tree whose datasets have several.
         where
@@ -85,10 +85,9 @@ class Methods(StepMethods[Made]):
         from .pipeline.pipeline import Pipeline
 
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
-        cohort = ImageSet.of(self._images, pool, variable, where=where).choosing(channels)
-        made: Any = pipeline.fit_transform(cohort, pool=cohort.pool)
-        given: Made = made
-        return given
+        cohort = ImageSet.of(self._images, pool, variable, where=where).with_channels(channels)
+        # Else `fit_transform` would take its default pool.
+        return cast("Made", pipeline.fit_transform(cohort, pool=cohort.pool))
 
     def fit(
         self,
@@ -141,8 +140,8 @@ class Methods(StepMethods[Made]):
         ------
         ImageError, ChannelError, ParameterError
             If channels differ, a step's parameters do not fit them, a mask does not fit, `by`
-            leaves an image without a batch, or `by` or `exclude` names an image that is not there;
-            or `exclude` all of a batch.
+            leaves an image without a batch, `exclude` leaves a batch without images, or one of both
+            names an image that is not there.
         """
         return pipeline.fit(
             self._images,
@@ -188,7 +187,7 @@ class Methods(StepMethods[Made]):
         ImageError, ChannelError
             If channels are missing or unknown, or an image was not fitted with ``pool=None``.
         ParameterError
-            If an image has no batch, or one that was not fitted.
+            If the batch of an image is not known, or was not part of the fit.
         """
         made: Made = fitted.transform(self._images, fov=fov, by=by, variable=variable)
         return made
@@ -215,9 +214,10 @@ class Methods(StepMethods[Made]):
             itself, with this probability, so the number of rows is near ``fraction`` times that of
             all, off by about its square root.
         seed
-            Of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of its
-            FOV, and its place in an image of that size: not on the other FOVs, nor on channels or
-            chunks. With one seed, the sample of a smaller fraction is part of that of a larger one.
+            Seed of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of
+            its FOV, and its place in an image of that size: not on the other FOVs, nor on channels
+            or chunks. With one seed, the sample of a smaller fraction is part of that of a larger
+            one.
         labels
             Integers or bool for each pixel, for a column of their own: an `xarray.DataArray` with
             the spatial dims of the image and its size, NumPy or Dask; for several images a mapping
@@ -256,10 +256,10 @@ class Methods(StepMethods[Made]):
             If a parameter breaks its rule, `labels` do not fit the images, a channel is called like
             another column, the file exists or has no folder, or a package is missing.
         ImageError, ChannelError, LayerError
-            If there are no images, or without the channels or the layers that were asked for.
+            If there is no image, or a channel or a layer that was asked for is missing.
         StoreError
-            If the file cannot be written, then there is none, or the old one; or what is read is
-            gone.
+            If the file cannot be written: then there is none, or still the old one. Or if what is
+            read has disappeared.
         """
         from . import tables
 
@@ -280,7 +280,7 @@ class Methods(StepMethods[Made]):
 @datatree.register("pxprep")
 @xr.register_dataset_accessor("pxprep")
 @xr.register_dataarray_accessor("pxprep")
-class Accessor(Shown, Methods[Any]):
+class Accessor(Displayable, Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
@@ -331,13 +331,13 @@ class Accessor(Shown, Methods[Any]):
         try:
             images = ImageSet.of(self._images)
         except PxprepError as error:
-            # Whatever came is shown, what is wrong with it as well.
+            # A repr must not raise: the error is shown instead.
             return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
         summary = f"of {counted(len(images), 'images')}"
-        return Display("pxprep methods", summary, [*image_parts(images), _methods()])
+        return Display("pxprep methods", summary, [*image_parts(images), _methods_part()])
 
 
-def _methods() -> Part:
+def _methods_part() -> Part:
     """The methods of the accessor, and what each does in a line."""
     found = {
         name: str(getdoc(member)).partition("\n")[0]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-# A NumPy or Dask array; only `backends` may ask which.
+# A NumPy or Dask array; only `engine/backends.py` may check which of the two.
 Array = Any
 Block = np.ndarray[Any, np.dtype[Any]]
 DType = np.dtype[Any]
@@ -17,9 +17,9 @@ Label = Hashable
 PerChannel = float | Sequence[float] | Mapping[Any, float]
 # One number, or one for each of some channels, by label (`...` for the rest).
 Factors = float | Mapping[Any, float]
-# The label of another channel, by label.
+# By label of each channel that is changed, the label of the channel that is subtracted from it.
 Backgrounds = Mapping[Label, Label]
-# One image, several in order, several by name, or a tree of either package.
+# One image, several in order, several by name, or a tree (of xarray, or of xarray-datatree).
 Images = Any
 # How a cohort is measured, and whether zeros count.
 Pool = Literal["mean", "pixels"] | None

@@ -1,8 +1,6 @@
 """Channel labels, and values per channel keyed by them."""
 
-import difflib
 import math
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, TypeVar
@@ -11,14 +9,14 @@ import numpy as np
 import xarray as xr
 
 from .aliases import Block, Label
-from .errors import ChannelError, ParameterError, listed, spelled
+from .errors import ChannelError, ParameterError, did_you_mean, listed_names, spelled
 
 CHANNEL = "c"
 Labeled = TypeVar("Labeled", xr.DataArray, xr.Dataset)
 
 
 class ByLabel(Mapping[object, Any]):
-    """Values by channel label that cannot change, so that steps which hold them are values."""
+    """A read-only mapping of channel labels to values; steps that hold one can be hashed."""
 
     def __init__(self, values: Mapping[object, object]) -> None:
         self._items = tuple(values.items())
@@ -42,26 +40,30 @@ class ByLabel(Mapping[object, Any]):
 def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
     """Labels of the channels of `image` in order, None if they have none.
 
-    Those that several channels share have the place of each behind them; see `told_apart`.
+    A label that several channels share is followed by the channel's position; see `told_apart`.
     """
-    labels = image.coords.variables.get(CHANNEL)  # to ask for a coordinate makes an image of it
+    labels = image.coords.variables.get(CHANNEL)  # `image.coords[...]` builds a DataArray: slow
     return None if labels is None else told_apart(labels.values.tolist())
 
 
 def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
-    """Labels of channels; where several have one, its place, counted from 1: "DAPI (3)"."""
-    # NumPy's own numbers and texts are no values of JSON.
-    plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    """The labels, made unique: a shared one is followed by its position, from 1: "DAPI (3)"."""
+    own = tuple(map(plain, labels))
     try:
-        if len(set(plain)) == len(plain):
-            return tuple(plain)
-        counts = Counter(plain)
+        if len(set(own)) == len(own):
+            return own
+        counts = Counter(own)
     except TypeError:  # lists and the like, which are no labels
-        return tuple(plain)
+        return own
     return tuple(
         f"{label} ({place})" if counts[label] > 1 and label not in (None, "") else label
-        for place, label in enumerate(plain, start=1)
+        for place, label in enumerate(own, start=1)
     )
+
+
+def plain(label: object) -> Any:
+    """A label as Python's own value: JSON does not know NumPy's numbers and texts."""
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def is_label(label: object) -> bool:
@@ -70,9 +72,17 @@ def is_label(label: object) -> bool:
 
 
 def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
-    """What the channels of `image` are called: their labels, or else their positions."""
+    """Names of the channels of `image`: their labels, or else their positions."""
     labels = channel_labels(image)
     return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
+
+
+def usual_channels(each: Iterable[Sequence[Label]]) -> tuple[Label, ...]:
+    """The channels that most images have, of the channels of each; in the order of the first."""
+    by_set: dict[frozenset[Label], list[Sequence[Label]]] = {}
+    for labels in each:
+        by_set.setdefault(frozenset(labels), []).append(labels)
+    return tuple(max(by_set.values(), key=len)[0])
 
 
 def require_unique(labels: Sequence[Label], parameter: str) -> None:
@@ -86,7 +96,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
 
 
 def unwritable(names: Iterable[Label]) -> list[Label]:
-    """Names that are no text: what Python makes of the bytes of a file's name that is not UTF-8."""
+    """Names that cannot be encoded: Python makes such ones of file names that are not UTF-8."""
     found = []
     for name in names:
         try:
@@ -102,7 +112,7 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     if unknown:
         raise ChannelError(
             f"{spelled(parameter)}: no channel "
-            f"{listed_labels(unknown)}{_suggestion(unknown, known)}; "
+            f"{listed_labels(unknown)}{did_you_mean(unknown, known)}; "
             f"the image has {listed_labels(known)}"
         )
 
@@ -116,7 +126,7 @@ def require_same(given: Sequence[Label], expected: Sequence[Label], what: str) -
         if missing:
             parts.append(f"missing {listed_labels(missing)}")
         if unknown:
-            parts.append(f"unknown {listed_labels(unknown)}{_suggestion(unknown, expected)}")
+            parts.append(f"unknown {listed_labels(unknown)}{did_you_mean(unknown, expected)}")
         if {str(label) for label in given} == {str(label) for label in expected}:
             parts.append("the same names, but strings in one and numbers in the other")
         raise ChannelError(
@@ -133,14 +143,14 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     if wanted is None:
         return image
     require_known(wanted, label_keys(image), "channels")
-    return pick_channels(image, wanted)
+    return select_known_channels(image, wanted)
 
 
-def pick_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
+def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     """The channels that are called so, in that order, of an image that has them all.
 
-    Where channels are called by their positions, or told apart by them, these become labels: in the
-    new image they would be others.
+    Channels without labels, or with shared ones, are named by position. Those names become labels
+    of the new image, as positions in it are different.
     """
     known = label_keys(image)
     positions = [known.index(label) for label in wanted]
@@ -162,7 +172,7 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
             f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
         )
-    wanted = [label.item() if isinstance(label, np.generic) else label for label in channels]
+    wanted = list(map(plain, channels))
     if not all(isinstance(label, Hashable) for label in wanted):
         raise ParameterError(
             f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
@@ -179,7 +189,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
-    return pick_channels(image, labels)
+    return select_known_channels(image, labels)
 
 
 def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:
@@ -214,18 +224,4 @@ def _by_label(values: Mapping[object, float], labels: Sequence[Label], parameter
 
 def listed_labels(labels: Sequence[Label]) -> str:
     """Labels in words, and how many more there are."""
-    return listed(list(map(repr, labels)), most=60)
-
-
-def _suggestion(unknown: Sequence[Label], known: Sequence[Label]) -> str:
-    """The known labels nearest to the unknown ones, ignoring case."""
-    by_lower = {str(label).lower(): label for label in known}
-    near = []
-    for label in unknown:
-        name = str(label).lower()
-        several = [
-            lower for lower in by_lower if re.fullmatch(rf"{re.escape(name)} \(\d+\)", lower)
-        ]
-        found = several or difflib.get_close_matches(name, list(by_lower), n=1)
-        near += [by_lower[lower] for lower in found]
-    return f" (did you mean {listed_labels(list(dict.fromkeys(near)))}?)" if near else ""
+    return listed_names(labels, most=60)

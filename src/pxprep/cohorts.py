@@ -7,7 +7,8 @@ import xarray as xr
 
 from .accessors import Methods
 from .aliases import Images, Label, Pool
-from .displays import Display, Shown, counted
+from .channels import CHANNEL
+from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
 from .images.cohort import HoldsImages, ImageSet
@@ -16,7 +17,7 @@ from .images.listing import image_parts
 __all__ = ["Cohort"]
 
 
-class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
@@ -44,7 +45,7 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
     Raises
     ------
     ImageError, ChannelError
-        If an image is none, or differs from the others in channels or dims.
+        If something given is not an image, or differs from the others in channels or dims.
     ParameterError
         If `pool` is something else, a mask does not fit, or `by` leaves an image without a batch
         or names others.
@@ -86,7 +87,7 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
         self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
 
     @property
-    def _images(self) -> "Cohort":
+    def _images(self) -> "Cohort":  # what the methods of `Methods` work on
         return self
 
     @property
@@ -106,14 +107,15 @@ class Cohort(Shown, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]
 
     def as_given(self) -> Any:
         """The images in the form in which they came: a list, a dict, a tree or one image."""
-        return self.image_set.given()
+        return self.image_set.as_given()
 
     def holding(self, image_set: ImageSet) -> Self:
         """The same cohort with other images; raises ImageError if its masks do not fit these."""
-        sizes = [
-            [{**image.sizes, "c": 0} for image in images] for images in (self.image_set, image_set)
-        ]
-        if image_set.is_masked and sizes[0] != sizes[1]:
+        # Whatever their channels.
+        old, new = (
+            [{**one.sizes, CHANNEL: 0} for one in held] for held in (self.image_set, image_set)
+        )
+        if image_set.is_masked and old != new:
             raise ImageError(
                 "a Cohort with a mask keeps its size: make a new one of the images that are smaller"
             )

@@ -60,8 +60,8 @@ COMPARTMENTS: list[tuple[float, dict[str, float]]] = [
 MARGIN = 12
 
 
-class _Layout(NamedTuple):
-    """Where things are: planes over the canvas, the image with its margin."""
+class _Regions(NamedTuple):
+    """Where things are. Each field is a plane: the image with `MARGIN` pixels around it."""
 
     inside: Block  # bool: tissue, not bare glass nor the inside of a vessel
     compartment: Block
@@ -139,24 +139,24 @@ def _fov(size: int, random: Random) -> Block:
     """Counts of one FOV, uint16, axes (c, y, x)."""
     # Two streams: the layout takes the same numbers for every size.
     layout_random, random = random.spawn(2)
-    layout = _lay_out(size, layout_random)
-    cells = _place_cells(layout, random)
-    owner, parts = _shape_cells(cells, layout, random)
+    regions = _lay_out(size, layout_random)
+    cells = _place_cells(regions, random)
+    owner, parts = _shape_cells(cells, regions, random)
     staining = np.exp(0.15 * random.standard_normal() + random.normal(0, 0.15, len(MARKERS)))
-    between = _stain_stroma(layout, random)
+    between = _stain_stroma(regions, random)
     crop = (slice(MARGIN, MARGIN + size),) * 2
     counts = np.empty((len(MARKERS), size, size), np.uint16)
     for i, (marker, (brightness, part)) in enumerate(MARKERS.items()):
         by_kind = np.array([kind.markers.get(marker, 0) for kind in KINDS.values()])
         by_cell = by_kind[cells.kind] * random.lognormal(0, 0.25, cells.kind.size)
         signal = by_cell[owner] * parts[part] + between.get(marker, 0)
-        signal += (0.004 + 0.02 / np.sqrt(brightness)) * layout.inside  # unspecific binding
+        signal += (0.004 + 0.02 / np.sqrt(brightness)) * regions.inside  # unspecific binding
         blurred = ndimage.gaussian_filter(signal, 0.7)[crop]  # the optics
         counts[i] = random.poisson(blurred * brightness * staining[i] + 0.001)
     return counts
 
 
-def _lay_out(size: int, random: Random) -> _Layout:
+def _lay_out(size: int, random: Random) -> _Regions:
     """Regions in coordinates that span -0.5 to 0.5 over the image, turned by a random angle."""
     pixel = (np.arange(-MARGIN, size + MARGIN) + 0.5) / size - 0.5
     angle = random.uniform(0, 2 * np.pi)
@@ -176,7 +176,7 @@ def _lay_out(size: int, random: Random) -> _Layout:
         [artery < 9, cluster > 0.4, cluster > 0, nest > 0], [STROMA, FOLLICLE, MANTLE, NEST], STROMA
     )
     flow = np.where(vessel < 10, vessel, nest + 0.25 * _waves(pixel, 2, random))
-    return _Layout(~glass & (artery > 3), compartment, flow, artery, capillary)
+    return _Regions(~glass & (artery > 3), compartment, flow, artery, capillary)
 
 
 def _waves(pixel: Block, frequency: float, random: Random) -> Block:
@@ -204,18 +204,18 @@ def _vessel(u: Block, v: Block, at: tuple[float, float], length: float, random: 
     return distance
 
 
-def _place_cells(layout: _Layout, random: Random) -> _Cells:
+def _place_cells(regions: _Regions, random: Random) -> _Cells:
     """Cells on shaken hexagonal grids, one for each compartment, thinned where grids meet."""
     names, found = list(KINDS), []
     for compartment, (spacing, shares) in enumerate(COMPARTMENTS):
-        y, x = _grid(layout.inside.shape[0], spacing, random)
+        y, x = _grid(regions.inside.shape[0], spacing, random)
         kind = random.choice([names.index(name) for name in shares], y.size, p=[*shares.values()])
-        here = layout.compartment[y.astype(int), x.astype(int)] == compartment
+        here = regions.compartment[y.astype(int), x.astype(int)] == compartment
         found.append(np.stack([y, x, kind])[:, here])
     y, x, kind = np.concatenate(found, axis=1)
     close = cKDTree(np.stack([y, x], axis=1)).query_pairs(4.5, output_type="ndarray")
     y, x, kind = (np.delete(values, close[:, 0]) for values in (y, x, kind))
-    kind[~layout.inside[y.astype(int), x.astype(int)]] = names.index("none")
+    kind[~regions.inside[y.astype(int), x.astype(int)]] = names.index("none")
     return _Cells(y, x, kind.astype(int))
 
 
@@ -227,9 +227,11 @@ def _grid(extent: int, spacing: float, random: Random) -> tuple[Block, Block]:
     return y[keep], x[keep]
 
 
-def _shape_cells(cells: _Cells, layout: _Layout, random: Random) -> tuple[Block, dict[str, Block]]:
-    """The cell that owns each pixel, the nearest; and how much of each part of it is there."""
-    shape, n_cells = layout.inside.shape, cells.y.size
+def _shape_cells(
+    cells: _Cells, regions: _Regions, random: Random
+) -> tuple[Block, dict[str, Block]]:
+    """For each pixel the nearest cell; and how much of the nucleus and so on is there."""
+    shape, n_cells = regions.inside.shape, cells.y.size
     at = cells.y.astype(int), cells.x.astype(int)
     index = np.full(shape, -1)
     index[at] = np.arange(n_cells)
@@ -238,7 +240,7 @@ def _shape_cells(cells: _Cells, layout: _Layout, random: Random) -> tuple[Block,
     # Nucleus and body are bumpy ellipses along the flow, cut where they meet the next cell.
     y, x = np.indices(shape) + 0.5
     dy, dx = y - cells.y[owner], x - cells.x[owner]
-    angle = (_direction(layout.flow)[at] + random.normal(0, 0.3, n_cells))[owner]
+    angle = (_direction(regions.flow)[at] + random.normal(0, 0.3, n_cells))[owner]
     along, across = dy * np.sin(angle) + dx * np.cos(angle), dy * np.cos(angle) - dx * np.sin(angle)
     theta, phase = np.arctan2(across, along), random.uniform(0, 2 * np.pi, (2, n_cells))[:, owner]
     bumps = 1 + 0.09 * np.cos(2 * theta + phase[0]) + 0.08 * np.cos(3 * theta + phase[1])
@@ -266,14 +268,14 @@ def _direction(plane: Block) -> Block:
     return angle
 
 
-def _stain_stroma(layout: _Layout, random: Random) -> dict[str, Block]:
+def _stain_stroma(regions: _Regions, random: Random) -> dict[str, Block]:
     """What lies between the cells, by marker: walls of vessels, and fibres."""
-    stroma = layout.inside & (layout.compartment == STROMA)
-    lining = np.exp(-((layout.artery - 3.8) ** 2)) + 0.8 * np.exp(-(layout.capillary**2) / 1.5)
-    muscle = np.exp(-(((layout.artery - 6) / 1.7) ** 2))
+    stroma = regions.inside & (regions.compartment == STROMA)
+    lining = np.exp(-((regions.artery - 3.8) ** 2)) + 0.8 * np.exp(-(regions.capillary**2) / 1.5)
+    muscle = np.exp(-(((regions.artery - 6) / 1.7) ** 2))
     # Noise smeared along the flow: the sum of what lies on a short straight line through a pixel.
     noise = ndimage.gaussian_filter(random.standard_normal(stroma.shape), 0.8, mode="wrap")
-    angle = _direction(layout.flow)
+    angle = _direction(regions.flow)
     line_y, line_x, (y, x) = np.sin(angle), np.cos(angle), np.indices(stroma.shape)
     fibres = np.zeros(stroma.shape)
     for step in range(-9, 10, 2):

@@ -40,10 +40,9 @@ class Part:
     numbers
         Which columns, counted from 0, are aligned at the right.
     line
-        A text instead of a table; beside one, what stands in its place where all is
-        text.
+        A text instead of a table. With a table, notebooks show that, and plain text this.
     count
-        How many things there are, if it is to be said.
+        How many items the part has, shown behind the title; None shows nothing.
     more
         How many of them have no row.
     is_open
@@ -119,8 +118,8 @@ class Display:
         return f'<div class="pxprep-display"><style>{STYLE}</style>{title}{parts}</div>'
 
 
-class Shown:
-    """What shows itself: `display` says what is shown, as text and in notebooks."""
+class Displayable:
+    """Base class of values that show themselves: subclasses define `_display`."""
 
     def _display(self) -> Display:
         raise NotImplementedError
@@ -138,7 +137,7 @@ def in_a_line(values: Sequence[Any]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things."""
+    """A number and its noun, a plural in s: ``counted(1, "images")`` is "1 image"."""
     return f"{number:,} {noun}" if number != 1 else f"1 {noun.removesuffix('s')}"
 
 

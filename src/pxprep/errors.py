@@ -1,8 +1,11 @@
 """What pxprep raises and warns."""
 
+import difflib
+import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -50,16 +53,17 @@ _SPELLING: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str
 
 
 def spelled(parameter: str) -> str:
-    """How a message calls a parameter, as ``sigma['CD3']`` or ``overwrite=True``.
+    """The words for a parameter in a message, for example ``sigma['CD3']``.
 
-    In Python it is called as it is; the command has options in its place.
+    In Python they are the parameter as given; the command puts its own option there
+    (``--overwrite``), so that parameters without an option need no such words.
     """
     return _SPELLING.get()(parameter)
 
 
 @contextmanager
 def spelling(spell: Callable[[str], str]) -> Iterator[None]:
-    """A context in which messages call parameters as `spell` does."""
+    """A context in which `spell` makes the words for parameters in messages."""
     token = _SPELLING.set(spell)
     try:
         yield
@@ -73,10 +77,28 @@ def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
     return separator.join(parts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def listed_names(names: Iterable[object], most: int = 20) -> str:
+    """The first names in a message, in quotes, and how many more there are; "none" for none."""
+    return listed(list(map(repr, names)), most) or "none"
+
+
+def did_you_mean(unknown: Sequence[object], known: Iterable[object]) -> str:
+    """The known names most like the unknown ones in any case, as a question; or nothing."""
+    by_lower = {str(name).lower(): name for name in known}
+    near: list[object] = []
+    for name in map(str, unknown):
+        # Channels that share a label are told apart: "DAPI (1)", "DAPI (3)".
+        told_apart = re.compile(rf"{re.escape(name.lower())} \(\d+\)")
+        several = [lower for lower in by_lower if told_apart.fullmatch(lower)]
+        found = several or difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+        near += [by_lower[lower] for lower in found]
+    return f" (did you mean {listed_names(dict.fromkeys(near))}?)" if near else ""
+
+
 def warn(message: str) -> None:
     """Issue a PxprepWarning that points at the first caller outside this package."""
-    # "<string>" is the __init__ that dataclasses write.
-    inside = (str(Path(__file__).parent), "<string>")
+    # Code that `dataclass` generates (`__init__`) has the file name "<string>".
+    inside = (f"{Path(__file__).parent}{os.sep}", "<string>")
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         frame, level = frame.f_back, level + 1

@@ -1,7 +1,7 @@
 # Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
 """The steps as methods of images and cohorts.
 
-What they call is imported then: who imports the package only may not need it.
+They import what they need when called, so that importing the package stays fast.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import xarray as xr
 
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
 
-# What a step makes of what has these methods.
+# The type that these methods return: that of the image or tree, or `Cohort`.
 Made = TypeVar("Made")
 
 
@@ -33,7 +33,7 @@ class StepMethods(Generic[Made]):
             in which the key ``...`` stands for the channels that are not named.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -149,8 +149,9 @@ class StepMethods(Generic[Made]):
             Percent, 0 to 100.
         reference
             Images with the same channels on which the threshold is measured; None for `images`.
-            Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A sum
-            that exceeds that by no more than rounding (2**-18 of it, 2**-47 for float64) is not kept.
+            Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A pixel
+            whose sum exceeds the threshold by no more than rounding (2**-18 of the threshold, 2**-47
+            for float64) is dropped, too.
         threshold
             The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
             ``fov``, each image's own.
@@ -158,7 +159,7 @@ class StepMethods(Generic[Made]):
             ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -251,7 +252,7 @@ class StepMethods(Generic[Made]):
     ) -> Made:
         """Divide each channel by its quantile once more, after the other steps.
 
-        As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+        As `pxprep.ops.quantile_norm`, with a default for the end of a pipeline.
 
         Parameters
         ----------
@@ -260,7 +261,7 @@ class StepMethods(Generic[Made]):
             in which the key ``...`` stands for the channels that are not named.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -428,12 +429,13 @@ class StepMethods(Generic[Made]):
         Parameters
         ----------
         radius
-            Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-            or a mapping by channel label, in which the key ``...`` stands for the channels that are
-            not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+            Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+            order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+            are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+            bit for bit.
         constant
-            At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-            both must be given.
+            At least 0, in units of the image; values of up to that become 0. In the same forms as
+            `radius`. One of both must be given.
 
         Returns
         -------
@@ -483,8 +485,8 @@ class StepMethods(Generic[Made]):
     ) -> Made:
         """Set values below a low quantile of their channel to it, and those above a high one.
 
-        Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
-        `pxprep.quantile`).
+        Both quantiles are exact whatever the chunks; finding both takes no more passes than finding one
+        (see `pxprep.quantile`).
 
         Parameters
         ----------
@@ -497,7 +499,7 @@ class StepMethods(Generic[Made]):
             all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -555,7 +557,7 @@ class StepMethods(Generic[Made]):
         ----------
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -662,15 +664,15 @@ class StepMethods(Generic[Made]):
             The threshold, in units of the image. One number; a sequence in channel order; or a mapping
             by channel label, in which the key ``...`` stands for the channels that are not named.
         q
-            Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
-            `value`. One of both must be given.
+            Percent, 0 to 100: the threshold is that quantile of the channel, measured. In the same
+            forms as `value`. One of both must be given.
         below
             What values below the threshold become: ``"zero"`` or ``"nan"``.
         zeros
             Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -774,7 +776,7 @@ class StepMethods(Generic[Made]):
         ----------
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -827,7 +829,7 @@ class StepMethods(Generic[Made]):
         ----------
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -874,7 +876,7 @@ class StepMethods(Generic[Made]):
         exposures: Any = None,
         drop: bool = False,
     ) -> Made:
-        """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+        """Subtract from some channels another one times a factor; negative results become 0.
 
         The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
         channels may have the same one. All are taken as they came, and channels that are not named stay
@@ -943,9 +945,9 @@ class StepMethods(Generic[Made]):
     def compensate(self, matrix: Any, method: str = "nnls") -> Made:
         """Undo the spillover of channels into each other, which was measured on single stains.
 
-        In each pixel a channel shows itself and fractions of others. What they were is found so that
-        none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        In each pixel a channel shows its own signal and fractions of others'. The signals before the
+        spillover are estimated by least squares without negative values, or by solving the linear
+        equations. Channels that are not in `matrix` stay as they are, with a warning; where a channel
         that is in it is NaN, all that are in it become NaN.
 
         Parameters
@@ -955,7 +957,8 @@ class StepMethods(Generic[Made]):
             in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
             with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
             ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
-            channel that is only a row, or only a column, does not spill, or gets nothing.
+            channel that is only a row gets nothing from others; one that is only a column does not
+            spill.
         method
             ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
 
@@ -1079,7 +1082,7 @@ class StepMethods(Generic[Made]):
         """Images with larger pixels: means over squares of pixels, which stay where they are.
 
         So images of instruments with different pixel sizes can be clustered together. As `coarsen`
-        along ``y`` and ``x``, NaN ignored; but coordinates, pixel sizes and transformations follow.
+        along ``y`` and ``x``, NaN ignored, but it keeps coordinates, pixel sizes and transformations.
 
         Parameters
         ----------
@@ -1120,12 +1123,14 @@ class StepMethods(Generic[Made]):
         return ops.rescale(self._images, factor)
 
     def coarsen(self, factors: Mapping[str, int]) -> Made:
-        """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
+        """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
+
+        Unlike `rescale` it drops the coordinates along their dimensions.
 
         Parameters
         ----------
         factors
-            Block size in pixels by dimension. Pixels at the end that fill no block are left out.
+            Their size in pixels by dimension. Pixels at the end that fill no rectangle are left out.
 
         Returns
         -------

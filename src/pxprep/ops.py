@@ -97,7 +97,7 @@ def quantile_norm(
         in which the key ``...`` stands for the channels that are not named.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -243,7 +243,7 @@ def post_norm(
 ) -> AnyImages:
     """Divide each channel by its quantile once more, after the other steps.
 
-    As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+    As `pxprep.ops.quantile_norm`, with a default for the end of a pipeline.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def post_norm(
         in which the key ``...`` stands for the channels that are not named.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -430,12 +430,13 @@ def subtract_background(
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     radius
-        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-        or a mapping by channel label, in which the key ``...`` stands for the channels that are
-        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+        order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+        are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+        bit for bit.
     constant
-        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-        both must be given.
+        At least 0, in units of the image; values of up to that become 0. In the same forms as
+        `radius`. One of both must be given.
 
     Returns
     -------
@@ -483,8 +484,8 @@ def percentile_clip(
 ) -> AnyImages:
     """Set values below a low quantile of their channel to it, and those above a high one.
 
-    Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
-    `pxprep.quantile`).
+    Both quantiles are exact whatever the chunks; finding both takes no more passes than finding one
+    (see `pxprep.quantile`).
 
     Parameters
     ----------
@@ -500,7 +501,7 @@ def percentile_clip(
         all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -559,7 +560,7 @@ def minmax(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyI
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -668,15 +669,15 @@ def threshold(
         The threshold, in units of the image. One number; a sequence in channel order; or a mapping
         by channel label, in which the key ``...`` stands for the channels that are not named.
     q
-        Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
-        `value`. One of both must be given.
+        Percent, 0 to 100: the threshold is that quantile of the channel, measured. In the same
+        forms as `value`. One of both must be given.
     below
         What values below the threshold become: ``"zero"`` or ``"nan"``.
     zeros
         Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -782,7 +783,7 @@ def zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyI
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -836,7 +837,7 @@ def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) 
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -881,7 +882,7 @@ def subtract_channels(
     exposures: Any = None,
     drop: bool = False,
 ) -> AnyImages:
-    """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+    """Subtract from some channels another one times a factor; negative results become 0.
 
     The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
     channels may have the same one. All are taken as they came, and channels that are not named stay
@@ -951,9 +952,9 @@ def subtract_channels(
 def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImages:
     """Undo the spillover of channels into each other, which was measured on single stains.
 
-    In each pixel a channel shows itself and fractions of others. What they were is found so that
-    none is negative and the squares of what is not explained are least, or by solving the
-    equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+    In each pixel a channel shows its own signal and fractions of others'. The signals before the
+    spillover are estimated by least squares without negative values, or by solving the linear
+    equations. Channels that are not in `matrix` stay as they are, with a warning; where a channel
     that is in it is NaN, all that are in it become NaN.
 
     Parameters
@@ -966,7 +967,8 @@ def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImage
         in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
         with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
         ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
-        channel that is only a row, or only a column, does not spill, or gets nothing.
+        channel that is only a row gets nothing from others; one that is only a column does not
+        spill.
     method
         ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
 

@@ -128,7 +128,7 @@ def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):
     code, _, errors = call("run", store, "--layer", "fov0", "--output", "x")
     assert code == 1
     assert "is damaged: images/fov2" in errors
-    assert "pxprep: ended what an interrupted write had left" in errors
+    assert "an interrupted write had left something in it" in errors
     assert not (store / ".pxprep").exists()
     (store / ".pxprep" / ("dead" * 8)).mkdir(parents=True)
     code, printed, _ = call("repair", store, "--json")

@@ -33,8 +33,8 @@ FAULTS = [
     Fault(
         "a blur reads a pixel too few around a block",
         "steps/blur.py",
-        "return blur_depth(self.sigmas)",
-        "return max(0, blur_depth(self.sigmas) - 1)",
+        "return blur_radius(max(self.sigmas))",
+        "return max(0, blur_radius(max(self.sigmas)) - 1)",
     ),
     Fault(
         "hot pixels are compared within their block",
@@ -45,8 +45,8 @@ FAULTS = [
     Fault(
         "an opening reads a pixel too few around a block",
         "steps/subtract_background.py",
-        "return 2 * max(int(radius) for radius in radii)",
-        "return max(0, 2 * max(int(radius) for radius in radii) - 1)",
+        "return 2 * max(self.radii)",
+        "return max(0, 2 * max(self.radii) - 1)",
     ),
     Fault(
         "a median reads a pixel too few around a block",

@@ -116,15 +116,15 @@ class Elsewhere:
 )
 def test_other_images_are_left_to_dask(fovs, alter):
     images = {name: alter(image) for name, image in fovs.items()}
-    assert ImageSet.of(images).measured_here() is None
+    assert ImageSet.of(images).chained_if_readable() is None
     assert SPARROW.fit(images) == SPARROW.fit(in_memory_by_chunks(images))
 
 
 @pytest.mark.parametrize("options", [{"scheduler": "processes"}, {"pool": object()}])
 def test_the_user_s_own_scheduler_or_threads_are_used(fovs, options):
     with dask.config.set(**options):
-        assert ImageSet.of(fovs).measured_here() is None
-    assert ImageSet.of(fovs).measured_here() is not None
+        assert ImageSet.of(fovs).chained_if_readable() is None
+    assert ImageSet.of(fovs).chained_if_readable() is not None
 
 
 @pytest.mark.parametrize(("memory", "times"), [(0, 3), (PLENTY, 1)])

@@ -24,7 +24,7 @@ from pxprep.steps.arcsinh import TakeArcsinh
 from pxprep.steps.blur import BlurEach
 from pxprep.steps.clip import ClipAbove
 from pxprep.steps.log1p import TakeLog1p
-from pxprep.steps.minmax import Rescale
+from pxprep.steps.minmax import BringToUnitRange
 from pxprep.steps.percentile_clip import ClipBetween
 from pxprep.steps.remove_hot_pixels import CoolHotPixels
 from pxprep.steps.subtract_background import SubtractConstant, SubtractOpening
@@ -58,7 +58,7 @@ def operations(draw):
             st.tuples(three.map(SubtractConstant), st.none()),
             st.tuples(radii.map(SubtractOpening), st.none()),
             st.tuples(st.just(ClipBetween()), ends),
-            st.tuples(st.just(Rescale()), ends),
+            st.tuples(st.just(BringToUnitRange()), ends),
         )
     )
 

@@ -167,7 +167,7 @@ def test_a_crop_of_a_layer(cropped, tmp_path, backed):
         pxprep.layers.read_images(sdata, "crop")["crop"].compute()
     )
     with pytest.warns(
-        PxprepWarning, match="'crop': 27 x 26 becomes 26 x 26; scale_factors makes"
+        PxprepWarning, match="'crop': 27 x 26 becomes 26 x 26; scale_factors chooses"
     ) as told:
         pxprep.pixel_clustering_preprocess(sdata, "crop", "clean", q_sum=None)
     assert len(told) == 1

@@ -76,6 +76,21 @@ def test_a_package_that_is_not_installed(tmp_path, monkeypatch, package):
         open_images(tmp_path / source)
 
 
+def test_folders_that_hold_no_tiffs_need_no_tifffile(tmp_path, monkeypatch):
+    for name in ("s10", "s9"):
+        write_mcd(tmp_path / f"{name}.mcd", [("a", PANEL, counts())])
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    assert list(open_images(tmp_path)) == ["s9", "s10"]
+
+
+def test_folders_of_one_name_are_taken_together(tmp_path):
+    for cycle, channel in enumerate(NAMES):
+        (tmp_path / "fov0" / f"cycle{cycle}" / "TIFs").mkdir(parents=True)
+        file = tmp_path / "fov0" / f"cycle{cycle}" / "TIFs" / f"{channel}.tiff"
+        tifffile.imwrite(file, pixels()[cycle], **GRAY)
+    check(open_images(tmp_path, NAMES, subfolder="*/TIFs")["fov0"], pixels())
+
+
 def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ParameterError, match=r"path must hold images of one kind.* none of them"):
         open_images(tmp_path)

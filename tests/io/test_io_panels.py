@@ -118,16 +118,19 @@ def test_a_folder_with_a_file_for_each_channel(tmp_path):
 
 BAD = {
     "empty": ("\n\n", "must hold names of channels, it is empty"),
+    "empty cells": (",,\n,,\n", "must hold names of channels, it is empty"),
     "two columns of names": (
         "DAPI,nuclei\nCD3,T cells\n",
         "must say in its first row which column",
     ),
-    "no name": ("name,keep\nDAPI,1\n,1\n", "must have a name for each channel, row 2 not"),
+    "no name": ("name,keep\nDAPI,1\n,1\n", "a name for each channel, line 3 has none"),
+    "no name after an empty line": ("name,keep\nDAPI,1\n\n,0\n", "line 4 has none"),
+    "no name without a header": ("DAPI,1\n,2\n", "line 2 has none"),
     "twice": ("name\nDAPI\nDAPI\n", "'DAPI' more than once"),
     "keep": ("name,keep\nDAPI,maybe\n", "keep must be 0 or 1, got 'maybe'"),
     "nothing kept": ("name,keep\nDAPI,0\n", "keeps no channel"),
     "a number": ("name,sigma\nDAPI,wide\n", "sigma must be a number, got 'wide'"),
-    "cells": ("name,keep\nDAPI,1\nCD3\n", "must have 2 cells in each row, row 3 has 1"),
+    "cells": ("name,keep\n\nDAPI,1\n,\nCD3\n", "must have 2 cells in each line, line 5 has 1"),
 }
 
 

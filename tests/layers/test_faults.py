@@ -265,7 +265,7 @@ def die(*args):
 if sys.argv[2] == "staged":
     transactions.Transaction.publish = die
 else:
-    journal.drop = die
+    journal.remove = die
 sdata = spatialdata.read_zarr(sys.argv[1])
 pxprep.pixel_clustering_preprocess(
     sdata, ["fov0", "fov1"], ["fov0", "clean"], pipeline=pxprep.Pipeline().blur(1), overwrite=True

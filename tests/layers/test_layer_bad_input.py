@@ -59,6 +59,7 @@ def test_store_that_cannot_be_consolidated_is_left_as_it_was(tmp_path):
 
 BAD = [
     ({"img_layer": "fov"}, LayerError, "img_layer 'fov' does not exist.*'fov[01]'"),
+    ({"img_layer": "FOV0"}, LayerError, r"'FOV0' does not exist \(did you mean 'fov0'\?\)"),
     ({"img_layer": "cells"}, LayerError, "img_layer 'cells' must be an image.*labels"),
     ({"img_layer": []}, ParameterError, r"img_layer.*\[\]"),
     ({"img_layer": 3}, ParameterError, "img_layer.*3"),

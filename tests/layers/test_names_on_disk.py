@@ -173,7 +173,7 @@ def test_recovery_does_not_publish_what_has_been_taken_since(tmp_path):
         publish(store, "old", "fresh", contents=contents)
     shutil.rmtree(store / "images" / "fresh", ignore_errors=True)
     write(store / "labels" / "fresh", "of another program")
-    assert transactions.recover(store, Listing(store)) == (("old",), 0)
+    assert transactions.repair(store, Listing(store)) == (("old",), 0)
     assert layers(store) == {"old": "new old"}
     assert not (store / ".pxprep").exists()
 

@@ -133,7 +133,7 @@ def test_tables_and_images_of_removed_layers(sdata, remove, no_compute):
     with no_compute():
         with pytest.raises(LayerError, match="img_layer 'fov0' is not on disk any more"):
             pxprep.pixel_table(sdata, ["fov1", "fov0"])
-        with pytest.raises(LayerError, match="img_layer 'fov0' is not on disk any more"):
+        with pytest.raises(LayerError, match="layers 'fov0' is not on disk any more"):
             read_images(sdata, "fov0")
         remove_layer(sdata.path / "labels" / "cells")
         with pytest.raises(LayerError, match="labels 'cells' is not on disk any more"):
@@ -217,7 +217,7 @@ def test_missing_chunk_of_a_layer_of_ours(sdata, no_compute):
         lambda: read_images(sdata, "clean"),
         lambda: pxprep.pixel_table(sdata, "clean"),
     ):
-        with no_compute(), pytest.raises(StoreError, match=f"img_layer 'clean': .*{message}"):
+        with no_compute(), pytest.raises(StoreError, match=f"layers? 'clean': .*{message}"):
             call()
     assert files(sdata.path) == before
     with pytest.raises(StoreError, match=message):

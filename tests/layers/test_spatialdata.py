@@ -12,7 +12,7 @@ from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
 
 from pxprep import Pipeline, PxprepWarning, pixel_clustering_preprocess
-from pxprep.errors import ParameterError
+from pxprep.errors import LayerError, ParameterError
 from pxprep.layers import read_images
 from spatial_objects import LABELS, backed, cells, counts, labeled, layer, make
 from stores import files
@@ -188,6 +188,10 @@ def test_read_images(sdata):
     assert images["pyramid"].shape == (1, 96, 130)
     assert all(image.dtype == np.float64 for image in images.values())
     assert all(isinstance(image.data, da.Array) for image in images.values())
+    with pytest.raises(ParameterError, match=r"^layers must be the name of a layer or a sequence"):
+        read_images(sdata, 3)
+    with pytest.raises(LayerError, match=r"^layers 'fov9' does not exist"):
+        read_images(sdata, "fov9")
 
 
 # --- memory and codecs ----------------------------------------------------------------------------

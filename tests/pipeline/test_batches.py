@@ -249,7 +249,7 @@ def test_warnings_name_the_batch(make_image):
         fitted = Pipeline().quantile_norm(90).post_norm(99).fit(cohort, by=BATCHES)
     assert [str(one.message) for one in said] == [
         "quantile_norm of batch 'early': no finite non-zero value in channel 'CD3': the "
-        "scale is 1 (where a channel is NaN, steps that sum over channels drop the pixel)"
+        "scale is 1 (pixels that are NaN there are dropped by sum_mask and sum_norm)"
     ]
     assert fitted.numbers["quantile_norm_scale"].sel(batch="early", c="CD3") == 1
 
@@ -300,7 +300,7 @@ def test_bad_batches_of_new_images(make_image):
             fitted.transform(new, by=by)
     with pytest.raises(ParameterError, match="fitted without any: leave it out, or fit with by="):
         SPARROW.fit(cohort).transform(cohort, by=BATCHES)
-    with pytest.raises(ParameterError, match="by of a Cohort is said where it is made"):
+    with pytest.raises(ParameterError, match="a Cohort has its own by: set it where it is made"):
         Cohort(cohort, by=BATCHES).fit(SPARROW, by=BATCHES)
 
 

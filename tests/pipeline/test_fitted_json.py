@@ -126,7 +126,9 @@ def test_changed_document_can_be_used_or_is_refused(document):
     if fitted is None:
         return
     assert FittedPipeline.from_json(fitted.to_json()) == fitted
-    assert fitted.n_channels == 3
+    if fitted.n_channels != 3:  # any number is right where no channel has a number
+        assert not any("c" in numbers.dims for numbers in fitted.measured.values())
+        return
     assert repr(fitted)
     assert fitted._repr_html_()
     fitted.outliers()

@@ -241,8 +241,8 @@ def test_chosen_channels_may_be_dropped_too(image):
     assert fitted.transform(image.sel(c=chosen)).c.values.tolist() == ["DAPI", "CD3"]
     with pytest.raises(ChannelError, match="unknown 'CD8', 'blank'"):
         fitted.transform(tree)
-    cohort = ImageSet.of(tree).choosing(chosen).keeping_channels(("DAPI", "CD3"))
-    assert cohort.given()["a/image"].c.values.tolist() == ["DAPI", "CD3"]
+    cohort = ImageSet.of(tree).with_channels(chosen).keeping_channels(("DAPI", "CD3"))
+    assert cohort.as_given()["a/image"].c.values.tolist() == ["DAPI", "CD3"]
 
 
 REFUSED = {

@@ -136,7 +136,7 @@ def test_journal_that_cannot_be_understood_is_named(store):
         with pytest.raises(StoreError, match=r"000/journal.json' cannot be understood"):
             transactions.unfinished(store)
         with pytest.raises(StoreError, match="interrupted write cannot be completed"):
-            transactions.recover(store, Listing(store))
+            transactions.repair(store, Listing(store))
     assert (folder / journal.JOURNAL).read_text() == "[]"
 
 
@@ -148,7 +148,7 @@ def test_work_of_somebody_else_is_not_overwritten_by_a_recovery(store):
         publish(store, "old", "fresh", contents=contents)
     shutil.rmtree(store / "images" / "old")
     write(store / "images" / "old", "of another program")
-    recovered = transactions.recover(store, Listing(store))
+    recovered = transactions.repair(store, Listing(store))
     assert recovered == (("fresh",), 0)
     assert layers(store)["old"] == "of another program"
     assert "old" not in json.loads((store / "notes").read_text())
@@ -233,7 +233,7 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
         before = tree(store)
         assert transactions.unfinished(store) == ((), 1, 1)
         assert tree(store) == before
-        assert transactions.recover(store, Listing(store)) == ((), 1)
+        assert transactions.repair(store, Listing(store)) == ((), 1)
         assert transactions.unfinished(store) == ((), 0, 1)
         assert folder.is_dir()
         publish(store, "fresh")
@@ -242,7 +242,7 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
         live.kill()
         live.communicate()
         dead.communicate()
-    assert transactions.recover(store, Listing(store)) == ((), 1)
+    assert transactions.repair(store, Listing(store)) == ((), 1)
     assert not (store / transactions.STAGING).exists()
     assert layers(store) == {"fresh": "new fresh", "old": "old", "other": "other"}
 

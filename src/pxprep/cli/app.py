@@ -67,7 +67,7 @@ class Commands(TyperGroup):
 
 
 def _without_types_of_switches(options: Any) -> object:
-    """The same, where help does not say ``<bool>``."""
+    """The options of a command, without ``<bool>`` in the help of its switches."""
     for option in options:
         if getattr(option, "is_flag", False) and option.metavar is None:
             option.metavar = ""
@@ -162,6 +162,6 @@ def _is_not_written(error: BaseException) -> bool:
     number = getattr(error, "errno", None)
     if number is None:
         return False
-    from ..layers.layers import NOT_WRITTEN
+    from ..layers.layers import WRITE_ERRORS
 
-    return number in NOT_WRITTEN
+    return number in WRITE_ERRORS

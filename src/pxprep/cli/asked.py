@@ -33,8 +33,8 @@ class Steps:
     recipe
         What was in the file.
     channels
-        Those that were typed, or else those that a panel keeps or a fitted pipeline has; None for
-        all.
+        The channels that were typed, or else those that a panel keeps or a fitted pipeline has;
+        None for all.
     panel
         Numbers by channel, where nothing else was typed.
     """
@@ -117,7 +117,7 @@ class Where:
     Attributes
     ----------
     names
-        Of the labels layers that were typed; None for all pixels of all layers.
+        Names of labels layers that were typed; None for all pixels of all layers.
     labels, inverted
         As `pxprep.Mask` has them; empty for all but 0.
     """

@@ -1,9 +1,8 @@
 """What `--by` says: which layers are measured together."""
 
-import csv
 from pathlib import Path
 
-from ..errors import ParameterError
+from ..errors import ParameterError, did_you_mean
 
 
 def parse_by(text: str | None) -> object:
@@ -20,15 +19,15 @@ def parse_by(text: str | None) -> object:
 
 
 def batches_here(by: object, layers: list[str]) -> object:
-    """Of a parameter `by` for the layers of several stores, what it says of these."""
+    """The part of a parameter `by`, given for the layers of several stores, about these layers."""
     if not isinstance(by, dict):
         return by
     return {layer: batch for layer, batch in by.items() if layer in layers}
 
 
 def _column(file: Path, column: str) -> dict[str, str | None]:
-    """By layer, what a column of a table says; None where it says nothing."""
-    from ..images.masks import near
+    """The values of a column of a table, by layer; None where the cell is empty."""
+    from ..io.panels import cells_by_line
 
     rule = "--by must be FILE.csv:COLUMN, a table with the names of layers in its first column"
     try:
@@ -36,20 +35,20 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
     except (OSError, ValueError) as error:
         raise ParameterError(f"{rule}; {str(file)!r} cannot be read: {error}") from error
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
-    header, *rows = [[cell.strip() for cell in row] for row in rows] or [[]]
+    by_line = cells_by_line(text, delimiter)
+    header, *rows = by_line.values() or [[]]
     if column not in header[1:]:
-        got = f"{column!r}{near(column, header[1:])}"
+        got = f"{column!r}{did_you_mean([column], header[1:])}"
         raise ParameterError(f"{rule}; got the column {got}, {str(file)!r} has {header[1:]}")
-    odd = [number for number, row in enumerate(rows, start=2) if len(row) != len(header)]
+    odd = [line for line, row in by_line.items() if len(row) != len(header)]
     if odd:
         raise ParameterError(
-            f"{rule}; {str(file)!r} must have {len(header)} cells in each row, row {odd[0]} has "
-            f"others"
+            f"{rule}; {str(file)!r} must have {len(header)} cells in each line, line {odd[0]} "
+            "has others"
         )
     names = [row[0] for row in rows]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ParameterError(f"{rule}; {str(file)!r} must name each once, got {twice} again")
-    place = header.index(column, 1)
-    return {row[0]: row[place] or None for row in rows}
+    position = header.index(column, 1)
+    return {row[0]: row[position] or None for row in rows}

@@ -105,7 +105,7 @@ def _import(report: Path) -> None:
 
 
 def _compile() -> None:
-    """The same steps on fewer pixels of the same kind: what they need is compiled or loaded."""
+    """Run the steps on few pixels, so that what they need is compiled and loaded."""
     from ..datasets import tissue
     from ..pipeline.pipeline import Pipeline
 

@@ -42,7 +42,7 @@ def planned(
         "write": writes,
         "done": list(target.done),
         "report": None if request.report is None else str(request.report),
-        "memory": {"kept": plan.kept_memory, "block": plan.block, "threads": plan.n_threads},
+        "memory": {"kept": plan.cache_bytes, "block": plan.block_bytes, "threads": plan.n_threads},
         "disk": {"bytes": sum(one["bytes"] for one in writes), "free": plan.free_disk},
         "unfinished": unfinished(Path(sdata.path))._asdict(),
     }

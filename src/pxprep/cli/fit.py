@@ -12,7 +12,7 @@ from . import options as o
 from .answers import answer, only_answers_on_stdout, shows_progress
 from .asked import Steps, Where, memory_or_none, name_of, writing
 from .batches import batches_here, parse_by
-from .run import in_words, made, recovered
+from .run import in_words, made, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def apply(
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.
     """
-    from ..layers.reading import read_images
+    from ..layers.reading import read_checked
     from ..pipeline.pipeline import FittedPipeline
 
     fitted = FittedPipeline.from_json(file)
@@ -136,10 +136,10 @@ def apply(
         todo = []
         for store in stores:
             with naming(store):
-                sdata = recovered(store, how["wait"])
+                sdata = repaired(store, how["wait"])
                 layers = chosen_layers(sdata, layer)
                 own = batches_here(batches, layers)
-                fitted.check(read_images(sdata, layers, steps.channels), by=own)
+                fitted.check(read_checked(sdata, layers, steps.channels), by=own)
                 todo.append((store, sdata, layers))
         for store, sdata, layers in todo:
             with naming(store, done=stores[: len(documents)]):
@@ -162,7 +162,7 @@ def _cohort(
 ) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     from ..layers.masks import asked_masks, read_masks
-    from ..layers.reading import read_images
+    from ..layers.reading import read_checked
 
     images: dict[str, xr.DataArray] = {}
     masks: dict[str, Mask | None] = {}
@@ -172,7 +172,7 @@ def _cohort(
             sdata = opened(store, inside.kinds)
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
-            found = read_images(sdata, layers, parameters.pop("channels"), dtype=dtype)
+            found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
             over = read_masks(sdata, asked_masks(inside.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
         masks |= {prefix + name: mask for name, mask in over.items()}

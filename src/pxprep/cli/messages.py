@@ -55,12 +55,12 @@ def say(message: str, color: str | None = None) -> None:
 
 
 def say_error(error: BaseException) -> None:
-    """What went wrong, and what is left."""
+    """Say what went wrong, and what is left."""
     say("; ".join([str(error), *_notes(error)]), "red")
 
 
 def say_interrupted(interrupt: KeyboardInterrupt) -> None:
-    """That the user ended the command, and what is left."""
+    """Say that the user ended the command, and what is left."""
     typer.echo(err=True)  # the terminal shows ^C, perhaps behind a bar
     say("; ".join(["interrupted", *_notes(interrupt)]), "red")
 

@@ -39,7 +39,7 @@ def complete_layers(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_labels(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Their labels layers."""
+    """The labels layers of the stores that were typed already."""
     return _elements("labels", ctx, incomplete)
 
 

@@ -1,4 +1,4 @@
-"""`pxprep repair`: end what processes that died have left in a store."""
+"""`pxprep repair`: complete or remove what interrupted writes have left in a store."""
 
 from . import options as o
 from .answers import answer, only_answers_on_stdout
@@ -12,9 +12,9 @@ def repair(
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """End what processes that died while they wrote to a store have left.
+    """Complete or remove what interrupted writes have left in a store.
 
-    Layers that were being published are completed, unfinished ones removed; `pxprep run` does the
+    Layers that were being published are completed, others removed; `pxprep run` does the
     same before it begins.
     """
     from ..layers import preprocess

@@ -91,7 +91,7 @@ def run(
         how["report"] = report
     with only_answers_on_stdout():
         read = (
-            opened(store, inside.kinds) if dry_run else recovered(store, how["wait"], inside.kinds)
+            opened(store, inside.kinds) if dry_run else repaired(store, how["wait"], inside.kinds)
         )
         layers = chosen_layers(read, layer)
         outputs = names_for(layers, output)
@@ -102,14 +102,14 @@ def run(
     answer(document, words, as_json=as_json, quiet=quiet)
 
 
-def recovered(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":
-    """A store, read after what died while it wrote to it has been ended."""
+def repaired(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":
+    """A store, repaired and then opened."""
     if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
         from ..layers.preprocess import repair
 
         found = repair(store, wait=wait)
         if found != ((), 0):
-            say(f"ended what an interrupted write had left in {str(store)!r}")
+            say(f"repaired {str(store)!r}: an interrupted write had left something in it")
     return opened(store, kinds)
 
 

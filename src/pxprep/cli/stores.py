@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import LayerError, ParameterError, PxprepError, StoreError
+from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -104,7 +104,6 @@ def require_once(names: Sequence[str], option: str) -> None:
 
 def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
     """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
-    from ..images.masks import near
     from ..layers.records import Origins
 
     origins = Origins(sdata)
@@ -120,7 +119,8 @@ def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
         is_of_ours = any(fnmatchcase(name, pattern) for name in names)
         but = " but those that pxprep made" if is_of_ours else ""
         raise LayerError(
-            f"--layer {pattern!r} matches no layer{but}{near(pattern, likely)}; images are {names}"
+            f"--layer {pattern!r} matches no layer{but}{did_you_mean([pattern], likely)}; images "
+            f"are {names}"
         )
     return found
 
@@ -144,6 +144,6 @@ def names_for(layers: Sequence[str], asked: Sequence[str]) -> list[str]:
 def labels_of(sdata: "SpatialData", layer: str) -> "tuple[Label, ...]":
     """The labels of a layer's channels."""
     from ..channels import label_keys
-    from ..layers.reading import read_images
+    from ..layers.reading import read_checked
 
-    return label_keys(read_images(sdata, layer)[layer])
+    return label_keys(read_checked(sdata, layer)[layer])

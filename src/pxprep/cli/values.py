@@ -1,4 +1,4 @@
-"""What is typed as the value of an option, as the library takes it. Rules about values are its."""
+"""Typed values of options become parameters of the library, which has the rules about values."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn

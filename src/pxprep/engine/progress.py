@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from dask.callbacks import Callback
 
-from ..displays import Display, Part, Shown, seconds_text
+from ..displays import Display, Displayable, Part, seconds_text
 from ..errors import ParameterError, spelled
 
 GIB = 2**30
@@ -140,7 +140,7 @@ class PassRecord:
     peak_memory: int | None
 
 
-class Passes(Shown, Sequence[PassRecord]):
+class Passes(Displayable, Sequence[PassRecord]):
     """Records what each pass over the data takes, for `pxprep.report`.
 
     Parameters

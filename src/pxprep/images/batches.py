@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import is_label, unwritable
-from ..errors import ParameterError, listed, spelled
-from .cohort import FOV, ImageSet
-from .masks import near
+from ..channels import is_label, plain, unwritable
+from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
+from .cohort import FOV, ImageSet, beside_cohort
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
@@ -24,10 +23,7 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
     if by is None:
         return cohort
     if cohort.batches:
-        raise ParameterError(
-            "by of a Cohort is said where it is made, as pxprep.Cohort(..., by={...}); got "
-            f"{by!r:.200} beside one"
-        )
+        raise beside_cohort("by", by)
     batches = parse_batches(by, cohort.names, cohort.pool)
     require_batches(batches, cohort.names)
     return replace(cohort, batches=tuple(batches[name] for name in cohort.names))
@@ -40,10 +36,10 @@ def known_batches(
     fovs: Sequence[Label],
     own: Mapping[Label, Label],
 ) -> tuple[Label, ...]:
-    """The batch of each image that gets fitted numbers; empty if these have none.
+    """The batch of each image in `names`; empty if the fit had no batches. Raises ParameterError.
 
-    That which `by` names, or `own`, or else that of the fitted image of that name, of `fitted`,
-    which may hold others than the `fovs` that were measured. Raises ParameterError.
+    `by` comes first, then `own` (of a Cohort), then the batch in `fitted` of the image of the same
+    name. `fitted` may hold images that were not measured; `fovs` are those that were.
     """
     if not fitted:
         if by is None:
@@ -61,11 +57,11 @@ def known_batches(
     unknown = [name for name in names if batches[name] not in there]
     if unknown:
         got = listed(
-            [f"{batches[one]!r} of {one!r}{near(str(batches[one]), there)}" for one in unknown]
+            [f"{batches[one]!r} of {one!r}{did_you_mean([batches[one]], there)}" for one in unknown]
         )
         raise ParameterError(
             f"{spelled('by')} must give each image a batch that was fitted, got {got}; there are "
-            f"{listed(list(map(repr, there)))}"
+            f"{listed_names(there)}"
         )
     return tuple(batches[name] for name in names)
 
@@ -92,20 +88,20 @@ def parse_batches(
     batches = _named(value, names)
     unknown = [name for name in batches if name not in names and name not in others]
     if unknown:
-        got = listed([f"{name!r}{near(str(name), names)}" for name in unknown])
+        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
         raise ParameterError(
             f"{spelled('by')} must name images of the cohort, got {got}; there are "
-            f"{listed(list(map(repr, names)))}"
+            f"{listed_names(names)}"
         )
     return batches
 
 
 def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
     """Raise ParameterError unless each of the images called `names` has a batch."""
-    without = [repr(name) for name in names if name not in batches]
-    if without:
+    lacking = [repr(name) for name in names if name not in batches]
+    if lacking:
         raise ParameterError(
-            f"{spelled('by')} must give each image a batch, got none for {listed(without)}: name "
+            f"{spelled('by')} must give each image a batch, got none for {listed(lacking)}: name "
             "it there, or leave the image out"
         )
 
@@ -119,7 +115,7 @@ def _named(value: object, names: Sequence[Label]) -> dict[Label, Label]:
         raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
     found: dict[Label, Label] = {}
     for key, given in pairs:
-        name, batch = _plain(key), _plain(given)
+        name, batch = plain(key), plain(given)
         if name in found:
             raise ParameterError(f"{spelled('by')} must name each image once, got {name!r} again")
         if batch is None or batch != batch:  # what a table has where nothing is written
@@ -155,10 +151,6 @@ def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
             f"{level} for {listed(shallow)}"
         )
     return {name: parts[level] for name, parts in above.items()}
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _shown(value: object) -> str:

@@ -15,9 +15,11 @@ from ..channels import (
     channel_labels,
     is_label,
     label_keys,
+    plain,
     reorder_channels,
     select_channels,
     unwritable,
+    usual_channels,
 )
 from ..engine import backends
 from ..engine.cache import default_memory
@@ -26,7 +28,7 @@ from ..engine.passes import ArrayChain, Chained, results
 from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
-from ..errors import ChannelError, ImageError, ParameterError, listed
+from ..errors import ChannelError, ImageError, ParameterError, listed, listed_names
 from .containers import Rebuild, is_in_datasets, take_out, the_one
 from .hints import check_kind
 from .image import checked, hollow, like, pixels
@@ -49,9 +51,6 @@ else:
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
 BATCH = "batch"
-# How many differing images a message lists.
-
-Kind = TypeVar("Kind")
 
 
 class HoldsImages:
@@ -77,22 +76,22 @@ class ImageSet(Sequence[xr.DataArray]):
     rebuild
         Gives images back in the form in which they came: an image, a list, a dict or a tree.
     channels
-        Those that were chosen of the images as they came, in that order; None for all.
+        The channels that were chosen of the images as they came, in that order; None for all.
     is_one
         Whether it came as one image, and not as several that may happen to be one.
     pool
         ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
         their pixels, None measures each image by itself.
-    found
-        Findings of earlier steps, shape (fov, c), that need no second warning.
+    already_told
+        Flags, shape (fov, c), of which earlier steps have warned the user.
     evaluate
-        Applied to the small results of each pass, all images at once; see
-        `pxprep.engine.exact_quantiles`.
+        Computes the lazy results of a pass, a few numbers for each image, of all images together.
     areas
         Which pixels of each image are measured, None for all of them; empty where that is so of all
         images.
     chains
-        For each image the operations that wait, as `chained` has them do; else empty.
+        For each image the operations that have not been run yet; empty if it is lazy in Dask, whose
+        graph then has them.
     batches
         The batch of each image: those of one batch are measured together; empty for one cohort.
     """
@@ -103,7 +102,7 @@ class ImageSet(Sequence[xr.DataArray]):
     is_one: bool
     pool: Pool = "mean"
     channels: tuple[Label, ...] | None = None
-    found: Array = field(default=0)
+    already_told: Array = field(default=0)
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
     chains: tuple[Chained, ...] = ()
@@ -137,7 +136,7 @@ class ImageSet(Sequence[xr.DataArray]):
         Raises
         ------
         ImageError, ChannelError
-            If an image is none, or differs from the others; the message lists all that differ.
+            If something given is not an image, or differs from the others; the message lists all.
         ParameterError
             If `where` is no mask, or does not fit.
         """
@@ -156,7 +155,7 @@ class ImageSet(Sequence[xr.DataArray]):
         named, rebuild, is_one = take_out(images, variable, what)
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
-        names = tuple(name.item() if isinstance(name, np.generic) else name for name in named)
+        names = tuple(map(plain, named))
         bad = [name for name in names if not is_label(name)] or unwritable(names)
         if bad:
             raise ImageError(
@@ -209,7 +208,7 @@ class ImageSet(Sequence[xr.DataArray]):
             areas=some(self.areas),
             chains=some(self.chains),
             batches=some(self.batches),
-            found=self.found[list(kept)] if np.ndim(self.found) else self.found,
+            already_told=told[list(kept)] if np.ndim(told := self.already_told) else told,
             rebuild=lambda made, channels: list(made),
             is_one=False,
         )
@@ -223,7 +222,7 @@ class ImageSet(Sequence[xr.DataArray]):
         """By name of each image its batch; empty for one cohort."""
         return dict(zip(self.names, self.batches, strict=True)) if self.batches else {}
 
-    def singly(self) -> "list[ImageSet]":
+    def each_alone(self) -> "list[ImageSet]":
         """Each image as a cohort of its own, all pixels of which are measured."""
         return [
             ImageSet((image,), (name,), the_one, is_one=True, evaluate=self.evaluate)
@@ -236,9 +235,9 @@ class ImageSet(Sequence[xr.DataArray]):
         return replace(self, images=tuple(images))
 
     def by_image(self, numbers: object, parameter: str) -> list[Any]:
-        """The numbers of each image: its own by name if they differ along ``fov``, or all.
+        """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
 
-        Of numbers that differ along ``batch``, those of its batch.
+        Of numbers along ``batch``, those of its batch.
         """
         if isinstance(numbers, xr.DataArray):
             check_kind(numbers, parameter, parameter, ParameterError)
@@ -250,15 +249,15 @@ class ImageSet(Sequence[xr.DataArray]):
             return [numbers] * len(self)
         if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
             return [numbers.isel({FOV: index}) for index in range(len(self))]
-        names = numbers.coords[FOV].values if FOV in numbers.coords else range(numbers.sizes[FOV])
-        known = [*getattr(names, "tolist", lambda: names)()]
+        is_named = FOV in numbers.coords
+        known = numbers.coords[FOV].values.tolist() if is_named else range(numbers.sizes[FOV])
         position = {name: index for index, name in enumerate(known)}
         unknown = [name for name in self.names if name not in position]
         if unknown:
             raise ImageError(
                 f"{parameter} has numbers for each image by name, but not for "
-                f"{listed([repr(name) for name in unknown])}; it has those of "
-                f"{listed([repr(name) for name in known])}"
+                f"{listed_names(unknown)}; it has those of "
+                f"{listed_names(known)}"
             )
         return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
 
@@ -290,9 +289,9 @@ class ImageSet(Sequence[xr.DataArray]):
             return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
-        """For each image what gives the sums that were measured to a mask of that of `cohort`.
+        """For each image, where the sums come from that gave the threshold for that of `cohort`.
 
-        See `KeepAbove`; None where they are not at hand.
+        See `reference` of `KeepAbove`; None where they are not at hand.
         """
         if self.is_lazy or cohort.is_lazy:
             if self.is_masked:
@@ -330,14 +329,14 @@ class ImageSet(Sequence[xr.DataArray]):
         if len(names) == 1:
             return self.apply(operation, [array.data for array in own[0]], reference)
         pairs = zip(*own, strict=True)
-        return self.apply(operation, [np.stack([low.data, high.data]) for low, high in pairs])
+        return self.apply(operation, [np.stack([one.data, two.data]) for one, two in pairs])
 
     def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
         """The cohort of these of its channels, in the order that they have; others are dropped."""
         if len(kept) == len(self.labels):
             return self
-        places, found = tuple(self.labels.index(label) for label in kept), self.found
-        pick = PickChannels(places)
+        places, told = [self.labels.index(label) for label in kept], self.already_told
+        pick = PickChannels(tuple(places))
         images = [hollow(image, kept) for image in self]
         chains = tuple(chain.then(pick) for chain in self.chains)
         if not chains:
@@ -348,40 +347,40 @@ class ImageSet(Sequence[xr.DataArray]):
             images=tuple(images),
             chains=chains,
             channels=None if self.channels is None else tuple(kept),
-            found=found[:, list(places)] if np.shape(found)[1:] == (len(self.labels),) else found,
+            already_told=told[:, places] if np.shape(told)[1:] == (len(self.labels),) else told,
         )
 
-    def choosing(self, channels: Sequence[Label] | None) -> "ImageSet":
+    def with_channels(self, channels: Sequence[Label] | None) -> "ImageSet":
         """The cohort of these channels, in that order; None leaves it as it is."""
         if channels is None:
             return self
         chosen = self.map(lambda image: select_channels(image, channels))
         return replace(chosen, channels=chosen.labels)
 
-    def knowing(self, found: Array) -> "ImageSet":
-        """The same cohort, with findings that have been warned about."""
-        return self._with(found=found)
+    def with_already_told(self, flags: Array) -> "ImageSet":
+        """The same cohort, with flags of which the user has been warned."""
+        return self._with(already_told=flags)
 
-    def evaluating(self, evaluate: Callable[[list[Array]], list[Array]]) -> "ImageSet":
-        """The same cohort, with the small results of each pass computed at once."""
+    def with_evaluate(self, evaluate: Callable[[list[Array]], list[Array]]) -> "ImageSet":
+        """The same cohort, with a function that computes the lazy results of each pass."""
         return self._with(evaluate=evaluate)
 
     def shared(self) -> "ImageSet":
-        """The same cohort, whose arrays somebody else may still need."""
+        """The same cohort, whose arrays must not be changed in place: others need them."""
         return self._with(chains=tuple(chain.shared() for chain in self.chains))
 
     def chained(self) -> "ImageSet":
-        """The same cohort, of images in memory, on which operations wait until somebody measures.
+        """The same cohort, of images in memory, with chains: operations wait until they are needed.
 
         The images themselves stay as they were, for their labels.
         """
         chains = [ArrayChain(pixels(image)) for image in self]
         return self._with(chains=tuple(chains))
 
-    def measured_here(self) -> "ImageSet | None":
-        """As `chained`, of lazy images that threads of this process can read by themselves.
+    def chained_if_readable(self) -> "ImageSet | None":
+        """As `chained`, for lazy images that threads of this process can read without Dask.
 
-        None if others, or lazy masks, are among them.
+        None if they cannot read an image, or if a mask is lazy.
         """
         if any(map(backends.is_lazy, self.areas)):
             return None
@@ -391,7 +390,7 @@ class ImageSet(Sequence[xr.DataArray]):
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
-    def worked_out(self) -> "ImageSet":
+    def with_chains_run(self) -> "ImageSet":
         """The same cohort, all of whose operations have been run."""
         made = [ArrayChain(array, is_own=True) for array in results(self.chains)]
         return self._with(chains=tuple(made))
@@ -406,19 +405,19 @@ class ImageSet(Sequence[xr.DataArray]):
         """What is measured: for each image an array with axes (c, z, y, x), or a chain."""
         return list(self.chains) or [pixels(image) for image in self]
 
-    def lazily(self) -> "ImageSet":
+    def as_lazy(self) -> "ImageSet":
         """The same cohort with lazy images, of which a pass holds a few blocks at a time."""
         return self.map(lambda image: like(image, backends.as_lazy(pixels(image))))
 
-    def finished(self) -> "ImageSet":
-        """The same cohort with images on which no operation waits."""
+    def as_images(self) -> "ImageSet":
+        """The same cohort with the chains' results as images."""
         if not self.chains:
             return self
         return replace(self.map(like, results(self.chains)), chains=())
 
     @property
     def is_lazy(self) -> bool:
-        """Whether any image is lazy, or any mask: on none of them an operation waits."""
+        """Whether an image or a mask is a Dask array; False for chains, which read those."""
         if self.chains:
             return False
         arrays = (*(image.data for image in self.images), *self.areas)
@@ -429,8 +428,9 @@ class ImageSet(Sequence[xr.DataArray]):
     ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images share what they read, up to so many bytes.
 
-        None is a share of the memory that is available. `depth` is how far blurs will reach;
-        `results` says that they are also transformed there.
+        None is a share of the memory that is available. `depth` is how far blurs will read around a
+        block. `results` tells that images are also transformed in this context, so that blurred
+        blocks are worth keeping.
         """
         images = [pixels(image) for image in self.images]
         if not any(map(backends.is_lazy, images)):
@@ -438,7 +438,7 @@ class ImageSet(Sequence[xr.DataArray]):
         n_bytes = default_memory() if memory is None else memory
         return backends.keeping(images, n_bytes, depth, results=results)
 
-    def given(self) -> Any:
+    def as_given(self) -> Any:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
 
@@ -451,10 +451,18 @@ def rows_of(batches: Sequence[Label]) -> dict[Label, list[int]]:
     return rows
 
 
+def beside_cohort(parameter: str, value: object) -> ParameterError:
+    """The error for a parameter that a Cohort has of its own, given with one."""
+    return ParameterError(
+        f"a Cohort has its own {parameter}: set it where it is made, pxprep.Cohort(..., "
+        f"{parameter}=...), and leave it out here; got {value!r:.200}"
+    )
+
+
 def _held(
     holder: HoldsImages, pool: Pool, variable: object, labels: Sequence[Label] | None, where: object
 ) -> ImageSet:
-    """The images of a cohort, which says itself what its variable, its mask and its pool are."""
+    """The images of a cohort, which has its own variable, mask and pool."""
     own = holder.image_set
     for name, value in (
         ("variable", variable),
@@ -462,10 +470,7 @@ def _held(
         ("pool", None if pool in ("mean", own.pool) else pool),
     ):
         if value is not None:
-            raise ParameterError(
-                f"{name} of a Cohort is said where it is made, as pxprep.Cohort(..., {name}=...); "
-                f"got {value!r:.200} beside one"
-            )
+            raise beside_cohort(name, value)
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         chosen = None if channels is None else tuple(channels)
@@ -480,7 +485,7 @@ def _aligned(
     images: Sequence[xr.DataArray], called: Sequence[str], order: Sequence[Label] | None
 ) -> list[xr.DataArray]:
     """The images with one order of channels; raises an error that says which image differs how."""
-    dims = _most_common([frozenset(image.dims) for image in images])
+    dims = Counter(frozenset(image.dims) for image in images).most_common(1)[0][0]
     odd = [
         f"{name} has {image.dims}"
         for name, image in zip(called, images, strict=True)
@@ -491,8 +496,7 @@ def _aligned(
             f"images must all have the dims {sorted(map(str, dims))}: {listed(odd, separator='; ')}"
         )
     if order is None:
-        labels = _most_common([frozenset(label_keys(image)) for image in images])
-        order = next(keys for keys in map(label_keys, images) if frozenset(keys) == labels)
+        order = usual_channels(map(label_keys, images))
     aligned, problems = [], []
     for name, image in zip(called, images, strict=True):
         try:
@@ -502,7 +506,3 @@ def _aligned(
     if problems:
         raise ChannelError(listed(problems, separator="; "))
     return aligned
-
-
-def _most_common(values: list[Kind]) -> Kind:
-    return Counter(values).most_common(1)[0][0]

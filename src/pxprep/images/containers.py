@@ -10,10 +10,10 @@ from ..errors import ImageError
 from .datasets import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import what_came
-from .image import ONE
+from .image import IMAGE_IN_WORDS
 from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
 
-# Images, and the channels that were chosen of them, or None.
+# Puts images, and the channels that were chosen of them (None for all), into the user's own form.
 Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 # What holds images as variables.
 HOLDING = (xr.Dataset, *TREES)
@@ -37,8 +37,8 @@ def take_out(images: object, variable: object, what: str) -> tuple[dict[Label, A
         listed, rebuild, _ = _of_mapping(dict(enumerate(images)), variable)
         return listed, lambda made, channels: list(rebuild(made, channels).values()), False
     raise ImageError(
-        f"{what} must be {ONE}, or several: a sequence, a mapping of names to images, a Dataset or "
-        f"a tree, {what_came(images)}"
+        f"{what} must be {IMAGE_IN_WORDS}, or several: a sequence, a mapping of names to images, a "
+        f"Dataset or a tree, {what_came(images)}"
     )
 
 

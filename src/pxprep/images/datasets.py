@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels
+from ..channels import CHANNEL, label_keys, reorder_channels, select_known_channels
 from ..errors import ImageError
 from .hints import line_for_dataset
 
@@ -22,7 +22,7 @@ def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, x
     Raises
     ------
     ImageError
-        If there is none; `what` the dataset is in messages.
+        If there is none; `what` is the name of the dataset in messages.
     """
     names = image_variables(dataset) if variable is None else [variable]
     found = {name: dataset[name] for name in names if name in dataset.data_vars}
@@ -46,7 +46,7 @@ def with_images(
     """
     name, image = next(iter(images.items()))
     kept = staying(channels, dataset[name], image, label_keys(dataset))
-    chosen = dataset if kept is None else pick_channels(dataset, kept)
+    chosen = dataset if kept is None else select_known_channels(dataset, kept)
     order = label_keys(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
@@ -96,7 +96,7 @@ def with_variables(
     others = others.drop_vars(
         [other for other, array in others.coords.items() if resized & set(array.dims)]
     )
-    # Without their other coordinates: those that a tree's node inherits stay where they are.
+    # The images' other coordinates are not put in: in a tree a node above may have them.
     moved = {
         name: coord.variable
         for image in images.values()

@@ -24,7 +24,7 @@ def _trees() -> dict[type, Callable[..., Any]]:
     except PackageNotFoundError:
         return found
     with warnings.catch_warnings():
-        # That it is an old package is for those to hear who import it themselves.
+        # That the package is deprecated: the user may not have imported it.
         warnings.simplefilter("ignore", DeprecationWarning)
         import datatree
 

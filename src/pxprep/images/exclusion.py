@@ -5,9 +5,8 @@ from typing import Any
 
 from ..aliases import Label
 from ..channels import is_label
-from ..errors import ParameterError, listed, spelled
+from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .cohort import FOV, ImageSet, rows_of
-from .masks import near
 
 
 def without(cohort: ImageSet, exclude: object) -> ImageSet:
@@ -20,13 +19,13 @@ def without(cohort: ImageSet, exclude: object) -> ImageSet:
     if lost:
         raise ParameterError(
             f"{spelled('exclude')} must leave at least one image of each batch to measure, got all "
-            f"of {listed(list(map(repr, lost)))}"
+            f"of {listed_names(lost)}"
         )
     return kept
 
 
 def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:
-    """Those of the images called `names` that are not measured, in their order.
+    """The names, of `names`, of the images that are not measured, in their order.
 
     Raises
     ------
@@ -37,10 +36,10 @@ def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tu
     asked = _names(value)
     unknown = [name for name in dict.fromkeys(asked) if name not in names]
     if unknown:
-        got = listed([f"{name!r}{near(str(name), names)}" for name in unknown])
+        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
         raise ParameterError(
             f"{spelled('exclude')} must name images of the cohort, got {got}; there are "
-            f"{listed(list(map(repr, names)))}"
+            f"{listed_names(names)}"
         )
     excluded = tuple(name for name in names if name in asked)
     if excluded and pool is None:

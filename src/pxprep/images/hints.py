@@ -28,16 +28,16 @@ def what_came(value: Any, name: str = "image") -> str:
     """The type of something that is no image, and how it becomes one or several."""
     came = f"got {type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, xr.Dataset):
-        return came + _written(_variable_in(value, name))
+        return came + _written(_line_to_select(value, name))
     if isinstance(value, str | Path):
-        return f"{came}, the path {str(value)!r:.200}{_written(_read(value))}"
+        return f"{came}, the path {str(value)!r:.200}{_written(_line_to_open(value))}"
     if type(value).__qualname__ == "SpatialData":
         return (
             f"{came}: pxprep.pixel_clustering_preprocess makes new layers of its layers; to have "
-            "those as images, " + _written(_layers("sdata", list(value.images)), "")
+            "those as images, " + _written(_line_to_read_layers("sdata", list(value.images)), "")
         )
     if hasattr(value, "dtype") and len(getattr(value, "shape", ())) in AXES:
-        line = _labeled(value, name)
+        line = _line_to_label(value, name)
         return (
             f"{came} of shape {tuple(value.shape)}: its axes must be labeled, and coords={{'c': "
             f"names}} there names its channels{_written(line)}"
@@ -50,12 +50,12 @@ def check_kind(
 ) -> None:
     """Raise an error unless an array holds a NumPy array, or a Dask array of those, of known size.
 
-    Whatever else is asked of another kind of array may fail, its dtype included. `name` it has in
-    the line that makes a NumPy array of it.
+    Call it first: with other kinds of arrays even `.dtype` may fail. `name` is the array's in the
+    line of code that makes a NumPy array of it.
     """
     held = backends.inside(array.data)
     is_masked = isinstance(held, np.ma.MaskedArray)
-    # What older versions of Dask say of a lazy number is one.
+    # Older versions of Dask give a NumPy scalar as the type of a lazy number.
     if not isinstance(held, np.ndarray | np.generic) or is_masked:
         if hasattr(held, "magnitude"):  # of pint, which may itself hold a Dask array
             line = f"{name}.copy(data={name}.data.magnitude)"
@@ -96,13 +96,13 @@ def line_for_labels(image: xr.DataArray) -> str:
 
 
 def line_for_dataset(node: Any) -> str:
-    """The same of a dataset, or a node of a tree, that holds no image."""
+    """How to give an array of a dataset, or a tree's node, without images the dims of one."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
 def line_for_tree(tree: object, nodes: Iterable[object]) -> str:
-    """The same of a tree that holds no image; `nodes` are all of it."""
+    """How to give the arrays of a tree without images the dims of one; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
     if not line or not hasattr(tree, "map_over_datasets"):
@@ -172,7 +172,7 @@ def _axes(shape: Sequence[int]) -> tuple[str, ...]:
     return axes
 
 
-def _labeled(array: Any, name: str) -> str:
+def _line_to_label(array: Any, name: str) -> str:
     """The line that labels the axes of an array."""
     is_known = isinstance(array, np.ndarray) or backends.is_lazy(array)
     held = name if is_known else f"dask.array.from_array({name})"
@@ -182,7 +182,7 @@ def _labeled(array: Any, name: str) -> str:
     return _with_dims(alike, f"xr.DataArray({held}, dims={dims})")
 
 
-def _variable_in(dataset: xr.Dataset, name: str) -> str:
+def _line_to_select(dataset: xr.Dataset, name: str) -> str:
     names = [n for n, a in dataset.data_vars.items() if {CHANNEL, "y", "x"} <= set(a.dims)]
     return f"{name}[{names[0]!r}]" if names else ""
 
@@ -192,7 +192,7 @@ def line_for_address(address: str) -> str:
     return f"xr.DataArray(dask.array.from_zarr({address!r}), dims=('c', 'y', 'x'))"
 
 
-def _read(given: str | Path) -> str:
+def _line_to_open(given: str | Path) -> str:
     """The line that opens the images at a path or address: layers of a store, or files."""
     if "://" in str(given):
         return line_for_address(str(given))
@@ -200,9 +200,9 @@ def _read(given: str | Path) -> str:
     layers = path / "images"
     if layers.is_dir():
         names = sorted(layer.name for layer in layers.iterdir() if layer.is_dir())
-        return _layers(f"spatialdata.read_zarr({str(path)!r})", names)
+        return _line_to_read_layers(f"spatialdata.read_zarr({str(path)!r})", names)
     return f"pxprep.io.open_images({str(path)!r})"
 
 
-def _layers(sdata: str, names: list[str]) -> str:
+def _line_to_read_layers(sdata: str, names: list[str]) -> str:
     return f"pxprep.layers.read_images({sdata}, {names!r})"

@@ -6,20 +6,20 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, DType, Label
-from ..channels import CHANNEL, channel_labels, is_label, pick_channels, unwritable
+from ..channels import CHANNEL, channel_labels, is_label, select_known_channels, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..errors import ChannelError, ImageError
 from .hints import check_kind, line_for, line_for_labels, what_came
 from .parameters import SPATIAL
 
-ONE = "an xarray.DataArray with the dims c, y, x (and optionally z)"
+IMAGE_IN_WORDS = "an xarray.DataArray with the dims c, y, x (and optionally z)"
 
 
 def checked(image: object, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     if not isinstance(image, xr.DataArray):
-        raise ImageError(f"{parameter} must be {ONE}, {what_came(image)}")
+        raise ImageError(f"{parameter} must be {IMAGE_IN_WORDS}, {what_came(image)}")
     check_kind(image, parameter)
     _check_dims(image, parameter)
     if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
@@ -71,7 +71,7 @@ def pixels(image: xr.DataArray) -> Array:
 
 
 def shared_pixels(image: xr.DataArray) -> Array:
-    """As `pixels`; but a lazy image that is computed for something else, too, is computed once."""
+    """As `pixels`, for callers that compute a lazy image with other things: both then share it."""
     return backends.turned(image.data, [str(dim) for dim in image.dims])
 
 
@@ -85,7 +85,7 @@ def hollow(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
     channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
     sizes = {**image.sizes, CHANNEL: len(kept)}
     nothing = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
-    labels = pick_channels(channels, kept).coords
+    labels = select_known_channels(channels, kept).coords
     return xr.DataArray(nothing, labels, image.dims, image.name, image.attrs)
 
 
@@ -96,17 +96,15 @@ def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
     return _labeled(array.squeeze(image.dims.index(CHANNEL)), plane)
 
 
-def _labeled(array: Array, labels: xr.DataArray) -> xr.DataArray:
-    # None of xarray's options but False takes them away from what is computed.
-    attrs = {} if xr.get_options()["keep_attrs"] is False else labels.attrs
-    if array.shape == labels.shape:
-        labeled = labels.copy(
-            deep=False, data=array
-        )  # sooner done than to look at coordinates anew
+def _labeled(array: Array, template: xr.DataArray) -> xr.DataArray:
+    # xarray drops the attrs of results only if its option keep_attrs is False.
+    attrs = {} if xr.get_options()["keep_attrs"] is False else template.attrs
+    if array.shape == template.shape:
+        labeled = template.copy(deep=False, data=array)  # faster: coordinates are not checked again
         labeled.attrs, labeled.encoding = attrs, {}
         return labeled
-    labeled = xr.DataArray(array, dims=labels.dims, coords=labels.coords, attrs=attrs)
-    labeled.name = labels.name  # None as an argument would take the name of a Dask array
+    labeled = xr.DataArray(array, dims=template.dims, coords=template.coords, attrs=attrs)
+    labeled.name = template.name  # None as an argument would take the name of a Dask array
     return labeled
 
 

@@ -1,6 +1,5 @@
 """Masks: which pixels of an image are measured, or kept."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,16 +11,15 @@ from ..aliases import Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError, listed, spelled
+from ..errors import ParameterError, did_you_mean, listed_names, spelled
 from .datatree import is_tree
 from .hints import check_kind
 from .parameters import SPATIAL, parse_bool
-from .trees import Leaf, find_planes, named_leaves, read_beside
+from .trees import Leaf, find_masks, named_leaves, read_beside
 
 __all__ = ["Mask"]
 
 NONZERO = "nonzero"
-# How many labels or names a message lists.
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,7 @@ class Mask:
         return replace(self, inverted=not self.inverted)
 
     def of(self, array: xr.DataArray) -> "Mask":
-        """The same labels of an array."""
+        """The mask with the same labels of another array."""
         return replace(self, source=array)
 
 
@@ -86,7 +84,7 @@ def as_mask(value: object, parameter: str) -> Mask:
         return value
     if isinstance(value, xr.DataArray | str):
         return Mask(value)
-    if is_tree(value) and len(planes := find_planes(value)) == 1:
+    if is_tree(value) and len(planes := find_masks(value)) == 1:
         return Mask(next(iter(planes.values())))
     hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
     raise ParameterError(
@@ -96,10 +94,10 @@ def as_mask(value: object, parameter: str) -> Mask:
     )
 
 
-def by_image(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
+def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
     if is_tree(where):
-        planes = find_planes(where)
+        planes = find_masks(where)
         # A multiscale mask is one mask, and so is a tree with one for one image.
         alone = len(planes) == 1 and ("" in planes or len(names) == 1)
         where = next(iter(planes.values())) if alone else planes
@@ -109,7 +107,8 @@ def by_image(where: object, names: Sequence[Label], parameter: str = "where") ->
         if missing or unknown:
             raise ParameterError(
                 f"{spelled(parameter)} must have a mask (or None) for each image, "
-                f"{_listed(names)}; missing {_listed(missing)}, unknown {_listed(unknown)}"
+                f"{listed_names(names)}; missing {listed_names(missing)}, "
+                f"unknown {listed_names(unknown)}"
             )
         given = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
@@ -130,7 +129,7 @@ def by_image(where: object, names: Sequence[Label], parameter: str = "where") ->
 def areas_of(
     where: object, images: Mapping[Label, xr.DataArray], given: object, variable: object = None
 ) -> tuple[Area | None, ...]:
-    """Which pixels of each image are inside, once masks have been checked; none for None.
+    """Check masks, and return the area of each image; an empty tuple if `where` is None.
 
     Parameters
     ----------
@@ -139,23 +138,23 @@ def areas_of(
     images
         By name.
     given, variable
-        The images as they came, and the name of those in a tree.
+        What the user gave as images, and the name of the image variable in its datasets.
 
     Raises
     ------
     ParameterError
-        If a mask is none, or does not fit its image.
+        If something given is not a mask, or does not fit its image.
     """
     if where is None:
         return ()
-    masks = by_image(where, list(images))
+    masks = each_mask(where, list(images))
     if any(mask is not None and isinstance(mask.source, str) for mask in masks):
         masks = _read(masks, list(images), given, variable)
     for mask, (name, image) in zip(masks, images.items(), strict=True):
         if mask is not None:
             check_mask(mask, image, "where" if len(images) == 1 else f"where of image {name!r}")
     _check_labels([mask for mask in masks if mask is not None])
-    # The same mask is the same area, which is then read with what is known of it.
+    # A mask given for several images is one area, whose sources are made once.
     areas = {id(mask): _area(mask) for mask in masks if mask is not None}
     return tuple(None if mask is None else areas[id(mask)] for mask in masks)
 
@@ -225,16 +224,10 @@ def _read(
         if array is None:
             raise ParameterError(
                 f"{spelled('where')}: no variable {mask.source!r} beside image {name!r}"
-                f"{near(mask.source, others)}; there are {_listed(others)}"
+                f"{did_you_mean([mask.source], others)}; there are {listed_names(others)}"
             )
         read.append(mask.of(array))
     return read
-
-
-def near(name: str, known: Iterable[object]) -> str:
-    """The known name that is most like another, as a question for messages; or nothing."""
-    found = difflib.get_close_matches(name, [str(one) for one in known], n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _check_labels(masks: Sequence[Mask]) -> None:
@@ -248,8 +241,8 @@ def _check_labels(masks: Sequence[Mask]) -> None:
         if missing:
             there = np.unique(arrays[0]).tolist()
             raise ParameterError(
-                f"{spelled('where')}: no pixel has the labels {_listed(missing)}; there are "
-                f"{_listed(there)}"
+                f"{spelled('where')}: no pixel has the labels {listed_names(missing)}; there are "
+                f"{listed_names(there)}"
             )
 
 
@@ -278,10 +271,6 @@ def _parse_labels(value: object) -> object:
             f"labels must be {NONZERO!r}, a whole number or a sequence of those, got {value!r:.200}"
         )
     return tuple(map(int, labels))
-
-
-def _listed(values: Sequence[object]) -> str:
-    return listed(list(map(repr, values))) or "none"
 
 
 def _type_of(value: object) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
 from ..aliases import Array, DType, PerChannel, Pool
-from ..channels import ByLabel
+from ..channels import ByLabel, plain
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
 from .hints import check_kind, line_for_address
@@ -22,13 +22,13 @@ SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
 POOLS = ("mean", "pixels")
 BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B")
-# An address; a path made of it has a slash less. One letter is a drive.
+# An address such as s3://bucket, also as pathlib writes it (s3:/bucket); but not a drive, C:/.
 REMOTE = re.compile(r"[A-Za-z][\w+.-]+:/")
 # Pixels; the kernel of a larger blur is wider than any image, and the work grows with it.
 MAX_SIGMA = 10_000
 # Pixels; a larger disc is no background of cells, and the work grows with it.
 MAX_RADIUS = 1_000
-# Sides of squares that have a pixel in their middle, and are worth a network.
+# Odd sides of squares for which there is a sorting network.
 SIDES = (1, 3, 5)
 
 
@@ -50,8 +50,8 @@ def parse_number(value: object, parameter: str, rule: str) -> float:
 def parse_quantile(value: object, parameter: str) -> PerChannel:
     """Percent for all channels, in channel order, or by label; 0 < q <= 1 is an error.
 
-    The tools that this one succeeds disagree on percent or fraction, so a value that can only
-    be meant as a fraction is refused instead of obeyed.
+    Older tools (Pixie, harpy) disagree on percent or fraction, so a value that can only be meant as
+    a fraction is refused instead of obeyed.
     """
     return _parse_each(value, parameter, _parse_high_percent)
 
@@ -77,13 +77,13 @@ def parse_sigma(value: object, parameter: str = "sigma") -> PerChannel:
     return _parse_each(value, parameter, _parse_one_sigma)
 
 
-def parse_limit(value: object, parameter: str) -> PerChannel:
+def parse_finite(value: object, parameter: str) -> PerChannel:
     """A finite number for all channels, in channel order, or by label."""
     return _parse_each(value, parameter, partial(parse_number, rule="a finite number"))
 
 
 def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> PerChannel:
-    """A finite number above zero, or 0, for all channels, in channel order, or by label."""
+    """A number above 0 (or, if `or_zero`, at least 0) for all channels, in order, or by label."""
 
     def parse(item: object, name: str) -> float:
         rule = "a number of at least 0" if or_zero else "a number above 0"
@@ -105,18 +105,18 @@ def parse_side(value: object, parameter: str = "size") -> PerChannel:
     return _parse_each(value, parameter, _parse_one_side)
 
 
-def parse_threshold(value: object, parameter: str = "threshold") -> Array:
+def parse_threshold(value: object) -> Array:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
-        check_kind(value, parameter, parameter, ParameterError)
+        check_kind(value, "threshold", "threshold", ParameterError)
         if value.ndim:
             raise ParameterError(
-                f"{spelled(parameter)} must be {rule}, got an array over {value.dims}"
+                f"{spelled('threshold')} must be {rule}, got an array over {value.dims}"
             )
         if value.chunks is not None:
             return value.data
-    return np.asarray(parse_number(value, parameter, rule))
+    return np.asarray(parse_number(value, "threshold", rule))
 
 
 def parse_choice(value: object, parameter: str, choices: Sequence[str]) -> str:
@@ -128,13 +128,11 @@ def parse_choice(value: object, parameter: str, choices: Sequence[str]) -> str:
     return value
 
 
-def parse_pool(value: object, parameter: str = "pool") -> Pool:
+def parse_pool(value: object) -> Pool:
     """How quantiles of a cohort are pooled: "mean", "pixels", or None for not at all."""
     if value is None:
         return None
-    found: Any = parse_choice(value, f"{parameter} (or None)", POOLS)
-    pool: Pool = found
-    return pool
+    return cast("Pool", parse_choice(value, "pool (or None)", POOLS))
 
 
 def parse_path(value: object, parameter: str, what: str) -> Path:
@@ -161,7 +159,7 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
     return path
 
 
-def parse_memory(value: object, parameter: str = "memory") -> int | None:
+def parse_memory(value: object) -> int | None:
     """A number of bytes, or text such as "2 GiB"; None passes."""
     rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
     if value is None:
@@ -169,16 +167,16 @@ def parse_memory(value: object, parameter: str = "memory") -> int | None:
     if isinstance(value, str):
         match = BYTES.fullmatch(value.strip())
         if match is None:
-            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled('memory')} must be {rule}, got {value!r}")
         number, prefix, binary = match.groups()
         power = " kMGT".index(prefix.replace("K", "k") or " ")
         try:
             return int(float(number) * (1024 if binary else 1000) ** power)
         except OverflowError:
             raise ParameterError(
-                f"{spelled(parameter)} must be {rule}, got {value!r:.100}"
+                f"{spelled('memory')} must be {rule}, got {value!r:.100}"
             ) from None
-    return parse_count(value, parameter, rule, least=0)
+    return parse_count(value, "memory", rule, least=0)
 
 
 def parse_bool(value: object, parameter: str) -> bool:
@@ -188,22 +186,18 @@ def parse_bool(value: object, parameter: str) -> bool:
     return bool(value)
 
 
-def parse_wait(value: object, parameter: str = "wait") -> float | None:
+def parse_wait(value: object) -> float | None:
     """Seconds to wait: None (no limit) for True, 0 for False."""
     if isinstance(value, bool | np.bool_):
         return None if value else 0.0
-    rule = "True, False or a number of seconds"
-    seconds = parse_number(value, parameter, rule)
-    if seconds < 0:
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return seconds
+    return _parse_up_to(math.inf, value, "wait", "True, False or a number of seconds")
 
 
-def parse_float_dtype(value: Any, parameter: str = "dtype") -> DType | None:
+def parse_float_dtype(value: Any) -> DType | None:
     """float32 or float64; None leaves the choice to the image."""
     if value is None:
         return None
-    rule = f"{spelled(parameter)} must be float32 or float64, got {value!r}"
+    rule = f"{spelled('dtype')} must be float32 or float64, got {value!r}"
     try:
         dtype: DType = np.dtype(value)
     except TypeError as error:
@@ -224,7 +218,7 @@ def parse_count(value: object, parameter: str, rule: str, least: int = 1) -> int
     return int(value)
 
 
-def parse_chunks(value: object, dims: Sequence[str], parameter: str = "chunks") -> dict[str, int]:
+def parse_chunks(value: object, dims: Sequence[str]) -> dict[str, int]:
     """Chunk size in pixels by dimension; one number is the size along y and x.
 
     A sequence has one size per dimension in `dims`; a mapping names dimensions; -1 is the whole
@@ -240,29 +234,27 @@ def parse_chunks(value: object, dims: Sequence[str], parameter: str = "chunks") 
         unknown = [dim for dim in value if dim not in dims]
         if unknown:
             raise ParameterError(
-                f"{spelled(parameter)} names dimensions that the image does not have: {unknown}; "
+                f"{spelled('chunks')} names dimensions that the image does not have: {unknown}; "
                 f"it has {tuple(dims)}"
             )
         by_dim = dict(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != len(dims):
-            raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
+            raise ParameterError(f"{spelled('chunks')} must be {rule}, got {value!r}")
         by_dim = dict(zip(dims, value, strict=True))
     else:
         by_dim = {"y": value, "x": value}
-    return {dim: _parse_chunk(size, parameter, rule) for dim, size in by_dim.items()}
+    return {dim: _parse_chunk(size, rule) for dim, size in by_dim.items()}
 
 
-def parse_scale_factors(
-    value: object, dims: Sequence[str], parameter: str = "scale_factors"
-) -> list[dict[str, int]] | None:
+def parse_scale_factors(value: object, dims: Sequence[str]) -> list[dict[str, int]] | None:
     """Factors by dimension of each coarser scale, relative to the one before; None passes."""
     if value is None:
         return None
     rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return [_parse_scale_factor(factor, dims, parameter, rule) for factor in value]
+        raise ParameterError(f"{spelled('scale_factors')} must be {rule}, got {value!r}")
+    return [_parse_scale_factor(factor, dims, rule) for factor in value]
 
 
 def _parse_each(value: object, parameter: str, parse: Callable[[object, str], float]) -> PerChannel:
@@ -273,9 +265,7 @@ def _parse_each(value: object, parameter: str, parse: Callable[[object, str], fl
             )
         return ByLabel(
             {
-                key.item() if isinstance(key, np.generic) else key: parse(
-                    item, f"{parameter}[{'...' if key is ... else repr(key)}]"
-                )
+                plain(key): parse(item, f"{parameter}[{'...' if key is ... else repr(key)}]")
                 for key, item in value.items()
             }
         )
@@ -287,9 +277,12 @@ def _parse_each(value: object, parameter: str, parse: Callable[[object, str], fl
 
 
 def _parse_percent(value: object, parameter: str) -> float:
-    rule = "a percentage from 0 to 100"
+    return _parse_up_to(100, value, parameter, "a percentage from 0 to 100")
+
+
+def _parse_up_to(most: float, value: object, parameter: str, rule: str) -> float:
     number = parse_number(value, parameter, rule)
-    if not 0 <= number <= 100:
+    if not 0 <= number <= most:
         raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return number
 
@@ -309,11 +302,7 @@ def _as_percent(fraction: float) -> str:
 
 
 def _parse_one_sigma(value: object, parameter: str) -> float:
-    rule = f"a number of pixels from 0 to {MAX_SIGMA}"
-    number = parse_number(value, parameter, rule)
-    if not 0 <= number <= MAX_SIGMA:
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return number
+    return _parse_up_to(MAX_SIGMA, value, parameter, f"a number of pixels from 0 to {MAX_SIGMA}")
 
 
 def _parse_one_radius(value: object, parameter: str) -> int:
@@ -332,21 +321,19 @@ def _parse_one_side(value: object, parameter: str) -> int:
     return int(number)
 
 
-def _parse_chunk(size: object, parameter: str, rule: str) -> int:
+def _parse_chunk(size: object, rule: str) -> int:
     if isinstance(size, int | np.integer) and not isinstance(size, bool) and size == -1:
         return -1
-    return parse_count(size, parameter, rule)
+    return parse_count(size, "chunks", rule)
 
 
-def _parse_scale_factor(
-    factor: object, dims: Sequence[str], parameter: str, rule: str
-) -> dict[str, int]:
+def _parse_scale_factor(factor: object, dims: Sequence[str], rule: str) -> dict[str, int]:
     if not isinstance(factor, Mapping):
-        return dict.fromkeys(dims, parse_count(factor, parameter, rule, least=2))
+        return dict.fromkeys(dims, parse_count(factor, "scale_factors", rule, least=2))
     unknown = [dim for dim in factor if dim not in dims]
     if unknown:
         raise ParameterError(
-            f"{spelled(parameter)} names dimensions that cannot be scaled: {unknown}; they "
+            f"{spelled('scale_factors')} names dimensions that cannot be scaled: {unknown}; they "
             f"are {list(dims)}"
         )
-    return {dim: parse_count(factor.get(dim, 1), parameter, rule) for dim in dims}
+    return {dim: parse_count(factor.get(dim, 1), "scale_factors", rule) for dim in dims}

@@ -13,18 +13,17 @@ from ..errors import ImageError, warn
 from .image import like, processing_dtype, shared_pixels
 from .parameters import SPATIAL
 
-Factors = Mapping[str, int]
-# What attrs say of pixels: micrometres, by dim or along both; SpatialData's transformations.
-SIZES, PLACES = "um_per_pixel", "transform"
+ScaleFactors = Mapping[str, int]
+# Keys in attrs: sizes of pixels in micrometres, by dim or for all; SpatialData's transformations.
+SIZES, TRANSFORMS = "um_per_pixel", "transform"
 # How many images a warning lists.
 MOST_SAID = 10
 
 
-def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[Factors]:
+def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[ScaleFactors]:
     """The factors by which each scale is smaller than the one before, or the nearest whole ones.
 
-    Of scales that were cropped, or whose sizes were rounded up, there are none that make the one's
-    size the other's.
+    If scales were cropped, or their sizes rounded up, no whole factor fits exactly.
 
     Parameters
     ----------
@@ -44,11 +43,11 @@ def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> l
     ]
 
 
-def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
-    """The smallest factors that make the one's size the other's; one factor if that does for all.
+def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> ScaleFactors:
+    """For each dim the smallest factor that makes the coarser size of the finer one.
 
-    The factor of an odd pyramid cannot be read off a single dimension: 5 pixels become 1 by a
-    factor of 3, 4 or 5.
+    The same for all dims if one fits all: 5 pixels become 1 by a factor of 3, 4 or 5, so the factor
+    of an odd pyramid cannot be read off a single dim.
     """
     if set(finer.dims) != set(coarser.dims):
         raise ImageError(
@@ -67,7 +66,7 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
         does_for_all = all(size // common == new for size, new in shrunk.values())
     else:
         smallest |= {dim: round(size / new) for dim, (size, new) in shrunk.items()}
-        # That of the longest side, of which a pixel more or less changes least.
+        # The factor of the longest side, which a pixel more or less changes least.
         common = smallest[max(shrunk, key=lambda dim: shrunk[dim])]
         does_for_all = all(abs(size / common - new) <= 1 for size, new in shrunk.values())
     found = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
@@ -80,7 +79,7 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> Factors:
     return found
 
 
-def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[Factors]) -> str:
+def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]) -> str:
     """The sizes of coarser scales that are not those which the factors make; nothing if all are."""
     said = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
@@ -92,7 +91,10 @@ def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[Factors]) -> str
 
 
 def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
-    """Warn of images some of whose scales get other sizes, as `new_sizes` has them."""
+    """Warn of images some of whose scales get other sizes: by image what `new_sizes` returned.
+
+    `otherwise` is added to the warning: how to get other scales.
+    """
     said = [f"{name!r}: {sizes}" for name, sizes in by_name.items() if sizes]
     if said:
         more = f"; and of {len(said) - MOST_SAID} more images" if len(said) > MOST_SAID else ""
@@ -102,7 +104,7 @@ def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
         )
 
 
-def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
+def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
     """The factors between the finest scale and each coarser one."""
     total: dict[str, int] = {}
     levels = []
@@ -112,10 +114,11 @@ def cumulative(factors: Sequence[Factors]) -> list[dict[str, int]]:
     return levels
 
 
-def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
-    """An image with the size and the labels of means over blocks of pixels, but not with those.
+def coarser_labels(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
+    """`image` cut to the size, and with the coordinates and attrs, of means over squares of pixels.
 
-    Numbers along the dims become means over the same pixels; other coordinates are left out.
+    Its values are not the means: the caller puts them in. Coordinates along the dims that are
+    numbers become means over the same pixels; others are left out.
     """
     along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
     sizes = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
@@ -123,7 +126,7 @@ def coarser_labels(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     return smaller.assign_attrs(_attrs_of_blocks(image, factors))
 
 
-def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[object, object]:
+def _coords_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[object, object]:
     return {
         name: (coord.dims, _block_means(coord, factors), coord.attrs)
         for name, coord in image.coords.items()
@@ -131,16 +134,16 @@ def _coords_of_blocks(image: xr.DataArray, factors: Factors) -> dict[object, obj
     }
 
 
-def _block_means(coord: xr.DataArray, factors: Factors) -> object:
+def _block_means(coord: xr.DataArray, factors: ScaleFactors) -> object:
     factor = factors[str(coord.dims[0])]
     whole = coord.values[: coord.size - coord.size % factor].astype(np.float64)
     return whole.reshape(-1, factor).mean(axis=1)
 
 
-def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]:
-    """The sizes of pixels, and where SpatialData says that they lie, of blocks of pixels."""
+def _attrs_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
+    """The sizes of pixels, and SpatialData's transformations, for means over squares of pixels."""
     attrs: dict[str, object] = {}
-    sizes, places = (image.attrs.get(key) for key in (SIZES, PLACES))
+    sizes, places = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
     if isinstance(sizes, Mapping) and all(isinstance(size, Real) for size in sizes.values()):
         attrs[SIZES] = {dim: size * factors.get(dim, 1) for dim, size in sizes.items()}
     if isinstance(sizes, Real) and len(set(factors.values())) == 1:
@@ -149,7 +152,7 @@ def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]
         axes = tuple(dim for dim in ("x", "y", "z") if dim in image.dims)
         scale = np.diag([*(factors.get(dim, 1.0) for dim in axes), 1.0])
         affines = {system: place.to_affine(axes, axes) for system, place in places.items()}
-        attrs[PLACES] = {
+        attrs[TRANSFORMS] = {
             system: type(affine)(affine.matrix @ scale, axes, axes)
             for system, affine in affines.items()
         }
@@ -157,11 +160,12 @@ def _attrs_of_blocks(image: xr.DataArray, factors: Factors) -> dict[str, object]
 
 
 def coarser_scales(
-    finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[Factors]
+    finest: xr.DataArray, scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]
 ) -> list[xr.DataArray]:
     """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks.
 
-    Where the finest lies elsewhere than it did, so do they.
+    If `finest` has other pixel sizes or transformations than before, the coarser ones get those,
+    too.
     """
     array, dtype = shared_pixels(finest), processing_dtype(finest)
     made = []
@@ -176,7 +180,7 @@ def coarser_scales(
         coords = _coords_of_blocks(finest, by_dim)
         moved = {name: coords[name] for name in along if name in coords}
         coarser = like(scale.drop_vars(along), coarsened).assign_coords(moved)
-        for key, new in ((SIZES, finest.attrs), (PLACES, _attrs_of_blocks(finest, by_dim))):
+        for key, new in ((SIZES, finest.attrs), (TRANSFORMS, _attrs_of_blocks(finest, by_dim))):
             was_moved = finest.attrs.get(key) is not scales[0].attrs.get(key)
             if was_moved and key in coarser.attrs and key in new:
                 coarser.attrs[key] = new[key]

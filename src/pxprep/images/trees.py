@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import CHANNEL, label_keys, pick_channels, reorder_channels, select_channels
+from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
 from ..errors import ImageError, ParameterError
 from .datasets import image_variables, staying, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
 from .scales import (
-    Factors,
+    ScaleFactors,
     coarser_scales,
     cumulative,
     factors_between,
@@ -35,7 +35,7 @@ class Leaf:
     Attributes
     ----------
     path
-        Of the node that holds the image, or that holds its scales, without the leading slash.
+        Path of the node that holds the image or its scales, without the leading slash.
     scales
         Paths of the nodes with the image's scales, finest first; one if it is no multiscale image.
     variable
@@ -60,8 +60,8 @@ def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
 
     Raises
     ------
-    ImageError
-        If there is no image, or a node has several variables that may be it.
+    ImageError, ParameterError
+        If there is no image; if a node has several variables that may be it.
     """
     leaves = list(_leaves_under(tree, "", variable))
     if not leaves:
@@ -99,13 +99,13 @@ def read_leaf(tree: "xr.DataTree", leaf: Leaf) -> xr.DataArray:
 def read_beside(
     tree: "xr.Dataset | xr.DataTree", leaf: Leaf, name: str
 ) -> tuple[xr.DataArray | None, list[str]]:
-    """A variable beside an image, or its finest scale, or None; and what else is there, by name."""
+    """The variable `name` in the dataset of an image, or None; and the names of the others."""
     node = tree if isinstance(tree, xr.Dataset) else _node(tree, leaf.scales[0])
     beside: xr.DataArray | None = node.data_vars.get(name)
     return beside, [str(other) for other in node.data_vars if other != leaf.variable]
 
 
-def find_planes(tree: "xr.DataTree") -> dict[str, xr.DataArray]:
+def find_masks(tree: "xr.DataTree") -> dict[str, xr.DataArray]:
     """The one array without channels at each node, at the finest of its scales, by path."""
     found: dict[str, xr.DataArray] = {}
     for path, node in walk(tree):
@@ -193,9 +193,9 @@ def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[L
         names = [
             _image_variable(node.children[name], f"{path}/{name}", variable) for name in scales
         ]
-        without = [name for name, found in zip(scales, names, strict=True) if found is None]
-        if len(without) < len(scales):
-            if without or len(set(names)) > 1:
+        lacking = [name for name, found in zip(scales, names, strict=True) if found is None]
+        if len(lacking) < len(scales):
+            if lacking or len(set(names)) > 1:
                 raise ImageError(
                     f"node {path or '/'!r} must have one image in each of its scales, got "
                     f"{dict(zip(scales, names, strict=True))}"
@@ -260,7 +260,7 @@ def _reduced(
             reduced[path] = dataset
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
-        above = [] if CHANNEL in dataset.coords else _nearest(path, datasets)
+        above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
         known = label_keys(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
         channels = stay(known) if concerned else None
@@ -268,20 +268,20 @@ def _reduced(
             if above:  # which has the labels
                 dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
             else:
-                dataset = pick_channels(dataset, channels)
+                dataset = select_known_channels(dataset, channels)
         reduced[path] = dataset
     return reduced
 
 
-def _nearest(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
-    """The nearest node above that labels channels, if nodes inherit labels."""
+def _nearest_labeled(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
+    """The path of the nearest node above that labels channels; empty if there is none."""
     parts = path.split("/")
     above = ["/".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)] if path else []
     return [other for other in above if CHANNEL in datasets[other].coords][:1]
 
 
 def _processed(
-    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[Factors], image: xr.DataArray
+    leaf: Leaf, scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors], image: xr.DataArray
 ) -> list[xr.DataArray]:
     """All scales of an image, each with its channels in the order that they have there."""
     if CHANNEL not in image.dims:

@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Block, DType, Label
+from ..store.zarr_chunks import Region
 
-# Start and stop along each axis.
-Region = Sequence[tuple[int, int]]
+# The dims of an image in their usual order; z only in a stack.
+DIMS = ("c", "z", "y", "x")
 
 
 class FilePixels(ABC):
@@ -25,7 +26,7 @@ class FilePixels(ABC):
     shape
         Sizes along c, y and x, or c, z, y and x.
     dtype
-        Of what is read, in native byte order.
+        Type of what is read, in native byte order.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any) -> None:
@@ -82,11 +83,11 @@ class Joined(FilePixels):
 
 def _ends(part: Any, size: int) -> tuple[tuple[int, int], object]:
     """Where a selection along an axis begins and ends, and what it selects of that."""
-    places = np.arange(size)[part]
-    if not places.size:
+    positions = np.arange(size)[part]
+    if not positions.size:
         return (0, 0), slice(None)
-    ends = (int(places.min()), int(places.max()) + 1)
-    return ends, slice(None, None, part.step) if isinstance(part, slice) else places - ends[0]
+    ends = (int(positions.min()), int(positions.max()) + 1)
+    return ends, slice(None, None, part.step) if isinstance(part, slice) else positions - ends[0]
 
 
 def lazy_image(
@@ -96,7 +97,15 @@ def lazy_image(
     attrs: Mapping[str, object],
 ) -> xr.DataArray:
     """The image that reads `pixels` chunk by chunk."""
-    dims = ("c", "y", "x") if pixels.ndim == 3 else ("c", "z", "y", "x")
+    dims = [dim for dim in DIMS if dim != "z" or pixels.ndim == 4]
     # A name of its own: the same files may hold something else later.
     array = da.from_array(pixels, chunks=tuple(chunks), name=False, meta=np.empty(0, pixels.dtype))
     return xr.DataArray(array, dims=dims, coords={"c": list(labels)}, attrs=dict(attrs))
+
+
+def with_channels(image: xr.DataArray, pairs: Sequence[tuple[int, Label]]) -> xr.DataArray:
+    """The channels at some positions with new labels, given pairs of position and label."""
+    positions = [position for position, _ in pairs]
+    if positions != list(range(image.sizes["c"])):
+        image = image.isel(c=positions)
+    return image.assign_coords(c=[label for _, label in pairs])

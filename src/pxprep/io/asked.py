@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..aliases import Label
-from ..channels import parse_channels
-from ..errors import ParameterError, spelled
+from ..channels import parse_channels, told_apart
+from ..errors import ChannelError, ParameterError, spelled
 from ..images.parameters import parse_bool, parse_choice
 from .axes import parse_axes
 from .panels import Panel, parse_panel
@@ -68,6 +68,23 @@ class Asked:
     def counts(self) -> Collection[int]:
         """How many channels a file may have for the names that were given; empty without."""
         return set() if self.panel is None else self.panel.counts
+
+    def labels(
+        self, own: Sequence[str | None], n_channels: int, what: str, why: str = ""
+    ) -> list[tuple[int, str]]:
+        """Which channels of an image are used, by position, and their labels.
+
+        `own` are the names in the file; `why` says in messages why there are none.
+        """
+        names = told_apart(own)
+        if self.panel is not None:
+            return self.panel.labels([names], n_channels, what, by_order=True)
+        if len(names) != n_channels or not all(names):
+            raise ChannelError(
+                f"{what}: {len(list(filter(None, names)))} of {n_channels} channels have a "
+                f"name{why}; give {spelled('channel_names')}, all of them in the order of the file"
+            )
+        return list(enumerate(names))
 
 
 def _parse_images(value: Any) -> tuple[str, ...] | None:

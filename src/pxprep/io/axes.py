@@ -42,7 +42,7 @@ def meanings(
     asked
         What the user says.
     counts
-        How many channels the user has named; none if the file is to tell.
+        The numbers of channels that fit the names the user gave; empty if there are none.
     what
         The image, for messages.
     """

@@ -10,13 +10,13 @@ from typing import Any
 
 import xarray as xr
 
-from ..errors import ChannelError, ImageError, spelled, warn
+from ..errors import ChannelError, ImageError, listed_names, spelled, warn
 from .arrays import Joined, lazy_image
 from .asked import FILES, METADATA, Asked
-from .found import Found, images_in
 from .names import stem
 from .stacks import missing_files
 from .tiff import images_of_all
+from .tiff_contents import TiffContents, find_images
 
 # What files of labels are called, or end in.
 MASK = re.compile(r"(^|[^a-z])(masks?|labels?|seg(mentation)?|segmented|nuclei|cells?)$", re.I)
@@ -24,13 +24,15 @@ MASK = re.compile(r"(^|[^a-z])(masks?|labels?|seg(mentation)?|segmented|nuclei|c
 _BY_METADATA, _BY_FILES = (f"names_from={name!r}" for name in (METADATA, FILES))
 
 # One file with one channel: its path, or what was found in it when it was opened.
-Channel = Path | Found
+Channel = Path | TiffContents
 
 
 def channels_of(
-    place: Path, tiffs: Sequence[Path], asked: Asked
-) -> dict[str, Channel] | list[Found]:
-    """By label, the files of a folder with a channel in each; else the images in all of them.
+    folder: Path, tiffs: Sequence[Path], asked: Asked
+) -> dict[str, Channel] | list[TiffContents]:
+    """What the TIFFs of a folder hold: if each holds one channel, a dict of them by label.
+
+    Else a list of what each holds, images of several channels.
 
     Files of channels that are not wanted are not opened, if files are called like channels.
     """
@@ -40,13 +42,13 @@ def channels_of(
         if {stem(file) for file in files} == set(wanted):
             by_stem = by_name(files)
             return {str(label): by_stem[str(label)] for label in wanted}
-    found = _without_pictures([images_in(file, asked, alone=True) for file in tiffs])
+    found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
     if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(asked):
         return _images(found)
     if sets and wanted is None:
         _check_set(found)
-    return _labelled(place, found, asked)
+    return _labelled(folder, found, asked)
 
 
 def _is_in_order(asked: Asked) -> bool:
@@ -54,7 +56,7 @@ def _is_in_order(asked: Asked) -> bool:
 
 
 def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
-    """By the label of the channel that its name tells: the file."""
+    """The files by the label of their channel, which is the name of the file."""
     files: dict[str, Channel] = {}
     for file in tiffs:
         other = files.setdefault(stem(file), file)
@@ -65,8 +67,8 @@ def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
     return files
 
 
-def _without_pictures(found: Sequence[Found]) -> list[Found]:
-    """Without files that hold nothing but RGB pictures, if others remain."""
+def _without_pictures(found: Sequence[TiffContents]) -> list[TiffContents]:
+    """The files that hold more than RGB pictures; all of them if none does."""
     kept = [one for one in found if not all(stack.is_picture for stack in one.stacks)]
     if kept and len(kept) < len(found):
         out = [one.file.name for one in found if one not in kept]
@@ -74,7 +76,7 @@ def _without_pictures(found: Sequence[Found]) -> list[Found]:
     return kept or list(found)
 
 
-def _check_set(found: Sequence[Found]) -> None:
+def _check_set(found: Sequence[TiffContents]) -> None:
     """Raise ImageError if a file of a set is missing."""
     ome = next(one.ome for one in found if one.ome.is_set)
     there = {one.ome.uuid for one in found}
@@ -86,12 +88,12 @@ def _check_set(found: Sequence[Found]) -> None:
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "
-            f"{', '.join(map(repr, missing))}; channels chooses among those that are there"
+            f"{listed_names(missing)}; channels chooses among those that are there"
         )
 
 
-def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Channel]:
-    """The files of channels by label: the name in the metadata if each has its own, or theirs."""
+def _labelled(folder: Path, found: Sequence[TiffContents], asked: Asked) -> dict[str, Channel]:
+    """The files by channel label: as the metadata call each, if they do, or else the file."""
     own = [_own_name(one) for one in found]
     cycles = [one.file.parent.name for one in found]
     if all(own):
@@ -102,8 +104,8 @@ def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Ch
     is_named = all(own) and len(set(own)) == len(own)
     if asked.names_from == METADATA and not is_named:
         raise ChannelError(
-            f"{spelled(_BY_METADATA)} needs a name of its own for each channel of {str(place)!r}, "
-            f"the metadata tell {', '.join(map(repr, own))}"
+            f"{spelled(_BY_METADATA)} needs a name of its own for each channel of {str(folder)!r}, "
+            f"the metadata tell {listed_names(own)}"
         )
     if not is_named or asked.names_from == FILES:
         files = by_name(one.file for one in found)
@@ -116,13 +118,13 @@ def _labelled(place: Path, found: Sequence[Found], asked: Asked) -> dict[str, Ch
         ]
         if odd:
             warn(
-                f"channels of {str(place)!r} are called as their metadata say, {odd[0][1]!r} for "
+                f"channels of {str(folder)!r} are called as their metadata say, {odd[0][1]!r} for "
                 f"{odd[0][0]!r}; {spelled(_BY_FILES)} calls them as their files"
             )
     return dict(zip(own, found, strict=True))
 
 
-def _own_name(found: Found) -> str:
+def _own_name(found: TiffContents) -> str:
     """What OME metadata call the one channel of a file."""
     labels = found.stacks[0].about.labels
     return labels[0] or "" if len(labels) == 1 else ""
@@ -131,13 +133,12 @@ def _own_name(found: Found) -> str:
 def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
     """One field of view from the file of each of its channels."""
     found = [
-        images_in(one, asked, alone=True) if isinstance(one, Path) else one
-        for one in channels.values()
+        find_images(one, alone=True) if isinstance(one, Path) else one for one in channels.values()
     ]
     for one in found:
         picture = next((stack for stack in one.stacks if stack.is_picture), None)
         if picture is not None:
-            picture.pixels(None, ())  # tells what it is
+            picture.pixels(None, ())  # raises: it says that these are RGB pixels
         if not one.is_single:
             raise ImageError(f"{str(one.file)!r} must hold one channel, it holds several images")
     parts = [one.stacks[0].pixels(asked.axes, ()) for one in found]
@@ -149,15 +150,18 @@ def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
             f"the channels must all have {usual} pixels: {', '.join(odd):.500}; "
             f"{spelled('crop=True')} cuts all to the size that they share, at the upper left"
         )
-    # The largest blocks: a strip that is larger than the block would be decoded for each.
-    blocks = [one.stacks[0].block(part) for one, part in zip(found, parts, strict=True)]
-    block = [max(sizes) for sizes in zip(*blocks, strict=True)]
+    # The largest chunks of all channels: a strip larger than the chunk would be decoded again for
+    # each chunk.
+    sizes_of_each = [
+        one.stacks[0].chunk_sizes(part) for one, part in zip(found, parts, strict=True)
+    ]
+    chunks = [max(sizes) for sizes in zip(*sizes_of_each, strict=True)]
     sources = {str(one.file.parent) for one in found}
     source = sources.pop() if len(sources) == 1 else str(found[0].file.parent.parent)
-    return lazy_image(Joined(parts), block, list(channels), {"source": source})
+    return lazy_image(Joined(parts), chunks, list(channels), {"source": source})
 
 
-def _images(found: Sequence[Found]) -> list[Found]:
+def _images(found: Sequence[TiffContents]) -> list[TiffContents]:
     """The files that hold images: without masks beside them; an error if some hold one channel."""
     several = [one for one in found if not one.is_single or one.ome.is_set]
     single = [one for one in found if one not in several]
@@ -181,10 +185,10 @@ def _is_mask(name: str, images: Sequence[str]) -> bool:
     return continues or MASK.search(name) is not None
 
 
-def images_of_files(found: Sequence[Found], asked: Asked) -> dict[str, xr.DataArray]:
+def images_of_files(found: Sequence[TiffContents], asked: Asked) -> dict[str, xr.DataArray]:
     """The images in files of several channels; those of one set once."""
-    whole: dict[frozenset[str], list[Found]] = {}
-    kept: list[Found | list[Found]] = []
+    whole: dict[frozenset[str], list[TiffContents]] = {}
+    kept: list[TiffContents | list[TiffContents]] = []
     for one in found:
         if not one.ome.is_set:
             kept.append(one)
@@ -196,13 +200,13 @@ def images_of_files(found: Sequence[Found], asked: Asked) -> dict[str, xr.DataAr
     images: list[tuple[Path, dict[str, xr.DataArray]]] = []
     opened = []
     for unit in kept:
-        if isinstance(unit, Found):
+        if isinstance(unit, TiffContents):
             opened.append(unit)
         elif missing_files(unit[0].ome, unit[0].file) and all(one.is_single for one in unit):
             _check_set(unit)
-            place = unit[0].file.parent
-            image = read_fov(_labelled(place, unit, asked), asked)
+            folder = unit[0].file.parent
+            image = read_fov(_labelled(folder, unit, asked), asked)
             images.append((unit[0].file, {stem(unit[0].file): image}))
         else:
-            opened.append(images_in(unit[0].file, asked))
+            opened.append(find_images(unit[0].file))
     return images_of_all(opened, images, asked)

@@ -13,14 +13,16 @@ import xarray as xr
 from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine.progress import parse_progress
-from ..errors import ChannelError, ImageError, ParameterError, StoreError
+from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
-from ..layers.layers import NOT_WRITTEN, coarsened, transformations_of
+from ..images.scales import SIZES
+from ..layers.layers import WRITE_ERRORS, coarsened, transformations_of
 from ..layers.layouts import scales_of
-from ..layers.reading import parse_names, read_images
+from ..layers.reading import parse_names, read_checked
 from ..store.files import drafted, flush_entry
-from .importing import AXES, MICRONS
+from .arrays import DIMS
+from .importing import MICRONS
 from .stacks import MISSING
 
 if TYPE_CHECKING:
@@ -97,20 +99,21 @@ def export_images(
     except ImportError as error:
         raise ParameterError(MISSING) from error
     may_replace = parse_bool(overwrite, "overwrite")
-    place = parse_path(folder, "folder", "a folder")
+    target = parse_path(folder, "folder", "a folder")
     found = {
         name: _prepared(image, name) for name, image in _chosen(images, img_layer, channels).items()
     }
-    files = {name: place / f"{name}{ENDING}" for name in found}
-    _check_places(place, files, may_replace)
+    files = {name: target / f"{name}{ENDING}" for name in found}
+    _check_files(target, files, may_replace)
     for name, image in found.items():
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
+            # Shows no bar, but the log says when it begins and ends.
             with parse_progress(False)(f"write {files[name].name}"), drafted(files[name]) as draft:
                 _write(draft, image, name)
                 flush_entry(draft)
         except OSError as error:
-            if error.errno not in NOT_WRITTEN:
+            if error.errno not in WRITE_ERRORS:
                 raise
             raise StoreError(f"{str(files[name])!r} cannot be written: {error}") from error
     return files
@@ -128,9 +131,9 @@ def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArra
         found = {name: checked(images[name], f"image {name!r}") for name in names}
         return {name: select_channels(image, channels) for name, image in found.items()}
     layers = list(images.images) if img_layer is None else img_layer
-    read = read_images(images, layers, channels)
+    read = read_checked(images, layers, channels)
     return {
-        name: image.assign_attrs(um_per_pixel=_um_per_pixel(images.images[name]))
+        name: image.assign_attrs({SIZES: _um_per_pixel(images.images[name])})
         for name, image in read.items()
     }
 
@@ -140,7 +143,7 @@ def _um_per_pixel(element: object) -> dict[str, float]:
     transformation = transformations_of(element).get(MICRONS)
     if transformation is None:
         return {}
-    dims = [dim for dim in AXES[1:] if dim in scales_of(element)[0].dims]
+    dims = [dim for dim in DIMS[1:] if dim in scales_of(element)[0].dims]
     matrix = transformation.to_affine_matrix(tuple(dims), tuple(dims))
     sizes = np.diag(matrix)[:-1]
     if not np.array_equal(matrix[:-1, :-1], np.diag(sizes)):
@@ -161,17 +164,20 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
     bad = [label for label in labels if NOT_XML.search(label)]
     if bad:
         raise ChannelError(f"channels must have names that XML can hold, got {bad}")
-    return image.transpose(*[dim for dim in AXES if dim in image.dims])
+    return image.transpose(*[dim for dim in DIMS if dim in image.dims])
 
 
-def _check_places(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
+def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
+    """Raise an error unless the files can be written, each under a name of its own."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"folder must be a folder, got the file {str(folder)!r}")
     if len({name.casefold() for name in files}) < len(files):
-        raise ParameterError(f"img_layer must name each layer once (in any case), got {[*files]}")
+        raise ParameterError(
+            f"{spelled('img_layer')} must name each layer once (in any case), got {[*files]}"
+        )
     there = [str(file) for file in files.values() if file.exists()]
     if there and not may_replace:
-        raise StoreError(f"files exist already; overwrite=True replaces them: {there}")
+        raise StoreError(f"files exist already; {spelled('overwrite=True')} replaces them: {there}")
 
 
 def _write(file: Path, image: xr.DataArray, name: str) -> None:
@@ -181,7 +187,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     labels = [str(label) for label in label_keys(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
-    for dim, size in (image.attrs.get("um_per_pixel") or {}).items():
+    for dim, size in (image.attrs.get(SIZES) or {}).items():
         metadata |= {f"PhysicalSize{dim.upper()}": size, f"PhysicalSize{dim.upper()}Unit": "µm"}
     levels = list(_levels(image))
     with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:

@@ -12,10 +12,10 @@ from ..aliases import Label
 from ..errors import ParameterError, warn
 from .asked import Asked
 from .channels import Channel, channels_of, images_of_files, read_fov
-from .found import Found, check_images
 from .names import agreed, agreed_channels, existing_path, stem
 from .panels import Panel
-from .stacks import MISSING, SUFFIXES
+from .stacks import SUFFIXES
+from .tiff_contents import TiffContents, check_images
 
 # Where the channels of a field of view lie if not in its own folder; in any case.
 SUBFOLDER = "tifs"
@@ -23,6 +23,7 @@ SUBFOLDER = "tifs"
 MASKS = re.compile(r"(.*[^a-z])?(masks?|labels?|segmentations?|seg)", re.IGNORECASE)
 # What the folders of an image's cycles are called.
 CYCLE = re.compile(r"(\d+[-_ ]?)?(cyc|cycle|round)([-_ ]?\d+)?|C-\d+", re.IGNORECASE)
+DIGITS = re.compile(r"(\d+)")
 
 
 def read_folder(
@@ -53,7 +54,7 @@ def read_folder(
         A table of markers, see `read_panel`, that knows the channels by their files or by what the
         metadata call them: it tells which are used, and what they are called.
     axes, images
-        Of the TIFFs, if those say something else; see `read_tiff`.
+        Axes and images of the TIFFs, if those say something else; see `read_tiff`.
     subfolder
         Where in the folder of a field of view the TIFFs lie; a pattern, as ``"*"``, takes several
         folders together. None takes those in that folder itself, or else in its subfolder ``TIFs``,
@@ -124,49 +125,49 @@ def read_folder(
         names_from=names_from,
         crop=crop,
     )
-    return read_places(fov_folders(folder, subfolder), asked)
+    return read_fovs(fov_folders(folder, subfolder), asked)
 
 
-def read_places(places: Mapping[Path, Sequence[Path]], asked: Asked) -> dict[str, xr.DataArray]:
+def read_fovs(folders: Mapping[Path, Sequence[Path]], asked: Asked) -> dict[str, xr.DataArray]:
     """The images in the TIFFs of each folder, as one cohort."""
     by_fov: dict[str, dict[str, Channel]] = {}
-    several: dict[str, list[Found]] = {}
-    for place, tiffs in places.items():
-        found = channels_of(place, tiffs, asked)
+    several: dict[str, list[TiffContents]] = {}
+    for folder, tiffs in folders.items():
+        found = channels_of(folder, tiffs, asked)
         if isinstance(found, list):
-            several[place.name] = found
+            several[folder.name] = found
         else:
-            by_fov[place.name] = _renamed(found, asked, place)
+            by_fov[folder.name] = _renamed(found, asked, folder)
     check_images(asked, [one for found in several.values() for one in found])
     images: dict[str, xr.DataArray] = {}
     if by_fov:
         labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, asked.channels)
-    for place in places:
-        if place.name in by_fov:
-            own = by_fov[place.name]
-            images[place.name] = read_fov({label: own[str(label)] for label in labels}, asked)
+    for folder in folders:
+        if folder.name in by_fov:
+            own = by_fov[folder.name]
+            images[folder.name] = read_fov({label: own[str(label)] for label in labels}, asked)
             continue
-        own_images = images_of_files(several[place.name], asked)
+        own_images = images_of_files(several[folder.name], asked)
         for name, image in own_images.items():
-            images[_name(place, name, len(own_images), len(places))] = image
+            images[_name(folder, name, len(own_images), len(folders))] = image
     return agreed(images, asked.channels)
 
 
-def _name(place: Path, name: str, n_images: int, n_places: int) -> str:
-    """Of an image in a folder: the folder's, if it is alone in one of several."""
-    if n_places == 1:
+def _name(folder: Path, name: str, n_images: int, n_folders: int) -> str:
+    """The name of an image: that of its folder, if it is alone in one of several folders."""
+    if n_folders == 1:
         return name
-    return place.name if n_images == 1 else f"{place.name}_{name}"
+    return folder.name if n_images == 1 else f"{folder.name}_{name}"
 
 
 def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[Path]]:
     """The TIFFs of each field of view, by its folder; see `read_folder`."""
     found = {
-        place: tiffs_of_fov(place, subfolder)
-        for place in naturally(path for path in folder.iterdir() if path.is_dir())
+        fov: tiffs_of_fov(fov, subfolder)
+        for fov in naturally(path for path in folder.iterdir() if path.is_dir())
     }
     found = _without_masks(folder, found)
-    empty = [place.name for place, tiffs in found.items() if not tiffs]
+    empty = [fov.name for fov, tiffs in found.items() if not tiffs]
     if len(empty) == len(found):
         where = f"{subfolder!r} in " if subfolder else ""
         raise ParameterError(
@@ -175,34 +176,34 @@ def fov_folders(folder: Path, subfolder: str | None = None) -> dict[Path, list[P
         )
     if empty:
         warn(f"no TIFFs are in {empty} of {str(folder)!r}: they are left out")
-    return {place: tiffs for place, tiffs in found.items() if tiffs}
+    return {fov: tiffs for fov, tiffs in found.items() if tiffs}
 
 
 def _without_masks(folder: Path, found: dict[Path, list[Path]]) -> dict[Path, list[Path]]:
-    """Without folders of masks, if others remain."""
-    masks = [place.name for place, tiffs in found.items() if tiffs and MASKS.fullmatch(place.name)]
-    kept = {place: tiffs for place, tiffs in found.items() if place.name not in masks}
+    """The folders that hold no masks; all of them if no other has TIFFs."""
+    masks = [fov.name for fov, tiffs in found.items() if tiffs and MASKS.fullmatch(fov.name)]
+    kept = {fov: tiffs for fov, tiffs in found.items() if fov.name not in masks}
     if not masks or not any(kept.values()):
         return found
     warn(f"{masks} of {str(folder)!r} seem to hold masks: they are left out")
     return kept
 
 
-def tiffs_of_fov(place: Path, subfolder: str | None = None) -> list[Path]:
+def tiffs_of_fov(folder: Path, subfolder: str | None = None) -> list[Path]:
     """The TIFFs of a field of view: in its folder, or in `TIFs`, or those of its cycles."""
     if subfolder is not None:
-        return [tiff for path in naturally(place.glob(subfolder)) for tiff in tiffs_in(path)]
-    below = [path for path in place.iterdir() if path.name.lower() == SUBFOLDER]
+        return [tiff for path in naturally(folder.glob(subfolder)) for tiff in tiffs_in(path)]
+    below = [path for path in folder.iterdir() if path.name.lower() == SUBFOLDER]
     return (
-        tiffs_in(place)
+        tiffs_in(folder)
         or [tiff for path in below for tiff in tiffs_in(path)]
-        or [tiff for path in cycles_of(place) for tiff in tiffs_in(path)]
+        or [tiff for path in cycles_of(folder) for tiff in tiffs_in(path)]
     )
 
 
-def cycles_of(place: Path) -> list[Path]:
+def cycles_of(folder: Path) -> list[Path]:
     """The folders of an image's cycles; none where others lie beside them."""
-    folders = naturally(path for path in place.iterdir() if path.is_dir())
+    folders = naturally(path for path in folder.iterdir() if path.is_dir())
     cycles = [path for path in folders if CYCLE.fullmatch(path.name)]
     return cycles if len(cycles) == len([path for path in folders if tiffs_in(path)]) else []
 
@@ -215,20 +216,20 @@ def tiffs_in(folder: Path) -> list[Path]:
 
 
 def naturally(paths: Iterable[Path]) -> list[Path]:
-    """Paths in one folder in natural order, but for hidden ones."""
-    try:
-        from tifffile import natural_sorted
-    except ImportError as error:
-        raise ParameterError(MISSING) from error
-    by_name = {path.name: path for path in paths if not path.name.startswith(".")}
-    return [by_name[name] for name in natural_sorted(by_name)]
+    """Paths in natural order, but for hidden ones."""
+    shown = [path for path in paths if not path.name.startswith(".")]
+    return sorted(shown, key=lambda path: [*map(_number_or_text, DIGITS.split(str(path)))])
 
 
-def _renamed(own: dict[str, Channel], asked: Asked, place: Path) -> dict[str, Channel]:
+def _number_or_text(part: str) -> int | str:
+    return int(part) if DIGITS.fullmatch(part) else part
+
+
+def _renamed(own: dict[str, Channel], asked: Asked, folder: Path) -> dict[str, Channel]:
     """The channels of a field of view as a table of markers calls them."""
     if asked.panel is None:
         return own
     labels, files = list(own), list(own.values())
     stems = [stem(one if isinstance(one, Path) else one.file) for one in files]
-    pairs = asked.panel.labels([labels, stems], len(own), f"folder {str(place)!r}", by_order=False)
+    pairs = asked.panel.labels([labels, stems], len(own), f"folder {str(folder)!r}", by_order=False)
     return {label: files[number] for number, label in pairs}

@@ -13,7 +13,9 @@ import xarray as xr
 
 from ..aliases import Block, Label
 from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
-from .arrays import FilePixels, Region, lazy_image
+from ..images.scales import SIZES
+from ..store.zarr_chunks import Region
+from .arrays import FilePixels, lazy_image, with_channels
 from .asked import Asked
 from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names
@@ -56,8 +58,8 @@ def read_imc(
     Raises
     ------
     ImageError
-        If the file is none of IMC, or all of its acquisitions are broken, or one of `acquisitions`
-        is; the message lists them.
+        If the file is not an IMC file, or all of its acquisitions are broken, or one of
+        `acquisitions` is; the message lists them.
     ChannelError
         If acquisitions differ in their channels, and `channels` does not choose among those that
         all have.
@@ -96,7 +98,7 @@ def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
         if not by_file:
             raise ImageError(listed) from next(iter(failed.values()))
         warn(f"{len(failed)} files are left out: {listed}")
-    _check_numbers(asked.acquisitions, by_file)
+    _check_acquisitions(asked.acquisitions, by_file)
     images: dict[str, xr.DataArray] = {}
     for file, found in by_file.items():
         kept = _kept(found, asked.acquisitions, file)
@@ -118,15 +120,15 @@ class Acquisition(FilePixels):
     file
         The file.
     number
-        Of the acquisition in the file.
+        Number of the acquisition in the file.
     size
         Rows and columns.
     labels, metals
         What the user of the instrument called each channel; and its metal.
     name
-        Its description, or empty.
+        Description of the acquisition; may be empty.
     um_per_pixel
-        Micrometres by dim, if they are known.
+        Size of a pixel in micrometres by dim, if it is known.
     why_broken
         Why it cannot be read; empty if it can.
     """
@@ -155,7 +157,7 @@ class Acquisition(FilePixels):
 
     @classmethod
     def of_text(cls, file: Path, name: str = "") -> Acquisition:
-        """That of a ``.txt`` file."""
+        """The acquisition in a ``.txt`` file."""
         text = read_header(file)
         if text.n_missing:
             warn(
@@ -184,19 +186,21 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _text_pixels(about: Acquisition) -> Block:
+def _text_pixels(acquisition: Acquisition) -> Block:
     try:
-        n_channels, *size = about.shape
-        return read_pixels(about.file, (size[0], size[1]), n_channels, about.n_missing)
+        n_channels, *size = acquisition.shape
+        return read_pixels(acquisition.file, (size[0], size[1]), n_channels, acquisition.n_missing)
     except PxprepError:
         raise
     except Exception as error:
-        raise ImageError(f"{str(about.file)!r} cannot be read as IMC: {error!r:.300}") from error
+        raise ImageError(
+            f"{str(acquisition.file)!r} cannot be read as IMC: {error!r:.300}"
+        ) from error
 
 
-def _mcd_pixels(about: Acquisition) -> Block:
-    with _opened(about.file) as mcd:
-        pixels: Block = mcd.read_acquisition(_in_mcd(mcd)[about.number])
+def _mcd_pixels(acquisition: Acquisition) -> Block:
+    with _opened(acquisition.file) as mcd:
+        pixels: Block = mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
         return pixels
 
 
@@ -226,7 +230,7 @@ def _in_mcd(mcd: Any) -> dict[int, object]:
 
 
 def _acquisitions_of(file: Path) -> list[Acquisition]:
-    """Those of a file; in the place of broken ones the text files beside it."""
+    """The acquisitions of a file; a broken one is taken from its text file, if there is one."""
     if _is_text(file):
         return [Acquisition.of_text(file)]
     try:
@@ -294,7 +298,7 @@ def _why_broken(about: Any, n_bytes: int) -> str:
     return ""
 
 
-def _check_numbers(numbers: Any, by_file: Mapping[Path, Sequence[Acquisition]]) -> None:
+def _check_acquisitions(numbers: Any, by_file: Mapping[Path, Sequence[Acquisition]]) -> None:
     """Raise ParameterError unless the user named acquisitions that are there."""
     if numbers is None:
         return
@@ -328,16 +332,14 @@ def _kept(found: Sequence[Acquisition], numbers: Any, file: Path) -> list[Acquis
 def _image(pixels: Acquisition, asked: Asked, name: str) -> xr.DataArray:
     attrs: dict[str, Any] = {"source": str(pixels.file)}
     if pixels.um_per_pixel:
-        attrs["um_per_pixel"] = pixels.um_per_pixel
+        attrs[SIZES] = pixels.um_per_pixel
     image = lazy_image(pixels, pixels.shape, pixels.labels, attrs).chunk({"c": 1})
     if asked.panel is None:
         return image
     known = [pixels.metals, [metal.strip("()") for metal in pixels.metals], pixels.labels]
     what = f"acquisition {name!r} of {str(pixels.file)!r}"
     pairs = asked.panel.labels(known, len(pixels.labels), what, by_order=False)
-    return image.isel(c=[number for number, _ in pairs]).assign_coords(
-        c=[label for _, label in pairs]
-    )
+    return with_channels(image, pairs)
 
 
 def _labels(given: Sequence[str], metals: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from ..errors import ImageError
 # How the text file of an acquisition begins.
 BEGINNING = ["Start_push", "End_push", "Pushes_duration", "X", "Y", "Z"]
 CHANNEL = re.compile(r"(?P<label>.*)\((?P<metal>[a-zA-Z]+)(?P<mass>[0-9]+)[^0-9]*\)")
-# Of the end of a file: more than its last lines.
+# How much of the end of a file is read to find its last lines.
 TAIL_BYTES = 1 << 16
 
 
@@ -26,11 +26,11 @@ class Text:
     Attributes
     ----------
     labels, metals
-        Of its channels, as "CD3" and "In115".
+        Labels and metals of the channels, as "CD3" and "In115".
     size
         Rows and columns.
     n_missing
-        How many pixels there are not, at the end: it was interrupted.
+        How many pixels are missing at the end, because the acquisition was interrupted.
     """
 
     labels: tuple[str, ...]

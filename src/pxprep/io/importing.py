@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ..aliases import Label
-from ..engine.progress import parse_progress
+from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
+from ..images.scales import SIZES
 from ..layers.backing import SourceState
-from ..layers.destination import Destination, check_outputs, recovered
+from ..layers.destination import Destination, check_outputs, repair_store
 from ..layers.layers import as_element, check_installed
 from ..layers.layouts import Layout
 from ..layers.records import Run
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
-from ..store.json import parse_json
+from ..store.json import to_json_types
+from .arrays import DIMS
 from .names import agreed
 from .opening import open_images
 from .panels import Panel
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 # The coordinate system in which layers with known pixel sizes lie beside "global", that of pixels.
 MICRONS = "microns"
-AXES = ("c", "z", "y", "x")
 NOT_FITTED = "it was imported, not computed"
 
 
@@ -117,10 +118,10 @@ def import_images(
     >>> list(sdata.images), sdata["fov0"].dims, sdata["fov0"].c.values.tolist()[:2]
     (['fov0', 'fov1', 'fov2'], ('c', 'y', 'x'), ['DAPI', 'CD45'])
     """
-    folder = _parse_store(store)
+    folder = parse_path(store, "store", "a SpatialData store").expanduser().resolve()
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar = parse_progress(progress)
-    told = {
+    about_files = {
         "channel_names": channel_names,
         "panel": panel,
         "axes": axes,
@@ -130,14 +131,15 @@ def import_images(
         "names_from": names_from,
         "crop": crop or None,
     }
-    given = {name: value for name, value in told.items() if value is not None}
+    given = {name: value for name, value in about_files.items() if value is not None}
     by_name = by_layer(_images(source, channels, given))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in by_name.items()}
     check_installed()
     with _opened(folder, list(by_name), seconds) as sdata:
-        asked = {"channels": channels, **told, "panel": None if panel is None else str(panel)}
-        asked |= {"chunks": chunks, "scale_factors": scale_factors}
-        _write(sdata, by_name, layouts, parse_json({IMPORT: asked}), (may_replace, seconds, bar))
+        kept = {"channels": channels, **about_files, "panel": None if panel is None else str(panel)}
+        kept |= {"chunks": chunks, "scale_factors": scale_factors}
+        parameters = to_json_types({IMPORT: kept})
+        _write(sdata, by_name, layouts, parameters, may_replace, seconds, bar)
     return sdata
 
 
@@ -146,15 +148,16 @@ def _write(
     images: Mapping[str, xr.DataArray],
     layouts: Mapping[str, Layout],
     parameters: Any,
-    how: tuple[bool, float | None, Any],
+    may_replace: bool,
+    wait: float | None,
+    bar: Progress,
 ) -> None:
     """Write images as layers, all of them or none."""
-    may_replace, seconds, bar = how
-    # With a colon none is the name of a layer.
+    # The colon makes sure that no source is taken for the name of a layer.
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    target = Destination.of(sdata, pairs, seconds)
+    target = Destination.of(sdata, pairs, wait)
     target.check_new(may_replace, "layer")
     sources = {
         pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
@@ -166,10 +169,6 @@ def _write(
     }
     identities = {name: source.identity for name, source in sources.items()}
     target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
-
-
-def _parse_store(value: object) -> Path:
-    return parse_path(value, "store", "a SpatialData store").expanduser().resolve()
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:
@@ -196,7 +195,7 @@ def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
         other = names.setdefault(layer.casefold(), name)
         if other != name:
             raise LayerError(f"images {other!r} and {name!r} would both be layer {layer!r}")
-        image = image.transpose(*[dim for dim in AXES if dim in image.dims])
+        image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
         layers[layer] = image if image.chunks is not None else image.chunk()
     return layers
 
@@ -214,7 +213,7 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
     if folder.exists():
         check_store(folder)
-        recovered(folder, wait)
+        repair_store(folder, wait)
         try:
             # Of what is damaged SpatialData warns; new layers can be written beside it.
             sdata = read_zarr(folder, on_bad_files="warn")
@@ -237,10 +236,10 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
 
 def _transformations(image: xr.DataArray) -> dict[str, object]:
-    """By coordinate system: pixels, and micrometres where they are known."""
+    """The transformations to pixels, and to micrometres where these are known."""
     from spatialdata.transformations import Identity, Scale
 
-    sizes = image.attrs.get("um_per_pixel")
+    sizes = image.attrs.get(SIZES)
     if not isinstance(sizes, Mapping) or not {"y", "x"} <= set(sizes):
         return {"global": Identity()}
     axes = tuple(str(dim) for dim in image.dims if dim in sizes)

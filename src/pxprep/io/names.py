@@ -1,6 +1,5 @@
 """What files, images and channels are called, and whether images have the same channels."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,15 @@ from typing import Any
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import label_keys, parse_channels, require_known, select_channels, unwritable
+from ..channels import (
+    label_keys,
+    listed_labels,
+    parse_channels,
+    require_known,
+    select_channels,
+    unwritable,
+    usual_channels,
+)
 from ..errors import ChannelError, ParameterError, spelled
 from ..images.parameters import parse_path
 
@@ -58,9 +65,7 @@ def agreed_channels(
     """The channels that all images are to have, given those of each; see `agreed`."""
     wanted = parse_channels(channels)
     if wanted is None:
-        sets = Counter(frozenset(labels) for labels in by_image.values())
-        usual = sets.most_common(1)[0][0]
-        wanted = list(next(labels for labels in by_image.values() if frozenset(labels) == usual))
+        wanted = list(usual_channels(by_image.values()))
     else:
         known = dict.fromkeys(label for labels in by_image.values() for label in labels)
         require_known(wanted, list(known), "channels")
@@ -77,21 +82,21 @@ def agreed_channels(
     if any(odd.values()):
         must = "all images must have the same channels" if channels is None else "channels"
         listed = "; ".join(f"{name!r} {what}" for name, what in odd.items() if what)
-        common = [repr(label) for label in wanted if all(label in own for own in by_image.values())]
+        common = [label for label in wanted if all(label in own for own in by_image.values())]
         raise ChannelError(
-            f"{must}, {', '.join(map(repr, wanted))}: {listed}; all images have "
-            f"{', '.join(common) or 'none of them'}"
+            f"{must}, {listed_labels(wanted)}: {listed}; all images have "
+            f"{listed_labels(common) if common else 'none of them'}"
         )
     return tuple(wanted)
 
 
 def _difference(labels: Sequence[Label], wanted: Sequence[Label], exactly: bool) -> str:
     """What tells `labels` from those that are wanted; nothing if that does not matter."""
-    missing = [repr(label) for label in wanted if label not in labels]
-    extra = [repr(label) for label in labels if label not in wanted] if exactly else []
+    missing = [label for label in wanted if label not in labels]
+    extra = [label for label in labels if label not in wanted] if exactly else []
     parts = []
     if missing:
-        parts.append(f"lacks {', '.join(missing)}")
+        parts.append(f"lacks {listed_labels(missing)}")
     if extra:
-        parts.append(f"also has {', '.join(extra)}")
+        parts.append(f"also has {listed_labels(extra)}")
     return " and ".join(parts)

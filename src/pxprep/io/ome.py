@@ -36,11 +36,11 @@ class OmeImage:
     Attributes
     ----------
     name
-        Or empty.
+        Name of the image; may be empty.
     labels
-        Of its channels; None for those without.
+        Labels of the channels; None for those without.
     um_per_pixel
-        By dim.
+        Size of a pixel in micrometres, by dim.
     planes
         For each file of a set, by its UUID: the channel of each page that the metadata name.
     """
@@ -58,9 +58,9 @@ class Ome:
     Attributes
     ----------
     images
-        In their order.
+        The images, in their order.
     uuid
-        Of the file that holds the metadata, or empty.
+        UUID of the file that holds the metadata; may be empty.
     files
         The names of all files in which the images lie, by their UUIDs.
     """
@@ -112,7 +112,7 @@ def _image(element: ElementTree.Element) -> OmeImage:
 
 
 def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
-    """By file, the channels of its pages in their order; nothing of several points in time."""
+    """The channels of the pages of each file, in their order; none if there are several times."""
     if _whole(pixels.get("SizeT"), 1) > 1:
         return {}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]

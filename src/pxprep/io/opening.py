@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Label
 from ..errors import ParameterError, spelled
 from .asked import Asked
-from .folders import cycles_of, fov_folders, naturally, read_places, tiffs_of_fov
+from .folders import cycles_of, fov_folders, naturally, read_fovs, tiffs_of_fov
 from .imc import imc_images
 from .imc_text import is_imc_text
 from .names import existing_path
@@ -71,7 +71,7 @@ def open_images(
     acquisitions
         Numbers of the acquisitions of IMC to read; see `read_imc`.
     subfolder, names_from, crop
-        Of folders with a TIFF for each channel; see `read_folder`.
+        For folders with a TIFF for each channel; see `read_folder`.
 
     Returns
     -------
@@ -110,23 +110,23 @@ def open_images(
     return open_asked(existing_path(path), asked)
 
 
-def open_asked(place: Path, asked: Asked) -> dict[str, xr.DataArray]:
+def open_asked(path: Path, asked: Asked) -> dict[str, xr.DataArray]:
     """The images in a file or a folder, read as the user says."""
-    kind, files = (FOVS, []) if asked.subfolder is not None else _recognised(place)
+    kind, files = (FOVS, []) if asked.subfolder is not None else _recognised(path)
     _check_fits(kind, asked)
     if kind == ZARRS:
         return zarr_images(files, asked)
     if kind == IMC:
         return imc_images(files, asked)
-    if kind == FOVS and not cycles_of(place):
-        return read_places(fov_folders(place, asked.subfolder), asked)
-    if place.is_dir():
-        return read_places({place: tiffs_of_fov(place)}, asked)
+    if kind == FOVS and not cycles_of(path):
+        return read_fovs(fov_folders(path, asked.subfolder), asked)
+    if path.is_dir():
+        return read_fovs({path: tiffs_of_fov(path)}, asked)
     return tiff_images(files, asked)
 
 
 def _check_fits(kind: str, asked: Asked) -> None:
-    """Raise ParameterError if something was said that files of a kind have not."""
+    """Raise ParameterError if a parameter was given that does not apply to a kind of files."""
     names = asked.panel is not None and asked.panel.in_order
     if names and kind in (IMC, FOVS):
         raise ParameterError(
@@ -147,26 +147,26 @@ def _check_fits(kind: str, asked: Asked) -> None:
             )
 
 
-def _recognised(place: Path) -> tuple[str, list[Path]]:
+def _recognised(path: Path) -> tuple[str, list[Path]]:
     """What a path holds, and the files."""
-    if is_zarr(place):
-        return ZARRS, [place]
-    listed = [place] if place.is_file() else naturally(place.iterdir())
-    files = [path for path in listed if path.is_file()]
-    folders = [path for path in listed if path.is_dir()]
-    tables = [file for file in files if file.suffix.lower() == ".mcd"] or [
+    if is_zarr(path):
+        return ZARRS, [path]
+    listed = [path] if path.is_file() else naturally(path.iterdir())
+    files = [one for one in listed if one.is_file()]
+    folders = [one for one in listed if one.is_dir()]
+    imc_files = [file for file in files if file.suffix.lower() == ".mcd"] or [
         file for file in files if file.suffix.lower() == ".txt" and is_imc_text(file)
     ]
     by_kind = {
         TIFFS: [file for file in files if file.suffix.lower() in SUFFIXES],
-        IMC: tables,
+        IMC: imc_files,
         FOVS: [folder for folder in folders if not is_zarr(folder) and tiffs_of_fov(folder)],
         ZARRS: [folder for folder in folders if is_zarr(folder) and not is_store(folder)],
     }
     found = [kind for kind, paths in by_kind.items() if paths]
     if len(found) != 1:
         raise ParameterError(
-            f"path must hold images of one kind: {', '.join(by_kind)}; {str(place)!r} holds "
+            f"path must hold images of one kind: {', '.join(by_kind)}; {str(path)!r} holds "
             f"{' and '.join(found) or 'none of them'}"
         )
     return found[0], by_kind[found[0]]

@@ -12,7 +12,8 @@ import numpy as np
 from ..aliases import Block, DType
 from ..engine.windows import Window
 from ..errors import ImageError
-from .arrays import FilePixels, Region
+from ..store.zarr_chunks import Region
+from .arrays import FilePixels
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Page:
     Attributes
     ----------
     file
-        Its path.
+        Path of the file.
     offset
         Where in the file its directory lies; or its pixels, if those are just one behind the other.
     stored
-        The pixels' type in the file, byte order included, if they are so; else None.
+        If the pixels are just one behind the other: their type in the file, with its byte order.
+        Else None.
     """
 
     file: str
@@ -41,11 +43,12 @@ class PageLayout:
     Attributes
     ----------
     sizes
-        Of the axes that the pages span, and then of a page: samples, rows and columns.
+        Sizes of the axes that the pages span, and then of a page: samples, rows and columns.
     is_planar
         Whether a page holds one plane for each sample, not the samples of each pixel together.
     c, z, y, x
-        Which of these axes make the channels, the first the slowest; and which the others.
+        Positions in `sizes` of the axes that make the channels (the last varies fastest), and of
+        depth, rows and columns.
     """
 
     sizes: tuple[int, ...]
@@ -57,13 +60,13 @@ class PageLayout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the image: c, perhaps z, y and x."""
+        """Shape of the image: c, perhaps z, y and x."""
         n_channels = int(np.prod([self.sizes[axis] for axis in self.c], dtype=int))
         return (n_channels, *(self.sizes[axis] for axis in (*self.z, self.y, self.x)))
 
     @property
     def n_together(self) -> int:
-        """How many channels differ along the last of their axes only."""
+        """How many channels lie together: the length of the last channel axis."""
         return self.sizes[self.c[-1]] if self.c else 1
 
     def box(self, start: int, stop: int, rest: Region) -> Region:
@@ -93,11 +96,11 @@ class TiffPixels(FilePixels):
     Parameters
     ----------
     pages
-        In the order of the axes that they span.
+        The pages, in the order of the axes that they span.
     layout
         How the image lies in them.
     dtype
-        Of the image.
+        Type of the pixels.
     """
 
     def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..aliases import Label
 from ..channels import require_unique
-from ..errors import ChannelError, ParameterError, spelled, warn
+from ..errors import ChannelError, ParameterError, listed_names, spelled, warn
 from .names import existing_path
 
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
@@ -20,6 +20,7 @@ KEYS = ("channel", "metaltag", "metal")
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
 NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
+# An empty cell means yes: the channel is kept.
 YES, NO = {"1", "true", "yes", "1.0", ""}, {"0", "false", "no", "0.0"}
 METAL = re.compile(r"([A-Z][a-z]?)?\(?\d{2,3}\)?([A-Z][a-z]?)?")
 
@@ -31,13 +32,13 @@ class Panel:
     Attributes
     ----------
     names
-        Of all channels, in the order of the table.
+        Names of all channels, in the order of the table.
     keys
         What files call the channels, as their metals; empty if the table does not tell.
     keep
-        Which of them are used.
+        Whether each channel is used; empty if all are.
     sigma, q, q_post, cap_max
-        By name of the channel, as `Pipeline.sparrow` takes them; those that the table tells.
+        Numbers by name of the channel, as `Pipeline.sparrow` takes them; empty if there are none.
     source
         The file.
     in_order
@@ -100,15 +101,15 @@ class Panel:
         called = next((own for own in known if any(own)), ())
         raise ChannelError(
             f"{spelled('panel')} {self.source!r} must tell of the {n_channels} channels of {what}"
-            f"{f', called {_listed(called)}' if called else ''}; it has {len(rows)} to keep: "
-            f"{_listed([(self.keys or self.names)[row] for row in rows])}"
+            f"{f', called {listed_names(called)}' if called else ''}; it has {len(rows)} to keep: "
+            f"{listed_names([(self.keys or self.names)[row] for row in rows])}"
         )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
         if out:
             warn(
-                f"{spelled('panel')} {self.source!r} does not keep {_listed(out)}: they are "
+                f"{spelled('panel')} {self.source!r} does not keep {listed_names(out)}: they are "
                 "left out"
             )
 
@@ -169,11 +170,12 @@ def read_panel(path: str | Path) -> Panel:
         raise ParameterError(
             f"{spelled('panel')} {str(file)!r} must hold names of channels, it is empty"
         )
-    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in rows[0]]
+    lines, (first, *others) = list(rows), rows.values()
+    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in first]
     if not set(headings) & set(NAMES):
-        names, keys = _without_header(rows, file)
-        return _made(file, names, keys)
-    columns = {heading: [row[n] for row in rows[1:]] for n, heading in enumerate(headings)}
+        names, keys = _without_header([first, *others], file)
+        return _made(file, lines, names, keys)
+    columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
     keys = next((columns[heading] for heading in KEYS if heading in columns), [])
     if keys == names:
@@ -190,20 +192,22 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     kept = [one and not other for one, other in zip(keep, gone, strict=True)]
-    return _made(file, names, keys, kept, numbers)
+    return _made(file, lines[1:], names, keys, kept, numbers)
 
 
 def _made(
     file: Path,
+    lines: Sequence[int],
     names: Sequence[str],
     keys: Sequence[str] = (),
     keep: Sequence[bool] = (),
     numbers: Mapping[str, Mapping[Any, float]] | None = None,
 ) -> Panel:
     if not all(names):
-        row = next(n for n, name in enumerate(names, start=1) if not name)
+        line = next(line for line, name in zip(lines, names, strict=True) if not name)
         raise ParameterError(
-            f"{spelled('panel')} {str(file)!r} must have a name for each channel, row {row} not"
+            f"{spelled('panel')} {str(file)!r} must have a name for each channel, line {line} has "
+            "none"
         )
     used = [name for n, name in enumerate(names) if not keep or keep[n]]
     require_unique(used, f"{spelled('panel')} {str(file)!r}")
@@ -227,21 +231,28 @@ def _text(file: Path) -> str:
         return content.decode("latin-1")
 
 
-def _rows(text: str, file: Path) -> list[list[str]]:
-    """The cells of each line that is not empty."""
-    lines = [line for line in text.splitlines() if line.strip()]
+def cells_by_line(text: str, delimiter: str) -> dict[int, list[str]]:
+    """The cells of each line of a table that is not empty, by the number of the line from 1."""
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    return {line: row for line, row in cells if any(row)}
+
+
+def _rows(text: str, file: Path) -> dict[int, list[str]]:
+    """The cells of each line that is not empty, by its number from 1."""
     for delimiter in "\t;,":
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-        widths = {len(row) for row in rows}
-        if len(widths) == 1 and widths != {1}:
-            return [row for row in rows if any(row)]
-        if len(widths) > 1 and len(rows[0]) > 1 and file.suffix.lower() in (".csv", ".tsv"):
-            odd = next(n for n, row in enumerate(rows, start=1) if len(row) != len(rows[0]))
+        rows = cells_by_line(text, delimiter)
+        widths = [len(row) for row in rows.values()]
+        if not rows or (len(set(widths)) == 1 and widths[0] > 1):
+            return rows
+        odd = [line for line, row in rows.items() if len(row) != widths[0]]
+        if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
             raise ParameterError(
-                f"{spelled('panel')} {str(file)!r} must have {len(rows[0])} cells in each "
-                f"row, row {odd} has {len(rows[odd - 1])}"
+                f"{spelled('panel')} {str(file)!r} must have {widths[0]} cells in each line, line "
+                f"{odd[0]} has {len(rows[odd[0]])}"
             )
-    return [[line.strip().strip('"')] for line in lines]
+    lines = enumerate(text.splitlines(), start=1)
+    return {number: [line.strip().strip('"')] for number, line in lines if line.strip()}
 
 
 def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str], list[str]]:
@@ -284,7 +295,3 @@ def _number(text: str, column: str, file: Path) -> float:
         raise ParameterError(
             f"{spelled('panel')} {str(file)!r}: {column} must be a number, got {text!r}"
         ) from error
-
-
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(repr, names))

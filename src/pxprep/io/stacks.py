@@ -58,17 +58,18 @@ class Stack:
     file
         The file.
     name
-        In the file's metadata, or empty.
+        Name of the image in the file's metadata; empty if there is none.
     axes, sizes
-        As tifffile tells them: those that the pages span, then those of a page.
+        Letters and sizes of the axes, from tifffile: those that the pages span, then those of a
+        page.
     pages
-        tifffile's; None where one is missing.
+        Pages of tifffile; None for one that is missing.
     keyframe
         A page like all of them.
     offset
         Where the pixels begin, if those of all pages are just one behind the other.
     names
-        Of the channels, or of the pages; None or nothing where the file does not tell.
+        Names of the channels, or of the pages; None or nothing where the file does not tell.
     about
         What else the metadata tell.
     """
@@ -85,7 +86,7 @@ class Stack:
 
     @classmethod
     def of(cls, series: TiffPageSeries, file: Path) -> Stack:
-        """That of a series that tifffile found."""
+        """The image that a series of tifffile is."""
         offset = None if series.is_multifile else series.dataoffset
         pages: Any = list(series)
         return cls(
@@ -126,11 +127,11 @@ class Stack:
         return any(page is None for page in self.pages)
 
     def with_about(self, about: OmeImage) -> Stack:
-        """With what OME metadata tell of it."""
+        """The image with what OME metadata tell of it."""
         return replace(self, name=about.name, names=about.labels, about=about)
 
     def with_page_names(self) -> Stack:
-        """With the names that its pages have for themselves."""
+        """The image with the names that its pages have for themselves."""
         return replace(self, names=tuple(names_of_pages(self.pages)))
 
     def pixels(self, asked: str | None, counts: Collection[int]) -> TiffPixels:
@@ -154,10 +155,10 @@ class Stack:
             raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
         letters = meanings(self.axes, self.sizes, asked, counts, what)
         self._check_decoder(what)
-        return TiffPixels(self._listed(what), self._layout(letters, what), np.dtype(page.dtype))
+        return TiffPixels(self._pages(what), self._layout(letters, what), np.dtype(page.dtype))
 
-    def block(self, pixels: TiffPixels) -> tuple[int, ...]:
-        """What is best read at once: whole tiles or strips, about `BLOCK`; all samples of them."""
+    def chunk_sizes(self, pixels: TiffPixels) -> tuple[int, ...]:
+        """Sizes of chunks for reading: whole TIFF tiles or strips, about `BLOCK` on each side."""
         layout, page = pixels.layout, self.keyframe
         first = 1
         if layout.c and layout.c[-1] == len(layout.sizes) - 3 and not layout.is_planar:
@@ -204,14 +205,14 @@ class Stack:
 
     def _check_decoder(self, what: str) -> None:
         try:
-            self.keyframe.decode(None, 0)
+            self.keyframe.decode(None, 0)  # decodes nothing, but raises if there is no decoder
         except (ValueError, NotImplementedError) as error:
             raise ImageError(
                 f"{what} cannot be decoded: {error}; the package imagecodecs has more decoders: "
                 "pip install imagecodecs"
             ) from error
 
-    def _listed(self, what: str) -> list[Page]:
+    def _pages(self, what: str) -> list[Page]:
         """The pages in their order, of files that are long enough."""
         page = self.keyframe
         n_bytes = prod(page.shape) * np.dtype(page.dtype).itemsize

@@ -8,15 +8,13 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import told_apart
 from ..errors import ChannelError, ImageError, spelled
-from .arrays import lazy_image
+from ..images.scales import SIZES
+from .arrays import lazy_image, with_channels
 from .asked import Asked
-from .found import Found, check_images, images_in
 from .names import agreed, existing_path
-from .pages import TiffPixels
 from .panels import Panel
-from .stacks import Stack
+from .tiff_contents import TiffContents, check_images, find_images
 
 
 def read_tiff(
@@ -101,7 +99,7 @@ def read_tiff(
 
 def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
     """The images of several files as one cohort."""
-    found = [images_in(file, asked) for file in files]
+    found = [find_images(file) for file in files]
     check_images(asked, found)
     images = images_of_all(found, [], asked)
     try:
@@ -111,7 +109,7 @@ def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
         raise
 
 
-def _tell_images(error: Exception, found: Sequence[Found]) -> None:
+def _tell_images(error: Exception, found: Sequence[TiffContents]) -> None:
     """Say with an error which images there are to choose from, if a file holds several."""
     several = [name for one in found if len(one.stacks) > 1 for name in one.names]
     if several:
@@ -121,7 +119,7 @@ def _tell_images(error: Exception, found: Sequence[Found]) -> None:
 
 
 def images_of_all(
-    found: Sequence[Found],
+    found: Sequence[TiffContents],
     others: Sequence[tuple[Path, Mapping[str, xr.DataArray]]],
     asked: Asked,
 ) -> dict[str, xr.DataArray]:
@@ -135,42 +133,27 @@ def images_of_all(
     return images
 
 
-def images_of(found: Found, asked: Asked) -> dict[str, xr.DataArray]:
+def images_of(found: TiffContents, asked: Asked) -> dict[str, xr.DataArray]:
     """The images of a file, with the labels of their channels."""
     images = {}
     for name, stack in found.chosen(asked).items():
         try:
             pixels = stack.pixels(asked.axes, asked.counts)
-            labels = _labels(found, stack, pixels, asked, f"image {name!r} of {str(found.file)!r}")
+            labels = asked.labels(
+                stack.channel_names(pixels),
+                pixels.shape[0],
+                f"image {name!r} of {str(found.file)!r}",
+                f" (its OME metadata: {found.unread})" if found.unread else "",
+            )
         except (ChannelError, ImageError) as error:
             _tell_images(error, [found])
             raise
-        attrs = {"source": str(found.file), "um_per_pixel": dict(stack.about.um_per_pixel)}
+        attrs = {"source": str(found.file), SIZES: dict(stack.about.um_per_pixel)}
         image = lazy_image(
             pixels,
-            stack.block(pixels),
+            stack.chunk_sizes(pixels),
             range(pixels.shape[0]),
             {key: value for key, value in attrs.items() if value},
         )
-        if len(labels) < pixels.shape[0] or [n for n, _ in labels] != list(range(len(labels))):
-            image = image.isel(c=[number for number, _ in labels])
-        images[name] = image.assign_coords(c=[label for _, label in labels])
+        images[name] = with_channels(image, labels)
     return images
-
-
-def _labels(
-    found: Found, stack: Stack, pixels: TiffPixels, asked: Asked, what: str
-) -> list[tuple[int, str]]:
-    """Which channels of an image are used, and their labels: those given, or the file's own."""
-    n_channels = pixels.shape[0]
-    own = told_apart(stack.channel_names(pixels))
-    if asked.panel is not None:
-        return asked.panel.labels([own], n_channels, what, by_order=True)
-    hint = f"give {spelled('channel_names')}, all of them in the order of the file"
-    named = [name for name in own if name]
-    if len(named) != n_channels:
-        why = f" (its OME metadata: {found.unread})" if found.unread else ""
-        raise ChannelError(
-            f"{what}: {len(named)} of {n_channels} channels have a name{why}; {hint}"
-        )
-    return list(enumerate(named))

@@ -2,71 +2,70 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from ..channels import told_apart
 from ..engine.backends import from_zarr
-from ..errors import ChannelError, ImageError, ParameterError, spelled
+from ..errors import ImageError, ParameterError, StoreError
+from ..images.scales import SIZES
+from ..store.contents import METADATA, read_attrs
+from .arrays import DIMS, with_channels
 from .asked import Asked
 from .names import agreed
 from .ome import MICRONS
 
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-DIMS = ("c", "z", "y", "x")
 # What follows the name of an image in that of its folder.
 ENDINGS = (".zarr", ".ome")
 
 
-def is_zarr(place: Path) -> bool:
+def is_zarr(folder: Path) -> bool:
     """Whether a folder is a zarr group or array."""
-    return place.is_dir() and any((place / name).is_file() for name in METADATA)
+    return folder.is_dir() and any((folder / name).is_file() for name in METADATA)
 
 
-def is_store(place: Path) -> bool:
-    """Whether a zarr group is a SpatialData store, which others may be written beside."""
-    return "spatialdata_attrs" in _attrs(place)
+def is_store(folder: Path) -> bool:
+    """Whether a zarr group is a SpatialData store, as the result of an import beside the images."""
+    return "spatialdata_attrs" in _attrs(folder)
 
 
-def zarr_images(places: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+def zarr_images(folders: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
     """The images in several folders as one cohort."""
     images: dict[str, xr.DataArray] = {}
-    for place in places:
-        groups = _groups(place)
+    for folder in folders:
+        groups = _groups(folder)
         for group in groups:
-            name = _name(place) if len(groups) == 1 else f"{_name(place)}_{group.name}"
+            name = _name(folder) if len(groups) == 1 else f"{_name(folder)}_{group.name}"
             if name in images:
-                raise ImageError(f"{str(place)!r} holds {name!r}, as another does: rename one")
+                raise ImageError(f"{str(folder)!r} holds {name!r}, as another does: rename one")
             images[name] = _image(group, asked, name)
     return agreed(images, asked.channels)
 
 
-def _name(place: Path) -> str:
-    name = place.name
+def _name(folder: Path) -> str:
+    name = folder.name
     for ending in ENDINGS:
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name
 
 
-def _groups(place: Path) -> list[Path]:
+def _groups(folder: Path) -> list[Path]:
     """The images in a folder: itself, or those that bioformats2raw numbers."""
-    attrs = _attrs(place)
+    attrs = _attrs(folder)
     if "multiscales" in attrs:
-        return [place]
-    if is_store(place):
+        return [folder]
+    if is_store(folder):
         raise ParameterError(
-            f"{str(place)!r} is a SpatialData store: spatialdata.read_zarr opens it, and its "
+            f"{str(folder)!r} is a SpatialData store: spatialdata.read_zarr opens it, and its "
             "layers can be used as they are"
         )
-    below = [path for path in place.iterdir() if path.name.isdecimal() and is_zarr(path)]
+    below = [path for path in folder.iterdir() if path.name.isdecimal() and is_zarr(path)]
     found = [path for path in below if "multiscales" in _attrs(path)]
     if not found:
         raise ImageError(
-            f"{str(place)!r} is zarr, but no OME-Zarr image: neither it nor a numbered folder in "
+            f"{str(folder)!r} is zarr, but no OME-Zarr image: neither it nor a numbered folder in "
             "it has 'multiscales' in its attributes"
         )
     return sorted(found, key=lambda path: int(path.name))
@@ -74,29 +73,23 @@ def _groups(place: Path) -> list[Path]:
 
 def _attrs(group: Path) -> dict[str, Any]:
     """The attributes of a group, of either format; those of OME-Zarr 0.5 lie under "ome"."""
-    for name in ("zarr.json", ".zattrs"):
-        file = group / name
-        if not file.is_file():
-            continue
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            attrs = found.get("attributes", {}) if name == "zarr.json" else found
-            return {**attrs, **attrs.get("ome", {})}
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise ImageError(f"{str(file)!r} cannot be read: {error!s:.200}") from error
-    return {}
+    try:
+        attrs = read_attrs(group)
+        return {**attrs, **attrs.get("ome", {})}
+    except (StoreError, TypeError) as error:
+        raise ImageError(f"{str(group)!r} cannot be read: {error!s:.300}") from error
 
 
 def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
     """The finest scale of an image, with dims c, perhaps z, y and x."""
     attrs, what = _attrs(group), f"image {name!r} of {str(group)!r}"
     try:
-        scale = attrs["multiscales"][0]
-        dims = [str(axis["name"]) for axis in scale["axes"]]
-        units = {str(axis["name"]): str(axis.get("unit", "")) for axis in scale["axes"]}
-        finest = scale["datasets"][0]
+        multiscale = attrs["multiscales"][0]
+        dims = [str(axis["name"]) for axis in multiscale["axes"]]
+        units = {str(axis["name"]): str(axis.get("unit", "")) for axis in multiscale["axes"]}
+        finest = multiscale["datasets"][0]
         array = from_zarr(group / finest["path"])
-        sizes = _um_per_pixel([scale, finest], dims, units)
+        sizes = _um_per_pixel([multiscale, finest], dims, units)
         known = attrs.get("omero", {}).get("channels", [])
         labels = [str(channel.get("label") or channel.get("name") or "") for channel in known]
     except Exception as error:
@@ -113,27 +106,13 @@ def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
         image = image.isel(z=0)
     if "c" not in image.dims:
         image = image.expand_dims("c")
-    pairs = _labels(labels, image.sizes["c"], asked, what)
+    pairs = asked.labels(labels, image.sizes["c"], what)
     image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
-    if [number for number, _ in pairs] != list(range(image.sizes["c"])):
-        image = image.isel(c=[number for number, _ in pairs])
-    image = image.assign_coords(c=[label for _, label in pairs])
+    image = with_channels(image, pairs)
     image.attrs["source"] = str(group)
     if sizes:
-        image.attrs["um_per_pixel"] = sizes
+        image.attrs[SIZES] = sizes
     return image
-
-
-def _labels(own: Sequence[str], n_channels: int, asked: Asked, what: str) -> list[tuple[int, str]]:
-    own = told_apart(own)
-    if asked.panel is not None:
-        return asked.panel.labels([own], n_channels, what, by_order=True)
-    if len(own) != n_channels or not all(own):
-        raise ChannelError(
-            f"{what}: {len(list(filter(None, own)))} of {n_channels} channels have a name; "
-            f"give {spelled('channel_names')}, all of them in the order of the file"
-        )
-    return list(enumerate(own))
 
 
 def _um_per_pixel(

@@ -17,7 +17,7 @@ from ..errors import LayerError, StoreError, spelled
 from ..store import files
 from ..store.contents import ome_attrs, token_in
 from ..store.moving import identity
-from ..store.zarr_chunks import folder_of, lacking
+from ..store.zarr_chunks import folder_of, missing_chunks_message
 from .layouts import scales_of
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ def array_folders(folder: Path) -> list[Path]:
     return [folder / dataset["path"] for dataset in multiscale["datasets"]]
 
 
-def missing_chunks(folder: Path, array: Any, *, sizes: bool = True) -> list[str]:
-    """The chunks of a zarr array that have no file, or with `sizes` an empty one."""
+def missing_chunks(folder: Path, array: Any, *, empty_too: bool = True) -> list[str]:
+    """The chunks of a zarr array that have no file, or with `empty_too` an empty one."""
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     found = {
         os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")  # noqa: PTH118
         for path, _, files in os.walk(folder)
         for file in files
-        if not sizes or os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
+        if not empty_too or os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
     }
     keys = (array.metadata.encode_chunk_key(index) for index in product(*map(range, counts)))
     return [key for key in keys if key not in found]
@@ -93,7 +93,10 @@ def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> N
 
 
 def arrays_behind(arrays: Sequence[object]) -> dict[Path, object]:
-    """The zarr arrays on disk that lazy arrays are computed from, by their folders."""
+    """The zarr arrays on disk that lazy arrays are computed from, by their folders.
+
+    Paths of their stores are made absolute: after `os.chdir` they would mean other folders.
+    """
     import zarr
 
     graphs = [data.__dask_graph__() for data in arrays if hasattr(data, "__dask_graph__")]
@@ -103,7 +106,6 @@ def arrays_behind(arrays: Sequence[object]) -> dict[Path, object]:
         if folder is None:
             continue
         if hasattr(array.store, "root") and not folder.is_absolute() and folder.exists():
-            # Else the array is another one as soon as the program goes to another folder.
             array.store.root = array.store.root.resolve()
         found[folder.resolve()] = array
     return found
@@ -159,9 +161,9 @@ def _check_there(arrays: Mapping[Path, Any], what: str) -> None:
                 f"{_form(opened)} at {str(folder)!r}; read the store again"
             )
         is_ours = token_in(folder.parent) is not None
-        missing = missing_chunks(folder, found, sizes=False) if is_ours else []
+        missing = missing_chunks(folder, found, empty_too=False) if is_ours else []
         if missing:
-            raise StoreError(f"{what}: {lacking(folder, missing)}")
+            raise StoreError(f"{what}: {missing_chunks_message(folder, missing)}")
 
 
 def _form(array: Any) -> str:
@@ -175,9 +177,9 @@ class SourceState:
     Attributes
     ----------
     identity
-        Tells it from any other image; that of a layer also in a copy of the store.
+        A hash that differs between images; a layer has the same in a copy of the store.
     folders
-        What it is read from on disk: layers, or arrays that are not part of one.
+        The folders that it is read from: layers, or arrays that are not part of one.
     """
 
     identity: str
@@ -191,7 +193,7 @@ class SourceState:
         _check_there(arrays, what)
         places = {array: _image_folder(array) for array in sorted(arrays)}
         parts = [
-            # The metadata of arrays that are no layers are often the same.
+            # Arrays that are no layers often share their metadata: their path tells them apart.
             f"{identity(place)}/{array if place == array else array.name}"
             for array, place in places.items()
         ]
@@ -221,7 +223,7 @@ class Snapshot:
         return cls({folder: _state(folder) for folder in folders})
 
     def only(self, folders: Iterable[Path]) -> Snapshot:
-        """That of some of the folders."""
+        """The state of some of the folders."""
         return Snapshot({folder: self.states[folder] for folder in folders})
 
     def check(self) -> None:

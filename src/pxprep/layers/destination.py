@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
@@ -20,7 +19,7 @@ from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..store import transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
-from ..store.places import KINDS, Place, elements_on_disk, why_no_name
+from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
 from . import layers
 from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder
 from .records import Records, Run, merged
@@ -28,25 +27,25 @@ from .records import Records, Run, merged
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-# What of a call's parameters does not say what was done to a layer.
+# Parameters that may differ between calls that do the same to a layer.
 _NOT_STEPS = ("layers",)
 CODECS = ("lz4", "zstd")
-# With `resume`, layers are collected for so many times as long as the last publishing took, for so
-# many seconds at most, and then published together: publishing slows down as a store grows.
+# With `resume`, layers are collected for PATIENCE times as long as the last publishing took, and
+# MOST_SECONDS at most; then published together: publishing slows down as a store grows.
 PATIENCE, MOST_SECONDS = 4, 60
 # Layers whose chunks are written in one go: enough for all threads to have work until the end.
 MOST_AT_ONCE = 64
-# What a layer on disk tells of what is kept of it.
+# The keys of a layer's record that are also in its own attrs, as its mark.
 MARK = ("run", "source", "token")
 
 
-def recovered(store: Path, wait: float | None) -> transactions.Recovered:
-    """End what processes that died while they wrote to a store have begun."""
-    return transactions.recover(store, RootContents(store, merged), wait)
+def repair_store(store: Path, wait: float | None) -> transactions.Repaired:
+    """Complete or remove what interrupted writes have left in a store."""
+    return transactions.repair(store, RootContents(store, merged), wait)
 
 
 def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "output_layer") -> None:
-    """Raise LayerError unless these can be names of image layers; `what` they are in messages."""
+    """Raise LayerError unless image layers can have these names, parameter `what`."""
     elements = {name: kind for kind, name, _ in sdata.gen_elements()}
     folded = {name.casefold(): name for name in elements}
     for name in outputs:
@@ -88,7 +87,7 @@ def parse_compressor(value: object) -> dict[str, object]:
 
 
 def _check_name(name: str, what: str) -> None:
-    why = why_no_name(name)
+    why = broken_name_rule(name)
     if why:
         raise LayerError(f"{spelled(what)} must {why}, got {name!r}")
 
@@ -128,7 +127,7 @@ class Destination:
     sdata
         The object that gets them.
     store
-        Its folder on disk; None in memory.
+        The folder of its store; None in memory.
     pairs
         By name of the new layer, the name of the layer it is made from.
     wait
@@ -136,9 +135,9 @@ class Destination:
     one_by_one
         Whether each layer is published when it is finished, not all together at the end.
     done
-        Those that an earlier, interrupted call has made.
+        The layers that an earlier, interrupted call has made.
     damaged
-        Those of them that are not whole any more, and are made again.
+        The layers in `done` that are not whole any more, and are made again.
     reads
         By name of the new layer, the folders that it is read from.
     before
@@ -163,18 +162,18 @@ class Destination:
         wait: float | None,
         changes: bool = True,
     ) -> Destination:
-        """A destination that can be written to, once what died while it wrote to it is ended.
+        """A destination that can be written to; its store is repaired first.
 
-        Without `changes` it is not ended, and an error where layers have to be completed first.
+        Without `changes` it is not repaired; StoreError if layers have to be completed.
         """
         store = layers.store_path(sdata)
         if store is not None:
             transactions.check_writable(store)
-            layers.check_places(store, pairs)
+            layers.check_movable(store, pairs)
             if not changes:
                 _check_complete(store)
                 return cls(sdata, store, pairs, wait)
-            completed = set(recovered(store, wait).completed)
+            completed = set(repair_store(store, wait).completed)
             stale = sorted(completed & set(pairs.values()))
             if stale:
                 raise StoreError(
@@ -327,7 +326,7 @@ class Destination:
         stage = partial(layers.stage, self.store, bar=bar, codec=codec)
         while waiting:
             group: dict[str, object] = {} if self.one_by_one else dict(elements)
-            with layers.telling(group, self.store, done):
+            with layers.telling_outcome(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
                 layers.put(self.sdata, name, layers.on_disk(element, self.store, name))
@@ -343,13 +342,15 @@ class Destination:
         stage: Callable[..., None],
         seconds: float,
     ) -> float:
-        """Publish layers that wait, which become the group: all; or the first, one by one.
+        """Write and publish waiting layers in one transaction; they are added to `group`.
 
-        And then as many as are made in so many seconds. Returns the seconds for the next group.
+        All layers; or one by one the first, and those that are made within `seconds` after it.
+        Returns how many seconds the next group may take.
         """
         entries: dict[str, Json] = {}
         started = monotonic()
-        with layers.WRITING, self._transaction(store) as transaction:
+        contents = RootContents(store, merged)
+        with layers.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= batch
@@ -368,20 +369,17 @@ class Destination:
         most = MOST_AT_ONCE if not self.one_by_one else n_cores() if begun else 1
         return min(len(waiting), most)
 
-    def _transaction(self, store: Path) -> AbstractContextManager[transactions.Transaction]:
-        return transactions.transaction(store, RootContents(store, merged), self.wait)
-
     def _check_still(self, store: Path, names: Sequence[str]) -> None:
         """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
-        self._guard(store, names).check()
+        self._relied_on(store, names).check()
         for name, other in _taken(store, names).items():
             raise StoreError(
                 f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
                 "written; choose another name"
             )
 
-    def _guard(self, store: Path, names: Iterable[str]) -> Snapshot:
-        """How those layers were, and what they are read from: one by one, others are replaced."""
+    def _relied_on(self, store: Path, names: Iterable[str]) -> Snapshot:
+        """How these layers and their sources were; one by one, others have been replaced since."""
         own = {layer_folder(store, name) for name in names}
         return self.before.only(own.union(*(self.reads[name] for name in names)))
 

@@ -1,4 +1,4 @@
-"""Answers calls that use the names of harpy 0.4 and 0.5 with the names here."""
+"""Refuses calls that use the names of harpy 0.4 and 0.5, and says the names here."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -20,15 +20,15 @@ NAMES = {
 GONE = {"persist_intermediate": "memory says how much of the input may be held"}
 
 
-def answering_harpy_names(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, which says what harpy's names are here; else Python says "unexpected"."""
+def refusing_harpy_names(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with an error that says what harpy's names are here, not just "unexpected"."""
 
     @wraps(function)
-    def answering(*args: P.args, **kwargs: P.kwargs) -> R:
+    def refusing(*args: P.args, **kwargs: P.kwargs) -> R:
         _refuse(kwargs)
         return function(*args, **kwargs)
 
-    return answering
+    return refusing
 
 
 def _refuse(given: Mapping[str, object]) -> None:

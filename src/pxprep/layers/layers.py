@@ -19,10 +19,9 @@ from .. import ops
 from ..channels import channel_labels, label_keys
 from ..engine import backends
 from ..engine.progress import Progress
-from ..errors import LayerError, ParameterError, PxprepError, StoreError, spelled
-from ..images.masks import near
+from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
 from ..images.parameters import REMOTE
-from ..images.scales import Factors, cumulative
+from ..images.scales import ScaleFactors, cumulative
 from ..store import files, transactions
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.places import KINDS, elements_on_disk
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
-# What the system says when it cannot write, and not because of anything in a task.
-NOT_WRITTEN = {
+# Numbers of errors of the system when it cannot write, whatever a task did.
+WRITE_ERRORS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
     if hasattr(errno, name)
@@ -64,8 +63,8 @@ def check_sdata(sdata: object) -> None:
         raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
 
 
-def check_place(sdata: SpatialData) -> Path:
-    """The folder of a store, which is kept: a path that is relative means another one later."""
+def make_path_absolute(sdata: SpatialData) -> Path:
+    """The folder of a store; `sdata` keeps it, for a relative path may mean another one later."""
     path = Path(sdata.path)
     if not path.is_absolute():
         if not path.exists():
@@ -100,7 +99,7 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> obje
             f"{kinds[name]}"
         )
     raise LayerError(
-        f"{spelled(parameter)} {name!r} does not exist{near(name, known)}; {kind} are "
+        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], known)}; {kind} are "
         f"{sorted(known)}"
     )
 
@@ -116,10 +115,10 @@ def store_path(sdata: SpatialData) -> Path | None:
             "read lazily, as images: write pxprep.layers.read_images(sdata, "
             f"{sorted(sdata.images)!r})"
         )
-    return check_place(sdata)
+    return make_path_absolute(sdata)
 
 
-def check_places(store: Path, names: Iterable[str]) -> None:
+def check_movable(store: Path, names: Iterable[str]) -> None:
     """Raise unless layers of these names can be moved to their places in the store."""
     images = store / "images"
     if files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
@@ -168,7 +167,7 @@ def as_element(
     return element
 
 
-def coarsened(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+def coarsened(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     """The means over blocks of pixels, NaN ignored, rounded for integers; of the image's type."""
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
@@ -193,18 +192,18 @@ def stage(
 ) -> None:
     """Write elements to a store of their own, the stage, and read them again to verify them.
 
-    SpatialData writes what describes them; their chunks are written here, of all at once.
+    SpatialData writes the metadata; the chunks of all elements are written here, in one pass.
 
     Parameters
     ----------
     store
-        The store that they are for, whose format they get.
+        The store that the elements are for, whose format they get.
     root
         The stage, on the file system of the other store.
     elements
-        By name.
+        The elements by name.
     marks
-        What is put into the attrs of each, under our key.
+        What is put into the attrs of each element, under our key.
     bar, codec
         Shows the progress; the codec as `SpatialData.write` takes it.
     """
@@ -212,9 +211,9 @@ def stage(
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
-    # Of a store that holds others, SpatialData reads all their metadata to add to it.
+    # To add to a store, SpatialData reads the metadata of all elements in it.
     alone = root.with_name("alone.zarr")
-    # The pass that writes needs the most; what the others freed lies scattered.
+    # The pass that writes needs the most memory; what earlier passes freed lies scattered.
     backends.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
@@ -248,7 +247,7 @@ def _write(root: Path, elements: Mapping[str, object], bar: Progress) -> None:
         targets += [direct(array) for array in _empty_arrays(layer_folder(root, name), name)]
     with bar(_called(elements)):
         backends.store(arrays, targets)
-    # Of workers that died on the way.
+    # Drafts of workers that died on the way.
     for draft in root.rglob("*.partial"):
         draft.unlink(missing_ok=True)
 
@@ -273,7 +272,7 @@ def _empty_arrays(folder: Path, name: str) -> list[object]:
 
     arrays: list[Any] = [open_array(path) for path in array_folders(folder)]
     for path, array in zip(array_folders(folder), arrays, strict=True):
-        # Of those nobody could tell whether their pixels have been.
+        # If there were chunks, nobody could see later whether ours were written over them.
         if len(missing_chunks(path, array)) < array.nchunks:
             raise StoreError(
                 f"SpatialData wrote chunks of layer {name!r} of which it had no pixels; the store "
@@ -329,8 +328,8 @@ def put(sdata: SpatialData, name: str, element: object) -> None:
 
 
 @contextmanager
-def telling(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
-    """Errors on the way say what became of the layers and the store.
+def telling_outcome(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
+    """A context whose errors say what became of the layers and the store.
 
     `names` are under way and `done` were written before; both may grow meanwhile.
     """
@@ -339,7 +338,7 @@ def telling(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[
     except BaseException as error:
         kept = f"; {list(done)} had been written before and are kept" if done else ""
         left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
-        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+        if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
             raise StoreError(f"{error}: {left}{kept}") from error
         if isinstance(error, StoreError):
             if kept:

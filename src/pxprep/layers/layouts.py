@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import ParameterError, spelled
 from ..images.parameters import SPATIAL, parse_chunks, parse_scale_factors
-from ..images.scales import Factors, cumulative, factors_between, new_sizes, say_new_sizes
+from ..images.scales import ScaleFactors, cumulative, factors_between, new_sizes, say_new_sizes
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layout:
         asked = parse_chunks(chunks, dims)
         finest = {**_regular_chunks(image), **asked}
         asked_factors = parse_scale_factors(scale_factors, spatial)
-        factors: Sequence[Factors]
+        factors: Sequence[ScaleFactors]
         if asked_factors is not None:
             factors = asked_factors
             coarser = [finest] * len(factors)
@@ -70,7 +70,7 @@ def layouts_of(
             name: new_sizes(scales_of(elements[name]), layout.factors)
             for name, layout in layouts.items()
         }
-        say_new_sizes(sizes, "; scale_factors makes others, or none if it is empty")
+        say_new_sizes(sizes, "; scale_factors chooses others (an empty list: no coarser scales)")
     return layouts
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import LayerError, ParameterError, spelled
-from ..images.masks import Mask, by_image
+from ..images.masks import Mask, each_mask
 from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
 from ..store.contents import Json
@@ -29,11 +29,11 @@ def asked_masks(where: object, layers: Sequence[str]) -> LayerMasks:
     """What the user gave for each image layer: names of labels layers, or arrays."""
     if where is None:
         return {}
-    return dict(zip(layers, by_image(where, layers), strict=True))
+    return dict(zip(layers, each_mask(where, layers), strict=True))
 
 
 def parse_keep_outside(value: object, where: object, pipeline: object) -> bool:
-    """Whether pixels outside of masks are kept; raises where that, or a mask, says nothing."""
+    """Whether pixels outside of masks are kept; raises if that, or a mask, has no effect."""
     keeps = parse_bool(value, "keep_outside")
     if not keeps and where is None:
         raise ParameterError("keep_outside=False needs a mask, where, got None")
@@ -57,7 +57,7 @@ def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
     for layer, mask in asked.items():
         if mask is not None and isinstance(mask.source, str):
             element = element_of(sdata, mask.source, "labels", "where")
-            _check_place(sdata.images[layer], layer, element, mask.source)
+            _check_same_coordinates(sdata.images[layer], layer, element, mask.source)
             mask = mask.of(scales_of(element)[0])
         masks[layer] = mask
     return masks
@@ -68,7 +68,7 @@ def described(asked: LayerMasks) -> Json:
     return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
 
 
-def with_masks(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, SourceState]:
+def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, SourceState]:
     """What layers are made from, by name, and what their masks are read from."""
     sources = {
         name: SourceState.of(element, f"{spelled('img_layer')} {name!r}")
@@ -76,20 +76,20 @@ def with_masks(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, Sou
     }
     for name, mask in masks.items():
         if mask is not None and isinstance(mask.source, xr.DataArray):
-            # The name of a lazy array stands for its content.
+            # Dask names a lazy array by a hash of its content.
             own = f"where of {name}"
             over = sources[own] = SourceState.of(mask.source.chunk(), own)
             sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
     return sources
 
 
-def _check_place(image: object, layer: str, labels: object, name: str) -> None:
+def _check_same_coordinates(image: object, layer: str, labels: object, name: str) -> None:
     """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
     from spatialdata.transformations import get_transformation
 
-    places = [get_transformation(element, get_all=True) for element in (image, labels)]
-    for system in sorted(set(places[0]) & set(places[1])):
-        own, other = (place[system].to_affine_matrix(("x", "y"), ("x", "y")) for place in places)
+    found = [get_transformation(element, get_all=True) for element in (image, labels)]
+    for system in sorted(set(found[0]) & set(found[1])):
+        own, other = (each[system].to_affine_matrix(("x", "y"), ("x", "y")) for each in found)
         if not np.allclose(own, other):
             raise LayerError(
                 f"where: labels {name!r} lie elsewhere than image {layer!r} in {system!r}: their "

@@ -29,8 +29,6 @@ from .work import Prepared, Work
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-__all__ = ["Plan", "plan_layers"]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,14 +39,14 @@ class Plan:
     work
         What is to be done, checked as before it is done.
     reads
-        By name of the layer, its image with the channels that are used.
+        The images by name of the layer, with the channels that are used.
     writes
         By name of the new layer, its scales, finest first; they have no pixels.
     passes
         What the passes over the layers are called that measure.
-    kept_memory
+    cache_bytes
         How many bytes of what was read may be kept for the next pass.
-    block
+    block_bytes
         Bytes of the largest block of pixels: all channels of a chunk.
     n_threads
         How many blocks are worked on at once.
@@ -57,13 +55,13 @@ class Plan:
     """
 
     work: Work
-    kept_memory: int
+    cache_bytes: int
     n_threads: int
     free_disk: int | None
     reads: Mapping[str, xr.DataArray] = field(default_factory=dict)
     writes: Mapping[str, list[xr.DataArray]] = field(default_factory=dict)
     passes: tuple[str, ...] = ()
-    block: int = 0
+    block_bytes: int = 0
 
 
 def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Plan:
@@ -81,7 +79,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     store = work.target.store
     general: dict[str, Any] = {
         "work": work,
-        "kept_memory": default_memory() if request.memory is None else request.memory,
+        "cache_bytes": default_memory() if request.memory is None else request.memory,
         "n_threads": n_cores(),
         "free_disk": None if store is None else shutil.disk_usage(store).free,
     }
@@ -101,7 +99,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
             for output, name in work.pairs.items()
         },
         passes=tuple(measured),
-        block=max(map(_block_size, prepared.images.values())),
+        block_bytes=max(map(_bytes_of_block, prepared.images.values())),
     )
 
 
@@ -111,13 +109,13 @@ def step_names(plan: Plan) -> list[str]:
 
 
 def _processed(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
-    """What the steps make of an image, without its pixels: of the type they are worked on in."""
+    """What the steps make of an image, without its pixels; in its processing dtype."""
     image = image if len(kept) == image.sizes["c"] else select_channels(image, kept)
     made = pixels(image).astype(processing_dtype(image))
     return like(image, backends.without_pixels(made))
 
 
-def _block_size(image: xr.DataArray) -> int:
-    """Bytes of the pixels of all channels below the largest chunk, as they are worked on."""
+def _bytes_of_block(image: xr.DataArray) -> int:
+    """Bytes of the largest chunk's pixels in all channels, in the processing dtype."""
     sizes = {dim: max(chunks) for dim, chunks in image.chunksizes.items()} | {"c": image.sizes["c"]}
     return prod(sizes.values()) * processing_dtype(image).itemsize

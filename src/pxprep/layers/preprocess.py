@@ -17,9 +17,9 @@ from ..engine.notes import ToldOnce
 from ..images.parameters import parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..store.contents import check_store
-from ..store.transactions import Recovered
-from .destination import recovered
-from .harpy_names import answering_harpy_names
+from ..store.transactions import Repaired
+from .destination import repair_store
+from .harpy_names import refusing_harpy_names
 from .layers import check_sdata
 from .reports import write_report
 from .request import Request, recipe_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["pixel_clustering_preprocess", "repair"]
 
 
-@answering_harpy_names
+@refusing_harpy_names
 def pixel_clustering_preprocess(
     sdata: SpatialData,
     img_layer: str | Sequence[str],
@@ -141,8 +141,8 @@ def pixel_clustering_preprocess(
         True shows a bar for each pass over the data.
     resume
         False: the new layers appear in the store together, when all are finished. True: one by
-        one (where publishing takes longer than making one, several at a time, each minute at
-        least), and those that an interrupted call with the same parameters has published are kept
+        one (several at a time where publishing takes longer than making one, at least once a
+        minute), and those that an interrupted call with the same parameters has published are kept
         and not made again, unless chunks of them are missing.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
@@ -161,10 +161,9 @@ def pixel_clustering_preprocess(
     Raises
     ------
     LayerError
-        If an input layer is missing or no image, or a mask missing or no labels, or they are not on
-        disk any more as they were when they were opened; or an output layer has no valid name,
-        exists, is what other elements of `sdata` are computed from, or is of another run than is
-        resumed.
+        If an input layer is missing or no image, or a mask is missing or no labels. If they are not
+        on disk any more as they were when they were opened. If an output layer has no valid name,
+        exists, is of another run than is resumed, or is what other elements are computed from.
     ParameterError, ChannelError, ImageError
         If a parameter breaks its rule, has the name that harpy gives it, or does not fit the
         channels.
@@ -247,6 +246,7 @@ def _make_layers(work: Work) -> FittedPipeline:
     images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
     batches = prepared.batches
     depth = recipe_of(steps).depth(cohort.labels)
+    # `fit` and `transform` take images; what `cohort` keeps in memory belongs to these very arrays.
     with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
         if isinstance(steps, Pipeline):
             steps = steps.fit(
@@ -267,8 +267,8 @@ def _make_layers(work: Work) -> FittedPipeline:
     return steps
 
 
-def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
-    """End what processes that died while they wrote to a store have left.
+def repair(path: str | Path, *, wait: bool | float = True) -> Repaired:
+    """Complete or remove what interrupted writes have left in a store.
 
     The next `pixel_clustering_preprocess` on the store does the same. Layers that were being
     published are completed, also in the consolidated metadata; what was not finished is removed.
@@ -282,7 +282,7 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
 
     Returns
     -------
-    Recovered
+    Repaired
         Names of the layers ``completed``, and how many unfinished writes were ``removed``.
 
     Raises
@@ -300,9 +300,9 @@ def repair(path: str | Path, *, wait: bool | float = True) -> Recovered:
     >>> store = tempfile.mkdtemp() + "/study.zarr"
     >>> SpatialData().write(store)
     >>> pxprep.repair(store)
-    Recovered(completed=(), removed=0)
+    Repaired(completed=(), removed=0)
     """
     seconds = parse_wait(wait)
     store = parse_path(path, "path", "a SpatialData store").resolve()
     check_store(store)
-    return recovered(store, seconds)
+    return repair_store(store, seconds)

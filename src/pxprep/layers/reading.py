@@ -55,24 +55,33 @@ def read_images(
     StoreError
         If chunks of a layer that pxprep wrote are missing.
     """
+    return read_checked(sdata, layers, channels, dtype, "layers")
+
+
+def read_checked(
+    sdata: SpatialData,
+    layers: str | Sequence[str],
+    channels: Sequence[Label] | None = None,
+    dtype: object = None,
+    parameter: str = "img_layer",
+) -> dict[str, xr.DataArray]:
+    """As `read_images`; messages call the layers `parameter`."""
     check_sdata(sdata)
-    names = parse_names(layers, "img_layer")
+    names = parse_names(layers, parameter)
     for name in names:
-        check_there(
-            element_of(sdata, name, "images", "img_layer"), f"{spelled('img_layer')} {name!r}"
-        )
+        element = element_of(sdata, name, "images", parameter)
+        check_there(element, f"{spelled(parameter)} {name!r}")
     return read_layers(sdata, names, channels, dtype)
 
 
 def read_layers(
     sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
 ) -> dict[str, xr.DataArray]:
-    """As `read_images`, of layers that are known to be there."""
+    """As `read_images`, of layers that were checked before."""
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in layers:
-        element = element_of(sdata, name, "images", "img_layer")
-        image = checked(scales_of(element)[0], f"layer {name!r}")
+        image = checked(scales_of(sdata.images[name])[0], f"layer {name!r}")
         try:
             image = select_channels(image, channels)
         except ChannelError as error:

@@ -17,7 +17,7 @@ from ..errors import LayerError, ParameterError, StoreError
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import IMPORT, Provenance
 from ..store.contents import KEY, Json, read_attrs, token_in
-from ..store.places import why_no_name
+from ..store.places import broken_name_rule
 from .backing import check_there, layer_folder
 from .layers import check_sdata, store_path
 from .layouts import scales_of
@@ -70,7 +70,7 @@ def provenance(sdata: SpatialData, layer: str) -> Provenance:
 
 
 class Origins:
-    """What made the layers of an object: of many layers, what is kept of all is read once."""
+    """Looks up the provenance of layers; the records in the store are read only once."""
 
     def __init__(self, sdata: SpatialData) -> None:
         check_sdata(sdata)
@@ -78,7 +78,7 @@ class Origins:
         self._store = store_path(sdata)
 
     def of(self, layer: str) -> Provenance:
-        """As `provenance`."""
+        """The provenance of a layer; raises LayerError as `provenance` does."""
         images = self._sdata.images
         if layer not in images:
             raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
@@ -86,8 +86,8 @@ class Origins:
         entry = records.layers.get(layer)
         if entry is None:
             raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
-        # SpatialData's own copies lack the mark; what it says of the image must do for them.
-        if token not in (None, entry["token"]) or _looks(images[layer]) != entry["image"]:
+        # A copy that SpatialData wrote has no mark: then shape, type and channels must agree.
+        if token not in (None, entry["token"]) or _summary(images[layer]) != entry["image"]:
             raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
         run = records.runs[entry["run"]]
         return Provenance(
@@ -101,7 +101,7 @@ class Origins:
         )
 
     def _kept(self, layer: str) -> tuple[Records, str | None]:
-        """What is kept of the layers, where this one is, and its mark there."""
+        """The records, from where this layer is, and the token in its mark there."""
         if self._store is not None and layer_folder(self._store, layer).is_dir():
             return self._on_disk, token_on_disk(self._store, layer)
         if self._store is not None:
@@ -147,7 +147,7 @@ class Records:
 
     @classmethod
     def on_disk(cls, store: Path) -> Records:
-        """Those of a store, but only of layers that are there."""
+        """The records of a store, but only of layers that are there."""
         records = cls.parsed(read_attrs(store).get(KEY))
         there = {
             name: entry
@@ -163,7 +163,7 @@ class Records:
 
 
 def merged(kept: object, note: object, placed: Sequence[str]) -> Json:
-    """What is kept once the layers `placed` are there; runs that no layer is left of go."""
+    """The records after the layers `placed` were added; runs without layers are removed."""
     records, new = Records.parsed(kept), Records.parsed(note)
     unknown = sorted(set(placed) - set(new.layers))
     if unknown:
@@ -196,19 +196,19 @@ class Run:
         return cls(parameters, sources, kept)
 
     @cached_property
-    def name(self) -> str:
-        """The same for the same parameters, sources and numbers."""
+    def run_id(self) -> str:
+        """A hash, the same for the same parameters, sources and numbers."""
         whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     def entry(self, source: str, element: object) -> Json:
         """What to keep of a new layer, made from the layer `source`."""
         return {
-            "run": self.name,
+            "run": self.run_id,
             "source": source,
             "token": uuid.uuid4().hex,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image": _looks(element),
+            "image": _summary(element),
         }
 
     def note(self, entries: Mapping[str, Json]) -> Json:
@@ -219,7 +219,7 @@ class Run:
             "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"format": FORMAT, "runs": {self.name: record}, "layers": dict(entries)}
+        return {"format": FORMAT, "runs": {self.run_id: record}, "layers": dict(entries)}
 
 
 def _check_run(run: Any) -> None:
@@ -241,7 +241,7 @@ def _check_run(run: Any) -> None:
 
 def _check_entry(name: Any, entry: Any, runs: Mapping[str, object]) -> None:
     """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
-    why = why_no_name(name)
+    why = broken_name_rule(name)
     _require(not why, f"layers whose name must {why}, got {name!r:.300}")
     what = f"of layer {name!r} its run, source, token, time and image"
     _require(isinstance(entry, Mapping) and isinstance(entry.get("image"), Mapping), what)
@@ -256,12 +256,12 @@ def _require(holds: bool, what: str) -> None:
 
 
 def token_on_disk(store: Path, layer: str) -> str | None:
-    """The mark that pxprep gave a layer in a store; None if it has none."""
+    """The token in the mark that pxprep gave a layer in a store; None if it has no mark."""
     folder = layer_folder(store, layer)
     return token_in(folder) if folder.is_dir() else None
 
 
-def _looks(element: object) -> Json:
+def _summary(element: object) -> Json:
     finest = scales_of(element)[0]
     labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None
     return {"shape": list(finest.shape), "dtype": str(finest.dtype), "channels": labels}

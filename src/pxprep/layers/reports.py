@@ -1,4 +1,4 @@
-"""QC reports of layers that were made earlier."""
+"""QC reports of layers: of the run that has just ended, and of layers that were made earlier."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..reporting.checks import check_file, check_title
 from ..reporting.fovs import Fov
 from ..reporting.page import write
 from ..steps.function import ImageFunction
-from .reading import read_images
+from .reading import read_checked
 from .records import Origins
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def report_layers(
     Returns
     -------
     pathlib.Path
-        That of the report.
+        Path of the report.
 
     Raises
     ------
@@ -103,9 +103,9 @@ def compared_layers(
     removed or replaced, there is nothing to show from before.
     """
     channels = None if fitted.channels is None else fitted.remaining
-    after = read_images(sdata, list(pairs), channels)
+    after = read_checked(sdata, list(pairs), channels)
     there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
-    before = read_images(sdata, there, channels) if there else {}
+    before = read_checked(sdata, there, channels) if there else {}
     for layer, source in pairs.items():
         if source in before:
             require_same_size(before[source], after[layer], f"layer {layer!r}: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,10 @@ from ..images.parameters import (
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import Recipe
 from ..reporting.checks import check_file
-from ..store.json import parse_json
+from ..store.json import to_json_types
 from .destination import parse_compressor
 from .masks import LayerMasks, asked_masks, described, parse_keep_outside
 from .reading import parse_names
-
-# The defaults that `pipeline` takes the place of.
-_DEFAULTS = {"q": 99, "q_sum": 5, "q_post": 99.9, "sigma": 2, "norm_sum": True, "cap_max": None}
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,23 @@ class Request:
     Attributes
     ----------
     pairs
-        By name of each new layer, that of the layer it is made from.
+        By name of each new layer, the name of the layer it is made from.
     steps
-        What is done to them.
-    channels, dtype, pool, chunks, scale_factors
-        As the wrapper has them.
+        What is done to the layers.
+    channels, pool, chunks, scale_factors
+        As they were given.
     given_compressor, compressor
         As it was given, and the codec.
     masks
         The masks that were given, by layer; empty if there are none.
-    keep_outside, memory, overwrite, resume, wait, report, passes
+    dtype, keep_outside, memory, overwrite, resume, wait, report
         As the wrapper has them, parsed.
+    passes
+        Shows the progress that was asked for, and keeps what each pass took.
     exclude
         The layers that are not measured, by name.
     batches
-        By name of the layer its batch; empty if all are measured together.
+        The batches by name of the layer; empty if all are measured together.
     """
 
     pairs: Mapping[str, str]
@@ -148,7 +148,7 @@ class Request:
             asked["exclude"] = list(self.exclude)
         if self.batches:
             asked["by"] = self.batches
-        return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **parse_json(asked)}
+        return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **to_json_types(asked)}
 
 
 def recipe_of(steps: Pipeline | FittedPipeline) -> Pipeline:
@@ -173,7 +173,7 @@ def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | Fitte
 def _excluded(
     exclude: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
 ) -> tuple[Label, ...]:
-    """The layers that are not measured; raises where that says nothing."""
+    """The layers that are not measured; raises if that has no effect."""
     excluded = parse_exclude(exclude, layers, parse_pool(pool))
     if excluded and isinstance(steps, FittedPipeline):
         raise ParameterError(
@@ -197,12 +197,12 @@ def _batches(
 
 
 def _is_default(name: str, value: object) -> bool:
-    default = _DEFAULTS[name]
+    default = signature(Pipeline.sparrow).parameters[name].default
     return type(value) is type(default) and value == default
 
 
 def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
-    """By name of each new layer, that of the layer it is made from."""
+    """By name of each new layer, the name of the layer it is made from."""
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(

@@ -16,7 +16,7 @@ from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs
 from .layers import as_element, element_of, transformations_of
 from .layouts import Layout, layouts_of
-from .masks import LayerMasks, read_masks, with_masks
+from .masks import LayerMasks, read_masks, sources_of
 from .reading import read_layers
 from .records import Run
 from .request import Request, recipe_of
@@ -40,9 +40,9 @@ class Work:
     target
         Where the new layers go.
     steps
-        Those of the request, with the numbers of an interrupted run that is resumed.
+        The steps of the request, with the numbers of an interrupted run that is resumed.
     masks
-        By name of the layer; empty if all pixels are measured.
+        The masks by name of the layer; empty if all pixels are measured.
     sources
         What layers and masks are read from.
     parameters
@@ -64,14 +64,14 @@ class Work:
     def found(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
         """The work for a request; raises LayerError if something is missing or in the way.
 
-        Without `changes` nothing is ended that died while it wrote to the store.
+        Without `changes` the store is not repaired.
         """
         pairs, steps = request.pairs, request.steps
         check_outputs(sdata, pairs)
         target = Destination.of(sdata, pairs, request.wait, changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
         masks = read_masks(sdata, request.masks)
-        sources = with_masks(layers, masks)
+        sources = sources_of(layers, masks)
         parameters, run = request.parameters(), None
         if request.resume:
             given = steps if isinstance(steps, FittedPipeline) else None
@@ -85,7 +85,7 @@ class Work:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """By name of each layer that is still to be made, that of the layer it is made from."""
+        """By name of each layer that is still to be made, the name of the layer it is made from."""
         return {name: self.request.pairs[name] for name in self.target.todo}
 
     def run_with(self, fitted: FittedPipeline) -> Run:
@@ -103,13 +103,13 @@ class Prepared:
     sdata
         The layers.
     images
-        Their images by name, with their channels in one order.
+        The images of the layers by name, with their channels in one order.
     layouts
-        By name, the scales and chunks of the layer that is made of it.
+        By name of the image, the scales and chunks of the layer that is made of it.
     masks
-        By name; None if all pixels are measured.
+        The masks by name; None if all pixels are measured.
     batches
-        By name the batch; None if all are measured together.
+        The batches by name; None if all are measured together.
     cohort
         The images and masks together.
     """

@@ -10,27 +10,26 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
-from ..steps.statistic import COUNTS, OF_IMAGES, are_of_images
+from ..steps.statistic import COUNTS, OF_IMAGES, has_image_values
+from .run import NamedSteps
 
 Table = tuple[list[str], list[list[str]]]
-Steps = Sequence[tuple[str, Any]]
 # So many names stand in a sentence or a cell.
 MOST_NAMES = 12
-# What each step measured, by its name.
-Measured = Mapping[str, xr.Dataset]
+NumbersByStep = Mapping[str, xr.Dataset]
 
 
-def channel_table(measured: Measured, seen_by: Mapping[str, Sequence[Label]]) -> Table:
+def channel_table(measured: NumbersByStep, seen_by: Mapping[str, Sequence[Label]]) -> Table:
     """Header and rows, one for each channel, of the numbers per channel that steps apply.
 
     `seen_by` has the channels that each step sees; a cell is empty if the channel was dropped.
     """
     columns = {
         f"{name}_{variable}": {
-            label: _numbers(array.isel({CHANNEL: i})) for i, label in enumerate(seen_by[name])
+            label: _numbers_text(array.isel({CHANNEL: i})) for i, label in enumerate(seen_by[name])
         }
         for name, numbers in measured.items()
-        for variable, array in _applied(numbers).items()
+        for variable, array in _applied_numbers(numbers).items()
         if CHANNEL in array.dims
     }
     labels = next(iter(seen_by.values()), ())
@@ -38,29 +37,29 @@ def channel_table(measured: Measured, seen_by: Mapping[str, Sequence[Label]]) ->
     return ["channel", *columns], rows
 
 
-def step_table(steps: Steps, measured: Measured) -> Table:
+def step_table(steps: NamedSteps, measured: NumbersByStep) -> Table:
     """Header and rows, one for each step, of parameters and the numbers for all channels."""
     rows = [
         [
             name,
             _step(step),
-            ", ".join(" = ".join(item) for item in scalars(measured[name]).items()),
+            ", ".join(" = ".join(item) for item in _shared_numbers(measured[name]).items()),
         ]
         for name, step in steps
     ]
     return ["step", "parameters", "measured"], rows
 
 
-def scalars(numbers: xr.Dataset) -> dict[str, str]:
+def _shared_numbers(numbers: xr.Dataset) -> dict[str, str]:
     """The numbers of one step that hold for all channels."""
     return {
-        str(variable): _numbers(array)
-        for variable, array in _applied(numbers).items()
+        str(variable): _numbers_text(array)
+        for variable, array in _applied_numbers(numbers).items()
         if CHANNEL not in array.dims
     }
 
 
-def pipeline_display(steps: Steps) -> Display:
+def pipeline_display(steps: NamedSteps) -> Display:
     """The steps with their parameters."""
     rows = [[name, _step(step)] for name, step in steps]
     part = Part("Steps", ["step", "parameters"], rows, count=len(rows))
@@ -68,8 +67,8 @@ def pipeline_display(steps: Steps) -> Display:
 
 
 def fitted_display(
-    steps: Steps,
-    measured: Measured,
+    steps: NamedSteps,
+    measured: NumbersByStep,
     seen_by: Mapping[str, Sequence[Label]],
     remaining: Sequence[Label],
     fovs: Sequence[Label],
@@ -103,9 +102,9 @@ def shortened(names: Sequence[Label]) -> str:
     return in_a_line(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _applied(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
+def _applied_numbers(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = (*OF_IMAGES, *COUNTS) if are_of_images(numbers) else ()
+    details = (*OF_IMAGES, *COUNTS) if has_image_values(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 
@@ -130,16 +129,16 @@ def _parameter(value: object) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def _numbers(array: xr.DataArray) -> str:
+def _numbers_text(array: xr.DataArray) -> str:
     """A number; or for one of each image, the median of all, the lowest and the highest."""
     if array.ndim == 0:
-        return _number(array.values)
+        return _number_text(array.values)
     low, middle, high = (
-        _number(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
+        _number_text(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
     )
     return f"{middle} ({low} to {high})"
 
 
-def _number(value: object) -> str:
+def _number_text(value: object) -> str:
     value = np.asarray(value).item()
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from ..images.cohort import BATCH, FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Numbers, Step, measures
 from ..steps.function import ImageFunction
-from ..steps.statistic import are_of_images, labeled_numbers
+from ..steps.statistic import has_image_values, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
 from .run import labels_along
@@ -24,7 +24,7 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
 # Only where images were measured in batches.
 BATCHES = "batches"
-# No image has more; their labels are made where they have none.
+# A limit for files that say only how many channels there are: so many labels are made up.
 MOST_CHANNELS = 100_000
 
 
@@ -58,9 +58,9 @@ def to_json(
 
 
 def parsed(
-    text: str, kind: type[AnyRecipe], functions: Mapping[str, ImageFunction] | None
+    text: str, recipe_class: type[AnyRecipe], functions: Mapping[str, ImageFunction] | None
 ) -> dict[str, Any]:
-    """The fields of a `FittedPipeline` whose pipeline is of a kind; what breaks a rule is refused.
+    """The fields of a `FittedPipeline` whose pipeline is a `recipe_class`, checked.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def parsed(
         raise ParameterError(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
-    pipeline = kind.from_dict(data["pipeline"], functions or {})
+    pipeline = recipe_class.from_dict(data["pipeline"], functions or {})
     (labels, n_channels), fovs = _channels(data["channels"]), _labels(data["fovs"], "fovs")
     pool = parse_pool(data["pool"])
     keys = tuple(range(n_channels)) if labels is None else labels
@@ -81,14 +81,14 @@ def parsed(
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
     batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
-    known = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
-    sizes = {FOV: len(fovs), **({BATCH: len(known)} if batches else {})}
+    groups = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
+    sizes = {FOV: len(fovs), **({BATCH: len(groups)} if batches else {})}
     along = dict(zip(numbers, labels_along(pipeline.steps, keys), strict=False))
     found = {}
     for name, seen in along.items():
         arrays = decode_numbers(numbers[name], name, {CHANNEL: len(seen), **sizes})
         own = labels if seen == keys else seen
-        found[name] = labeled_numbers(arrays, own, fovs, known)
+        found[name] = labeled_numbers(arrays, own, fovs, groups)
     return {
         "pipeline": pipeline,
         "channels": labels,
@@ -152,22 +152,22 @@ def _checked(
     numbers: xr.Dataset,
     labels: Sequence[Label],
     pool: str | None,
-    in_batches: bool,
+    has_batches: bool,
 ) -> xr.Dataset:
     """The numbers, if the step can apply them."""
     try:
         if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        for one in _by_batch(numbers, in_batches):
+        for one in _by_batch(numbers, has_batches):
             step.check_numbers(one, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers
 
 
-def _by_batch(numbers: xr.Dataset, in_batches: bool) -> list[xr.Dataset]:
+def _by_batch(numbers: xr.Dataset, has_batches: bool) -> list[xr.Dataset]:
     """The numbers as each batch has them, with those of each image; raises ParameterError."""
-    if in_batches and are_of_images(numbers):
+    if has_batches and has_image_values(numbers):
         for name, array in numbers.items():
             if array.dims[:1] not in ((FOV,), (BATCH,)) or {FOV, BATCH} <= set(array.dims):
                 raise ParameterError(

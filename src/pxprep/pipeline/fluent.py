@@ -128,8 +128,8 @@ class FluentSteps:
         reference
             Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
             image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
-            blurred image by a threshold of the un-blurred one. A sum that exceeds that by no more than
-            rounding (2**-18 of it, 2**-47 for float64) is not kept.
+            blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds the threshold
+            by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is dropped, too.
         threshold
             The threshold, if it is known; then nothing is measured.
         zeros
@@ -187,7 +187,7 @@ class FluentSteps:
     def post_norm(self, q_post: PerChannel = 99.9, *, name: str | None = None) -> Self:
         """Divide each channel by its quantile once more, after the other steps.
 
-        As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+        As `pxprep.ops.quantile_norm`, with a default for the end of a pipeline.
 
         Parameters
         ----------
@@ -314,12 +314,13 @@ class FluentSteps:
         Parameters
         ----------
         radius
-            Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-            or a mapping by channel label, in which the key ``...`` stands for the channels that are
-            not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+            Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+            order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+            are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+            bit for bit.
         constant
-            At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-            both must be given.
+            At least 0, in units of the image; values of up to that become 0. In the same forms as
+            `radius`. One of both must be given.
         name
             What the step is called; None for its kind, the second of that kind ``kind_2``.
 
@@ -355,8 +356,8 @@ class FluentSteps:
     ) -> Self:
         """Set values below a low quantile of their channel to it, and those above a high one.
 
-        Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
-        `pxprep.quantile`).
+        Both quantiles are exact whatever the chunks; finding both takes no more passes than finding one
+        (see `pxprep.quantile`).
 
         Parameters
         ----------
@@ -479,8 +480,8 @@ class FluentSteps:
             The threshold, in units of the image. One number; a sequence in channel order; or a mapping
             by channel label, in which the key ``...`` stands for the channels that are not named.
         q
-            Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
-            `value`. One of both must be given.
+            Percent, 0 to 100: the threshold is that quantile of the channel, measured. In the same
+            forms as `value`. One of both must be given.
         below
             What values below the threshold become: ``"zero"`` or ``"nan"``.
         zeros
@@ -617,7 +618,7 @@ class FluentSteps:
         *,
         name: str | None = None,
     ) -> Self:
-        """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+        """Subtract from some channels another one times a factor; negative results become 0.
 
         The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
         channels may have the same one. All are taken as they came, and channels that are not named stay
@@ -665,9 +666,9 @@ class FluentSteps:
     def compensate(self, matrix: Any, method: str = "nnls", *, name: str | None = None) -> Self:
         """Undo the spillover of channels into each other, which was measured on single stains.
 
-        In each pixel a channel shows itself and fractions of others. What they were is found so that
-        none is negative and the squares of what is not explained are least, or by solving the
-        equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+        In each pixel a channel shows its own signal and fractions of others'. The signals before the
+        spillover are estimated by least squares without negative values, or by solving the linear
+        equations. Channels that are not in `matrix` stay as they are, with a warning; where a channel
         that is in it is NaN, all that are in it become NaN.
 
         Parameters
@@ -677,7 +678,8 @@ class FluentSteps:
             in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
             with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
             ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
-            channel that is only a row, or only a column, does not spill, or gets nothing.
+            channel that is only a row gets nothing from others; one that is only a column does not
+            spill.
         method
             ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
         name

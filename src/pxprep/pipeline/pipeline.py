@@ -11,7 +11,7 @@ import xarray as xr
 
 from ..aliases import DType, Images, Label, Pool
 from ..channels import channel_labels
-from ..displays import Display, Shown
+from ..displays import Display, Displayable
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
@@ -28,8 +28,8 @@ from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated
 from .run import (
     INPUT,
-    apply_step,
-    as_floats,
+    apply_numbers,
+    as_own_floats,
     labels_along,
     numbers_together,
     references,
@@ -128,9 +128,9 @@ class Pipeline(Recipe):
         Raises
         ------
         ImageError, ChannelError, ParameterError
-            If an image is none, channels differ, a step's parameters do not fit the channels, a
-            mask does not fit its image, `by` leaves an image without a batch, or `by` or `exclude`
-            names an image that is not there; or `exclude` all of a batch.
+            If something given is not an image, channels differ, a step's parameters do not fit the
+            channels, a mask does not fit its image, `by` leaves an image without a batch, `exclude`
+            leaves a batch without images, or one of both names an image that is not there.
 
         Warns
         -----
@@ -149,18 +149,18 @@ class Pipeline(Recipe):
 
     def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
         self.check(cohort.labels)
-        local = not cohort.is_lazy
-        here = cohort.measured_here() if self.is_fused else None
+        in_memory = not cohort.is_lazy
+        chained = cohort.chained_if_readable() if self.is_fused else None
         # Block by block no whole image is held; pipelines with functions of the user need whole
         # arrays.
-        if here is not None:
-            cohort = here
-        elif local and self.is_fused:
+        if chained is not None:
+            cohort = chained
+        elif in_memory and self.is_fused:
             cohort = cohort.chained()
         elif len(cohort) > 1:
-            cohort = cohort.lazily()
+            cohort = cohort.as_lazy()
         with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
-            steps = run(self.steps, cohort, bar=bar, local=local, last=False)
+            steps = run(self.steps, cohort, bar=bar, in_this_process=in_memory, with_output=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
             pipeline=self,
@@ -221,12 +221,12 @@ class Pipeline(Recipe):
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
                 current = processed
-            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline(Shown):
+class FittedPipeline(Displayable):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes
@@ -243,7 +243,7 @@ class FittedPipeline(Shown):
     fovs
         Names of the images that were measured.
     measured
-        For each step, by name, what it measured.
+        What each step measured, by the step's name; `numbers` has it in one dataset.
     dtype
         Float type in which the cohort was processed.
     is_masked
@@ -283,19 +283,19 @@ class FittedPipeline(Shown):
 
     @property
     def numbers(self) -> xr.Dataset:
-        """All numbers, over ``c`` (and ``fov`` or ``batch``), in variables called ``step_number``.
+        """All that was measured as one dataset, over ``c`` (and ``fov`` or ``batch``).
 
-        ``quantile_norm_scale`` and ``post_norm_scale`` are what channels are divided by,
-        ``sum_mask_threshold`` what sums must exceed, ``percentile_clip_low`` and ``..._high`` what
-        channels are clipped to, ``minmax_min`` and ``..._max`` what becomes 0 and 1,
-        ``threshold_value`` what values are compared with, ``zscore_center`` and
-        ``robust_zscore_center`` what is subtracted and ``..._spread`` what the rest is divided by.
-        ``..._quantile`` are the quantiles of each image (of two, the upper: the lower ones are
-        ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and the standard
-        deviation of each image, ``..._counted`` how many pixels they are of, ``..._negative`` how
-        many of those are below zero, ``..._infinite`` how many pixels were left out as infinite.
-        Of a channel that was dropped before a step, that step's numbers are NaN; those in
-        ``measured`` do not have it.
+        Variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale`` are
+        what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
+        ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
+        ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
+        ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
+        the rest is divided by. ``..._quantile`` are the quantiles of each image (of two, the upper:
+        the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
+        the standard deviation of each image, ``..._counted`` how many pixels they are of,
+        ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
+        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
+        NaN; those in ``measured`` do not have it.
         """
         return numbers_together(self.measured, self.seen_by, self.labels)
 
@@ -339,7 +339,7 @@ class FittedPipeline(Shown):
             If `images` are no images, or differ in dims; for ``pool=None`` also if one of them was
             not fitted.
         ParameterError
-            If an image has no batch, or one that was not fitted.
+            If the batch of an image is not known, or was not part of the fit.
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
@@ -352,19 +352,20 @@ class FittedPipeline(Shown):
                 f"fov is for one image and a fit with pool=None, got {fov!r} for "
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
-        at_once = self.pipeline.is_fused and not cohort.is_lazy
-        current = replace(cohort.chained() if at_once else cohort, pool=self.pool)
+        is_chained = self.pipeline.is_fused and not cohort.is_lazy
+        current = replace(cohort.chained() if is_chained else cohort, pool=self.pool)
         outputs, needed = {INPUT: current}, references(self.pipeline.steps)
         with ToldOnce():
             for name, step in self.pipeline.steps:
                 reference = None
-                # Of pixels that were not measured a mask may well drop many.
+                # With a mask, any number of pixels that were not measured may be dropped: the
+                # warning about lost pixels would be wrong.
                 if step.reference is not None and self.is_masked is False:
                     reference = outputs[step.reference]
-                current = apply_step(name, step, current, self.measured[name], reference)
+                current = apply_numbers(name, step, current, self.measured[name], reference)
                 if name in needed:
                     outputs[name] = current
-            made: AnyImages = current.finished().map(as_floats, cohort).given()
+            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
     def check(
@@ -387,12 +388,13 @@ class FittedPipeline(Shown):
         memory: int | str | None = None,
         progress: object = False,
     ) -> "FittedPipeline":
-        """The pipeline fitted to more images, without the ones that it has seen.
+        """The pipeline fitted to the old images and more; the old ones are not needed again.
 
         The numbers are those of `Pipeline.fit` to all images, to the last bit. That is possible
         where the quantiles of the images seen before are still those that a new fit would find:
         with ``pool="mean"`` if no step measures what an earlier step has divided or dropped by its
-        numbers, as in ``Pipeline().quantile_norm()``; with ``pool=None`` always.
+        numbers (``Pipeline().quantile_norm()`` can be updated, ``.quantile_norm().post_norm()``
+        cannot); with ``pool=None`` always.
 
         Parameters
         ----------
@@ -406,8 +408,8 @@ class FittedPipeline(Shown):
         Raises
         ------
         ParameterError
-            If the numbers cannot be updated exactly: fit all images together again. If an image has
-            no batch, or one that was not fitted.
+            If the numbers cannot be updated exactly: fit all images together again. If the batch of
+            an image is not known, or was not part of the fit.
         ChannelError, ImageError
             If the images are not like those that were fitted, or have their names.
 
@@ -429,8 +431,8 @@ class FittedPipeline(Shown):
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
         fovs = (*self.fovs, *cohort.names)
-        # What is found is said once, of all images together.
-        new = self.pipeline._fit(cohort.knowing(EVERYTHING), bar, budget)
+        # Warnings are for all images together.
+        new = self.pipeline._fit(cohort.with_already_told(EVERYTHING), bar, budget)
         dtype = np.result_type(self.dtype, new.dtype)
         batches = {**self.batches, **new.batches}
         measured = updated(

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ..displays import Display, Part, Shown, value_text
+from ..displays import Display, Displayable, Part, value_text
 from ..errors import ParameterError
 from ..steps.function import ImageFunction
 from .pipeline import FittedPipeline
 
-# The key of an import's parameters; those of what was processed have "pipeline".
+# Keys in `parameters`: imported layers have the first, processed ones the second.
 IMPORT, PIPELINE = "import", "pipeline"
 
 
 @dataclass(frozen=True, repr=False)
-class Provenance(Shown):
+class Provenance(Displayable):
     """What made a layer.
 
     Attributes
     ----------
     layer
-        Its name.
+        The layer's name.
     source
         The layer that it was made from, by name; of an imported layer, the file and the image.
     time
@@ -33,9 +33,9 @@ class Provenance(Shown):
         What the call asked for: the pipeline's steps, channels, chunks, and the names of all the
         layers of the cohort.
     versions
-        Of the packages that had a part in it.
+        Versions of the packages that had a part in it.
     run
-        The same for all layers of one call.
+        Id of the call, the same for all its layers.
     """
 
     layer: str
@@ -44,6 +44,7 @@ class Provenance(Shown):
     parameters: Mapping[str, Any]
     versions: Mapping[str, str]
     run: str
+    # The fitted pipeline as JSON has it; a text with the reason if it could not be kept.
     _fitted: object = field(repr=False)
 
     @property

@@ -7,23 +7,22 @@ from typing import Any, Self
 
 from ..aliases import Label, PerChannel, Zeros
 from ..channels import unwritable
-from ..displays import Display, Shown
+from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
-from ..images.parameters import parse_bool, parse_limit, parse_quantile, parse_sigma
+from ..images.parameters import parse_bool, parse_finite, parse_quantile, parse_sigma
 from ..steps import Blur, Clip, PostNorm, QuantileNorm, SumMask, SumNorm
-from ..steps.base import Step, check_kind
+from ..steps.base import Step, check_step_class
 from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
 from .run import INPUT, check_along, free_name, labels_along
-
-FORMAT = 1
+from .yaml_text import FORMAT
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Recipe(Shown, FluentSteps):
-    """Named steps in an order, built from a list or fluently; what a `pxprep.Pipeline` runs."""
+class Recipe(Displayable, FluentSteps):
+    """Base class of `pxprep.Pipeline`: named steps, how they are built and saved; no fitting."""
 
     steps: tuple[tuple[str, Step], ...]
 
@@ -34,7 +33,7 @@ class Recipe(Shown, FluentSteps):
         for entry in steps:
             name, step = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
             step = step if isinstance(step, Step) else Function(step)
-            check_kind(step)
+            check_step_class(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
             name = free_name(_kind_of(step), taken) if name is None else name
             if not isinstance(name, str) or not name or name in taken or unwritable([name]):
@@ -124,7 +123,7 @@ class Recipe(Shown, FluentSteps):
         if q_post is not None:
             steps.append(PostNorm(q_post))
         if cap_max is not None:
-            steps.append(Clip(parse_limit(cap_max, "cap_max")))
+            steps.append(Clip(parse_finite(cap_max, "cap_max")))
         return cls(steps)
 
     def then(self, step: object, name: str | None = None) -> Self:
@@ -133,7 +132,7 @@ class Recipe(Shown, FluentSteps):
 
     @property
     def is_fused(self) -> bool:
-        """Whether all steps say what happens to a block, so that blocks go through all of them.
+        """Whether all steps have an `operation`, so that blocks can go through all of them.
 
         A step that measures by itself needs to see whole images.
         """
@@ -142,7 +141,7 @@ class Recipe(Shown, FluentSteps):
         return bool(operations) and Step.operation not in operations and not own
 
     def depth(self, labels: Sequence[Label]) -> int:
-        """How many pixels away lies what all steps together read."""
+        """How many pixels around a pixel all steps together read."""
         along = zip(self.steps, labels_along(self.steps, labels), strict=False)
         operations = [step.operation(own) for (_, step), own in along]
         return sum(operation.depth for operation in operations if operation is not None)
@@ -276,6 +275,7 @@ class Recipe(Shown, FluentSteps):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:
+            # "as" is the step's name, "name" its kind.
             name = entry.get("as") if isinstance(entry, Mapping) else None
             if not isinstance(name, str):
                 raise ParameterError(f"a step must have a name under 'as', got {entry!r:.200}")

@@ -13,15 +13,15 @@ from ..errors import ParameterError
 from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import EVERYTHING, are_of_images, compared, findings, labeled_numbers
+from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers
 from .run import INPUT, NamedSteps, labels_along
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "reason")
-# Makes the median absolute deviation of normal values their standard deviation.
-NORMAL = 0.6745
+# The median absolute deviation of normally distributed values, in standard deviations.
+NORMAL_MAD = 0.6745
 FEWEST_IMAGES = 3
 
 
@@ -32,7 +32,7 @@ def find_outliers(
     score: object,
     fold: object,
 ) -> "DataFrame":
-    """What `FittedPipeline.outliers` returns."""
+    """What `FittedPipeline.outliers` returns, whose module imports this one."""
     from pandas import DataFrame, Series
 
     rule = "a number of at least"
@@ -45,9 +45,9 @@ def find_outliers(
     rows = [
         (name, *row)
         for name, numbers in measured.items()
-        if are_of_images(numbers)
-        for rows in rows_together(numbers[FOV].values.tolist(), batches)
-        for row in _far(numbers.isel({FOV: rows}), labels[name], least_score, least_fold)
+        if has_image_values(numbers)
+        for positions in rows_together(numbers[FOV].values.tolist(), batches)
+        for row in _far(numbers.isel({FOV: positions}), labels[name], least_score, least_fold)
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
@@ -73,7 +73,7 @@ def _far(
         valid = ~np.isnan(columns[:, i])
         if len(fovs) < FEWEST_IMAGES or 2 * valid.sum() <= len(fovs):
             continue
-        median = np.median(columns[valid, i])
+        median = _median(columns[:, i])
         if median == 0:
             continue  # nothing is a multiple of it
         scores = _scores(folds[:, i])
@@ -103,7 +103,8 @@ def ratios_in_batches(
 def ratios_to_median(quantiles: Block) -> Block:
     """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
 
-    That is an image without signal, or on the other side of 0. NaN in channels whose median is 0.
+    It is none in an image without signal, and where the quantile and the median have different
+    signs. NaN in channels whose median is 0.
     """
     medians = np.array([_median(column) for column in quantiles.T])
     with np.errstate(all="ignore"):
@@ -120,7 +121,7 @@ def _scores(ratios: Block) -> Block:
     """Modified z-scores of the logarithms; infinite without signal, or where the rest is equal."""
     with np.errstate(all="ignore"):
         logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
-        scores = NORMAL * np.abs(logarithms) / np.nanmedian(np.abs(logarithms))
+        scores = NORMAL_MAD * np.abs(logarithms) / np.nanmedian(np.abs(logarithms))
     return np.where(logarithms == 0, 0.0, np.where(np.isnan(scores), np.inf, scores))
 
 
@@ -148,7 +149,7 @@ def require_updatable(
         raise ParameterError(
             f"pool='pixels' keeps quantiles, not the pixels that new ones would join: {again}"
         )
-    # Outputs of steps that the numbers of no step went into.
+    # Steps whose output no measured number has changed.
     untouched, current = {INPUT}, INPUT
     for (name, step), own in zip(steps, labels_along(steps, labels), strict=False):
         source = current if step.reference is None else step.reference
@@ -200,12 +201,12 @@ def updated(
     for (name, step), labels in zip(steps, labels_along(steps, cohort.labels), strict=False):
         known, before = known[:, [before.index(label) for label in labels]], labels
         is_labeled = channel_labels(cohort[0]) is not None or labels != cohort.labels
-        both = _side_by_side(old[name], new[name])
+        both = _with_more_images(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(labels)
-        if statistic is not None and are_of_images(both):
-            again = partial(statistic.again, labels=labels, pool=cohort.pool, dtype=dtype)
-            numbers |= _in_batches(again, both, known, batches, name)
+        if statistic is not None and has_image_values(both):
+            recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
+            numbers |= _recomputed(recompute, both, known, batches, name)
             known = known | findings(both)
         measured[name] = labeled_numbers(
             numbers,
@@ -216,19 +217,19 @@ def updated(
     return measured
 
 
-def _in_batches(
-    again: Callable[..., dict[str, xr.Variable]],
+def _recomputed(
+    recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
     known: Block,
     batches: Mapping[Label, Label],
     step: str,
 ) -> dict[str, xr.Variable]:
-    """The numbers anew, of all images or of each batch, from what was found in each image."""
+    """The numbers made again, of all images or of each batch, from the values of each image."""
     if not batches:
-        return again(numbers, known, step=step)
+        return recompute(numbers, known, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
     made = [
-        again(
+        recompute(
             numbers.isel({FOV: rows, BATCH: place}),
             known[rows],
             step=f"{step} of batch {batch!r}",
@@ -241,10 +242,10 @@ def _in_batches(
 def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
     """Whether a step's numbers come from images, and not from its parameters."""
     of_its_own = step.statistic(labels) is None and bool(numbers.data_vars)
-    return of_its_own or are_of_images(numbers)
+    return of_its_own or has_image_values(numbers)
 
 
-def _side_by_side(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
+def _with_more_images(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     """The numbers of both along ``fov``; those that have no such dim are taken from `old`."""
     alike = [variable for variable in old if FOV not in old[variable].dims]
     if len(alike) == len(old):

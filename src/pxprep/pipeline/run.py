@@ -22,7 +22,7 @@ from ..images.image import as_float, checked
 from ..steps.base import Numbers, Step, kept_by, measures
 from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
-from ..steps.statistic import are_of_images, as_coordinate, findings, labeled_numbers
+from ..steps.statistic import as_coordinate, findings, has_image_values, labeled_numbers
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -34,44 +34,58 @@ def run(
     cohort: ImageSet,
     *,
     bar: Progress | None = None,
-    local: bool = False,
-    last: bool = True,
+    in_this_process: bool = False,
+    with_output: bool = True,
     labeled: bool = True,
 ) -> Iterator[tuple[str, Numbers, ImageSet]]:
-    """Each step's name, numbers and output; numbers are computed at once if there is a `bar`.
+    """Each step's name, numbers and output.
 
+<<<<<<< HEAD
     `local` computes the numbers in this process. Without `last` (as in `fit`) a step is applied
     only if a measurement follows it. With `last`, images that take long to compute are computed
     before a step measures them: else they would be computed twice.
     Numbers that nobody else will see need not be `labeled`.
+=======
+    With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
+    Without `with_output` (as in `fit`) nothing is done after the last measurement. With it, results
+    that are costly to compute are kept before a statistic of them is measured, so that they are not
+    computed once more to be returned. Numbers that nobody else will see need not be `labeled`.
+>>>>>>> main
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, found = cohort, cohort.found
+    current, found = cohort, cohort.already_told
     along = labels_along(steps, cohort.labels)
     measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
         is_measured, is_last = measured[position], not any(measured[position + 1 :])
-        if last and step.reference is None and is_measured and not current.is_cheap:
-            current = current.worked_out()
+        if with_output and step.reference is None and is_measured and not current.is_cheap:
+            current = current.with_chains_run()
         source = current if step.reference is None else outputs[step.reference]
-        source = source.knowing(found)
+        source = source.with_already_told(found)
         if bar is not None:
-            source = source.evaluating(_evaluation(bar, _pass(name, cohort), local))
+            source = source.with_evaluate(_evaluation(bar, _pass(name, cohort), in_this_process))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
-        at_once = None
+        shown_pass = None
         if bar is not None and source.chains and is_measured:
-            at_once = bar(_pass(name, cohort))
-        with at_once or nullcontext():
+            shown_pass = bar(_pass(name, cohort))
+        with shown_pass or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
-        if are_of_images(numbers):
+        if has_image_values(numbers):
             found = found | findings(numbers)
-        if last or not is_last:
+        if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
+<<<<<<< HEAD
             current = apply_step(name, step, current.knowing(found), numbers, reference)
             found = current.found  # the channels that the step drops are gone from it, too
+=======
+            current = apply_numbers(
+                name, step, current.with_already_told(found), numbers, reference
+            )
+            found = current.already_told  # without that in channels that the step drops
+>>>>>>> main
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -159,26 +173,33 @@ def references(steps: NamedSteps) -> set[str | None]:
     return {step.reference for _, step in steps}
 
 
-def apply_step(
+def apply_numbers(
     name: str, step: Step, cohort: ImageSet, numbers: Numbers, reference: ImageSet | None
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
+<<<<<<< HEAD
     `reference` is the cohort on which `numbers` were measured, if that is not `cohort`.
+=======
+    `reference` is the cohort on which the numbers were measured, if that is another.
+>>>>>>> main
     """
     if step.operation(cohort.labels) is not None:
         with OfStep(name):
             return step.applied(cohort, numbers, reference)
     differ = cohort.pool is None or BATCH in numbers.dims
     own = cohort.by_image(numbers, name) if differ else [numbers] * len(cohort)
-    made = cohort.map(partial(_applied, name, step), cohort.names, own)
+    made = cohort.map(partial(_apply_own, name, step), cohort.names, own)
     return made.keeping_channels(kept_by(step, cohort.labels))
 
 
-def as_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
-    """`result` as floats, and not the caller's own image where no step made a new one."""
+def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+    """`result` as floats; a copy if it is the image that the caller gave, or a view of that."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
+<<<<<<< HEAD
     # A function of the user's may return a view of the image.
+=======
+>>>>>>> main
     held = [one.data for one in (result, image)]
     is_view = all(isinstance(one, np.ndarray) for one in held) and np.may_share_memory(*held)
     return result if is_float and not is_view and result is not image else as_float(result)
@@ -203,7 +224,7 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
         return _as_numbers(dict(side_by_side(found, cohort).data_vars), name, cohort)
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
-    each = [_as_numbers(step.measure(one), name, one) for one in cohort.singly()]
+    each = [_as_numbers(step.measure(one), name, one) for one in cohort.each_alone()]
     stacked = xr.concat(
         each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
     )
@@ -237,13 +258,13 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
     return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())
 
 
-def _applied(
-    name: str, step: Step, image: xr.DataArray, called: Label, numbers: Numbers
+def _apply_own(
+    name: str, step: Step, image: xr.DataArray, image_name: Label, numbers: Numbers
 ) -> xr.DataArray:
     """The image after a step of the user's own, whose channels and shape must stay."""
-    with OfStep(name, called):
+    with OfStep(name, image_name):
         result = _checked(name, step.apply(image, numbers), image)
-        note = Note(result, label_keys(result), called, name, say_lossy, parts="cz")
+        note = Note(result, label_keys(result), image_name, name, say_lossy, parts="cz")
     dims = [str(dim) for dim in image.dims]
     return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
 
@@ -269,19 +290,19 @@ def _pass(name: str, cohort: ImageSet) -> str:
 
 
 def _evaluation(
-    bar: Progress, description: str, local: bool
+    bar: Progress, description: str, in_this_process: bool
 ) -> Callable[[list[Array]], list[Array]]:
     def evaluate(arrays: list[Array]) -> list[Array]:
         if not any(map(backends.is_lazy, arrays)):
             return arrays
         with bar(description):
-            return list(backends.compute(*arrays, local=local))
+            return list(backends.compute(*arrays, local=in_this_process))
 
     return evaluate
 
 
 def free_name(kind: str, taken: Container[str]) -> str:
-    """What a step of this kind is called if nothing else is said: the second is ``kind_2``."""
+    """The name of a step of this kind that was given none: the second is ``kind_2``."""
     name, count = kind, 1
     while name in taken:
         count += 1

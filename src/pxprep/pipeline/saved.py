@@ -8,8 +8,8 @@ from ..errors import ParameterError, PxprepError, StoreError, spelled
 from ..images.parameters import parse_bool, parse_path
 from ..store.files import replace_file
 
-Parsed = TypeVar("Parsed")
-# No JSON text of ours ends so: what does is a path.
+Read = TypeVar("Read")
+# JSON text never ends so: a text that does is a path.
 JSON = ".json"
 YAML = (".yaml", ".yml")
 
@@ -43,7 +43,7 @@ def save(path: object, overwrite: object, texts: Mapping[str, Callable[[], str]]
         raise StoreError(f"{str(place)!r} cannot be written: {error}") from error
 
 
-def read(text: object, parse: Callable[[Any], Parsed]) -> Parsed:
+def read(text: object, parse: Callable[[Any], Read]) -> Read:
     """What `parse` makes of JSON text, or of that in the file whose path is given.
 
     Raises
@@ -56,7 +56,7 @@ def read(text: object, parse: Callable[[Any], Parsed]) -> Parsed:
     return read_file(parse_path(text, "text", "a JSON file"), lambda held, _: parse(held))
 
 
-def read_file(path: object, parse: Callable[[str, str], Parsed]) -> Parsed:
+def read_file(path: object, parse: Callable[[str, str], Read]) -> Read:
     """What `parse` makes of the text in a file, and of the file's ending.
 
     Raises

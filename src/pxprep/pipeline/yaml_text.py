@@ -1,6 +1,6 @@
 """Pipelines in YAML, for people to write and to compare: the same steps as in JSON, in plain words.
 
-A text of ours has the types of JSON and no more: no tags, no aliases, no words that mean True.
+Such a text has the types of JSON and no more: no tags, no aliases, and no `yes` or `on` for true.
 """
 
 import re
@@ -12,10 +12,11 @@ import yaml
 from ..errors import ParameterError
 from .run import free_name
 
-FORMAT = "format"
+# The version of the texts in which pipelines are kept, in JSON as in YAML.
+FORMAT = 1
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
 OTHERS = "..."
-# Words and numbers as JSON has them: `no` is a text, `1e-3` a number, `012` neither.
+# Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts.
 _WORDS = {
     "bool": r"true|false",
     "null": r"null|~|",
@@ -30,7 +31,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
     def compose_node(self, parent: object, index: object) -> Any:
-        """A part of the text; an alias is none."""
+        """Refuse aliases (``*name``)."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.MarkedYAMLError(
@@ -43,8 +44,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float) or isinstance(key, bool) or key in found:
-                problem = f"{key!r:.100} is there twice, or no text or number: quote it"
+            is_plain = isinstance(key, str | int | float) and not isinstance(key, bool)
+            if not is_plain or key in found:
+                rule = "is given twice" if is_plain else "must be a text or a number: quote it"
+                problem = f"key {key!r:.100} {rule}"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             found[key] = self.construct_object(value_node, deep=True)
         return found
@@ -72,7 +75,7 @@ def to_text(pipeline: Mapping[str, Any]) -> str:
     """YAML of what `Recipe.to_dict` gives."""
     taken: set[str] = set()
     steps = [_written(step, taken) for step in pipeline["steps"]]
-    document = {FORMAT: pipeline["format"], "steps": steps}
+    document = {"format": pipeline["format"], "steps": steps}
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return HEAD + text
 
@@ -85,12 +88,12 @@ def parsed(text: str) -> dict[str, object]:
         raise ParameterError(f"it must be YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, Mapping) or not isinstance(document.get("steps"), list):
         raise ParameterError(f"it must have a list of steps under 'steps:', got {document!r:.200}")
-    unknown = sorted(map(str, document.keys() - {FORMAT, "steps"}))
+    unknown = sorted(map(str, document.keys() - {"format", "steps"}))
     if unknown:
         raise ParameterError(f"it must have 'steps' and perhaps 'format', got {unknown}, too")
     taken: set[str] = set()
     return {
-        "format": document.get(FORMAT, 1),
+        "format": document.get("format", FORMAT),
         "steps": [_read(step, taken) for step in document["steps"]],
     }
 

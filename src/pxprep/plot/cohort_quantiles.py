@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.cohort import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.statistic import are_of_images, compared
+from ..steps.statistic import compared, has_image_values
 from .layout import (
     BLUE,
     EDGE,
@@ -115,7 +115,7 @@ def cohort(
 
 def measuring_steps(fitted: FittedPipeline) -> list[str]:
     """Names of the steps that measured quantiles of each image."""
-    return [name for name, numbers in fitted.measured.items() if are_of_images(numbers)]
+    return [name for name, numbers in fitted.measured.items() if has_image_values(numbers)]
 
 
 def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
@@ -137,18 +137,18 @@ def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
 
 @dataclass(frozen=True)
 class _Panel:
-    """What is shown of one step.
+    """The panel of one step.
 
     Attributes
     ----------
     step
-        Its name.
+        The step's name.
     what
         What it measured.
     rows
         What the channels are called.
     ratios
-        Of each image's quantile to the median, shape (fov, c), as `ratios_to_median` gives them.
+        Ratios of each image's quantile to the median, shape (fov, c): see `ratios_to_median`.
     far
         Which of them are outliers.
     fovs

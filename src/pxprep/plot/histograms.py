@@ -200,7 +200,7 @@ def _new_axes(n_channels: int, rows: int) -> Block:
 
 
 def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
-    """What is drawn into ``before`` and ``after`` of the fitted image `fov`, or of any other."""
+    """The lines drawn into ``before`` and ``after`` of the fitted image `fov`, or of any other."""
     lines: dict[str, list[Line]] = {"before": [], "after": []}
     steps = fitted.pipeline.steps
     measured = _numbers_of(fitted, fov)
@@ -251,7 +251,7 @@ def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
 
 
 def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset]) -> xr.DataArray:
-    """What `steps` make of values of each channel."""
+    """The values of each channel after `steps`."""
     image = values.reset_coords(drop=True).expand_dims({"y": 1, "x": 1}, (1, 2))
     for name, step in steps:
         image = step.apply(image, measured[name])

@@ -148,7 +148,7 @@ def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
 
 
 def titles_of(image: xr.DataArray) -> list[str]:
-    """What channels are called in a figure; a number, as that of a position, alone says little."""
+    """The titles of channels in a figure: labels that are numbers get the word "channel"."""
     labels = label_keys(image)
     return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
 

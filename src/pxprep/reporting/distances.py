@@ -59,7 +59,7 @@ class Distances:
 
     @classmethod
     def of(cls, fitted: FittedPipeline) -> Distances:
-        """Those of a fitted cohort."""
+        """The distances of a fitted cohort."""
         quantiles = {
             step: compared(fitted.measured[step]).transpose(FOV, ...)
             for step in measuring_steps(fitted)
@@ -81,7 +81,7 @@ class Distances:
         )
 
     def columns(self, step: str) -> list[str]:
-        """What the columns of a step's ratios are called."""
+        """The titles of the columns of a step's ratios."""
         return [SUMS] if step in self.of_sums else [str(label) for label in self.seen_by[step]]
 
     def reasons(self, name: Label) -> dict[Label | None, str]:
@@ -121,7 +121,7 @@ class Distances:
         return list(dict.fromkeys([*nuclei, *far, *self.remaining]))[:most]
 
     def headline(self, name: Label) -> str:
-        """What an image is farthest off in."""
+        """In which channel an image is farthest off, and how far."""
         reasons = self.reasons(name)
         if reasons:
             channel, reason = next(iter(reasons.items()))

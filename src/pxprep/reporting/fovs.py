@@ -25,14 +25,14 @@ class Fov:
     Attributes
     ----------
     name
-        As among the fitted images.
+        The image's name among the fitted images.
     title
-        What it is called in the report.
+        The image's name in the report.
     before
-        With the fitted channels in their order, without those that steps drop; None if it is no
-        longer there.
+        The image with the fitted channels in their order, without those that steps drop; None if it
+        is no longer there.
     after
-        The same.
+        The processed image, with the same channels.
     """
 
     name: Label

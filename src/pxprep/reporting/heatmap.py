@@ -77,7 +77,7 @@ def heatmaps(
     Parameters
     ----------
     distances
-        Of the fitted cohort.
+        The distances of the fitted cohort.
     order
         The fitted images in the order of the rows.
     titles

@@ -65,14 +65,14 @@ def report(
         What each pass over the data took: a `pxprep.reporting.Passes` that was given to
         `Pipeline.fit` as `progress`.
     provenance
-        Of the layers that `after` is, from `pxprep.provenance`.
+        What `pxprep.provenance` returned for the layers in `after`.
     variable
         Name of the variable that is the image, in trees whose datasets have several.
 
     Returns
     -------
     pathlib.Path
-        That of the report.
+        The path of the report.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _part(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What the page's policy calls a part of it that may be used."""
+    """The hash by which the page's security policy allows a script or style in it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -52,7 +52,7 @@ class Sections:
     Attributes
     ----------
     fitted, distances
-        Of the cohort.
+        The fitted pipeline, and how far the images of its cohort are from each other.
     titles
         What images are called, by their names.
     anchors
@@ -76,7 +76,7 @@ class Sections:
 
     @classmethod
     def of(cls, fovs: Sequence[Fov], fitted: FittedPipeline, distances: Distances) -> Sections:
-        """What will be shown of images, before they are read."""
+        """The sections of images that are still to be read: which channels, which sizes."""
         names = [fov.name for fov in fovs]
         each = max(MOST_CARDS // len(fovs), FEWEST)
         channels = {name: _pictured(distances, name, each) for name in names}
@@ -97,7 +97,7 @@ class Sections:
 
     @property
     def in_order(self) -> list[Section]:
-        """Those of outliers first, and the farther ones before the nearer."""
+        """The sections of outliers first, and the farther ones before the nearer."""
         return [self._made[name] for name in self.distances.sorted(list(self._made))]
 
     @property
@@ -107,7 +107,7 @@ class Sections:
 
     @property
     def colours(self) -> dict[str, str]:
-        """What the colours of composites mean."""
+        """The colours of composites by what they mean."""
         return {**{str(label): colour for label, colour in self.mixed.items()}, "no value": DROPPED}
 
     def add(self, seen: Seen, pixels: PicturedPixels) -> None:

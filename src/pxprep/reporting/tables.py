@@ -47,7 +47,7 @@ class Table:
     Attributes
     ----------
     caption, header, rows
-        Its texts.
+        The texts of the table.
     numbers
         Which columns, counted from 0, are aligned at the right.
     is_sortable
@@ -67,7 +67,7 @@ def facts(
     outliers: "DataFrame",
     passes: Sequence[PassRecord],
 ) -> dict[str, str]:
-    """What stands at the top: a few numbers by what they are."""
+    """A few numbers for the top of the page, by their titles."""
     n_dropped, n_pixels = (sum(getattr(s, n) for s in seen) for n in ("n_dropped", "n_pixels"))
     n_images = len(fitted.fovs)
     far = set(outliers["fov"])

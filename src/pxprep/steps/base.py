@@ -20,17 +20,17 @@ from ..errors import ChannelError, ParameterError, PxprepError, warn
 from ..images.cohort import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
-from .parameters import Parsed
+from .parameters import Parser
 from .statistic import Statistic
 
 __all__ = ["Step", "apply_step"]
 
 Numbers = xr.Dataset
 # What `measure` may return.
-Measured = xr.Dataset | Mapping[str, Any]
+AnyNumbers = xr.Dataset | Mapping[str, Any]
 _KINDS: dict[str, type["Step"]] = {}
-# By class, how its parameters are parsed.
-_PARSERS: dict[type["Step"], dict[str, Parsed]] = {}
+# By class, how its parameters are parser.
+_PARSERS: dict[type["Step"], dict[str, Parser]] = {}
 
 
 class Step:
@@ -71,36 +71,36 @@ class Step:
 
     kind: ClassVar[str]
     reference: str | None = None
-    # Names of the numbers that `operation` takes, where any are measured: none, one, or two.
+    # Names of the measured numbers that are handed to `operation`: none, one or two.
     operands: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         kind = vars(cls).get("kind")
         if kind is None:
-            return  # an abstract step; `check_kind` refuses it in a pipeline
+            return  # an abstract step; `check_step_class` refuses it in a pipeline
         taken = _KINDS.get(kind)
         # The same class again is a cell of a notebook that was run again.
-        if taken is not None and _path(taken) != _path(cls):
+        if taken is not None and _name_of(taken) != _name_of(cls):
             raise ParameterError(
-                f"kind must be unique: {_path(cls)} has the kind {kind!r} of {_path(taken)}"
+                f"kind must be unique: {_name_of(cls)} has the kind {kind!r} of {_name_of(taken)}"
             )
         _KINDS[kind] = cls
 
     def __post_init__(self) -> None:
-        for name, parsed in _parsers(type(self)).items():
-            object.__setattr__(self, name, parsed.parse(getattr(self, name), name))
+        for name, parser in _parsers(type(self)).items():
+            object.__setattr__(self, name, parser.parse(getattr(self, name), name))
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
-        for name, parsed in _parsers(type(self)).items():
-            if parsed.per_channel and getattr(self, name) is not None:
+        for name, parser in _parsers(type(self)).items():
+            if parser.per_channel and getattr(self, name) is not None:
                 self.each(name, labels)
 
     def remarks(self, labels: Sequence[Label]) -> list[str]:
-        """What should be known of the step on channels `labels`, if anything: none by default.
+        """Texts of warnings about the step on channels `labels`: none by default.
 
-        It is warned of once, when a pipeline is fitted or the step is called as a function.
+        Each is issued once, when a pipeline is fitted or the step is called as a function.
         """
         return []
 
@@ -120,19 +120,28 @@ class Step:
     def statistic(self, labels: Sequence[Label]) -> Statistic | None:
         """What is measured of images with channels `labels`, if it is a `Statistic`.
 
+<<<<<<< HEAD
         A `Statistic` is measured exactly, whatever the pool and the mask, and more images can be
         added to it. None, the default, if `measure` is overridden instead, or nothing is measured.
+=======
+        Then it is measured exactly, whatever the pool and the mask, and more images can be added to
+        it. None (the default) if `measure` is overridden instead, or if nothing is measured.
+>>>>>>> main
         """
         return None
 
     def operation(self, labels: Sequence[Label]) -> Operation | None:
         """What happens to a block of an image with channels `labels`; see `operands`.
 
+<<<<<<< HEAD
         None, the default, if the step needs whole images: then it overrides `apply`.
+=======
+        None (the default) if `apply` is overridden instead, which gets whole images.
+>>>>>>> main
         """
         return None
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> Measured:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> AnyNumbers:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
@@ -148,7 +157,7 @@ class Step:
 
     def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
-        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).given()
+        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
         return made
 
     def applied(
@@ -171,8 +180,13 @@ class Step:
     def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
 
+<<<<<<< HEAD
         `labels` are those of the channels, and `pool` is that of the fit. By default only the
         numbers of a `statistic` are checked.
+=======
+        `labels` are those of the channels, and `pool` is that of the fit. By default any numbers
+        are accepted, except that those of a `statistic` are checked by it.
+>>>>>>> main
         """
         statistic = self.statistic(labels)
         if statistic is not None:
@@ -254,7 +268,7 @@ def apply_step(
     step.check(cohort.labels)
     for remark in step.remarks(cohort.labels):
         warn(f"{step.kind}: {remark}")
-    made: AnyImages = step.applied(cohort, step.measure(cohort)).given()
+    made: AnyImages = step.applied(cohort, step.measure(cohort)).as_given()
     return made
 
 
@@ -277,44 +291,53 @@ def kept_by(step: Step, labels: Sequence[Label]) -> tuple[Label, ...]:
     return kept
 
 
-def check_kind(step: Step) -> None:
+def check_step_class(step: Step) -> None:
     """Raise ParameterError unless the step's class is a dataclass with a kind of its own."""
     cls = type(step)
     if cls.apply is Step.apply and cls.operation is Step.operation:
         raise ParameterError(
-            f"a step of your own must have a method apply, or operation; {_path(cls)} has neither"
+            f"a step of your own must have a method apply or operation; {_name_of(cls)} has neither"
         )
     if not is_dataclass(cls) or vars(cls).get("kind") is None:
         raise ParameterError(
             f"a step of your own must be a dataclass with a kind of its own, a string; "
-            f"{_path(cls)} is not"
+            f"{_name_of(cls)} is not"
         )
 
 
 def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
+<<<<<<< HEAD
     """The images that `measure` was given, as an image set: a user may call it with a list."""
+=======
+    """The images as an `ImageSet`: users may call `measure` with a plain list."""
+>>>>>>> main
     return images if isinstance(images, ImageSet) else ImageSet.of(images)
 
 
-def _path(cls: type) -> str:
+def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+<<<<<<< HEAD
 def _parsers(cls: type[Step]) -> dict[str, Parsed]:
     """How the parameters of a kind of step are parsed, for those whose types say how."""
+=======
+def _parsers(cls: type[Step]) -> dict[str, Parser]:
+    """By name, how parameters of a kind of step are parsed: those whose types have a `Parser`."""
+>>>>>>> main
     if cls not in _PARSERS:
         _PARSERS[cls] = dict(_find_parsers(cls))
     return _PARSERS[cls]
 
 
-def _find_parsers(cls: type[Any]) -> Iterator[tuple[str, Parsed]]:
+def _find_parsers(cls: type[Any]) -> Iterator[tuple[str, Parser]]:
     types = {field.name: field.type for field in fields(cls)}
     if any(isinstance(one, str) for one in types.values()):
         types = get_type_hints(cls, include_extras=True)
     for field in fields(cls):
         alternatives = [types[field.name], *get_args(types[field.name])]
         extras = [extra for one in alternatives for extra in getattr(one, "__metadata__", ())]
-        for parsed in extras:
-            if isinstance(parsed, Parsed):
+        for parser in extras:
+            if isinstance(parser, Parser):
                 optional = NoneType in alternatives
-                yield field.name, parsed.or_none() if optional else parsed
+                yield field.name, parser.or_none() if optional else parser

@@ -7,18 +7,18 @@ import xarray as xr
 
 from ..aliases import Label
 from ..images.cohort import BATCH, FOV, ImageSet, rows_of
-from .statistic import Statistic, are_of_images, as_coordinate
+from .statistic import Statistic, as_coordinate, has_image_values
 
 
 def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
-    """What a statistic finds in the images of each batch, which messages name."""
+    """Measure a statistic on each batch by itself; warnings name the batch."""
     parts = {
         batch: statistic.measure(part, f"{step} of batch {batch!r}")
         for batch, part in cohort.by_batch().items()
     }
     first = next(iter(parts.values()))
     # Numbers that come from the step's parameters are the same in all batches.
-    return side_by_side(parts, cohort) if are_of_images(first) else first
+    return side_by_side(parts, cohort) if has_image_values(first) else first
 
 
 def side_by_side(parts: Mapping[Label, xr.Dataset], cohort: ImageSet) -> xr.Dataset:
@@ -27,7 +27,7 @@ def side_by_side(parts: Mapping[Label, xr.Dataset], cohort: ImageSet) -> xr.Data
     Numbers of each image stay along ``fov``, in the cohort's order; the others get the dimension
     ``batch`` in front.
     """
-    found = np.concatenate(list(rows_of(cohort.batches).values()))
+    positions = np.concatenate(list(rows_of(cohort.batches).values()))
     variables = {}
     for name in next(iter(parts.values())).data_vars:
         arrays = [part[name].variable for part in parts.values()]
@@ -35,7 +35,7 @@ def side_by_side(parts: Mapping[Label, xr.Dataset], cohort: ImageSet) -> xr.Data
             variables[name] = xr.Variable.concat(arrays, BATCH)
             continue
         joined = xr.Variable.concat(arrays, FOV)
-        in_order = (np.diff(found) > 0).all()
-        variables[name] = joined if in_order else joined.isel({FOV: np.argsort(found)})
+        in_order = (np.diff(positions) > 0).all()
+        variables[name] = joined if in_order else joined.isel({FOV: np.argsort(positions)})
     coords = {FOV: as_coordinate(cohort.names), BATCH: as_coordinate(list(parts))}
     return xr.Dataset(variables, coords=coords)

@@ -1,6 +1,6 @@
 """Blur each channel with a Gaussian."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -63,11 +63,6 @@ class Blur(Step):
         return BlurEach((0.0,) * len(labels) if self.sigma is None else self.each("sigma", labels))
 
 
-def blur_depth(sigmas: Iterable[float]) -> int:
-    """How far a blur reads that has these sigmas in its channels."""
-    return blur_radius(float(max(sigmas)))
-
-
 @dataclass(frozen=True)
 class BlurEach(Operation):
     """Each channel is blurred, with its own sigma in pixels."""
@@ -78,7 +73,7 @@ class BlurEach(Operation):
     @cached_property
     def depth(self) -> int:
         """The radius of the widest kernel."""
-        return blur_depth(self.sigmas)
+        return blur_radius(max(self.sigmas))
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the blurred pixels of `want`."""

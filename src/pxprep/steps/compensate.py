@@ -15,14 +15,14 @@ from ..engine.unmixing import unmix
 from ..engine.windows import Window
 from ..images.parameters import parse_choice
 from .base import Step
-from .parameters import Parsed
+from .parameters import Parser
 from .spillover import as_array, parse_spillover
 
 __all__ = ["Compensate"]
 
-Spillover = Annotated[Any, Parsed(parse_spillover, per_channel=False)]
+Spillover = Annotated[Any, Parser(parse_spillover, per_channel=False)]
 Method = Annotated[
-    str, Parsed(partial(parse_choice, choices=("nnls", "linear")), per_channel=False)
+    str, Parser(partial(parse_choice, choices=("nnls", "linear")), per_channel=False)
 ]
 
 
@@ -30,9 +30,9 @@ Method = Annotated[
 class Compensate(Step):
     """Undo the spillover of channels into each other, which was measured on single stains.
 
-    In each pixel a channel shows itself and fractions of others. What they were is found so that
-    none is negative and the squares of what is not explained are least, or by solving the
-    equations. Channels that are not in `matrix` stay as they are, and are named; where a channel
+    In each pixel a channel shows its own signal and fractions of others'. The signals before the
+    spillover are estimated by least squares without negative values, or by solving the linear
+    equations. Channels that are not in `matrix` stay as they are, with a warning; where a channel
     that is in it is NaN, all that are in it become NaN.
 
     Parameters
@@ -42,7 +42,8 @@ class Compensate(Step):
         in, both with labels, 1 where they are the same. A `pandas.DataFrame`, an `xarray.DataArray`
         with labels along two dims, the path of a CSV file as CATALYST's matrices are written by
         ``write.csv``, or a mapping of labels to mappings such as ``{"CD3": {"CD8": 0.02}}``. A
-        channel that is only a row, or only a column, does not spill, or gets nothing.
+        channel that is only a row gets nothing from others; one that is only a column does not
+        spill.
     method
         ``"nnls"``, non-negative least squares; or ``"linear"``, which may give negative values.
 
@@ -87,29 +88,29 @@ class Compensate(Step):
     def remarks(self, labels: Sequence[Label]) -> list[str]:
         """Which channels stay as they are, because the matrix does not have them."""
         left = [label for label in labels if label not in self.matrix]
-        are = "is" if len(left) == 1 else "are"
-        what = "channel" if len(left) == 1 else "channels"
-        stay = "it stays as it is" if len(left) == 1 else "they stay as they are"
-        return [f"{what} {listed_labels(left)} {are} not in the matrix: {stay}"] if left else []
+        if len(left) == 1:
+            return [f"channel {left[0]!r} is not in the matrix: it stays as it is"]
+        rest = "are not in the matrix: they stay as they are"
+        return [f"channels {listed_labels(left)} {rest}"] if left else []
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The solution, with the channels of the matrix in the order of the image."""
         known = list(self.matrix)
-        places = tuple(place for place, label in enumerate(labels) if label in self.matrix)
-        order = [known.index(labels[place]) for place in places]
+        positions = tuple(position for position, label in enumerate(labels) if label in self.matrix)
+        order = [known.index(labels[position]) for position in positions]
         mixing = as_array(self.matrix)[np.ix_(order, order)]
-        return Unmix(places, tuple(map(tuple, mixing.tolist())), self.method == "linear")
+        return Unmix(positions, tuple(map(tuple, mixing.tolist())), self.method == "linear")
 
 
 @dataclass(frozen=True)
 class Unmix(Operation):
-    """Channels at some places become what they were before they were mixed."""
+    """Channels at some positions become what they were before they were mixed."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     mixing: tuple[tuple[float, ...], ...]
     is_linear: bool
     is_pointwise = is_cheap = False
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Unmix."""
-        unmix(strip.block(), self.places, np.array(self.mixing), is_linear=self.is_linear)
+        unmix(strip.block(), self.positions, np.array(self.mixing), is_linear=self.is_linear)

@@ -49,14 +49,14 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     cohort = ImageSet.of(images)
     if isinstance(scale, xr.DataArray):
         check_kind(scale, "scale", "scale", ParameterError)
-    if isinstance(scale, xr.DataArray) and scale.chunks is None:
-        usable = np.isfinite(scale) & (scale != 0)
-        if not usable.all():
+        if scale.chunks is None and not (np.isfinite(scale) & (scale != 0)).all():
             raise ParameterError(
                 f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
             )
     expected = {CHANNEL: len(cohort.labels)}
-    if not isinstance(scale, xr.DataArray) or {**scale.sizes, FOV: 0} != {**expected, FOV: 0}:
+    # Any size along FOV will do here; `by_image` looks at it.
+    sizes = {**scale.sizes, FOV: 0} if isinstance(scale, xr.DataArray) else {}
+    if sizes != {**expected, FOV: 0}:
         raise ParameterError(
             f"scale must be an xarray.DataArray with the sizes {expected}, one value for each "
             f"channel of the image (or that for each image, along {FOV!r}), got {scale!r:.200}"
@@ -64,5 +64,5 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
     scales = [one.data for one in cohort.by_image(scale, "scale")]
-    made: AnyImages = cohort.apply(Divide(), scales).given()
+    made: AnyImages = cohort.apply(Divide(), scales).as_given()
     return made

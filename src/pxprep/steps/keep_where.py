@@ -55,7 +55,7 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
     """
     if where is None:
         raise ParameterError("where must be a mask, got None")
-    made: AnyImages = kept(ImageSet.of(images, where=where)).given()
+    made: AnyImages = kept(ImageSet.of(images, where=where)).as_given()
     return made
 
 

@@ -52,13 +52,13 @@ class MinMax(Step):
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Bringing the range to 0 to 1."""
-        return Rescale()
+        return BringToUnitRange()
 
 
 @dataclass(frozen=True)
-class Rescale(Operation):
+class BringToUnitRange(Operation):
     """Values between two measured limits are brought to 0 to 1."""
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Rescale."""
+        """BringToUnitRange."""
         blocks.rescale(strip.block(), numbers)

@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, cast
 
-import numpy as np
 import xarray as xr
 
 from ..aliases import Backgrounds, Factors, PerChannel, Zeros
-from ..channels import CHANNEL, ByLabel, is_label, label_keys
+from ..channels import CHANNEL, ByLabel, is_label, label_keys, plain
 from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
     parse_bool,
     parse_choice,
-    parse_limit,
+    parse_finite,
     parse_low_quantile,
     parse_number,
     parse_positive,
@@ -32,7 +31,7 @@ from ..images.parameters import (
 
 
 @dataclass(frozen=True)
-class Parsed:
+class Parser:
     """How a parameter is parsed.
 
     Attributes
@@ -42,14 +41,14 @@ class Parsed:
     per_channel
         Whether there may be one for each channel.
     called
-        What messages on channels call it, if that is not its name.
+        The parameter's name in messages about channels, if it is another.
     """
 
     parse: Callable[[Any, str], object]
     per_channel: bool = True
     called: str | None = None
 
-    def or_none(self) -> "Parsed":
+    def or_none(self) -> "Parser":
         """The same, where None is a value, too."""
         parse = self.parse
         return replace(
@@ -98,29 +97,24 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
     return cast(ByLabel, parse_positive(value, parameter))
 
 
-def plain(label: object) -> Any:
-    """A label without a type of NumPy's own."""
-    return label.item() if isinstance(label, np.generic) else label
-
-
-Percent = Annotated[PerChannel, Parsed(parse_quantile)]
-LowPercent = Annotated[PerChannel, Parsed(parse_low_quantile)]
-SumPercent = Annotated[float, Parsed(parse_sum_quantile, per_channel=False)]
-Sigma = Annotated[PerChannel, Parsed(parse_sigma)]
-Radius = Annotated[PerChannel, Parsed(parse_radius)]
-Side = Annotated[PerChannel, Parsed(parse_side)]
-Cap = Annotated[PerChannel, Parsed(parse_limit, called="max (cap_max)")]
-Number = Annotated[PerChannel, Parsed(parse_limit)]
-Positive = Annotated[PerChannel, Parsed(parse_positive)]
-AtLeastZero = Annotated[PerChannel, Parsed(partial(parse_positive, or_zero=True))]
-CountZeros = Annotated[Zeros, Parsed(partial(parse_choice, choices=ZEROS), per_channel=False)]
+Percent = Annotated[PerChannel, Parser(parse_quantile)]
+LowPercent = Annotated[PerChannel, Parser(parse_low_quantile)]
+SumPercent = Annotated[float, Parser(parse_sum_quantile, per_channel=False)]
+Sigma = Annotated[PerChannel, Parser(parse_sigma)]
+Radius = Annotated[PerChannel, Parser(parse_radius)]
+Side = Annotated[PerChannel, Parser(parse_side)]
+Cap = Annotated[PerChannel, Parser(parse_finite, called="max (cap_max)")]
+Number = Annotated[PerChannel, Parser(parse_finite)]
+Positive = Annotated[PerChannel, Parser(parse_positive)]
+AtLeastZero = Annotated[PerChannel, Parser(partial(parse_positive, or_zero=True))]
+CountZeros = Annotated[Zeros, Parser(partial(parse_choice, choices=ZEROS), per_channel=False)]
 ZeroOrNan = Annotated[
-    str, Parsed(partial(parse_choice, choices=("zero", "nan")), per_channel=False)
+    str, Parser(partial(parse_choice, choices=("zero", "nan")), per_channel=False)
 ]
-YesOrNo = Annotated[bool, Parsed(parse_bool, per_channel=False)]
+YesOrNo = Annotated[bool, Parser(parse_bool, per_channel=False)]
 OneNumber = Annotated[
-    float, Parsed(partial(parse_number, rule="a finite number"), per_channel=False)
+    float, Parser(partial(parse_number, rule="a finite number"), per_channel=False)
 ]
-OtherChannels = Annotated[Backgrounds, Parsed(parse_backgrounds, per_channel=False)]
-Scale = Annotated[Factors, Parsed(parse_factors, per_channel=False)]
-Exposures = Annotated[Any, Parsed(parse_exposures, per_channel=False)]
+OtherChannels = Annotated[Backgrounds, Parser(parse_backgrounds, per_channel=False)]
+Scale = Annotated[Factors, Parser(parse_factors, per_channel=False)]
+Exposures = Annotated[Any, Parser(parse_exposures, per_channel=False)]

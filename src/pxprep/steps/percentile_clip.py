@@ -23,8 +23,8 @@ __all__ = ["PercentileClip"]
 class PercentileClip(Step):
     """Set values below a low quantile of their channel to it, and those above a high one.
 
-    Both quantiles are exact whatever the chunks, and found in the passes that one takes (see
-    `pxprep.quantile`).
+    Both quantiles are exact whatever the chunks; finding both takes no more passes than finding one
+    (see `pxprep.quantile`).
 
     Parameters
     ----------

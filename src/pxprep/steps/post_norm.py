@@ -19,7 +19,7 @@ __all__ = ["PostNorm"]
 class PostNorm(Step):
     """Divide each channel by its quantile once more, after the other steps.
 
-    As `pxprep.ops.quantile_norm`, with a default for the end of the chain.
+    As `pxprep.ops.quantile_norm`, with a default for the end of a pipeline.
 
     Parameters
     ----------

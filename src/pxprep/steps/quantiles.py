@@ -37,7 +37,7 @@ class QuantileStatistic(ImageStatistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The lower quantile for the lower number, the upper one for the upper or only one."""
+        """Such as ``{"low": "quantile_low", "high": "quantile"}``, or ``{"scale": "quantile"}``."""
         return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
 
     @property
@@ -45,7 +45,7 @@ class QuantileStatistic(ImageStatistic):
         """What the quantiles of each image are called, the lower one first."""
         return [LOWER, "quantile"][-len(self.names) :]
 
-    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
+    def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
         arrays, areas = self._arrays(cohort), cohort.areas
         groups = [[index] for index in range(len(arrays))]
@@ -60,7 +60,7 @@ class QuantileStatistic(ImageStatistic):
         values, *counts = exact_quantiles(
             arrays, self.percents, groups, zeros=zeros, evaluate=evaluate, areas=areas
         )
-        return Measurement(values, tuple(counts)).parted(len(arrays))
+        return Measurement(values, tuple(counts)).split_off_pooled(len(arrays))
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
@@ -82,7 +82,7 @@ class QuantileStatistic(ImageStatistic):
 
 def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
-    each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").look(cohort)
+    each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords
     coords: dict[str, object] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}
     if cohort.pool is None and not cohort.is_one:

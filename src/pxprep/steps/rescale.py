@@ -7,12 +7,11 @@ import xarray as xr
 
 from ..aliases import Label
 from ..engine import backends
-from ..errors import ParameterError
+from ..errors import ParameterError, did_you_mean
 from ..images.cohort import AnyImages, ImageSet
 from ..images.image import as_float, like, processing_dtype, shared_pixels
-from ..images.masks import near
 from ..images.parameters import parse_count
-from ..images.scales import Factors, coarser_labels
+from ..images.scales import ScaleFactors, coarser_labels
 
 __all__ = ["rescale"]
 
@@ -23,7 +22,7 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
     """Images with larger pixels: means over squares of pixels, which stay where they are.
 
     So images of instruments with different pixel sizes can be clustered together. As `coarsen`
-    along ``y`` and ``x``, NaN ignored; but coordinates, pixel sizes and transformations follow.
+    along ``y`` and ``x``, NaN ignored, but it keeps coordinates, pixel sizes and transformations.
 
     Parameters
     ----------
@@ -64,11 +63,11 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
     """
     cohort = ImageSet.of(images)
     factors = _factors(factor, cohort)
-    made: AnyImages = cohort.map(_rescaled, factors).given()
+    made: AnyImages = cohort.map(_rescaled, factors).as_given()
     return made
 
 
-def _rescaled(image: xr.DataArray, factors: Factors) -> xr.DataArray:
+def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     if set(factors.values()) == {1}:
         return as_float(image)
     y, x = factors["y"], factors["x"]
@@ -76,13 +75,13 @@ def _rescaled(image: xr.DataArray, factors: Factors) -> xr.DataArray:
     return like(coarser_labels(image, factors), array)
 
 
-def _factors(factor: object, cohort: ImageSet) -> list[Factors]:
+def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
     by_name: dict[Label, Any] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
         unknown = [name for name in factor if name is not ... and name not in by_name]
         if unknown:
-            hint = near(str(unknown[0]), by_name)
+            hint = did_you_mean(unknown, by_name)
             raise ParameterError(
                 f"factor must name images of the cohort, got {unknown!r:.200}{hint}; there are "
                 f"{list(by_name)!r:.300}"
@@ -97,7 +96,7 @@ def _factors(factor: object, cohort: ImageSet) -> list[Factors]:
     return [_parsed(*each) for each in zip(by_name.values(), by_name, cohort, strict=True)]
 
 
-def _parsed(value: object, name: Label, image: xr.DataArray) -> Factors:
+def _parsed(value: object, name: Label, image: xr.DataArray) -> ScaleFactors:
     number = parse_count(value, "factor", RULE)
     sizes = {dim: image.sizes[dim] for dim in ("y", "x")}
     if number > min(sizes.values()):

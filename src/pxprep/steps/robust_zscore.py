@@ -21,7 +21,7 @@ from .statistic import (
     COUNTS,
     FINITE,
     FINITE_OR_NAN,
-    Measured,
+    ImageValues,
     Rule,
     Statistic,
     check_numbers,
@@ -30,8 +30,8 @@ from .statistics import DIVISOR
 
 __all__ = ["RobustZscore"]
 
-# Of normally distributed values, the standard deviation is so many times the median distance.
-NORMAL = 1.482602218505602
+# The standard deviation of normally distributed values, in median distances.
+NORMAL_SPREAD = 1.482602218505602
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class TakeDistances(Operation):
     """Each value becomes its distance from a measured number."""
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """Subtract, and drop the sign."""
+        """Subtract, and take the absolute value."""
         block = strip.block()
         blocks.standardize(block, np.stack([numbers, np.ones_like(numbers)]))
         np.abs(block, out=block)
@@ -101,11 +101,11 @@ class Centers(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("center",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The medians, axes (1, c) or (fov, 1, c)."""
-        centers = measured.mean()
-        notes = measured.notes_on_empty("no value to measure", "nothing is subtracted or divided")
-        return np.where(np.isnan(centers), 0.0, centers), notes + measured.notes_on_values()
+        centers = measured.pooled()
+        texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
+        return np.where(np.isnan(centers), 0.0, centers), texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)
@@ -115,26 +115,26 @@ class Spreads(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("spread",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The spreads, axes (1, c) or (fov, 1, c)."""
-        spreads = NORMAL * measured.mean()
+        spreads = NORMAL_SPREAD * measured.pooled()
         zero = spreads.astype(measured.dtype) == 0
-        notes = []
+        texts = []
         if zero.any():
             chosen = measured.listed(zero[..., 0, :])
-            notes.append(
+            texts.append(
                 f"more than half of the values are the same in {chosen}: the median is subtracted, "
                 "and nothing divided"
             )
-        return np.where(zero | ~np.isfinite(spreads), 1.0, spreads), notes
+        return np.where(zero | ~np.isfinite(spreads), 1.0, spreads), texts
 
 
 @dataclass(frozen=True)
 class CenterAndSpread(Statistic):
     """The median of each channel, and the spread around it.
 
-    Of each image, ``median`` is its own, and ``quantile`` the median distance from it; from that of
-    all pixels if these are taken together.
+    Each image has its ``median``, and as ``quantile`` the median distance of its values from that
+    (for pool "pixels": from the median of all pixels).
     """
 
     n_channels: int
@@ -157,8 +157,8 @@ class CenterAndSpread(Statistic):
             origins = [found["center"].data] * len(cohort)
         else:
             origins = list(found["quantile"].data)
-        waiting = cohort if cohort.is_lazy or cohort.chains else cohort.chained()
-        distances = spreads.measure(waiting.apply(TakeDistances(), origins), step)
+        chained = cohort if cohort.is_lazy or cohort.chains else cohort.chained()
+        distances = spreads.measure(chained.apply(TakeDistances(), origins), step)
         return found.rename(quantile="median").assign(
             {name: distances[name] for name in ("spread", "quantile")}
         )
@@ -169,7 +169,7 @@ class CenterAndSpread(Statistic):
         rules = {"center": FINITE, "spread": DIVISOR, **own}
         check_numbers(numbers, rules, (CHANNEL,), pool, tuple(own))
 
-    def again(
+    def recompute(
         self,
         numbers: xr.Dataset,
         known: Block,
@@ -178,8 +178,8 @@ class CenterAndSpread(Statistic):
         dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
-        """The numbers anew from what was found in each image."""
+        """The numbers made again from the values of each image."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
         rest = known, labels, pool, dtype, step
-        return centers.again(medians, *rest) | spreads.again(numbers, *rest)
+        return centers.recompute(medians, *rest) | spreads.recompute(numbers, *rest)

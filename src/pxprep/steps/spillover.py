@@ -9,10 +9,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Block, Label
-from ..channels import ByLabel, is_label, require_unique
+from ..channels import ByLabel, is_label, plain, require_unique
 from ..errors import ParameterError
 from ..images.parameters import parse_number, parse_path
-from .parameters import plain
 
 RULE = "a fraction from 0 to 1, and 1 where row and column are the same channel"
 

@@ -20,17 +20,16 @@ from ..errors import ParameterError, listed, warn
 from ..images.cohort import BATCH, FOV, ImageSet
 from ..images.image import processing_dtype
 
-# The variables that say what numbers were made from: how many values of each image were counted,
-# negative, infinite; and which of the others are of each image. By the first of these that is there
-# images are compared: of two quantiles the upper one.
+# For each image, how many values were counted, negative, infinite.
 COUNTS = ("counted", "negative", "infinite")
 LOWER = "quantile_low"
+# The other variables with a value for each image. Images are compared by the first of these that a
+# step has; of two quantiles that is the upper one.
 OF_IMAGES = ("quantile", "deviation", LOWER, "median", "mean")
 
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
 EVERYTHING = EMPTY | NEGATIVE | INFINITE
-# How many names a message lists.
 
 
 class Rule(NamedTuple):
@@ -46,7 +45,7 @@ COUNT = Rule("at least 0", lambda values: values >= 0)
 
 
 @dataclass(frozen=True)
-class Measured:
+class ImageValues:
     """What was measured of the images of a cohort.
 
     Attributes
@@ -55,10 +54,10 @@ class Measured:
         Axes (fov, value, c); one row for all images if their pixels were taken together.
     flags
         What was found, axes (fov, c).
-    known
-        What has been said of that before, axes (fov, c).
+    already_told
+        Flags that the user was already warned of, axes (fov, c).
     labels, names
-        Of the channels, and of the images.
+        Labels of the channels, names of the images.
     pool
         How the cohort is measured.
     dtype
@@ -67,14 +66,14 @@ class Measured:
 
     values: Block
     flags: Block
-    known: Block
+    already_told: Block
     labels: Sequence[Label]
     names: Sequence[Label]
     pool: str | None
     dtype: DType
 
-    def mean(self) -> Block:
-        """The values as they are pooled: axes (value, c), or all for `pool` None."""
+    def pooled(self) -> Block:
+        """The values of the cohort, axes (value, c); for `pool` None those of each image."""
         return self.values if self.pool is None else mean_over_images(self.values)
 
     def listed(self, chosen: Block) -> str:
@@ -93,24 +92,24 @@ class Measured:
         """Chosen images in words, (fov)."""
         return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
-    def notes_on_empty(self, what: str, consequence: str, remark: str = "") -> list[str]:
-        """What to say of channels that are empty, in all images or in some, and not known to be."""
+    def empty_warnings(self, what: str, consequence: str, remark: str = "") -> list[str]:
+        """Warnings of channels that are empty, in all images or in some, if they are new."""
         empty = (self.flags & EMPTY).astype(bool)
-        new = empty & ~(self.known & EMPTY).astype(bool)
+        new = empty & ~(self.already_told & EMPTY).astype(bool)
         everywhere = empty.all(axis=0)
-        notes = []
+        texts = []
         silent = new.any(axis=0) & everywhere
         if silent.any():
-            notes.append(f"{what} in {self.listed(silent)}: {consequence}{remark}")
+            texts.append(f"{what} in {self.listed(silent)}: {consequence}{remark}")
         partly = new & ~everywhere
         if self.pool != "pixels" and partly.any():
             consequence = consequence if self.pool is None else "not counted in the cohort's mean"
-            notes.append(f"{what} in {self.listed(partly)}: {consequence}")
-        return notes
+            texts.append(f"{what} in {self.listed(partly)}: {consequence}")
+        return texts
 
-    def notes_on_values(self, where: Callable[[Block], str] | None = None) -> list[str]:
-        """What to say of negative and infinite values; `where` says in which channels."""
-        new = self.flags & ~self.known
+    def value_warnings(self, where: Callable[[Block], str] | None = None) -> list[str]:
+        """Warnings of negative and infinite values; `where` says in which channels."""
+        new = self.flags & ~self.already_told
         where = self.listed if where is None else where
         told = ((NEGATIVE, "negative", "are counted"), (INFINITE, "infinite", "count as missing"))
         return [
@@ -134,8 +133,8 @@ class Measurement(NamedTuple):
     values: Array
     counts: tuple[Array, ...]
 
-    def parted(self, n_images: int) -> "tuple[Measurement, Measurement]":
-        """That of each image, and the row of all together, if that is behind them; or the same."""
+    def split_off_pooled(self, n_images: int) -> "tuple[Measurement, Measurement]":
+        """The rows of the images, and the last row, of all pixels; twice all if there is none."""
         if len(self.values) == n_images:
             return self, self
         each, pooled = (
@@ -150,9 +149,9 @@ class Statistic:
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """For each number that is a value of a channel, that of an image which it is made from.
+        """For numbers that are intensities, the values of images that they are made from, by name.
 
-        Figures mark both.
+        Such as ``{"scale": "quantile"}``: figures mark both.
         """
         return {}
 
@@ -164,7 +163,7 @@ class Statistic:
         """Raise ParameterError unless numbers from a file are what `measure` returns."""
         raise NotImplementedError
 
-    def again(
+    def recompute(
         self,
         numbers: xr.Dataset,
         known: Block,
@@ -173,9 +172,9 @@ class Statistic:
         dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
-        """The numbers anew from what was found in each image, which `numbers` has.
+        """The numbers made again from the values of each image that `numbers` holds.
 
-        Of that, `known` (fov, c) has been said before; the other parameters are the cohort's.
+        `known`, axes (fov, c), are flags that the user was already warned of.
         """
         raise NotImplementedError
 
@@ -197,15 +196,15 @@ class ImageStatistic(Statistic):
         """What the values of each image are called."""
         raise NotImplementedError
 
-    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
-        """What is found in each image, and what the cohort's numbers are made of.
+    def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
+        """The values of each image; and those that the cohort's numbers are made of.
 
-        The latter is the same, or a single row of all images' pixels.
+        The latter are the same, or a single row for the pixels of all images.
         """
         raise NotImplementedError
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
-        """The numbers, axes (value, c), with fov before them for `pool` None; what to say."""
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+        """The numbers, axes (value, c), with fov before them for `pool` None; texts of warnings."""
         raise NotImplementedError
 
     def is_constant(self, values: Array) -> Array | bool:
@@ -214,15 +213,17 @@ class ImageStatistic(Statistic):
 
     def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
         """The numbers, and what was found in each image."""
-        each, pooled = self.look(cohort)
+        each, pooled = self.measure_images(cohort)
         flags = _flags(*pooled.counts, constant=self.is_constant(pooled.values))
-        known = np.broadcast_to(cohort.found, (len(cohort), cohort[0].sizes[CHANNEL]))
+        known = np.broadcast_to(cohort.already_told, (len(cohort), cohort[0].sizes[CHANNEL]))
         if cohort.pool == "pixels":
             known = _of_all_pixels(known)
         step = f"{step} inside the mask" if cohort.is_masked else step
         dtype = np.result_type(*(processing_dtype(image) for image in cohort))
         numbers = backends.per_channel(
-            partial(self._settled, step, cohort.labels, cohort.names, cohort.pool, dtype),
+            partial(
+                self._numbers_with_warning, step, cohort.labels, cohort.names, cohort.pool, dtype
+            ),
             (pooled.values, "fqc"),
             (flags, "fc"),
             (known, "f" + ("k" if self.of_sums else "c")),
@@ -231,7 +232,7 @@ class ImageStatistic(Statistic):
         )
         return self._dataset(cohort, each, numbers)
 
-    def again(
+    def recompute(
         self,
         numbers: xr.Dataset,
         known: Block,
@@ -247,7 +248,7 @@ class ImageStatistic(Statistic):
         if self.of_sums:
             values, *counts = (array[..., np.newaxis] for array in (values, *counts))
         flags = _flags(*counts, constant=self.is_constant(values))
-        found = self._settled(step, labels, fovs, pool, dtype, values, flags, known)
+        found = self._numbers_with_warning(step, labels, fovs, pool, dtype, values, flags, known)
         return {
             name: numbers[name].variable.copy(data=self._of(found, index))
             for index, name in enumerate(self.names)
@@ -260,7 +261,7 @@ class ImageStatistic(Statistic):
         rules |= dict.fromkeys(self.variables, FINITE_OR_NAN)
         check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, details)
 
-    def _settled(
+    def _numbers_with_warning(
         self,
         step: str,
         labels: Sequence[Label],
@@ -272,11 +273,12 @@ class ImageStatistic(Statistic):
         known: Block,
     ) -> Block:
         """The numbers, after the one warning about what was found."""
-        measured = Measured(values, flags, known, labels, names, pool, dtype)
-        numbers, notes = self.settle(measured)
-        # Not of images that are measured for others to join them: it is said of all together.
-        if notes and (known != EVERYTHING).any():
-            warn(f"{step}: {'; '.join(notes)}")
+        measured = ImageValues(values, flags, known, labels, names, pool, dtype)
+        numbers, texts = self.make_numbers(measured)
+        # Images that are added to a fit are measured with all flags known: one warning follows for
+        # all images together.
+        if texts and (known != EVERYTHING).any():
+            warn(f"{step}: {'; '.join(texts)}")
         return numbers
 
     def _of(self, numbers: Array, index: int) -> Array:
@@ -287,8 +289,8 @@ class ImageStatistic(Statistic):
     def _dataset(self, cohort: ImageSet, each: Measurement, numbers: Array) -> xr.Dataset:
         """The numbers, and what was found in each image, with the names of the images."""
         dims = () if self.of_sums else (CHANNEL,)
-        pooled = (FOV, *dims) if cohort.pool is None else dims
-        values = {name: (pooled, self._of(numbers, n)) for n, name in enumerate(self.names)}
+        own_dims = (FOV, *dims) if cohort.pool is None else dims
+        values = {name: (own_dims, self._of(numbers, n)) for n, name in enumerate(self.names)}
         found = {
             name: ((FOV, *dims), self._of(each.values, n)) for n, name in enumerate(self.variables)
         }
@@ -296,18 +298,18 @@ class ImageStatistic(Statistic):
             name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
             for name, array in zip(COUNTS, each.counts, strict=True)
         }
-        # An index for the name of one image would take a third of the time.
+        # An index for the name of a single image would take a third of the time of it all.
         names = {FOV: as_coordinate(cohort.names)} if len(cohort) > 1 else None
         return xr.Dataset({**values, **found, **counts}, coords=names)
 
 
-def are_of_images(numbers: xr.Dataset) -> bool:
-    """Whether numbers are those of a `Statistic`, beside what they were made from."""
+def has_image_values(numbers: xr.Dataset) -> bool:
+    """Whether the dataset also holds the values of each image that its numbers were made from."""
     return set(COUNTS) <= set(numbers) and not set(OF_IMAGES).isdisjoint(numbers)
 
 
 def compared(numbers: xr.Dataset) -> xr.DataArray:
-    """By what images are compared, of numbers of a `Statistic`."""
+    """The values by which images are compared, from numbers of a `Statistic`."""
     return numbers[next(name for name in OF_IMAGES if name in numbers)]
 
 
@@ -326,7 +328,7 @@ def check_numbers(
     pool: str | None = "mean",
     of_images: Sequence[str] = (),
 ) -> None:
-    """Raise ParameterError unless numbers from a file are those that rules name, and keep them.
+    """Raise ParameterError unless numbers from a file have the names in `rules`, and obey them.
 
     Parameters
     ----------
@@ -337,9 +339,9 @@ def check_numbers(
     dims
         Those of the numbers of one image.
     pool
-        For None all differ between images.
+        If None, every number has the dim fov.
     of_images
-        Which numbers do so always.
+        Numbers that always have it.
     """
     if set(numbers) != set(rules):
         raise ParameterError(f"they must be {sorted(rules)}, got {sorted(map(str, numbers))}")
@@ -370,7 +372,7 @@ def _exact_mean(values: Block) -> float:
 def _flags(
     counted: Array, negative: Array, infinite: Array, *, constant: Array | bool = False
 ) -> Array:
-    """What was found, as bits; what is constant is as good as empty."""
+    """What was found, as bits; a channel with one value only counts as empty."""
     empty = (counted == 0) | constant
     flags = empty * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
     return flags.astype(np.uint8)
@@ -378,10 +380,10 @@ def _flags(
 
 def _of_all_pixels(flags: Array) -> Array:
     """What was found in all images together: empty where all are, the rest where any is."""
-    empty: Array = ((flags & EMPTY) > 0).all(axis=0, keepdims=True) * np.uint8(EMPTY)
+    of_all: Array = ((flags & EMPTY) > 0).all(axis=0, keepdims=True) * np.uint8(EMPTY)
     for bit in (NEGATIVE, INFINITE):
-        empty = empty | ((flags & bit) > 0).any(axis=0, keepdims=True) * np.uint8(bit)
-    return empty
+        of_all = of_all | ((flags & bit) > 0).any(axis=0, keepdims=True) * np.uint8(bit)
+    return of_all
 
 
 def labeled_numbers(

@@ -1,6 +1,6 @@
 """The statistics that steps measure: scales, limits, ranges, thresholds.
 
-They are public, for steps of your own: see `pxprep.steps.Step.statistic`.
+They are public, for steps of your own: see the page "How to add a step".
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..aliases import Array, Block
 from .quantiles import QuantileStatistic
-from .statistic import EMPTY, FINITE, Measured, Rule, mean_over_images
+from .statistic import EMPTY, FINITE, ImageValues, Rule, mean_over_images
 
 __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 
@@ -27,23 +27,23 @@ class Scales(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("scale",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The scales, axes (1, c) or (fov, 1, c)."""
-        scale = measured.mean()
+        scale = measured.pooled()
         zero = scale.astype(measured.dtype) == 0
-        notes = measured.notes_on_empty(
+        texts = measured.empty_warnings(
             "no finite non-zero value",
             "the scale is 1",
-            " (where a channel is NaN, steps that sum over channels drop the pixel)",
+            " (pixels that are NaN there are dropped by sum_mask and sum_norm)",
         )
         for chosen, what in (
             (zero, "the quantile of {} is 0: the scale is 1"),
             (scale < 0, "the scale of {} is negative: signs change"),
         ):
             if chosen.any():
-                notes.append(what.format(measured.listed(chosen[..., 0, :])))
-        notes += measured.notes_on_values()
-        return np.where(zero | np.isnan(scale), 1.0, scale), notes
+                texts.append(what.format(measured.listed(chosen[..., 0, :])))
+        texts += measured.value_warnings()
+        return np.where(zero | np.isnan(scale), 1.0, scale), texts
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class ClipLimits(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("low", "high")
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST, HIGHEST)
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The limits, axes (2, c) or (fov, 2, c)."""
-        limits = measured.mean()
-        notes = measured.notes_on_empty("no value to measure", "nothing is clipped")
-        known = (measured.known & EMPTY).astype(bool)
+        limits = measured.pooled()
+        texts = measured.empty_warnings("no value to measure", "nothing is clipped")
+        known = (measured.already_told & EMPTY).astype(bool)
         same = limits[..., 0, :] == limits[..., 1, :]
         same &= ~(known if measured.pool is None else known.all(axis=0))
         if same.any():
-            notes.append(
-                f"both quantiles of {measured.listed(same)} are the same: all its values become "
-                "that"
+            texts.append(
+                f"both quantiles of {measured.listed(same)} are the same: all values become that "
+                "one value"
             )
-        notes += measured.notes_on_values()
-        return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits), notes
+        texts += measured.value_warnings()
+        return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits), texts
 
 
 @dataclass(frozen=True)
@@ -78,26 +78,26 @@ class Ranges(QuantileStatistic):
 
     @classmethod
     def of(cls, n_channels: int) -> "Ranges":
-        """Those of so many channels: zeros count."""
+        """The ranges of `n_channels` channels: zeros count."""
         return cls(np.repeat([[0.0], [100.0]], n_channels, axis=1), zeros=True)
 
     def is_constant(self, quantiles: Array) -> Array:
         """Where both extremes are the same."""
         return quantiles[:, 0] == quantiles[:, 1]
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The ranges, axes (2, c) or (fov, 2, c)."""
-        ranges = measured.mean()
+        ranges = measured.pooled()
         if measured.pool is not None:
             # Images without a range do not count, unless there are no others.
             constant = (measured.flags & EMPTY).astype(bool)[:, np.newaxis]
             others = mean_over_images(np.where(constant, np.nan, measured.values))
             ranges = np.where(np.isnan(others), ranges, others)
-        notes = measured.notes_on_empty(
+        texts = measured.empty_warnings(
             "no two different values", "the smallest is subtracted, and nothing divided"
         )
-        notes += measured.notes_on_values()
-        return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges), notes
+        texts += measured.value_warnings()
+        return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges), texts
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ class Thresholds(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("value",)
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The thresholds, axes (1, c) or (fov, 1, c)."""
-        values = measured.mean()
-        notes = measured.notes_on_empty("no value to measure", "no value is below")
-        notes += measured.notes_on_values()
-        return np.where(np.isnan(values), -np.inf, values), notes
+        values = measured.pooled()
+        texts = measured.empty_warnings("no value to measure", "nothing changes")
+        texts += measured.value_warnings()
+        return np.where(np.isnan(values), -np.inf, values), texts
 
 
 @dataclass(frozen=True)
@@ -123,24 +123,24 @@ class SumThreshold(QuantileStatistic):
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
     of_sums: ClassVar[bool] = True
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""
-        threshold = measured.mean()
+        threshold = measured.pooled()
         # If a channel was already reported, its sums are not reported.
-        known = np.bitwise_or.reduce(measured.known, axis=1, keepdims=True)
-        new = replace(measured, flags=measured.flags & ~known, known=np.zeros_like(known))
-        return np.where(np.isnan(threshold), 0.0, threshold), _notes_on_sums(new, threshold)
+        known = np.bitwise_or.reduce(measured.already_told, axis=1, keepdims=True)
+        new = replace(measured, flags=measured.flags & ~known, already_told=np.zeros_like(known))
+        return np.where(np.isnan(threshold), 0.0, threshold), _sum_warnings(new, threshold)
 
 
-def _notes_on_sums(measured: Measured, threshold: Block) -> list[str]:
+def _sum_warnings(measured: ImageValues, threshold: Block) -> list[str]:
     empty = (measured.flags[:, 0] & EMPTY).astype(bool)
-    notes = []
+    texts = []
     if empty.any() and np.isnan(threshold).all():
-        notes.append("no pixel has a sum to measure: the threshold is 0")
+        texts.append("no pixel has a sum to measure: the threshold is 0")
     elif empty.any():
-        places = measured.listed_images(empty)
+        names = measured.listed_images(empty)
         consequence = (
             "the threshold is 0" if measured.pool is None else "not counted in the cohort's mean"
         )
-        notes.append(f"no pixel has a sum to measure in image {places}: {consequence}")
-    return notes + measured.notes_on_values(lambda _: "the sums over channels")
+        texts.append(f"no pixel has a sum to measure in image {names}: {consequence}")
+    return texts + measured.value_warnings(lambda _: "the sums over channels")

@@ -1,6 +1,6 @@
 """Subtract the background of each channel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,12 +28,13 @@ class SubtractBackground(Step):
     Parameters
     ----------
     radius
-        Of the disc, a whole number of pixels up to 1000. One number; a sequence in channel order;
-        or a mapping by channel label, in which the key ``...`` stands for the channels that are
-        not named. Larger than what is looked for; 0 leaves a channel as it is, bit for bit.
+        Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
+        order; or a mapping by channel label, in which the key ``...`` stands for the channels that
+        are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
+        bit for bit.
     constant
-        At least 0, in units of the image; values of up to that become 0. Given as `radius`. One of
-        both must be given.
+        At least 0, in units of the image; values of up to that become 0. In the same forms as
+        `radius`. One of both must be given.
 
     Raises
     ------
@@ -91,11 +92,6 @@ class SubtractConstant(Operation):
         blocks.subtract_constant(strip.block(), np.array(self.constants))
 
 
-def opening_depth(radii: Iterable[float]) -> int:
-    """How far an opening reads that has these radii in its channels."""
-    return 2 * max(int(radius) for radius in radii)
-
-
 @dataclass(frozen=True)
 class SubtractOpening(Operation):
     """White top-hat of each channel, by a disc with its own radius in pixels; 0 leaves it be."""
@@ -106,13 +102,13 @@ class SubtractOpening(Operation):
     @property
     def depth(self) -> int:
         """Two radii: an erosion, and a dilation of that."""
-        return opening_depth(self.radii)
+        return 2 * max(self.radii)
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the pixels of `want` without their background."""
         pixels, scale = strip.undivided()
         program = strip.program
-        raised = blocks.subtract_opening(
+        flattened = blocks.subtract_opening(
             pixels,
             want,
             self.radii,
@@ -121,4 +117,4 @@ class SubtractOpening(Operation):
             height=program.height,
             width=program.width,
         )
-        strip.become(raised, want)
+        strip.become(flattened, want)

@@ -19,7 +19,7 @@ __all__ = ["SubtractChannels"]
 
 @dataclass(frozen=True)
 class SubtractChannels(Step):
-    """Subtract from some channels another one times a factor: no value of theirs is below 0 after.
+    """Subtract from some channels another one times a factor; negative results become 0.
 
     The other one holds what is in the channel without its stain: autofluorescence, mostly. Several
     channels may have the same one. All are taken as they came, and channels that are not named stay
@@ -132,7 +132,7 @@ class SubtractChannels(Step):
 
 @dataclass(frozen=True)
 class SubtractOthers(Operation):
-    """Of each triple the first channel becomes itself minus the second times the third."""
+    """Triples of a channel, another one that is subtracted from it, and a factor of that."""
 
     triples: tuple[tuple[int, int, float], ...]
 

@@ -40,8 +40,8 @@ class SumMask(Step):
     reference
         Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
         image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
-        blurred image by a threshold of the un-blurred one. A sum that exceeds that by no more than
-        rounding (2**-18 of it, 2**-47 for float64) is not kept.
+        blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds the threshold
+        by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is dropped, too.
     threshold
         The threshold, if it is known; then nothing is measured.
     zeros
@@ -106,20 +106,17 @@ class GivenThreshold(Statistic):
 
 @dataclass(frozen=True)
 class KeepAbove(Operation):
-    """Pixels whose sum over channels is not above a threshold become NaN in every channel.
-
-    The threshold was measured on sums of the same image, or of an earlier state of it: the
-    reference.
+    """Drop the pixels whose sum is not above a threshold.
 
     Attributes
     ----------
     of_others
-        Whether the threshold was measured on the reference.
+        Whether the threshold was measured on the sums of a reference, and not on these.
     say
-        What is said of the pixels whose sum is above the threshold only in the reference.
+        Makes the warning about pixels that are above the threshold in the reference only.
     reference
-        What makes the sums of the reference: an int, the number of operations of this program after
-        which they are the sums; or a chain of its own; or None if they are not at hand.
+        Where the sums of the reference come from: the number of operations of this program after
+        which they can be taken, or a separate chain.
     note
         Takes what `blocks.count_lost` finds in some rows.
     """
@@ -193,8 +190,9 @@ def sum_mask(
         Percent, 0 to 100.
     reference
         Images with the same channels on which the threshold is measured; None for `images`.
-        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A sum
-        that exceeds that by no more than rounding (2**-18 of it, 2**-47 for float64) is not kept.
+        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A pixel
+        whose sum exceeds the threshold by no more than rounding (2**-18 of the threshold, 2**-47
+        for float64) is dropped, too.
     threshold
         The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
         ``fov``, each image's own.
@@ -202,7 +200,7 @@ def sum_mask(
         ``"exclude"`` (sparrow/harpy) or ``"include"`` (Pixie) sums of exactly zero in the quantile.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. A `pxprep.Cohort` says it itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -243,29 +241,29 @@ def sum_mask(
     """
     cohort = ImageSet.of(images, pool, where=where)
     step = SumMask(q_sum, zeros=zeros)
-    measured = None
+    others = None
     if threshold is None:
-        measured = None if reference is None else _reference(reference, cohort)
-        numbers = step.measure(cohort if measured is None else measured)
+        others = None if reference is None else _reference(reference, cohort)
+        numbers = step.measure(cohort if others is None else others)
         threshold = numbers["threshold"]
     limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
-    operation = KeepAbove(measured is not None, partial(say_lost, step.q_sum, zeros))
-    made: AnyImages = cohort.apply(operation, limits, measured).given()
+    operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
+    made: AnyImages = cohort.apply(operation, limits, others).as_given()
     return made
 
 
 def _reference(reference: object, cohort: ImageSet) -> ImageSet:
     """The images on which the threshold for those of `cohort` is measured."""
-    measured = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
-    if not cohort.is_one and set(cohort.names) == set(measured.names):
-        by_name = dict(zip(measured.names, measured, strict=True))
-        measured = replace(measured, images=tuple(by_name[name] for name in cohort.names))
-    elif cohort.is_one != measured.is_one or not cohort.is_one:
+    others = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
+    if not cohort.is_one and set(cohort.names) == set(others.names):
+        by_name = dict(zip(others.names, others, strict=True))
+        others = replace(others, images=tuple(by_name[name] for name in cohort.names))
+    elif cohort.is_one != others.is_one or not cohort.is_one:
         raise ImageError(
-            f"reference must hold an image for each of images, {list(cohort.names)}, got "
-            f"{list(measured.names)}"
+            f"reference must hold one image for each image, called {list(cohort.names)}, got "
+            f"{list(others.names)}"
         )
-    sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, measured)]
+    sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, others)]
     if cohort.is_masked and sizes[0] != sizes[1]:
         raise ImageError("reference must have the sizes of the images where a mask is given")
-    return replace(measured, names=cohort.names, areas=cohort.areas, batches=cohort.batches)
+    return replace(others, names=cohort.names, areas=cohort.areas, batches=cohort.batches)

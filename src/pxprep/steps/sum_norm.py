@@ -61,10 +61,10 @@ class DivideBySums(Operation):
     is_pointwise = False
 
     def noticing(self, take_note: TakeNote, reference: object) -> Operation:
-        """The operation that notices negative sums; those of zero are where nothing was seen."""
+        """The operation that counts negative sums; sums of zero are pixels without signal."""
         say = partial(say_missing, "became NaN, as their sum over channels is negative")
-        sight = "pixels whose sum over channels is negative became NaN"
-        return replace(self, note=take_note("sum_norm", say, sight))
+        said_by_workers = "pixels whose sum over channels is negative became NaN"
+        return replace(self, note=take_note("sum_norm", say, said_by_workers))
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Divide."""

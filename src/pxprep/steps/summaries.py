@@ -109,12 +109,14 @@ def pixel_sum(images: AnyImages) -> AnyImages:
         sums = backends.apply(pixels(one), AddChannels())
         return like_plane(one, sums)
 
-    made: AnyImages = ImageSet.of(images).map(summed).given()
+    made: AnyImages = ImageSet.of(images).map(summed).as_given()
     return made
 
 
 def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
-    """Mean over blocks of pixels, NaN ignored; NaN where a block has nothing else.
+    """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
+
+    Unlike `rescale` it drops the coordinates along their dimensions.
 
     Parameters
     ----------
@@ -122,7 +124,7 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     factors
-        Block size in pixels by dimension. Pixels at the end that fill no block are left out.
+        Their size in pixels by dimension. Pixels at the end that fill no rectangle are left out.
 
     Returns
     -------
@@ -148,16 +150,15 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
     cohort = ImageSet.of(images)
     if not isinstance(factors, Mapping):
         raise ParameterError(
-            f"factors must be a mapping of dimension to block size, as {{'y': 2, 'x': 2}}, got "
-            f"{factors!r}"
+            f"factors must be a mapping of dims to sizes, as {{'y': 2, 'x': 2}}, got {factors!r}"
         )
     for dim, factor in factors.items():
         parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
         for name, one in zip(cohort.names, cohort, strict=True):
             if dim not in SPATIAL or one.sizes.get(dim, 0) < factor:
                 raise ParameterError(
-                    f"factors must fit the image's spatial dims: {dim!r} cannot be divided by "
-                    f"{factor} in {dict(one.sizes)} of image {name!r}"
+                    f"factors must be for the spatial dims of the image, and not larger than it: "
+                    f"{dim!r} cannot be {factor} in {dict(one.sizes)} of image {name!r}"
                 )
     z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
 
@@ -167,5 +168,5 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
         kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
         return like(one.drop_vars(along).isel(kept), array)
 
-    made: AnyImages = cohort.map(coarsened).given()
+    made: AnyImages = cohort.map(coarsened).as_given()
     return made

@@ -31,8 +31,8 @@ class Threshold(Step):
         The threshold, in units of the image. One number; a sequence in channel order; or a mapping
         by channel label, in which the key ``...`` stands for the channels that are not named.
     q
-        Percent, 0 to 100: the threshold is that quantile of the channel, measured. Given as
-        `value`. One of both must be given.
+        Percent, 0 to 100: the threshold is that quantile of the channel, measured. In the same
+        forms as `value`. One of both must be given.
     below
         What values below the threshold become: ``"zero"`` or ``"nan"``.
     zeros

@@ -12,7 +12,7 @@ from ..engine.programs import Operation
 from ..images.cohort import ImageSet
 from .base import Step
 from .robust_zscore import Standardize
-from .statistic import FINITE, ImageStatistic, Measured, Measurement, Rule, Statistic
+from .statistic import FINITE, ImageStatistic, ImageValues, Measurement, Rule, Statistic
 from .statistics import DIVISOR
 
 __all__ = ["Zscore"]
@@ -74,7 +74,7 @@ class MeanAndDeviation(ImageStatistic):
         """The mean; the spread is no value of a channel."""
         return {"center": "mean"}
 
-    def look(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
+    def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The moments of each image, and of all pixels if they are taken together."""
         mean, deviation, *counts = exact_moments(
             cohort.arrays,
@@ -83,19 +83,19 @@ class MeanAndDeviation(ImageStatistic):
             areas=cohort.areas,
         )
         found = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
-        return found.parted(len(cohort))
+        return found.split_off_pooled(len(cohort))
 
-    def settle(self, measured: Measured) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
         """The numbers, axes (2, c) or (fov, 2, c)."""
-        numbers = measured.mean()
+        numbers = measured.pooled()
         centers, spreads = numbers[..., 0, :], numbers[..., 1, :]
         zero = spreads.astype(measured.dtype) == 0
-        notes = measured.notes_on_empty("no value to measure", "nothing is subtracted or divided")
+        texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
         if zero.any():
-            notes.append(
+            texts.append(
                 f"the standard deviation of {measured.listed(zero)} is 0: the mean is subtracted, "
                 "and nothing divided"
             )
         centers = np.where(np.isnan(centers), 0.0, centers)
         spreads = np.where(zero | np.isnan(spreads), 1.0, spreads)
-        return np.stack([centers, spreads], axis=-2), notes + measured.notes_on_values()
+        return np.stack([centers, spreads], axis=-2), texts + measured.value_warnings()

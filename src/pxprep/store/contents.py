@@ -18,6 +18,8 @@ from .json import loads
 
 # In the attrs of the store, and of each layer that pxprep wrote.
 KEY = "pxprep"
+# The files that say what a folder holds; layers that differ differ in one of them.
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 # How deep elements lie in a store.
 ELEMENTS = 1
 
@@ -108,7 +110,7 @@ def read_attrs(folder: Path, *, through_links: bool = True) -> Json:
 
 
 def token_in(folder: Path) -> str | None:
-    """The mark of a layer in a folder, every chunk of which pxprep wrote; None if it has none."""
+    """The token in the mark of a layer, every chunk of which pxprep wrote; None without a mark."""
     mark = read_attrs(folder).get(KEY)
     return mark.get("token") if isinstance(mark, Mapping) else None
 
@@ -169,11 +171,7 @@ def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]
     for child in sorted(folder.iterdir()):
         if child.name.startswith(".") or not child.is_dir():
             continue
-        found = {
-            name: child / name
-            for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-            if os.path.lexists(child / name)
-        }
+        found = {name: child / name for name in METADATA if os.path.lexists(child / name)}
         if not set(found) - {".zattrs"}:
             continue
         if level != ELEMENTS and child.is_symlink():

@@ -24,11 +24,11 @@ FLUSHING_THREADS = 8
 FLUSHING_PAUSE = 0.25
 # What a system says of a request that a file system does not know.
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-# What it says of a lock that another process holds.
+# What a system says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
 MOST_BYTES = 1 << 27
-# Of `os.open`: fail where a link is; do not wait for somebody at the other end of a pipe.
+# Flags of `os.open`: fail where a link is; do not wait for somebody at the other end of a pipe.
 NO_LINKS, AT_ONCE = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux: renameat2
@@ -185,26 +185,26 @@ def in_place_of(path: Path, drafts: Path | None = None) -> Iterator[Path]:
     """The path of a draft that takes the place of the file `path` on exit, at once.
 
     After an error it is gone; a process that dies leaves it, in the folder `drafts` on the same
-    file system. Nothing is put on disk.
+    file system. Nothing is flushed.
     """
     # No longer than names may be.
-    partial = (drafts or path.parent) / f"{path.name[:50]}.{uuid.uuid4().hex}.partial"
+    draft = (drafts or path.parent) / f"{path.name[:50]}.{uuid.uuid4().hex}.partial"
     try:
-        yield partial
+        yield draft
         if path.exists():
-            partial.chmod(path.stat().st_mode & 0o777)
-        partial.replace(path)
+            draft.chmod(path.stat().st_mode & 0o777)
+        draft.replace(path)
     except BaseException:
         with suppress(OSError):  # what went wrong first is what is said
-            partial.unlink()
+            draft.unlink()
         raise
 
 
 @contextmanager
 def drafted(path: Path, drafts: Path | None = None) -> Iterator[Path]:
-    """As `in_place_of`, and the name is put on disk; what is written must be there before."""
-    with in_place_of(path, drafts) as partial:
-        yield partial
+    """As `in_place_of`, but the name is flushed on exit; the caller has flushed the content."""
+    with in_place_of(path, drafts) as draft:
+        yield draft
     flush_entry(path.parent)
 
 
@@ -339,12 +339,9 @@ def _below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 def folder_times(folder: Path) -> list[tuple[str, int, int]]:
     """For `folder` and all folders in it: which it is, and when a name in it last changed."""
-    found = [str(folder), *(entry.path for entry in _below(folder) if _is_folder(entry))]
+    folders = (entry.path for entry in _below(folder) if entry.is_dir(follow_symlinks=False))
+    found = [str(folder), *folders]
     stats = [os.stat(path) for path in found]  # noqa: PTH116
     return sorted(
         (path, stat.st_ino, stat.st_mtime_ns) for path, stat in zip(found, stats, strict=True)
     )
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)

@@ -28,7 +28,7 @@ class Move:
     Attributes
     ----------
     place
-        In the store; the staged element has the same in the store that is the stage.
+        Place in the store; the staged element is at the same place in the stage.
     new, old
         Identities of the staged element and of what it replaces, if there is something.
     """
@@ -58,7 +58,7 @@ class Journal:
 
     @property
     def names(self) -> list[str]:
-        """Of the elements."""
+        """The names of the elements."""
         return [move.place.name for move in self.moves]
 
     def write(self, folder: Path) -> None:
@@ -79,7 +79,7 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path) -> "Journal":
-        """That in the folder of a transaction; raises StoreError if it could not be one of ours."""
+        """The journal in a transaction's folder; raises StoreError if it cannot be one of ours."""
         file = folder / JOURNAL
         try:
             return cls._parsed(loads(files.read_file(file)))
@@ -108,7 +108,7 @@ def is_in(folder: Path) -> bool:
     return os.path.lexists(folder / JOURNAL)
 
 
-def drop(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove the journal, durably: what it says is done, or undone."""
     (folder / JOURNAL).unlink()
     files.flush_entry(folder)

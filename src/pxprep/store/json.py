@@ -21,7 +21,7 @@ NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def loads(text: str | bytes, **options: Any) -> object:
-    """What JSON text says, whoever wrote it; a ValueError if it is none or nested too deeply.
+    """What JSON text says, whoever wrote it; a ValueError if it is not JSON, or nested too deeply.
 
     `options` are those of `json.loads`.
     """
@@ -75,14 +75,14 @@ def to_text(data: Mapping[str, object]) -> str:
         raise ParameterError(f"JSON cannot keep a parameter: {error}") from error
 
 
-def parse_json(value: object) -> Any:
-    """Plain values in JSON types; what JSON has no type for becomes its text."""
+def to_json_types(value: object) -> Any:
+    """Values in JSON types; what JSON has no type for becomes its text."""
     if isinstance(value, Mapping):
-        return {str(key): parse_json(item) for key, item in value.items()}
+        return {str(key): to_json_types(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return parse_json(value.tolist())
+        return to_json_types(value.tolist())
     if isinstance(value, tuple | list):
-        return [parse_json(item) for item in value]
+        return [to_json_types(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
@@ -160,9 +160,10 @@ def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Var
     if not isinstance(entry, Mapping) or set(entry) != {"dims", "dtype", "values"}:
         raise ValueError(f"it must have dims, dtype and values, got {entry!r:.200}")
     dims, text = entry["dims"], entry["dtype"]
-    if name in sizes or not isinstance(dims, list) or not all(isinstance(d, str) for d in dims):
-        raise ValueError(f"it must have another name and some of the dims {list(sizes)}")
-    if len(set(dims)) < len(dims) or not set(dims) <= set(sizes):
+    if name in sizes:
+        raise ValueError("it must not have the name of a dim")
+    is_texts = isinstance(dims, list) and all(isinstance(dim, str) for dim in dims)
+    if not is_texts or len(set(dims)) < len(dims) or not set(dims) <= set(sizes):
         raise ValueError(f"dims must be some of {list(sizes)}, got {dims!r:.200}")
     if not isinstance(text, str) or TYPES.fullmatch(text) is None:
         raise ValueError(f"dtype must be that of bool, numbers or short texts, got {text!r:.100}")
@@ -179,7 +180,7 @@ def _decoded_value(value: Any, dtype: DType) -> object:
     """A value that an array of that type can hold; raises ValueError or OverflowError."""
     if dtype.kind == "f" and type(value) in (int, float, str):
         if isinstance(value, str) and value not in NOT_FINITE:
-            raise ValueError(f"a number must be one, or one of {NOT_FINITE}, got {value!r:.100}")
+            raise ValueError(f"it must be a number or one of {NOT_FINITE}, got {value!r:.100}")
         number = float(value)
         if math.isfinite(number) and abs(number) > np.finfo(dtype).max:
             raise ValueError(f"{number!r} is too large for {dtype}")

@@ -6,17 +6,16 @@ import shutil
 from pathlib import Path
 
 from . import files
+from .contents import METADATA
 from .journal import Move
 from .places import KINDS
 
 # In the folder of a transaction: a store that holds what is staged.
 STAGE = "stage.zarr"
-# The files that say what a folder holds; layers that differ differ in one of them.
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 def identity(folder: Path) -> str | None:
-    """What tells a layer from any other, also after a copy; None where there is no folder."""
+    """A hash of a layer's metadata files, which a copy shares; None where there is no folder."""
     if not os.path.isdir(folder):  # noqa: PTH112 - False, too, for a name that cannot be one
         return None
     digest = hashlib.sha256()
@@ -60,14 +59,14 @@ def put(store: Path, folder: Path, number: int, move: Move) -> bool:
     others = (store / kind / move.place.name for kind in KINDS if kind != move.place.kind)
     if any(map(os.path.lexists, others)):
         return False
-    _replace(staged, place, _replaced(folder, number))
+    _replace(staged, place, _room_for_old(folder, number))
     return True
 
 
 def take_back(store: Path, folder: Path, number: int, move: Move) -> None:
     """Undo `put`."""
     staged, place = _ends(store, folder, move)
-    replaced, found = _replaced(folder, number), identity(place)
+    replaced, found = _room_for_old(folder, number), identity(place)
     if found == move.new and move.old is None:
         place.rename(staged)
     elif found == move.new and identity(staged) == move.old:
@@ -84,7 +83,7 @@ def _ends(store: Path, folder: Path, move: Move) -> tuple[Path, Path]:
     return move.place.within(folder / STAGE), move.place.within(store)
 
 
-def _replaced(folder: Path, number: int) -> Path:
+def _room_for_old(folder: Path, number: int) -> Path:
     return folder / f"replaced-{number}"
 
 

@@ -22,8 +22,8 @@ KINDS = {
 }
 
 
-def why_no_name(name: object) -> str:
-    """What an element's name must be and this is not; nothing if it may be one."""
+def broken_name_rule(name: object) -> str:
+    """The rule that an element's name breaks, to be read after "must"; empty if it is valid."""
     # SpatialData writes names with a leading dot but never lists them, and "zarr.json" is the
     # metadata file of the folder that the elements lie in.
     if not isinstance(name, str) or not all(sign.isalnum() or sign in "_-." for sign in name):
@@ -43,12 +43,12 @@ class Place(NamedTuple):
 
     @classmethod
     def parsed(cls, value: Any) -> "Place":
-        """From a list of both; raises ValueError unless they can be nothing else."""
+        """The place that a list of kind and name says; raises ValueError unless both are valid."""
         is_pair = isinstance(value, list) and len(value) == 2
         kind, name = value if is_pair else ("", "")
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"a place must be a kind of elements and a name, got {value!r:.100}")
-        why = why_no_name(name)
+        why = broken_name_rule(name)
         if why:
             raise ValueError(f"the name of an element must {why}, got {name!r:.300}")
         return cls(kind, name)
@@ -62,7 +62,7 @@ class Place(NamedTuple):
         """The folder in a store; raises StoreError if a link or a file is there, or on the way."""
         folder = store / self.kind / self.name
         for path in (store, folder.parent, folder):
-            files.is_folder(path)
+            files.is_folder(path)  # raises StoreError
         return folder
 
 

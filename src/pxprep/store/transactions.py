@@ -1,8 +1,8 @@
-"""Writes that can be trusted: stage, publish, recover, lock. Knows folders, not images.
+"""Writes that can be trusted: stage, publish, repair, lock. Knows folders, not images.
 
 New layers are staged inside the store, in a folder that its readers do not see. A journal is the
 point of no return: before it is written a transaction never happened, after it every layer takes
-the place of the old one in one step, and whoever writes next ends what a dead process left.
+the place of the old one in one step. If the process dies on the way, the next write completes it.
 """
 
 import os
@@ -28,7 +28,7 @@ from .places import Place
 
 STAGING = ".pxprep"
 LOCK = "lock"
-# In the folder of a transaction: what its process holds, and room for drafts.
+# In the folder of a transaction: the file that its process keeps locked, and a folder for drafts.
 ALIVE, SCRATCH = "alive", "scratch"
 # What that folder is called.
 TRANSACTION = re.compile("[0-9a-f]{32}")
@@ -55,13 +55,13 @@ class Contents(Protocol):
         """Keep `note` of the layers that were placed, and make the table anew, durably."""
 
 
-class Recovered(NamedTuple):
-    """What was found of processes that died while they wrote.
+class Repaired(NamedTuple):
+    """What a repair has done with interrupted writes.
 
     Attributes
     ----------
     completed
-        Names of the layers whose publishing was under way: it is complete now.
+        Names of the layers that were being published: they are in place now.
     removed
         How many unfinished writes were removed.
     """
@@ -71,14 +71,14 @@ class Recovered(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """What `recover` would find.
+    """What a repair would do.
 
     Attributes
     ----------
     complete
-        Names of layers whose publishing was under way when a process died.
+        Names of layers that were being published when a process died.
     remove
-        How many unfinished writes of processes that died would be removed.
+        How many interrupted writes would be removed.
     writing
         How many writes are under way.
     """
@@ -97,7 +97,7 @@ def check_writable(store: Path) -> None:
 
 
 def check_permission(folder: Path) -> None:
-    """Raise StoreError if this process may not change the names in `folder`, which may be none."""
+    """Raise StoreError if this process may not change the names in `folder`, if it exists."""
     if _may(folder, os.F_OK) and not _may(folder, os.W_OK | os.X_OK):
         raise StoreError(
             f"the store cannot be written to: no permission for {str(folder)!r}, or a file system "
@@ -105,8 +105,8 @@ def check_permission(folder: Path) -> None:
         )
 
 
-def recover(store: Path, contents: Contents, wait: float | None = None) -> Recovered:
-    """End what processes that died have begun: complete what was published, remove the rest.
+def repair(store: Path, contents: Contents, wait: float | None = None) -> Repaired:
+    """Complete the interrupted writes that were being published, and remove the others.
 
     Raises
     ------
@@ -115,19 +115,20 @@ def recover(store: Path, contents: Contents, wait: float | None = None) -> Recov
         seconds (None: no limit).
     """
     if not files.is_folder(store / STAGING):
-        return Recovered((), 0)
+        return Repaired((), 0)
     with _locked(store, wait):
-        recovered = _recover(store, contents)
+        repaired = _repair(store, contents)
     _sweep(store)
-    return recovered
+    return repaired
 
 
 def unfinished(store: Path) -> Unfinished:
-    """What `recover` would find; nothing is changed."""
+    """What `repair` would do; nothing is changed."""
     root = store / STAGING
-    if not files.is_folder(store / STAGING) or not os.path.lexists(root / LOCK):
+    if not files.is_folder(root) or not os.path.lexists(root / LOCK):
         return Unfinished((), 0, 0)
-    # Else a writer that is about to lock its new folder could be kept from it.
+    # The store is locked meanwhile: `_is_dead` tries locks, which could be in the way of a writer
+    # that is about to lock its new folder.
     held = files.try_lock(root / LOCK, make=False)
     if held is None:
         return Unfinished((), 0, 1)
@@ -172,7 +173,7 @@ def transaction(
     """A new folder in `store` that its readers do not see; gone on exit, unless it was killed."""
     folder = store / STAGING / uuid.uuid4().hex
     with _locked(store, wait):
-        _recover(store, contents)
+        _repair(store, contents)
         # Under the lock: a folder without its own lock would be taken for that of a dead process.
         try:
             folder.mkdir()
@@ -182,10 +183,10 @@ def transaction(
     try:
         yield Transaction(store, folder, contents, wait)
     finally:
-        _uninterrupted(partial(_end, store, folder, alive))
+        _uninterrupted(partial(_close, store, folder, alive))
 
 
-def _end(store: Path, folder: Path, alive: int | None) -> None:
+def _close(store: Path, folder: Path, alive: int | None) -> None:
     """Remove a transaction's folder, unless there is something left to complete."""
     if journal_module.is_in(folder):
         if alive is not None:
@@ -235,13 +236,14 @@ class Transaction:
         Raises
         ------
         StoreError
-            If the store is as it was; or if it says so, that the next write completes it.
+            If publishing failed: the store is as it was, unless the message says that the next
+            write completes it.
         """
         files.flush(self.folder)
         for above in (self.folder.parent, self.store):
             files.flush_entry(above)
         with _locked(self.store, self.wait):
-            _recover(self.store, self.contents)
+            _repair(self.store, self.contents)
             guard()
             moves = [
                 Move(
@@ -262,11 +264,11 @@ class Transaction:
             (self.folder / journal_module.JOURNAL).unlink(missing_ok=True)
             raise StoreError(f"nothing was changed, publishing failed: {error}") from error
         try:
-            placed = _roll_forward(self.store, self.folder, journal, self.contents)
+            placed = _carry_out(self.store, self.folder, journal, self.contents)
         except Exception as error:
             self._undo(journal, error)
             raise StoreError(f"nothing was changed, publishing failed: {error!r}") from error
-        journal_module.drop(self.folder)
+        journal_module.remove(self.folder)
         if len(placed) < len(journal.moves):
             raise StoreError(
                 f"another program changed the store at the same moment: of the new layers only "
@@ -274,12 +276,12 @@ class Transaction:
             )
 
     def _undo(self, journal: Journal, error: Exception) -> None:
-        """Bring back what stood there; what cannot be undone is left for the next write to end."""
+        """Bring back what stood there; the next write completes what cannot be undone."""
         try:
             for number, move in reversed(list(enumerate(journal.moves))):
                 take_back(self.store, self.folder, number, move)
             self.contents.announce(None, (), journal.table, self.folder / SCRATCH)
-            journal_module.drop(self.folder)
+            journal_module.remove(self.folder)
         except Exception:
             call = f"pxprep.repair({str(self.store)!r})"
             raise StoreError(
@@ -341,8 +343,8 @@ def _sweep(store: Path) -> None:
             root.rmdir()
 
 
-def _recover(store: Path, contents: Contents) -> Recovered:
-    """As `recover`, with the lock held."""
+def _repair(store: Path, contents: Contents) -> Repaired:
+    """Repair the store, whose lock is held."""
     completed: list[str] = []
     removed = 0
     # Journals first: what they publish must not be overtaken by later writes.
@@ -359,7 +361,7 @@ def _recover(store: Path, contents: Contents) -> Recovered:
             files.unlock(alive)
             raise
         _remove(folder, alive)
-    return Recovered(tuple(completed), removed)
+    return Repaired(tuple(completed), removed)
 
 
 def _lock_of_dead(folder: Path) -> int | None:
@@ -378,8 +380,8 @@ def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
     try:
         journal = Journal.read(folder)
         _check(store, folder, journal, contents)
-        placed = _roll_forward(store, folder, journal, contents)
-        journal_module.drop(folder)
+        placed = _carry_out(store, folder, journal, contents)
+        journal_module.remove(folder)
     except Exception as error:
         raise StoreError(
             f"an interrupted write cannot be completed: {error!r}; nothing is lost, the old and "
@@ -400,7 +402,7 @@ def _check(store: Path, folder: Path, journal: Journal, contents: Contents) -> N
     contents.check(journal.note, journal.names)
 
 
-def _roll_forward(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
+def _carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
     """Do what the journal says, from wherever it was interrupted; the names of what is in place."""
     contents.withdraw(folder / SCRATCH)
     placed = []
@@ -413,7 +415,7 @@ def _roll_forward(store: Path, folder: Path, journal: Journal, contents: Content
 
 
 def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
-    """Call `work`; an interrupt of the user comes when it is done, with a note of that."""
+    """Call `work`; Ctrl-C is held back until it is done, and `note` is then added to the error."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         work()

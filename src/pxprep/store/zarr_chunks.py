@@ -39,7 +39,7 @@ class ZarrChunks:
     array
         The zarr array.
     dtype
-        As it is on disk.
+        Type of the values on disk.
     codec
         What encodes and decodes a chunk; None where chunks are plain bytes.
     """
@@ -58,8 +58,8 @@ class ZarrChunks:
         if region is None:
             return np.asarray(self._array[selection])
         out = np.empty(_shape(region), self.dtype)
-        for place, part, within in self._parts(region):
-            out[within] = self._part(place, part)
+        for index, part, within in self._parts(region):
+            out[within] = self._part(index, part)
         return out
 
     def __setitem__(self, selection: object, values: Any) -> None:
@@ -68,33 +68,33 @@ class ZarrChunks:
         Each becomes a file, also one that holds nothing but the fill value.
         """
         region = _region(selection, self.shape)
-        if region is None or not self._takes(region, np.shape(values)):
+        if region is None or not self._is_of_whole_chunks(region, np.shape(values)):
             self._array[selection] = values
             return
         block = np.asarray(values)
-        for place, _, within in self._parts(region):
-            self._write(place, block[within])
+        for index, _, within in self._parts(region):
+            self._write(index, block[within])
 
     def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
-        """The chunks that hold a region: where they are, and their part of it, and that in it."""
+        """The chunks that a region meets: index, common part in the array, and in the region."""
         chunks = self._array.chunks
-        places = [
+        indices = [
             range(start // size, -(-stop // size))
             for (start, stop), size in zip(region, chunks, strict=True)
         ]
-        for place in product(*places):
+        for index in product(*indices):
             part = [
-                (max(start, index * size), min(stop, (index + 1) * size))
-                for (start, stop), index, size in zip(region, place, chunks, strict=True)
+                (max(start, number * size), min(stop, (number + 1) * size))
+                for (start, stop), number, size in zip(region, index, chunks, strict=True)
             ]
             within = tuple(
                 slice(first - start, last - start)
                 for (first, last), (start, _) in zip(part, region, strict=True)
             )
-            yield place, part, within
+            yield index, part, within
 
-    def _takes(self, region: Region, shape: tuple[int, ...]) -> bool:
-        """Whether values of that shape are all of the chunks that hold a region."""
+    def _is_of_whole_chunks(self, region: Region, shape: tuple[int, ...]) -> bool:
+        """Whether a region consists of whole chunks, and `shape` is its shape."""
         if self._array.read_only or shape != _shape(region):
             return False
         return all(
@@ -102,7 +102,7 @@ class ZarrChunks:
             for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
         )
 
-    def _write(self, place: tuple[int, ...], values: Block) -> None:
+    def _write(self, index: tuple[int, ...], values: Block) -> None:
         """Write a chunk; one that reaches beyond the array is filled up."""
         if values.shape != self._array.chunks:
             inner, fill = values, self._array.fill_value
@@ -111,35 +111,35 @@ class ZarrChunks:
         plain = np.ascontiguousarray(values, self._on_disk)
         encoded = plain if self._codec is None else self._codec.encode(plain)
         # It gets its name when it is complete, whoever else writes the same chunk.
-        with files.in_place_of(self._file(place)) as draft:
+        with files.in_place_of(self._file(index)) as draft:
             _write_file(draft, encoded)
 
-    def _part(self, place: tuple[int, ...], part: Region) -> Block:
-        """The pixels of `part`, which lies in the chunk at `place`."""
-        encoded = self._encoded(place)
+    def _part(self, index: tuple[int, ...], part: Region) -> Block:
+        """The pixels of `part`, which lies in one chunk."""
+        encoded = self._encoded(index)
         if encoded is None:
             return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
-        chunk = self._decoded(encoded, place)
+        chunk = self._decoded(encoded, index)
         return chunk[
             tuple(
-                slice(start - index * size, stop - index * size)
-                for (start, stop), index, size in zip(part, place, self._array.chunks, strict=True)
+                slice(start - number * size, stop - number * size)
+                for (start, stop), number, size in zip(part, index, self._array.chunks, strict=True)
             )
         ]
 
     @cached_property
-    def _is_whole(self) -> bool:
+    def _must_be_whole(self) -> bool:
         """Whether every chunk must have a file: zarr itself leaves out those of the fill value."""
         return token_in(self._folder.parent) is not None
 
-    def _key(self, place: tuple[int, ...]) -> str:
-        return str(self._array.metadata.encode_chunk_key(place))
+    def _key(self, index: tuple[int, ...]) -> str:
+        return str(self._array.metadata.encode_chunk_key(index))
 
-    def _file(self, place: tuple[int, ...]) -> Path:
-        file: Path = self._folder / self._key(place)
+    def _file(self, index: tuple[int, ...]) -> Path:
+        file: Path = self._folder / self._key(index)
         return file
 
-    def _decoded(self, encoded: bytes, place: tuple[int, ...]) -> Block:
+    def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> Block:
         """The pixels of a chunk."""
         try:
             # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
@@ -148,17 +148,17 @@ class ZarrChunks:
         except MemoryError:
             raise
         except Exception as error:  # each codec has its own
-            raise StoreError(f"{str(self._file(place))!r} is damaged: {error}") from error
+            raise StoreError(f"{str(self._file(index))!r} is damaged: {error}") from error
 
-    def _encoded(self, place: tuple[int, ...]) -> bytes | None:
-        """The bytes of a chunk; None if there is no file, of which zarr knows what that means."""
-        file = self._file(place)
+    def _encoded(self, index: tuple[int, ...]) -> bytes | None:
+        """The bytes of a chunk; None if there is no file: zarr knows what it stands for."""
+        file = self._file(index)
         try:
             encoded = file.read_bytes()
         except FileNotFoundError:
             require_there(self._array)
-            if self._is_whole:
-                raise StoreError(lacking(self._folder, [self._key(place)])) from None
+            if self._must_be_whole:
+                raise StoreError(missing_chunks_message(self._folder, [self._key(index)])) from None
             return None
         # Blosc itself does not notice that bytes are missing.
         is_blosc = getattr(self._codec, "codec_id", None) == "blosc"
@@ -168,7 +168,7 @@ class ZarrChunks:
 
 
 class StoreChunks(ZarrChunks):
-    """The same of a store that holds its chunks, or makes them, and never waits for them.
+    """As `ZarrChunks`, of a store that is no folder and answers at once: in memory, or of tifffile.
 
     Only reading is direct: zarr writes.
     """
@@ -182,9 +182,9 @@ class StoreChunks(ZarrChunks):
 
         return default_buffer_prototype()
 
-    def _encoded(self, place: tuple[int, ...]) -> Any:
-        """The bytes of a chunk; None if there are none, of which zarr knows what that means."""
-        key = f"{self._array.path}/{self._key(place)}".lstrip("/")
+    def _encoded(self, index: tuple[int, ...]) -> Any:
+        """The bytes of a chunk; None if there are none: zarr knows what that stands for."""
+        key = f"{self._array.path}/{self._key(index)}".lstrip("/")
         getting = self._array.store.get(key, self._prototype)
         try:
             getting.send(None)
@@ -253,7 +253,7 @@ def require_there(value: Any) -> None:
         )
 
 
-def lacking(folder: Path, keys: Sequence[str]) -> str:
+def missing_chunks_message(folder: Path, keys: Sequence[str]) -> str:
     """What to say of chunks that are missing in a layer of ours."""
     return (
         f"{str(folder)!r} is damaged: {len(keys)} chunks are missing, {keys[0]!r} the first; "

@@ -12,21 +12,23 @@ import numpy as np
 from ..errors import ParameterError, StoreError
 from ..images.cohort import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
-from ..layers.layers import NOT_WRITTEN
+from ..layers.layers import WRITE_ERRORS
 from ..store import files
-from .rows import Form, Rows
+from .rows import Columns, Rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame
     from pyarrow import RecordBatch, Schema
 
-# Rows of a row group in a parquet file, the least that a reader takes at once.
+# Rows of a row group in a parquet file; a reader reads whole row groups.
 GROUP_ROWS = 2**17
 
 
-def maker_of(to: object, file: object, overwrite: object) -> Callable[[Form, Iterator[Rows]], Any]:
-    """What makes the table; everything that it needs is there."""
+def maker_of(
+    to: object, file: object, overwrite: object
+) -> Callable[[Columns, Iterator[Rows]], Any]:
+    """The function that makes the table; raises ParameterError if anything it needs is missing."""
     kind = parse_choice(to, "to", list(MAKERS))
     may_replace = parse_bool(overwrite, "overwrite")
     _require_packages(kind)
@@ -55,92 +57,92 @@ def _require_packages(kind: str) -> None:
         ) from error
 
 
-def _as_frame(form: Form, pieces: Iterator[Rows]) -> DataFrame:
+def _as_frame(columns: Columns, pieces: Iterator[Rows]) -> DataFrame:
     import pandas as pd
 
-    rows = form.joined(pieces)
+    rows = columns.joined(pieces)
     # Pandas holds columns as we do: nothing is copied.
-    frame = pd.DataFrame(rows.values.T, columns=list(form.channels), copy=False)
-    for name, column in _described(form, rows).items():
+    frame = pd.DataFrame(rows.values.T, columns=list(columns.channels), copy=False)
+    for name, column in _described(columns, rows).items():
         frame[name] = column
     return frame
 
 
-def _as_anndata(form: Form, pieces: Iterator[Rows]) -> AnnData:
+def _as_anndata(columns: Columns, pieces: Iterator[Rows]) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
-    rows = form.joined(pieces)
+    rows = columns.joined(pieces)
     names = pd.RangeIndex(len(rows)).astype(str)
-    spatial = [rows.places[dim] for dim in reversed(SPATIAL) if dim in rows.places]
+    spatial = [rows.others[dim] for dim in reversed(SPATIAL) if dim in rows.others]
     adata = AnnData(
         np.ascontiguousarray(rows.values.T),
-        obs=pd.DataFrame(_described(form, rows), index=names),
-        var=pd.DataFrame(index=list(form.channels)),
+        obs=pd.DataFrame(_described(columns, rows), index=names),
+        var=pd.DataFrame(index=list(columns.channels)),
     )
     adata.obsm["spatial"] = np.stack(spatial, axis=1)
     return adata
 
 
-def _described(form: Form, rows: Rows) -> dict[str, Any]:
+def _described(columns: Columns, rows: Rows) -> dict[str, Any]:
     """The columns beside the channels, for pandas."""
     import pandas as pd
 
-    fov = pd.Categorical.from_codes(rows.places[FOV], categories=list(form.fovs))
-    return {**rows.places, FOV: fov}
+    fov = pd.Categorical.from_codes(rows.others[FOV], categories=list(columns.fovs))
+    return {**rows.others, FOV: fov}
 
 
-def _as_parquet(form: Form, pieces: Iterator[Rows], path: Path) -> Path:
+def _as_parquet(columns: Columns, pieces: Iterator[Rows], path: Path) -> Path:
     from pyarrow.parquet import ParquetWriter
 
-    schema = _schema(form)
+    schema = _schema(columns)
     try:
         with files.drafted(path) as draft:
             with ParquetWriter(draft, schema) as writer:
-                for rows in _grouped(form, pieces):
-                    writer.write_batch(_batch(form, rows, schema))
+                for rows in _grouped(columns, pieces):
+                    writer.write_batch(_batch(columns, rows, schema))
             files.flush_entry(draft)
     except OSError as error:
-        if error.errno in NOT_WRITTEN:
+        if error.errno in WRITE_ERRORS:
             raise StoreError(f"{error}: file {str(path)!r} was not written") from error
         raise
     return path
 
 
-def _schema(form: Form) -> Schema:
+def _schema(columns: Columns) -> Schema:
     import pyarrow as pa
 
     types: dict[str, Any] = {
-        name: pa.from_numpy_dtype(dtype) for name, dtype in form.places.items()
+        name: pa.from_numpy_dtype(dtype) for name, dtype in columns.dtypes.items()
     }
     types[FOV] = pa.dictionary(pa.int32(), pa.string())
-    channels = dict.fromkeys(form.channels, pa.from_numpy_dtype(form.dtype))
+    channels = dict.fromkeys(columns.channels, pa.from_numpy_dtype(columns.dtype))
     return pa.schema([*channels.items(), *types.items()])
 
 
-def _batch(form: Form, rows: Rows, schema: Schema) -> RecordBatch:
+def _batch(columns: Columns, rows: Rows, schema: Schema) -> RecordBatch:
     import pyarrow as pa
 
-    fov = pa.DictionaryArray.from_arrays(rows.places[FOV], pa.array(form.fovs, pa.string()))
-    places = {**rows.places, FOV: fov}
+    fov = pa.DictionaryArray.from_arrays(rows.others[FOV], pa.array(columns.fovs, pa.string()))
+    others = {**rows.others, FOV: fov}
     return pa.RecordBatch.from_arrays(
-        [pa.array(column) for column in (*rows.values, *places.values())], schema=schema
+        [pa.array(column) for column in (*rows.values, *others.values())], schema=schema
     )
 
 
-def _grouped(form: Form, pieces: Iterable[Rows]) -> Iterator[Rows]:
+def _grouped(columns: Columns, pieces: Iterable[Rows]) -> Iterator[Rows]:
     """The same rows in groups of one size, which do not depend on the pieces."""
     held: list[Rows] = []
     for piece in pieces:
         held.append(piece)
         if sum(map(len, held)) < GROUP_ROWS:
             continue
-        rows = form.joined(held)
+        rows = columns.joined(held)
         end = len(rows) - len(rows) % GROUP_ROWS
         for start in range(0, end, GROUP_ROWS):
             yield rows.cut(start, start + GROUP_ROWS)
         held = [rows.cut(end, len(rows))]
-    rest = form.joined(held)
+    rest = columns.joined(held)
     if len(rest):
         yield rest
 

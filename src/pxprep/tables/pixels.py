@@ -14,9 +14,9 @@ from ..images.cohort import ImageSet
 from ..images.hints import check_kind
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.layers import is_sdata
-from ..layers.reading import read_images, read_labels
+from ..layers.reading import read_checked, read_labels
 from .kinds import maker_of
-from .rows import Draw, Form, pieces_of
+from .rows import Columns, PixelSample, pieces_of
 
 
 def pixel_table(
@@ -50,9 +50,9 @@ def pixel_table(
         with this probability, so the number of rows is near ``fraction`` times that of all, off by
         about its square root.
     seed
-        Of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of its FOV,
-        and its place in an image of that size: not on the other FOVs, nor on channels or chunks.
-        With one seed, the sample of a smaller fraction is part of that of a larger one.
+        Seed of the sample, 0 or more. Whether a pixel is taken depends on the seed, the name of its
+        FOV, and its place in an image of that size: not on the other FOVs, nor on channels or
+        chunks. With one seed, the sample of a smaller fraction is part of that of a larger one.
     labels
         Integers or bool for each pixel, for a column of their own: an `xarray.DataArray` with the
         spatial dims of the image and its size, NumPy or Dask; for several images a mapping by name
@@ -90,9 +90,10 @@ def pixel_table(
         If a parameter breaks its rule, `labels` do not fit the images, a channel is called like
         another column, the file exists or has no folder, or a package is missing.
     ImageError, ChannelError, LayerError
-        If there are no images, or without the channels or the layers that were asked for.
+        If there is no image, or a channel or a layer that was asked for is missing.
     StoreError
-        If the file cannot be written, then there is none, or the old one; or what is read is gone.
+        If the file cannot be written: then there is none, or still the old one. Or if what is read
+        has disappeared.
 
     Notes
     -----
@@ -119,28 +120,28 @@ def pixel_table(
     >>> table["fov"].cat.categories.tolist()
     ['fov0', 'fov1', 'fov2']
     """
-    sample = Draw.parse(fraction, seed)
+    sample = PixelSample.parse(fraction, seed)
     must_have_label = parse_bool(drop_background, "drop_background")
     make = maker_of(to, file, overwrite)
-    cohort = _opened(images, img_layer, channels, variable)
-    by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
+    cohort = _image_set(images, img_layer, channels, variable)
+    labels_by_image = _labels_by_image(labels, cohort, images if img_layer is not None else None)
     if must_have_label and labels is None:
         raise ParameterError("drop_background needs labels, got none")
-    form = Form.of(cohort, by_image)
-    return make(form, pieces_of(form, cohort, by_image, sample, must_have_label))
+    columns = Columns.of(cohort, labels_by_image)
+    return make(columns, pieces_of(columns, cohort, labels_by_image, sample, must_have_label))
 
 
-def _opened(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
+def _image_set(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
     """The images, with these channels only."""
     if img_layer is not None:
-        layers = read_images(images, img_layer, channels)
+        layers = read_checked(images, img_layer, channels)
         return ImageSet.of(layers, variable=variable, what="layer")
     if is_sdata(images):
         raise ParameterError(
             "img_layer must name the image layers to take of a SpatialData object, got None; "
             f"images are {sorted(images.images)}"
         )
-    return ImageSet.of(images, variable=variable).choosing(channels)
+    return ImageSet.of(images, variable=variable).with_channels(channels)
 
 
 def _labels_by_image(

@@ -19,8 +19,8 @@ from ..images.parameters import SPATIAL, parse_count, parse_number
 LABEL = "label"
 # Axes of a strip in the order of its pixels in the table, each an axis of (z, y, x).
 PIXEL_ORDER = (1, 0, 2)
-# Random numbers that one count of Philox gives.
-DRAWS = 4
+# How many random numbers Philox gives for each value of its counter.
+PER_COUNTER = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,83 +31,83 @@ class Rows:
     ----------
     values
         Shape (c, row).
-    places
+    others
         The other columns by name, each of shape (row,); FOVs by position.
     """
 
     values: Block
-    places: dict[str, Block]
+    others: dict[str, Block]
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
 
     def cut(self, start: int, stop: int) -> Rows:
-        """Those from `start` to `stop`."""
-        places = {name: column[start:stop] for name, column in self.places.items()}
-        return Rows(self.values[:, start:stop], places)
+        """The rows from `start` to `stop`."""
+        others = {name: column[start:stop] for name, column in self.others.items()}
+        return Rows(self.values[:, start:stop], others)
 
 
 @dataclass(frozen=True)
-class Form:
-    """What the table has, whatever its rows.
+class Columns:
+    """The columns of the table.
 
     Attributes
     ----------
     channels, fovs
-        Their names.
+        Names of the channels, and the values of the column ``fov``.
     dtype
-        Of the channels.
-    places
+        Type of the channels.
+    dtypes
         Dtypes of the other columns by name, in their order.
     """
 
     channels: tuple[str, ...]
     fovs: tuple[str, ...]
     dtype: DType
-    places: Mapping[str, DType]
+    dtypes: Mapping[str, DType]
 
     @classmethod
-    def of(cls, cohort: ImageSet, labels: Sequence[xr.DataArray | None]) -> Form:
-        """That of a cohort's table; raises ParameterError if two columns had the same name."""
+    def of(cls, cohort: ImageSet, labels: Sequence[xr.DataArray | None]) -> Columns:
+        """The columns for a cohort; raises ParameterError if two had the same name."""
         channels, fovs = _as_text(cohort.labels, "channels"), _as_text(cohort.names, "images")
         dims = [FOV, *(dim for dim in SPATIAL if dim in cohort[0].dims)]
-        places = dict.fromkeys(dims, np.dtype(np.int32))
+        dtypes = dict.fromkeys(dims, np.dtype(np.int32))
         label_types = [each.dtype for each in labels if each is not None]
         if label_types:
-            places[LABEL] = np.result_type(*label_types)
-            if places[LABEL].kind == "f":
+            dtypes[LABEL] = np.result_type(*label_types)
+            if dtypes[LABEL].kind == "f":
                 raise ParameterError(
                     "labels must have types that one integer type can hold, got "
                     f"{sorted(set(map(str, label_types)))}"
                 )
-        taken = [name for name in channels if name in places]
+        taken = [name for name in channels if name in dtypes]
         if taken:
             raise ParameterError(
                 f"channels must not be called like other columns of the table, got {taken}: rename "
                 "them with image.assign_coords(c=...)"
             )
         dtype = np.result_type(*(processing_dtype(image) for image in cohort))
-        return cls(channels, fovs, dtype, places)
+        return cls(channels, fovs, dtype, dtypes)
 
     def joined(self, pieces: Iterable[Rows]) -> Rows:
         """All rows of some pieces, of which there is at least one."""
         held = list(pieces)
         values = np.concatenate([piece.values for piece in held], axis=1)
-        places = {
-            name: np.concatenate([rows.places[name] for rows in held]) for name in self.places
+        others = {
+            name: np.concatenate([rows.others[name] for rows in held]) for name in self.dtypes
         }
-        return Rows(values, places)
+        return Rows(values, others)
 
 
 @dataclass(frozen=True)
-class Draw:
+class PixelSample:
     """Which pixels are taken: each with the probability `fraction`, by numbers of its own."""
 
     fraction: float
     seed: int
 
     @classmethod
-    def parse(cls, fraction: object, seed: object) -> Draw:
+    def parse(cls, fraction: object, seed: object) -> PixelSample:
         """The sample that the user asked for."""
         rule = "a number above 0 and at most 1"
         part = parse_number(fraction, "fraction", rule)
@@ -117,21 +117,21 @@ class Draw:
         return cls(part, parse_count(seed, "seed", "a whole number of at least 0", least=0))
 
     def of_pixels(self, fov: str, start: int, stop: int) -> Block:
-        """Which of the pixels from `start` to `stop` of a FOV are taken: their numbers."""
+        """The offsets from `start` of the pixels up to `stop` that are taken."""
         if self.fraction == 1:
             return np.arange(stop - start)
         key = hashlib.blake2b(f"{self.seed} {fov}".encode(), digest_size=16).digest()
         stream = np.random.Philox(key=int.from_bytes(key, "little"))
-        before = start % DRAWS
-        drawn = stream.advance(start // DRAWS).random_raw(before + stop - start)[before:]
+        before = start % PER_COUNTER
+        drawn = stream.advance(start // PER_COUNTER).random_raw(before + stop - start)[before:]
         return np.flatnonzero(drawn < np.uint64(self.fraction * 2**64))
 
 
 def pieces_of(
-    form: Form,
+    columns: Columns,
     cohort: ImageSet,
     labels: Sequence[xr.DataArray | None],
-    sample: Draw,
+    sample: PixelSample,
     must_have_label: bool,
 ) -> Iterator[Rows]:
     """The rows of each strip of each image: at least one piece, which may have none."""
@@ -140,23 +140,23 @@ def pieces_of(
         others = [] if label is None else [_planes(label)]
         for top, strip in backends.strips(array, *others):
             # Nothing of a strip is held here while the next one is computed.
-            yield _rows(form, fov, top, strip, sample, must_have_label)
+            yield _rows(columns, fov, top, strip, sample, must_have_label)
             del strip
 
 
 def _rows(
-    form: Form,
+    columns: Columns,
     fov: int,
     top: int,
     strip: Sequence[Block],
-    sample: Draw,
+    sample: PixelSample,
     must_have_label: bool,
 ) -> Rows:
     """The rows of a strip, which begins at the row `top` of an image and may come with labels."""
     image, *planes = strip
     depth, height, width = image.shape[1:]
     start = top * depth * width
-    taken = sample.of_pixels(form.fovs[fov], start, start + depth * height * width)
+    taken = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
     values = _in_order(image)[:, taken]
     found = [_in_order(plane)[taken] for plane in planes]
     kept = np.isfinite(values).all(axis=0)
@@ -166,8 +166,8 @@ def _rows(
     known = {FOV: np.full(len(x), fov), "z": z, "y": y + top, "x": x}
     if found:
         known[LABEL] = found[0][kept]
-    places = {name: known[name].astype(dtype) for name, dtype in form.places.items()}
-    return Rows(values[:, kept].astype(form.dtype, copy=False), places)
+    others = {name: known[name].astype(dtype) for name, dtype in columns.dtypes.items()}
+    return Rows(values[:, kept].astype(columns.dtype, copy=False), others)
 
 
 def _in_order(strip: Block) -> Block:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, ParameterError, spelled, warn
+from ..errors import ImageError, ParameterError, listed_names, spelled, warn
 from .asked import Asked
 from .names import image_names
 from .ome import Ome, parse_ome
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The images of a file.
+class TiffContents:
+    """The images of a TIFF file.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Found:
     stacks
         The images.
     ome
-        What its OME metadata tell.
+        What the OME metadata of the file tell.
     unread
-        Why there are OME metadata that tell nothing; or empty.
+        Why the OME metadata could not be used; empty if they could, or if there are none.
     """
 
     file: Path
@@ -51,7 +51,7 @@ class Found:
         return len(self.stacks) == 1 and self.stacks[0].n_channels == 1
 
     def chosen(self, asked: Asked) -> dict[str, Stack]:
-        """By name, those that the user wants; without pictures if others remain."""
+        """The images that the user wants, by name; without pictures if others remain."""
         names = dict(zip(self.names, self.stacks, strict=True))
         if asked.images is not None:
             return {
@@ -72,33 +72,33 @@ class Found:
         return kept or names
 
 
-def images_in(file: Path, asked: Asked, *, alone: bool = False) -> Found:
-    """The images of a TIFF file; `alone` without what lies in other files of a set."""
+def find_images(file: Path, *, alone: bool = False) -> TiffContents:
+    """Open a TIFF file to find its images; `alone` without those pages that other files hold."""
     with opened(file, alone) as tiff:
         targets = mibi_pages(tiff)
         if targets:
             names, pages = zip(*targets, strict=True)
-            return Found(file, [Stack.of_pages(pages, file, names)])
+            return TiffContents(file, [Stack.of_pages(pages, file, names)])
         if not tiff.is_ome:
-            return Found(file, _stacks_of(tiff, file))
+            return TiffContents(file, _stacks_of(tiff, file))
         try:
             ome = parse_ome(tiff.ome_metadata or "")
         except ValueError as error:
             tiff.is_ome = False  # tifffile does not read them either
-            return Found(file, _stacks_of(tiff, file), unread=f"{error!s:.200}")
-        return _of_ome(tiff, file, ome, asked, alone)
+            return TiffContents(file, _stacks_of(tiff, file), unread=f"{error!s:.200}")
+        return _of_ome(tiff, file, ome, alone)
 
 
-def _of_ome(tiff: TiffFile, file: Path, ome: Ome, asked: Asked, alone: bool) -> Found:
+def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
     """The images of an OME-TIFF, as its metadata tell them, or else as its pages do."""
     if alone and ome.is_set:
         tiff.is_ome = False
-        return _own_pages(Found(file, _stacks_of(tiff, file), ome))
+        return _own_pages(TiffContents(file, _stacks_of(tiff, file), ome))
     missing = missing_files(ome, file) if ome.is_set else []
     if missing:
         raise ImageError(
             f"{str(file)!r} is one of the {len(ome.files)} files of an OME-TIFF, of which "
-            f"{len(missing)} are missing: {', '.join(map(repr, missing))}"
+            f"{len(missing)} are missing: {listed_names(missing)}"
         )
     stacks = [Stack.of(series, file) for series in tiff.series]
     n_pages = len(tiff.pages)
@@ -109,9 +109,9 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, asked: Asked, alone: bool) -> 
     elif len(stacks) != len(ome.images):
         unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
     if unread:
-        return Found(file, _plain_stacks(file), ome, unread)
+        return TiffContents(file, _plain_stacks(file), ome, unread)
     pairs = zip(stacks, ome.images, strict=True)
-    return Found(file, [stack.with_about(about) for stack, about in pairs], ome)
+    return TiffContents(file, [stack.with_about(about) for stack, about in pairs], ome)
 
 
 def _plain_stacks(file: Path) -> list[Stack]:
@@ -121,7 +121,7 @@ def _plain_stacks(file: Path) -> list[Stack]:
         return _stacks_of(tiff, file)
 
 
-def _own_pages(found: Found) -> Found:
+def _own_pages(found: TiffContents) -> TiffContents:
     """The images of one file of a set, with those names that the metadata have for its pages."""
     for about in found.ome.images:
         channels = about.planes.get(found.ome.uuid, ())
@@ -165,7 +165,7 @@ def _told(name: str, stack: Stack) -> str:
     return f"{name!r} ({rows} x {columns}{', RGB' if stack.is_picture else ''})"
 
 
-def check_images(asked: Asked, found: Sequence[Found]) -> None:
+def check_images(asked: Asked, found: Sequence[TiffContents]) -> None:
     """Raise ParameterError if `images` names an image that none of the files holds."""
     known: dict[str, object] = {}
     for one in found:
@@ -173,8 +173,8 @@ def check_images(asked: Asked, found: Sequence[Found]) -> None:
             known |= dict.fromkeys((name, stack.name, str(number)))
     unknown = [name for name in asked.images or () if name not in known]
     if unknown:
-        listed = ", ".join(repr(name) for one in found for name in one.names)
+        there = [name for one in found for name in one.names]
         raise ParameterError(
-            f"{spelled('images')} must name images in the files, "
-            f"{', '.join(map(repr, unknown))} is not there; there are {listed:.500}"
+            f"{spelled('images')} must name images in the files, {listed_names(unknown)} is not "
+            f"there; there are {listed_names(there)}"
         )
