@@ -40,17 +40,10 @@ def run(
 ) -> Iterator[tuple[str, Numbers, ImageSet]]:
     """Each step's name, numbers and output.
 
-<<<<<<< HEAD
-    `local` computes the numbers in this process. Without `last` (as in `fit`) a step is applied
-    only if a measurement follows it. With `last`, images that take long to compute are computed
-    before a step measures them: else they would be computed twice.
-    Numbers that nobody else will see need not be `labeled`.
-=======
     With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
     Without `with_output` (as in `fit`) nothing is done after the last measurement. With it, results
     that are costly to compute are kept before a statistic of them is measured, so that they are not
     computed once more to be returned. Numbers that nobody else will see need not be `labeled`.
->>>>>>> main
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
@@ -77,22 +70,17 @@ def run(
             found = found | findings(numbers)
         if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
-<<<<<<< HEAD
-            current = apply_step(name, step, current.knowing(found), numbers, reference)
-            found = current.found  # the channels that the step drops are gone from it, too
-=======
             current = apply_numbers(
                 name, step, current.with_already_told(found), numbers, reference
             )
             found = current.already_told  # without that in channels that the step drops
->>>>>>> main
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
 
 
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
-    """The names of the passes that measure lazy images, one for each step that measures."""
+    """What the passes are called that measure lazy images, one for each step that measures."""
     each = zip(steps, labels_along(steps, cohort.labels), strict=False)
     return [_pass(name, cohort) for (name, step), labels in each if measures(step, labels)]
 
@@ -178,11 +166,7 @@ def apply_numbers(
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
-<<<<<<< HEAD
-    `reference` is the cohort on which `numbers` were measured, if that is not `cohort`.
-=======
     `reference` is the cohort on which the numbers were measured, if that is another.
->>>>>>> main
     """
     if step.operation(cohort.labels) is not None:
         with OfStep(name):
@@ -196,10 +180,6 @@ def apply_numbers(
 def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats; a copy if it is the image that the caller gave, or a view of that."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
-<<<<<<< HEAD
-    # A function of the user's may return a view of the image.
-=======
->>>>>>> main
     held = [one.data for one in (result, image)]
     is_view = all(isinstance(one, np.ndarray) for one in held) and np.may_share_memory(*held)
     return result if is_float and not is_view and result is not image else as_float(result)
@@ -215,7 +195,7 @@ def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers
 
 
 def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
-    """What a step of the user's own measures: it knows nothing of masks, batches or `pool=None`."""
+    """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
     if cohort.is_masked:
         cohort = kept(cohort)
     if cohort.batches:

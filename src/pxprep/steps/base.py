@@ -107,7 +107,7 @@ class Step:
     def kept_channels(self, labels: Sequence[Label]) -> Sequence[Label]:
         """Which of the channels `labels` come out of the step: all by default.
 
-        The other channels are dropped as soon as the step is applied.
+        The others are dropped as soon as the step is applied.
         """
         return labels
 
@@ -120,24 +120,15 @@ class Step:
     def statistic(self, labels: Sequence[Label]) -> Statistic | None:
         """What is measured of images with channels `labels`, if it is a `Statistic`.
 
-<<<<<<< HEAD
-        A `Statistic` is measured exactly, whatever the pool and the mask, and more images can be
-        added to it. None, the default, if `measure` is overridden instead, or nothing is measured.
-=======
         Then it is measured exactly, whatever the pool and the mask, and more images can be added to
         it. None (the default) if `measure` is overridden instead, or if nothing is measured.
->>>>>>> main
         """
         return None
 
     def operation(self, labels: Sequence[Label]) -> Operation | None:
         """What happens to a block of an image with channels `labels`; see `operands`.
 
-<<<<<<< HEAD
-        None, the default, if the step needs whole images: then it overrides `apply`.
-=======
         None (the default) if `apply` is overridden instead, which gets whole images.
->>>>>>> main
         """
         return None
 
@@ -145,7 +136,7 @@ class Step:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
-        `where` of `Pipeline.fit`) are NaN. By default the `statistic` is measured, if there is one.
+        `where` of `Pipeline.fit`) are NaN. Where there is a `statistic`, that is measured.
         """
         images = as_image_set(cohort)
         statistic = self.statistic(images.labels)
@@ -163,10 +154,7 @@ class Step:
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None
     ) -> ImageSet:
-        """The images of a cohort after this step, by its `operation` or else by `apply`.
-
-        `reference` is the cohort on which `numbers` were measured, if that is not `cohort`.
-        """
+        """The images of a cohort after the `operation` of this step, measured on a reference."""
         operation = self.operation(cohort.labels)
         if operation is None:
             made = cohort.map(partial(self.apply, numbers=numbers))
@@ -180,13 +168,8 @@ class Step:
     def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
 
-<<<<<<< HEAD
-        `labels` are those of the channels, and `pool` is that of the fit. By default only the
-        numbers of a `statistic` are checked.
-=======
         `labels` are those of the channels, and `pool` is that of the fit. By default any numbers
         are accepted, except that those of a `statistic` are checked by it.
->>>>>>> main
         """
         statistic = self.statistic(labels)
         if statistic is not None:
@@ -306,11 +289,7 @@ def check_step_class(step: Step) -> None:
 
 
 def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
-<<<<<<< HEAD
-    """The images that `measure` was given, as an image set: a user may call it with a list."""
-=======
     """The images as an `ImageSet`: users may call `measure` with a plain list."""
->>>>>>> main
     return images if isinstance(images, ImageSet) else ImageSet.of(images)
 
 
@@ -318,13 +297,8 @@ def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-<<<<<<< HEAD
-def _parsers(cls: type[Step]) -> dict[str, Parsed]:
-    """How the parameters of a kind of step are parsed, for those whose types say how."""
-=======
 def _parsers(cls: type[Step]) -> dict[str, Parser]:
     """By name, how parameters of a kind of step are parsed: those whose types have a `Parser`."""
->>>>>>> main
     if cls not in _PARSERS:
         _PARSERS[cls] = dict(_find_parsers(cls))
     return _PARSERS[cls]
