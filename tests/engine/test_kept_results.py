@@ -243,8 +243,8 @@ def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):
     keys, close = set(), Keeper.close
 
     def look_and_close(keeper):
-        keys.update(key[0] for key in keeper._kept)
-        keys.update(["made"] if keeper._made else [])
+        keys.update(key[0] for key in keeper._read)
+        keys.update(["made"] if keeper._results else [])
         close(keeper)
 
     monkeypatch.setattr(Keeper, "close", look_and_close)
