@@ -151,8 +151,8 @@ FAULTS = [
     Fault(
         "what lies outside a bracket is taken for its end",
         "engine/selection.py",
-        "if first < -at_low or second >= found.inside.size + at_high:",
-        "if first < -at_low - below or second > found.inside.size + at_high:",
+        "if first < -at_low or second >= gathered.inside.size + at_high:",
+        "if first < -at_low - below or second > gathered.inside.size + at_high:",
     ),
     Fault(
         "values that are let go are forgotten",
@@ -181,8 +181,8 @@ FAULTS = [
     Fault(
         "the prefixes of both ranks are that of the first",
         "engine/blocks.py",
-        "if own.index(prefix) == position:",
-        "prefix = own[0]\n            if True:",
+        "if wanted.index(prefix) == position:",
+        "prefix = wanted[0]\n            if True:",
     ),
     Fault(
         "zeros are never counted",

@@ -121,7 +121,7 @@ def test_fitting_keeps_blocks_within_its_memory_and_nothing_after(memory, monkey
     kept, close = [], Keeper.close
 
     def look_and_close(keeper):
-        blocks = [arrays for key, arrays in keeper._kept.items() if key[0] == "blocks"]
+        blocks = [arrays for key, arrays in keeper._read.items() if key[0] == "blocks"]
         kept.append((sum(array.nbytes for arrays in blocks for array in arrays), keeper))
         close(keeper)
 
@@ -131,7 +131,7 @@ def test_fitting_keeps_blocks_within_its_memory_and_nothing_after(memory, monkey
     assert len(kept) == 2
     total, largest_block = sum(n_bytes for n_bytes, _ in kept), 3 * 30 * 50 * 4
     assert min(2 * array.nbytes, memory) - largest_block <= total <= memory
-    assert not any(keeper._kept or keeper._sampled for _, keeper in kept)
+    assert not any(keeper._read or keeper._sampled for _, keeper in kept)
     assert all(source.keeper is None for source in sources._SOURCES.values())
 
 

@@ -69,7 +69,7 @@ def step_by_step(image, fitted):
 def room_of(keeper, index, token, shape):
     """Room for a block whose size is all that matters."""
     place = Window(0, shape[2], 0, shape[3])
-    return keeper.room(index, token, place, shape, np.dtype("f4"))
+    return keeper.start_keeping(index, token, place, shape, np.dtype("f4"))
 
 
 PIPELINES = {
@@ -195,11 +195,11 @@ def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
 def test_there_is_no_second_room_for_what_is_being_made():
     keeper, index = Keeper(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
     kept = room_of(keeper, index, "name", (1, 1, 5, 5))
-    assert keeper.made(index, "name") is None
+    assert keeper.kept(index, "name") is None
     assert room_of(keeper, index, "name", (1, 1, 5, 5)) is None
     assert room_of(keeper, index, "other", (1, 1, 5, 5)) is not None
     kept.put(Window(0, 5, 0, 5))
-    assert keeper.made(index, "name") is kept
+    assert keeper.kept(index, "name") is kept
     kept.leave()
     assert kept.take()
     again = room_of(keeper, index, "name", (1, 1, 5, 5))
@@ -243,8 +243,8 @@ def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):
     keys, close = set(), Keeper.close
 
     def look_and_close(keeper):
-        keys.update(key[0] for key in keeper._kept)
-        keys.update(["made"] if keeper._made else [])
+        keys.update(key[0] for key in keeper._read)
+        keys.update(["made"] if keeper._results else [])
         close(keeper)
 
     monkeypatch.setattr(Keeper, "close", look_and_close)
@@ -298,8 +298,8 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
     assert not budget.take(9 * read.nbytes + 1)
     kept = room_of(keeper, index, "name", (2, 1, 50, 60))
     kept.leave()
-    assert keeper.made(index, "name") is kept
-    assert keeper.made(index, "other") is keeper.made((0, 0, 1), "name") is None
+    assert keeper.kept(index, "name") is kept
+    assert keeper.kept(index, "other") is keeper.kept((0, 0, 1), "name") is None
     assert budget.take(8 * read.nbytes)
     assert not budget.take(1)
     (chunk,) = keeper.blocks(index, lambda: [read + 1])
@@ -312,14 +312,14 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
 def test_there_is_no_room_where_nothing_can_be_kept(results):
     keeper = Keeper(Budget(99 if results else PLENTY), Budget(0), results=results)
     assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
-    assert keeper.made((0, 0, 0), "name") is None
+    assert keeper.kept((0, 0, 0), "name") is None
 
 
 def test_nothing_is_kept_after_the_end():
     keeper = Keeper(Budget(PLENTY), Budget(0), results=True)
     room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5))
     keeper.close()
-    assert keeper.made((0, 0, 0), "name") is None
+    assert keeper.kept((0, 0, 0), "name") is None
     assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
 
 

@@ -17,14 +17,15 @@ from .windows import Pixels, Window
 class BlockChain:
     """A lazy image of one block, and the operations that are to happen to it.
 
-    As `passes.ArrayChain`; but the pixels are read for each pass, or kept by the source's keeper.
+    What `passes.ArrayChain` is for an image in memory. The pixels are read anew for each pass,
+    unless the source's keeper has kept them.
 
     Attributes
     ----------
     chain
         The image and the operations.
     others
-        What the tasks that read the block need: arrays on disk or in memory.
+        What reading the block needs: arrays on disk or in memory.
     """
 
     chain: Chain
@@ -32,7 +33,7 @@ class BlockChain:
 
     @classmethod
     def of(cls, array: Array) -> "BlockChain | None":
-        """That of a Dask array of one block; None where its tasks need more than arrays."""
+        """The chain of a Dask array; None unless it is one block that can be read without Dask."""
         chain = Chain.of(array)
         others = None if chain.steps else chain.source.needed_alone()
         return None if others is None else cls(chain, others)
@@ -42,13 +43,13 @@ class BlockChain:
         return replace(self, chain=self.chain.then(operation, numbers))
 
     def shared(self) -> "BlockChain":
-        """The same chain: it never writes over what it reads."""
+        """The same chain: no result is ever written over what it reads."""
         return self
 
     def steps_before(self, other: object) -> int | None:
-        """How many operations made this, if another chain goes on from here; else None.
+        """How many operations this chain has, if the other chain begins with it; else None.
 
-        Or if they read neighbours, so that it takes time to do them again.
+        Also None if one of them reads neighbours: then it would take long to run them once more.
         """
         goes_on = isinstance(other, BlockChain) and other.chain.begins_with(self.chain)
         return len(self.chain.steps) if goes_on and not self.chain.program.depth else None
@@ -60,7 +61,7 @@ class BlockChain:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the result."""
+        """Shape of the result."""
         n_channels, *others = self.chain.source.shape
         return (self.chain.program.out_channels(n_channels), *others)
 
@@ -75,15 +76,15 @@ class BlockChain:
         return all(operation.is_cheap for operation in self.chain.program.operations)
 
     def place(self) -> Block:
-        """Where the result may be put."""
+        """A new array for the result."""
         return np.empty(self.shape, self.dtype)
 
     def blocks(self, n: int) -> list[Window]:
         """The image as one block: it is read as a whole."""
         return [self.chain.source.window((0, 0, 0))]
 
-    def taken(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
-        """What a sink keeps of the result."""
+    def take_into(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
+        """Run the chain, and return what a sink keeps of the result."""
         reading = self.chain.source.reading((0, 0, 0))
         numbers = tuple(step.numbers for step in self.chain.steps)
         stops = () if reading.keeper is None else self.chain._stops

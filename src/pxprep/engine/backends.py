@@ -1,8 +1,9 @@
 """Runs block functions over whole images, NumPy arrays or Dask arrays of NumPy blocks.
 
-Outside the engine, only this module is asked whether an array is lazy. A NumPy image is cut into
-bands that a thread pool works on at once (the kernels release the GIL); a Dask image becomes a
-graph and nothing is computed. Both call the same functions of `blocks` and give the same bits.
+Modules outside the engine ask only this one whether an array is lazy. A NumPy image is cut into
+bands of rows that several threads work on at once (the kernels release the GIL); a Dask image
+becomes a graph, and nothing is computed yet. Both call the same functions of `blocks` and give the
+same bits.
 
 Images have the axes (c, z, y, x).
 """
@@ -42,7 +43,7 @@ from .threads import n_cores
 from .windows import Pixels, Window
 
 AXES = "czyx"
-# Threads beside those that have a core of their own, for the time that reading makes them wait.
+# So many more threads than cores, as a thread that waits for a disk leaves its core idle.
 WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
 # Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
@@ -57,7 +58,7 @@ def is_lazy(array: Array | Area | None) -> bool:
 
 
 def inside(array: Array) -> Array:
-    """What tells the kind of an array: itself, or of a Dask array what its blocks are like."""
+    """What tells the kind of an array: itself, or of a Dask array an empty block of its kind."""
     return array._meta if is_lazy(array) else array
 
 
@@ -75,17 +76,18 @@ def apply(image: Array, operation: Operation, numbers: Array | Area | None = Non
     """An operation on all of `image`; lazy if the image or `numbers` are."""
     if is_lazy(image) or is_lazy(numbers):
         return chain_of(image).then(operation, in_one_chunk(numbers)).array()
-    known = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
-    chain = ArrayChain(image, (operation,), (known,))
+    taken = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
+    chain = ArrayChain(image, (operation,), (taken,))
     out = np.empty(chain.shape, chain.dtype)
     run([Pass(chain, Fill(out))])
     return out
 
 
 def steps_of(begun: Array, image: Array) -> int | None:
-    """How many operations made a lazy array that another was made from.
+    """How many operations made `begun`, a lazy array from which `image` was made.
 
-    None if it was not, or if they read neighbours, so that it takes time to do them again.
+    None if `image` was not made from it, or if one of the operations reads neighbours: then it
+    would take long to run them once more.
     """
     if not (is_lazy(begun) and is_lazy(image)):
         return None
@@ -96,7 +98,8 @@ def steps_of(begun: Array, image: Array) -> int | None:
 def read_here(image: Array) -> BlockChain | None:
     """A lazy image as a chain on which passes can be run now.
 
-    None for one that threads of this process are not to read, or cannot read by themselves.
+    None if the user chose another scheduler or threads of their own, or if the image cannot be read
+    without Dask.
     """
     if not is_lazy(image) or config.get("pool", None) is not None:
         return None
@@ -105,7 +108,10 @@ def read_here(image: Array) -> BlockChain | None:
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
-    """`after`, with axes `dims`, having a note take which values of `before` are missing in it."""
+    """Return `after`, and have a note count the values of `before` that are missing in it.
+
+    Both have the axes `dims`. If they are lazy, the note counts when `after` is computed.
+    """
     if not is_lazy(before) and not is_lazy(after):
         return _note_missing(after, before, note=note, dims=dims)
     # The operations of a chain have notes of their own.
@@ -158,9 +164,9 @@ def keeping(
     """Passes over these lazy images share what they read, as far as `n_bytes` allow.
 
     `depth` is how far around a pixel later passes read: so wide are the edges of blocks, and the
-    rims of tiles that are sampled. With `results` blocks are kept as they were processed for a
-    measurement, if there was a blur: the result will be wanted. Images for which somebody keeps
-    already are left to them.
+    rims of tiles that are sampled. With `results`, a pass that measures blurred blocks keeps the
+    blurred blocks, as a later pass will go on from them. An image that an outer `keeping` holds
+    already is left to that.
     """
     blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
@@ -173,8 +179,8 @@ def keeping(
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
         keepers.append(Keeper(blocks, edges, sampling, depth, results=results))
         source.keeper = keepers[-1]
-    # A thread that waits for a block holds memory, so there are more where memory may be had; not
-    # where somebody around us keeps the images, who knows how much there is.
+    # A thread that waits for a block holds memory, so there are more threads only if memory may be
+    # used. Where an outer `keeping` holds the images, it has decided already.
     waiting = _WAITING.set(WAITING_THREADS if n_bytes and sources else _WAITING.get())
     try:
         yield
@@ -191,21 +197,21 @@ def per_channel(
     dtype: DType,
     axes: str = "c",
 ) -> Array:
-    """`function(*arrays)`, of the given axes, for small arrays given with theirs.
+    """`function(*arrays)`, which has the axes `axes`, of small arrays; each is given with its axes.
 
-    Called once with whole arrays; lazily if any of them is a Dask array.
+    It is called once, with whole arrays; lazily if any of them is a Dask array.
     """
     if not any(is_lazy(array) for array, _ in operands):
         return function(*[array for array, _ in operands])
-    # Known arrays are bound into the function. As nodes of the graph that many results share they
-    # would make Dask start all results before it finishes one.
-    known = [None if is_lazy(array) else array for array, _ in operands]
+    # NumPy arrays are bound into the function. In the graph many results would share them, and Dask
+    # would start all results before it finishes one.
+    in_memory = [None if is_lazy(array) else array for array, _ in operands]
     pairs: list[object] = []
-    for array, own_axes in operands:
+    for array, array_axes in operands:
         if is_lazy(array):
-            pairs += [array.rechunk(-1), own_axes]
+            pairs += [array.rechunk(-1), array_axes]
     return da.blockwise(
-        partial(_with_known, function, known),
+        partial(_call_with, function, in_memory),
         axes,
         *pairs,
         concatenate=True,
@@ -214,19 +220,19 @@ def per_channel(
     )
 
 
-def _with_known(function: Callable[..., Block], known: Sequence[object], *lazy: Block) -> Block:
-    given = iter(lazy)
-    return function(*[next(given) if array is None else array for array in known])
+def _call_with(function: Callable[..., Block], in_memory: Sequence[object], *lazy: Block) -> Block:
+    computed = iter(lazy)
+    return function(*[next(computed) if array is None else array for array in in_memory])
 
 
 def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Array:
-    """Mean over blocks of `factors` pixels along z, y, x, NaN ignored; a partial block is cut."""
-    kept = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
-    image = image[:, : kept[0], : kept[1], : kept[2]]
+    """Mean over boxes of `factors` pixels along z, y, x, without NaNs; no box is partly outside."""
+    ends = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
+    image = image[:, : ends[0], : ends[1], : ends[2]]
     run = partial(blocks.coarsen, factors=factors, dtype=dtype)
     if not is_lazy(image):
         return run(image)
-    # Chunks that blocks do not straddle.
+    # In chunks that hold whole boxes.
     image = image.rechunk(
         {
             axis: max(factor, max(image.chunks[axis]) // factor * factor)
@@ -242,9 +248,9 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Arr
 
 
 def without_pixels(array: Array) -> Array:
-    """A lazy array of the same type, shape and chunks: who writes it to a store makes no chunk.
+    """A lazy array of the same type, shape and chunks, whose blocks are empty when computed.
 
-    Dask writes no block that is empty.
+    Dask writes no empty block: so it can be written to a store without writing a chunk.
     """
     empty = _meta(array.ndim, array.dtype)
     axes = range(array.ndim)
@@ -252,7 +258,7 @@ def without_pixels(array: Array) -> Array:
         empty.copy,
         axes,
         new_axes=dict(zip(axes, array.chunks, strict=True)),
-        name=f"pxprep-nothing-{uuid4().hex}",  # that of Dask would leave out the chunks
+        name=f"pxprep-nothing-{uuid4().hex}",  # Dask's own would be the same for other chunks
         dtype=array.dtype,
         meta=empty,
     )
@@ -268,10 +274,10 @@ def from_zarr(path: Path) -> Array:
 
 @contextmanager
 def threads_at_rest() -> Iterator[None]:
-    """Dask's threads have no task left on exit, also after one of them failed.
+    """A context: on exit Dask's threads have no task left, even after one of the tasks failed.
 
-    Else those that were under way at a failure go on, and may write into a folder that is being
-    removed.
+    Without it the tasks that run when another fails would go on, and might write into a folder that
+    is being removed.
     """
     if config.get("pool", None) is not None:
         yield  # the user's own threads
@@ -285,20 +291,22 @@ def threads_at_rest() -> Iterator[None]:
 
 
 class _RestingPool(ThreadPoolExecutor):
-    """Threads that one can wait for and go on using: Dask's setting holds for all threads.
+    """Threads that one can wait for, and go on using.
 
-    Another thread that computes meanwhile has them, too, and may give them tasks later.
+    They are not shut down, as Dask's setting holds for the whole process: another thread of the
+    user's that computes meanwhile uses them, too, and may give them tasks later.
     """
 
     def __init__(self, n_workers: int) -> None:
         super().__init__(n_workers)
         self._n_workers = n_workers
-        # All threads start here: one that an interrupt hits while it starts would not be known.
+        # All threads start here: if one started later, and an interrupt came just then, the pool
+        # would not know of it.
         self.rest()
 
     def rest(self) -> None:
         """Wait until no task is left, however often the user interrupts."""
-        waiting = Thread(target=self._meet)
+        waiting = Thread(target=self._wait_for_all)
         waiting.start()
         interrupt = None
         while waiting.is_alive():
@@ -309,9 +317,9 @@ class _RestingPool(ThreadPoolExecutor):
         if interrupt is not None:
             raise interrupt
 
-    def _meet(self) -> None:
-        # All threads are at the barrier at once, so that none is at a task that came before. To
-        # keep a list of tasks is not enough: an interrupt may come between a task and its entry.
+    def _wait_for_all(self) -> None:
+        # Once all threads are at the barrier, none runs a task that came before. A list of the
+        # tasks would not do: an interrupt may come after a task is given and before it is listed.
         barrier = Barrier(self._n_workers)
         wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
 
@@ -326,8 +334,8 @@ def give_back_memory() -> None:
 def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
     """All arrays as NumPy arrays, the lazy ones computed together.
 
-    `local` has threads of this process do it, whatever scheduler the user chose: the images are
-    here, and so is the place for the result.
+    With `local`, threads of this process compute them, whatever scheduler the user chose: the
+    images are in this process, and so is the array that takes the result.
 
     Raises
     ------
@@ -348,7 +356,7 @@ def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
         here = config.get("pool", None) is None  # else the user's own threads
     if not here:
         return tuple(dask_compute(*arrays, scheduler=scheduler))
-    # Given to this computation alone: another thread may be at one of its own.
+    # The pool is for this computation alone: another thread may compute at the same time.
     with ThreadPoolExecutor(n_cores() if local else _n_workers()) as pool:
         return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
 
@@ -356,7 +364,8 @@ def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
 def _scheduler(arrays: Sequence[Array]) -> Any:
     """The function of Dask that computes as the user chose.
 
-    Dask imports distributed to look for a client, though nobody who has not done so can have one.
+    To look for a client, Dask would import distributed. Whoever has a client has imported it, so
+    without that there is nothing to look for.
     """
     if config.get("scheduler", None) is None and "distributed" not in sys.modules:
         return threaded.get
@@ -365,15 +374,16 @@ def _scheduler(arrays: Sequence[Array]) -> Any:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """What this thread has Dask compute meanwhile is computed in this thread.
+    """A context: what this thread has Dask compute is computed in this thread.
 
-    For many tasks that do next to nothing: threads, or a cluster, would only cost time. Dask's
-    setting holds for all threads; what others compute is computed as before.
+    It is for many tasks that do next to nothing, which threads or a cluster would only slow down.
+    Dask's setting holds for all threads, so what others compute meanwhile is passed on to the
+    scheduler that they had.
     """
-    own, compute_others = get_ident(), _scheduler([])
+    this_thread, compute_others = get_ident(), _scheduler([])
 
     def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
-        compute = get_sync if get_ident() == own else compute_others
+        compute = get_sync if get_ident() == this_thread else compute_others
         return compute(graph, keys, **options)
 
     with config.set(scheduler=scheduler):
@@ -381,14 +391,15 @@ def at_once() -> Iterator[None]:
 
 
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
-    """Write lazy arrays, computed together, to targets to whose parts one assigns.
+    """Compute lazy arrays together, and write each to its target: ``target[place] = block``.
 
-    Chunks of one array never meet in a chunk of its target.
+    No two chunks of an array lie in the same chunk of its target.
     """
-    rooms = Rooms()  # as many as there are threads, however many arrays there are
-    alone = [storing(*pair, rooms) for pair in zip(arrays, targets, strict=True)]
-    passes = [each for each in alone if each is not None]
-    # What other arrays are made from as well, such as coarser scales, is not made twice.
+    rooms = Rooms()  # shared by all arrays, so that there are only as many as threads
+    passes_or_none = [storing(*pair, rooms) for pair in zip(arrays, targets, strict=True)]
+    passes = [each for each in passes_or_none if each is not None]
+    # If not all can be written by passes of their own, Dask writes them all: then an image from
+    # which coarser scales are made is computed only once.
     if len(passes) == len(arrays):
         compute(*passes)
     else:
@@ -396,16 +407,16 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
 
 def measured(arrays: Sequence[Array]) -> list[Array]:
-    """The same arrays; lazy ones with the numbers of their chains computed, all at once.
+    """The same arrays; in lazy ones the numbers of their chains are computed, all at once.
 
-    Who computes an array part by part would else have them measured anew for each part.
+    Else, if an array is computed part by part, its numbers would be measured anew for each part.
     """
-    found = [numbers_of(array) if is_lazy(array) else {} for array in arrays]
-    numbers = {name: one for numbers in found for name, one in numbers.items()}
-    values = dict(zip(numbers, compute(*numbers.values()), strict=True))
+    by_array = [numbers_of(array) if is_lazy(array) else {} for array in arrays]
+    together = {name: one for numbers in by_array for name, one in numbers.items()}
+    values = dict(zip(together, compute(*together.values()), strict=True))
     return [
-        with_numbers(array, values) if own else array
-        for array, own in zip(arrays, found, strict=True)
+        with_numbers(array, values) if numbers else array
+        for array, numbers in zip(arrays, by_array, strict=True)
     ]
 
 
@@ -425,12 +436,12 @@ def strips(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...
 
 
 def _n_workers() -> int:
-    """Threads that compute: as many as the user asked for, or as there are cores, and some."""
+    """How many threads compute: as the user chose, or one for each core and some that wait."""
     return config.get("num_workers", None) or n_cores() + _WAITING.get()
 
 
 def from_dims(array: Array, dims: Sequence[str]) -> Array:
-    """An image's array, which has the axes `dims`, with the axes (c, z, y, x)."""
+    """An image's array, whose axes are `dims`, with the axes (c, z, y, x)."""
     if is_lazy(array):
         axes = "".join(dims)
         chained = standard(array, axes)
@@ -441,14 +452,14 @@ def from_dims(array: Array, dims: Sequence[str]) -> Array:
 
 
 def turned(array: Array, dims: Sequence[str]) -> Array:
-    """As `from_dims`, but of a lazy array the very chunks, which others may use as well."""
+    """As `from_dims`, but Dask transposes a lazy array: others may share what its chunks become."""
     order = [dims.index(axis) for axis in AXES if axis in dims]
     array = array.transpose(order)
     return array if "z" in dims else array[:, np.newaxis]
 
 
 def to_dims(array: Array, dims: Sequence[str]) -> Array:
-    """An array with axes (c, z, y, x) with the axes `dims`: all of them, or all but z."""
+    """An array whose axes are (c, z, y, x), with the axes `dims`: all four, or all but z."""
     if is_lazy(array) and (chained := with_axes(array, "".join(dims))) is not None:
         return chained
     if "z" not in dims:
@@ -458,7 +469,7 @@ def to_dims(array: Array, dims: Sequence[str]) -> Array:
 
 
 def as_lazy(image: Array) -> Array:
-    """`image` as a Dask array; a NumPy array in blocks of all channels, one for each thread."""
+    """`image` as a Dask array; a NumPy image is cut into blocks of all channels, one per thread."""
     if is_lazy(image):
         return image
     size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))
@@ -473,7 +484,7 @@ def as_lazy(image: Array) -> Array:
 
 
 def in_one_chunk(numbers: Array) -> Array:
-    """Small numbers, lazy ones in one chunk; or what else an operation takes."""
+    """What an operation takes: lazy numbers, which are small, in one chunk; all else as it is."""
     return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
 
 

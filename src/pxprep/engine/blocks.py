@@ -1,8 +1,9 @@
 """What the steps do to one block of pixels: pure functions on NumPy arrays.
 
-A block has the axes (c, z, y, x) and belongs to a larger image; `sums` has (z, y, x). A block may
-be read-only, of any byte order and memory layout, and in pieces; none is written to but where it
-is said. Missing pixels are NaN in what comes out, and NaN or infinite in what comes in.
+A block has the axes (c, z, y, x) and is part of a larger image; `sums` have the axes (z, y, x).
+A block that is read may be read-only, of any byte order and memory layout, and in pieces; none is
+written to, except where the docstring says so. Missing pixels are NaN or infinite in what comes in,
+and NaN in what comes out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +32,10 @@ from .windows import Pixels, Stretch, Window
 
 # Rows and columns that are blurred at a time, so that they stay in cache.
 BLUR_TILE = (64, 2048)
-# Likewise for an opening, which does more of its work twice where tiles meet.
+# Rows and columns of an opening at a time: more, as more work is done twice where tiles meet.
 OPENING_TILE = (256, 1024)
-# By how many epsilons of itself a sum may differ by rounding from that of the same pixel unblurred:
-# docs/method.md has what was measured.
+# By how many epsilons, relative to itself, rounding may make a sum differ from that of the same
+# pixel before the steps in between: docs/method.md has what was measured.
 TIE = 32
 
 
@@ -68,7 +69,7 @@ def divide(
     dtype: DType,
     out: Sequence[Block],
 ) -> None:
-    """Divide each channel of a window by its scale, rounded to `dtype` first.
+    """Divide each channel of a window by its scale, after rounding that to `dtype`.
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
@@ -86,9 +87,9 @@ def _divide(parts: Iterable[Stretch], divisors: Block, out: Sequence[Block]) -> 
 
 
 def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
-    """Divide each channel, with contiguous planes, by its scale, rounded to the float type first.
+    """As `divide`, in place, for channels whose planes are contiguous.
 
-    As `divide` does, which would do so one value at a time.
+    `divide` would be slow here: where input and output may overlap, its loop is not vectorised.
     """
     for channel, divisor in zip(channels, _rounded(scale, channels[0].dtype), strict=True):
         for plane in channel:
@@ -98,7 +99,10 @@ def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
 def add_channels(
     pixels: Pixels, window: Window, scale: Block | None = None, *, dtype: DType
 ) -> Block:
-    """Sum over channels (of quotients by `scale`), one after the other, with axes (z, y, x)."""
+    """The sum over channels, with axes (z, y, x), added one after the other in their order.
+
+    If there is a `scale`, each channel is divided by its own one first.
+    """
     total = np.zeros((pixels.planes, *window.shape), dtype)
     divisors, missing = _divisors(scale, pixels.n_channels, dtype), dtype.type(np.nan)
     line = np.empty(window.shape[1], dtype)
@@ -109,15 +113,18 @@ def add_channels(
 
 
 def chosen(labels: Block, of: tuple[int, ...] | None, inverted: bool) -> Block:
-    """Where labels, or the bools of a mask, are one of `of`, or not zero for None; or are not."""
+    """Where labels are one of `of`; None for all but zero, and for the bools of a mask.
+
+    If `inverted`, where they are not.
+    """
     inside = labels.astype(bool, copy=False) if of is None else np.isin(labels, of)
     return ~inside if inverted else inside
 
 
 def inside(block: Block, mask: Block) -> Block:
-    """The values of a block where a mask of one channel is True, shape (c, n); all in place if all.
+    """The values of a block where a mask is True, shape (c, n); the block itself if it all is.
 
-    A mask of one plane is that of each plane.
+    The mask has one channel. If it has one plane, that holds for all planes of the block.
     """
     if mask.all():
         return block
@@ -139,8 +146,9 @@ def keep_above(block: Block, sums: Block) -> None:
 def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> None:
     """Make sums NaN that do not exceed `threshold`.
 
-    If that is of other sums, also those that exceed it by no more than rounding. Whole numbers are
-    not rounded: where both are, they are compared as they are.
+    If the threshold was measured `of_others`, on other sums, those that exceed it by no more than
+    rounding become NaN, too. But sums of whole numbers are not rounded: where the sum and the
+    threshold are whole numbers, they are compared as they are.
     """
     exact = np.float64(threshold)
     limit = exact + TIE * np.float64(np.finfo(sums.dtype).eps) * abs(exact) if of_others else exact
@@ -151,9 +159,10 @@ def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> Non
 
 
 def count_lost(reference: Block, sums: Block, threshold: Block) -> Block:
-    """How many pixels have a sum in the reference; of those, how many have none, as it is NaN.
+    """Three counts of pixels: measured, dropped, and lost.
 
-    And how many of the latter exceeded the threshold in the reference.
+    Measured are those with a sum in the reference that is not zero; dropped are those of them whose
+    sum is NaN; and lost are those of the dropped that exceed the threshold in the reference.
     """
     measured = np.isfinite(reference) & (reference != 0)
     dropped = measured & np.isnan(sums)
@@ -162,19 +171,22 @@ def count_lost(reference: Block, sums: Block, threshold: Block) -> Block:
 
 
 def _rounded_down(number: np.float64, dtype: DType) -> Any:
-    """What values of that type exceed just when they exceed the number."""
+    """The largest value of a type that is not above the number.
+
+    Values of that type exceed it exactly if they exceed the number.
+    """
     rounded = _rounded(np.asarray(number), dtype)[()]
     return np.nextafter(rounded, dtype.type(-np.inf)) if rounded > number else rounded
 
 
 def divide_by_sums(block: Block, sums: Block) -> None:
-    """Divide the block by `sums`; where those are not positive it becomes missing."""
+    """Divide each channel by `sums`; where those are not positive, the block becomes missing."""
     for channel in block:
         divide_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
 def clip_above(block: Block, limits: Block) -> None:
-    """Set values of the block above their channel's limit to it. Infinities become NaN."""
+    """Set values of the block that are above their channel's limit to it. Infinities become NaN."""
     block[np.isinf(block)] = np.nan
     limit = _rounded(limits, block.dtype)[:, np.newaxis, np.newaxis, np.newaxis]
     np.minimum(block, limit, out=block)
@@ -213,9 +225,10 @@ def subtract_constant(block: Block, constants: Block) -> None:
 
 
 def subtract_channels(block: Block, triples: Sequence[tuple[int, int, float]]) -> None:
-    """Subtract channels times factors from others, as they came; what falls below 0 becomes 0.
+    """Subtract a factor times another channel from channels; what falls below 0 becomes 0.
 
-    Of each triple the first channel becomes itself minus the second times the third.
+    A triple (a, b, factor) subtracts the factor times channel b from channel a. Always the values
+    of b before any subtraction are taken.
     """
     zero, missing = block.dtype.type(0), block.dtype.type(np.nan)
     changed = {channel for channel, _, _ in triples}
@@ -239,7 +252,7 @@ def arcsinh(block: Block) -> None:
 
 
 def count_low(block: Block) -> list[int]:
-    """How many finite values of each channel have no logarithm once 1 is added."""
+    """How many finite values of each channel are -1 or below: 1 plus them has no logarithm."""
     return [int(((channel <= -1) & (channel > -np.inf)).sum()) for channel in block]
 
 
@@ -250,9 +263,10 @@ def log1p(block: Block) -> None:
 
 
 def cool_hot_pixels(block: Block, inner: tuple[slice, slice], thresholds: Block) -> Block:
-    """The inner part of a block, where values far above all neighbours become the largest of these.
+    """The inner part of a block, in which hot pixels become the largest of their neighbours.
 
-    `inner` leaves out the rows and columns around it that were only read as neighbours.
+    A pixel is hot if it exceeds all its neighbours by more than its channel's threshold. `inner`
+    leaves out rows and columns that were only read as neighbours.
     """
     (rows, columns), dtype = block.shape[2:], block.dtype
     limits = _rounded(thresholds, dtype)
@@ -285,15 +299,16 @@ def blur(
     width: int,
     out: Block | None = None,
 ) -> Block:
-    """The blurred pixels of a window of an image of that height and width; of quotients by `scale`.
+    """The blurred pixels of a window; with a `scale`, channels are first divided by theirs.
 
-    `pixels` hold what the blur reads; where the image ends, it is reflected. NaNs are left out and
-    the weights of the others renormalised. Rows of `out`, axes (c, z, y, x), are contiguous.
+    `height` and `width` are the image's, which is reflected where it ends. `pixels` hold what the
+    blur reads. NaNs are left out and the weights of the others renormalised. The result is `out`,
+    if that is given: axes (c, z, y, x), contiguous rows.
     """
     if out is None:
         out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
-    for sigma, channels in _runs(sigmas):
+    for sigma, channels in _channels_alike(sigmas):
         if sigma == 0 and scale is None:
             out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
         elif blur_radius(sigma) > 0:
@@ -306,12 +321,12 @@ def blur(
     return out
 
 
-def _runs(numbers: Block) -> Iterator[tuple[float, range]]:
-    """Each number, and the channels next to each other that have it."""
+def _channels_alike(by_channel: Block) -> Iterator[tuple[float, range]]:
+    """Channels next to each other that have the same value, such as a sigma, with that value."""
     first = 0
-    for number, group in groupby(numbers.tolist()):
+    for value, group in groupby(by_channel.tolist()):
         channels = range(first, first + len(list(group)))
-        yield number, channels
+        yield value, channels
         first = channels.stop
 
 
@@ -360,7 +375,7 @@ def _blur_channels(
 
 
 def _blur_tile_shape(shape: tuple[int, ...], reach: int) -> tuple[int, int]:
-    """Rows and columns of a tile; of a narrow image it has more rows."""
+    """Rows and columns of a tile; the narrower the image, the more rows."""
     rows, columns = BLUR_TILE
     columns = min(shape[1], max(columns, 2 * reach))
     rows = max(rows, rows * BLUR_TILE[1] // columns, 2 * reach)
@@ -380,8 +395,8 @@ def _blur_tile(padded: Block, missing: bool, taps: Block, out: Block, column: in
     blurred = out[:, column : column + padded.shape[1] - 2 * reach]
     weight = np.empty(blurred.shape, out.dtype)
     blur_strip((~is_missing).astype(out.dtype), taps, lines, weight, 0)
-    # Where every pixel under the kernel is valid the weight is this number to the last bit, and
-    # the plain result stands: a NaN elsewhere in the tile must not change it.
+    # Where no pixel under the kernel is missing, the weight is `full` to the last bit, and the
+    # result is not divided by it: a NaN elsewhere in the tile must not change its bits.
     full = np.empty((1, 1), out.dtype)
     ones = np.ones((2 + 2 * reach, 1 + 2 * reach), out.dtype)
     blur_strip(ones, taps, np.empty_like(ones[:2]), full, 0)
@@ -399,16 +414,16 @@ def subtract_opening(
     height: int,
     width: int,
 ) -> Block:
-    """White top-hat by a disc of the pixels of a window of an image of that height and width.
+    """The pixels of a window minus their opening by a disc: a white top-hat.
 
-    `pixels` hold what it reads, two radii around; where the image ends, nothing counts. NaNs are
-    left out. `scale` as for `blur`.
+    `pixels` hold what it reads, two radii around. What lies outside the image, and NaNs, are left
+    out. `scale`, `height` and `width` are as for `blur`.
     """
     out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = _divisors(scale, pixels.n_channels, dtype)
-    for radius, channels in _runs(np.asarray(radii)):
+    for radius, channels in _channels_alike(np.asarray(radii)):
         if radius > 0:
-            # A disc that covers the whole image from any of its pixels.
+            # A disc that covers the whole image from any of its pixels is large enough.
             covering = min(int(radius), height + width)
             _subtract_openings(pixels, window, channels, covering, divisors, (height, width), out)
         elif scale is None:
@@ -446,7 +461,10 @@ def _subtract_openings(
 def _without_opening(
     values: Block, have: Window, centres: Window, tile: Window, radius: int, missing: bool
 ) -> Block:
-    """The pixels of `tile` without their opening, given those of `have`, some of them missing."""
+    """The pixels of `tile` minus their opening.
+
+    `values` are those of `have`; `missing` says if any is NaN. The erosion is needed in `centres`.
+    """
     values += 0  # so that zeros have one sign
     raised = values[tile.within(have)].copy()
     if missing:
@@ -471,7 +489,7 @@ def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
 
 
 def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: DType) -> Block:
-    """Mean over blocks of `factors` pixels along z, y, x, which divide it; NaN ignored."""
+    """Mean over boxes of `factors` pixels along z, y, x, without NaNs; boxes fill the block."""
     pixels = to_float(block, dtype)
     total: Block = np.zeros(1)
     valid: Block = np.zeros(1, np.int64)
@@ -486,31 +504,31 @@ def coarsen(block: Block, factors: tuple[int, int, int], *, dtype: DType) -> Blo
 
 
 def key_bits(dtype: DType) -> int:
-    """Width of the sort keys of values of type `dtype`: 16 for small integers, else the float's."""
+    """How many bits a sort key has: 16 for small integers, else those of the float type."""
     if dtype.kind in "bui" and dtype.itemsize <= 2:
         return 16
     return 64 if dtype.kind == "f" and dtype.itemsize == 8 else 32
 
 
 def integer_offset(dtype: DType) -> int:
-    """What makes integers of at most 16 bits non-negative."""
+    """What is added to integers of at most 16 bits so that none is negative."""
     return 0 if dtype.kind in "bu" else -int(np.iinfo(dtype).min)
 
 
 def count_digits(
     block: Block, prefixes: Block | None, level: int, zeros: bool, counts: Block
 ) -> None:
-    """Add to `counts` how many finite pixels have which digit, by channel and prefix.
+    """Add to `counts` how many finite pixels have which digit in their sort key.
 
     Parameters
     ----------
     block
         Axes (c, z, y, x).
     prefixes
-        Shape (c, n): the digits above `level` of the keys to count; None at level 0, where the
-        one prefix is empty.
+        Shape (c, n): only keys are counted that begin with these digits. None at level 0, where
+        there is no digit before.
     level
-        Which 16-bit digit is counted, from the highest.
+        Which 16-bit digit is counted: 0 is the highest.
     zeros
         Whether zeros count.
     counts
@@ -519,32 +537,32 @@ def count_digits(
     """
     if key_bits(block.dtype) == 16:
         offset = integer_offset(block.dtype)
-        for channel, found in zip(block, counts[:, 0], strict=True):
+        for channel, slots in zip(block, counts[:, 0], strict=True):
             values = _flat(channel, block.dtype.newbyteorder("="))
-            before = found[offset]
-            count_integers(values, offset, found)
+            before = slots[offset]
+            count_integers(values, offset, slots)
             if not zeros:
-                found[offset] = before
+                slots[offset] = before
         return
-    dtype = np.dtype(np.float64) if key_bits(block.dtype) == 64 else np.dtype(np.float32)
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    sign, infinity, ones = bit_constants(dtype)
+    float_type = np.dtype(np.float64) if key_bits(block.dtype) == 64 else np.dtype(np.float32)
+    unsigned = np.dtype(f"u{float_type.itemsize}")
+    sign, infinity, ones = bit_constants(float_type)
     shift = unsigned.type(key_bits(block.dtype) - 16 * (level + 1))
     for index, channel in enumerate(block):
-        bits = _flat(channel, dtype).view(unsigned)
-        own = _prefixes(prefixes, index)
-        for position, prefix in enumerate(own):
-            if own.index(prefix) == position:  # neighbouring ranks mostly share their digits
-                found = counts[index, position]
-                count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, found)
+        bits = _flat(channel, float_type).view(unsigned)
+        wanted = _prefixes(prefixes, index)
+        for position, prefix in enumerate(wanted):
+            if wanted.index(prefix) == position:  # neighbouring ranks mostly share their digits
+                slots = counts[index, position]
+                count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, slots)
 
 
 def repeat_counts(counts: Block, prefixes: Block | None) -> None:
     """Give equal prefixes of a channel the same counts, after the last `count_digits`."""
     for index in range(0 if prefixes is None else len(counts)):
-        own = _prefixes(prefixes, index)
-        for position, prefix in enumerate(own):
-            counts[index, position] = counts[index, own.index(prefix)]
+        wanted = _prefixes(prefixes, index)
+        for position, prefix in enumerate(wanted):
+            counts[index, position] = counts[index, wanted.index(prefix)]
 
 
 def bit_constants(dtype: DType) -> tuple[Any, Any, Any]:
@@ -559,7 +577,7 @@ def _flat(channel: Block, dtype: DType) -> Block:
 
 
 def line_of(channel: Block) -> Block:
-    """All values of a channel in one row that may be written to."""
+    """All values of a channel in one row, a view: what is written to it changes the channel."""
     if not channel.flags.c_contiguous:
         raise ValueError("the values would be copied, and the copy be written to")
     return channel.reshape(-1)

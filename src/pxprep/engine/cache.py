@@ -1,4 +1,4 @@
-"""What the passes over one image share: decoded blocks within a budget, edges, and a sample."""
+"""What passes over one image share: blocks, read or processed, edges, and a sample; and memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,28 +14,29 @@ import numpy as np
 from ..aliases import Block, DType
 from .windows import Index, Kept, Window
 
-# What is kept of a block: itself, or its edges of some depth.
-Kind = tuple[str, Index] | tuple[str, Index, int]
+# What is kept: ("blocks", which block), or ("edges", which block, how wide).
+KeptKey = tuple[str, Index] | tuple[str, Index, int]
 # Rows and columns of a block.
 Place = tuple[slice, slice]
-# Many small tiles are sampled, as neighbours are alike: the sizes of their cores, and how wide the
-# rim around them is that a blur takes away. With wider ones there would be too few tiles.
+# Neighbours are alike, so many small tiles are sampled. A tile is a core of this size, and a rim
+# around it that a blur takes away: of RIM pixels, or as many as a blur needs up to MOST_RIM. With
+# wider rims there would be too few tiles.
 CORE = (32, 48)
 RIM = 8
 MOST_RIM = 96
-# The share of an image that tiles hold, and how many bytes of them are enough: of one image, and of
-# a cohort.
+# The share of an image that tiles hold; and how many bytes they take at most, of one image and of a
+# cohort.
 SAMPLE_SHARE = 1 / 64
 SAMPLE_BYTES = 32 << 20
 COHORT_SAMPLE_BYTES = 128 << 20
-# Edges of blocks are kept up to this even where nothing else is: a few percent of the image.
+# Edges of blocks are kept up to so many bytes, even where no blocks are kept: they are small.
 EDGE_BYTES = 64 << 20
-# The share of the memory that is available which is the budget if none is given.
+# If no budget is given, it is this share of the available memory.
 SHARE = 0.25
 
 
-def _own(array: Block) -> Block:
-    """The array, or a copy if it would hold more memory than its own."""
+def _alone(array: Block) -> Block:
+    """The array, or a copy if it is a view that would keep a larger array in memory."""
     owner = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
@@ -50,7 +51,7 @@ class Budget:
         self._lock = Lock()
 
     def take(self, n_bytes: int) -> bool:
-        """Whether there are so many bytes left; then they are taken."""
+        """Take so many bytes, and return True; or False if fewer are left."""
         with self._lock:
             if n_bytes > self._left:
                 return False
@@ -64,7 +65,7 @@ class Budget:
 class Rooms:
     """Arrays that are used again and again; several threads may ask at once.
 
-    Large ones from the system would be new each time, and it clears them first.
+    A large array that is made anew is new memory each time, which the system clears first.
     """
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ class Rooms:
 
     @contextmanager
     def room(self, shape: Sequence[int], dtype: DType) -> Iterator[Block]:
-        """An array of any values, the caller's until exit."""
+        """An array with arbitrary values, which is the caller's until the context ends."""
         n_bytes = prod(shape) * dtype.itemsize
         try:
             plain = self._free.pop()
@@ -90,50 +91,50 @@ class Rooms:
 
 
 class Sampling(NamedTuple):
-    """How much is sampled of an image: about so many bytes at most, of so many blocks."""
+    """How much is sampled of an image."""
 
-    n_bytes: int
-    n_blocks: int
+    n_bytes: int  # about at most, of all tiles
+    n_blocks: int  # how many the image has
     rim: int = RIM
 
     @classmethod
     def for_depth(cls, n_bytes: int, n_blocks: int, depth: int) -> "Sampling":
-        """Tiles of which something is left by programs that read so far around a pixel."""
+        """With rims so wide that programs which read `depth` pixels around one leave the cores."""
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
     def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
-        """Where tiles of the block with this index are; none where those of others are enough."""
+        """Where tiles of this block lie; there may be none, if other blocks have enough."""
         sizes = chunks[0].shape[2:]
         tile = [min(core + 2 * self.rim, size) for core, size in zip(CORE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
         wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
         affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)
-        # Somewhere else in every block, and the same in every run.
+        # Elsewhere in each block, and the same in every run.
         rng = np.random.default_rng(list(index))
-        found = []
+        places = []
         for _ in range(min(wanted, int(affordable + rng.random()))):
             top, left = (
-                int(rng.integers(size - own + 1)) for size, own in zip(sizes, tile, strict=True)
+                int(rng.integers(size - side + 1)) for size, side in zip(sizes, tile, strict=True)
             )
-            found.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
-        return found
+            places.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
+        return places
 
 
 class Keeper:
-    """Keeps what was read of one image until it is closed; on another machine, nothing.
+    """Keeps what was read of one image until it is closed. In another process it keeps nothing.
 
     Parameters
     ----------
     blocks, edges
-        The budgets for whole blocks, and for what lies at their edges.
+        The budgets for whole blocks, and for their edges.
     sampling
-        What is sampled of it, if anything.
+        How the image is sampled; None if it is not.
     depth
-        How wide those edges are, if that is known before they are asked for.
+        How wide the edges are that later passes need, if that is known.
     leader
         For a mask: the keeper of its image, which decides where tiles are sampled.
     results
-        Whether blocks that were processed are kept, instead of what they were made from.
+        Whether blocks are kept as they were processed, instead of as they were read.
     """
 
     def __init__(
@@ -146,12 +147,12 @@ class Keeper:
         results: bool = False,
     ) -> None:
         self._depth = depth
-        self._results = results
-        self._made: dict[Index, dict[str, Kept]] = {}
+        self._keeps_results = results
+        self._results: dict[Index, dict[str, Kept]] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
-        self._kept: dict[Kind, list[Block]] = {}
+        self._read: dict[KeptKey, list[Block]] = {}
         self._sampled: dict[Index, list[Block]] = {}
         self.places: dict[Index, list[Place]] = {}
         self._beside: dict[str, Keeper] = {}
@@ -164,11 +165,11 @@ class Keeper:
         chunks = self._get(("blocks", index), read)
         with self._lock:
             is_new = self._is_open and index not in self._seen
-            # What lies over an image may be read around a block before the image is read there.
+            # A mask may be read around a block, in a neighbour of which the image was not yet read.
             if is_new and (self._leader is None or index in self._leader.places):
                 self._seen.add(index)
                 self._sample(index, chunks)
-        if is_new and self._depth and ("blocks", index) not in self._kept:
+        if is_new and self._depth and ("blocks", index) not in self._read:
             self.edges(index, self._depth, partial(edges_of, chunks, self._depth))
         return chunks
 
@@ -176,12 +177,15 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def made(self, index: Index, token: str) -> Kept | None:
-        """What is kept, by that name, of a block that was processed; the caller is to leave it."""
-        kept = self._made.get(index, {}).get(token)
+    def kept(self, index: Index, token: str) -> Kept | None:
+        """A processed block that was kept by that name, or None.
+
+        The caller becomes a user of it, and must call its `leave`.
+        """
+        kept = self._results.get(index, {}).get(token)
         return kept if kept is not None and kept.use() else None
 
-    def room(
+    def start_keeping(
         self,
         index: Index,
         token: str,
@@ -189,17 +193,17 @@ class Keeper:
         shape: tuple[int, ...],
         dtype: DType,
     ) -> Kept | None:
-        """Room for a block that is processed, kept by that name from now on; None if there is none.
+        """A place to keep a processed block by that name; None if the budget has no room for it.
 
-        Later passes need it instead of what was read there, but for its edges. The caller is to
-        leave it.
+        The block as it was read is forgotten, as later passes need only its edges. The caller fills
+        the place, is a user of it, and must call its `leave`.
         """
-        if not (self._results and self._is_open):
+        if not (self._keeps_results and self._is_open):
             return None
-        before = self._made.get(index, {}).get(token)
+        before = self._results.get(index, {}).get(token)
         if before is not None and not before.is_gone:
             return None  # another thread is making it
-        read = self._kept.get(("blocks", index), [])
+        read = self._read.get(("blocks", index), [])
         n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
         if not self._budgets["blocks"].take(n_bytes):
             return None
@@ -208,12 +212,12 @@ class Keeper:
         kept = Kept(np.empty(shape, dtype), place)
         with self._lock:
             if self._is_open:
-                self._kept.pop(("blocks", index), None)
-                self._made[index] = {**self._made.get(index, {}), token: kept}
+                self._read.pop(("blocks", index), None)
+                self._results[index] = {**self._results.get(index, {}), token: kept}
         return kept
 
     def beside(self, name: str) -> "Keeper":
-        """Keeps what lies over the image, such as a mask, within the same budgets."""
+        """The keeper of what lies over the image, such as a mask; both share their budgets."""
         with self._lock:
             if name not in self._beside:
                 budgets = self._budgets["blocks"], self._budgets["edges"]
@@ -229,23 +233,23 @@ class Keeper:
         """Forget everything, and keep nothing more."""
         with self._lock:
             self._is_open = False
-            self._kept.clear()
-            self._made.clear()
+            self._read.clear()
+            self._results.clear()
             self._sampled.clear()
             for keeper in self._beside.values():
                 keeper.close()
 
-    def _get(self, key: Kind, read: Callable[[], list[Block]]) -> list[Block]:
-        kept = self._kept.get(key)
+    def _get(self, key: KeptKey, read: Callable[[], list[Block]]) -> list[Block]:
+        kept = self._read.get(key)
         if kept is not None:
             return kept
         made = read()
         budget = self._budgets[key[0]]
         if self._is_open and budget.take(sum(array.nbytes for array in made)):
-            made = [_own(array) for array in made]
+            made = [_alone(array) for array in made]
             with self._lock:
                 if self._is_open:
-                    self._kept[key] = made
+                    self._read[key] = made
         return made
 
     def _sample(self, index: Index, chunks: Sequence[Block]) -> None:
@@ -263,13 +267,13 @@ class Keeper:
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
-    """The `Window.edges` of a block, given in runs of channels."""
+    """The edges of a block, as `Window.edges` divides them; its chunks are given."""
     height, width = chunks[0].shape[2:]
     return [cut(chunks, part.slices) for part in Window(0, height, 0, width).edges(depth)]
 
 
 def cut(chunks: Sequence[Block], place: Place) -> Block:
-    """The rows and columns of a block, given in runs of channels, that lie at `place`."""
+    """The part of a block that lies at `place`, with all channels; its chunks are given."""
     return np.concatenate([chunk[(slice(None), slice(None), *place)] for chunk in chunks])
 
 

@@ -1,7 +1,7 @@
 """The values between two bounds, of all blocks of an image, and how many lie around them.
 
-Each block's are merged into one `Gathered` for each quantile. On the way those are let go that can
-no longer be at a wanted rank, so that what is held is bounded however wide the bounds are.
+What is gathered from blocks is merged into one `Gathered` for each quantile. Meanwhile values are
+let go that can no longer be at a wanted rank: so what is held is limited, however wide the bounds.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import numpy as np
 from ..aliases import Block, Real
 from .kernels.brackets import gather
 
-# How many times as many values are held as are enough, and how many in any case, before the others
-# are sought and let go.
+# Values are let go once more are held than SPARE times as many as are enough, and more than
+# LEAST_HELD.
 SPARE = 1.5
 LEAST_HELD = 1 << 12
 # What a `tally` counts.
@@ -24,7 +24,8 @@ COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 class Bounds(NamedTuple):
     """Between which the quantile of each channel must lie, as far as samples tell; shape (c,).
 
-    For several quantiles of each channel: (c,) after (c,), in one array.
+    If several quantiles are wanted, the bounds of all channels for the first one come first, then
+    those for the second one, in the same two arrays.
     """
 
     low: Block
@@ -32,7 +33,7 @@ class Bounds(NamedTuple):
 
 
 class Enough(NamedTuple):
-    """How many of the largest, and of the smallest, values of an image hold the wanted ranks."""
+    """The wanted ranks are among the `top` largest, and the `bottom` smallest, values counted."""
 
     top: int
     bottom: int
@@ -57,7 +58,7 @@ class Gathered:
     inside
         The values between the bounds, in any order.
     bounds
-        The lower and the upper one, in the type of the values.
+        The lower and the upper bound, in the type of the values.
     """
 
     tally: Block
@@ -66,7 +67,7 @@ class Gathered:
 
     @classmethod
     def of(cls, values: Block, bounds: tuple[Real, Real], zeros: bool, room: Block) -> "Gathered":
-        """What lies there of these values; `room` has one place more than there are."""
+        """What lies between bounds of these values; `room` has room for one more than there are."""
         tally = np.zeros(6, np.int64)
         flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
         n = gather(flat, *bounds, zeros, tally, room)
@@ -74,15 +75,15 @@ class Gathered:
 
     @classmethod
     def nothing(cls, bounds: tuple[Real, Real]) -> "Gathered":
-        """What lies there of no values."""
+        """What is gathered where there are no values."""
         return cls(np.zeros(6, np.int64), np.empty(0, bounds[0].dtype), bounds)
 
     @classmethod
     def merged(cls, parts: Sequence["Gathered"], enough: Enough) -> "Gathered":
-        """What lies there of all the values together, as far as it may be wanted.
+        """What lies between bounds of the values of all parts, as far as it may be wanted.
 
-        Parts may have been trimmed to other bounds. What one has let go is not wanted: so the
-        bounds are those that all have in common.
+        Each part may have been trimmed to narrower bounds of its own. What lies outside those is
+        not wanted: so the result has the highest lower and the lowest upper bound.
         """
         if len(parts) == 1:
             return parts[0].trimmed(enough)
@@ -96,7 +97,7 @@ class Gathered:
     def at(self, places: Sequence[int]) -> list[Real]:
         """The values at these places among those inside, as if they were sorted.
 
-        Before the first it is the lower bound, behind the last one the upper.
+        A place below 0 gives the lower bound, a place behind the last value the upper bound.
         """
         n, (low, high) = self.inside.size, self.bounds
         among = [place for place in places if 0 <= place < n]
@@ -104,15 +105,15 @@ class Gathered:
         return [low if place < 0 else high if place >= n else ordered[place] for place in places]
 
     def trimmed(self, enough: Enough) -> "Gathered":
-        """Without the values that cannot be at a wanted rank, if there are many of them.
+        """Without the values that cannot be at a wanted rank, if there are many of those.
 
-        A value with `enough.top` values above it, or `enough.bottom` below it, cannot be at a
-        wanted rank, whatever the other parts hold.
+        A value cannot be if `enough.top` values lie above it, or `enough.bottom` below it: those
+        that other parts hold can only add to these numbers.
         """
         n = self.inside.size
         counted, *_, below, at_low, at_high = self.tally.tolist()
         above = counted - below - at_low - n - at_high
-        # The first and the last place that may be wanted: they become the bounds.
+        # The places of the values that become the bounds: all that may be wanted lies between.
         first = max(n - (enough.top - above - at_high), -1)
         last = min(enough.bottom - below - at_low - 1, n)
         if n <= max(SPARE * (last - first), LEAST_HELD):
@@ -120,7 +121,7 @@ class Gathered:
         return self.narrowed(*self.at([first, last]))
 
     def narrowed(self, low: Real, high: Real) -> "Gathered":
-        """The same values between bounds that are not outside these ones."""
+        """The same between narrower bounds: values outside of them are only tallied."""
         if (low, high) == self.bounds:
             return self
         tally, inside = self.tally.copy(), self.inside
@@ -137,14 +138,15 @@ class Gathered:
 
 
 def merged(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered] | None:
-    """Parts of an image, each a `Gathered` for each quantile, as one; None if that is too much."""
-    several = zip(*parts, strict=True)
-    together = [
-        Gathered.merged(each, enough) for each, enough in zip(several, limits.enough, strict=True)
-    ]
+    """Merge what was gathered from several parts of an image; None if that is too much.
+
+    There is a `Gathered` for each quantile in each part, and in the result.
+    """
+    by_quantile = zip(*parts, limits.enough, strict=True)
+    together = [Gathered.merged(each, enough) for *each, enough in by_quantile]
     return together if n_held(together) <= limits.most else None
 
 
-def n_held(found: Sequence[Gathered]) -> int:
+def n_held(gathered: Sequence[Gathered]) -> int:
     """How many values are held for all quantiles."""
-    return sum([each.inside.size for each in found])
+    return sum([each.inside.size for each in gathered])

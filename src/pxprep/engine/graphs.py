@@ -1,6 +1,6 @@
-"""Dask graphs: made when looked into, with results merged, in an order that holds little.
+"""Dask graphs: made only when they are looked into; merging; an order that holds few blocks.
 
-And Dask arrays as they enter the package.
+And Dask arrays as they enter the package: with names of their own, without empty chunks.
 """
 
 import re
@@ -17,18 +17,18 @@ from dask.typing import Key
 from ..aliases import Array
 
 Graph = dict[Key, Any]
-# One result for several.
+# Makes one result of several.
 Merge = Callable[[Sequence[object]], Any]
 
-# Partial results that one task merges: each may be as large as a small block.
+# In a tree, so many partial results are merged by one task: each may be as large as a small block.
 FAN_IN = 4
-# As many are added at once where they are merged in order.
+# In order, so many partial results are added to the total by one task.
 LINK = 8
-# What the names of this package's layers begin with, each of which is used once.
+# The names of this package's layers begin with this. Each name is used once.
 OWN = "pxprep-"
-# Likewise those of arrays in memory, in which Dask and xarray put a hash of all values.
+# The names that Dask and xarray give arrays in memory begin so, and have a hash of all values.
 _IN_MEMORY = ("array-", "xarray-")
-# In a name that Dask made up: a hash of what it stands for, or a number that is used once.
+# What is in a name that Dask has made up: a hash, or a number that is used once.
 _UNIQUE = re.compile("[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -58,8 +58,8 @@ class LazyGraph(Mapping[Key, Any]):
 def adopt(array: Array) -> Array:
     """A Dask array as the package works on it: no chunk is empty, no other array has its names.
 
-    A name that the user chose, as in `from_array(..., name="image")`, may be that of many arrays;
-    and in one graph, or by that name, one of them would stand for all.
+    A name that the user chose, as in `from_array(..., name="image")`, may be the name of several
+    arrays. In one graph, all of them would be taken for one.
     """
     if array.name.startswith(OWN):
         return array
@@ -69,35 +69,35 @@ def adopt(array: Array) -> Array:
             array = array.blocks[(*[slice(None)] * axis, filled)]
     if all(_is_unique(name, layer, array.dask) for name, layer in array.dask.layers.items()):
         return array
-    # The same object again, with the same graph, is the same array: what is read of it is shared.
-    graph, own = array.__dict__.get(_RENAMED, (None, None))
+    # The next call with this object returns the same array, and so shares what is read of it.
+    graph, renamed = array.__dict__.get(_RENAMED, (None, None))
     if graph is not array.dask:
         name = f"{OWN}own-{uuid4().hex}"
         layer = MaterializedLayer(LazyGraph(partial(_renamed_graph, array, name)))
         made = HighLevelGraph({name: layer}, {name: set()})
-        own = da.Array(made, name, array.chunks, meta=array._meta)
-        array.__dict__[_RENAMED] = array.dask, own
-    return own
+        renamed = da.Array(made, name, array.chunks, meta=array._meta)
+        array.__dict__[_RENAMED] = array.dask, renamed
+    return renamed
 
 
-# Where an array keeps itself with a name of its own.
+# The attribute of a Dask array that has the same array under a name of its own.
 _RENAMED = "_pxprep_renamed"
 
 
 def _is_unique(name: str, layer: Mapping[Key, Any], graph: HighLevelGraph) -> bool:
-    """Whether a layer of a graph must be the only one with its name."""
+    """Whether no other layer can have this layer's name, as it is used once or is a hash."""
     called = str(name)
     if not (called.startswith(OWN) or _UNIQUE.search(called)):
         return False
     if called.startswith((OWN, *_IN_MEMORY)) or graph.dependencies[name]:
         return True
-    # Chunks below which there is nothing, as `persist` leaves them: what they were made from is not
-    # known any more, so that the hash may be of a name that the user chose.
+    # Chunks without dependencies, such as `persist` leaves: what they were made from is not known
+    # any more, so that the hash may be that of a name which the user chose.
     return not (isinstance(layer, MaterializedLayer) and isinstance(next(iter(layer), ""), tuple))
 
 
 def _renamed_graph(array: Array, name: str) -> Graph:
-    """The graph of an array under another name; no key is as it was."""
+    """The graph of an array under another name: all its keys are new."""
     graph = dict(array.__dask_graph__())
     keys = {key: (name, key) for key in graph}
     keys |= {key: (name, *key[1:]) for key in flatten(array.__dask_keys__())}
@@ -105,7 +105,7 @@ def _renamed_graph(array: Array, name: str) -> Graph:
 
 
 def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> object:
-    """A value of a graph, to be that of `key`, with other keys in it."""
+    """A value of a graph with new keys in place of the old ones; `key` is the new key of itself."""
     if isinstance(value, tuple) and value and callable(value[0]):  # as older versions write a task
         return (value[0], *(_renamed(each, keys) for each in value[1:]))
     if isinstance(value, list):
@@ -116,7 +116,7 @@ def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> obj
         return value.substitute(keys, key=key)
     try:
         return keys.get(value, value)
-    except TypeError:  # not even a key
+    except TypeError:  # not hashable, so it is no key
         return value
 
 
@@ -139,21 +139,21 @@ def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> K
 
 
 def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> Key:
-    """As `merge_in_tree`, but in the order of `parts`: only one result is ever of many of them."""
+    """As `merge_in_tree`, but in the order of `parts`, so that there is only one large total."""
     total = parts[0]
-    for number, first in enumerate(range(1, len(parts), LINK)):
-        key = (name, number)
+    for link, first in enumerate(range(1, len(parts), LINK)):
+        key = (name, link)
         graph[key] = (merged, [total, *parts[first : first + LINK]])
         total = key
     return total
 
 
 def line_task(graph: Graph, name: str, number: int) -> list[Key]:
-    """What the blocks of a line depend on so that Dask runs one line after the other.
+    """The key of a task on which the blocks of a line depend, so that Dask runs line after line.
 
-    Dask orders tasks by the number of those before them, then by name as text (10 before 2), and
-    would hold many edges. One empty task for each line, each after the one before, keeps the lines
-    in order, and no block needs another one for it.
+    Dask orders tasks by how many others come before them, then by their names as text (10 before
+    2): so it would run blocks far from each other, and hold many edges. The tasks that are added
+    here, one for each line but the first, do nothing and depend on each other, line by line.
     """
     if number == 0:
         return []
@@ -163,4 +163,4 @@ def line_task(graph: Graph, name: str, number: int) -> list[Key]:
 
 
 def _nothing(*_: object) -> None:
-    """What a task does that is there to be waited for."""
+    """The function of a task that is only waited for."""

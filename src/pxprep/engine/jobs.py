@@ -22,28 +22,29 @@ from .sinks import Count, Opened, Sink, sum_of
 from .sources import AXES, Reading, Sample, standard_axes
 from .windows import Kept, Pixels, Window
 
-# In a job: numbers that are not known yet, and a neighbour of which only the edges are given.
+# In a job: in place of numbers that are given only when it runs; and in place of how many chunks of
+# a neighbour are given, if only its edges are.
 LATER = "later"
 EDGES = -1
 
 
 @dataclass(frozen=True)
 class MaskReading:
-    """Which pixels in and around a block are chosen, in place of the numbers of an operation.
+    """Reads a mask in and around a block; it stands among the numbers of a job.
 
     Attributes
     ----------
     choose
-        Chooses pixels of what is read.
+        A function: which pixels of a block of the mask, or of labels, are chosen.
     readings
-        What reads it, each with its place.
+        What reads the mask's blocks, each with its window.
     """
 
     choose: Callable[[Block], Block]
     readings: tuple[tuple[Window, Reading], ...]
 
     def read(self, given: Iterator[object]) -> Pixels:
-        """Those pixels, given the results that the readings depend on."""
+        """The chosen pixels, given the results that the readings depend on."""
         pieces = []
         for place, reading in self.readings:
             (block,) = reading.run([next(given) for _ in reading.others])
@@ -53,7 +54,7 @@ class MaskReading:
 
 @dataclass(frozen=True)
 class Edges:
-    """A task that reads a block and keeps what lies within `depth` pixels of its edges.
+    """A task that reads a block and returns what lies within `depth` pixels of its edges.
 
     Attributes
     ----------
@@ -70,7 +71,7 @@ class Edges:
     gate: bool | None = None
 
     def __call__(self, *values: object) -> list[Block] | None:
-        """Those edges; values behind those that the reading needs are only waited for."""
+        """Those edges. After the values that the reading needs come others, only waited for."""
         others = list(values)
         if _is_shut(self.gate, others):
             return None
@@ -92,13 +93,13 @@ class BlockJob:
     surroundings
         Place of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
-        What the operations and the sink take, and the mask of what is measured, or None; `LATER`
-        where it is given when the task runs, and a `MaskReading` where it is read then.
+        What the operations take, then what the sink takes, and last the mask of the pixels that are
+        measured, or None for all. `LATER` stands for what is given when the task runs, and a
+        `MaskReading` for a mask that is read then.
     sink
         What becomes of the program's result.
     stops
-        Where, behind how many of its operations, the program's result may be kept for later
-        passes, and the name of what comes out there.
+        Where the block may be kept for later passes: after how many operations, and by what name.
     gate
         None: always run. Otherwise the first value is a list of one item: True runs only if the
         item is None, False only if it is not.
@@ -116,7 +117,7 @@ class BlockJob:
     def __call__(self, *values: Any) -> object:
         """Run, given the results of all tasks that this one depends on.
 
-        Those behind the results that it needs are only waited for.
+        After the results that it needs may come others, which are only waited for.
         """
         waited = list(values)
         if _is_shut(self.gate, waited):
@@ -131,17 +132,17 @@ class BlockJob:
             else:
                 runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
                 around += _stacked(place, runs)
-        done, kept = self._made()
+        done, kept = self._kept()
         try:
             if kept is not None and kept.is_complete:
                 pixels = Pixels.of(kept.pixels, self.window)
             else:
-                own = self.reading.run(others)
-                pixels = Pixels(_stacked(self.window, own) + around, sum(map(len, own)))
-            # Masks after the image: they are sampled at its places.
-            numbers = [_known(number, given) for number in self.numbers]
+                chunks = self.reading.run(others)
+                pixels = Pixels(_stacked(self.window, chunks) + around, sum(map(len, chunks)))
+            # Masks are read after the image: a keeper samples them at the image's places.
+            numbers = [_filled_in(number, given) for number in self.numbers]
             if kept is None:
-                done, kept = self._room(pixels)
+                done, kept = self._start_keeping(pixels)
             program = self.program
             if kept is not None:
                 operations = list(program.operations)
@@ -156,37 +157,40 @@ class BlockJob:
             if kept is not None:
                 kept.leave()
 
-    def _made(self) -> tuple[int, Kept | None]:
-        """What an earlier pass has kept of the block, and behind how many operations that is."""
+    def _kept(self) -> tuple[int, Kept | None]:
+        """The block as an earlier pass has kept it, and after how many operations that is."""
         for done, name in reversed(self.stops):
-            kept = self.reading.made(name)
+            kept = self.reading.kept(name)
             if kept is not None:
                 return done, kept
         return 0, None
 
-    def _room(self, pixels: Pixels) -> tuple[int, Kept | None]:
-        """Likewise, room for what is made now, if a later pass will need it and there is some."""
+    def _start_keeping(self, pixels: Pixels) -> tuple[int, Kept | None]:
+        """A place to keep the block, if a later pass will need it; after how many operations."""
         if not (self.stops and self.sink.measures):
             return 0, None
         done, name = self.stops[-1]
         first = replace(self.program, operations=self.program.operations[:done])
         n_channels = first.out_channels(pixels.n_channels)
         shape = n_channels, pixels.planes, *self.window.shape
-        return done, self.reading.room(name, self.window, shape, self.program.dtype)
+        return done, self.reading.start_keeping(name, self.window, shape, self.program.dtype)
 
 
 @dataclass(frozen=True)
 class Write(Sink):
-    """The result as an array for each chunk of channels, with the axes that the user has."""
+    """The result as an array for each chunk of channels, with the axes that the user has.
+
+    If there is `only` one such chunk, it is that array; else a list of them.
+    """
 
     runs: tuple[int, ...]
     axes: str
     only: bool = False
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
-        """Run the program; its one array, or a list."""
-        # Arrays of the size of a chunk use memory again that others had; larger ones would be
-        # fresh each time.
+        """Run the program on a block."""
+        # An array for each chunk: so small ones get memory that others have had before. One for all
+        # would be new memory each time.
         program, pixels = opened.program, opened.pixels
         dtype = program.out_dtype(pixels.dtype)
         shape = (pixels.planes, *window.shape)
@@ -196,14 +200,14 @@ class Write(Sink):
         return turned[0] if self.only else turned
 
     def turned(self, block: Block) -> Block:
-        """An array with axes (c, z, y, x) with those that the user has, a view."""
+        """A view of an array with axes (c, z, y, x), with the axes that the user has."""
         order = [AXES.index(axis) for axis in self.axes]
         rest = [axis for axis in range(4) if axis not in order]
         return block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
 
 
 class Surveyed(NamedTuple):
-    """What one look at a source tells: counts of its small integers, and tiles of it."""
+    """What a first look at a source gives: counts, if it has small integers, and samples."""
 
     counts: Block | None
     samples: list[Sample]
@@ -218,14 +222,14 @@ class Survey(Sink):
     sampling
         How much is sampled.
     masks
-        What lies over it, and is sampled at the same places.
+        Masks over the block, which are sampled at the same places.
     """
 
     sampling: Sampling
     masks: tuple[Pixels, ...] = ()
 
     def given(self, *masks: Pixels) -> "Survey":
-        """With the masks around a block."""
+        """The sink with the masks over a block."""
         return replace(self, masks=masks)
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
@@ -242,7 +246,7 @@ class Survey(Sink):
         return Surveyed(counts, samples)
 
     def merge(self, parts: Sequence[Surveyed]) -> Surveyed:
-        """All together."""
+        """The sum of the counts, and all samples."""
         counts = [part.counts for part in parts if part.counts is not None]
         samples = [sample for part in parts for sample in part.samples]
         return Surveyed(sum_of(counts) if counts else None, samples)
@@ -250,9 +254,9 @@ class Survey(Sink):
 
 @dataclass(frozen=True, eq=False)
 class Store(Sink):
-    """What `write` makes of it given to `target`, to which one assigns the parts of an array.
+    """The result is written to `target`, as ``target[place] = block``; `write` has its layout.
 
-    Nothing of what is given is needed afterwards: `rooms` are used again.
+    A block is not needed once it is written: so blocks are made in `rooms`, which are used again.
     """
 
     in_order = True
@@ -262,15 +266,15 @@ class Store(Sink):
     rooms: Rooms
 
     def __dask_tokenize__(self) -> str:
-        # What stands in the target is about to be written over.
+        # Never the same twice: the values in the target, which Dask would hash, do not matter.
         return uuid4().hex
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> None:
-        """Run the program, where the block is kept if it can be; and write each run of channels."""
+        """Run the program, in place of the kept block if possible, and write the result."""
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
         shape = sum(self.write.runs), pixels.planes, *window.shape
         for number in numbers:
-            # It has more channels where some are dropped behind it.
+            # Its shape is another if channels are dropped after the block was kept.
             if isinstance(number, Kept) and number.pixels.shape == shape and number.take():
                 program.write(pixels, window, numbers, [number.pixels])
                 self._put(number.pixels, window)
@@ -302,9 +306,10 @@ class Bracketing:
     program
         The program.
     numbers
-        Those of its operations, `LATER`, or `MaskReading` itself where samples hold a part of one.
+        What its operations take; `LATER`; or the class `MaskReading`, for a mask of which each
+        sample holds a tile.
     choose
-        Gives the bounds, or None, for samples of the result.
+        A function: the bounds, or None, given samples of the result.
     """
 
     program: Program
@@ -314,12 +319,12 @@ class Bracketing:
     def __call__(self, survey: Block, *later: object) -> Block:
         """The bounds, or None, in a box."""
         given = iter(later)
-        numbers = [_known(number, given) for number in self.numbers]
+        numbers = [_filled_in(number, given) for number in self.numbers]
         return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
 
 
 def first_counts(survey: Block, left_out: int | None) -> Block:
-    """The counts of a survey, but those of one digit if it is left out."""
+    """The counts of a survey; the count of the digit `left_out`, if any, becomes 0."""
     counts: Block = survey[0].counts.copy()
     if left_out is not None:
         counts[:, :, left_out] = 0
@@ -329,20 +334,21 @@ def first_counts(survey: Block, left_out: int | None) -> Block:
 def processed(
     program: Program, samples: Sequence[Sample], numbers: Sequence[object]
 ) -> list[Block]:
-    """What a program makes of samples: as if each were an image of its own.
+    """What a program makes of samples, each run as if it were an image of its own.
 
-    Pixels that depend on others outside are left out, as far as a core remains. Each sample has
-    a mask wherever `numbers` has `MaskReading`; outside one that is left over it is NaN.
+    The rim of a sample, whose pixels depend on others outside, is left out as far as a core
+    remains. Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
+    is the mask of the pixels that are measured: outside it the result is NaN.
     """
     made = []
     for block, masks in samples:
         left = iter(masks)
-        own = [Pixels.of(next(left)) if number is MaskReading else number for number in numbers]
+        taken = [Pixels.of(next(left)) if number is MaskReading else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
         rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
         inner = Window(rim, height - rim, rim, width - rim)
-        result = alone.run(Pixels.of(block), inner, own)
+        result = alone.run(Pixels.of(block), inner, taken)
         where = next(left, None)
         if where is not None:
             result = np.where(Pixels.of(where).read(inner), result, np.nan)
@@ -350,20 +356,20 @@ def processed(
     return made
 
 
-def _known(number: object, given: Iterator[object]) -> Any:
-    """A number of a job, once what was not known is given."""
+def _filled_in(number: object, given: Iterator[object]) -> Any:
+    """One of the numbers of a job: read, or taken from `given`, if it was not known before."""
     if isinstance(number, MaskReading):
         return number.read(given)
     return next(given) if isinstance(number, str) else number
 
 
 def _is_shut(gate: bool | None, values: list[Any]) -> bool:
-    """Whether there is nothing to do; the box that says so is taken from `values`."""
+    """Whether there is nothing to do: if there is a gate, its box is removed from `values`."""
     return gate is not None and (values.pop(0)[0] is None) != gate
 
 
 def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Block]]:
-    """Runs of channels, one behind the other, as pieces of `Pixels`."""
+    """The chunks of a block, each with some of the channels in their order, as `Pixels` pieces."""
     firsts = accumulate((len(run) for run in runs), initial=0)
     return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
 

@@ -1,13 +1,12 @@
 """Lazy images as Dask graphs of few tasks, which read their source again instead of holding it.
 
 A `Chain` is a source and a program to run on it. It becomes a Dask array with one task for each
-spatial block of all channels: the task reads the block's chunks, runs the program, and returns the
-result. The layer of the graph keeps the chain, so that the next operation makes a longer chain of
-the same source instead of adding tasks, and a statistic makes a pass of its own over the source.
+block, of all channels: the task reads the block's chunks, runs the program, and returns the result.
+The layer of the graph holds the chain. So the next operation makes a longer chain of the same
+source instead of adding tasks, and a statistic makes a pass of its own over the source.
 
-What a task reads is a part of the source's own graph that no other block needs, and runs inside the
-task. A block's surroundings, if a blur needs them, come from tasks that read the neighbours and
-keep their edges.
+To read a block, a task runs a part of the source's own graph (see `sources`). If a blur needs what
+lies around the block, other tasks read the neighbours and return their edges.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,13 +50,14 @@ from .windows import Index, Window
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
-# A boxed result that is waited for, and whether it must be None for anything to be done.
+# A lazy box, and when a pass over the blocks is to run: if the boxed item is None (True), or if it
+# is not (False).
 Gate = tuple[Array, bool]
 
 
 @dataclass(frozen=True)
 class BoundOperation:
-    """An operation of a chain, and the small array, or the area, that it takes, if any."""
+    """An operation of a chain, and what it takes: numbers (a small array), an area, or None."""
 
     operation: Operation
     numbers: Array | Area | None
@@ -86,7 +86,7 @@ class Chain:
 
     @property
     def float_type(self) -> DType:
-        """Of what comes out of any step."""
+        """Type of what comes out of any step."""
         return float_dtype(self.source.array.dtype)
 
     def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
@@ -94,12 +94,12 @@ class Chain:
         return replace(self, steps=(*self.steps, BoundOperation(operation, numbers)))
 
     def begins_with(self, other: "Chain") -> bool:
-        """Whether it has the source of another chain, and all its steps before its own."""
+        """Whether it has the same source as another chain, and begins with the same steps."""
         steps = zip(other.steps, self.steps, strict=False)
         return (
             self.source.array is other.source.array
             and len(other.steps) <= len(self.steps)
-            and all(own is step for step, own in steps)
+            and all(one is another for one, another in steps)
         )
 
     @cached_property
@@ -110,7 +110,7 @@ class Chain:
 
     @cached_property
     def token(self) -> str:
-        """Names what comes out of the chain."""
+        """A hash that tells the result of the chain from any other, for names of arrays."""
         numbers = [
             None if step.numbers is None else getattr(step.numbers, "name", step.numbers)
             for step in self.steps
@@ -140,10 +140,10 @@ class Chain:
         unless: Array | None = None,
         where: Area | None = None,
     ) -> Array:
-        """The digits of the result (in an area), counted: a Dask array of shape (c, prefix, slot).
+        """How often each digit occurs in the result: a Dask array of shape (c, prefix, slot).
 
-        See `blocks.count_digits`. Nothing is counted if the one item of `unless` is not None when
-        it is computed.
+        See `blocks.count_digits`. With `where`, only pixels of that area are counted. `unless` is
+        a lazy box: if its item is not None when it is computed, nothing is counted.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         shape = (sum(self._runs), n_prefixes, N_SLOTS)
@@ -155,30 +155,36 @@ class Chain:
     def gathered(
         self, bounds: object, zeros: bool, limits: Limits, then: Then, where: Area | None = None
     ) -> Array:
-        """`then` of what lies between bounds of each channel, as the only item of an array.
+        """A lazy box with what `then` makes of the values between bounds.
 
-        `then` is called with the list of `Gathered` inside the task. `bounds` may be an array that
-        `bounds` returns; the item is None if there are none, or if more values lie there than may
-        be held.
+        `then` is called inside a task, with a list of `Gathered`. `bounds` may be lazy, from
+        `Chain.bounds`. The boxed item is None if there are no bounds, or if more values lie there
+        than may be held.
         """
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
         sink = Gather(None, zeros, limits, then)
         return self._reduced("gathered", sink, [bounds, where], (1,), np.dtype(object), gate)
 
-    def sums(self, dtype: DType, where: Area | None = None) -> Array:
-        """Exact sums of the result (in an area): a Dask array with the row of each channel."""
-        shape = (sum(self._runs), BinLayout.of(dtype).n_numbers)
-        return self._reduced("sums", AddUp(dtype), [where], shape, np.dtype(np.int64))
+    def sums(self, float_type: DType, where: Area | None = None) -> Array:
+        """Exact sums of the result, or of an area of it: a Dask array with a row per channel."""
+        shape = (sum(self._runs), BinLayout.of(float_type).row_size)
+        return self._reduced("sums", AddUp(float_type), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
-        """A first look at the source: one `Surveyed`, with samples of at most so many bytes."""
+        """A first look at the source: a lazy box with a `Surveyed`.
+
+        Its samples have about `n_bytes` at most. `where` is the area that is measured.
+        """
         plain = replace(self, steps=())
         sampling = Sampling(n_bytes, len(list(self.source.indices())))
         given = [*self._areas(), where]
         return plain._reduced("surveyed", Survey(sampling), given, (1,), np.dtype(object))
 
     def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
-        """As `counts` of the first digits, of a source of small integers: from the first look."""
+        """As `counts` for the first digit, from a first look at a source of small integers.
+
+        So one pass serves these counts and `bounds`. The chain must have no steps.
+        """
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
@@ -193,14 +199,14 @@ class Chain:
         )
 
     def bounds(self, n_bytes: int, choose: Choose, where: Area | None = None) -> Array:
-        """What `choose` says of samples of the result, as the only item of an array."""
+        """A lazy box with the bounds that `choose` returns for samples of the result, or None."""
         survey = self.surveyed(n_bytes, where)
         numbers = self._sampled_numbers
         lazy = [number for number in numbers if isinstance(number, da.Array)]
-        known = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
+        constants = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
         keys = [only_key(array) for array in (survey, *lazy)]
-        graph = {(name, 0): (Bracketing(self.program, known, choose), *keys)}
+        graph = {(name, 0): (Bracketing(self.program, constants, choose), *keys)}
         return da.Array(
             self._collected(name, MaterializedLayer(graph), survey),
             name,
@@ -210,28 +216,28 @@ class Chain:
         )
 
     def storing(self, target: object, axes: str, rooms: Rooms) -> Array:
-        """A pass that writes the result to `target`, whose axes are given, chunk by chunk.
+        """A pass that writes the result to `target`, which has these axes, chunk by chunk.
 
-        There is one chunk of planes. The pass's own result is empty.
+        The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
         sink = Store(target, Write(self._runs, axes), rooms)
         return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
-        """The result for a small part of the source, if that can be had without reading."""
+        """The result for samples of the source, as far as they need not be read first."""
         numbers = self._sampled_numbers
         if any(isinstance(number, da.Array) for number in numbers):
             return []
         return processed(self.program, self.source.samples(self._areas(where)), numbers)
 
     def _areas(self, where: Area | None = None) -> list[Area]:
-        """Those that the steps take, and `where`."""
+        """The areas that the steps take, and then `where`."""
         areas = [*(step.numbers for step in self.steps), where]
         return [area for area in areas if isinstance(area, Area)]
 
     @property
     def _sampled_numbers(self) -> list[object]:
-        """What the steps take; `MaskReading` in place of an area: each sample has a part of it."""
+        """What the steps take; the class `MaskReading` in place of an area, see `processed`."""
         numbers = (step.numbers for step in self.steps)
         return [MaskReading if isinstance(number, Area) else number for number in numbers]
 
@@ -244,10 +250,10 @@ class Chain:
         dtype: DType,
         gate: Gate | None = None,
     ) -> Array:
-        """A pass over all blocks: what the sink makes of it, as the one chunk of an array.
+        """A pass over all blocks: what the sink makes of it, as a Dask array of one chunk.
 
-        `numbers` are what the sink is `given`, and the area that is measured, or None. What is no
-        array is put in a box.
+        `numbers` are what the sink is `given`, and last the area that is measured, or None. With
+        the `dtype` object the array is a box.
         """
         waits_for = [*numbers, *(gate or ())]
         token = tokenize(self.token, sink, [getattr(value, "name", value) for value in waits_for])
@@ -277,20 +283,20 @@ class Chain:
                 layers.update(array.dask.layers)
                 dependencies.update(array.dask.dependencies)
                 dependencies[name].add(array.name)
-        # Tasks may depend on any layer of the source: so none of them is fused into another.
+        # The new layer depends on all layers of the source: so Dask fuses none into another one.
         return HighLevelGraph(layers, dependencies)
 
     @cached_property
     def _runs(self) -> tuple[int, ...]:
-        """Channels in each chunk of what comes out."""
+        """How many channels each chunk of the result has."""
         return self.program.runs(self.source.chunks[0])
 
     def _graph(self, name: str, axes: str) -> Graph:
         runs = self._runs
         graph: Graph = {}
         sink = Write(runs, axes, only=len(runs) == 1)
-        for number, line in enumerate(self.source.lines()):
-            after = line_task(graph, name, number) if self.program.depth else []
+        for place, line in enumerate(self.source.lines()):
+            after = line_task(graph, name, place) if self.program.depth else []
             for index in line:
                 keys = run_keys(name, axes, index, len(runs))
                 task = (*self._task(graph, name, index, sink), *after)
@@ -314,8 +320,8 @@ class Chain:
     ) -> Graph:
         graph: Graph = {}
         parts: list[Key] = []
-        for number, index in enumerate(self.source.indices()):
-            parts.append((f"{name}-block", number))
+        for place, index in enumerate(self.source.indices()):
+            parts.append((f"{name}-block", place))
             graph[parts[-1]] = self._task(graph, name, index, sink, numbers, gate)
         merge = merge_in_order if sink.in_order else merge_in_tree
         total = merge(graph, f"{name}-merged", sink.merge_if_all, parts)
@@ -331,21 +337,24 @@ class Chain:
         more: Sequence[object] = (None,),
         gate: Gate | None = None,
     ) -> tuple[object, ...]:
-        """The task that runs the program on a block; adds the tasks that it needs to `graph`."""
-        own = self.source.reading(index)
+        """The task that runs the program on a block; tasks that it needs are added to `graph`.
+
+        `more` is what the sink takes, and last the area that is measured, or None.
+        """
+        reading = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
         numbers = (*(step.numbers for step in self.steps), *more)
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
-        # Edges of this pass alone wait for what the block waits for: else they would be held long
-        # before it.
+        # Edges that are only for this pass wait for what the block waits for: else they would be
+        # made, and held, long before the block needs them.
         waiting = partial(Edges, depth=self.program.depth, gate=opens), box, lazy
         surroundings, around = self._surroundings(graph, name, index, *waiting)
         constants, needed = self._constants(index, numbers)
-        stops = self._stops if own.keeper is not None else ()
+        stops = self._stops if reading.keeper is not None else ()
         window = self.source.window(index)
-        job = BlockJob(self.program, window, own, surroundings, constants, sink, stops, opens)
-        return (job, *box, *own.others, *around, *needed)
+        job = BlockJob(self.program, window, reading, surroundings, constants, sink, stops, opens)
+        return (job, *box, *reading.others, *around, *needed)
 
     def _surroundings(
         self,
@@ -356,7 +365,11 @@ class Chain:
         box: Sequence[Key],
         lazy: Sequence[Key],
     ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
-        """As for `BlockJob`, and the keys of what is given; adds the tasks that cut edges."""
+        """The `surroundings` of a `BlockJob`, and the keys whose results it gets for them.
+
+        Tasks that read neighbours and cut their edges are added to `graph`; `make` makes one,
+        which then waits for `box` and `lazy`.
+        """
         program, source = self.program, self.source
         surroundings: list[tuple[Window, int]] = []
         keys: list[Key] = []
@@ -380,7 +393,7 @@ class Chain:
     def _constants(
         self, index: Index, numbers: Sequence[object]
     ) -> tuple[tuple[object, ...], list[Key]]:
-        """The numbers of the operations and of the sink as for `BlockJob`; keys of the others."""
+        """The `numbers` of a `BlockJob`, and the keys whose results it gets for them."""
         constants: list[object] = []
         keys: list[Key] = []
         for number, depth in zip_longest(numbers, self.program.depths_after, fillvalue=0):
@@ -397,9 +410,9 @@ class Chain:
 
     @cached_property
     def _stops(self) -> tuple[tuple[int, str], ...]:
-        """Behind how many operations a block may be kept, and the name of what comes out there.
+        """After how many operations a block may be kept, each time with a name for what is kept.
 
-        It is worth it behind a blur, and no pixel may depend on others later on.
+        It must be after a blur, or it is not worth it; and no later operation may read neighbours.
         """
         stops = []
         for done in range(1, len(self.steps) + 1):
@@ -411,7 +424,7 @@ class Chain:
         return tuple(stops)
 
     def _mask(self, area: Area, index: Index, depth: int) -> MaskReading:
-        """What reads an area in a block, and so many pixels around it."""
+        """What reads an area in a block and `depth` pixels around it."""
         source, over = self.source, area.source(self.source.chunks)
         window = source.window(index)
         around = window.grown(depth, self.program.height, self.program.width)
@@ -424,7 +437,7 @@ class Chain:
 
     @cached_property
     def _shares_edges(self) -> bool:
-        """Whether the edges of all blocks are so small that one pass leaves them to the next."""
+        """Whether the edges of all blocks are so small that passes may share the tasks for them."""
         n_channels, planes, height, width = self.source.shape
         _, _, rows, columns = (len(sizes) for sizes in self.source.chunks)
         pixels = 2 * self.program.depth * (rows * width + columns * height)
@@ -433,7 +446,7 @@ class Chain:
 
 
 class ChainLayer(MaterializedLayer):
-    """The last layer of the graph of a chain, of an array with some order of axes."""
+    """The last layer of the graph of a chain's array, which holds the chain, and has these axes."""
 
     def __init__(self, mapping: Mapping[Key, object], chain: Chain, axes: str) -> None:
         super().__init__(mapping)
@@ -441,12 +454,12 @@ class ChainLayer(MaterializedLayer):
         self.axes = axes
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Workers need the tasks only.
+        # Sent to a worker, only the tasks are needed.
         return MaterializedLayer, (dict(self.mapping),)
 
 
 def _closed(sink: Sink, is_boxed: bool, total: object) -> Block:
-    """What a sink makes of all blocks, as a chunk of an array."""
+    """What a sink makes of the merged part of all blocks, in a box if `is_boxed`."""
     made: Any = sink.finish(total)
     return boxed(made) if is_boxed else made
 
@@ -464,13 +477,13 @@ def _top_layer(array: Array) -> ChainLayer | None:
 
 
 def with_axes(array: Array, axes: str) -> Array | None:
-    """A chain's array, which has the axes (c, z, y, x), with others; None if it is no chain's."""
+    """A chain's array, with axes (c, z, y, x), with others instead; None if it has no chain."""
     layer = _top_layer(array)
     return None if layer is None or layer.axes != AXES else layer.chain.array(axes)
 
 
 def standard(array: Array, axes: str) -> Array | None:
-    """The array with axes (c, z, y, x) of a chain whose array has `axes`; None if it is none's."""
+    """A chain's array, with axes `axes`, with (c, z, y, x) instead; None if it has no chain."""
     layer = _top_layer(array)
     return None if layer is None or layer.axes != axes else layer.chain.array()
 
@@ -484,14 +497,14 @@ def storing(array: Array, target: object, rooms: Rooms) -> Array | None:
 
 
 def numbers_of(array: Array) -> dict[str, Array]:
-    """The lazy numbers that the chains in the graph of a Dask array take, by their name."""
+    """The lazy numbers that the chains in the graph of a Dask array take, by their names."""
     chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
     numbers = [step.numbers for chain in chains for step in chain.steps]
     return {one.name: one for one in numbers if isinstance(one, da.Array)}
 
 
 def with_numbers(array: Array, values: Mapping[str, Block]) -> Array:
-    """The same Dask array: `values` are in its graph instead of what would compute them."""
+    """The same Dask array, with `values` in its graph instead of the layers that compute them."""
     graph = array.dask
     layers, dependencies = dict(graph.layers), dict(graph.dependencies)
     for name in values.keys() & layers.keys():

@@ -5,7 +5,7 @@ Which way is the fastest depends on how many pixels there are, and of what type:
 - few: their values are gathered, and the wanted ones found among them;
 - integers of up to 16 bits: it is counted how often each occurs;
 - floats: small tiles tell between which bounds a quantile lies, and one pass gathers what lies
-  there; if the tiles have misled, digits are counted.
+  there; if the quantile turns out to lie elsewhere, digits are counted.
 
 All ways give the same order statistics, to the last bit.
 """
@@ -29,7 +29,7 @@ from .sinks import Count, FirstSeen, Gather, Opened, Sink
 from .sources import Area
 from .windows import Pixels, Window
 
-# Up to so many values of a channel are gathered as they are.
+# If a channel has no more values than this, all are gathered.
 FEW = 1 << 16
 # Rows and columns of a tile that is sampled; neighbours are alike, so tiles are many and small.
 TILE = (32, 48)
@@ -77,11 +77,11 @@ def measure_quantiles(
     sinks = [group.gathering() if group.is_gathered else None for group in wanted]
     pairs = list(zip(wanted, sinks, strict=True))
     passes = [each for group, sink in pairs if sink is not None for each in group.passes(sink)]
-    found = iter(run(passes) if passes else [])
-    at_once: list[Quantiles | None] = [None if sink is None else next(found) for sink in sinks]
-    left = [group for group, own in zip(wanted, at_once, strict=True) if own is None]
-    counted = iter(_count(left))
-    return [next(counted) if own is None else own.apart(len(q)) for own in at_once]
+    results = iter(run(passes) if passes else [])
+    gathered: list[Quantiles | None] = [None if sink is None else next(results) for sink in sinks]
+    left = [group for group, one in zip(wanted, gathered, strict=True) if one is None]
+    counted = iter(_by_digits(left))
+    return [next(counted) if one is None else one.apart(len(q)) for one in gathered]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class _Wanted:
 
     @cached_property
     def dtype(self) -> DType:
-        """Of the values."""
+        """Type of the values."""
         return self.parts[0][0].dtype
 
     @property
@@ -109,18 +109,18 @@ class _Wanted:
 
     @property
     def is_gathered(self) -> bool:
-        """Whether its values are worth a try to gather them: a bracket needs a sample."""
+        """Whether to try to gather the values: many of them can be if all images can be sampled."""
         is_at_hand = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
         return self.n_values <= FEW or (self.n_digits > 1 and (is_at_hand or len(self.parts) == 1))
 
     def passes(self, sink: Sink) -> list[Pass]:
-        """A pass over each image, with a sink that they share."""
+        """A pass over each image; all share the sink."""
         return [Pass(chain, sink, where) for chain, where in self.parts]
 
     def gathering(self) -> Gather:
-        """What gathers the values between bounds, and finds the quantiles there, or None.
+        """The sink that gathers values between bounds, and makes `Quantiles` of them, or None.
 
-        Several quantiles of a channel lie one behind the other.
+        Several quantiles lie one after the other: all channels of the first, then of the second.
         """
         flat = np.ravel(self.q)
         limits = limits_of(flat, self.n_values, self._itemsize)
@@ -132,55 +132,57 @@ class _Wanted:
         return int(self.parts[0][0].float_type.itemsize)
 
     def counting(self, level: int, selections: Sequence[Block]) -> Count:
-        """What counts a digit, given how far those before have brought each quantile."""
+        """The sink that counts a digit, given the selection of each quantile so far."""
         prefixes, selects = None, [partial(begin_of(self.dtype), q=one) for one in self.q]
         if level > 0:
             prefixes = np.concatenate([selection["prefix"] for selection in selections], axis=1)
             selects = [partial(refine, selection=selection) for selection in selections]
 
         def select(counts: Block) -> list[Block]:
-            # Both ranks of a quantile have a prefix, behind those of the quantile before.
-            own = [
+            # A quantile has two ranks, and so two prefixes, after those of the quantile before.
+            by_quantile = [
                 counts if level == 0 else counts[:, 2 * n : 2 * n + 2] for n in range(len(selects))
             ]
-            return [one(each) for one, each in zip(selects, own, strict=True)]
+            return [one(each) for one, each in zip(selects, by_quantile, strict=True)]
 
         return Count(prefixes, level, self.zeros, select)
 
     def settled(self, selection: Block) -> Quantiles:
-        """A quantile, once all digits are known."""
-        known = interpolate(selection, dtype=self.dtype)
-        return Quantiles(*(known[name] for name in Quantiles._fields))
+        """A quantile, once all digits are counted."""
+        settled = interpolate(selection, dtype=self.dtype)
+        return Quantiles(*(settled[name] for name in Quantiles._fields))
 
     def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
-        """Between which values are gathered, by samples of the chain that is at hand, or of all.
+        """The bounds between which values are gathered; None if it is better to count digits.
 
-        None if it is better to count.
+        They are chosen by samples: of this chain if there is one image, else of all images.
         """
         flat = np.ravel(self.q)
         if self.n_values <= FEW:
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
         n_bytes = self.n_values * len(self.q[0]) * self._itemsize
-        at_hand = [(opened, where)]
+        sampled = [(opened, where)]
         if len(self.parts) > 1:
-            at_hand = [(one.opened, own) for one, own in self.parts if isinstance(one, ArrayChain)]
-        samples = [tile for each in at_hand for tile in _sample(*each)]
+            sampled = [
+                (one.opened, mask) for one, mask in self.parts if isinstance(one, ArrayChain)
+            ]
+        samples = [tile for each in sampled for tile in _sample(*each)]
         return bracket(samples, flat, self.zeros, n_bytes)
 
 
-def _count(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
-    """The quantiles of each group, digit after digit."""
+def _by_digits(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
+    """The quantiles of each group, found by counting digit after digit."""
     selections: list[list[Block]] = [[] for _ in groups]
     for level in range(max((group.n_digits for group in groups), default=0)):
         going_on = [n for n, group in enumerate(groups) if level < group.n_digits]
         sinks = [groups[n].counting(level, selections[n]) for n in going_on]
         pairs = zip(going_on, sinks, strict=True)
         passes = [each for n, sink in pairs for each in groups[n].passes(sink)]
-        for n, found in zip(going_on, run(passes), strict=True):
-            selections[n] = found
+        for n, selected in zip(going_on, run(passes), strict=True):
+            selections[n] = selected
     return [
-        [group.settled(selection) for selection in own]
-        for group, own in zip(groups, selections, strict=True)
+        [group.settled(selection) for selection in selected]
+        for group, selected in zip(groups, selections, strict=True)
     ]
 
 
@@ -192,7 +194,7 @@ def _sample(opened: Opened, where: Pixels | None) -> list[Block]:
     rng = np.random.default_rng(0)  # the same tiles in every run
     tiles = []
     for _ in range(n):
-        top, left = (int(rng.integers(n + 1)) for n in (height - rows, width - columns))
+        top, left = (int(rng.integers(most + 1)) for most in (height - rows, width - columns))
         tile = Window(top, top + rows, left, left + columns)
         values = opened.values(tile)
         tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))

@@ -24,7 +24,7 @@ def exact_moments(
 ) -> Moments:
     """Mean and standard deviation of the finite pixels of each channel, zeros included.
 
-    Both are those of the exact sums, rounded once. Each image is read once.
+    Both are computed from exact sums, and rounded once. Each image is read once.
 
     Parameters
     ----------
@@ -32,25 +32,25 @@ def exact_moments(
         Arrays with axes (c, z, y, x), NumPy or Dask, or chains of operations on them, with the same
         number of channels.
     together
-        Whether there is a row more, behind those of the images, of all their pixels.
+        Whether the results have one more row, after those of the images: of all their pixels.
     evaluate, areas
         As for `exact_quantiles`.
     """
     areas = areas or [None] * len(images)
-    dtype = np.result_type(*(float_dtype(image.dtype) for image in images))
+    float_type = np.result_type(*(float_dtype(image.dtype) for image in images))
     if any(map(backends.is_lazy, (*images, *areas))):
         pairs = zip(images, areas, strict=True)
-        rows = [backends.chain_of(image).sums(dtype, area) for image, area in pairs]
+        rows = [backends.chain_of(image).sums(float_type, area) for image, area in pairs]
         rows = rows if evaluate is None else evaluate(rows)
     else:
         parts = [masked(*pair) for pair in zip(images, areas, strict=True)]
-        rows = run([Pass(chain, AddUp(dtype), where) for chain, where in parts])
+        rows = run([Pass(chain, AddUp(float_type), where) for chain, where in parts])
     if together:
         rows = [*rows, sum(rows[1:], rows[0])]
-    return _moments(rows, dtype)
+    return _moments(rows, float_type)
 
 
-def _moments(rows: Sequence[Array], dtype: DType) -> Moments:
-    settle = partial(moments_of, dtype=dtype)
-    found = [backends.per_channel(settle, (row, "cs"), dtype=MOMENTS) for row in rows]
-    return Moments(*(np.stack([one[name] for one in found]) for name in Moments._fields))
+def _moments(rows: Sequence[Array], float_type: DType) -> Moments:
+    settle = partial(moments_of, float_type=float_type)
+    moments = [backends.per_channel(settle, (row, "cs"), dtype=MOMENTS) for row in rows]
+    return Moments(*(np.stack([one[name] for one in moments]) for name in Moments._fields))

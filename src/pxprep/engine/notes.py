@@ -2,9 +2,9 @@
 
 An operation counts on a strip of pixels while that is in cache, so that no pass over the image is
 needed. A program may be run on the same pixels several times, once for each statistic: only the
-first time counts. Whoever begins, a function of `ops` or a whole pipeline, tells in the end what
-was found in all images. Notes on lazy images, of which nothing has been computed by then, tell
-themselves as soon as all pixels have been seen.
+first time counts. The outermost call, a function of `ops` or a whole pipeline, warns in the end of
+what was found in all images. By then nothing of a lazy image has been computed: a note on it warns
+by itself, as soon as all pixels have been seen.
 """
 
 from collections import defaultdict
@@ -21,21 +21,22 @@ from ..aliases import Block, Label
 from ..errors import listed, warn
 from .windows import Window
 
-# What is said of notes of one step, on all images; nothing if that is None.
+# Makes the text of a warning from the notes of one step on all images; None: there is no warning.
 Say = Callable[[Sequence["Note"]], str | None]
-# Makes a note on an image, of a step, with what is said of it, and what another process says.
+# Makes a note on an image; the arguments are `step`, `say` and `sight` of `Note`.
 TakeNote = Callable[..., "Note"]
 
-# Rows are sampled: at least so many (all, if there are fewer), and at least every so many rows one.
+# Rows are sampled: at least SAMPLED_ROWS of them (all, if there are fewer), and at least one of
+# every MOST_ROW_STEP.
 SAMPLED_ROWS = 128
 MOST_ROW_STEP = 8
-# A mask loses many pixels if this share of those that have a sum exceeds the threshold in the
-# reference, and no longer in the image. Of fewer pixels than that nothing is said.
+# `sum_mask` warns if more than this share of the pixels that have a sum in the reference exceed the
+# threshold there, but not in the image.
 MOST_LOST = 0.15
+# It does not if fewer pixels than this have a sum in the reference.
 LEAST_MEASURED = 500
-# How many channels a message lists.
 
-# The notes of whoever tells them in the end; and which step of a pipeline runs.
+# The notes that the outermost call tells in the end; and which step of a pipeline runs now.
 _TOLD_LATER: ContextVar["list[Note] | None"] = ContextVar("told_later", default=None)
 _STEP: ContextVar["OfStep | None"] = ContextVar("step", default=None)
 
@@ -50,20 +51,21 @@ class Note:
     labels
         What its channels are called.
     name
-        Its name in its cohort.
+        The image's name in its cohort.
     step
         Name of the step; inside a pipeline its name there is used instead.
     say
-        What is said of what was found.
+        Makes the text of the warning from what was found.
     sight
-        What another process, which sees but a part, says at once if it finds anything.
+        What a worker process, which sees only a part of the image, warns of at once if it finds
+        anything.
     parts
-        Dims of a lazy image along which each chunk is noted by itself, beside y and x.
+        Dims of a lazy image, beside y and x, along which `take` is called for each chunk.
 
     Attributes
     ----------
     found
-        Numbers that were counted, added up over all pixels that were seen.
+        What was counted, added up over all pixels that were seen: one count, or several.
     n_values
         How many values of all channels were seen.
     """
@@ -99,16 +101,17 @@ class Note:
     def take(
         self, window: Window, n_values: int, count: Callable[[], npt.ArrayLike], part: object = None
     ) -> None:
-        """Add what `count` finds in a part of the image, unless that was seen before.
+        """Add what `count` finds in a part of the image, unless that part was seen before.
 
-        `part` tells chunks apart that have the same rows and columns, if it is known which it is.
+        `part` tells apart chunks that have the same rows and columns; None if it is not known which
+        of them this is.
         """
         if not self._is_new(window, part):
             return
-        found = np.asarray(count())
+        counted = np.asarray(count())
         rows, columns = window.shape
         with self._lock:
-            self.found = self.found + found
+            self.found = self.found + counted
             self.n_values += n_values
             self._left -= rows * columns
             is_last = self._left == 0 and self._tells_itself
@@ -116,11 +119,11 @@ class Note:
             tell([self])
 
     def release(self) -> None:
-        """Have the note tell itself, once all pixels have been seen."""
+        """Have the note warn by itself, once all pixels have been seen."""
         self._tells_itself = True
 
     def _is_new(self, window: Window, part: object) -> bool:
-        """Whether pixels have not been seen yet; from now on they have."""
+        """Whether pixels have not been seen yet; from now on they count as seen."""
         most = self._n_parts if part is None else 1
         with self._lock:
             if self._left == 0:
@@ -134,14 +137,17 @@ class Note:
             return times < most
 
     def __dask_tokenize__(self) -> str:
-        return "note"  # it changes no number
+        return "note"  # always the same, as it changes no result
 
     def __reduce__(self) -> tuple[object, ...]:
         return Sight, (f"{self.step}: {self._sight}" if self._sight else "",)
 
 
 class Sight:
-    """What is left of a note in another process: what it finds it says at once, uncounted."""
+    """What a note becomes in a worker process: it warns at once if it finds anything.
+
+    It cannot count, as a worker sees only a part of the image.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -149,7 +155,7 @@ class Sight:
     def take(
         self, window: Window, n_values: int, count: Callable[[], npt.ArrayLike], part: object = None
     ) -> None:
-        """Say it if anything is found."""
+        """Warn if `count` finds anything."""
         if self._text and np.any(count()):
             warn(f"{self._text} (seen in a worker process; how many is not known there)")
 
@@ -158,9 +164,9 @@ class Sight:
 
 
 class ToldOnce:
-    """A context: what steps notice inside is told in the end, once for each step.
+    """A context: what steps notice inside it is told when it ends, once for each step.
 
-    Inside of another such context it does nothing: that one tells.
+    Inside another such context it does nothing: the outer one tells.
     """
 
     def __enter__(self) -> None:
@@ -175,9 +181,9 @@ class ToldOnce:
 
 
 class OfStep:
-    """A context: what is noticed inside is of a step of a pipeline, on the image of that name.
+    """A context: notes that are made inside it are of this step of a pipeline.
 
-    Without that, on whichever image.
+    If `image` is given, they are on the image of that name.
     """
 
     def __init__(self, name: str, image: Label | None = None) -> None:
@@ -191,8 +197,8 @@ class OfStep:
 
 
 def tell(notes: Sequence[Note]) -> None:
-    """Warn of what was found, once for each step; notes that saw nothing yet do so later."""
-    # A pipeline that is fitted and then applied has two notes of one step on one image.
+    """Warn of what was found, once for each step; notes that saw nothing yet warn later."""
+    # A pipeline that is fitted and then applied makes two notes of one step on one image.
     alike: defaultdict[tuple[str, Label], list[Note]] = defaultdict(list)
     for note in notes:
         alike[note.step, note.image].append(note)
@@ -211,22 +217,22 @@ def tell(notes: Sequence[Note]) -> None:
 
 
 def row_step(height: int) -> int:
-    """Of an image of that height, every such row stands for all of them."""
+    """How far apart the sampled rows of an image of that height are: 1 means all rows."""
     return min(max(height // SAMPLED_ROWS, 1), MOST_ROW_STEP)
 
 
 def sampled_rows(height: int, top: int, bottom: int) -> range:
-    """Those rows from `top` to `bottom`."""
+    """The sampled rows of an image of that height, from `top` to `bottom`."""
     step = row_step(height)
     return range(-(-top // step) * step, bottom, step)
 
 
 def say_nothing(notes: Sequence[Note]) -> None:
-    """Nothing."""
+    """No warning, whatever was found."""
 
 
 def say_lost(q_sum: float, zeros: str, notes: Sequence[Note]) -> str | None:
-    """In which images a mask drops far more than `q_sum` percent of the measured pixels."""
+    """In which images `sum_mask` drops far more than `q_sum` percent of the measured pixels."""
     far = []
     for note in notes:
         measured, dropped, lost = note.found.tolist()
@@ -260,9 +266,9 @@ def say_missing(what: str, notes: Sequence[Note]) -> str | None:
 
 
 def say_lossy(notes: Sequence[Note]) -> str | None:
-    """As `say_missing`, of a step of the user's own, which may well be a mask.
+    """As `say_missing`, for a step of the user's own; but none if the step seems to be a mask.
 
-    That drops as many pixels in each of several channels.
+    A mask drops as many pixels in each of several channels, and does so on purpose.
     """
     found = np.sum([note.found for note in notes], axis=0)
     is_mask = found.size > 1 and (found == found[0]).all()

@@ -38,7 +38,7 @@ class ArrayChain:
     operations
         In their order.
     numbers
-        For each operation the numbers, or the pixels of the mask, that it takes, or None.
+        For each operation what it takes: measured numbers, the `Pixels` of a mask, or None.
     is_own
         Whether nobody else needs the array, so that it may be written over.
     """
@@ -72,12 +72,12 @@ class ArrayChain:
 
     @cached_property
     def opened(self) -> Opened:
-        """With all pixels: wherever a block lies, its surroundings are at hand."""
+        """The chain with all its pixels: those around any block are among them."""
         return Opened(self.program, Pixels.of(self.array), self.numbers)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """That of the result."""
+        """Shape of the result."""
         return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
 
     @property
@@ -89,22 +89,22 @@ class ArrayChain:
         """The image in about `n` blocks of whole rows; fewer if they would be too small."""
         height, width = self.array.shape[2:]
         n = max(1, min(n, height, self.array.size // LEAST_VALUES))
-        edges = [height * number // n for number in range(n + 1)]
-        return [Window(top, bottom, 0, width) for top, bottom in pairwise(edges)]
+        tops = [height * block // n for block in range(n + 1)]
+        return [Window(top, bottom, 0, width) for top, bottom in pairwise(tops)]
 
     def in_rows(self, rows: range, window: Window) -> Block:
-        """The result in some rows, and in the columns of a window; of no chain that blurs."""
+        """The result in some rows, and in the columns of a window; the chain must not blur."""
         return self.program.run_in_rows(self.opened.pixels, self.numbers, rows, window)
 
     def place(self) -> Block:
-        """Where the result may be put."""
+        """An array for the result: the image itself if it may be written over, else a new one."""
         is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
         fits = self.is_own and not self.program.depth and is_alike
         return self.array if fits else np.empty(self.shape, self.dtype)
 
     def astype(self, dtype: DType) -> "ArrayChain":
-        """A chain whose result is that of this one in a wider type."""
-        (made,) = results([replace(self, is_own=False)])  # whoever has this chain still needs it
+        """A new chain: the result of this one, computed now, in a wider type."""
+        (made,) = results([self.shared()])  # whoever has this chain still needs its array
         return ArrayChain(made.astype(dtype), is_own=True)
 
     @property
@@ -113,7 +113,7 @@ class ArrayChain:
         return all(operation.is_cheap for operation in self.operations)
 
 
-# Chains whose passes are run now.
+# A chain whose passes are run now, without a Dask graph.
 Chained = ArrayChain | BlockChain
 
 
@@ -128,7 +128,7 @@ class Pass:
     sink
         What becomes of the result; passes over several images may share one.
     where
-        The pixels of the mask of what is measured, or None.
+        The mask of the pixels that are measured, or None for all.
     """
 
     chain: Chained
@@ -139,9 +139,9 @@ class Pass:
 def run(passes: Sequence[Pass]) -> list[Any]:
     """Run passes, all their blocks in one queue.
 
-    Returns what each sink, in the order in which they occur first, has made of its passes.
+    Returns what each sink has made of its passes; sinks are in the order of their first pass.
     """
-    # One image needs blocks for all threads; of many, each has fewer.
+    # One image alone must have blocks for all threads; many images share the threads.
     share = -(-n_threads() // max(1, len(passes)))
     blocks = [
         (each, window)
@@ -157,7 +157,7 @@ def run(passes: Sequence[Pass]) -> list[Any]:
         if isinstance(chain, ArrayChain):
             part = each.sink.take(chain.opened, window, each.where)
         else:
-            part = chain.taken(each.sink, window, each.where)
+            part = chain.take_into(each.sink, window, each.where)
         results[id(each.sink)].add(part)
         count()
 
@@ -167,7 +167,7 @@ def run(passes: Sequence[Pass]) -> list[Any]:
 
 
 class _Result:
-    """What a sink makes of its blocks: two parts that meet are merged at once."""
+    """What a sink makes of its blocks: as soon as two parts are there, a thread merges them."""
 
     def __init__(self, sink: Sink, n_blocks: int) -> None:
         self._sink = sink
@@ -192,7 +192,7 @@ class _Result:
 
 
 def results(chains: Sequence[Chained]) -> list[Block]:
-    """The results of chains as arrays, in place of what nobody else needs where that can be."""
+    """The results of chains as arrays; images that nobody else needs are written over."""
     places = [chain.place() for chain in chains]
     run([Pass(chain, Fill(out)) for chain, out in zip(chains, places, strict=True)])
     return places

@@ -38,14 +38,14 @@ class Operation:
         return 0
 
     def runs(self, runs: Sequence[int]) -> Sequence[int]:
-        """How many channels are in each chunk behind it, of so many in each before it."""
+        """How many channels each chunk has after it, given how many each has before: `runs`."""
         return runs
 
     def noticing(self, take_note: TakeNote, reference: object) -> "Operation":
-        """The operation that notices what the user should know of what it does to an image.
+        """The same operation on one image, where it notes what the user should know.
 
-        `take_note` makes a note on that; `reference` is what a threshold was measured on, if that
-        is known: see `KeepAbove`.
+        `take_note` makes the note. `reference` tells the image on which a threshold was measured,
+        if it is at hand: see `KeepAbove`.
         """
         return self
 
@@ -65,20 +65,21 @@ class Divide(Operation):
 
 @dataclass(frozen=True)
 class Keep(Operation):
-    """The pixels are put into what is `Kept`; where that has them the program begins here.
+    """The pixels are put into a `Kept` block for later passes.
 
-    No operation after this one reads neighbours.
+    Where that block has the pixels already, a program begins here. No operation after this one may
+    read neighbours.
     """
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Put them there."""
-        strip.keep(numbers.at(want), want)
+        strip.move_to(numbers.at(want), want)
         numbers.put(want)
 
 
 @dataclass(frozen=True)
 class KeepInside(Operation):
-    """Pixels outside a mask, of which the `Pixels` are given, are NaN in every channel."""
+    """Pixels outside a mask become NaN in every channel; `numbers` are the `Pixels` of the mask."""
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
         """Drop those pixels."""
@@ -107,15 +108,15 @@ class PickChannels(Operation):
     places: tuple[int, ...]
 
     def runs(self, runs: Sequence[int]) -> Sequence[int]:
-        """Those that stay in each chunk, of chunks that keep any."""
+        """How many channels stay in each chunk; a chunk of which none stays is left out."""
         ends = accumulate(runs, initial=0)
-        kept = [
+        counts = [
             sum(first <= place < last for place in self.places) for first, last in pairwise(ends)
         ]
-        return tuple(count for count in kept if count)
+        return tuple(count for count in counts if count)
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
-        """Go on with those."""
+        """Go on with those channels."""
         strip.become(strip.values()[list(self.places)], strip.window)
 
 
@@ -126,11 +127,11 @@ class Program:
     Attributes
     ----------
     operations
-        None leaves pixels as they are, in their own type.
+        In their order; an empty tuple leaves pixels as they are, in their own type.
     dtype
         Float type of what comes out of any operation.
     height, width
-        Of the image that blocks are part of.
+        Size of the whole image, of which blocks are parts.
     """
 
     operations: tuple[Operation, ...]
@@ -145,19 +146,19 @@ class Program:
 
     @cached_property
     def depths_after(self) -> list[int]:
-        """For each operation, how far around a pixel those behind it read."""
+        """For each operation, how far around a pixel all operations after it read together."""
         depths = accumulate([operation.depth for operation in self.operations])
         return [self.depth - depth for depth in depths]
 
-    def sums_behind(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
-        """The sums over channels behind so many operations, and the numbers for those."""
+    def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
+        """A program of the first `n` operations and the sum over channels; what those take."""
         pairs = list(zip(self.operations, numbers, strict=True))
         first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
         operations = (*(operation for operation, _ in first), AddChannels())
-        return replace(self, operations=operations), [*(own for _, own in first), None]
+        return replace(self, operations=operations), [*(taken for _, taken in first), None]
 
     def reads(self, window: Window) -> Window:
-        """The pixels that are needed for those of `window`."""
+        """The window of the pixels that the program reads to make those of `window`."""
         return window.grown(self.depth, self.height, self.width)
 
     def out_dtype(self, dtype: DType) -> DType:
@@ -165,7 +166,7 @@ class Program:
         return self.dtype if self.operations else dtype
 
     def runs(self, runs: Sequence[int]) -> tuple[int, ...]:
-        """Channels in each chunk of what comes out, of so many in each chunk before."""
+        """How many channels each chunk of the result has, given how many each chunk read has."""
         for operation in self.operations:
             runs = operation.runs(runs)
         return tuple(runs)
@@ -186,9 +187,9 @@ class Program:
         window
             A strip of the image.
         numbers
-            For each operation the numbers that it needs, or None.
+            For each operation what it takes, or None.
         noted
-            Whether operations notice what they find: this is no sample of the image.
+            Whether operations take notes: they do not on a mere sample of the image.
         """
         if not self.operations:
             return pixels.read(window)
@@ -199,11 +200,11 @@ class Program:
     ) -> Block:
         """As `run`, in some rows and the columns of `window`.
 
-        The program reads no neighbours: the rows are as good as an image of their own.
+        The program must not read neighbours: so the rows can be run as an image of their own.
         """
         alone = replace(self, height=len(rows))
-        own = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
-        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), own)
+        taken = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
+        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), taken)
 
     def write(
         self,
@@ -212,12 +213,12 @@ class Program:
         numbers: Sequence[object],
         targets: Sequence[Block],
     ) -> None:
-        """As `run`, into `targets`, each of which holds a run of channels, one behind the other."""
+        """As `run`, into `targets`: the first holds the first few channels, and so on."""
         for strip in self.strips(window, pixels):
-            own = [target[:, :, *strip.within(window)] for target in targets]
-            channels = [channel for target in own for channel in target]
+            parts = [target[:, :, *strip.within(window)] for target in targets]
+            channels = [channel for part in parts for channel in part]
             if self.operations:
-                place = own[0] if len(own) == 1 else None
+                place = parts[0] if len(parts) == 1 else None
                 self._strip(pixels, strip, numbers, place, noted=True).write(channels)
                 continue
             for target, channel in zip(channels, pixels.read(strip), strict=True):
@@ -226,7 +227,7 @@ class Program:
     def measured(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], where: Pixels | None
     ) -> Iterator[Block]:
-        """As `run`, strip by strip, shape (c, ...): all values, or those inside a mask."""
+        """As `run`, strip by strip: all values, or those inside a mask; shape (c, ...)."""
         for strip in self.strips(window, pixels):
             mask = None if where is None else where.read(strip)
             if mask is None:
@@ -244,22 +245,22 @@ class Program:
         noted: bool,
     ) -> Strip:
         begin, reads = 0, self.reads(window)
-        for position, number in enumerate(numbers):
-            if isinstance(number, Kept):
-                place = number.at(window)
-                if number.has(window):
+        for position, kept in enumerate(numbers):
+            if isinstance(kept, Kept):
+                place = kept.at(window)
+                if kept.has(window):
                     begin, reads = position + 1, window
                     pixels, place = Pixels.of(place, window), None
         strip = Strip(pixels, reads, self, place)
         if noted:
-            strip.own, strip.begun = window, None if begin else (pixels, numbers)
+            strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)
         for position in range(begin, len(self.operations)):
             want = window.grown(self.depths_after[position], self.height, self.width)
             self.operations[position](strip, numbers[position], want)
         return strip
 
     def strips(self, window: Window, pixels: Pixels) -> Iterator[Window]:
-        """Strips of `window` of which one after the other is run."""
+        """The strips of `window`, from top to bottom; they are run one after the other."""
         n_values = pixels.n_channels * pixels.planes * window.shape[1]  # in one row
         rows = max(1, STRIP_VALUES // n_values, 4 * self.depth)
         for top in range(window.top, window.bottom, rows):

@@ -16,25 +16,25 @@ from ..displays import Display, Displayable, Part, seconds_text
 from ..errors import ParameterError, spelled
 
 GIB = 2**30
-# What a callback of Dask is told of, in its order.
+# The places of functions in a callback of Dask, which is a tuple of them.
 START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
-# Given what a pass does, a context in which Dask computes it.
+# Given the description of a pass, returns a context in which the pass is computed.
 Progress = Callable[[str], AbstractContextManager[Any]]
-# At INFO it says which pass begins, and what it took; whoever wants to see that sets its level.
+# At the level INFO it says which pass begins, and what each took. It is not shown by default.
 LOG = logging.getLogger("pxprep")
 
 
 def parse_progress(value: object, parameter: str = "progress") -> Progress:
-    """False: nothing; True: a tqdm bar on stderr; or a function of the pass's description.
+    """What is shown of passes: False, nothing; True, a tqdm bar on stderr; or as a function says.
 
-    The log is told in each case.
+    Each pass is logged in any case.
     """
-    # One that records passes was parsed before.
+    # `Passes` has parsed what it was given itself.
     return value if isinstance(value, Passes) else _logged(_bar_of(value, parameter))
 
 
 def _logged(bar: Progress) -> Progress:
-    """The same, and the log says when a pass begins and ends."""
+    """The same, and the log says when a pass begins, and what it took."""
 
     @contextmanager
     def logged(description: str) -> Iterator[None]:
@@ -82,9 +82,10 @@ def tqdm_bar(description: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def counted(n: int) -> Iterator[Callable[[], None]]:
-    """Who listens to Dask, such as a bar, hears of so many blocks as if they were tasks of Dask.
+    """A context in which callbacks of Dask, such as bars, hear of blocks as of tasks of Dask.
 
-    What is given is called when a block is done, by whichever thread.
+    It begins with `n` blocks to do, and gives a function to call, in any thread, for each block
+    that is done.
     """
     listeners: list[Any] = list(Callback.active)
     if not listeners or not n:

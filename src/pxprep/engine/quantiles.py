@@ -4,8 +4,10 @@ Radix selection on sort keys: count the highest 16-bit digit of every pixel's ke
 digit the wanted rank falls, then count the next digit among the pixels that share it, and so on.
 Small integers take one pass, float32 two, float64 four. A pass needs 65,536 counts per channel
 and block, and counts add up in any order, so the answer does not depend on chunks, scheduler or
-workers. For floats, one pass is enough if a sample tells where the quantile lies: see
+workers. For floats one pass is enough if a sample tells where the quantile lies: see
 `_in_one_pass`.
+
+This module measures lazy images; images in memory are left to `measuring`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from .measuring import measure_quantiles
 from .selection import SELECTION, SETTLED, Quantiles, begin_of, interpolate, refine, select_gathered
 from .sources import Area
 
-# An image, and the pixels of it that are counted, or None for all.
+# An image, and the area of it that is measured, or None for all.
 MaskedImage = tuple[Array, Area | None]
 
 
@@ -38,7 +40,7 @@ def exact_quantiles(
 ) -> Quantiles:
     """Quantile `q` of the finite pixels of each channel, for each group of images.
 
-    Several quantiles are found in the passes that one takes.
+    Several quantiles take no more passes than one does.
 
     Parameters
     ----------
@@ -53,10 +55,10 @@ def exact_quantiles(
     zeros
         Whether zeros are counted.
     evaluate
-        Called with the small arrays that each pass ends in; computing them there lets Dask images
-        go by block after block, instead of being held for the next pass. Default: stay lazy.
+        Called with the small lazy arrays in which a pass ends, to compute them: then Dask images
+        are read anew in each pass, block by block, and not held for the next. None: stay lazy.
     areas
-        For each image the pixels that are counted, or None for all; by default all of all images.
+        For each image the area that is measured, or None for all of it; by default all of each.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def exact_quantiles(
     if not any(map(backends.is_lazy, (*images, *areas))):
         return _stacked(measure_quantiles(parts, several, groups, zeros=zeros), q.ndim)
     if evaluate is None:
-        # Digits are counted unless the quantiles have been found in one pass by then.
+        # Digits are counted only if, when computed, the quantiles were not found in one pass.
         found = [_found_at_once(part, flat, zeros, len(images)) for part in parts if each_alone]
         return _stacked(_by_radix(parts, several, groups, zeros, found=found), q.ndim)
     if each_alone:
@@ -77,14 +79,17 @@ def exact_quantiles(
         at_once = _in_one_pass(alone, flat, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
-    left = [group for group, found in zip(groups, at_once, strict=True) if found is None]
+    left = [group for group, one in zip(groups, at_once, strict=True) if one is None]
     rest = iter(_by_radix(parts, several, left, zeros, evaluate=evaluate) if left else [])
-    rows = [next(rest) if found is None else found.apart(len(several)) for found in at_once]
+    rows = [next(rest) if one is None else one.apart(len(several)) for one in at_once]
     return _stacked(rows, q.ndim)
 
 
 def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
-    """All groups together; of each the quantiles, of which there are several if `ndim` is 2."""
+    """The quantiles of all groups, stacked; each row holds those of one group.
+
+    If `ndim`, that of q, is 1, there is one quantile, and no axis for it.
+    """
     firsts = [row[0] for row in rows]
     values = [np.stack([one.value for one in row]) if ndim == 2 else row[0].value for row in rows]
     _, *others = zip(*firsts, strict=True)
@@ -100,46 +105,45 @@ def _by_radix(
     found: Sequence[Array | None] = (),
     evaluate: Callable[[list[Array]], list[Array]] | None = None,
 ) -> list[list[Quantiles]]:
-    """The quantiles of each group, digit after digit; each of shape (c,).
+    """The quantiles of each group, found by counting digit after digit; each of shape (c,).
 
-    What is in `found`, for each image, is taken instead if it is not None when it is computed.
+    `found` has for each image the box of `_found_at_once`: if it is not None when it is computed,
+    its quantiles are taken, and nothing is counted.
     """
     found = found or [None] * len(parts)
-    # Each group and quantile has a selection of its own.
+    # Each group and quantile has a selection of its own: here `one` is the position of one.
     n = len(several)
     wanted = [group for group in groups for _ in range(n)]
     dtypes = [parts[group[0]][0].dtype for group in wanted]
-    groups_of: list[list[int]] = [[] for _ in parts]
-    for number, group in enumerate(wanted):
+    selections_of: list[list[int]] = [[] for _ in parts]  # those that need an image
+    for one, group in enumerate(wanted):
         for position in group:
-            groups_of[position].append(number)
+            selections_of[position].append(one)
     selections: list[Array] = [None] * len(wanted)
     for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
         going_on = {
-            number for number, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
+            one for one, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
         }
-        open_groups = [[number for number in mine if number in going_on] for mine in groups_of]
-        counts = _count(parts, open_groups, selections, level, zeros, found, evaluate is None)
-        for number, counted in counts.items():
-            select, known = (
-                (refine, selections[number])
-                if level
-                else (begin_of(dtypes[number]), several[number % n])
+        unsettled = [[one for one in needing if one in going_on] for needing in selections_of]
+        counts = _count(parts, unsettled, selections, level, zeros, found, evaluate is None)
+        for one, counted in counts.items():
+            select, so_far = (
+                (refine, selections[one]) if level else (begin_of(dtypes[one]), several[one % n])
             )
-            selections[number] = backends.per_channel(
-                select, (counted, "cns"), (known, "c"), dtype=SELECTION
+            selections[one] = backends.per_channel(
+                select, (counted, "cns"), (so_far, "c"), dtype=SELECTION
             )
         if evaluate is not None:
             selections = evaluate(selections)
     settled = [
-        _settled(selection, dtypes[number], found[wanted[number][0]], number % n)
-        for number, selection in enumerate(selections)
+        _settled(selection, dtypes[one], found[wanted[one][0]], one % n)
+        for one, selection in enumerate(selections)
     ]
     return [settled[first : first + n] for first in range(0, len(settled), n)]
 
 
 def _settled(selection: Array, dtype: DType, found: Array | None, position: int) -> Quantiles:
-    """What was found in one pass, at that position, or else what the selection came to."""
+    """The quantile at `position` of those found in one pass, or else what the selection gives."""
     if found is None:
         settled = backends.per_channel(
             partial(interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
@@ -158,16 +162,17 @@ def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> B
     if found[0] is None:
         return interpolate(selection, dtype=dtype)
     settled = np.empty(len(selection), SETTLED)
-    own = slice(position * len(selection), (position + 1) * len(selection))
+    wanted = slice(position * len(selection), (position + 1) * len(selection))
     for name in Quantiles._fields:
-        settled[name] = getattr(found[0], name)[own]
+        settled[name] = getattr(found[0], name)[wanted]
     return settled
 
 
 def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> Array | None:
-    """The `Quantiles` of a lazy image, or None, as the only item of an array.
+    """A lazy box (an array of one item) with the `Quantiles` of an image; None if it is no use.
 
-    `q` has the shape (c,); here and below, several quantiles lie one behind the other.
+    The item is None if the quantiles turn out to lie outside the bounds that samples gave. Here and
+    below `q` has one axis: all channels of the first quantile, then those of the second.
     """
     image, area = part
     if not backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
@@ -178,7 +183,7 @@ def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> A
 
 
 def _gathered(part: MaskedImage, bounds: Bounds | Array, q: Block, zeros: bool) -> Array:
-    """The `Quantiles` of a lazy image as far as they lie between bounds; as above."""
+    """A lazy box with the `Quantiles` of an image, or with None if one lies outside the bounds."""
     image, area = part
     limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
     chain = backends.chain_of(image)
@@ -191,10 +196,11 @@ def _in_one_pass(
     zeros: bool,
     evaluate: Callable[[list[Array]], list[Array]],
 ) -> list[Quantiles | None]:
-    """The quantiles of images of which a sample says where they lie; None where it does not.
+    """The quantiles of each image, if a sample tells where they lie; else None.
 
-    One pass gathers the values around that place and counts those below. Where the wanted ranks
-    are among the values gathered, these are the exact order statistics; else it was in vain.
+    One pass gathers the values between the bounds that the sample gives, and counts those below. If
+    the wanted ranks are among the gathered values, the quantiles are exact; if not, the pass was in
+    vain, and the result is None, too.
     """
     brackets = [_bracket_of(part, q, zeros) for part in parts]
     asked = [
@@ -216,29 +222,33 @@ def _bracket_of(part: MaskedImage, q: Block, zeros: bool) -> Bounds | None:
 
 def _count(
     parts: Sequence[MaskedImage],
-    groups_of: Sequence[Sequence[int]],
+    unsettled: Sequence[Sequence[int]],
     selections: Sequence[Array],
     level: int,
     zeros: bool,
     found: Sequence[Array | None],
     lazily: bool,
 ) -> dict[int, Array]:
-    """The counts of a digit for each group, each image read once, or not if `found` is not None."""
+    """The counts of a digit for each selection, by its position.
+
+    `unsettled` are the positions of the selections that need each image. An image is read once for
+    all of them, and not at all if what `found` has for it is not None when it is computed.
+    """
     counts: dict[int, Array] = {}
-    for (image, area), groups, unless in zip(parts, groups_of, found, strict=True):
-        if not groups:
+    for (image, area), needing, unless in zip(parts, unsettled, found, strict=True):
+        if not needing:
             continue
         prefixes = None
         if level > 0:
-            prefixes = np.concatenate([selections[number]["prefix"] for number in groups], axis=1)
+            prefixes = np.concatenate([selections[one]["prefix"] for one in needing], axis=1)
             prefixes = backends.in_one_chunk(prefixes)
         chain = backends.chain_of(image)
         if lazily and backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            # It comes with the look at the image that `bounds` takes, if somebody asks for those.
-            each = chain.first_counts(zeros, backends.sample_bytes(len(parts)), area)
+            # These counts come with a first look at the image, which `Chain.bounds` shares.
+            of_image = chain.first_counts(zeros, backends.sample_bytes(len(parts)), area)
         else:
-            each = chain.counts(prefixes, level, zeros, unless, area)
-        for index, number in enumerate(groups):
-            own = each if level == 0 else each[:, 2 * index : 2 * index + 2]
-            counts[number] = counts[number] + own if number in counts else own
+            of_image = chain.counts(prefixes, level, zeros, unless, area)
+        for index, one in enumerate(needing):
+            added = of_image if level == 0 else of_image[:, 2 * index : 2 * index + 2]
+            counts[one] = counts[one] + added if one in counts else added
     return counts

@@ -1,7 +1,8 @@
 """Which value a quantile is, from counts of digits or from gathered values: pure functions.
 
-The sort key of a value is cut into 16-bit digits. Once it is known in which digit the wanted rank
-falls, the next digit is counted among the values that share it, until the key is known.
+The sort key of a value (see `kernels.counts`) is cut into 16-bit digits. The highest digit is
+counted over all values, which tells the digit of the value at the wanted rank. The next digit is
+counted over the values that share that one, and so on until the whole key is known.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from .blocks import bit_constants, integer_offset, key_bits
 from .gathering import Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
 
-# How far the selection of one channel has come: of `counted` pixels, the wanted quantile lies
-# between two neighbouring ranks; their keys begin with the digits in `prefix`, and `rank` is what
-# remains of the rank among the pixels that share them.
+# How far the selection of one channel has come. A quantile lies between the values at two
+# neighbouring ranks, `weight` of the way from the first to the second. For each of the two,
+# `prefix` has the digits of its key that are known, and `rank` is its rank among the values whose
+# keys begin with those digits. `counted`, `negative` and `infinite` are as in `Quantiles`.
 SELECTION = np.dtype(
     [
         ("counted", np.int64),
@@ -28,7 +30,7 @@ SELECTION = np.dtype(
         ("weight", np.float64),
     ]
 )
-# Digits whose counts are added up before each is looked at.
+# The counts of so many digits are added up, to find among which of them a rank falls.
 RUN = 256
 # The fields of `Quantiles`.
 SETTLED = np.dtype(
@@ -53,16 +55,16 @@ class Quantiles(NamedTuple):
     infinite: Array  # int64, pixels that are missing because they are infinite
 
     def apart(self, n: int) -> "list[Quantiles]":
-        """Each of `n` quantiles that were found together, one behind the other."""
+        """The `n` quantiles, one by one, that lie one after the other in these arrays."""
         return [
             Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in self), strict=True)
         ]
 
 
-def select_gathered(found: Sequence[Gathered], q: Block) -> Quantiles | None:
-    """The quantile of each channel from what was gathered; None if one lies elsewhere."""
+def select_gathered(gathered: Sequence[Gathered], q: Block) -> Quantiles | None:
+    """The quantile of each channel from what was gathered; None if any lies outside its bounds."""
     rows = []
-    for each, percent in zip(found, q, strict=True):
+    for each, percent in zip(gathered, q, strict=True):
         counted, negative, infinite, *_ = each.tally.tolist()
         ranks, weight = _ranks(np.array([counted]), np.array([percent]))
         if counted == 0:
@@ -77,27 +79,27 @@ def select_gathered(found: Sequence[Gathered], q: Block) -> Quantiles | None:
     return Quantiles(value.astype(np.float64), counted, negative, infinite)
 
 
-def _at_ranks(found: Gathered, ranks: Block) -> Block | None:
-    """The values at two ranks, the lower one first, from what was gathered; None if they are not.
+def _at_ranks(gathered: Gathered, ranks: Block) -> Block | None:
+    """The values at two ranks, the lower one first; None if one of them was not gathered.
 
-    In their order, these are values equal to the lower bound, those between, and those equal to the
-    upper bound.
+    In the order of ranks come values below the lower bound, those equal to it, those inside, those
+    equal to the upper bound, and those above it.
     """
-    *_, below, at_low, at_high = found.tally.tolist()
+    *_, below, at_low, at_high = gathered.tally.tolist()
     first, second = (ranks - below - at_low).tolist()
-    if first < -at_low or second >= found.inside.size + at_high:
+    if first < -at_low or second >= gathered.inside.size + at_high:
         return None
-    return np.array(found.at([first, second]), np.float64)
+    return np.array(gathered.at([first, second]), np.float64)
 
 
 def begin_of(dtype: DType) -> Callable[..., Block]:
-    """`begin` for the digits of a dtype."""
-    is_digit = key_bits(dtype) == DIGIT_BITS
-    return partial(begin, zero=integer_offset(dtype) if is_digit else N_DIGITS // 2)
+    """The function `begin` for values of this type."""
+    is_one_digit = key_bits(dtype) == DIGIT_BITS
+    return partial(begin, zero=integer_offset(dtype) if is_one_digit else N_DIGITS // 2)
 
 
 def begin(counts: Block, q: Block, *, zero: int) -> Block:
-    """The selection after the first digit; `zero` is the first digit that is not negative."""
+    """The selection after the first digit; `zero` is the digit at which 0 and more begin."""
     digits = counts[:, 0, :N_DIGITS]
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = digits.sum(axis=1)
@@ -108,7 +110,10 @@ def begin(counts: Block, q: Block, *, zero: int) -> Block:
 
 
 def _ranks(counted: Block, q: Block) -> tuple[Block, Block]:
-    """The ranks between which the quantiles lie, shape (c, 2), and how far from the first."""
+    """The two ranks between which each quantile lies, shape (c, 2), and its weight, shape (c,).
+
+    The weight says how far it is from the first rank to the second: 0 is the first.
+    """
     last = np.maximum(counted - 1, 0)
     # The virtual index and weight of numpy.quantile, in its arithmetic.
     position = last * (q / 100)
@@ -124,7 +129,7 @@ def refine(counts: Block, selection: Block) -> Block:
 def _take_digits(digits: Block, selection: Block) -> Block:
     """Append to each prefix the digit in which its rank falls. Changes `selection`."""
     rank = selection["rank"]
-    # Sums of runs of digits tell in which run a rank falls: only that one is looked at closely.
+    # Sums over runs of digits tell in which run a rank falls; then only that run is searched.
     runs = digits.reshape(*digits.shape[:2], -1, RUN)
     sums = np.broadcast_to(runs.sum(axis=3, dtype=np.int64), (*rank.shape, N_DIGITS // RUN))
     runs = np.broadcast_to(runs, (*rank.shape, *runs.shape[2:]))
@@ -139,15 +144,15 @@ def _take_digits(digits: Block, selection: Block) -> Block:
 
 
 def _falls_in(counts: Block, rank: int) -> tuple[int, int]:
-    """Among which of the counted a rank falls, and how many are below those."""
-    below = np.cumsum(counts, dtype=np.int64)
-    # A channel without a single pixel ends behind the last one; any will do.
-    found = min(int(np.searchsorted(below, rank, side="right")), len(below) - 1)
-    return found, int(below[found - 1]) if found else 0
+    """The place in `counts` at which a rank falls, and the sum of the counts before it."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    # In a channel without any counted pixel no place is right: the last one will do.
+    place = min(int(np.searchsorted(ends, rank, side="right")), len(ends) - 1)
+    return place, int(ends[place - 1]) if place else 0
 
 
 def interpolate(selection: Block, *, dtype: DType) -> Block:
-    """The quantiles, once all digits are known; axes (c,)."""
+    """The `SETTLED` of each channel, once all digits are known; `dtype` is that of the values."""
     low, high = _decode(selection["prefix"], dtype).astype(np.float64).T
     settled = np.empty(len(selection), SETTLED)
     value = _between(low, high, selection["weight"])
@@ -158,7 +163,7 @@ def interpolate(selection: Block, *, dtype: DType) -> Block:
 
 
 def _between(low: Any, high: Any, weight: Any) -> Any:
-    # numpy.quantile interpolates from the nearer end.
+    # As numpy.quantile does: from the nearer end.
     with np.errstate(over="ignore", invalid="ignore"):
         step = high - low
         return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)

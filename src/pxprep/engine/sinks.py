@@ -17,7 +17,7 @@ from .programs import Program
 from .sums import BinLayout, add_channel
 from .windows import Kept, Pixels, Window
 
-# Blocks for each thread, so that none waits long for the last one.
+# Several blocks for each thread, so that none has to wait long for the last one to end.
 BLOCKS_PER_THREAD = 4
 
 
@@ -30,7 +30,7 @@ class Opened:
     program
         What runs on each block.
     pixels
-        At least those that it reads.
+        At least those that the program reads.
     numbers
         What each operation takes.
     """
@@ -41,20 +41,20 @@ class Opened:
 
     @property
     def n_channels(self) -> int:
-        """Of the result."""
+        """How many channels the result has."""
         return self.program.out_channels(self.pixels.n_channels)
 
     @cached_property
-    def _unkept(self) -> tuple[Program, Sequence[object]]:
-        """The program and its numbers, without what is yet to be kept."""
+    def _without_keeping(self) -> tuple[Program, Sequence[object]]:
+        """The program and its numbers, without the `Keep` that would still write to a block."""
         pairs = list(zip(self.program.operations, self.numbers, strict=True))
         left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]
         program = replace(self.program, operations=tuple(operation for operation, _ in left))
-        return program, [own for _, own in left]
+        return program, [taken for _, taken in left]
 
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x); nothing is kept of it."""
-        program, numbers = self._unkept
+        program, numbers = self._without_keeping
         return program.run(self.pixels, window, numbers)
 
 
@@ -63,14 +63,14 @@ class Sink:
 
     # How many blocks for each thread are best.
     blocks_per_thread: ClassVar[int] = BLOCKS_PER_THREAD
-    # Whether a later pass will want what the results are made of.
+    # Whether it measures: then a later pass will run the same operations once more.
     measures: ClassVar[bool] = False
-    # Whether what a graph keeps is merged in the order of blocks, not as a tree: so that there is
-    # only one large total, and, where merging takes no time, few edges are held.
+    # Whether a graph merges the parts of blocks in order, not as a tree. So only one large total is
+    # held, or, if there is nothing to merge, few edges of blocks.
     in_order: ClassVar[bool] = False
 
     def given(self, *waited: Any) -> Self:
-        """The sink with what it has waited for, which is known when the tasks of a graph run."""
+        """The sink with what it takes, which is computed only when the tasks of a graph run."""
         raise NotImplementedError
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
@@ -81,15 +81,15 @@ class Sink:
         raise NotImplementedError
 
     def merge(self, parts: Sequence[Any]) -> Any:
-        """What is kept of several blocks as one, in whatever order they come; none is changed."""
+        """One part made of those of several blocks, in any order; none of them is changed."""
         raise NotImplementedError
 
     def merge_if_all(self, parts: Sequence[object]) -> Any:
-        """As `merge`; None if that is what is kept of any of them."""
+        """As `merge`, but None if any of the parts is None."""
         return None if any(part is None for part in parts) else self.merge(parts)
 
     def finish(self, total: Any) -> Any:
-        """What is made of that of all blocks."""
+        """What is made of the merged part of all blocks."""
         return total
 
 
@@ -107,7 +107,7 @@ class Fill(Sink):
 
 @dataclass(frozen=True, eq=False)
 class Count(Sink):
-    """How many pixels of the result have which digit; see `blocks.count_digits`.
+    """Counts how many pixels of the result have which digit; see `blocks.count_digits`.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Count(Sink):
     measures = True
 
     def given(self, prefixes: Block | None) -> Self:
-        """With prefixes that are known now."""
+        """The sink with these prefixes."""
         return replace(self, prefixes=prefixes)
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
@@ -139,22 +139,25 @@ class Count(Sink):
                 blocks.count_digits(values, prefixes, self.level, self.zeros, counts)
         else:
             for channels, _, values in pixels.within(window):
-                own = None if prefixes is None else prefixes[channels]
-                blocks.count_digits(values, own, self.level, self.zeros, counts[channels])
+                some = None if prefixes is None else prefixes[channels]
+                blocks.count_digits(values, some, self.level, self.zeros, counts[channels])
         blocks.repeat_counts(counts, prefixes)
         return counts
 
     def merge(self, parts: Sequence[Block]) -> Block:
-        """The sum, of a type that no number of pixels exceeds."""
+        """The sum as int64, so that no number of pixels overflows it."""
         return sum_of(parts)
 
     def finish(self, total: Block | None) -> Any:
-        """What is selected by the counts."""
+        """What `select` makes of the counts of all blocks."""
         return self.select(total)
 
 
 class FirstSeen:
-    """Bounds that are chosen when they are first needed, by `choose`, of what is at hand then."""
+    """Bounds that are chosen once, when they are first needed.
+
+    `choose` is called with the chain whose block is first at hand, and its mask.
+    """
 
     def __init__(self, choose: Callable[[Opened, Pixels | None], Bounds | None]) -> None:
         self._choose = choose
@@ -162,7 +165,7 @@ class FirstSeen:
         self._chosen: list[Bounds | None] = []
 
     def of(self, opened: Opened, where: Pixels | None) -> Bounds | None:
-        """The same for all who ask."""
+        """The bounds, the same for every caller."""
         with self._lock:
             if not self._chosen:
                 self._chosen.append(self._choose(opened, where))
@@ -171,9 +174,9 @@ class FirstSeen:
 
 @dataclass(frozen=True, eq=False)
 class Gather(Sink):
-    """The values that lie between bounds, for each quantile: a list of `Gathered`.
+    """Gathers the values that lie between bounds: a list with a `Gathered` for each quantile.
 
-    None if there are no bounds, or if the values are more than may be held.
+    The list is None if there are no bounds, or if more values lie there than may be held.
 
     Attributes
     ----------
@@ -194,7 +197,7 @@ class Gather(Sink):
     measures = in_order = True
 
     def given(self, bounds: Bounds | Block) -> Self:
-        """With bounds, or a box of them, that are known now."""
+        """The sink with these bounds, which may come in a box."""
         return replace(self, bounds=bounds if isinstance(bounds, Bounds) else bounds[0])
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> list[Gathered] | None:
@@ -204,7 +207,7 @@ class Gather(Sink):
             bounds = bounds.of(opened, where)
         if bounds is None:
             return None
-        # Bounds are values of the float type, as those that are compared with them.
+        # Bounds have the float type of the values that are compared with them.
         low, high = (bound.astype(program.dtype) for bound in bounds)
         pairs = list(zip(low, high, strict=True))
         parts: list[list[Gathered]] = []
@@ -216,9 +219,9 @@ class Gather(Sink):
                     for index, pair in enumerate(pairs)
                 ]
             )
-            # Bounds that have been narrowed leave less to gather in the strips that follow.
-            before, since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
-            if len(parts) == 1 or since > min(before, self.limits.most - before):
+            # Merging may narrow the bounds, so that less is gathered from the strips that follow.
+            n_merged, n_since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
+            if len(parts) == 1 or n_since > min(n_merged, self.limits.most - n_merged):
                 together = merged(parts, self.limits)
                 if together is None:
                     return None
@@ -228,11 +231,11 @@ class Gather(Sink):
         return parts[0] if parts else [Gathered.nothing(pair) for pair in pairs]
 
     def merge(self, parts: Sequence[list[Gathered]]) -> list[Gathered] | None:
-        """Those of all; None if they are too many."""
+        """What was gathered from all; None if that is too much."""
         return merged(parts, self.limits)
 
     def finish(self, total: list[Gathered] | None) -> Any:
-        """What is selected from the values; None if they were too many."""
+        """What `select` makes of the values of all blocks; None if they were too many."""
         return None if total is None else self.select(total)
 
 
@@ -242,17 +245,17 @@ class AddUp(Sink):
 
     Attributes
     ----------
-    dtype
-        Float type that has room for the values.
+    float_type
+        The rows are in the layout of this type, which can hold all values.
     """
 
-    dtype: DType
+    float_type: DType
     measures = True
 
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
         """Add up a block."""
-        program, layout = opened.program, BinLayout.of(self.dtype)
-        rows = np.zeros((opened.n_channels, layout.n_numbers), np.int64)
+        program, layout = opened.program, BinLayout.of(self.float_type)
+        rows = np.zeros((opened.n_channels, layout.row_size), np.int64)
         bins = np.zeros(layout.bins, np.int64)
         for values in program.measured(opened.pixels, window, opened.numbers, where):
             for channel, row in zip(values, rows, strict=True):
@@ -265,7 +268,7 @@ class AddUp(Sink):
 
 
 def sum_of(parts: Sequence[Block]) -> Block:
-    """The sum of counts, or of rows, in a new array."""
+    """The sum of several arrays of counts, or of rows of sums, in a new array."""
     total: Block = parts[0].astype(np.int64)
     for part in parts[1:]:
         total += part

@@ -1,7 +1,7 @@
 """Dask arrays as sources that are read in blocks of all channels, again for every pass.
 
-What a task reads is a part of the source's own graph that no other block needs, and runs inside the
-task, so that nothing of it is held for the next pass.
+A task that reads a block runs that part of the Dask array's graph itself which no other block
+needs. So none of it is held for the next pass, which reads the block again.
 """
 
 from bisect import bisect_right
@@ -30,21 +30,23 @@ from .graphs import OWN, Graph, adopt
 from .windows import Index, Kept, Window
 
 AXES = "czyx"
-# What Dask's arrays call to read a part of an array on disk.
+# The functions in Dask's tasks that read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
-# Chunks are thin that have fewer rows or columns; and at most so many have those that are made of
-# them, and so many pixels if they are not thin then.
+# Chunks with fewer rows or columns are thin, and are joined with their neighbours.
 THIN = 64
+# Joined chunks have at most so many rows or columns, and at most so many pixels, but for those that
+# are still thin.
 THICK = 256
 THICK_PIXELS = 1 << 18
-# Where an array keeps itself in thick chunks.
+# The attribute of a Dask array that has the same array in thick chunks.
 _THICK = "_pxprep_thick"
-# By the graph of an array, as long as a source holds both; others may have its name.
+# Sources by the id of their array's graph, its name and its axes: arrays may have the same name. A
+# source holds the graph, so that no other graph gets its id while the source lives.
 _SOURCES: "WeakValueDictionary[tuple[int, str, str], Source]" = WeakValueDictionary()
 
 
 class Sample(NamedTuple):
-    """A tile of an image, with axes (c, z, y, x), and those of masks that lie over it."""
+    """A tile of an image, with axes (c, z, y, x), and the tiles of masks at the same place."""
 
     block: Block
     masks: Sequence[Block] = ()
@@ -82,12 +84,12 @@ class Source:
 
     @property
     def token(self) -> str:
-        """Names the source."""
+        """The name of the source, for the keys of tasks."""
         return f"{self.array.name}-{self.axes}"
 
     @property
     def layers(self) -> dict[str, object]:
-        """The layers of Dask's graph that tasks which read the source may depend on."""
+        """Layers of the array's graph, by name: those on which tasks that read it may depend."""
         layers = dict(self.array.dask.layers)
         sliced = SlicedArray.of(self.array)
         return layers if sliced is None else {sliced.original: layers[sliced.original]}
@@ -109,9 +111,9 @@ class Source:
         return Window(rows[i], rows[i + 1], columns[j], columns[j + 1])
 
     def lines(self) -> Iterator[list[Index]]:
-        """All blocks, in rows or in columns, whichever are the shorter ones.
+        """All blocks, row by row or column by column, whichever lines are shorter.
 
-        So few others come between those that lie beside each other.
+        So few blocks come between two neighbours in neighbouring lines.
         """
         planes, rows, columns = (range(len(sizes)) for sizes in self.chunks[1:])
         for z in planes:
@@ -140,26 +142,29 @@ class Source:
 
     def reading(self, index: Index) -> "Reading":
         """What a task needs to read a block."""
-        known = self._readings.get(index)
-        if known is None:
-            known = self._inlined.reading(self._keys(index))
-            known = self._readings[index] = replace(known, axes=self.axes)
+        reading = self._readings.get(index)
+        if reading is None:
+            reading = self._inlined.reading(self._keys(index))
+            reading = self._readings[index] = replace(reading, axes=self.axes)
         if self.keeper is None:
-            return known
-        return replace(known, index=index, keeper=self.keeper)
+            return reading
+        return replace(reading, index=index, keeper=self.keeper)
 
     def needed_alone(self) -> tuple[object, ...] | None:
-        """What the tasks that read the only block need; None where that takes other tasks.
+        """The values of the `others` that reading the only block needs.
 
-        Or if there are several blocks.
+        None if there are several blocks, or if any of the values must be computed by a task.
         """
         if any(len(sizes) != 1 for sizes in self.chunks[1:]):
             return None
-        found = [self._inlined.data(key) for key in self.reading((0, 0, 0)).others]
-        return tuple(found) if all(map(_is_at_hand, found)) else None
+        values = [self._inlined.data(key) for key in self.reading((0, 0, 0)).others]
+        return tuple(values) if all(map(_is_at_hand, values)) else None
 
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
-        """Tiles of many blocks, and of the areas there, if they are at hand without reading."""
+        """Tiles of the image, with those of areas over it, as far as they need not be read first.
+
+        They are what the keeper has sampled, or are cut from blocks that are in memory.
+        """
         keeper = self.keeper
         blocks = {} if keeper is None else keeper.samples()
         places = dict(keeper.places) if keeper is not None and blocks else self._places
@@ -167,8 +172,8 @@ class Source:
         masks = []
         for area in areas:
             kept = {} if keeper is None else keeper.beside(area.name).samples()
-            found = kept or area.source(self.chunks)._in_memory(places)
-            masks.append({index: list(map(area.choose, tiles)) for index, tiles in found.items()})
+            sampled = kept or area.source(self.chunks)._in_memory(places)
+            masks.append({index: list(map(area.choose, tiles)) for index, tiles in sampled.items()})
         return [
             Sample(tile, over)
             for index, tiles in blocks.items()
@@ -178,7 +183,7 @@ class Source:
 
     @cached_property
     def _places(self) -> dict[Index, list[Place]]:
-        """Where blocks are sampled if all of them are in memory."""
+        """Where blocks are sampled, if all of them are in memory; else nothing."""
         indices = list(self.indices())
         sampling = Sampling(SAMPLE_BYTES, len(indices))
         places = {}
@@ -191,20 +196,20 @@ class Source:
 
     def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
         """The tiles at `places` of those blocks that are in memory."""
-        found = {index: self._at_hand(index) for index in places}
+        in_memory = {index: self._at_hand(index) for index in places}
         return {
             index: [cut(chunks, place) for place in places[index]]
-            for index, chunks in found.items()
+            for index, chunks in in_memory.items()
             if chunks
         }
 
     def _at_hand(self, index: Index) -> list[Block]:
-        """The chunks of a block in memory; none of any other."""
+        """The chunks of a block, if all of them are in memory; else none."""
         values = [self._inlined.graph.get(key) for key in self._keys(index)]
-        found: list[Any] = [getattr(value, "value", value) for value in values]
-        if not all(isinstance(chunk, np.ndarray) for chunk in found):
+        chunks: list[Any] = [getattr(value, "value", value) for value in values]
+        if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
             return []
-        return [standard_axes(chunk, self.axes) for chunk in found]
+        return [standard_axes(chunk, self.axes) for chunk in chunks]
 
     @cached_property
     def _inlined(self) -> "InlinedGraph | SlicedArray":
@@ -220,14 +225,15 @@ class Source:
 
 
 def stored_in(array: Array) -> Iterator[object]:
-    """What Dask arrays were made from that a Dask array depends on: of each that was named alone.
+    """The values that a Dask array was made from, such as zarr arrays.
 
-    No task is made or looked at to find it.
+    They are those that have a layer of the graph to themselves, whose only key is its name. No task
+    is made or looked at to find them.
     """
     for name, layer in array.dask.layers.items():
-        found = getattr(layer, "mapping", None)
-        if isinstance(found, dict) and len(found) == 1 and name in found:
-            yield getattr(found[name], "value", found[name])
+        graph = getattr(layer, "mapping", None)
+        if isinstance(graph, dict) and len(graph) == 1 and name in graph:
+            yield getattr(graph[name], "value", graph[name])
 
 
 def in_chunks(array: Array, chunks: tuple[tuple[int, ...], ...]) -> Array:
@@ -237,31 +243,31 @@ def in_chunks(array: Array, chunks: tuple[tuple[int, ...], ...]) -> Array:
     sliced = SlicedArray.of(array)
     if sliced is None:
         return array.rechunk(chunks, method="tasks")
-    # Read anew in other parts, nothing has to be held between two blocks.
+    # Sliced anew in these chunks: so no old chunk is held until all new ones have their part of it.
     name = f"{OWN}read-{tokenize(array.name, chunks)}"
     return da.from_array(sliced.stored, chunks=chunks, name=name, meta=array._meta)
 
 
 def in_thick_chunks(array: Array, axes: str) -> Array:
-    """A Dask array with these axes whose chunks along y and x are joined where they are thin.
+    """A Dask array with these axes whose thin chunks along y and x are joined.
 
-    Each takes a task, and the edges of all neighbours that a blur reaches.
+    Else each thin chunk would take a task, and a blur would need the edges of many neighbours.
     """
-    graph, known, made = array.__dict__.get(_THICK, (None, "", None))
-    if graph is array.dask and known == axes:
+    graph, its_axes, made = array.__dict__.get(_THICK, (None, "", None))
+    if graph is array.dask and its_axes == axes:
         return made
     chunks = dict(zip(axes, array.chunks, strict=True))
     for axis, beside in ("yx", "xy"):
         most = max(THIN, min(THICK, THICK_PIXELS // max(chunks[beside])))
         chunks[axis] = _joined(chunks[axis], most)
     made = in_chunks(array, tuple(chunks[axis] for axis in axes))
-    if made is not array:  # the same object again is the same array: what is read of it is shared
+    if made is not array:  # the next call returns the same object, and so shares what is read of it
         array.__dict__[_THICK] = array.dask, axes, made
     return made
 
 
 def _joined(sizes: Sequence[int], most: int) -> tuple[int, ...]:
-    """Sizes of chunks; thin ones that lie next to each other are one, up to that size."""
+    """Sizes of chunks, of which thin neighbours are joined up to the size `most`."""
     joined: list[int] = []
     grows = False
     for size in sizes:
@@ -284,7 +290,7 @@ def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Key]:
 
 
 def standard_axes(chunk: Block, axes: str) -> Block:
-    """A chunk that has these axes with the axes (c, z, y, x)."""
+    """A chunk, whose axes are `axes`, with the axes (c, z, y, x)."""
     chunk = chunk.transpose([axes.index(axis) for axis in AXES if axis in axes])
     if "c" not in axes:
         chunk = chunk[np.newaxis]
@@ -301,9 +307,9 @@ class Area:
     axes
         Its axes: y, x and perhaps z, in any order.
     labels
-        Those that are chosen; None for all but zero.
+        The labels whose pixels are chosen; None for all but zero.
     inverted
-        Whether all others are.
+        Whether all other pixels are chosen instead.
     """
 
     def __init__(
@@ -311,10 +317,10 @@ class Area:
     ) -> None:
         self.array = adopt(array) if isinstance(array, da.Array) else array
         self.axes = axes
-        # Which pixels of a block of the array are chosen.
+        # A function: which pixels of a block of the array are chosen.
         self.choose = partial(blocks.chosen, of=labels, inverted=inverted)
-        own = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
-        self.name = f"pxprep-area-{tokenize(own, axes, labels, inverted)}"
+        token = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
+        self.name = f"pxprep-area-{tokenize(token, axes, labels, inverted)}"
         self._sources: dict[tuple[tuple[int, ...], ...], Source] = {}
 
     def whole(self) -> Block:
@@ -322,7 +328,7 @@ class Area:
         return self.choose(standard_axes(self.array, self.axes))
 
     def source(self, chunks: Sequence[Sequence[int]]) -> Source:
-        """What reads the array in the blocks of an image with chunks along c, z, y and x."""
+        """The source that reads the array in the blocks of an image that has these chunks."""
         sizes = dict(zip(AXES, map(tuple, chunks), strict=True))
         wanted = tuple(sizes[axis] for axis in self.axes)
         if wanted not in self._sources:
@@ -351,15 +357,15 @@ class Reading:
     graph
         The tasks.
     keys
-        Those whose results are wanted.
+        Keys whose results are wanted: the chunks of the block.
     others
         Keys outside the graph that its tasks depend on.
     sliced
-        Those of `others` that are only ever sliced.
+        Those of `others` whose values are used only to take slices of them.
     axes
-        Those of the results as they come; what `run` returns has the axes (c, z, y, x).
+        The axes of the chunks as they come; what `run` returns has the axes (c, z, y, x).
     index
-        Of the block that is read.
+        Which block is read.
     keeper
         Keeps what is read for the next pass, if there is one.
     """
@@ -373,20 +379,22 @@ class Reading:
     keeper: Keeper | None = None
 
     def run(self, others: Sequence[object]) -> list[Block]:
-        """The results, given those of `others`."""
+        """The chunks of the block, given the values of `others`."""
         if self.keeper is None or not self.graph:
             return self._read(others)
         return self.keeper.blocks(self.index, partial(self._read, others))
 
-    def made(self, token: str) -> Kept | None:
-        """What is kept of the block by that name."""
-        return None if self.keeper is None else self.keeper.made(self.index, token)
+    def kept(self, token: str) -> Kept | None:
+        """The block as it was kept by that name, or None; see `Keeper.kept`."""
+        return None if self.keeper is None else self.keeper.kept(self.index, token)
 
-    def room(self, token: str, place: Window, shape: tuple[int, ...], dtype: DType) -> Kept | None:
-        """Room for what is made of the block, kept by that name; None if there is none."""
+    def start_keeping(
+        self, token: str, place: Window, shape: tuple[int, ...], dtype: DType
+    ) -> Kept | None:
+        """A place to keep the block by that name, or None; see `Keeper.start_keeping`."""
         if self.keeper is None:
             return None
-        return self.keeper.room(self.index, token, place, shape, dtype)
+        return self.keeper.start_keeping(self.index, token, place, shape, dtype)
 
     def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
@@ -414,16 +422,16 @@ class Reading:
 
 
 class SlicedArray:
-    """The chunks of an array on disk that became a Dask array as it is: Dask's tasks are not made.
+    """A Dask array whose chunks are slices of an array on disk: they are read without Dask's tasks.
 
     Parameters
     ----------
     name
-        Of the Dask array.
+        Name of the Dask array.
     original
-        The key of what is sliced.
+        The key of the array on disk.
     stored
-        What is sliced.
+        The array on disk.
     starts
         Where chunks begin, along each axis.
     """
@@ -439,7 +447,7 @@ class SlicedArray:
 
     @classmethod
     def of(cls, array: Array) -> "SlicedArray | None":
-        """That of an array from `dask.array.from_array` or `from_zarr`; None for any other."""
+        """For an array from `dask.array.from_array` or `from_zarr`; None for any other."""
         layer = array.dask.layers.get(array.name)
         if not isinstance(layer, Blockwise) or len(layer.io_deps) != 1 or len(layer.indices) != 2:
             return None
@@ -457,11 +465,11 @@ class SlicedArray:
         return cls(array.name, original, getattr(stored, "value", stored), starts)
 
     def data(self, key: Key) -> Any:
-        """What is sliced."""
+        """The array on disk, whatever the key."""
         return self.stored
 
     def reading(self, keys: Sequence[Any]) -> Reading:
-        """What makes the chunks of `keys`, which are all of a block's, as one."""
+        """What reads a block, given the keys of all its chunks: a single slice."""
         (_, *first), (_, *last) = keys[0], keys[-1]
         ends = tuple(
             slice(starts[low], starts[high + 1])
@@ -476,7 +484,7 @@ class SlicedArray:
 
 
 class InlinedGraph:
-    """A graph cut into parts that only one block each needs, and what several need."""
+    """A graph that is cut: a part for each block, which no other needs, and what they share."""
 
     def __init__(self, graph: Graph, blocks: Sequence[Sequence[Key]]) -> None:
         self.graph = graph
@@ -484,12 +492,12 @@ class InlinedGraph:
         self.sliced = self._sliced()
 
     def data(self, key: Key) -> Any:
-        """What a key stands for, if it is no task."""
+        """The value of a key; None if that is a task."""
         value = self.graph[key]
         return None if _is_task(self.graph, key) else getattr(value, "value", value)
 
     def _sliced(self) -> frozenset[Key]:
-        """What is no task, and of which all tasks only take parts."""
+        """The shared keys that stand for no task, and that tasks use only to take slices."""
         sliced = {key for key in self.shared if not _is_task(self.graph, key)}
         for key, task in self.graph.items() if sliced else ():
             if not _is_slicing(task):
@@ -510,7 +518,7 @@ class InlinedGraph:
                     continue
                 owner[key] = number
                 todo.extend(_dependencies(self.graph, key))
-        # What shared tasks are made of is made for them, so that it is not made a second time.
+        # What shared tasks depend on is shared, too, or else blocks would compute it once more.
         todo = list(shared)
         while todo:
             for key in _dependencies(self.graph, todo.pop()):
@@ -520,7 +528,7 @@ class InlinedGraph:
         return shared
 
     def reading(self, keys: Sequence[Key]) -> Reading:
-        """The part that makes `keys`."""
+        """What reads a block: the part of the graph that makes `keys`, its chunks."""
         part: Graph = {}
         others: dict[Key, None] = {}
         todo = list(keys)
@@ -535,7 +543,7 @@ class InlinedGraph:
 
 
 def _is_at_hand(value: object) -> bool:
-    """Whether any thread may use it: an array, or which part of one; no future of a cluster."""
+    """Whether any thread may use a value: an array, or slices; not the future of a cluster."""
     return isinstance(value, np.ndarray | tuple) or type(value).__module__.startswith("zarr.")
 
 
@@ -548,7 +556,7 @@ def _is_slicing(task: object) -> bool:
 
 
 def _is_task(graph: Graph, key: Key) -> bool:
-    """Whether a graph's value is computed: data, and futures on a cluster, stay where they are."""
+    """Whether the value of a key is a task: data, and futures on a cluster, are none."""
     value = graph[key]
     if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key
         return bool(value) and (callable(value[0]) or value in graph)

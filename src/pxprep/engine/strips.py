@@ -14,7 +14,7 @@ from .windows import Pixels, Window
 
 
 class Running(Protocol):
-    """The program that a strip goes through, as far as that matters on the way."""
+    """What a strip, and the operations on it, need of the program that they are part of."""
 
     @property
     def dtype(self) -> DType:
@@ -22,37 +22,39 @@ class Running(Protocol):
 
     @property
     def height(self) -> int:
-        """Of the image that the strip is part of."""
+        """Height of the whole image, of which the strip is a part."""
 
     @property
     def width(self) -> int:
-        """Likewise."""
+        """Width of the whole image."""
 
     def run_in_rows(
         self, pixels: Pixels, numbers: Sequence[object], rows: range, window: Window
     ) -> Block:
         """The pixels of some rows at the end of the program."""
 
-    def sums_behind(self, n: int, numbers: Sequence[object]) -> "tuple[Running, list[object]]":
-        """The sums over channels behind so many operations, and the numbers for those."""
+    def sums_after(self, n: int, numbers: Sequence[object]) -> "tuple[Running, list[object]]":
+        """A program of the first `n` operations and the sum over channels; what those take."""
 
 
 class Strip:
     """What a few rows have become on the way through a program.
 
-    Division and masking are delayed until the pixels are next read or written, where they cost
-    nothing; a mask also waits in case the next step divides by the same sums.
+    A strip is divided, and its pixels are dropped, only when they are next read or written: done
+    along with that, it costs nothing. Sums by which pixels are to be dropped are held until then,
+    as the next step may divide by the same sums.
 
     Parameters
     ----------
     pixels
-        At least those that the program reads for the window that is wanted.
+        At least those of `window`.
     window
-        All that it reads.
+        Where the strip lies at first: all that the program reads for the pixels wanted in the end.
     program
         The program.
     place
-        Where the pixels that are wanted may be put right away, with axes (c, z, y, x), if anywhere.
+        An array with axes (c, z, y, x) into which the pixels wanted in the end may be put as soon
+        as they are made; or None.
     """
 
     def __init__(
@@ -61,36 +63,36 @@ class Strip:
         self.pixels = pixels
         self.window = window
         self.program = program
-        # The pixels that are wanted in the end, where notes are taken of them.
-        self.own: Window | None = None
-        # What all of it is made from: pixels, and numbers for each operation; None where the
-        # program began with pixels that were kept.
+        # The pixels wanted in the end, if notes are taken of them.
+        self.noted_window: Window | None = None
+        # What the program began with: pixels, and what each operation takes. None if it began with
+        # pixels that an earlier pass had kept.
         self.begun: tuple[Pixels, Sequence[object]] | None = None
         self._place = place
         self._block: Block | None = None
         self._scale: Block | None = None
         self._sums: Block | None = None
 
-    def noted(self, note: Note | None, count: Callable[[Window], npt.ArrayLike]) -> None:
-        """Have a note take what `count` finds in the pixels that are wanted in the end."""
-        if note is not None and self.own is not None:
-            rows, columns = self.own.shape
+    def notice(self, note: Note | None, count: Callable[[Window], npt.ArrayLike]) -> None:
+        """Have a note take what `count` finds in the pixels wanted in the end."""
+        if note is not None and self.noted_window is not None:
+            rows, columns = self.noted_window.shape
             n_values = self.pixels.n_channels * self.pixels.planes * rows * columns
-            note.take(self.own, n_values, partial(count, self.own))
+            note.take(self.noted_window, n_values, partial(count, self.noted_window))
 
     def become(self, block: Block, window: Window) -> None:
-        """Go on as a new block, which may be written to, of the pixels of `window`."""
+        """Go on as a new block of the pixels of `window`; the block may be written to."""
         self._block, self._scale, self._sums = block, None, None
         self.window, self.pixels = window, Pixels.of(block, window)
 
-    def keep(self, block: Block, window: Window) -> None:
-        """Go on as a block that is written now, the pixels of `window`, and not again."""
+    def move_to(self, block: Block, window: Window) -> None:
+        """Write the pixels of `window` to a block, and go on from it without changing it."""
         self.write(list(block))
         self.become(block, window)
         self._block = self._place = None
 
     def room(self, window: Window) -> Block:
-        """A new block for the pixels of `window`, each channel of which is contiguous."""
+        """A block for the pixels of `window`: `place` if that fits; its channels are contiguous."""
         shape = self.pixels.n_channels, self.pixels.planes, *window.shape
         place, self._place = self._place, None
         if place is not None and place.shape == shape and place[0].flags.c_contiguous:
@@ -98,39 +100,39 @@ class Strip:
         return np.empty(shape, self.program.dtype)
 
     def block(self) -> Block:
-        """As a block that may be written to."""
+        """The strip as a block that may be written to; what was delayed is done now."""
         if self._scale is not None:
             shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
             made = np.empty(shape, self.program.dtype)
             blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
             self.become(made, self.window)
         elif self._sums is not None:
-            blocks.keep_above(self.kept, self._sums)
+            blocks.keep_above(self.undropped, self._sums)
             self._sums = None
-        return self.kept
+        return self.undropped
 
     def values(self) -> Block:
-        """As a block that is not written to."""
+        """The strip as a block that must not be written to."""
         if self._block is None and self._scale is None and self.pixels.dtype == self.program.dtype:
             return self.pixels.read(self.window)
         return self.block()
 
     @property
-    def kept(self) -> Block:
-        """As a block that may be written to, from which no pixel has been dropped yet."""
+    def undropped(self) -> Block:
+        """As `block`, but pixels that are yet to be dropped still have their values."""
         if self._block is None:
             read = self.pixels.read(self.window)
             self.become(np.array(read, self.program.dtype, order="C"), self.window)
         return self._block  # type: ignore[return-value]
 
     def divide(self, scale: Block) -> None:
-        """Divide each channel, as soon as somebody needs the quotients."""
+        """Divide each channel by its scale, when the quotients are needed."""
         if self._scale is not None or self._sums is not None:
             self.block()
         self._scale = scale
 
     def undivided(self) -> tuple[Pixels, Block | None]:
-        """Pixels, and what they must still be divided by, if anything."""
+        """The pixels, and the scale by which they must still be divided, or None."""
         if self._sums is not None:
             self.block()
         return self.pixels, self._scale
@@ -148,12 +150,15 @@ class Strip:
         return blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
 
     def drop(self, sums: Block) -> None:
-        """Drop the pixels whose sums are NaN; the others have these sums over channels."""
+        """Drop the pixels whose sums are NaN, when the pixels are needed.
+
+        The other pixels have these sums over channels.
+        """
         self.block()
         self._sums = sums
 
     def write(self, targets: Sequence[Block]) -> None:
-        """Write an array with axes (z, y, x) for each channel."""
+        """Write the strip to `targets`, an array with axes (z, y, x) for each channel."""
         fits = all(plane.flags.c_contiguous for target in targets for plane in target)
         if self._scale is not None and fits:
             _, _, piece = self.pixels.pieces[0]

@@ -1,8 +1,8 @@
 """Exact sums of the values of each channel and of their squares, and what follows from them.
 
-A channel has one row of int64: how many values are finite, negative, infinite, and the words of
-both sums. Rows of several blocks or images are added up, in whatever order: nothing is ever rounded
-but the mean and the standard deviation, once each, in the end.
+A channel has one row of int64: how many values are finite, negative and infinite, and then the
+words of both sums. Rows of several blocks or images are added up, in any order. Nothing is rounded
+but the mean and the standard deviation: once each, in the end.
 """
 
 from math import isqrt
@@ -22,11 +22,11 @@ class BinLayout(NamedTuple):
     Attributes
     ----------
     unit
-        The smallest positive value is so many times halved 1.
+        The smallest positive value is ``2**-unit``.
     n_words, n_square_words
-        Of the sum, and of the sum of squares: enough for 2**60 values.
+        How many words the sum has, and the sum of squares: enough for 2**60 values.
     bins
-        Shape of what the kernel adds in.
+        Shape of the array of bins that the kernel uses.
     """
 
     unit: int
@@ -36,16 +36,16 @@ class BinLayout(NamedTuple):
 
     @classmethod
     def of(cls, dtype: DType) -> "BinLayout":
-        """That of a float type."""
+        """The layout for a float type."""
         return _LAYOUTS[dtype.itemsize]
 
     @property
-    def n_numbers(self) -> int:
-        """Length of a row."""
+    def row_size(self) -> int:
+        """How many int64 a row has."""
         return N_COUNTS + self.n_words + self.n_square_words
 
     def parts(self, row: Block) -> tuple[Block, Block, Block]:
-        """Counts, sum and sum of squares in a row: views."""
+        """The counts, the sum and the sum of squares in a row: views."""
         end = N_COUNTS + self.n_words
         return row[:N_COUNTS], row[N_COUNTS:end], row[end:]
 
@@ -54,7 +54,7 @@ _LAYOUTS = {
     4: BinLayout(149, 11, 20, (256, LANES, 2)),
     8: BinLayout(1074, 69, 135, (2048, LANES, 4)),
 }
-# What is known of a channel in the end.
+# The fields of `Moments`, for each channel.
 MOMENTS = np.dtype(
     [
         ("mean", np.float64),
@@ -70,7 +70,7 @@ class Moments(NamedTuple):
     """Mean and standard deviation of each channel; NumPy or lazy, shape (image, c)."""
 
     mean: Array  # float64, NaN where nothing was counted
-    deviation: Array  # float64, likewise: of the values as a whole, not as a sample
+    deviation: Array  # float64, NaN like the mean; of the values as a whole, not as a sample
     counted: Array  # int64, finite pixels
     negative: Array  # int64, how many of them are below zero
     infinite: Array  # int64, pixels that are missing because they are infinite
@@ -79,7 +79,10 @@ class Moments(NamedTuple):
 def add_channel(
     channel: Block, float_type: DType, layout: BinLayout, bins: Block, row: Block
 ) -> None:
-    """Add the values of a channel, which is processed in a float type, to its row."""
+    """Add the values of a channel to its row.
+
+    `float_type` is the one in which the channel is processed, `bins` is an array of zeros.
+    """
     counts, total, squares = layout.parts(row)
     if channel.dtype.kind != "f" and channel.dtype.itemsize <= 2:
         whole = np.ascontiguousarray(channel, channel.dtype.newbyteorder("=")).reshape(-1)
@@ -93,20 +96,20 @@ def add_channel(
         add_doubles(flat.astype(np.float64, copy=False).view(np.int64), bins, total, squares)
 
 
-def moments_of(rows: Block, *, dtype: DType) -> Block:
-    """The `MOMENTS` of each channel from its row, in the layout of a float type."""
-    layout = BinLayout.of(dtype)
-    found = np.zeros(len(rows), MOMENTS)
-    for row, own in zip(rows, found, strict=True):
+def moments_of(rows: Block, *, float_type: DType) -> Block:
+    """The `MOMENTS` of each channel from its row, which is in the layout of a float type."""
+    layout = BinLayout.of(float_type)
+    moments = np.zeros(len(rows), MOMENTS)
+    for row, channel in zip(rows, moments, strict=True):
         counts, *sums = layout.parts(row)
-        own["counted"], own["negative"], own["infinite"] = counts
+        channel["counted"], channel["negative"], channel["infinite"] = counts
         n = int(counts[0])
         total, squares = map(_whole, sums)
-        scale = n << layout.unit
-        # The quotient of two integers is rounded once, whatever their size.
-        own["mean"] = total / scale if n else np.nan
-        own["deviation"] = square_root(n * squares - total**2, scale**2) if n else np.nan
-    return found
+        divisor = n << layout.unit
+        # Python rounds the quotient of two integers once, whatever their size.
+        channel["mean"] = total / divisor if n else np.nan
+        channel["deviation"] = square_root(n * squares - total**2, divisor**2) if n else np.nan
+    return moments
 
 
 def _whole(words: Block) -> int:
@@ -115,8 +118,9 @@ def _whole(words: Block) -> int:
 
 def square_root(numerator: int, denominator: int) -> float:
     """The float that is nearest to the square root of a fraction."""
-    # The root of the fraction times a power of 4 has 55 bits or more; where it is no whole number
-    # its last bit becomes 1, so that it is not taken for the middle between two floats.
+    # The fraction is multiplied by a power of 4, so that its root has 55 bits or more, of which a
+    # float keeps 53. If the root is no whole number its last bit becomes 1: else it might be taken
+    # for the exact middle between two floats.
     shift = max(0, denominator.bit_length() - numerator.bit_length() + 112) // 2
     numerator <<= 2 * shift
     root = isqrt(numerator // denominator)

@@ -22,7 +22,7 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def n_threads() -> int:
-    """How many threads work at once: as many as the user asked Dask for, or one for each core."""
+    """How many threads work at once: as the user has set for Dask, or else one for each core."""
     if config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
         return 1
     chosen = config.get("num_workers", None)
@@ -37,13 +37,13 @@ def n_cores() -> int:
 def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | None = None) -> None:
     """Call `work` with each item, in the order of the items, several at once.
 
-    An error, or Ctrl-C, ends it: items that have been begun are finished, no other is begun, and
-    no thread works on them any more when the error reaches the caller.
+    After an error, or Ctrl-C, no more items are begun. Those that were begun are finished before
+    the error reaches the caller.
 
     Parameters
     ----------
     work
-        What is called. It releases the GIL for most of its time.
+        What is called. It should release the GIL for most of its time.
     items
         What it is called with.
     most
@@ -56,7 +56,7 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | N
         for item in _taken(queue):
             work(item)
     finally:
-        queue.clear()  # no other is begun
+        queue.clear()  # after an error, no other item is begun
         _wait_for(helpers)
     for helper in helpers:
         if not helper.cancelled():
@@ -83,7 +83,7 @@ def _wait_for(helpers: "list[Future[None]]") -> None:
     """Wait until no thread works any more, however often the user interrupts."""
     interrupt = None
     for helper in helpers:
-        helper.cancel()  # one that never came to begin
+        helper.cancel()  # does so only if the pool had no thread for it yet
     while True:
         try:
             wait(helpers)

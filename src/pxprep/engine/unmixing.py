@@ -9,9 +9,9 @@ from ..aliases import Block
 from .blocks import line_of
 from .kernels.nnls import combine, descend
 
-# Pixels at a time: so that they stay in cache, and take little memory.
+# So many pixels at a time: they stay in cache, and take little memory.
 PIXELS = 1024
-# Of these, so many side by side.
+# So many of them go side by side through `descend`.
 SIDE_BY_SIDE = 64
 
 
@@ -19,7 +19,7 @@ def unmix(block: Block, places: Sequence[int], mixing: Block, *, is_linear: bool
     """Undo the mixing of the channels at `places`, in place.
 
     In each pixel, channel j shows the sum over i of `mixing[i, j]` times what channel i was. Where
-    a value is missing in one of these channels, all of them become missing.
+    a value is missing in one of the channels at `places`, it becomes missing in all of them.
     """
     lines = [line_of(block[place]) for place in places]
     solver = Solver(mixing, is_linear=is_linear)
@@ -52,22 +52,22 @@ class Solver:
         return out
 
     def _descend(self, values: Block, out: Block) -> None:
-        """From the linear solution to the one with no negative values."""
+        """Turn the linear solution, `out`, into the best one without negative values."""
         targets = np.empty_like(values)
         combine(values, self.mixed, targets)
         todo = np.flatnonzero((out < 0).any(axis=0))
-        found, slow = out[:, todo], np.zeros(todo.size, bool)
+        unmixed, slow = out[:, todo], np.zeros(todo.size, bool)
         room, lanes = np.zeros((len(values), SIDE_BY_SIDE)), np.zeros((5, SIDE_BY_SIDE))
-        descend(found, targets[:, todo], self.near, self.factors, room, lanes, slow)
-        out[:, todo] = found
+        descend(unmixed, targets[:, todo], self.near, self.factors, room, lanes, slow)
+        out[:, todo] = unmixed
         for pixel in todo[slow]:
             out[:, pixel], _ = nnls(self.mixed, values[:, pixel])
 
 
 def _neighbours(gram: Block) -> tuple[Block, Block]:
-    """For each row the columns that are not zero, its own first, and what is there.
+    """For each row the columns that are not zero, its own first, and the numbers in them.
 
-    As many for each, a multiple of 4: some are zero.
+    All rows get as many columns, a multiple of 4: where a row has fewer, zeros are among them.
     """
     order = np.where(gram == 0, 2, 1) - np.eye(len(gram))
     most = int((gram != 0).sum(axis=1).max())

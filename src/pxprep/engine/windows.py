@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..aliases import Block, DType
 
-# Of a block: its place among planes, rows and columns of blocks.
+# Which block: its place in z, in rows of blocks, and in columns of blocks.
 Index = tuple[int, int, int]
 
 
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Where it lies in the image."""
+        """Where the window lies in the image."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def within(self, other: "Window") -> tuple[slice, slice]:
@@ -61,7 +61,7 @@ class Window(NamedTuple):
         return [part for part in parts if part.top < part.bottom and part.left < part.right]
 
     def meets(self, other: "Window") -> "Window | None":
-        """What both have in common; None if that is nothing."""
+        """The part that both windows have in common; None if there is none."""
         top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
         left, right = max(self.left, other.left), min(self.right, other.right)
         return Window(top, bottom, left, right) if top < bottom and left < right else None
@@ -70,14 +70,16 @@ class Window(NamedTuple):
 class Stretch(NamedTuple):
     """What a piece holds of a window, as one line of memory that a kernel can run along."""
 
-    # Its first channel.
+    # The first channel that it holds.
     first: int
-    # One axis: all from the first to the last pixel, and what may lie between; read-only.
+    # One axis, read-only: the memory from the first to the last pixel of the piece, and whatever
+    # lies between them.
     values: Block
-    # Where in it the first pixel is, and how far behind another the next channel, plane, row is.
+    # At which index of `values` the window's first pixel is; and how many values it takes from a
+    # pixel to the same one of the next channel, of the next plane, and of the next row.
     start: int
     strides: tuple[int, int, int]
-    # Channels, planes, rows and columns; and where in the window they lie.
+    # How many channels, planes, rows and columns it holds; and where in the window they lie.
     shape: tuple[int, int, int, int]
     row: int
     column: int
@@ -88,22 +90,22 @@ class Stretch(NamedTuple):
         return range(self.first, self.first + self.shape[0])
 
     def at(self, channel: int, plane: int) -> int:
-        """Where the first pixel of one of these channels is, in a plane."""
+        """The index in `values` of the first pixel of one of the channels, in a plane."""
         return self.start + (channel - self.first) * self.strides[0] + plane * self.strides[1]
 
 
 class Pixels:
-    """The pixels around a block, in pieces: whole blocks, or what lies at the edges of some.
+    """The pixels of a block and around it, in pieces: whole blocks, or only edges of neighbours.
 
-    No two pieces hold the same pixel of a channel: what is made of the pixels must not depend on
-    the pieces in which they come, and sums would count it twice.
+    No two pieces hold the same pixel of a channel: sums would count it twice, and results must not
+    depend on the pieces in which pixels come.
 
     Parameters
     ----------
     pieces
-        First channel, place in the image, and array with axes (c, z, y, x), of each piece.
+        Of each piece its first channel, its window, and its array with axes (c, z, y, x).
     n_channels
-        Of all pieces together.
+        How many channels all pieces have together.
     """
 
     def __init__(self, pieces: Iterable[tuple[int, Window, Block]], n_channels: int) -> None:
@@ -115,7 +117,7 @@ class Pixels:
 
     @classmethod
     def of(cls, block: Block, window: Window | None = None) -> "Pixels":
-        """Those of one block with all channels, which lies at `window` or is the whole image."""
+        """The pixels of one block with all channels: of `window`, or else of the whole image."""
         height, width = block.shape[2:]
         return cls([(0, window or Window(0, height, 0, width), block)], len(block))
 
@@ -130,19 +132,19 @@ class Pixels:
         return block
 
     def in_rows(self, rows: range) -> "Pixels":
-        """Only some rows, one below the other, as if there were no others."""
+        """An image of only these rows: the first of them is row 0, and so on."""
         pieces = []
         for first, place, array in self.pieces:
-            own = rows[_n_below(rows, place.top) : _n_below(rows, place.bottom)]
-            if own:
-                lines = slice(own[0] - place.top, own[-1] + 1 - place.top, rows.step)
-                top = rows.index(own[0])
-                at = place._replace(top=top, bottom=top + len(own))
+            inside = rows[_n_before(rows, place.top) : _n_before(rows, place.bottom)]
+            if inside:
+                lines = slice(inside[0] - place.top, inside[-1] + 1 - place.top, rows.step)
+                top = rows.index(inside[0])
+                at = place._replace(top=top, bottom=top + len(inside))
                 pieces.append((first, at, array[:, :, lines]))
         return Pixels(pieces, self.n_channels)
 
     def within(self, window: Window) -> Iterator[tuple[slice, Window, Block]]:
-        """Channels, place and pixels of each piece of `window`."""
+        """What each piece holds of `window`: the channels, where it lies, and the pixels."""
         for first, place, array in self.pieces:
             part = place.meets(window)
             if part is not None:
@@ -150,12 +152,13 @@ class Pixels:
                 yield slice(first, first + len(array)), part, values
 
     def parts(self, window: Window, dtype: DType, channels: range | None = None) -> list[Stretch]:
-        """The pixels of `window`, of all channels or some; floats in float type `dtype`.
+        """The pixels of `window`, of all channels or some, as lines of memory.
 
-        Parts of a place are in the order of their channels.
+        Floats come in the float type `dtype`, integers in their own type. Parts are in the order of
+        their channels.
         """
         wanted = dtype if self.dtype.kind == "f" else self.dtype.newbyteorder("=")
-        found = []
+        stretches = []
         for first, place, array in self.pieces:
             met = place.meets(window)
             if channels is not None:
@@ -177,30 +180,30 @@ class Pixels:
             values = as_strided(array, (n_values,), (size,), writeable=False)
             shape = *array.shape[:2], n_rows, n_columns
             start = top * line + left
-            own = Stretch(first, values, start, (channel, plane, line), shape, row, column)
-            found.append(own)
-        return sorted(found, key=attrgetter("first"))
+            strides = channel, plane, line
+            stretches.append(Stretch(first, values, start, strides, shape, row, column))
+        return sorted(stretches, key=attrgetter("first"))
 
 
 def _steps(array: Block) -> tuple[list[int], bool]:
-    """How many values each axis goes ahead, and whether rows are lines that a kernel can read."""
+    """The strides in values, not bytes; and whether each row is one line of memory to be read."""
     steps = [stride // array.itemsize for stride in array.strides]
     are_whole = [step * array.itemsize for step in steps] == [*array.strides]
     return steps, are_whole and steps[3] == 1 and min(steps) >= 0
 
 
 class Kept:
-    """Pixels of a block as they are between two operations, as far as some pass has made them.
+    """A block as it is between two operations, kept by one pass for later ones.
 
-    Several threads may use them at once when all are there, and one alone before: first who makes
-    this.
+    The thread that makes it fills it alone; once all its pixels are there, several threads may use
+    it at once. It counts its users, and the maker is the first.
 
     Parameters
     ----------
     pixels
-        Room for them, axes (c, z, y, x).
+        The array to be filled, axes (c, z, y, x).
     place
-        Where they lie in the image.
+        Where the block lies in the image.
     """
 
     def __init__(self, pixels: Block, place: Window) -> None:
@@ -212,9 +215,10 @@ class Kept:
         self._lock = Lock()
 
     def use(self) -> bool:
-        """True if the block may be read until `leave`.
+        """Become a user until `leave`, and return True; or return False if that is not possible.
 
-        While it is filled it holds intermediate values, so that a second user gets False.
+        It is not while another thread fills the block, which then holds intermediate values, nor
+        once somebody has taken it.
         """
         with self._lock:
             is_free = not self._is_taken and (self._users == 0 or self.is_complete)
@@ -222,42 +226,45 @@ class Kept:
             return is_free
 
     def leave(self) -> None:
-        """Use them no more."""
+        """Stop being a user."""
         with self._lock:
             self._users -= 1
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody has written over them."""
+        """Whether somebody has taken the block, and writes over it."""
         return self._is_taken
 
     def take(self) -> bool:
-        """Whether all are there, and may be written over: nobody else uses them, now or later."""
+        """Take the block, to write over it, if it is complete and nobody else uses it.
+
+        Returns whether it was taken: then nobody else will use it any more.
+        """
         with self._lock:
             self._is_taken |= self._users == 1 and self.is_complete
             return self._is_taken
 
     def at(self, window: Window) -> Block:
-        """Those of a window, a view."""
+        """The pixels of a window: a view."""
         return self.pixels[:, :, *window.within(self._place)]
 
     def put(self, window: Window) -> None:
-        """Those of a window are there now; windows do not overlap."""
+        """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
             self._made.add(window)
 
     def has(self, window: Window) -> bool:
-        """Whether those of a window are there."""
+        """Whether the pixels of a window are there."""
         return window in self._made or self.is_complete
 
     @property
     def is_complete(self) -> bool:
-        """Whether all are there."""
+        """Whether all pixels are there."""
         return sum(map(_area, self._made)) == _area(self._place)
 
 
-def _n_below(rows: range, end: int) -> int:
-    """How many of the rows come before one."""
+def _n_before(rows: range, end: int) -> int:
+    """How many of the rows come before row `end` of the image."""
     return len(range(rows.start, min(end, rows.stop), rows.step))
 
 

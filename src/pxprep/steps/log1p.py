@@ -58,5 +58,5 @@ class TakeLog1p(Operation):
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Transform."""
         block = strip.block()
-        strip.noted(self.note, lambda own: blocks.count_low(block[:, :, *own.within(strip.window)]))
+        strip.notice(self.note, lambda at: blocks.count_low(block[:, :, *at.within(strip.window)]))
         blocks.log1p(block)

@@ -129,7 +129,7 @@ class KeepAbove(Operation):
     is_pointwise = False
 
     def noticing(self, take_note: TakeNote, reference: object) -> Operation:
-        """The operation that notices how many pixels are lost that the reference has."""
+        """The same operation, which notes how many pixels it drops that the reference has."""
         if reference is None or not self.of_others:
             return self
         return replace(self, reference=reference, note=take_note("sum_mask", self.say))
@@ -142,28 +142,28 @@ class KeepAbove(Operation):
         if values is not None:
             height = strip.program.height
 
-            def count(own: Window) -> Block:
-                rows = sampled_rows(height, own.top, own.bottom)
+            def count(wanted: Window) -> Block:
+                rows = sampled_rows(height, wanted.top, wanted.bottom)
                 if not rows:
                     return np.zeros(3, np.int64)
-                _, columns = own.within(strip.window)
+                _, columns = wanted.within(strip.window)
                 lines = slice(
                     rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
                 )
-                return blocks.count_lost(values(rows, own)[0], sums[:, lines, columns], numbers)
+                return blocks.count_lost(values(rows, wanted)[0], sums[:, lines, columns], numbers)
 
-            strip.noted(self.note, count)
+            strip.notice(self.note, count)
         strip.drop(sums)
 
     def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
-        """What gives the sums of the reference in some rows; None if they are not at hand."""
+        """A function that makes the sums of the reference in some rows; None if none can."""
         if not isinstance(self.reference, int):
             return None if self.reference is None else self.reference.in_rows
         if strip.begun is None:
             return None
         pixels, numbers = strip.begun
-        program, own = strip.program.sums_behind(self.reference, numbers)
-        return partial(program.run_in_rows, pixels, own)
+        program, taken = strip.program.sums_after(self.reference, numbers)
+        return partial(program.run_in_rows, pixels, taken)
 
 
 def sum_mask(

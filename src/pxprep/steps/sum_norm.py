@@ -69,7 +69,7 @@ class DivideBySums(Operation):
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Divide."""
         sums = strip.sums()
-        strip.noted(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
-        block = strip.kept if strip.is_dropping else strip.block()
+        strip.notice(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
+        block = strip.undropped if strip.is_dropping else strip.block()
         blocks.divide_by_sums(block, sums)
         strip.become(block, strip.window)

@@ -19,8 +19,8 @@ class Kernel:
     cached beside this package or else in the user's cache folder.
 
     `error_model="numpy"` lets divisions vectorise. There is no `fastmath` and no `parallel`: every
-    pixel sees the same operations in the same order wherever it lies in a block, and callers bring
-    the threads.
+    pixel sees the same operations in the same order wherever it lies in a block, and the threads
+    are those of the caller.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -33,9 +33,9 @@ class Kernel:
 
     @cached_property
     def compiled(self) -> Any:
-        """What Numba makes of it."""
+        """The function that Numba has made of it, and of the kernels that it calls."""
         with _LOCK:
-            # Numba knows kernels that this one calls as what it has made of them itself.
+            # Numba cannot call a `Kernel`: those that this one calls become Numba's functions.
             names = self._function.__globals__
             for name, value in list(names.items()):
                 if isinstance(value, Kernel):
@@ -57,5 +57,5 @@ class Kernel:
 
 
 def kernel(function: Function) -> Function:
-    """A kernel, for type checkers the function itself."""
+    """Make a kernel of a function; type checkers take it for the function itself."""
     return Kernel(function)  # type: ignore[return-value]

@@ -22,7 +22,7 @@ def blur_radius(sigma: float) -> int:
 def gaussian_taps(sigma: float, dtype: DType) -> Block:
     """Centre and one side of the normalised Gaussian that `scipy.ndimage.gaussian_filter` uses.
 
-    Zeros fill the last sweep. The array is shared by all who ask.
+    Zeros follow until the last sweep is full. All callers get the same array: do not write to it.
     """
     distance = np.arange(blur_radius(sigma) + 1)
     taps = np.exp(-0.5 / (sigma * sigma) * distance**2)
@@ -45,35 +45,35 @@ def place_rows(
 ) -> bool:
     """Copy rows of `values`, divided, to `row` and `column` of `padded`.
 
-    The first begins at `start`, and each `stride` behind the one before. Infinities become NaN.
-    Returns whether any value is NaN.
+    The first row begins at index `start`, and each other one `stride` after the one before.
+    Infinities become NaN. Returns whether any value is NaN.
     """
-    found = False
+    is_missing = False
     for i in range(height):
         first = start + i * stride
         target = padded[row + i][column : column + width]
-        found |= _place_row(values[first : first + width], divisor, target)
-    return found
+        is_missing |= _place_row(values[first : first + width], divisor, target)
+    return is_missing
 
 
 @kernel
 def _place_row(source: Block, divisor: float, target: Block) -> bool:
-    found = np.int32(0)  # as wide as float32, also the sum, so that both fill a vector
+    n_missing = np.int32(0)  # as wide as float32, in each sum, too: so both fill a vector alike
     for j in range(source.size):
         target[j] = source[j]
         v = target[j] / divisor
         v = v if v - v == 0 else v - v
         target[j] = v
-        found = np.int32(found + (v != v))
-    return found > 0  # type: ignore[return-value]
+        n_missing = np.int32(n_missing + (v != v))
+    return n_missing > 0  # type: ignore[return-value]
 
 
 @kernel
 def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: int) -> None:
-    """Fill what surrounds the rows and columns of `padded` that were copied from an image.
+    """Fill `padded` around the part that was copied from an image: `top` to `bottom` and so on.
 
-    Where the image ends it is mirrored (d c b a | a b c d | d c b a); the outermost `margin` pixels
-    are zero. An image that is smaller than that, all of which was copied, is mirrored repeatedly.
+    The image is mirrored where it ends (d c b a | a b c d | d c b a); the outermost `margin` pixels
+    are zero. If there is more to fill than the image has pixels, it is mirrored again and again.
     """
     rows, columns = padded.shape
     for i in range(top, bottom):
@@ -94,10 +94,11 @@ def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: 
 
 @kernel
 def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int) -> None:
-    """Blur the inner part of `padded` into `out`: down the columns into `lines`, then along those.
+    """Blur the inner part of `padded` into `out`, from `column` on.
 
-    `padded` surrounds the rows of `out`, from `column` on, by `taps.size - 1` pixels on every side;
-    below is one row more, of any values. `lines` are two rows as wide. All are contiguous.
+    Two rows at a time are blurred down the columns, into `lines`, and then along the rows. `padded`
+    has `taps.size - 1` pixels more on every side than it gives to `out`, and at the bottom one more
+    row, of any values. `lines` are two rows as wide as `padded`. All are contiguous.
     """
     reach = np.uint64(taps.size - 1)
     width = padded.shape[1] - 2 * (taps.size - 1)
@@ -106,26 +107,26 @@ def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int
         row = np.uint64(i) + reach
         _centre_down(values, row * stride, stride, taps[:5], lines[0], lines[1])
         for k in range(1 + SWEEP, taps.size, SWEEP):
-            own, above, below = taps[k : k + 4], row - np.uint64(k), row + np.uint64(k)
-            _sweep_down(values, above * stride, below * stride, stride, own, lines[0], lines[1])
+            some, above, below = taps[k : k + 4], row - np.uint64(k), row + np.uint64(k)
+            _sweep_down(values, above * stride, below * stride, stride, some, lines[0], lines[1])
         for n in range(min(2, out.shape[0] - i)):
             target = out[i + n][column : column + width]
             _centre_along(lines[n], reach, taps[:5], target)
             for k in range(1 + SWEEP, taps.size, SWEEP):
-                own, before, after = taps[k : k + 4], reach - np.uint64(k), reach + np.uint64(k)
-                _sweep_along(lines[n], before, after, own, target)
+                some, before, after = taps[k : k + 4], reach - np.uint64(k), reach + np.uint64(k)
+                _sweep_along(lines[n], before, after, some, target)
 
 
 @kernel
 def _mirrored(index: int, size: int) -> int:
-    """Position in 0..size-1 of the pixel that lies, mirrored, at `index`."""
+    """Which pixel, 0 to size - 1, is seen at `index` in a line that is mirrored at both ends."""
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
 
 
-# Pairs are added before they are weighted: half the multiplications. Two rows are made at once, as
-# most of what they are made of is the same. Indices are unsigned, or else it would be asked of each
-# whether it counts from the end, and nothing be vectorised.
+# The two pixels at one distance are added before they are weighted: half the multiplications. Two
+# rows are made at once, as they are made of mostly the same pixels. Indices are unsigned: of signed
+# ones Numba would ask whether they count from the end, and could not vectorise the loop.
 @kernel
 def _centre_down(
     values: Block, centre: np.uint64, stride: np.uint64, taps: Block, first: Block, second: Block
@@ -168,7 +169,7 @@ def _sweep_down(
 def _centre_along(line: Block, centre: np.uint64, taps: Block, out: Block) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    # Pixels farther away than the outermost tap, times 0, may be -0: adding 0 leaves no -0.
+    # Taps of 0 that fill the last sweep may give -0: adding 0 makes it 0.
     zero = w0 - w0
     for j in range(np.uint64(out.size)):
         x = centre + j

@@ -1,13 +1,13 @@
-"""Which values lie between two bounds, and how many lie below."""
+"""Which values lie between two bounds, and how many lie below or equal a bound."""
 
 import numpy as np
 
 from ...aliases import Block, Real
 from . import kernel
 
-# Values that are tallied at once, and those of which none is copied if none lies between the
-# bounds: neighbours are mostly alike.
+# So many values are tallied at once.
 TALLIED = 256
+# A run of so many values is skipped if none lies between the bounds: neighbours are mostly alike.
 RUN = 16
 
 
@@ -15,35 +15,36 @@ RUN = 16
 def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
     """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
-    Adds to `tally` how many values are counted, negative, infinite, below `low`, equal to `low` and
-    else equal to `high`: where values repeat themselves, as zeros do, most are equal to a bound.
-    NaNs and infinities are not counted, zeros only if `zeros`. `inside` has room for one value more
-    than there are.
+    Adds to `tally` six numbers: how many values are counted, negative, infinite, below `low`, equal
+    to `low`, and equal to `high` if that is another bound. Where a value occurs very often, as 0
+    may, it is mostly a bound, so that it is counted and not copied. NaNs and infinities are not
+    counted, zeros only if `zeros`. `inside` has room for one more value than `values` has.
     """
     n = 0
     for start in range(0, values.size, TALLIED):
         part = values[start : start + TALLIED]
         counted, above, others = _tally_usual(part, low, high, zeros)
         if low > 0 and others == 0:
-            found = _gather_inside(part, low, high, zeros, inside[n:]) if above > 0 else 0
+            n_inside = _gather_inside(part, low, high, zeros, inside[n:]) if above > 0 else 0
             tally[0] += counted
             tally[3] += counted - above
-            tally[4] += above - found
-            n += found
+            tally[4] += above - n_inside
+            n += n_inside
         elif _tally(part, low, high, zeros, tally):
             n += _gather_inside(part, low, high, zeros, inside[n:])
     return n
 
 
-# Counts are as wide as float32, so that they are made as fast as values are compared: Numba makes
-# sums of them wider if it is not told each time.
+# Counts are as wide as float32, so that counting is as fast as comparing. Numba would make each
+# sum of them wider: so `np.int32` is said each time.
 @kernel
 def _tally_usual(
     values: Block, low: Real, high: Real, zeros: bool
 ) -> tuple[np.int32, np.int32, np.int32]:
-    """How many values are counted, not below `low`, and negative or not below `high`.
+    """How many values are above -1 or 0 (counted), not below `low`, and unusual.
 
-    With the last there are none that are infinite, and each that is counted is as it seems.
+    Unusual are negative values and those not below `high`, infinities among them. The other two
+    numbers mean what they should only if nothing is unusual; else `_tally` is to count.
     """
     floor = values.dtype.type(-1 if zeros else 0)
     counted, above, others = np.int32(0), np.int32(0), np.int32(0)
@@ -57,7 +58,7 @@ def _tally_usual(
 
 @kernel
 def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> np.bool_:
-    """Whether any value lies between the bounds."""
+    """Add to `tally` as `gather` says; returns whether any value lies between the bounds."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
     at_low, at_high = np.int32(0), np.int32(0)
@@ -103,7 +104,7 @@ def _any_inside(values: Block, low: Real, high: Real) -> np.bool_:
 
 @kernel
 def _copy_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
-    # Every value is written and most are overwritten: that is faster than to ask first.
+    # Every value is written, and overwritten by the next if it does not count: asking is slower.
     n = 0
     for i in range(values.size):
         v = values[i]

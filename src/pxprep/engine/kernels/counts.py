@@ -14,8 +14,8 @@ N_DIGITS = 1 << DIGIT_BITS
 # One slot behind the digits counts the infinities.
 INFINITE = N_DIGITS
 N_SLOTS = N_DIGITS + 1
-# Counts that are kept side by side where there are many values: one that grows twice in a row would
-# wait for itself, and neighbours are mostly alike.
+# Where there are many values, they are counted in turn in so many arrays, which are added up in the
+# end. Neighbours are mostly alike, and one count that grows twice in a row waits for itself.
 LANES = 4
 
 
@@ -46,7 +46,7 @@ def _count_side_by_side(
 
 @kernel
 def _slot(value: float, offset: int) -> np.uint64:
-    # Unsigned: it is not asked whether it counts from the end.
+    # Unsigned, or else Numba would ask whether the index counts from the end.
     return np.uint64(np.int64(value) + offset)
 
 
@@ -67,11 +67,11 @@ def count_floats(
     zeros: bool,
     counts: Block,
 ) -> None:
-    """Add to `counts` the digits at `shift` of all keys whose higher bits equal `prefix`.
+    """Count the digit `shift` bits from the right in the keys that have `prefix` to its left.
 
-    `bits` are the floats' bit patterns; `sign`, `infinity`, `ones` the patterns of -0.0, inf and
-    all bits set, of the same unsigned type, as are `shift` and `prefix`. NaNs never count,
-    infinities go to their own slot, zeros of either sign count only if `zeros`.
+    `bits` are the floats' bit patterns; `sign`, `infinity` and `ones` are the patterns of -0.0, of
+    infinity, and with all bits set. These, `shift` and `prefix` are of one unsigned type. NaNs are
+    not counted, infinities are in a slot of their own, and zeros of either sign only if `zeros`.
     """
     digit = np.uint64(N_DIGITS - 1)
     for i in range(bits.size):

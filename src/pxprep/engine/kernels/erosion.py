@@ -1,7 +1,7 @@
 """Erosion by a disc: the smallest of the pixels around each pixel.
 
-A disc is a stack of runs of pixels. The smallest value of a run that is two pixels longer is the
-smaller of those of two neighbouring runs, so one step for each length serves all rows of the disc,
+Each row of a disc is a run of pixels. The smallest value of a run that is two pixels longer is made
+of the smallest values of two shorter runs. So one step for each length serves all rows of the disc,
 and every step is a loop over a row that the compiler vectorises.
 """
 
@@ -19,8 +19,8 @@ from .pointwise import copy_row
 def half_widths(radius: int) -> Block:
     """How far a disc extends to either side, by the distance of a row from its centre.
 
-    A pixel belongs to it if its centre is at most `radius` away. The array is shared by all who
-    ask.
+    A pixel belongs to it if its centre is at most `radius` away. All callers get the same array: do
+    not write to it.
     """
     return np.array([isqrt(radius**2 - row**2) for row in range(radius + 1)])
 
@@ -38,9 +38,9 @@ def erode(
 ) -> None:
     """Write to `out` the smallest of `values` in the disc around each pixel.
 
-    `out` lies at `row` and `column` of `values`, outside of which nothing counts; where nothing is
-    in the disc it is `missing`, infinity. `widths` are those of `half_widths`; `line` and `room`
-    are as long as a row of `out` and two radii.
+    `out` lies at `row` and `column` of `values`. What lies outside `values` does not count; if all
+    of a disc does, the result is `missing`, which is infinity. `widths` come from `half_widths`;
+    `line` and `room` are as long as a row of `out` and two radii.
     """
     reach = widths.size - 1
     rows, columns = out.shape

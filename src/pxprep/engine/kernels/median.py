@@ -12,17 +12,17 @@ from ...aliases import Block
 from . import kernel
 from .pointwise import copy_row
 
-# Columns at a time: all pixels of their squares stay in cache.
+# So many columns at a time, that all pixels of their squares stay in cache.
 COLUMNS = 256
 
 
 @lru_cache(maxsize=8)
 def median_network(size: int) -> Block:
-    """Pairs of places to put in order, the smaller value first, and then the median's place twice.
+    """Pairs of places to put in order, the smaller value first. Last the median's place, twice.
 
-    Of one more value than lie below the median and itself the smallest and the largest are no
-    medians: they go, the next value joins, until only one is left. The array is shared by all who
-    ask.
+    It begins with half of the values and two more: so many that neither the smallest nor the
+    largest of them can be the median of all. Both go, the next value joins, and so on, until one is
+    left: the median. All callers get the same array: do not write to it.
     """
     count = size * size
     pairs: list[tuple[int, int]] = []
@@ -67,17 +67,17 @@ def _put_in_order(smaller: Block, larger: Block) -> None:
 
 @kernel
 def mend_medians(padded: Block, size: int, room: Block, out: Block) -> None:
-    """Write to `out`, as `take_medians` does, where a square has NaNs: the median of the others.
+    """After `take_medians`: write to `out` again, where a square has NaNs, without these.
 
-    The mean of both in the middle if these are an even number; NaN where the pixel itself is.
-    `room` has room for a square.
+    It is the median of the other values: the mean of the middle two if their number is even. Where
+    the pixel itself is NaN, so is the result. `room` has room for a square.
     """
     half = size // 2
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            own = padded[i + half, j + half]
-            if own != own:
-                out[i, j] = own
+            centre = padded[i + half, j + half]
+            if centre != centre:
+                out[i, j] = centre
             elif _has_missing(padded, i, j, size):
                 count = _gather(padded, i, j, size, room)
                 a, b = room[(count - 1) // 2], room[count // 2]
@@ -86,16 +86,16 @@ def mend_medians(padded: Block, size: int, room: Block, out: Block) -> None:
 
 @kernel
 def _has_missing(padded: Block, top: int, left: int, size: int) -> bool:
-    found = False
+    is_missing = False
     for i in range(top, top + size):
         for j in range(left, left + size):
-            found |= padded[i, j] != padded[i, j]
-    return found
+            is_missing |= padded[i, j] != padded[i, j]
+    return is_missing
 
 
 @kernel
 def _gather(padded: Block, top: int, left: int, size: int, room: Block) -> int:
-    """Put the values of a square that are no NaN in order into `room`; returns their number."""
+    """Put the values of a square that are not NaN into `room`, sorted; returns their number."""
     count = 0
     for i in range(top, top + size):
         for j in range(left, left + size):

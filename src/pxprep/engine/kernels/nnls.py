@@ -1,17 +1,17 @@
 """Mixtures, and least squares without negative numbers.
 
-One unknown after the other is set to what is best given the others (coordinate descent), again and
-again until nothing changes, which takes a few rounds where the matrix is near the identity. Some
-pixels go side by side, so that every loop is one over a row; each stops by itself.
+One unknown after the other is set to its best value given the others (coordinate descent), again
+and again until nothing changes. That takes a few rounds if the matrix is near the identity. Several
+pixels go side by side, so that every loop runs over a row; each pixel stops when it is done.
 """
 
 from ...aliases import Block
 from . import kernel
 from .pointwise import copy_row
 
-# Rounds after which a pixel is left to a slower solver, and the change, as part of the largest
-# unknown, that is only rounding.
+# After so many rounds a pixel is left to a slower solver.
 ROUNDS = 100
+# A change that is no larger than this share of the largest unknown is only rounding.
 NO_CHANGE = 2.0**-48
 
 
@@ -37,11 +37,12 @@ def descend(
 ) -> None:
     """Descend from `values`, shape (unknown, pixel), to where the squares are least, in place.
 
-    In the product of the mixing matrix with its transpose, row i has `factors[i]` in the columns
-    `near[i]`, whose number is a multiple of 4, the first of them its own; else zeros. `targets` are
-    what the matrix makes of what was seen. Pixels without negative values are there already. `slow`
-    says of which pixels it was not reached. `room` has the shape (unknown, w), and `lanes` (5, w),
-    for w pixels that go side by side; were they made here, loops would be unrolled, and be slower.
+    `near` and `factors` hold the product of the mixing matrix and its transpose: row i has the
+    numbers `factors[i]` in the columns `near[i]`, and zeros elsewhere. The first of the columns is
+    i itself; their number is a multiple of 4. `targets` are what the matrix makes of what was seen.
+    Pixels without negative values are at the least squares already. `slow` becomes True for pixels
+    that have not come there. `room` has the shape (unknown, w), and `lanes` (5, w), for w pixels
+    that go side by side; if they were made here, loops would be unrolled, which is slower.
     """
     goes, gradient, step, change, largest = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4]
     for start in range(0, values.shape[1], goes.size):
@@ -79,7 +80,7 @@ def _raise_to_zero(x: Block, goes: Block) -> None:
 
 @kernel
 def _subtract_mixture(x: Block, near: Block, factors: Block, out: Block) -> None:
-    """Four at a time, which takes fewer loads and stores."""
+    """Subtract from `out` the sum of rows of `x` times factors; four rows at a time are faster."""
     for m in range(0, near.size, 4):
         a, b, c, d = near[m], near[m + 1], near[m + 2], near[m + 3]
         e, f, g, h = factors[m], factors[m + 1], factors[m + 2], factors[m + 3]

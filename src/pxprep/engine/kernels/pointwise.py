@@ -23,7 +23,7 @@ def scale_rows(
 ) -> None:
     """Divide rows of `values`, of any real type, into `out` from `row` and `column` on.
 
-    The first begins at `start`, and each `stride` behind the one before.
+    The first row begins at index `start`, and each other one `stride` after the one before.
     """
     for i in range(height):
         first = start + i * stride
@@ -62,8 +62,8 @@ def sum_channels(
 ) -> None:
     """Add channels of `values`, divided as `scale_rows` does, to `total` from `row`, `column` on.
 
-    The first begins at `start`; `strides` are those of channels, planes and rows, and `shape` is
-    how many there are of these and of columns. `line` has room for a row.
+    The first pixel is at index `start`; `strides` say how far the next channel, plane and row are.
+    `shape` is how many channels, planes, rows and columns there are. `line` has room for a row.
     """
     channels, planes, height, width = shape
     part = line[:width]
@@ -134,7 +134,7 @@ def subtract_values(
 
 @kernel
 def limit_values(values: Block, low: float, high: float, missing: float) -> None:
-    """Set `values` below `low` to it, and those above `high`."""
+    """Set `values` below `low` to `low`, and those above `high` to `high`."""
     for i in range(values.size):
         v = values[i]
         limited = low if v < low else v
@@ -144,7 +144,7 @@ def limit_values(values: Block, low: float, high: float, missing: float) -> None
 
 @kernel
 def replace_below(values: Block, limit: float, instead: float, missing: float) -> None:
-    """Put one number in place of the `values` that are below another."""
+    """Put `instead` in place of the `values` that are below `limit`."""
     for i in range(values.size):
         v = values[i]
         replaced = instead if v < limit else v

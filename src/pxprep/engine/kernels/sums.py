@@ -1,8 +1,8 @@
 """Exact sums of values and of their squares.
 
-A float is a whole number, its mantissa, times a power of two. Whole numbers that have the same
-power are added in a bin of their own, and bins into words of 32 bits, lowest first, each of which
-has room for the carries of many. No bit is lost, so that no order matters.
+A float is a whole number, its mantissa, times a power of two. Mantissas with the same power are
+added up in one bin. Then each bin is added, at its place, to one long number: words of 32 bits, the
+lowest first, in int64, which have room for many carries. No bit is lost, so no order matters.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from ...aliases import Block
 from . import kernel
 
-# Bins of a power that are kept side by side: one that grows twice in a row would wait for itself.
+# A power has so many bins, used in turn: one bin that grows twice in a row would wait for itself.
 LANES = 4
-# Values after which bins must be emptied, as their words would overflow.
+# After so many values (float32, float64) bins must be emptied, as their int64 might overflow.
 SINGLES = 1 << 16
 DOUBLES = 1 << 10
 # Bits of the lower half of a mantissa of 53 bits, which is squared in parts.
@@ -39,9 +39,9 @@ def tally(values: Block, counts: Block) -> None:
 
 @kernel
 def add_integers(values: Block, one: int, counts: Block, total: Block, squares: Block) -> None:
-    """Add integers of at most 16 bits to `total`, of whose bits the one at `one` stands for 1.
+    """Add integers of at most 16 bits to `total`, and their squares to `squares`.
 
-    And their squares to `squares`, of whose bits that at twice `one` does.
+    The bit at place `one` of `total` stands for 1; in `squares`, the bit at twice that place.
     """
     sum_, sum_of_squares, negative = np.int64(0), np.int64(0), np.int64(0)
     for i in range(values.size):
@@ -59,11 +59,11 @@ def add_integers(values: Block, one: int, counts: Block, total: Block, squares: 
 
 @kernel
 def add_singles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
-    """Add the finite ones of float32 values, given as int32, to `total`, and their squares.
+    """Add the finite float32 values, given as int32, to `total`, and their squares to `squares`.
 
-    The lowest bit of the words stands for the smallest positive value, or its square. `bins` are
-    zeros, of axes (power, lane, 2), and so they are left, but for the last one: what is infinite or
-    NaN goes there, and is not looked at.
+    The lowest bit of `total` stands for the smallest positive value, that of `squares` for its
+    square. `bins`, axes (power, lane, 2), are zeros before and after, but for the last power: there
+    lies what infinities and NaNs have added, which nobody reads.
     """
     for start in range(0, bits.size, SINGLES):
         part = bits[start : start + SINGLES]
@@ -90,7 +90,7 @@ def add_doubles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
     """As `add_singles`, of float64 values, given as int64; the last axis of `bins` is 4 long."""
     for start in range(0, bits.size, DOUBLES):
         part = bits[start : start + DOUBLES]
-        # Those that are filled: it would take long to look at all of them.
+        # The first and the last power that occur: to empty all 2,048 would take long.
         first = np.uint64(2047)
         last = np.uint64(0)
         for i in range(part.size):
@@ -133,7 +133,7 @@ def _add(number: int | np.int64, place: int, words: Block) -> None:
 
 @kernel
 def _carry(words: Block) -> None:
-    """Bring all words but the last below 2**32, and none below 0, so that many can be added up."""
+    """Bring all words but the last into 0 to 2**32 - 1, so that there is room to add many more."""
     for i in range(words.size - 1):
         words[i + 1] += words[i] >> WORD
         words[i] &= (1 << WORD) - 1
