@@ -195,7 +195,7 @@ SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
 # Those that need several channels.
 OTHERS = ("subtract_channels", "compensate")
 KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, *OTHERS)
-OWN = ("function", "keep_where", "peak")
+OWN = ("function", "keep_where", "peak", "share")
 MEASURING = (
     *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
     *("robust_zscore", "zscore"),
@@ -217,7 +217,7 @@ def pipelines(draw, n_channels, mask, kinds):
     for number, kind in enumerate(kinds):
         kind = "clip" if len(left) == 1 and kind in OTHERS else kind
         reference = None
-        if kind in ("sum_mask", "peak") and draw(chance(40)):
+        if kind in ("sum_mask", "peak", "share") and draw(chance(40)):
             reference = draw(st.sampled_from(alike))
         own = draw(parameters(kind, len(left), mask))
         steps.append(Step(kind, f"s{number}", own, reference))

@@ -271,6 +271,12 @@ FAULTS = [
         "source = current",
     ),
     Fault(
+        "blocks go through steps that measure by themselves before these have measured",
+        "pipeline/recipes.py",
+        "Step.operation not in operations and not own",
+        "Step.operation not in operations",
+    ),
+    Fault(
         "a division that waits is forgotten before the next one",
         "engine/strips.py",
         "        if self._scale is not None or self._sums is not None:\n            self.block()\n"

@@ -182,6 +182,7 @@ MEASURES = {
     "robust_zscore": _centers,
     "zscore": _moments,
     "peak": _peak,
+    "share": _peak,
 }
 
 
@@ -263,6 +264,10 @@ def _below_peak(image, numbers):
     return image - _along(numbers["peak"], image)
 
 
+def _peaks_share(image, numbers):
+    return _divided(image, {"scale": numbers["peak"]})
+
+
 _APPLIES = {
     "quantile_norm": _divided,
     "post_norm": _divided,
@@ -271,4 +276,5 @@ _APPLIES = {
     "robust_zscore": _standardized,
     "zscore": _standardized,
     "peak": _below_peak,
+    "share": _peaks_share,
 }

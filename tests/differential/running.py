@@ -11,6 +11,7 @@ import xarray as xr
 from differential import holding
 from differential.cases import resolved
 from pxprep import FittedPipeline, Mask, Pipeline, ops
+from pxprep.engine.programs import Divide
 from pxprep.errors import ParameterError
 from pxprep.steps import Step
 
@@ -48,6 +49,22 @@ class Peak(Step):
         image = image.astype(_float(image))
         below = image - numbers["peak"].astype(image.dtype)
         return below.rename(image.name)
+
+
+@dataclass(frozen=True)
+class Share(Peak):
+    """One that also says what happens to a block: the share of the largest value."""
+
+    kind: ClassVar[str] = "net_share"
+    operands: ClassVar[tuple[str, ...]] = ("peak",)
+    apply = Step.apply
+
+    def operation(self, labels):
+        """Division."""
+        return Divide()
+
+
+OWN = {"peak": Peak, "share": Share}
 
 
 def _float(image):
@@ -189,11 +206,11 @@ class Runner:
         measures = {"pool": self.case.pool, "where": self.where()}
         if step.kind == "function":
             return _mapped(FUNCTIONS[given["function"]], current)
-        if step.kind == "peak":
+        if step.kind in OWN:
+            alone = Pipeline([("own", OWN[step.kind]())])
             if step.reference is None:
-                return Pipeline([("peak", Peak())]).fit_transform(current, **measures)
-            fitted = Pipeline([("peak", Peak())]).fit(outputs[step.reference], **measures)
-            return fitted.transform(current)
+                return alone.fit_transform(current, **measures)
+            return alone.fit(outputs[step.reference], **measures).transform(current)
         if step.kind == "keep_where":
             where = self.where(step.name)
             return current if where is None else call("keep_where", current, where=where)
@@ -237,8 +254,8 @@ def pipeline(case, functions):
         given = {name: resolved(value, names) for name, value in step.parameters.items()}
         if step.name in functions:
             made = made.then(functions[step.name], step.name)
-        elif step.kind == "peak":
-            made = made.then(Peak(step.reference), step.name)
+        elif step.kind in OWN:
+            made = made.then(OWN[step.kind](step.reference), step.name)
         elif step.kind == "sum_mask":
             made = made.sum_mask(**given, reference=step.reference, name=step.name)
         else:

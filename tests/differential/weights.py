@@ -13,6 +13,7 @@ from differential.draws import (
     MEASURING,
     NEIGHBOURS,
     OWN,
+    PLAIN,
     SUMS,
     batched,
     cases,
@@ -92,6 +93,9 @@ WEIGHTS = {
     ),
     "means of three": cases(
         st.tuples(some(MEASURING)), counts=(3,), dtypes=("float64",), masked=0, named=0
+    ),
+    "own steps behind others": cases(
+        st.tuples(some((*PLAIN, *NEIGHBOURS)), some(("share", "peak"))), masked=10
     ),
     "reference order": cases(sparrow=100),
     "layers of a store": stored(),
