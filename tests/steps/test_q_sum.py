@@ -164,7 +164,7 @@ def test_the_page_says_what_is_so():
     page = (Path(__file__).parents[2] / "docs" / "q-sum.md").read_text()
     fov = tissue()["fov0"]
     sparse = counts(0.03, 256)
-    assert f"{100 * float((fov == 0).all('c').mean()):.0f} % of the pixels have no counts" in page
+    assert f"{100 * float((fov == 0).all('c').mean()):.0f} % of all pixels have no counts" in page
     assert f"{100 * expected(fov)[1]:.1f} % of the pixels with" in page
     assert f"{100 * float((sparse == 0).mean()):.0f} % of the values are zeros" in page
     _, dropped, lost = expected(sparse)

@@ -10,6 +10,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,8 +31,10 @@ STEPS = Pipeline().quantile_norm(99)
 
 def open_files(below):
     """The files below a folder that this process holds open."""
-    links = list(Path("/proc/self/fd").iterdir())
-    targets = [link.readlink() for link in links if link.is_symlink()]
+    targets = []
+    for link in list(Path("/proc/self/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed since, by another thread
+            targets.append(link.readlink())
     return [target for target in targets if target.is_relative_to(below)]
 
 
