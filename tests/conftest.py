@@ -80,12 +80,8 @@ ONCE_FILES = """
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark tests that are slow, and those that are run once."""
-    once = set(ONCE_FILES.split())
-    slow, many, seen = (
-        {*SLOW_FILES.split(), *SLOW_TESTS.split(), *once},
-        set(MANY_CASES.split()),
-        set(),
-    )
+    once, many, seen = set(ONCE_FILES.split()), set(MANY_CASES.split()), set()
+    slow = {*SLOW_FILES.split(), *SLOW_TESTS.split(), *once}
     for item in items:
         test = item.nodeid.partition("[")[0]
         again = item.path.stem in many and test in seen

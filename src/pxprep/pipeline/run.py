@@ -99,9 +99,10 @@ def numbers_together(
     labels: Sequence[Label],
 ) -> Numbers:
     """What `FittedPipeline.numbers` is: all steps' numbers, over all channels that were fitted."""
+    is_any_dropped = any(tuple(seen) != tuple(labels) for seen in seen_by.values())
 
     def over_all(step: str, array: xr.DataArray) -> xr.DataArray:
-        if CHANNEL not in array.dims or all(map(labels.__eq__, seen_by.values())):
+        if not is_any_dropped or CHANNEL not in array.dims:
             return array
         own = array.assign_coords({CHANNEL: as_coordinate(seen_by[step])})
         return own.reindex({CHANNEL: as_coordinate(labels)})
@@ -120,11 +121,12 @@ def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
     outputs, dropped = {INPUT: seen}, dict[Label, str]()
     for name, step in steps:
         if step.reference is not None and outputs[step.reference] != seen:
-            gone = {label: dropped[label] for label in outputs[step.reference] if label in dropped}
-            first = [*gone.values()][-1]
+            # In the order in which the steps drop them.
+            gone = {one: by for one, by in dropped.items() if one in outputs[step.reference]}
+            last = [*gone.values()][-1]
             raise ParameterError(
                 f"reference of step {name!r} must have the channels that the step sees, got "
-                f"{step.reference!r}, behind which {_in_words(gone)}: name {first!r} or a step "
+                f"{step.reference!r}, behind which {_in_words(gone)}: name {last!r} or a step "
                 "behind that"
             )
         try:
