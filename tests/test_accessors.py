@@ -1,5 +1,7 @@
+import gc
 import inspect
 import re
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -42,6 +44,21 @@ ARGUMENTS = {
 def image():
     counts = np.random.default_rng(0).poisson(4, (2, 9, 12))
     return xr.DataArray(counts, dims=("c", "y", "x"), coords={"c": ["a", "b"]}, name="fov")
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_pixels_are_freed_with_the_image(image, name):
+    # At once, and not when Python collects garbage: or a chain would hold all that it made.
+    gc.disable()
+    try:
+        made = image.astype(np.float32).copy()
+        pixels = weakref.ref(made.data)
+        after = getattr(made.pxprep, name)(*ARGUMENTS[name])
+        del made
+        assert pixels() is None
+        assert after.size
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", ops.__all__)

@@ -13,7 +13,7 @@ import xarray as xr
 from .aliases import Images, Label, PerChannel, Pool
 from .displays import Display, Displayable, Part, counted, in_a_line
 from .errors import PxprepError
-from .images import datatree
+from .images.datatree import TREES
 from .methods import Made, StepMethods
 
 if TYPE_CHECKING:
@@ -277,9 +277,6 @@ class Methods(StepMethods[Made]):
         )
 
 
-@datatree.register("pxprep")
-@xr.register_dataset_accessor("pxprep")
-@xr.register_dataarray_accessor("pxprep")
 class Accessor(Displayable, Methods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
@@ -335,6 +332,24 @@ class Accessor(Displayable, Methods[Any]):
             return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
         summary = f"of {counted(len(images), 'images')}"
         return Display("pxprep methods", summary, [*image_parts(images), _methods_part()])
+
+
+NAME = "pxprep"
+
+
+class _Attribute:
+    """The attribute `.pxprep` of a class of images.
+
+    An accessor that xarray registers is kept in the image that it holds. Such a circle is freed
+    only when Python collects its garbage: a chain would hold the pixels of each of its steps.
+    """
+
+    def __get__(self, images: Images | None, owner: type) -> Accessor | type[Accessor]:
+        return Accessor if images is None else Accessor(images)
+
+
+for _class in (xr.DataArray, xr.Dataset, *TREES):
+    setattr(_class, NAME, _Attribute())
 
 
 def _methods_part() -> Part:

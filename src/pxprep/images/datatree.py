@@ -5,20 +5,15 @@ where xarray is older than 2024.10 and xarray-datatree is not installed.
 """
 
 import warnings
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeGuard
 
 import xarray as xr
 
-A = TypeVar("A", bound=type)
 
-
-def _trees() -> dict[type, Callable[..., Any]]:
-    """Classes of trees, each with what registers an accessor on it."""
-    found: dict[type, Callable[..., object]] = {}
-    if hasattr(xr, "DataTree"):
-        found[xr.DataTree] = xr.register_datatree_accessor
+def _trees() -> tuple[type, ...]:
+    """The classes of trees."""
+    found: tuple[type, ...] = (xr.DataTree,) if hasattr(xr, "DataTree") else ()
     try:
         version("xarray-datatree")  # another package is imported as `datatree`, too
     except PackageNotFoundError:
@@ -28,8 +23,7 @@ def _trees() -> dict[type, Callable[..., Any]]:
         warnings.simplefilter("ignore", DeprecationWarning)
         import datatree
 
-    found[datatree.DataTree] = datatree.register_datatree_accessor
-    return found
+    return (*found, datatree.DataTree)
 
 
 TREES = _trees()
@@ -37,7 +31,7 @@ TREES = _trees()
 
 def is_tree(value: object) -> TypeGuard["xr.DataTree"]:
     """Whether `value` is a tree of either kind."""
-    return isinstance(value, tuple(TREES))
+    return isinstance(value, TREES)
 
 
 def own_dataset(node: "xr.DataTree") -> xr.Dataset:
@@ -45,14 +39,3 @@ def own_dataset(node: "xr.DataTree") -> xr.Dataset:
     inherits = hasattr(xr, "DataTree") and isinstance(node, xr.DataTree)
     dataset: xr.Dataset = node.to_dataset(inherit=False) if inherits else node.to_dataset()
     return dataset
-
-
-def register(name: str) -> Callable[[A], A]:
-    """Decorator: an accessor called `name` on every kind of tree."""
-
-    def decorate(accessor: A) -> A:
-        for register_accessor in TREES.values():
-            register_accessor(name)(accessor)
-        return accessor
-
-    return decorate
