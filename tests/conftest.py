@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pxprep.engine import sources
+from pxprep.engine import memory, sources
 
 # Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
 # scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.
@@ -93,6 +93,12 @@ def pytest_collection_modifyitems(items):
 
 
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")
+
+
+@pytest.fixture
+def memory_from_numpy(monkeypatch):
+    """All arrays are made by NumPy, which tells tracemalloc of them."""
+    monkeypatch.setattr(memory._Left, "can_hold", False)
 
 
 @pytest.fixture(scope="session")

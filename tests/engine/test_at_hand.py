@@ -161,23 +161,6 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
         assert_same_bits(expected[name].copy(data=target), expected[name])
 
 
-def test_images_that_are_written_together_take_the_room_of_one(fovs, monkeypatch):
-    """In one thread: what one image has been written from is used for the next."""
-    made = []
-
-    class Rooms(backends.Rooms):
-        def __init__(self):
-            super().__init__()
-            made.append(self)
-
-    monkeypatch.setattr(backends, "Rooms", Rooms)
-    lazy = SPARROW.fit(fovs).transform(fovs)
-    with dask.config.set(scheduler="sync"):
-        backends.store([image.data for image in lazy.values()], [np.empty(SHAPE, "f4")] * 4)
-    (rooms,) = made
-    assert [room.nbytes for room in rooms._free] == [4 * 3 * 60 * 70]
-
-
 def test_who_listens_to_dask_hears_of_each_image_in_each_pass(fovs):
     """So do its bars, and tqdm's."""
     seen, totals = [], []

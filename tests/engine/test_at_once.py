@@ -88,6 +88,7 @@ def peak_at_once(pipeline, image):
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("memory_from_numpy")
 @pytest.mark.parametrize(("dtype", "order"), [("u2", "qbmspc"), ("f4", "bq")])
 def test_at_once_needs_little_more_than_its_result(dtype, order, monkeypatch):
     monkeypatch.setattr(pxprep.engine.programs, "STRIP_VALUES", 1 << 18)

@@ -1,6 +1,5 @@
 """Processed blocks that the passes of one write share: the bits, how often pixels are blurred."""
 
-import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +13,7 @@ from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
 from pxprep.engine import backends, blocks
 from pxprep.engine import programs as operations
-from pxprep.engine.cache import Budget, Keeper, Rooms
+from pxprep.engine.cache import Budget, Keeper
 from pxprep.engine.threads import n_cores
 from pxprep.engine.windows import Kept, Pixels, Window
 from pxprep.images.cohort import ImageSet
@@ -220,23 +219,6 @@ def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
         backends.store([made.data], [target])
         assert {kept._users for kept in found} == {0}
     assert_same_bits(image.copy(data=target), expected)
-
-
-def test_rooms_are_used_again_by_one_at_a_time():
-    rooms, f4 = Rooms(), np.dtype("f4")
-    with rooms.room((2, 5), f4) as first, rooms.room((2, 5), f4) as second:
-        assert first.shape == second.shape == (2, 5)
-        assert not np.shares_memory(first, second)
-    with rooms.room((5, 1), np.dtype("f8")) as again, rooms.room((3, 1), f4) as smaller:
-        assert again.dtype == "f8"
-        assert np.shares_memory(again, first) or np.shares_memory(again, second)
-        assert np.shares_memory(smaller, first) or np.shares_memory(smaller, second)
-    with pytest.raises(ValueError, match="on the way"), rooms.room((9, 9), f4) as larger:
-        raise ValueError("on the way")
-    with rooms.room((9, 9), f4) as again:
-        assert np.shares_memory(again, larger)
-    with pickle.loads(pickle.dumps(rooms)).room((9, 9), f4) as elsewhere:
-        assert not np.shares_memory(elsewhere, larger)
 
 
 def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):

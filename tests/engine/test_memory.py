@@ -6,6 +6,7 @@ import tracemalloc
 import dask
 import dask.array as da
 import numpy as np
+import pytest
 
 from counted_images import image_of
 from pxprep import Pipeline
@@ -16,7 +17,7 @@ from pxprep.engine import (
     sources,
 )
 
-# Memory
+pytestmark = pytest.mark.usefixtures("memory_from_numpy")
 
 
 def generated(size, block, dtype):

@@ -101,6 +101,7 @@ def test_graphs_stay_small(make_image):
         assert len(dict(masked.data.__dask_graph__())) <= plain_tasks + more + 1
 
 
+@pytest.mark.usefixtures("memory_from_numpy")
 def test_fitting_a_large_lazy_image_holds_little(make_image):
     n_rows = 4096
     rng = np.random.default_rng(0)

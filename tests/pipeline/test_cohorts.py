@@ -237,6 +237,7 @@ def test_order_of_images_changes_no_number(make_image, order, seed, pool):
         assert all("fov" not in there[name].dims for name in POOLED)
 
 
+@pytest.mark.usefixtures("memory_from_numpy")
 def test_numpy_images_are_measured_a_few_at_a_time():
     n, shape = 12, (3, 512, 512)
     rng = np.random.default_rng(0)

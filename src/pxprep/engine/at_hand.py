@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ..aliases import Array, Block, DType
 from .jobs import BlockJob
 from .lazy import Chain
+from .memory import empty
 from .programs import Operation
 from .sinks import Sink
 from .windows import Pixels, Window
@@ -77,7 +76,7 @@ class BlockChain:
 
     def place(self) -> Block:
         """A new array for the result."""
-        return np.empty(self.shape, self.dtype)
+        return empty(self.shape, self.dtype)
 
     def blocks(self, n: int) -> list[Window]:
         """The image as one block: it is read as a whole."""

@@ -32,8 +32,9 @@ from ..aliases import Array, Block, DType
 from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
-from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Rooms, Sampling
+from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
 from .lazy import Chain, numbers_of, standard, storing, with_axes, with_numbers
+from .memory import empty
 from .notes import Note
 from .passes import ArrayChain, Pass, run
 from .programs import Operation
@@ -78,7 +79,7 @@ def apply(image: Array, operation: Operation, numbers: Array | Area | None = Non
         return chain_of(image).then(operation, in_one_chunk(numbers)).array()
     taken = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
     chain = ArrayChain(image, (operation,), (taken,))
-    out = np.empty(chain.shape, chain.dtype)
+    out = empty(chain.shape, chain.dtype)
     run([Pass(chain, Fill(out))])
     return out
 
@@ -395,8 +396,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     No two chunks of an array lie in the same chunk of its target.
     """
-    rooms = Rooms()  # shared by all arrays, so that there are only as many as threads
-    passes_or_none = [storing(*pair, rooms) for pair in zip(arrays, targets, strict=True)]
+    passes_or_none = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
     passes = [each for each in passes_or_none if each is not None]
     # If not all can be written by passes of their own, Dask writes them all: then an image from
     # which coarser scales are made is computed only once.

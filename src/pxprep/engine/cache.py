@@ -1,7 +1,6 @@
 """What passes over one image share: blocks, read or processed, edges, and a sample; and memory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from operator import itemgetter
@@ -60,34 +59,6 @@ class Budget:
 
     def __reduce__(self) -> tuple[object, ...]:
         return Budget, (0,)
-
-
-class Rooms:
-    """Arrays that are used again and again; several threads may ask at once.
-
-    A large array that is made anew is new memory each time, which the system clears first.
-    """
-
-    def __init__(self) -> None:
-        self._free: list[Block] = []
-
-    @contextmanager
-    def room(self, shape: Sequence[int], dtype: DType) -> Iterator[Block]:
-        """An array with arbitrary values, which is the caller's until the context ends."""
-        n_bytes = prod(shape) * dtype.itemsize
-        try:
-            plain = self._free.pop()
-        except IndexError:
-            plain = np.empty(0, np.uint8)
-        if plain.size < n_bytes:
-            plain = np.empty(n_bytes, np.uint8)
-        try:
-            yield plain[:n_bytes].view(dtype).reshape(shape)
-        finally:
-            self._free.append(plain)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Rooms, ()
 
 
 class Sampling(NamedTuple):

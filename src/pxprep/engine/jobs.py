@@ -14,9 +14,10 @@ import numpy as np
 
 from ..aliases import Block
 from . import blocks
-from .cache import CORE, Rooms, Sampling, cut
+from .cache import CORE, Sampling, cut
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
+from .memory import empty
 from .programs import Keep, Program
 from .sinks import Count, Opened, Sink, sum_of
 from .sources import AXES, Reading, Sample, standard_axes
@@ -254,16 +255,12 @@ class Survey(Sink):
 
 @dataclass(frozen=True, eq=False)
 class Store(Sink):
-    """The result is written to `target`, as ``target[place] = block``; `write` has its layout.
-
-    A block is not needed once it is written: so blocks are made in `rooms`, which are used again.
-    """
+    """The result is written to `target`, as ``target[place] = block``; `write` has its layout."""
 
     in_order = True
 
     target: Any
     write: Write
-    rooms: Rooms
 
     def __dask_tokenize__(self) -> str:
         # Never the same twice: the values in the target, which Dask would hash, do not matter.
@@ -279,9 +276,9 @@ class Store(Sink):
                 program.write(pixels, window, numbers, [number.pixels])
                 self._put(number.pixels, window)
                 return
-        with self.rooms.room(shape, program.out_dtype(pixels.dtype)) as block:
-            program.write(pixels, window, numbers, [block])
-            self._put(block, window)
+        block = empty(shape, program.out_dtype(pixels.dtype))
+        program.write(pixels, window, numbers, [block])
+        self._put(block, window)
 
     def finish(self, total: None) -> Block:
         """Nothing, as an array."""

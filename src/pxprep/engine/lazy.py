@@ -24,7 +24,7 @@ from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from .blocks import float_dtype, integer_offset
-from .cache import EDGE_BYTES, Rooms, Sampling
+from .cache import EDGE_BYTES, Sampling
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
 from .jobs import (
@@ -215,12 +215,12 @@ class Chain:
             meta=np.empty(0, object),
         )
 
-    def storing(self, target: object, axes: str, rooms: Rooms) -> Array:
+    def storing(self, target: object, axes: str) -> Array:
         """A pass that writes the result to `target`, which has these axes, chunk by chunk.
 
         The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
-        sink = Store(target, Write(self._runs, axes), rooms)
+        sink = Store(target, Write(self._runs, axes))
         return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
@@ -488,12 +488,12 @@ def standard(array: Array, axes: str) -> Array | None:
     return None if layer is None or layer.axes != axes else layer.chain.array()
 
 
-def storing(array: Array, target: object, rooms: Rooms) -> Array | None:
+def storing(array: Array, target: object) -> Array | None:
     """A pass that writes a chain's array to `target`; None if no single pass can."""
     layer = _top_layer(array)
     if layer is None or len(layer.chain.source.chunks[1]) > 1:
         return None
-    return layer.chain.storing(target, layer.axes, rooms)
+    return layer.chain.storing(target, layer.axes)
 
 
 def numbers_of(array: Array) -> dict[str, Array]:

@@ -12,11 +12,10 @@ from itertools import pairwise
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
 from ..aliases import Block, DType
 from .at_hand import BlockChain
 from .blocks import float_dtype
+from .memory import empty
 from .programs import Operation, Program
 from .progress import counted
 from .sinks import Fill, Opened, Sink
@@ -100,7 +99,7 @@ class ArrayChain:
         """An array for the result: the image itself if it may be written over, else a new one."""
         is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
         fits = self.is_own and not self.program.depth and is_alike
-        return self.array if fits else np.empty(self.shape, self.dtype)
+        return self.array if fits else empty(self.shape, self.dtype)
 
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""

@@ -1,0 +1,86 @@
+"""Memory that arrays have left, for the next ones.
+
+The system clears each page of fresh memory when it is first written to, which may take longer than
+the work on the pixels. So what a large array leaves is held for the next array of about its size.
+The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
+in fresh memory does.
+"""
+
+import mmap
+from collections.abc import Sequence
+from math import prod
+from threading import RLock
+
+import numpy as np
+
+from ..aliases import Block, DType
+
+# What smaller arrays leave is held by the C library.
+LEAST_BYTES = 1 << 20
+# So many bytes are held at most.
+MOST_HELD = 1 << 30
+# An array takes what another has left if that is at most so many times as large as it needs.
+SPARE = 1.25
+
+
+def empty(shape: Sequence[int], dtype: DType) -> Block:
+    """An array with arbitrary values, as `numpy.empty` makes it."""
+    n_bytes = prod(shape) * dtype.itemsize
+    if n_bytes < LEAST_BYTES or not _Left.can_hold:
+        return np.empty(shape, dtype)
+    plain = np.asarray(_Lent(_LEFT.take(n_bytes) or _fresh(n_bytes), _LEFT))
+    return plain[:n_bytes].view(dtype).reshape(shape)
+
+
+def _fresh(n_bytes: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class _Left:
+    """The memory that is held."""
+
+    # Whether this system can be told that it may take memory which is held: Windows cannot.
+    can_hold = hasattr(mmap, "MADV_FREE")
+
+    def __init__(self) -> None:
+        self._pieces: list[mmap.mmap] = []
+        # An array may be freed at any moment, even while its thread is in a method of this class.
+        self._lock = RLock()
+
+    def take(self, n_bytes: int) -> mmap.mmap | None:
+        """The smallest piece that fits an array of so many bytes; None if none does."""
+        with self._lock:
+            fitting = [one for one in self._pieces if n_bytes <= len(one) <= SPARE * n_bytes]
+            if not fitting:
+                return None
+            piece = min(fitting, key=len)
+            self._pieces.remove(piece)
+            return piece
+
+    def hold(self, piece: mmap.mmap) -> None:
+        """Hold a piece; the oldest ones go back to the system if it is more than may be held."""
+        piece.madvise(mmap.MADV_FREE)
+        with self._lock:
+            self._pieces.append(piece)
+            while sum(map(len, self._pieces)) > MOST_HELD:
+                self._pieces.pop(0)
+
+
+_LEFT = _Left()
+
+
+class _Lent:
+    """A piece of memory in use: the array that is made of it, and all views, hold this object.
+
+    When the last of them is freed, the piece is held for the next array.
+    """
+
+    def __init__(self, piece: mmap.mmap, left: _Left) -> None:
+        self._piece, self._left = piece, left
+        self.__array_interface__ = np.frombuffer(piece, np.uint8).__array_interface__
+
+    def __del__(self) -> None:
+        self._left.hold(self._piece)
