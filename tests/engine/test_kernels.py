@@ -14,7 +14,13 @@ from pxprep.engine import blocks, kernels, selection
 from pxprep.engine.blocks import bit_constants
 from pxprep.engine.gathering import Gathered
 from pxprep.engine.kernels.brackets import gather
-from pxprep.engine.kernels.counts import INFINITE, N_DIGITS, N_SLOTS, count_floats, count_integers
+from pxprep.engine.kernels.counts import (
+    INFINITE_SLOT,
+    N_DIGITS,
+    N_SLOTS,
+    count_floats,
+    count_integers,
+)
 from pxprep.engine.kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
 from pxprep.engine.programs import AddChannels, Divide, Program
 from pxprep.steps.blur import BlurEach
@@ -84,7 +90,7 @@ def test_floats_are_counted_by_their_digits(dtype, zeros, data):
             expected = np.zeros(N_SLOTS, np.uint32)
             for high in highs:
                 expected[high % N_DIGITS] += high >> 16 == prefix
-            expected[INFINITE] = np.isinf(values).sum()
+            expected[INFINITE_SLOT] = np.isinf(values).sum()
             np.testing.assert_array_equal(counted(values, level, prefix, zeros), expected)
 
 

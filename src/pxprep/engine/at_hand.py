@@ -74,6 +74,10 @@ class BlockChain:
         """Whether it takes less time to run it once more than to keep the result."""
         return all(operation.is_cheap for operation in self.chain.program.operations)
 
+    def keeping_result(self) -> "BlockChain":
+        """The same chain: what it reads may be kept by the source's keeper, but not its result."""
+        return self
+
     def place(self) -> Block:
         """A new array for the result."""
         return empty(self.shape, self.dtype)

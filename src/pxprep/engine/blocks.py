@@ -540,7 +540,9 @@ def count_digits(
         for channel, slots in zip(block, counts[:, 0], strict=True):
             values = _flat(channel, block.dtype.newbyteorder("="))
             before = slots[offset]
-            count_integers(values, offset, slots)
+            # The fewer slots there are, the faster it is: real images have no very large values.
+            n_slots = int(values.max(initial=0)) + offset + 1
+            count_integers(values, offset, slots[:n_slots])
             if not zeros:
                 slots[offset] = before
         return

@@ -6,6 +6,7 @@ let go that can no longer be at a wanted rank: so what is held is limited, howev
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,11 @@ from .kernels.brackets import gather
 # Values are let go once more are held than SPARE times as many as are enough, and more than
 # LEAST_HELD.
 SPARE = 1.5
-LEAST_HELD = 1 << 12
+LEAST_HELD = 1 << 10
+# If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
+# for GROWTH times as many, and so on.
+FIRST_VALUES = 1 << 12
+GROWTH = 16
 # What a `tally` counts.
 COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 
@@ -66,12 +71,22 @@ class Gathered:
     bounds: tuple[Real, Real]
 
     @classmethod
-    def of(cls, values: Block, bounds: tuple[Real, Real], zeros: bool, room: Block) -> "Gathered":
-        """What lies between bounds of these values; `room` has room for one more than there are."""
-        tally = np.zeros(6, np.int64)
-        flat = np.ascontiguousarray(values, room.dtype).reshape(-1)
-        n = gather(flat, *bounds, zeros, tally, room)
-        return cls(tally, room[:n].copy(), bounds)
+    def of(
+        cls, values: Block, bounds: tuple[Real, Real], zeros: bool, enough: Enough, room: Block
+    ) -> "Gathered":
+        """What lies between bounds of these values, as far as it may be wanted.
+
+        `room` has room for one more value than there are.
+        """
+        found, flat = cls.nothing(bounds), np.ascontiguousarray(values, room.dtype).reshape(-1)
+        size = FIRST_VALUES if np.isinf(bounds).all() else flat.size
+        start = 0
+        while start < flat.size:
+            n = gather(flat[start : start + size], *found.bounds, zeros, found.tally, room)
+            inside = np.concatenate([found.inside, room[:n]])
+            found = cls(found.tally, inside, found.bounds).trimmed(enough)
+            start, size = start + size, GROWTH * size
+        return found
 
     @classmethod
     def nothing(cls, bounds: tuple[Real, Real]) -> "Gathered":
@@ -90,7 +105,7 @@ class Gathered:
         low = max(part.bounds[0] for part in parts)
         high = min(part.bounds[1] for part in parts)
         parts = [part.narrowed(low, high) for part in parts]
-        tally = np.sum([part.tally for part in parts], axis=0)
+        tally = reduce(np.add, [part.tally for part in parts])
         inside = np.concatenate([part.inside for part in parts])
         return cls(tally, inside, (low, high)).trimmed(enough)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import zip_longest
+from math import prod
 from operator import getitem
 from typing import Any
 
@@ -147,7 +148,8 @@ class Chain:
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         shape = (sum(self._runs), n_prefixes, N_SLOTS)
-        sink = Count(None, level, zeros, partial(_as_counts, shape=shape))
+        most = prod(self.source.shape[1:])
+        sink = Count(None, level, zeros, partial(_as_counts, shape=shape), most)
         gate = None if unless is None else (unless, True)
         dtype = np.dtype(np.int64)
         return self._reduced("counts", sink, [prefixes, where], shape, dtype, gate)

@@ -21,16 +21,18 @@ from ..aliases import Block, DType
 from .blocks import key_bits
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_SHARE
-from .gathering import Bounds
+from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin_of, interpolate, refine, select_gathered
-from .sinks import Count, FirstSeen, Gather, Opened, Sink
+from .sinks import Count, Gather, Opened, SharedBounds, Sink
 from .sources import Area
 from .windows import Pixels, Window
 
-# If a channel has no more values than this, all are gathered.
+# If a channel has no more values than this, they are gathered without a look at samples. So are
+# those of which one in TAIL, or fewer, are enough.
 FEW = 1 << 16
+TAIL = 64
 # Rows and columns of a tile that is sampled; neighbours are alike, so tiles are many and small.
 TILE = (32, 48)
 LEAST_TILES = 4
@@ -122,10 +124,19 @@ class _Wanted:
 
         Several quantiles lie one after the other: all channels of the first, then of the second.
         """
-        flat = np.ravel(self.q)
-        limits = limits_of(flat, self.n_values, self._itemsize)
-        select = partial(select_gathered, q=flat)
-        return Gather(FirstSeen(self.bounds), self.zeros, limits, select)
+        select = partial(select_gathered, q=np.ravel(self.q))
+        return Gather(SharedBounds(self.bounds), self.zeros, self._limits, select)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return limits_of(np.ravel(self.q), self.n_values, self._itemsize)
+
+    @property
+    def _is_of_tails(self) -> bool:
+        """Whether all quantiles lie so near an end that few values of each block can be wanted."""
+        fewest = [min(enough) for enough in self._limits.enough]
+        fit = SPARE * sum(fewest) <= self._limits.most
+        return fit and TAIL * max(fewest) <= self.n_values
 
     @property
     def _itemsize(self) -> int:
@@ -145,7 +156,7 @@ class _Wanted:
             ]
             return [one(each) for one, each in zip(selects, by_quantile, strict=True)]
 
-        return Count(prefixes, level, self.zeros, select)
+        return Count(prefixes, level, self.zeros, select, self.n_values)
 
     def settled(self, selection: Block) -> Quantiles:
         """A quantile, once all digits are counted."""
@@ -158,7 +169,7 @@ class _Wanted:
         They are chosen by samples: of this chain if there is one image, else of all images.
         """
         flat = np.ravel(self.q)
-        if self.n_values <= FEW:
+        if self.n_values <= FEW or self._is_of_tails:
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
         n_bytes = self.n_values * len(self.q[0]) * self._itemsize
         sampled = [(opened, where)]

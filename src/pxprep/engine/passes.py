@@ -16,11 +16,11 @@ from ..aliases import Block, DType
 from .at_hand import BlockChain
 from .blocks import float_dtype
 from .memory import empty
-from .programs import Operation, Program
+from .programs import Keep, Operation, Program
 from .progress import counted
 from .sinks import Fill, Opened, Sink
 from .threads import n_threads, run_all
-from .windows import Pixels, Window
+from .windows import Kept, Pixels, Window
 
 # Values of a block: fewer are not worth the hand-over to another thread.
 LEAST_VALUES = 1 << 18
@@ -100,6 +100,11 @@ class ArrayChain:
         is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
         fits = self.is_own and not self.program.depth and is_alike
         return self.array if fits else empty(self.shape, self.dtype)
+
+    def keeping_result(self) -> "ArrayChain":
+        """The chain whose result the first pass over it keeps."""
+        height, width = self.array.shape[2:]
+        return self.then(Keep(), Kept(self.place(), Window(0, height, 0, width)))
 
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""
@@ -188,6 +193,15 @@ class _Result:
                 self._n_left -= 1  # two become one
             part = self._sink.merge_if_all([other, part])
         self.value = self._sink.finish(part)
+
+
+def begin_at_result(chain: Chained) -> ArrayChain:
+    """A new chain: what a pass has kept of this one's result, or else what is made now."""
+    kept = chain.numbers[-1] if isinstance(chain, ArrayChain) and chain.numbers else None
+    if isinstance(kept, Kept) and kept.is_complete:
+        return ArrayChain(kept.pixels, is_own=True)
+    (made,) = results([chain])
+    return ArrayChain(made, is_own=True)
 
 
 def results(chains: Sequence[Chained]) -> list[Block]:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..aliases import Array, Block, DType
+from ..aliases import Array, Block, DType, Real
 from .blocks import bit_constants, integer_offset, key_bits
-from .gathering import Gathered
-from .kernels.counts import DIGIT_BITS, INFINITE, N_DIGITS
+from .gathering import COUNTED, INFINITE, NEGATIVE, Gathered
+from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS
 
 # How far the selection of one channel has come. A quantile lies between the values at two
 # neighbouring ranks, `weight` of the way from the first to the second. For each of the two,
@@ -63,23 +63,20 @@ class Quantiles(NamedTuple):
 
 def select_gathered(gathered: Sequence[Gathered], q: Block) -> Quantiles | None:
     """The quantile of each channel from what was gathered; None if any lies outside its bounds."""
-    rows = []
-    for each, percent in zip(gathered, q, strict=True):
-        counted, negative, infinite, *_ = each.tally.tolist()
-        ranks, weight = _ranks(np.array([counted]), np.array([percent]))
-        if counted == 0:
-            rows.append((np.nan, 0, 0, infinite))
-            continue
-        ends = _at_ranks(each, ranks[0])
-        if ends is None:
+    tallies = np.array([each.tally for each in gathered])
+    counted, negative, infinite = tallies[:, [COUNTED, NEGATIVE, INFINITE]].T
+    ranks, weight = _ranks(counted, q)
+    ends = np.full((len(gathered), 2), np.nan)
+    for position in np.flatnonzero(counted).tolist():
+        found = _at_ranks(gathered[position], ranks[position])
+        if found is None:
             return None
-        value = _between(ends[0], ends[1], weight[0])
-        rows.append((float(value), counted, negative, infinite))
-    value, counted, negative, infinite = (np.array(column) for column in zip(*rows, strict=True))
-    return Quantiles(value.astype(np.float64), counted, negative, infinite)
+        ends[position] = found
+    low, high = ends.T
+    return Quantiles(_between(low, high, weight), counted, negative, infinite)
 
 
-def _at_ranks(gathered: Gathered, ranks: Block) -> Block | None:
+def _at_ranks(gathered: Gathered, ranks: Block) -> list[Real] | None:
     """The values at two ranks, the lower one first; None if one of them was not gathered.
 
     In the order of ranks come values below the lower bound, those equal to it, those inside, those
@@ -89,7 +86,7 @@ def _at_ranks(gathered: Gathered, ranks: Block) -> Block | None:
     first, second = (ranks - below - at_low).tolist()
     if first < -at_low or second >= gathered.inside.size + at_high:
         return None
-    return np.array(gathered.at([first, second]), np.float64)
+    return gathered.at([first, second])
 
 
 def begin_of(dtype: DType) -> Callable[..., Block]:
@@ -100,13 +97,13 @@ def begin_of(dtype: DType) -> Callable[..., Block]:
 
 def begin(counts: Block, q: Block, *, zero: int) -> Block:
     """The selection after the first digit; `zero` is the digit at which 0 and more begin."""
-    digits = counts[:, 0, :N_DIGITS]
+    sums = _sums_of_runs(counts)[:, 0]
     selection = np.zeros(len(counts), SELECTION)
-    selection["counted"] = digits.sum(axis=1)
-    selection["negative"] = digits[:, :zero].sum(axis=1)
-    selection["infinite"] = counts[:, 0, INFINITE]
+    selection["counted"] = sums.sum(axis=1)
+    selection["negative"] = sums[:, : zero // RUN].sum(axis=1)
+    selection["infinite"] = counts[:, 0, INFINITE_SLOT]
     selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
-    return _take_digits(digits[:, np.newaxis], selection)
+    return _take_digits(counts, sums[:, np.newaxis], selection)
 
 
 def _ranks(counted: Block, q: Block) -> tuple[Block, Block]:
@@ -123,16 +120,27 @@ def _ranks(counted: Block, q: Block) -> tuple[Block, Block]:
 
 def refine(counts: Block, selection: Block) -> Block:
     """The selection after one more digit."""
-    return _take_digits(counts[:, :, :N_DIGITS], selection.copy())
+    return _take_digits(counts, _sums_of_runs(counts), selection.copy())
 
 
-def _take_digits(digits: Block, selection: Block) -> Block:
-    """Append to each prefix the digit in which its rank falls. Changes `selection`."""
+def _runs(counts: Block) -> Block:
+    """The counts of digits, cut into runs: shape (c, n, run, RUN)."""
+    return counts[:, :, :N_DIGITS].reshape(*counts.shape[:2], -1, RUN)
+
+
+def _sums_of_runs(counts: Block) -> Block:
+    """They tell in which run a rank falls, so that only that run is searched."""
+    return _runs(counts).sum(axis=3, dtype=np.int64)
+
+
+def _take_digits(counts: Block, sums: Block, selection: Block) -> Block:
+    """Append to each prefix the digit in which its rank falls. Changes `selection`.
+
+    `sums` are those of runs of `counts`.
+    """
     rank = selection["rank"]
-    # Sums over runs of digits tell in which run a rank falls; then only that run is searched.
-    runs = digits.reshape(*digits.shape[:2], -1, RUN)
-    sums = np.broadcast_to(runs.sum(axis=3, dtype=np.int64), (*rank.shape, N_DIGITS // RUN))
-    runs = np.broadcast_to(runs, (*rank.shape, *runs.shape[2:]))
+    sums = np.broadcast_to(sums, (*rank.shape, N_DIGITS // RUN))
+    runs = np.broadcast_to(_runs(counts), (*rank.shape, *sums.shape[2:], RUN))
     digit, before = np.zeros_like(rank), np.zeros_like(rank)
     for place, wanted in np.ndenumerate(rank):
         run, below_run = _falls_in(sums[place], wanted)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from math import inf
 from threading import Lock
 from typing import Any, ClassVar, Self
 
@@ -13,12 +14,14 @@ from ..aliases import Block, DType
 from . import blocks
 from .gathering import Bounds, Gathered, Limits, merged, n_held
 from .kernels.counts import N_SLOTS
+from .memory import empty
 from .programs import Program
 from .sums import BinLayout, add_channel
 from .windows import Kept, Pixels, Window
 
 # Several blocks for each thread, so that none has to wait long for the last one to end.
-BLOCKS_PER_THREAD = 4
+BLOCKS_PER_THREAD = 2
+INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +117,16 @@ class Count(Sink):
     prefixes, level, zeros
         As for `count_digits`.
     select
-        What is made of the counts of all blocks, int64.
+        What is made of the counts of all blocks.
+    most
+        How many values of a channel there are at most, if that is known.
     """
 
     prefixes: Block | None
     level: int
     zeros: bool
     select: Callable[[Any], Any]
+    most: float = inf
     # Counts are as large as a small block of pixels, so there are few of them.
     blocks_per_thread = 1
     measures = True
@@ -133,7 +139,8 @@ class Count(Sink):
         """Count a block."""
         program, pixels, prefixes = opened.program, opened.pixels, self.prefixes
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        counts = np.zeros((opened.n_channels, n_prefixes, N_SLOTS), np.uint32)
+        counts = empty((opened.n_channels, n_prefixes, N_SLOTS), np.dtype(np.uint32))
+        counts[...] = 0
         if program.operations or where is not None:
             for values in program.measured(pixels, window, opened.numbers, where):
                 blocks.count_digits(values, prefixes, self.level, self.zeros, counts)
@@ -145,18 +152,19 @@ class Count(Sink):
         return counts
 
     def merge(self, parts: Sequence[Block]) -> Block:
-        """The sum as int64, so that no number of pixels overflows it."""
-        return sum_of(parts)
+        """The sum of the counts, in a type that holds it."""
+        return sum_of(parts, np.dtype(np.uint32 if self.most < 1 << 32 else np.int64))
 
     def finish(self, total: Block | None) -> Any:
         """What `select` makes of the counts of all blocks."""
         return self.select(total)
 
 
-class FirstSeen:
-    """Bounds that are chosen once, when they are first needed.
+class SharedBounds:
+    """Bounds that the blocks of a pass share: what is learnt from one serves for the others.
 
-    `choose` is called with the chain whose block is first at hand, and its mask.
+    They are chosen when they are first needed: `choose` is called with the chain whose block is
+    first at hand, and its mask.
     """
 
     def __init__(self, choose: Callable[[Opened, Pixels | None], Bounds | None]) -> None:
@@ -165,11 +173,20 @@ class FirstSeen:
         self._chosen: list[Bounds | None] = []
 
     def of(self, opened: Opened, where: Pixels | None) -> Bounds | None:
-        """The bounds, the same for every caller."""
+        """The bounds, as narrow as they are by now; None if there are none."""
         with self._lock:
             if not self._chosen:
                 self._chosen.append(self._choose(opened, where))
         return self._chosen[0]
+
+    def narrow(self, gathered: Sequence[Gathered]) -> None:
+        """Narrow the bounds to those between which values were gathered from a block."""
+        low, high = np.array([each.bounds for each in gathered]).T
+        with self._lock:
+            (before,) = self._chosen
+            if before is not None:
+                narrowed = np.maximum(low, before.low), np.minimum(high, before.high)
+                self._chosen = [Bounds(*narrowed)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +207,7 @@ class Gather(Sink):
         What is made of the values of all blocks.
     """
 
-    bounds: Bounds | FirstSeen | None
+    bounds: Bounds | SharedBounds | None
     zeros: bool
     limits: Limits
     select: Callable[[Sequence[Gathered]], Any]
@@ -203,7 +220,7 @@ class Gather(Sink):
     def take(self, opened: Opened, window: Window, where: Pixels | None) -> list[Gathered] | None:
         """Gather from a block."""
         program, bounds = opened.program, self.bounds
-        if isinstance(bounds, FirstSeen):
+        if isinstance(bounds, SharedBounds):
             bounds = bounds.of(opened, where)
         if bounds is None:
             return None
@@ -213,19 +230,23 @@ class Gather(Sink):
         parts: list[list[Gathered]] = []
         for values in program.measured(opened.pixels, window, opened.numbers, where):
             n, room = len(values), np.empty(values[0].size + 1, program.dtype)
+            wanted = enumerate(zip(pairs, self.limits.enough, strict=True))
             parts.append(
                 [
-                    Gathered.of(values[index % n], pair, self.zeros, room)
-                    for index, pair in enumerate(pairs)
+                    Gathered.of(values[index % n], pair, self.zeros, enough, room)
+                    for index, (pair, enough) in wanted
                 ]
             )
-            # Merging may narrow the bounds, so that less is gathered from the strips that follow.
             n_merged, n_since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
             if len(parts) == 1 or n_since > min(n_merged, self.limits.most - n_merged):
                 together = merged(parts, self.limits)
                 if together is None:
                     return None
-                parts, pairs = [together], [each.bounds for each in together]
+                parts = [together]
+            # They may be narrower, so that less is gathered from the strips that follow.
+            pairs = [each.bounds for each in parts[-1]]
+            if isinstance(self.bounds, SharedBounds):
+                self.bounds.narrow(parts[-1])
         if len(parts) > 1:
             return merged(parts, self.limits)
         return parts[0] if parts else [Gathered.nothing(pair) for pair in pairs]
@@ -267,9 +288,10 @@ class AddUp(Sink):
         return sum_of(parts)
 
 
-def sum_of(parts: Sequence[Block]) -> Block:
+def sum_of(parts: Sequence[Block], dtype: DType = INT64) -> Block:
     """The sum of several arrays of counts, or of rows of sums, in a new array."""
-    total: Block = parts[0].astype(np.int64)
+    total = empty(parts[0].shape, dtype)
+    total[...] = parts[0]
     for part in parts[1:]:
         total += part
     return total

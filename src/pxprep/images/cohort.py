@@ -24,7 +24,7 @@ from ..channels import (
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
-from ..engine.passes import ArrayChain, Chained, results
+from ..engine.passes import ArrayChain, Chained, begin_at_result, results
 from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
@@ -390,10 +390,13 @@ class ImageSet(Sequence[xr.DataArray]):
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
 
-    def with_chains_run(self) -> "ImageSet":
-        """The same cohort, all of whose operations have been run."""
-        made = [ArrayChain(array, is_own=True) for array in results(self.chains)]
-        return self._with(chains=tuple(made))
+    def keeping_results(self) -> "ImageSet":
+        """The same cohort, of whose chains the first pass keeps what comes out."""
+        return self._with(chains=tuple(chain.keeping_result() for chain in self.chains))
+
+    def with_results(self) -> "ImageSet":
+        """The same cohort, all of whose operations have been run, in a pass or now."""
+        return self._with(chains=tuple(map(begin_at_result, self.chains)))
 
     @property
     def is_cheap(self) -> bool:

@@ -42,7 +42,7 @@ def run(
 
     With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
     Without `with_output` (as in `fit`) nothing is done after the last measurement. With it, results
-    that are costly to compute are kept before a statistic of them is measured, so that they are not
+    that are costly to compute are kept while a statistic of them is measured, so that they are not
     computed once more to be returned. Numbers that nobody else will see need not be `labeled`.
     """
     needed = references(steps)
@@ -52,8 +52,9 @@ def run(
     measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
         is_measured, is_last = measured[position], not any(measured[position + 1 :])
-        if with_output and step.reference is None and is_measured and not current.is_cheap:
-            current = current.with_chains_run()
+        keeps = with_output and step.reference is None and is_measured and not current.is_cheap
+        if keeps:
+            current = current.keeping_results()
         source = current if step.reference is None else outputs[step.reference]
         source = source.with_already_told(found)
         if bar is not None:
@@ -64,6 +65,8 @@ def run(
             shown_pass = bar(_pass(name, cohort))
         with shown_pass or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
+        if keeps:
+            current = current.with_results()
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
         if has_image_values(numbers):

@@ -360,6 +360,8 @@ def check_numbers(
 
 def mean_over_images(values: Block) -> Block:
     """The mean over the first axis, of what is not NaN; rounded once, so that no order matters."""
+    if len(values) == 1:
+        return values.reshape(values.shape[1:])
     means = [_exact_mean(column) for column in values.reshape(len(values), -1).T]
     return np.array(means).reshape(values.shape[1:])
 

@@ -5,10 +5,8 @@ import numpy as np
 from ...aliases import Block, Real
 from . import kernel
 
-# So many values are tallied at once.
+# So many values are tallied at once, and copied only if some of them lie between the bounds.
 TALLIED = 256
-# A run of so many values is skipped if none lies between the bounds: neighbours are mostly alike.
-RUN = 16
 
 
 @kernel
@@ -25,13 +23,13 @@ def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, insi
         part = values[start : start + TALLIED]
         counted, above, others = _tally_usual(part, low, high, zeros)
         if low > 0 and others == 0:
-            n_inside = _gather_inside(part, low, high, zeros, inside[n:]) if above > 0 else 0
+            n_inside = _copy_above(part, low, inside[n:]) if above > 0 else 0
             tally[0] += counted
             tally[3] += counted - above
             tally[4] += above - n_inside
             n += n_inside
         elif _tally(part, low, high, zeros, tally):
-            n += _gather_inside(part, low, high, zeros, inside[n:])
+            n += _copy_inside(part, low, high, zeros, inside[n:])
     return n
 
 
@@ -82,32 +80,25 @@ def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> n
     return within > 0
 
 
+# Every value is written, and overwritten by the next if it does not count: asking is slower. An
+# index is unsigned, or else Numba would ask whether it counts from the end.
 @kernel
-def _gather_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
-    n = 0
-    for first in range(0, values.size, RUN):
-        run = values[first : first + RUN]
-        if _any_inside(run, low, high):
-            n += _copy_inside(run, low, high, zeros, inside[n:])
-    return n
-
-
-@kernel
-def _any_inside(values: Block, low: Real, high: Real) -> np.bool_:
-    """Whether any value lies between the bounds, be it counted or not."""
-    within = np.int32(0)
-    for i in range(values.size):
+def _copy_above(values: Block, low: Real, inside: Block) -> int:
+    """Copy the values above `low`; returns how many they are."""
+    n = np.uint64(0)
+    for i in range(np.uint64(values.size)):
         v = values[i]
-        within = np.int32(within + ((v > low) & (v < high)))
-    return within > 0
+        inside[n] = v
+        n += np.uint64(v > low)
+    return np.int64(n)  # type: ignore[return-value]
 
 
 @kernel
 def _copy_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
-    # Every value is written, and overwritten by the next if it does not count: asking is slower.
-    n = 0
-    for i in range(values.size):
+    """Copy the values between the bounds that are counted; returns how many they are."""
+    n = np.uint64(0)
+    for i in range(np.uint64(values.size)):
         v = values[i]
         inside[n] = v
-        n += (v > low) & (v < high) & (v - v == 0) & (zeros | (v != 0))
-    return n
+        n += np.uint64((v > low) & (v < high) & (zeros | (v != 0)))
+    return np.int64(n)  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from . import kernel
 DIGIT_BITS = 16
 N_DIGITS = 1 << DIGIT_BITS
 # One slot behind the digits counts the infinities.
-INFINITE = N_DIGITS
+INFINITE_SLOT = N_DIGITS
 N_SLOTS = N_DIGITS + 1
 # Where there are many values, they are counted in turn in so many arrays, which are added up in the
 # end. Neighbours are mostly alike, and one count that grows twice in a row waits for itself.
@@ -79,7 +79,7 @@ def count_floats(
         magnitude = pattern & (sign ^ ones)
         if magnitude >= infinity:
             if magnitude == infinity:
-                counts[INFINITE] += 1
+                counts[INFINITE_SLOT] += 1
             continue
         if magnitude == 0:
             if not zeros:
