@@ -83,7 +83,7 @@ class Gathered:
         start = 0
         while start < flat.size:
             n = gather(flat[start : start + size], *found.bounds, zeros, found.tally, room)
-            inside = np.concatenate([found.inside, room[:n]])
+            inside = np.concatenate([found.inside, room[:n]]) if start else room[:n].copy()
             found = cls(found.tally, inside, found.bounds).trimmed(enough)
             start, size = start + size, GROWTH * size
         return found
@@ -126,12 +126,14 @@ class Gathered:
         that other parts hold can only add to these numbers.
         """
         n = self.inside.size
+        if n <= LEAST_HELD:
+            return self
         counted, *_, below, at_low, at_high = self.tally.tolist()
         above = counted - below - at_low - n - at_high
         # The places of the values that become the bounds: all that may be wanted lies between.
         first = max(n - (enough.top - above - at_high), -1)
         last = min(enough.bottom - below - at_low - 1, n)
-        if n <= max(SPARE * (last - first), LEAST_HELD):
+        if n <= SPARE * (last - first):
             return self
         return self.narrowed(*self.at([first, last]))
 

@@ -72,7 +72,7 @@ def select_gathered(gathered: Sequence[Gathered], q: Block) -> Quantiles | None:
         if found is None:
             return None
         ends[position] = found
-    low, high = ends.T
+    low, high = ends.T + 0.0  # without the sign of a zero: those of either sign are in any order
     return Quantiles(_between(low, high, weight), counted, negative, infinite)
 
 

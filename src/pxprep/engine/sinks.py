@@ -238,7 +238,7 @@ class Gather(Sink):
                 ]
             )
             n_merged, n_since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
-            if len(parts) == 1 or n_since > min(n_merged, self.limits.most - n_merged):
+            if n_since > min(n_merged, self.limits.most - n_merged):
                 together = merged(parts, self.limits)
                 if together is None:
                     return None
