@@ -161,6 +161,24 @@ FAULTS = [
         "tally[BELOW] += tally[AT_LOW]",
     ),
     Fault(
+        "values are passed over where nothing is known of the bounds",
+        "engine/gathering.py",
+        "start, size = start + size, GROWTH * size",
+        "start, size = start + GROWTH * size, GROWTH * size",
+    ),
+    Fault(
+        "two arrays lie in the same memory",
+        "engine/memory.py",
+        "self._pieces.remove(piece)",
+        "pass",
+    ),
+    Fault(
+        "the image before the last step is taken for the kept result",
+        "engine/passes.py",
+        "return ArrayChain(kept.pixels, is_own=True)",
+        "return replace(chain, operations=chain.operations[:-2], numbers=chain.numbers[:-2])",
+    ),
+    Fault(
         "values at a bound that was drawn in are forgotten",
         "engine/gathering.py",
         "tally[AT_LOW] = np.count_nonzero(inside == low)",

@@ -29,6 +29,7 @@ SIZES = {
     "OPENING_TILE": ((1, 1), (3, 2), (4, 7), (256, 1024)),
     # Samples, and the brackets that they give.
     "FEW": (0, 0, 50, 1 << 16),
+    "TAIL": (1, 5, 64, 1 << 40),
     "CORE": ((1, 1), (2, 3), (4, 4), (32, 48)),
     "RIM": (0, 1, 2),
     "MOST_RIM": (1, 3, 96),
@@ -46,7 +47,12 @@ SIZES = {
     "EDGE_BYTES": (0, 500, 64 << 20),
     "MOST_GATHERED": (0, 100, 1000, 128 << 20),
     "SPARE": (1.0, 1.5),
-    "LEAST_HELD": (0, 1 << 12),
+    "LEAST_HELD": (0, 1 << 10),
+    "FIRST_VALUES": (1, 7, 1 << 12),
+    "GROWTH": (1, 2, 16),
+    # Arrays that take what others have left, and how much of that is held.
+    "LEAST_BYTES": (1, 1 << 20),
+    "MOST_HELD": (0, 2000, 1 << 30),
     "FAN_IN": (2, 4),
     "LINK": (2, 8),
 }

@@ -77,7 +77,12 @@ WEIGHTS = {
     "values that are let go": sized(
         of_one_image, FEW=[1 << 16], LEAST_HELD=[0], SPARE=[1.0], MOST_GATHERED=[1000, 128 << 20]
     ),
-    "brackets that miss": sized(of_one_image, FEW=[0], SPARE_RANKS=[0], SPREADS=[0.0]),
+    "bounds that rise": sized(
+        of_one_image, FEW=[0], TAIL=[1], FIRST_VALUES=[1, 7], GROWTH=[1, 2], LEAST_HELD=[0]
+    ),
+    "brackets that miss": sized(
+        of_one_image, FEW=[0], TAIL=[1 << 40], SPARE_RANKS=[0], SPREADS=[0.0]
+    ),
     "neighbours": cases(
         st.lists(some(NEIGHBOURS), min_size=1, max_size=3), counts=(1,), masked=0, named=0
     ),

@@ -20,7 +20,7 @@ LEAST_BYTES = 1 << 20
 # So many bytes are held at most.
 MOST_HELD = 1 << 30
 # An array takes what another has left if that is at most so many times as large as it needs.
-SPARE = 1.25
+TOO_LARGE = 1.25
 
 
 def empty(shape: Sequence[int], dtype: DType) -> Block:
@@ -53,7 +53,7 @@ class _Left:
     def take(self, n_bytes: int) -> mmap.mmap | None:
         """The smallest piece that fits an array of so many bytes; None if none does."""
         with self._lock:
-            fitting = [one for one in self._pieces if n_bytes <= len(one) <= SPARE * n_bytes]
+            fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
             piece = min(fitting, key=len)
