@@ -322,7 +322,7 @@ def files() -> dict[Path, str]:
             HEAD + OPS_DOC,
             "from typing import Any\n",
             imported(".aliases", sorted([*ALIASES, "Pool"])),
-            "from .images.cohort import AnyImages",
+            "from .images.image_set import AnyImages",
             imported(".steps", sorted(own)),
             "from .steps.base import apply_step",
             *(

@@ -81,7 +81,7 @@ class Methods(StepMethods[Made]):
         ImageError, ChannelError, ParameterError
             As `pxprep.Pipeline.fit_transform`.
         """
-        from .images.cohort import ImageSet
+        from .images.image_set import ImageSet
         from .pipeline.pipeline import Pipeline
 
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
@@ -325,7 +325,7 @@ class Accessor(Displayable, Methods[Any]):
         return ImagePlots(self._images)
 
     def _display(self) -> Display:
-        from .images.cohort import ImageSet
+        from .images.image_set import ImageSet
         from .images.listing import image_parts
 
         try:

@@ -11,7 +11,7 @@ from .channels import CHANNEL
 from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
-from .images.cohort import HoldsImages, ImageSet
+from .images.image_set import HoldsImages, ImageSet
 from .images.listing import image_parts
 
 __all__ = ["Cohort"]

@@ -20,7 +20,7 @@ processed at ``scale0``; its coarser scales are made again.
 from typing import Any
 
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
-from .images.cohort import AnyImages
+from .images.image_set import AnyImages
 from .steps import (
     Arcsinh,
     Blur,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..aliases import Label, Pool
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs

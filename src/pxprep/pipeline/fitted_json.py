@@ -10,9 +10,9 @@ from ..aliases import DType, Label
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
-from ..images.cohort import BATCH, FOV
+from ..images.image_set import BATCH, FOV
 from ..images.parameters import parse_choice, parse_count, parse_pool
-from ..steps.base import Numbers, Step, measures
+from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
 from ..steps.statistic import has_image_values, labeled_numbers
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
@@ -34,7 +34,7 @@ def to_json(
     pool: str | None,
     fovs: Sequence[Label],
     dtype: DType,
-    measured: Mapping[str, Numbers],
+    measured: Mapping[str, xr.Dataset],
     batches: Mapping[Label, Label],
 ) -> str:
     """The text that `parsed` takes."""

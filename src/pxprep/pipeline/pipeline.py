@@ -16,11 +16,10 @@ from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.batches import in_batches, known_batches
-from ..images.cohort import AnyImages, ImageSet
 from ..images.exclusion import without
 from ..images.image import processing_dtype
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
-from ..steps.base import Numbers
 from ..steps.function import ImageFunction
 from ..steps.statistic import EVERYTHING
 from . import display, fitted_json, saved
@@ -257,7 +256,7 @@ class FittedPipeline(Displayable):
     n_channels: int
     pool: Pool
     fovs: tuple[Label, ...]
-    measured: Mapping[str, Numbers]
+    measured: Mapping[str, xr.Dataset]
     dtype: DType
     is_masked: bool | None = None
     batches: Mapping[Label, Label] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Block, DType, Label
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
+from ..images.image_set import BATCH, FOV, ImageSet, rows_of
 from ..images.parameters import parse_number
 from ..steps.base import Step
 from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers

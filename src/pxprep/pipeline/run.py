@@ -17,9 +17,9 @@ from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.image import as_float, checked
-from ..steps.base import Numbers, Step, kept_by, measures
+from ..images.image_set import BATCH, FOV, ImageSet, rows_of
+from ..steps.base import Step, kept_by, measures
 from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
 from ..steps.statistic import as_coordinate, findings, has_image_values, labeled_numbers
@@ -37,7 +37,7 @@ def run(
     in_this_process: bool = False,
     with_output: bool = True,
     labeled: bool = True,
-) -> Iterator[tuple[str, Numbers, ImageSet]]:
+) -> Iterator[tuple[str, xr.Dataset, ImageSet]]:
     """Each step's name, numbers and output.
 
     With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
@@ -94,10 +94,10 @@ def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label
 
 
 def numbers_together(
-    measured: Mapping[str, Numbers],
+    measured: Mapping[str, xr.Dataset],
     seen_by: Mapping[str, Sequence[Label]],
     labels: Sequence[Label],
-) -> Numbers:
+) -> xr.Dataset:
     """What `FittedPipeline.numbers` is: all steps' numbers, over all channels that were fitted."""
     is_any_dropped = any(tuple(seen) != tuple(labels) for seen in seen_by.values())
 
@@ -164,7 +164,7 @@ def references(steps: NamedSteps) -> set[str | None]:
 
 
 def apply_numbers(
-    name: str, step: Step, cohort: ImageSet, numbers: Numbers, reference: ImageSet | None
+    name: str, step: Step, cohort: ImageSet, numbers: xr.Dataset, reference: ImageSet | None
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
@@ -187,7 +187,7 @@ def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return result if is_float and not is_view and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers:
+def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> xr.Dataset:
     if step.statistic(cohort.labels) is None and measures(step, cohort.labels):
         return _measured_by_itself(name, step, cohort)
     measured = step.measure(cohort)
@@ -196,7 +196,7 @@ def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers
     return _as_numbers(measured, name, cohort)
 
 
-def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
+def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
     """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
     if cohort.is_masked:
         cohort = kept(cohort)
@@ -213,7 +213,7 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
     return _as_numbers(dict(stacked.data_vars), name, cohort)
 
 
-def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
+def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
     """What a step measured, with the cohort's labels as its only coordinates."""
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
@@ -230,7 +230,7 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names, batches)
 
 
-def _arrays_of(numbers: Numbers) -> list[Array]:
+def _arrays_of(numbers: xr.Dataset) -> list[Array]:
     return [variable.data for variable in numbers.variables.values()]
 
 
@@ -241,7 +241,7 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
 
 
 def _apply_own(
-    name: str, step: Step, image: xr.DataArray, image_name: Label, numbers: Numbers
+    name: str, step: Step, image: xr.DataArray, image_name: Label, numbers: xr.Dataset
 ) -> xr.DataArray:
     """The image after a step of the user's own, whose channels and shape must stay."""
     with OfStep(name, image_name):

@@ -8,7 +8,7 @@ from ..aliases import Block, Label
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped

@@ -17,7 +17,7 @@ from ..aliases import Label
 from ..channels import per_channel, require_known
 from ..engine.programs import Operation
 from ..errors import ChannelError, ParameterError, PxprepError, warn
-from ..images.cohort import AnyImages, ImageSet
+from ..images.image_set import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
 from .parameters import Parser
@@ -25,9 +25,6 @@ from .statistic import Statistic
 
 __all__ = ["Step", "apply_step"]
 
-Numbers = xr.Dataset
-# What `measure` may return.
-AnyNumbers = xr.Dataset | Mapping[str, Any]
 _KINDS: dict[str, type["Step"]] = {}
 # By class, how its parameters are parser.
 _PARSERS: dict[type["Step"], dict[str, Parser]] = {}
@@ -132,7 +129,7 @@ class Step:
         """
         return None
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> AnyNumbers:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> xr.Dataset | Mapping[str, Any]:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
@@ -146,7 +143,7 @@ class Step:
             return measure_batches(statistic, images, self.kind)
         return statistic.measure(images, self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+    def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
         made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
         return made
@@ -165,7 +162,7 @@ class Step:
             made = cohort.apply_measured(operation, numbers, *names, reference=reference)
         return made.keeping_channels(kept_by(self, cohort.labels))
 
-    def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
+    def check_numbers(self, numbers: xr.Dataset, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
 
         `labels` are those of the channels, and `pool` is that of the fit. By default any numbers

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
+from ..images.image_set import BATCH, FOV, ImageSet, rows_of
 from .statistic import Statistic, as_coordinate, has_image_values
 
 

@@ -6,8 +6,8 @@ import xarray as xr
 from ..channels import CHANNEL, channel_labels, reorder_channels
 from ..engine.programs import Divide
 from ..errors import ParameterError
-from ..images.cohort import FOV, AnyImages, ImageSet
 from ..images.hints import check_kind
+from ..images.image_set import FOV, AnyImages, ImageSet
 
 __all__ = ["divide"]
 

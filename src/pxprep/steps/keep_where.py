@@ -8,8 +8,8 @@ from ..engine import backends
 from ..engine.programs import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
-from ..images.cohort import AnyImages, ImageSet
 from ..images.image import as_float, like, pixels
+from ..images.image_set import AnyImages, ImageSet
 
 __all__ = ["keep_where"]
 

@@ -13,8 +13,8 @@ from ..engine import backends
 from ..engine.programs import AddChannels
 from ..engine.quantiles import exact_quantiles
 from ..errors import ParameterError
-from ..images.cohort import FOV, ImageSet
 from ..images.image import pixels, processing_dtype
+from ..images.image_set import FOV, ImageSet
 from .statistic import LOWER, ImageStatistic, Measurement, as_coordinate, mean_over_images
 
 

@@ -8,8 +8,8 @@ import xarray as xr
 from ..aliases import Label
 from ..engine import backends
 from ..errors import ParameterError, did_you_mean
-from ..images.cohort import AnyImages, ImageSet
 from ..images.image import as_float, like, processing_dtype, shared_pixels
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_count
 from ..images.scales import ScaleFactors, coarser_labels
 

@@ -13,7 +13,7 @@ from ..engine import blocks
 from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.windows import Window
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from .base import Step
 from .quantiles import QuantileStatistic
 from .statistic import (

@@ -17,8 +17,8 @@ from ..aliases import Array, Block, DType, Label
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ParameterError, listed, warn
-from ..images.cohort import BATCH, FOV, ImageSet
 from ..images.image import processing_dtype
+from ..images.image_set import BATCH, FOV, ImageSet
 
 # For each image, how many values were counted, negative, infinite.
 COUNTS = ("counted", "negative", "infinite")

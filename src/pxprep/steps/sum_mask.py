@@ -16,7 +16,7 @@ from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.windows import Window
 from ..errors import ImageError
-from ..images.cohort import AnyImages, ImageSet
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_threshold
 from .base import Step
 from .parameters import CountZeros, OneNumber, SumPercent

@@ -9,7 +9,7 @@ import numpy as np
 from ..aliases import Block, Label
 from ..engine.moments import exact_moments
 from ..engine.programs import Operation
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from .base import Step
 from .robust_zscore import Standardize
 from .statistic import FINITE, ImageStatistic, ImageValues, Measurement, Rule, Statistic

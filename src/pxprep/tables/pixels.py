@@ -10,8 +10,8 @@ import xarray as xr
 
 from ..aliases import Images, Label
 from ..errors import ParameterError
-from ..images.cohort import ImageSet
 from ..images.hints import check_kind
+from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.layers import is_sdata
 from ..layers.reading import read_checked, read_labels

@@ -12,8 +12,8 @@ import xarray as xr
 from ..aliases import Array, Block, DType, Label
 from ..engine import backends
 from ..errors import ParameterError
-from ..images.cohort import FOV, ImageSet
 from ..images.image import processing_dtype, shared_pixels
+from ..images.image_set import FOV, ImageSet
 from ..images.parameters import SPATIAL, parse_count, parse_number
 
 LABEL = "label"
