@@ -10,7 +10,8 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
-from .image_set import FOV, ImageSet, beside_cohort
+from .image_numbers import FOV
+from .image_set import ImageSet, beside_cohort
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "

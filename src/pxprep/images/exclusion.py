@@ -6,7 +6,8 @@ from typing import Any
 from ..aliases import Label
 from ..channels import is_label
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
-from .image_set import FOV, ImageSet, rows_of
+from .image_numbers import FOV, rows_of
+from .image_set import ImageSet
 
 
 def without(cohort: ImageSet, exclude: object) -> ImageSet:

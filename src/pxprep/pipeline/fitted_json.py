@@ -10,11 +10,11 @@ from ..aliases import DType, Label
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
-from ..images.image_set import BATCH, FOV
+from ..images.image_numbers import BATCH, FOV, labeled_numbers
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
-from ..steps.statistic import has_image_values, labeled_numbers
+from ..steps.statistic import has_image_values
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
 from .run import labels_along

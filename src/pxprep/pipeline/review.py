@@ -10,10 +10,11 @@ import xarray as xr
 from ..aliases import Block, DType, Label
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
-from ..images.image_set import BATCH, FOV, ImageSet, rows_of
+from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
+from ..images.image_set import ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers
+from ..steps.statistic import EVERYTHING, compared, findings, has_image_values
 from .run import INPUT, NamedSteps, labels_along
 
 if TYPE_CHECKING:
@@ -251,12 +252,5 @@ def _with_more_images(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     if len(alike) == len(old):
         return old
     dropped = [*alike, *({BATCH} & set(old.coords))]
-    both = xr.concat(
-        [old.drop_vars(dropped), new.drop_vars(dropped)],
-        FOV,
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        join="override",
-    )
+    both = joined([old.drop_vars(dropped), new.drop_vars(dropped)])
     return both.assign(old[alike].data_vars)

@@ -18,11 +18,12 @@ from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
 from ..images.image import as_float, checked
-from ..images.image_set import BATCH, FOV, ImageSet, rows_of
+from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_numbers, rows_of
+from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measures
 from ..steps.batches import side_by_side
 from ..steps.keep_where import kept
-from ..steps.statistic import as_coordinate, findings, has_image_values, labeled_numbers
+from ..steps.statistic import findings, has_image_values
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -207,9 +208,7 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
     each = [_as_numbers(step.measure(one), name, one) for one in cohort.each_alone()]
-    stacked = xr.concat(
-        each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
-    )
+    stacked = joined(each)
     return _as_numbers(dict(stacked.data_vars), name, cohort)
 
 

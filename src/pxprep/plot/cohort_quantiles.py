@@ -12,7 +12,7 @@ import numpy as np
 from ..aliases import Block, Label
 from ..channels import CHANNEL
 from ..errors import ParameterError
-from ..images.image_set import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
 from ..steps.statistic import compared, has_image_values

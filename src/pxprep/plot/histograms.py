@@ -11,7 +11,7 @@ from ..aliases import Block, Label
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
-from ..images.image_set import BATCH, FOV, rows_of
+from ..images.image_numbers import BATCH, FOV, rows_of
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..aliases import Block, Label
 from ..channels import CHANNEL
-from ..images.image_set import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
 from ..plot.cohort_quantiles import SUMS, measuring_steps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from ..errors import ParameterError
-from ..images.image_set import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.cohort_quantiles import SUMS
 from ..steps.statistic import compared

@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label
-from ..images.image_set import BATCH, FOV, ImageSet, rows_of
-from .statistic import Statistic, as_coordinate, has_image_values
+from ..images.image_numbers import BATCH, FOV, as_coordinate, rows_of
+from ..images.image_set import ImageSet
+from .statistic import Statistic, has_image_values
 
 
 def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:

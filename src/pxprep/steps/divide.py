@@ -7,7 +7,8 @@ from ..channels import CHANNEL, channel_labels, reorder_channels
 from ..engine.programs import Divide
 from ..errors import ParameterError
 from ..images.hints import check_kind
-from ..images.image_set import FOV, AnyImages, ImageSet
+from ..images.image_numbers import FOV
+from ..images.image_set import AnyImages, ImageSet
 
 __all__ = ["divide"]
 

@@ -14,8 +14,9 @@ from ..engine.programs import AddChannels
 from ..engine.quantiles import exact_quantiles
 from ..errors import ParameterError
 from ..images.image import pixels, processing_dtype
-from ..images.image_set import FOV, ImageSet
-from .statistic import LOWER, ImageStatistic, Measurement, as_coordinate, mean_over_images
+from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_set import ImageSet
+from .statistic import LOWER, ImageStatistic, Measurement, mean_over_images
 
 
 @dataclass(frozen=True)

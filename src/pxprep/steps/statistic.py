@@ -5,10 +5,10 @@ numbers from a file it accepts, and how numbers of more images join in.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,8 @@ from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ParameterError, listed, warn
 from ..images.image import processing_dtype
-from ..images.image_set import BATCH, FOV, ImageSet
+from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_set import ImageSet
 
 # For each image, how many values were counted, negative, infinite.
 COUNTS = ("counted", "negative", "infinite")
@@ -384,27 +385,3 @@ def _of_all_pixels(flags: Array) -> Array:
     for bit in (NEGATIVE, INFINITE):
         of_all = of_all | ((flags & bit) > 0).any(axis=0, keepdims=True) * np.uint8(bit)
     return of_all
-
-
-def labeled_numbers(
-    arrays: Mapping[str, xr.Variable],
-    channels: Sequence[Label] | None,
-    fovs: Sequence[Label],
-    batches: Iterable[Label] = (),
-) -> xr.Dataset:
-    """A dataset of numbers with the labels of the channels, if any, the images and the batches."""
-    labels = {FOV: fovs, BATCH: list(batches)}
-    labels |= {} if channels is None else {CHANNEL: channels}
-    dims = {dim for array in arrays.values() for dim in array.dims}
-    coords = {dim: as_coordinate(labels[dim]) for dim in labels if dim in dims}
-    return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
-
-
-def as_coordinate(labels: Sequence[Label]) -> Any:
-    """Labels as an array that keeps each one's type."""
-    types = {type(label) for label in labels}
-    if len(types) == 1 and types <= {str, int, float}:
-        return np.array(labels)
-    array = np.empty(len(labels), object)
-    array[:] = labels
-    return array

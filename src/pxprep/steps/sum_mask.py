@@ -246,7 +246,10 @@ def sum_mask(
         others = None if reference is None else _reference(reference, cohort)
         numbers = step.measure(cohort if others is None else others)
         threshold = numbers["threshold"]
-    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+    each: Sequence[object] = [threshold] * len(cohort)
+    if isinstance(threshold, xr.DataArray):
+        each = cohort.by_image(threshold, "threshold")
+    limits = [parse_threshold(one) for one in each]
     operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
     made: AnyImages = cohort.apply(operation, limits, others).as_given()
     return made

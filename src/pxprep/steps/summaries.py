@@ -13,10 +13,10 @@ from ..engine import backends
 from ..engine.programs import AddChannels
 from ..errors import ParameterError
 from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
-from ..images.image_set import BATCH, AnyImages, ImageSet
+from ..images.image_numbers import BATCH, as_coordinate
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
 from .quantiles import cohort_quantiles
-from .statistic import as_coordinate
 
 
 def quantile(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ParameterError, StoreError
-from ..images.image_set import FOV
+from ..images.image_numbers import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
 from ..layers.layers import WRITE_ERRORS
 from ..store import files

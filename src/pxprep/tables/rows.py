@@ -13,7 +13,8 @@ from ..aliases import Array, Block, DType, Label
 from ..engine import backends
 from ..errors import ParameterError
 from ..images.image import processing_dtype, shared_pixels
-from ..images.image_set import FOV, ImageSet
+from ..images.image_numbers import FOV
+from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_count, parse_number
 
 LABEL = "label"
