@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
-from ..steps.statistic import COUNTS, OF_IMAGES, has_image_values
+from ..steps.image_values import COUNTS, OF_IMAGES, has_image_values
 from .run import NamedSteps
 
 Table = tuple[list[str], list[list[str]]]

@@ -14,7 +14,7 @@ from ..images.image_numbers import BATCH, FOV, labeled_numbers
 from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
-from ..steps.statistic import has_image_values
+from ..steps.image_values import has_image_values
 from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
 from .recipes import Recipe
 from .run import labels_along

@@ -21,7 +21,7 @@ from ..images.image import processing_dtype
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
 from ..steps.function import ImageFunction
-from ..steps.statistic import EVERYTHING
+from ..steps.image_values import EVERYTHING
 from . import display, fitted_json, saved
 from .recipes import Recipe
 from .review import find_outliers, require_updatable, updated

@@ -14,7 +14,7 @@ from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
 from ..images.image_set import ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import EVERYTHING, compared, findings, has_image_values
+from ..steps.image_values import EVERYTHING, compared, flags_of, has_image_values
 from .run import INPUT, NamedSteps, labels_along
 
 if TYPE_CHECKING:
@@ -196,19 +196,19 @@ def updated(
     dtype
         Float type in which all are processed.
     """
-    known = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
-    known[-len(cohort) :] = 0
+    already_told = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
+    already_told[-len(cohort) :] = 0
     measured, before = {}, cohort.labels
     for (name, step), labels in zip(steps, labels_along(steps, cohort.labels), strict=False):
-        known, before = known[:, [before.index(label) for label in labels]], labels
+        already_told, before = already_told[:, [before.index(label) for label in labels]], labels
         is_labeled = channel_labels(cohort[0]) is not None or labels != cohort.labels
         both = _with_more_images(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(labels)
         if statistic is not None and has_image_values(both):
             recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
-            numbers |= _recomputed(recompute, both, known, batches, name)
-            known = known | findings(both)
+            numbers |= _recomputed(recompute, both, already_told, batches, name)
+            already_told = already_told | flags_of(both)
         measured[name] = labeled_numbers(
             numbers,
             labels if is_labeled else None,
@@ -221,18 +221,18 @@ def updated(
 def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
-    known: Block,
+    already_told: Block,
     batches: Mapping[Label, Label],
     step: str,
 ) -> dict[str, xr.Variable]:
     """The numbers made again, of all images or of each batch, from the values of each image."""
     if not batches:
-        return recompute(numbers, known, step=step)
+        return recompute(numbers, already_told, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
     made = [
         recompute(
             numbers.isel({FOV: rows, BATCH: place}),
-            known[rows],
+            already_told[rows],
             step=f"{step} of batch {batch!r}",
         )
         for place, (batch, rows) in enumerate(of_each.items())

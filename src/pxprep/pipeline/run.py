@@ -22,8 +22,8 @@ from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_nu
 from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measures
 from ..steps.batches import side_by_side
+from ..steps.image_values import flags_of, has_image_values
 from ..steps.keep_where import kept
-from ..steps.statistic import findings, has_image_values
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -48,7 +48,7 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, found = cohort, cohort.already_told
+    current, told = cohort, cohort.already_told
     along = labels_along(steps, cohort.labels)
     measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
@@ -56,7 +56,7 @@ def run(
         if with_output and step.reference is None and is_measured and not current.is_cheap:
             current = current.with_chains_run()
         source = current if step.reference is None else outputs[step.reference]
-        source = source.with_already_told(found)
+        source = source.with_already_told(told)
         if bar is not None:
             source = source.with_evaluate(_evaluation(bar, _pass(name, cohort), in_this_process))
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
@@ -68,13 +68,11 @@ def run(
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
         if has_image_values(numbers):
-            found = found | findings(numbers)
+            told = told | flags_of(numbers)
         if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_numbers(
-                name, step, current.with_already_told(found), numbers, reference
-            )
-            found = current.already_told  # without that in channels that the step drops
+            current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
+            told = current.already_told  # without that in channels that the step drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current

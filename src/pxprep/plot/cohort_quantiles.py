@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.statistic import compared, has_image_values
+from ..steps.image_values import compared, has_image_values
 from .layout import (
     BLUE,
     EDGE,

@@ -16,7 +16,7 @@ from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
 from ..plot.cohort_quantiles import SUMS, measuring_steps
-from ..steps.statistic import compared
+from ..steps.image_values import compared
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -10,7 +10,7 @@ from ..errors import ParameterError
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.cohort_quantiles import SUMS
-from ..steps.statistic import compared
+from ..steps.image_values import compared
 from .distances import Distances
 from .fovs import Seen
 

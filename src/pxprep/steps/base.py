@@ -21,7 +21,7 @@ from ..images.image_set import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
 from .parameters import Parser
-from .statistic import Statistic
+from .statistic_base import Statistic
 
 __all__ = ["Step", "apply_step"]
 

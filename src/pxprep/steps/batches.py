@@ -8,7 +8,8 @@ import xarray as xr
 from ..aliases import Label
 from ..images.image_numbers import BATCH, FOV, as_coordinate, rows_of
 from ..images.image_set import ImageSet
-from .statistic import Statistic, has_image_values
+from .image_values import has_image_values
+from .statistic_base import Statistic
 
 
 def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:

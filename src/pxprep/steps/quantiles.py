@@ -1,4 +1,4 @@
-"""Quantiles of each image, measured: those of a step, and those that somebody asks for."""
+"""Quantiles of each image: what statistics of them have in common, and those that are asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from ..errors import ParameterError
 from ..images.image import pixels, processing_dtype
 from ..images.image_numbers import FOV, as_coordinate
 from ..images.image_set import ImageSet
-from .statistic import LOWER, ImageStatistic, Measurement, mean_over_images
+from .image_values import LOWER, mean_over_images
+from .statistic_base import ImageStatistic, Measurement
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,10 @@ from ..engine.strips import Strip
 from ..engine.windows import Window
 from ..images.image_set import ImageSet
 from .base import Step
+from .image_values import COUNTS, ImageValues
+from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, Rule, check_numbers
 from .quantiles import QuantileStatistic
-from .statistic import (
-    COUNT,
-    COUNTS,
-    FINITE,
-    FINITE_OR_NAN,
-    ImageValues,
-    Rule,
-    Statistic,
-    check_numbers,
-)
-from .statistics import DIVISOR
+from .statistic_base import Statistic
 
 __all__ = ["RobustZscore"]
 
@@ -172,7 +164,7 @@ class CenterAndSpread(Statistic):
     def recompute(
         self,
         numbers: xr.Dataset,
-        known: Block,
+        already_told: Block,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -181,5 +173,5 @@ class CenterAndSpread(Statistic):
         """The numbers made again from the values of each image."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
-        rest = known, labels, pool, dtype, step
+        rest = already_told, labels, pool, dtype, step
         return centers.recompute(medians, *rest) | spreads.recompute(numbers, *rest)

@@ -1,4 +1,4 @@
-"""The statistics that steps measure: scales, limits, ranges, thresholds.
+"""The statistics of quantiles that steps measure: scales, limits, ranges, thresholds.
 
 They are public, for steps of your own: see the page "How to add a step".
 """
@@ -9,15 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from ..aliases import Array, Block
+from .image_values import EMPTY, ImageValues, mean_over_images
+from .number_rules import DIVISOR, FINITE, HIGHEST, LOWEST, Rule
 from .quantiles import QuantileStatistic
-from .statistic import EMPTY, FINITE, ImageValues, Rule, mean_over_images
 
 __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
-
-DIVISOR = Rule("finite and not 0", lambda values: np.isfinite(values) & (values != 0))
-# Infinite where there was nothing to measure: then nothing is clipped.
-LOWEST = Rule("a number or -inf", lambda values: values < np.inf)
-HIGHEST = Rule("a number or inf", lambda values: values > -np.inf)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from ..errors import ImageError
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_threshold
 from .base import Step
+from .number_rules import FINITE, check_numbers
 from .parameters import CountZeros, OneNumber, SumPercent
-from .statistic import FINITE, Statistic, check_numbers
+from .statistic_base import Statistic
 from .statistics import SumThreshold
 
 __all__ = ["SumMask"]

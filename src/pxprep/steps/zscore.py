@@ -11,9 +11,10 @@ from ..engine.moments import exact_moments
 from ..engine.programs import Operation
 from ..images.image_set import ImageSet
 from .base import Step
+from .image_values import ImageValues
+from .number_rules import DIVISOR, FINITE, Rule
 from .robust_zscore import Standardize
-from .statistic import FINITE, ImageStatistic, ImageValues, Measurement, Rule, Statistic
-from .statistics import DIVISOR
+from .statistic_base import ImageStatistic, Measurement, Statistic
 
 __all__ = ["Zscore"]
 
