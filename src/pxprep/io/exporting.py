@@ -17,10 +17,11 @@ from ..errors import ChannelError, ImageError, ParameterError, StoreError, spell
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
 from ..images.scales import SIZES
-from ..layers.layers import WRITE_ERRORS, coarsened, transformations_of
 from ..layers.layouts import scales_of
 from ..layers.reading import parse_names, read_checked
-from ..store.files import drafted, flush_entry
+from ..layers.spatial_data import transformations_of
+from ..layers.staging import coarsened
+from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
 from .stacks import MISSING

@@ -18,9 +18,10 @@ from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import SIZES
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, repair_store
-from ..layers.layers import as_element, check_installed
 from ..layers.layouts import Layout
 from ..layers.records import Run
+from ..layers.spatial_data import check_installed
+from ..layers.staging import as_element
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.json import to_json_types

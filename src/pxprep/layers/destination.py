@@ -20,9 +20,10 @@ from ..pipeline.pipeline import FittedPipeline
 from ..store import transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
-from . import layers
+from . import staging
 from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder
 from .records import Records, Run, merged
+from .spatial_data import put, store_path
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -166,10 +167,10 @@ class Destination:
 
         Without `changes` it is not repaired; StoreError if layers have to be completed.
         """
-        store = layers.store_path(sdata)
+        store = store_path(sdata)
         if store is not None:
             transactions.check_writable(store)
-            layers.check_movable(store, pairs)
+            staging.check_movable(store, pairs)
             if not changes:
                 _check_complete(store)
                 return cls(sdata, store, pairs, wait)
@@ -317,19 +318,19 @@ class Destination:
             entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
             kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
             for name, element in elements.items():
-                layers.put(self.sdata, name, element)
+                put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
         if self.one_by_one:
             self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
-        stage = partial(layers.stage, self.store, bar=bar, codec=codec)
+        stage = partial(staging.stage, self.store, bar=bar, codec=codec)
         while waiting:
             group: dict[str, object] = {} if self.one_by_one else dict(elements)
-            with layers.telling_outcome(group, self.store, done):
+            with staging.telling_outcome(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
-                layers.put(self.sdata, name, layers.on_disk(element, self.store, name))
+                put(self.sdata, name, staging.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
             done += group
 
@@ -350,7 +351,7 @@ class Destination:
         entries: dict[str, Json] = {}
         started = monotonic()
         contents = RootContents(store, merged)
-        with layers.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
+        with staging.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= batch
@@ -391,7 +392,7 @@ class Destination:
 
             there = read_zarr(self.store, selection=("images",))
             for name in missing:
-                layers.put(self.sdata, name, there.images[name])
+                put(self.sdata, name, there.images[name])
 
 
 def _steps(parameters: Json) -> Json:

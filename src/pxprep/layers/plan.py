@@ -20,10 +20,10 @@ from ..images.exclusion import without
 from ..images.image import like, pixels, processing_dtype
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.run import labels_along, pass_names
-from .layers import check_sdata
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
 from .request import Request, recipe_of
+from .spatial_data import check_sdata
 from .work import Prepared, Work
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs
-from .layers import as_element, element_of, transformations_of
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
 from .reading import read_layers
 from .records import Run
 from .request import Request, recipe_of
+from .spatial_data import element_of, transformations_of
+from .staging import as_element
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -12,8 +12,8 @@ import numpy as np
 from ..errors import ParameterError, StoreError
 from ..images.image_numbers import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
-from ..layers.layers import WRITE_ERRORS
 from ..store import files
+from ..store.files import WRITE_ERRORS
 from .rows import Columns, Rows
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ..errors import ParameterError
 from ..images.hints import check_kind
 from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_bool
-from ..layers.layers import is_sdata
 from ..layers.reading import read_checked, read_labels
+from ..layers.spatial_data import is_sdata
 from .kinds import maker_of
 from .rows import Columns, PixelSample, pieces_of
 
