@@ -76,7 +76,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     check_sdata(given.pop("sdata"))
     request = Request.parsed(**given)
     work = Work.found(sdata, request, changes=False)
-    store = work.target.store
+    store = work.destination.store
     general: dict[str, Any] = {
         "work": work,
         "cache_bytes": default_memory() if request.memory is None else request.memory,

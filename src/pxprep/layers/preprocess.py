@@ -233,9 +233,9 @@ def pixel_clustering_preprocess(
     )
     work = Work.found(sdata, request)
     steps: object = _make_layers(work) if work.pairs else work.steps
-    work.target.refresh()
+    work.destination.refresh()
     if request.report is not None:
-        write_report(request.report, sdata, work.target.pairs, steps, request.passes)
+        write_report(request.report, sdata, work.destination.pairs, steps, request.passes)
     return sdata
 
 
@@ -263,7 +263,7 @@ def _make_layers(work: Work) -> FittedPipeline:
         elements = {
             output: prepared.element(name, processed[name]) for output, name in work.pairs.items()
         }
-        work.target.put(elements, work.run_with(steps), request.passes, request.compressor)
+        work.destination.put(elements, work.run_with(steps), request.passes, request.compressor)
     return steps
 
 

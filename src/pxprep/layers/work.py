@@ -38,7 +38,7 @@ class Work:
         The layers.
     request
         What was asked for.
-    target
+    destination
         Where the new layers go.
     steps
         The steps of the request, with the numbers of an interrupted run that is resumed.
@@ -54,7 +54,7 @@ class Work:
 
     sdata: SpatialData
     request: Request
-    target: Destination
+    destination: Destination
     steps: Pipeline | FittedPipeline
     masks: LayerMasks
     sources: Mapping[str, SourceState]
@@ -69,25 +69,25 @@ class Work:
         """
         pairs, steps = request.pairs, request.steps
         check_outputs(sdata, pairs)
-        target = Destination.of(sdata, pairs, request.wait, changes)
+        destination = Destination.of(sdata, pairs, request.wait, changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
         masks = read_masks(sdata, request.masks)
         sources = sources_of(layers, masks)
         parameters, run = request.parameters(), None
         if request.resume:
             given = steps if isinstance(steps, FittedPipeline) else None
-            target, run = target.resuming(sources, dict(parameters), given)
+            destination, run = destination.resuming(sources, dict(parameters), given)
         if run is not None:
             functions = functions_of(recipe_of(steps))
             steps = FittedPipeline.from_json(json.dumps(run.fitted), functions)
-        target.check_new(request.overwrite)
-        target = target.check(sources, parameters)
-        return cls(sdata, request, target, steps, masks, sources, parameters, run)
+        destination.check_new(request.overwrite)
+        destination = destination.check(sources, parameters)
+        return cls(sdata, request, destination, steps, masks, sources, parameters, run)
 
     @property
     def pairs(self) -> dict[str, str]:
         """By name of each layer that is still to be made, the name of the layer it is made from."""
-        return {name: self.request.pairs[name] for name in self.target.todo}
+        return {name: self.request.pairs[name] for name in self.destination.todo}
 
     def run_with(self, fitted: FittedPipeline) -> Run:
         """What is kept of the run, with its numbers."""
