@@ -7,7 +7,9 @@ import numpy as np
 
 # A NumPy or Dask array; only `engine/backends.py` may check which of the two.
 Array = Any
-Block = np.ndarray[Any, np.dtype[Any]]
+NumpyArray = np.ndarray[Any, np.dtype[Any]]
+# One in `engine/`: pixels of a block, or what is found in them.
+Block = NumpyArray
 DType = np.dtype[Any]
 # A value of a float type.
 Real = np.floating[Any]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from .aliases import Block, Label
+from .aliases import Label, NumpyArray
 from .errors import ChannelError, ParameterError, did_you_mean, listed_names, spelled
 
 CHANNEL = "c"
@@ -192,7 +192,7 @@ def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) ->
     return select_known_channels(image, labels)
 
 
-def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:
+def per_channel(value: object, labels: Sequence[Label], parameter: str) -> NumpyArray:
     """One float per channel from one number, a tuple in channel order, or values by label.
 
     `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.
@@ -209,7 +209,9 @@ def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block
     return np.full(len(labels), value, dtype=np.float64)
 
 
-def _by_label(values: Mapping[object, float], labels: Sequence[Label], parameter: str) -> Block:
+def _by_label(
+    values: Mapping[object, float], labels: Sequence[Label], parameter: str
+) -> NumpyArray:
     require_known([key for key in values if key is not ...], labels, parameter)
     left_out = [label for label in labels if label not in values]
     if left_out and ... not in values:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL, Labeled
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import check_kind
@@ -74,7 +74,7 @@ def labeled_numbers(
     return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
 
 
-def as_coordinate(labels: Sequence[Label]) -> Block:
+def as_coordinate(labels: Sequence[Label]) -> NumpyArray:
     """Labels as an array that keeps each one's type."""
     types = {type(label) for label in labels}
     if len(types) == 1 and types <= {str, int, float}:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import label_keys, select_channels
 from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
@@ -216,7 +216,7 @@ def _levels(image: xr.DataArray) -> Iterator[xr.DataArray]:
         factor *= 2
 
 
-def _tiles(image: xr.DataArray) -> Iterator[Block]:
+def _tiles(image: xr.DataArray) -> Iterator[NumpyArray]:
     """The tiles of all planes, row by row, full at the edges; some rows are read at a time."""
     height, width = image.sizes["y"], image.sizes["x"]
     row = TILE * width * image.dtype.itemsize

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, DType, Label
+from ..aliases import DType, Label, NumpyArray
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
 from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
@@ -92,8 +92,8 @@ def rows_together(fovs: Sequence[Label], batches: Mapping[Label, Label]) -> list
 
 
 def ratios_in_batches(
-    quantiles: Block, fovs: Sequence[Label], batches: Mapping[Label, Label]
-) -> Block:
+    quantiles: NumpyArray, fovs: Sequence[Label], batches: Mapping[Label, Label]
+) -> NumpyArray:
     """As `ratios_to_median`, of each image to the median of those of its batch."""
     ratios = np.empty(quantiles.shape)
     for rows in rows_together(fovs, batches):
@@ -101,7 +101,7 @@ def ratios_in_batches(
     return ratios
 
 
-def ratios_to_median(quantiles: Block) -> Block:
+def ratios_to_median(quantiles: NumpyArray) -> NumpyArray:
     """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
 
     It is none in an image without signal, and where the quantile and the median have different
@@ -113,12 +113,12 @@ def ratios_to_median(quantiles: Block) -> Block:
     return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
 
 
-def _median(column: Block) -> float:
+def _median(column: NumpyArray) -> float:
     valid = column[~np.isnan(column)]
     return float(np.median(valid)) if valid.size else np.nan
 
 
-def _scores(ratios: Block) -> Block:
+def _scores(ratios: NumpyArray) -> NumpyArray:
     """Modified z-scores of the logarithms; infinite without signal, or where the rest is equal."""
     with np.errstate(all="ignore"):
         logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
@@ -221,7 +221,7 @@ def updated(
 def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
-    already_told: Block,
+    already_told: NumpyArray,
     batches: Mapping[Label, Label],
     step: str,
 ) -> dict[str, xr.Variable]:

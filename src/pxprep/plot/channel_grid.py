@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..images.parameters import parse_choice
@@ -44,7 +44,7 @@ def channels(
     channels: Sequence[Label] | None = None,
     *,
     contrast: str = "channel",
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show the channels of an image as a grid of thumbnails.
@@ -122,7 +122,7 @@ def channels(
     return as_axes_array(axes)
 
 
-def _explain(axis: "Axes", shown: Block, high: float | None) -> None:
+def _explain(axis: "Axes", shown: NumpyArray, high: float | None) -> None:
     """Say below the last row what all thumbnails have in common."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex

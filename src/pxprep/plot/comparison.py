@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ImageError
@@ -33,7 +33,7 @@ def compare(
     after: xr.DataArray,
     channels: Sequence[Label] | None = None,
     *,
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show channels before and after preprocessing, as pairs of thumbnails.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import label_keys, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
@@ -75,7 +75,7 @@ def histogram(
     *,
     fov: object = None,
     bins: int = 50,
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show how many pixels have which value in each channel, on a logarithmic scale.
@@ -193,7 +193,7 @@ def _check_fitted(fitted: object, fov: object, channels: Sequence[Label]) -> Non
         )
 
 
-def _new_axes(n_channels: int, rows: int) -> Block:
+def _new_axes(n_channels: int, rows: int) -> NumpyArray:
     width = min(WIDTH * MOST_COLUMNS / columns_of(n_channels), WIDEST)
     size = (width, HEIGHT)
     return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
@@ -263,7 +263,7 @@ def _line(label: str, style: str, values: xr.DataArray) -> Line:
 
 
 def draw_histogram(
-    axis: "Axes", values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
+    axis: "Axes", values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int, colour: str
 ) -> None:
     """Draw the bars of the finite `values`, and the lines of a channel."""
     values = as_floats(values[np.isfinite(values)])
@@ -280,7 +280,7 @@ def draw_histogram(
     axis.set_xlim(low, high)
 
 
-def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
+def bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyArray:
     """Edges of bins from 0 or the lowest value to a little above nearly all, and all `marks`."""
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
@@ -288,9 +288,9 @@ def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
-        whole: Block = np.arange(np.floor(low) - 0.5, low + span + width, width)
+        whole: NumpyArray = np.arange(np.floor(low) - 0.5, low + span + width, width)
         return whole
-    edges: Block = np.linspace(low, low + span, bins + 1)
+    edges: NumpyArray = np.linspace(low, low + span, bins + 1)
     return edges
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
@@ -52,7 +52,7 @@ class Distances:
     labels: tuple[Label, ...]
     seen_by: Mapping[str, tuple[Label, ...]]
     remaining: tuple[Label, ...]
-    ratios: dict[str, Block]
+    ratios: dict[str, NumpyArray]
     of_sums: frozenset[str]
     outliers: DataFrame
     batches: Mapping[Label, Label] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Distances:
             found.setdefault(row.fov, {}).setdefault(row.channel, row.reason)
         return found
 
-    def of_channels(self, name: Label) -> Block:
+    def of_channels(self, name: Label) -> NumpyArray:
         """How far each channel of an image is from the median: a ratio of at least 1, or NaN."""
         farthest = np.full(len(self.labels), np.nan)
         if name not in self.fovs:
@@ -133,7 +133,7 @@ class Distances:
         return f"at most {np.nanmax(far):.2g} times off, in {channel}"
 
 
-def _either_way(ratios: Block) -> Block:
+def _either_way(ratios: NumpyArray) -> NumpyArray:
     """A ratio above 1, whichever of the two is larger; infinite without signal."""
     with np.errstate(divide="ignore"):
         return np.maximum(ratios, 1 / ratios)

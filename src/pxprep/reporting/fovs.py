@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
@@ -53,8 +53,8 @@ class PicturedPixels:
         Which pixels these are; nothing if all.
     """
 
-    before: Block | None
-    after: Block
+    before: NumpyArray | None
+    after: NumpyArray
     note: str
 
 

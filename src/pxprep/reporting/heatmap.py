@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..plot.layout import shortened
 from .distances import Distances
 from .pictures import Drawing, indexed
@@ -155,7 +155,7 @@ def _marks(
         )
 
 
-def _cells(ratios: Block) -> Drawing:
+def _cells(ratios: NumpyArray) -> Drawing:
     """A pixel for each cell, the stronger in colour the farther from the median."""
     with np.errstate(divide="ignore"):
         strengths = np.nan_to_num(np.log(ratios) / np.log(LIMIT), nan=0, neginf=0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block, DType, Label
+from ..aliases import Array, DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..errors import listed
 
@@ -47,19 +47,19 @@ class ImageValues:
         Float type in which it is processed.
     """
 
-    values: Block
-    flags: Block
-    already_told: Block
+    values: NumpyArray
+    flags: NumpyArray
+    already_told: NumpyArray
     labels: Sequence[Label]
     names: Sequence[Label]
     pool: str | None
     dtype: DType
 
-    def pooled(self) -> Block:
+    def pooled(self) -> NumpyArray:
         """The values of the cohort, axes (value, c); for `pool` None those of each image."""
         return self.values if self.pool is None else mean_over_images(self.values)
 
-    def listed(self, chosen: Block) -> str:
+    def listed(self, chosen: NumpyArray) -> str:
         """Chosen channels in words, (c), or (fov, c) of which images."""
         if chosen.ndim == 2:
             return listed(
@@ -71,7 +71,7 @@ class ImageValues:
         names = [repr(self.labels[index]) for index in np.flatnonzero(chosen).tolist()]
         return f"channel{'s' if len(names) > 1 else ''} {listed(names)}"
 
-    def listed_images(self, chosen: Block) -> str:
+    def listed_images(self, chosen: NumpyArray) -> str:
         """Chosen images in words, (fov)."""
         return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
@@ -90,7 +90,7 @@ class ImageValues:
             texts.append(f"{what} in {self.listed(partly)}: {consequence}")
         return texts
 
-    def value_warnings(self, where: Callable[[Block], str] | None = None) -> list[str]:
+    def value_warnings(self, where: Callable[[NumpyArray], str] | None = None) -> list[str]:
         """Warnings of negative and infinite values; `where` says in which channels."""
         new = self.flags & ~self.already_told
         where = self.listed if where is None else where
@@ -120,13 +120,13 @@ def flags_of(numbers: xr.Dataset) -> Array:
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]
 
 
-def mean_over_images(values: Block) -> Block:
+def mean_over_images(values: NumpyArray) -> NumpyArray:
     """The mean over the first axis, of what is not NaN; rounded once, so that no order matters."""
     means = [_exact_mean(column) for column in values.reshape(len(values), -1).T]
     return np.array(means).reshape(values.shape[1:])
 
 
-def _exact_mean(values: Block) -> float:
+def _exact_mean(values: NumpyArray) -> float:
     values = values[~np.isnan(values)]
     return statistics.mean(values.tolist()) if values.size else np.nan
 

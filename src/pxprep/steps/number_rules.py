@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block
+from ..aliases import NumpyArray
 from ..errors import ParameterError
 from ..images.image_numbers import FOV
 
@@ -15,7 +15,7 @@ class Rule(NamedTuple):
     """What a number must be, in words, and where it is so."""
 
     what: str
-    holds: Callable[[Block], Block]
+    holds: Callable[[NumpyArray], NumpyArray]
 
 
 FINITE = Rule("finite", np.isfinite)

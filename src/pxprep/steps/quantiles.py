@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block
+from ..aliases import NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.programs import AddChannels
@@ -34,7 +34,7 @@ class QuantileStatistic(ImageStatistic):
         Whether zeros are counted.
     """
 
-    percents: Block
+    percents: NumpyArray
     zeros: bool = False
 
     @property
@@ -82,7 +82,7 @@ class QuantileStatistic(ImageStatistic):
         return [backends.apply(pixels(image), AddChannels()) for image in cohort]
 
 
-def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
+def cohort_quantiles(cohort: ImageSet, q: NumpyArray, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
     each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, DType, Label
+from ..aliases import DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.programs import Operation
@@ -93,7 +93,7 @@ class Centers(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("center",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The medians, axes (1, c) or (fov, 1, c)."""
         centers = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
@@ -107,7 +107,7 @@ class Spreads(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("spread",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The spreads, axes (1, c) or (fov, 1, c)."""
         spreads = NORMAL_SPREAD * measured.pooled()
         zero = spreads.astype(measured.dtype) == 0
@@ -164,7 +164,7 @@ class CenterAndSpread(Statistic):
     def recompute(
         self,
         numbers: xr.Dataset,
-        already_told: Block,
+        already_told: NumpyArray,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,

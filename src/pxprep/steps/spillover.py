@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import ByLabel, is_label, plain, require_unique
 from ..errors import ParameterError
 from ..images.parameters import parse_number, parse_path
@@ -44,7 +44,7 @@ def parse_spillover(value: object, parameter: str) -> ByLabel:
     return parsed
 
 
-def as_array(spillover: ByLabel) -> Block:
+def as_array(spillover: ByLabel) -> NumpyArray:
     """The matrix, with the channels in the order of the labels."""
     places = {label: place for place, label in enumerate(spillover)}
     made = np.eye(len(places))

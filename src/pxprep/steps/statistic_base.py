@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block, DType, Label
+from ..aliases import Array, DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import warn
@@ -69,7 +69,7 @@ class Statistic:
     def recompute(
         self,
         numbers: xr.Dataset,
-        already_told: Block,
+        already_told: NumpyArray,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -106,7 +106,7 @@ class ImageStatistic(Statistic):
         """
         raise NotImplementedError
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The numbers, axes (value, c), with fov before them for `pool` None; texts of warnings."""
         raise NotImplementedError
 
@@ -138,7 +138,7 @@ class ImageStatistic(Statistic):
     def recompute(
         self,
         numbers: xr.Dataset,
-        already_told: Block,
+        already_told: NumpyArray,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -173,10 +173,10 @@ class ImageStatistic(Statistic):
         names: Sequence[Label],
         pool: str | None,
         dtype: DType,
-        values: Block,
-        flags: Block,
-        already_told: Block,
-    ) -> Block:
+        values: NumpyArray,
+        flags: NumpyArray,
+        already_told: NumpyArray,
+    ) -> NumpyArray:
         """The numbers, after the one warning about what was found."""
         measured = ImageValues(values, flags, already_told, labels, names, pool, dtype)
         numbers, texts = self.make_numbers(measured)

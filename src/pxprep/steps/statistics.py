@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, NumpyArray
 from .image_values import EMPTY, ImageValues, mean_over_images
 from .number_rules import DIVISOR, FINITE, HIGHEST, LOWEST, Rule
 from .quantiles import QuantileStatistic
@@ -23,7 +23,7 @@ class Scales(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("scale",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The scales, axes (1, c) or (fov, 1, c)."""
         scale = measured.pooled()
         zero = scale.astype(measured.dtype) == 0
@@ -49,7 +49,7 @@ class ClipLimits(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("low", "high")
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST, HIGHEST)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The limits, axes (2, c) or (fov, 2, c)."""
         limits = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing is clipped")
@@ -81,7 +81,7 @@ class Ranges(QuantileStatistic):
         """Where both extremes are the same."""
         return quantiles[:, 0] == quantiles[:, 1]
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The ranges, axes (2, c) or (fov, 2, c)."""
         ranges = measured.pooled()
         if measured.pool is not None:
@@ -103,7 +103,7 @@ class Thresholds(QuantileStatistic):
     names: ClassVar[tuple[str, ...]] = ("value",)
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The thresholds, axes (1, c) or (fov, 1, c)."""
         values = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing changes")
@@ -119,7 +119,7 @@ class SumThreshold(QuantileStatistic):
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
     of_sums: ClassVar[bool] = True
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""
         threshold = measured.pooled()
         # If a channel was already reported, its sums are not reported.
@@ -128,7 +128,7 @@ class SumThreshold(QuantileStatistic):
         return np.where(np.isnan(threshold), 0.0, threshold), _sum_warnings(new, threshold)
 
 
-def _sum_warnings(measured: ImageValues, threshold: Block) -> list[str]:
+def _sum_warnings(measured: ImageValues, threshold: NumpyArray) -> list[str]:
     empty = (measured.flags[:, 0] & EMPTY).astype(bool)
     texts = []
     if empty.any() and np.isnan(threshold).all():

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label, Pool, Zeros
+from ..aliases import Label, NumpyArray, Pool, Zeros
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
@@ -143,7 +143,7 @@ class KeepAbove(Operation):
         if values is not None:
             height = strip.program.height
 
-            def count(wanted: Window) -> Block:
+            def count(wanted: Window) -> NumpyArray:
                 rows = sampled_rows(height, wanted.top, wanted.bottom)
                 if not rows:
                     return np.zeros(3, np.int64)
@@ -156,7 +156,7 @@ class KeepAbove(Operation):
             strip.notice(self.note, count)
         strip.drop(sums)
 
-    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
+    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], NumpyArray] | None:
         """A function that makes the sums of the reference in some rows; None if none can."""
         if not isinstance(self.reference, int):
             return None if self.reference is None else self.reference.in_rows

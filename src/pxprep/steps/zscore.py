@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..engine.moments import exact_moments
 from ..engine.programs import Operation
 from ..images.image_set import ImageSet
@@ -86,7 +86,7 @@ class MeanAndDeviation(ImageStatistic):
         found = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
         return found.split_off_pooled(len(cohort))
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The numbers, axes (2, c) or (fov, 2, c)."""
         numbers = measured.pooled()
         centers, spreads = numbers[..., 0, :], numbers[..., 1, :]
