@@ -14,7 +14,10 @@ DType = np.dtype[Any]
 # A value of a float type.
 Real = np.floating[Any]
 
+# What a channel is called; an image; a batch of images.
 Label = Hashable
+ImageName = Hashable
+BatchName = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).
 PerChannel = float | Sequence[float] | Mapping[Any, float]
 # One number, or one for each of some channels, by label (`...` for the rest).

@@ -95,7 +95,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
         )
 
 
-def unwritable(names: Iterable[Label]) -> list[Label]:
+def unwritable(names: Iterable[Hashable]) -> list[Hashable]:
     """Names that cannot be encoded: Python makes such ones of file names that are not UTF-8."""
     found = []
     for name in names:

@@ -6,7 +6,7 @@ from typing import Any, Self
 import xarray as xr
 
 from .accessors import Methods
-from .aliases import Images, Label, Pool
+from .aliases import BatchName, ImageName, Images, Label, Pool
 from .channels import CHANNEL
 from .displays import Display, Displayable, counted
 from .errors import ImageError
@@ -17,7 +17,7 @@ from .images.listing import image_parts
 __all__ = ["Cohort"]
 
 
-class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[ImageName, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
@@ -96,7 +96,7 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
         return self.image_set.labels
 
     @property
-    def batches(self) -> dict[Label, Label]:
+    def batches(self) -> dict[ImageName, BatchName]:
         """The batch of each image, by name; empty if all are measured together."""
         return self.image_set.batch_of_each()
 
@@ -123,12 +123,12 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
         made.image_set = image_set
         return made
 
-    def __getitem__(self, name: Label) -> xr.DataArray:
+    def __getitem__(self, name: ImageName) -> xr.DataArray:
         if name not in self.image_set.names:
             raise KeyError(name)
         return self.image_set[self.image_set.names.index(name)]
 
-    def __iter__(self) -> Iterator[Label]:
+    def __iter__(self) -> Iterator[ImageName]:
         return iter(self.image_set.names)
 
     def __len__(self) -> int:

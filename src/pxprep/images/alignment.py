@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..channels import is_label, label_keys, reorder_channels, unwritable, usual_channels
 from ..errors import ChannelError, ImageError, listed
 
 
-def check_names(names: Sequence[Label], what: str) -> None:
+def check_names(names: Sequence[ImageName], what: str) -> None:
     """Raise ImageError unless images, of which one is called `what`, can be kept by these names."""
     bad = [name for name in names if not is_label(name)] or unwritable(names)
     if bad:

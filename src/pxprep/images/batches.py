@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import BatchName, ImageName
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .image_numbers import FOV
@@ -31,12 +31,12 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
 
 
 def known_batches(
-    names: Sequence[Label],
+    names: Sequence[ImageName],
     by: object,
-    fitted: Mapping[Label, Label],
-    fovs: Sequence[Label],
-    own: Mapping[Label, Label],
-) -> tuple[Label, ...]:
+    fitted: Mapping[ImageName, BatchName],
+    fovs: Sequence[ImageName],
+    own: Mapping[ImageName, BatchName],
+) -> tuple[BatchName, ...]:
     """The batch of each image in `names`; empty if the fit had no batches. Raises ParameterError.
 
     `by` comes first, then `own` (of a Cohort), then the batch in `fitted` of the image of the same
@@ -68,8 +68,8 @@ def known_batches(
 
 
 def parse_batches(
-    value: object, names: Sequence[Label], pool: str | None, others: Sequence[Label] = ()
-) -> dict[Label, Label]:
+    value: object, names: Sequence[ImageName], pool: str | None, others: Sequence[ImageName] = ()
+) -> dict[ImageName, BatchName]:
     """The batches of the images called `names` that are given, by image; nothing for None.
 
     `others` are images that may be named, too.
@@ -97,7 +97,7 @@ def parse_batches(
     return batches
 
 
-def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
+def require_batches(batches: Mapping[ImageName, BatchName], names: Sequence[ImageName]) -> None:
     """Raise ParameterError unless each of the images called `names` has a batch."""
     lacking = [repr(name) for name in names if name not in batches]
     if lacking:
@@ -107,14 +107,14 @@ def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> N
         )
 
 
-def _named(value: object, names: Sequence[Label]) -> dict[Label, Label]:
+def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchName]:
     """The batches that are named, by image."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return _of_level(int(value), names)
     pairs = _pairs(value)
     if pairs is None:
         raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
-    found: dict[Label, Label] = {}
+    found: dict[ImageName, BatchName] = {}
     for key, given in pairs:
         name, batch = plain(key), plain(given)
         if name in found:
@@ -142,7 +142,7 @@ def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
     return list(value.items()) if is_column else None
 
 
-def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
+def _of_level(level: int, names: Sequence[ImageName]) -> dict[ImageName, BatchName]:
     """The batch of each image of a tree: a part of its path, above the image itself."""
     above = {name: str(name).split("/")[:-1] for name in names}
     shallow = [repr(name) for name, parts in above.items() if not 0 <= level < len(parts)]

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_known_channels
 from ..errors import ImageError
 from .hints import line_for_dataset
 
 
-def image_variables(node: "xr.Dataset | xr.DataTree") -> list[Label]:
+def image_variables(node: "xr.Dataset | xr.DataTree") -> list[ImageName]:
     """The names of the variables of a dataset, or of a tree's node, that have the image's dims."""
     held = node.data_vars.items()
     return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]
 
 
-def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, xr.DataArray]:
+def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[ImageName, xr.DataArray]:
     """The images of a dataset by name: the one of a name, or all that have the image's dims.
 
     Raises
@@ -37,7 +37,7 @@ def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, x
 
 
 def with_images(
-    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], channels: Sequence[Label] | None
+    dataset: xr.Dataset, images: Mapping[ImageName, xr.DataArray], channels: Sequence[Label] | None
 ) -> xr.Dataset:
     """A dataset like `dataset` with other images in the place of its own.
 
@@ -74,7 +74,7 @@ def staying(
 
 
 def with_variables(
-    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], what: str
+    dataset: xr.Dataset, images: Mapping[ImageName, xr.DataArray], what: str
 ) -> xr.Dataset:
     """`dataset` with images in the place of those called so.
 

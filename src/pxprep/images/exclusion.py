@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..aliases import Label
+from ..aliases import ImageName
 from ..channels import is_label
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .image_numbers import FOV, rows_of
@@ -25,7 +25,9 @@ def without(cohort: ImageSet, exclude: object) -> ImageSet:
     return kept
 
 
-def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:
+def parse_exclude(
+    value: object, names: Sequence[ImageName], pool: str | None
+) -> tuple[ImageName, ...]:
     """The names, of `names`, of the images that are not measured, in their order.
 
     Raises

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label, NumpyArray
+from ..aliases import BatchName, ImageName, Label, NumpyArray
 from ..channels import CHANNEL, Labeled
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import check_kind
@@ -15,16 +15,16 @@ FOV = "fov"
 BATCH = "batch"
 
 
-def rows_of(batches: Sequence[Label]) -> dict[Label, list[int]]:
+def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
     """By batch, in the order of their first images, the positions of its images."""
-    rows: dict[Label, list[int]] = {}
+    rows: dict[BatchName, list[int]] = {}
     for row, batch in enumerate(batches):
         rows.setdefault(batch, []).append(row)
     return rows
 
 
 def numbers_of_each(
-    numbers: Labeled, names: Sequence[Label], batches: Sequence[Label], parameter: str
+    numbers: Labeled, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
 ) -> list[Labeled]:
     """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
 
@@ -63,8 +63,8 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 def labeled_numbers(
     arrays: Mapping[str, xr.Variable],
     channels: Sequence[Label] | None,
-    fovs: Sequence[Label],
-    batches: Iterable[Label] = (),
+    fovs: Sequence[ImageName],
+    batches: Iterable[BatchName] = (),
 ) -> xr.Dataset:
     """A dataset of numbers with the labels of the channels, if any, the images and the batches."""
     labels = {FOV: fovs, BATCH: list(batches)}

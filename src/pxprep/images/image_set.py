@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label, Pool
+from ..aliases import Array, BatchName, ImageName, Label, Pool
 from ..channels import Labeled, channel_labels, label_keys, plain, reorder_channels, select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
@@ -84,7 +84,7 @@ class ImageSet(Sequence[xr.DataArray]):
     """
 
     images: tuple[xr.DataArray, ...]
-    names: tuple[Label, ...]
+    names: tuple[ImageName, ...]
     rebuild: Rebuild
     is_one: bool
     pool: Pool = "mean"
@@ -93,7 +93,7 @@ class ImageSet(Sequence[xr.DataArray]):
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
     chains: tuple[Chained, ...] = ()
-    batches: tuple[Label, ...] = ()
+    batches: tuple[BatchName, ...] = ()
 
     @classmethod
     def of(
@@ -195,12 +195,12 @@ class ImageSet(Sequence[xr.DataArray]):
             is_one=False,
         )
 
-    def by_batch(self) -> "dict[Label, ImageSet]":
+    def by_batch(self) -> "dict[BatchName, ImageSet]":
         """The images of each batch, in the order of their first ones, as a cohort of its own."""
         rows = rows_of(self.batches)
         return {batch: self.only(kept)._with(batches=()) for batch, kept in rows.items()}
 
-    def batch_of_each(self) -> dict[Label, Label]:
+    def batch_of_each(self) -> dict[ImageName, BatchName]:
         """By name of each image its batch; empty for one cohort."""
         return dict(zip(self.names, self.batches, strict=True)) if self.batches else {}
 

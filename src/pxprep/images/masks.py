@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
@@ -94,7 +94,9 @@ def as_mask(value: object, parameter: str) -> Mask:
     )
 
 
-def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
+def each_mask(
+    where: object, names: Sequence[ImageName], parameter: str = "where"
+) -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
     if is_tree(where):
         planes = find_masks(where)
@@ -127,7 +129,7 @@ def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -
 
 
 def areas_of(
-    where: object, images: Mapping[Label, xr.DataArray], given: object, variable: object = None
+    where: object, images: Mapping[ImageName, xr.DataArray], given: object, variable: object = None
 ) -> tuple[Area | None, ...]:
     """Check masks, and return the area of each image; an empty tuple if `where` is None.
 
@@ -202,7 +204,7 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
 
 
 def _read(
-    masks: Sequence[Mask | None], names: Sequence[Label], given: object, variable: object
+    masks: Sequence[Mask | None], names: Sequence[ImageName], given: object, variable: object
 ) -> list[Mask | None]:
     """The masks, with what lies beside the images in a tree in the place of names."""
     if not is_tree(given) and not isinstance(given, xr.Dataset):

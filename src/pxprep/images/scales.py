@@ -7,7 +7,6 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
 from ..engine import backends
 from ..errors import ImageError, warn
 from .image import like, processing_dtype, shared_pixels
@@ -20,7 +19,7 @@ SIZES, TRANSFORMS = "um_per_pixel", "transform"
 MOST_SAID = 10
 
 
-def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[ScaleFactors]:
+def factors_between(scales: Sequence[xr.DataArray], names: Sequence[str]) -> list[ScaleFactors]:
     """The factors by which each scale is smaller than the one before, or the nearest whole ones.
 
     If scales were cropped, or their sizes rounded up, no whole factor fits exactly.

@@ -1,7 +1,7 @@
 """Images in trees: which nodes hold them, and trees with processed images in their place."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
 from ..errors import ImageError, ParameterError
 from .datasets import image_variables, staying, with_variables
@@ -44,7 +44,7 @@ class Leaf:
 
     path: str
     scales: tuple[str, ...]
-    variable: Label
+    variable: Hashable
 
 
 def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
@@ -78,10 +78,10 @@ def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
     return leaves
 
 
-def named_leaves(tree: "xr.DataTree", variable: Label = None) -> dict[Label, Leaf]:
+def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageName, Leaf]:
     """As `find_leaves`, by the names of the images."""
     leaves = find_leaves(tree, variable)
-    named: dict[Label, Leaf] = {}
+    named: dict[ImageName, Leaf] = {}
     for leaf in leaves:
         # An image at the top has no path; its name must not be that of another image.
         name = leaf.path or tree.name or leaf.variable
@@ -184,7 +184,7 @@ def walk(tree: "xr.DataTree", path: str = "") -> Iterator[tuple[str, "xr.DataTre
         yield from walk(child, f"{path}/{name}" if path else str(name))
 
 
-def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[Leaf]:
+def _leaves_under(node: "xr.DataTree", path: str, variable: Hashable) -> Iterator[Leaf]:
     numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
     scales = [numbered[number] for number in sorted(numbered)]
     if 0 not in numbered:
@@ -211,7 +211,7 @@ def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[L
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
 
 
-def _image_variable(node: "xr.DataTree", path: str, variable: Label) -> Any:
+def _image_variable(node: "xr.DataTree", path: str, variable: Hashable) -> Any:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None

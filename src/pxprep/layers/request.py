@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ..aliases import DType, Label, Pool
+from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.batches import known_batches, parse_batches, require_batches
@@ -67,8 +67,8 @@ class Request:
     compressor: Any
     masks: LayerMasks
     keep_outside: bool
-    exclude: tuple[Label, ...]
-    batches: Mapping[Label, Label]
+    exclude: tuple[ImageName, ...]
+    batches: Mapping[ImageName, BatchName]
     memory: int | None
     overwrite: bool
     resume: bool
@@ -172,7 +172,7 @@ def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | Fitte
 
 def _excluded(
     exclude: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
-) -> tuple[Label, ...]:
+) -> tuple[ImageName, ...]:
     """The layers that are not measured; raises if that has no effect."""
     excluded = parse_exclude(exclude, layers, parse_pool(pool))
     if excluded and isinstance(steps, FittedPipeline):
@@ -185,7 +185,7 @@ def _excluded(
 
 def _batches(
     by: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
-) -> dict[Label, Label]:
+) -> dict[ImageName, BatchName]:
     """The batch of each layer, by name; raises where one has none."""
     if isinstance(steps, FittedPipeline):
         known = known_batches(layers, by, steps.batches, steps.fovs, {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from ..aliases import Label, Pool
+from ..aliases import BatchName, Pool
 from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import functions_of
@@ -119,7 +119,7 @@ class Prepared:
     images: Mapping[str, xr.DataArray]
     layouts: Mapping[str, Layout]
     masks: LayerMasks | None
-    batches: Mapping[str, Label] | None
+    batches: Mapping[str, BatchName] | None
     cohort: ImageSet
 
     @classmethod
@@ -146,7 +146,7 @@ def _checked_cohort(
     images: Mapping[str, xr.DataArray],
     pool: Pool,
     where: LayerMasks | None,
-    by: Mapping[str, Label] | None,
+    by: Mapping[str, BatchName] | None,
 ) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Label
+from ..aliases import BatchName, DType, ImageName, Label
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
@@ -32,10 +32,10 @@ def to_json(
     recipe: Recipe,
     channels: int | Sequence[Label],
     pool: str | None,
-    fovs: Sequence[Label],
+    fovs: Sequence[ImageName],
     dtype: DType,
     measured: Mapping[str, xr.Dataset],
-    batches: Mapping[Label, Label],
+    batches: Mapping[ImageName, BatchName],
 ) -> str:
     """The text that `parsed` takes."""
     for label in (*(() if isinstance(channels, int) else channels), *fovs):
@@ -115,7 +115,7 @@ def _channels(value: object) -> tuple[tuple[Label, ...] | None, int]:
     return None, n_channels
 
 
-def _batches(value: Any, fovs: Sequence[Label], pool: str | None) -> dict[Label, Label]:
+def _batches(value: Any, fovs: Sequence[ImageName], pool: str | None) -> dict[ImageName, BatchName]:
     """The batch of each image, of pairs; raises ParameterError."""
     is_pairs = isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(map(is_label, pair)) for pair in value

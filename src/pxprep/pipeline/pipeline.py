@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Images, Label, Pool
+from ..aliases import BatchName, DType, ImageName, Images, Label, Pool
 from ..channels import channel_labels
 from ..displays import Display, Displayable
 from ..engine.notes import ToldOnce
@@ -255,11 +255,11 @@ class FittedPipeline(Displayable):
     channels: tuple[Label, ...] | None
     n_channels: int
     pool: Pool
-    fovs: tuple[Label, ...]
+    fovs: tuple[ImageName, ...]
     measured: Mapping[str, xr.Dataset]
     dtype: DType
     is_masked: bool | None = None
-    batches: Mapping[Label, Label] = field(default_factory=dict)
+    batches: Mapping[ImageName, BatchName] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[Label, ...]:

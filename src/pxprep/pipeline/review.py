@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Label, NumpyArray
+from ..aliases import BatchName, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
 from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
@@ -29,7 +29,7 @@ FEWEST_IMAGES = 3
 def find_outliers(
     measured: Mapping[str, xr.Dataset],
     labels: Mapping[str, Sequence[Label]],
-    batches: Mapping[Label, Label],
+    batches: Mapping[ImageName, BatchName],
     score: object,
     fold: object,
 ) -> "DataFrame":
@@ -86,13 +86,15 @@ def _far(
             yield (fovs[k], channel, *found, _reason(*found))
 
 
-def rows_together(fovs: Sequence[Label], batches: Mapping[Label, Label]) -> list[list[int]]:
+def rows_together(
+    fovs: Sequence[ImageName], batches: Mapping[ImageName, BatchName]
+) -> list[list[int]]:
     """The positions of the images of each batch, or of all images where there are none."""
     return list(rows_of([batches.get(fov, 0) for fov in fovs]).values())
 
 
 def ratios_in_batches(
-    quantiles: NumpyArray, fovs: Sequence[Label], batches: Mapping[Label, Label]
+    quantiles: NumpyArray, fovs: Sequence[ImageName], batches: Mapping[ImageName, BatchName]
 ) -> NumpyArray:
     """As `ratios_to_median`, of each image to the median of those of its batch."""
     ratios = np.empty(quantiles.shape)
@@ -175,8 +177,8 @@ def updated(
     old: Mapping[str, xr.Dataset],
     new: Mapping[str, xr.Dataset],
     cohort: ImageSet,
-    fovs: Sequence[Label],
-    batches: Mapping[Label, Label],
+    fovs: Sequence[ImageName],
+    batches: Mapping[ImageName, BatchName],
     dtype: DType,
 ) -> dict[str, xr.Dataset]:
     """What each step measured of the images that are called `fovs`.
@@ -222,7 +224,7 @@ def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
     already_told: NumpyArray,
-    batches: Mapping[Label, Label],
+    batches: Mapping[ImageName, BatchName],
     step: str,
 ) -> dict[str, xr.Variable]:
     """The numbers made again, of all images or of each batch, from the values of each image."""

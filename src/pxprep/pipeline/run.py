@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label
+from ..aliases import Array, ImageName, Label
 from ..channels import CHANNEL, channel_labels, label_keys, listed_labels, reorder_channels
 from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
@@ -238,7 +238,7 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
 
 
 def _apply_own(
-    name: str, step: Step, image: xr.DataArray, image_name: Label, numbers: xr.Dataset
+    name: str, step: Step, image: xr.DataArray, image_name: ImageName, numbers: xr.Dataset
 ) -> xr.DataArray:
     """The image after a step of the user's own, whose channels and shape must stay."""
     with OfStep(name, image_name):

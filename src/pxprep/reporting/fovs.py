@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from ..aliases import Label, NumpyArray
+from ..aliases import ImageName, NumpyArray
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
@@ -35,7 +35,7 @@ class Fov:
         The processed image, with the same channels.
     """
 
-    name: Label
+    name: ImageName
     title: str
     before: xr.DataArray | None
     after: xr.DataArray
@@ -102,14 +102,14 @@ def paired(before: object, after: object, fitted: FittedPipeline, variable: obje
     return fovs
 
 
-def _names(cohort: ImageSet, fitted: FittedPipeline) -> tuple[Label, ...]:
+def _names(cohort: ImageSet, fitted: FittedPipeline) -> tuple[ImageName, ...]:
     """The names of images; a single image is the one that was fitted if that was one, too."""
     if cohort.is_one and len(fitted.fovs) == 1:
         return fitted.fovs
     return cohort.names
 
 
-def _title(name: Label) -> str:
+def _title(name: ImageName) -> str:
     return f"image {name}" if isinstance(name, int) else str(name)
 
 

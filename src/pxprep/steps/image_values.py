@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, DType, Label, NumpyArray
+from ..aliases import Array, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
 from ..errors import listed
 
@@ -51,7 +51,7 @@ class ImageValues:
     flags: NumpyArray
     already_told: NumpyArray
     labels: Sequence[Label]
-    names: Sequence[Label]
+    names: Sequence[ImageName]
     pool: str | None
     dtype: DType
 

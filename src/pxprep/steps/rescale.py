@@ -5,7 +5,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName
 from ..engine import backends
 from ..errors import ParameterError, did_you_mean
 from ..images.image import as_float, like, processing_dtype, shared_pixels
@@ -77,7 +77,7 @@ def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
 
 def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
-    by_name: dict[Label, Any] = dict.fromkeys(cohort.names, factor)
+    by_name: dict[ImageName, Any] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
         unknown = [name for name in factor if name is not ... and name not in by_name]
         if unknown:
@@ -96,7 +96,7 @@ def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     return [_parsed(*each) for each in zip(by_name.values(), by_name, cohort, strict=True)]
 
 
-def _parsed(value: object, name: Label, image: xr.DataArray) -> ScaleFactors:
+def _parsed(value: object, name: ImageName, image: xr.DataArray) -> ScaleFactors:
     number = parse_count(value, "factor", RULE)
     sizes = {dim: image.sizes[dim] for dim in ("y", "x")}
     if number > min(sizes.values()):

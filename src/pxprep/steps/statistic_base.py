@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, DType, Label, NumpyArray
+from ..aliases import Array, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import warn
@@ -170,7 +170,7 @@ class ImageStatistic(Statistic):
         self,
         step: str,
         labels: Sequence[Label],
-        names: Sequence[Label],
+        names: Sequence[ImageName],
         pool: str | None,
         dtype: DType,
         values: NumpyArray,

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Images, Label
+from ..aliases import ImageName, Images, Label
 from ..errors import ParameterError
 from ..images.hints import check_kind
 from ..images.image_set import ImageSet
@@ -169,7 +169,7 @@ def _labels_by_image(
 
 
 def _checked_labels(
-    labels: object, name: Label, image: xr.DataArray, sdata: object
+    labels: object, name: ImageName, image: xr.DataArray, sdata: object
 ) -> xr.DataArray:
     what = f"labels of image {name!r}"
     if isinstance(labels, str) and sdata is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, DType, Label, NumpyArray
+from ..aliases import Array, DType, NumpyArray
 from ..engine import backends
 from ..errors import ParameterError
 from ..images.image import processing_dtype, shared_pixels
@@ -184,7 +184,7 @@ def _planes(labels: xr.DataArray) -> Array:
     return array if "z" in labels.dims else array[np.newaxis]
 
 
-def _as_text(names: Sequence[Label], what: str) -> tuple[str, ...]:
+def _as_text(names: Sequence[Hashable], what: str) -> tuple[str, ...]:
     text = tuple(map(str, names))
     twice = sorted({name for name in text if text.count(name) > 1})
     if twice:
