@@ -7,7 +7,7 @@ import xarray as xr
 
 from ..aliases import ImageName, Label
 from ..errors import ImageError
-from .datasets import images_of, with_images
+from .dataset_variables import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import what_came
 from .image import IMAGE_IN_WORDS

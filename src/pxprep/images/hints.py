@@ -45,7 +45,7 @@ def what_came(value: Any, name: str = "image") -> str:
     return came
 
 
-def check_kind(
+def require_numpy_or_dask(
     array: xr.DataArray, parameter: str, name: str = "image", error: type[PxprepError] = ImageError
 ) -> None:
     """Raise an error unless an array holds a NumPy array, or a Dask array of those, of known size.

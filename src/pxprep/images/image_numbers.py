@@ -8,7 +8,7 @@ import xarray as xr
 from ..aliases import BatchName, ImageName, Label, NumpyArray
 from ..channels import CHANNEL, Labeled
 from ..errors import ImageError, ParameterError, listed_names
-from .hints import check_kind
+from .hints import require_numpy_or_dask
 
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
@@ -31,7 +31,7 @@ def numbers_of_each(
     Of numbers along ``batch``, those of its batch.
     """
     if isinstance(numbers, xr.DataArray):
-        check_kind(numbers, parameter, parameter, ParameterError)
+        require_numpy_or_dask(numbers, parameter, parameter, ParameterError)
     if batches and BATCH in numbers.dims:
         known = numbers.coords[BATCH].values.tolist()
         return [numbers.isel({BATCH: known.index(batch)}, drop=True) for batch in batches]

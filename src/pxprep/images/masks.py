@@ -13,7 +13,7 @@ from ..engine import backends
 from ..engine.sources import Area
 from ..errors import ParameterError, did_you_mean, listed_names, spelled
 from .datatree import is_tree
-from .hints import check_kind
+from .hints import require_numpy_or_dask
 from .parameters import SPATIAL, parse_bool
 from .trees import Leaf, find_masks, named_leaves, read_beside
 
@@ -164,7 +164,7 @@ def areas_of(
 def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     """Raise ParameterError unless a mask, which holds an array, fits an image."""
     array: Any = mask.source
-    check_kind(array, called, "mask", ParameterError)
+    require_numpy_or_dask(array, called, "mask", ParameterError)
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
         raise ParameterError(

@@ -16,7 +16,7 @@ from ..aliases import Array, DType, PerChannel, Pool
 from ..channels import ByLabel, plain
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
-from .hints import check_kind, line_for_address
+from .hints import line_for_address, require_numpy_or_dask
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
@@ -109,7 +109,7 @@ def parse_threshold(value: object) -> Array:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
-        check_kind(value, "threshold", "threshold", ParameterError)
+        require_numpy_or_dask(value, "threshold", "threshold", ParameterError)
         if value.ndim:
             raise ParameterError(
                 f"{spelled('threshold')} must be {rule}, got an array over {value.dims}"

@@ -12,7 +12,7 @@ import xarray as xr
 from ..aliases import ImageName, Label
 from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
 from ..errors import ImageError, ParameterError
-from .datasets import image_variables, staying, with_variables
+from .dataset_variables import image_variables, staying, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked

@@ -33,7 +33,7 @@ def find_outliers(
     score: object,
     fold: object,
 ) -> "DataFrame":
-    """What `FittedPipeline.outliers` returns, whose module imports this one."""
+    """What `FittedPipeline.outliers` returns."""
     from pandas import DataFrame, Series
 
     rule = "a number of at least"

@@ -26,7 +26,7 @@ from .statistic_base import Statistic
 __all__ = ["Step", "apply_step"]
 
 _KINDS: dict[str, type["Step"]] = {}
-# By class, how its parameters are parser.
+# By class, how its parameters are parsed.
 _PARSERS: dict[type["Step"], dict[str, Parser]] = {}
 
 

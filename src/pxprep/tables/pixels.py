@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..aliases import ImageName, Images, Label
 from ..errors import ParameterError
-from ..images.hints import check_kind
+from ..images.hints import require_numpy_or_dask
 from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.reading import read_checked, read_labels
@@ -177,7 +177,7 @@ def _checked_labels(
         labels = read_labels(sdata, labels)
     if not isinstance(labels, xr.DataArray):
         raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
-    check_kind(labels, what, "labels", ParameterError)
+    require_numpy_or_dask(labels, what, "labels", ParameterError)
     sizes = {dim: size for dim, size in image.sizes.items() if dim in SPATIAL}
     if dict(labels.sizes) != sizes:
         raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")
