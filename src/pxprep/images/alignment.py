@@ -1,13 +1,21 @@
 """Images of a cohort checked against each other: names, dims, and channels in one order."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import xarray as xr
 
 from ..aliases import ImageName, Label
 from ..channels import is_label, label_keys, reorder_channels, unwritable, usual_channels
-from ..errors import ChannelError, ImageError, listed
+from ..errors import (
+    ChannelError,
+    ImageError,
+    ParameterError,
+    did_you_mean,
+    listed,
+    listed_names,
+    spelled,
+)
 
 
 def check_names(names: Sequence[ImageName], what: str) -> None:
@@ -17,6 +25,22 @@ def check_names(names: Sequence[ImageName], what: str) -> None:
         raise ImageError(
             f"{what}s must have names that can be written, texts or finite numbers, got "
             f"{bad!r:.300}; give others, in a mapping or with image.rename"
+        )
+
+
+def require_image_names(
+    asked: Iterable[object],
+    names: Sequence[ImageName],
+    parameter: str,
+    others: Sequence[ImageName] = (),
+) -> None:
+    """Raise ParameterError unless these are names of a cohort's images, or of some others."""
+    unknown = [name for name in dict.fromkeys(asked) if name not in names and name not in others]
+    if unknown:
+        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
+        raise ParameterError(
+            f"{spelled(parameter)} must name images of the cohort, got {got}; there are "
+            f"{listed_names(names)}"
         )
 
 

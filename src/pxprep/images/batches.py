@@ -10,6 +10,7 @@ import xarray as xr
 from ..aliases import BatchName, ImageName
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
+from .alignment import require_image_names
 from .image_numbers import FOV
 from .image_set import ImageSet, beside_cohort
 
@@ -87,13 +88,7 @@ def parse_batches(
             f"measured by itself: leave it out, or give another pool; got {value!r:.200}"
         )
     batches = _named(value, names)
-    unknown = [name for name in batches if name not in names and name not in others]
-    if unknown:
-        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
-        raise ParameterError(
-            f"{spelled('by')} must name images of the cohort, got {got}; there are "
-            f"{listed_names(names)}"
-        )
+    require_image_names(batches, names, "by", others)
     return batches
 
 

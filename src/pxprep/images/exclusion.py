@@ -5,7 +5,8 @@ from typing import Any
 
 from ..aliases import ImageName
 from ..channels import is_label
-from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
+from ..errors import ParameterError, listed_names, spelled
+from .alignment import require_image_names
 from .image_numbers import FOV, rows_of
 from .image_set import ImageSet
 
@@ -37,13 +38,7 @@ def parse_exclude(
         measured for others.
     """
     asked = _names(value)
-    unknown = [name for name in dict.fromkeys(asked) if name not in names]
-    if unknown:
-        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
-        raise ParameterError(
-            f"{spelled('exclude')} must name images of the cohort, got {got}; there are "
-            f"{listed_names(names)}"
-        )
+    require_image_names(asked, names, "exclude")
     excluded = tuple(name for name in names if name in asked)
     if excluded and pool is None:
         raise ParameterError(

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..channels import CHANNEL
 from ..engine import backends
-from ..errors import ImageError, PxprepError
+from ..errors import ImageError, PxprepError, type_name
 
 # What the dims of an image are called elsewhere, in any case.
 CALLED = {
@@ -26,7 +26,7 @@ AXES = {2: "yx", 3: "cyx", 4: "czyx", 5: "tczyx"}
 
 def what_came(value: Any, name: str = "image") -> str:
     """The type of something that is no image, and how it becomes one or several."""
-    came = f"got {type(value).__module__}.{type(value).__qualname__}"
+    came = f"got {type_name(type(value))}"
     if isinstance(value, xr.Dataset):
         return came + _written(_line_to_select(value, name))
     if isinstance(value, str | Path):
@@ -67,7 +67,7 @@ def require_numpy_or_dask(
             line = f"{name}.copy(data={name}.data.map_blocks(lambda block: {block}))"
         raise error(
             f"{parameter} must hold a NumPy array or a Dask array of NumPy arrays, got "
-            f"{type(held).__module__}.{type(held).__qualname__}{_written(line)}"
+            f"{type_name(type(held))}{_written(line)}"
         )
     if any(np.isnan(size) for size in array.shape):
         line = f"{name}.copy(data={name}.data.compute_chunk_sizes())"

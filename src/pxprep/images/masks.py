@@ -11,7 +11,7 @@ from ..aliases import ImageName
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError, did_you_mean, listed_names, spelled
+from ..errors import ParameterError, did_you_mean, listed_names, spelled, type_name
 from .datatree import is_tree
 from .hints import require_numpy_or_dask
 from .parameters import SPATIAL, parse_bool
@@ -65,7 +65,7 @@ class Mask:
         if not isinstance(self.source, xr.DataArray | str):
             raise ParameterError(
                 "source of a mask must be an xarray.DataArray of bool or integers with the dims y "
-                f"and x, or the name of one, got {_type_of(self.source)}"
+                f"and x, or the name of one, got {type_name(type(self.source))}"
             )
         object.__setattr__(self, "labels", _parse_labels(self.labels))
         parse_bool(self.inverted, "inverted")
@@ -88,9 +88,9 @@ def as_mask(value: object, parameter: str) -> Mask:
         return Mask(next(iter(planes.values())))
     hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
     raise ParameterError(
-        f"{spelled(parameter)} must be a mask (an xarray.DataArray of bool or integer labels "
-        "with the dims "
-        f"y and x, a pxprep.Mask, or a name), or one for each image, got {_type_of(value)}{hint}"
+        f"{spelled(parameter)} must be a mask (an xarray.DataArray of bool or integer labels with "
+        "the dims y and x, a pxprep.Mask, or a name), or one for each image, got "
+        f"{type_name(type(value))}{hint}"
     )
 
 
@@ -212,7 +212,7 @@ def _read(
         raise ParameterError(
             f"where takes names, as {called!r}, of variables beside the images in a tree or a "
             "Dataset, or of labels layers in pixel_clustering_preprocess, got images in "
-            f"{_type_of(given)}"
+            f"{type_name(type(given))}"
         )
     leaves = {name: Leaf("", ("",), name) for name in names}
     if is_tree(given):
@@ -273,7 +273,3 @@ def _parse_labels(value: object) -> object:
             f"labels must be {NONZERO!r}, a whole number or a sequence of those, got {value!r:.200}"
         )
     return tuple(map(int, labels))
-
-
-def _type_of(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

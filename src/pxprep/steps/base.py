@@ -16,7 +16,7 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import per_channel, require_known
 from ..engine.programs import Operation
-from ..errors import ChannelError, ParameterError, PxprepError, warn
+from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
 from ..images.image_set import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
@@ -78,9 +78,9 @@ class Step:
             return  # an abstract step; `check_step_class` refuses it in a pipeline
         taken = _KINDS.get(kind)
         # The same class again is a cell of a notebook that was run again.
-        if taken is not None and _name_of(taken) != _name_of(cls):
+        if taken is not None and type_name(taken) != type_name(cls):
             raise ParameterError(
-                f"kind must be unique: {_name_of(cls)} has the kind {kind!r} of {_name_of(taken)}"
+                f"kind must be unique: {type_name(cls)} has the kind {kind!r} of {type_name(taken)}"
             )
         _KINDS[kind] = cls
 
@@ -276,22 +276,19 @@ def check_step_class(step: Step) -> None:
     cls = type(step)
     if cls.apply is Step.apply and cls.operation is Step.operation:
         raise ParameterError(
-            f"a step of your own must have a method apply or operation; {_name_of(cls)} has neither"
+            "a step of your own must have a method apply or operation; "
+            f"{type_name(cls)} has neither"
         )
     if not is_dataclass(cls) or vars(cls).get("kind") is None:
         raise ParameterError(
             f"a step of your own must be a dataclass with a kind of its own, a string; "
-            f"{_name_of(cls)} is not"
+            f"{type_name(cls)} is not"
         )
 
 
 def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
     """The images as an `ImageSet`: users may call `measure` with a plain list."""
     return images if isinstance(images, ImageSet) else ImageSet.of(images)
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _parsers(cls: type[Step]) -> dict[str, Parser]:
