@@ -27,7 +27,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.engine import backends
 from pxprep.errors import StoreError
-from pxprep.layers import backing, layouts
+from pxprep.layers import backing, layouts, staging
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
