@@ -112,8 +112,8 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     if unknown:
         raise ChannelError(
             f"{spelled(parameter)}: no channel "
-            f"{listed_labels(unknown)}{did_you_mean(unknown, known)}; "
-            f"the image has {listed_labels(known)}"
+            f"{listed_labels(unknown)}{did_you_mean(unknown, known)}; the image has "
+            f"{listed_labels(known)}"
         )
 
 

@@ -109,8 +109,8 @@ def each_mask(
         if missing or unknown:
             raise ParameterError(
                 f"{spelled(parameter)} must have a mask (or None) for each image, "
-                f"{listed_names(names)}; missing {listed_names(missing)}, "
-                f"unknown {listed_names(unknown)}"
+                f"{listed_names(names)}; missing {listed_names(missing)}, unknown "
+                f"{listed_names(unknown)}"
             )
         given = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
@@ -169,8 +169,7 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     if CHANNEL in array.dims:
         raise ParameterError(
             f"{spelled(called)} must hold for all channels, without the dim 'c', got the dims "
-            f"{array.dims}: "
-            "select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
+            f"{array.dims}: select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
         )
     if not {"y", "x"} <= set(array.dims) <= set(dims):
         raise ParameterError(
@@ -196,9 +195,8 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
             own, other = image.indexes[dim], array.indexes[dim]
             if not own.equals(other):
                 raise ParameterError(
-                    f"{spelled(called)} must have the image's coordinates along {dim!r}, "
-                    "which begin with "
-                    f"{own[0]}, got {other[0]} (if the pixels do correspond: "
+                    f"{spelled(called)} must have the image's coordinates along {dim!r}, which "
+                    f"begin with {own[0]}, got {other[0]} (if the pixels do correspond: "
                     f"mask.drop_vars({dim!r}))"
                 )
 

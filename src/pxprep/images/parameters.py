@@ -142,9 +142,9 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
     if REMOTE.match(str(value)):
         address = re.sub(":/+", "://", str(value), count=1)
         raise ParameterError(
-            f"{spelled(parameter)} must be the path of {what} on this machine, got the "
-            f"address {address!r}; "
-            f"an array there is read lazily as an image: write {line_for_address(address)}"
+            f"{spelled(parameter)} must be the path of {what} on this machine, got the address "
+            f"{address!r}; an array there is read lazily as an image: write "
+            f"{line_for_address(address)}"
         )
     path = Path(value)
     try:

@@ -198,9 +198,8 @@ class Destination:
         taken = {} if self.store is None else _taken(self.store, self.todo)
         for name, other in taken.items():
             raise LayerError(
-                f"{spelled(what)} {name!r} is taken: the store has {other}, and no two "
-                "elements may have "
-                "names that are the same, or differ only in case; choose another"
+                f"{spelled(what)} {name!r} is taken: the store has {other}, and no two elements "
+                "may have names that are the same, or differ only in case; choose another"
             )
         again = set(self.damaged)
         for name in () if may_replace else self.todo:
@@ -235,9 +234,8 @@ class Destination:
                 continue
             if _steps(run["parameters"]) == _steps(parameters):
                 raise LayerError(
-                    f"{spelled('output_layer')} {name!r} already holds the result of these "
-                    "steps, made from "
-                    "itself: they are not applied twice; choose another output_layer"
+                    f"{spelled('output_layer')} {name!r} already holds the result of these steps, "
+                    "made from itself: they are not applied twice; choose another output_layer"
                 )
 
     def resuming(
@@ -260,9 +258,9 @@ class Destination:
                 why = "the finished layers are of several runs"
             if why:
                 raise LayerError(
-                    f"{spelled('output_layer')} {name!r} is of another run ({why}): resume "
-                    "does not mix runs; "
-                    "remove it, choose other names, or replace all with overwrite and no resume"
+                    f"{spelled('output_layer')} {name!r} is of another run ({why}): resume does "
+                    "not mix runs; remove it, choose other names, or replace all with overwrite "
+                    "and no resume"
                 )
         damaged = tuple(name for name in runs if not is_whole(layer_folder(self.store, name)))
         self._tell_of(damaged)
@@ -276,9 +274,9 @@ class Destination:
         lost = [name for name in damaged if self.pairs[name] == name]
         if lost:
             raise LayerError(
-                f"{spelled('output_layer')} {lost} was finished, but chunks of it are missing "
-                "on disk, and it "
-                "took the place of its source: it cannot be made again; bring it back from a copy"
+                f"{spelled('output_layer')} {lost} was finished, but chunks of it are missing on "
+                "disk, and it took the place of its source: it cannot be made again; bring it "
+                "back from a copy"
             )
         if damaged:
             warn(

@@ -206,8 +206,8 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(
-            f"{spelled('output_layer')} must name one layer for each of "
-            f"{spelled('img_layer')}: got {len(outputs)} for {len(inputs)}"
+            f"{spelled('output_layer')} must name one layer for each of {spelled('img_layer')}: "
+            f"got {len(outputs)} for {len(inputs)}"
         )
     for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
         counts = Counter(name.casefold() for name in names)
