@@ -158,18 +158,18 @@ def _write(
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    target = Destination.of(sdata, pairs, wait)
-    target.check_new(may_replace, "layer")
+    destination = Destination.of(sdata, pairs, wait)
+    destination.check_new(may_replace, "layer")
     sources = {
         pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
     }
-    target = target.check(sources, parameters)
+    destination = destination.checked(sources, parameters)
     elements = {
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
     identities = {name: source.identity for name, source in sources.items()}
-    target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+    destination.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:

@@ -209,8 +209,8 @@ class Destination:
                     "replaces it"
                 )
 
-    def check(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
-        """Raise LayerError if layers are in the way; remembers how everything is on disk.
+    def checked(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
+        """The destination with what is on disk as it is; raises LayerError if layers are in the way.
 
         `sources` by name of the layer.
         """

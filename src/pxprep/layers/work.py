@@ -81,7 +81,7 @@ class Work:
             functions = functions_of(recipe_of(steps))
             steps = FittedPipeline.from_json(json.dumps(run.fitted), functions)
         destination.check_new(request.overwrite)
-        destination = destination.check(sources, parameters)
+        destination = destination.checked(sources, parameters)
         return cls(sdata, request, destination, steps, masks, sources, parameters, run)
 
     @property
@@ -150,7 +150,7 @@ def _checked_cohort(
 ) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
-        return steps.check(images, by=by, where=where)
+        return steps.checked(images, by=by, where=where)
     cohort = ImageSet.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

@@ -293,7 +293,7 @@ class FittedPipeline(FittedRecipe):
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        cohort = self.check(images, by=by, variable=variable)
+        cohort = self.checked(images, by=by, variable=variable)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
@@ -318,7 +318,7 @@ class FittedPipeline(FittedRecipe):
             made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
-    def check(
+    def checked(
         self, images: object, *, by: object = None, variable: object = None, where: object = None
     ) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
@@ -375,8 +375,8 @@ class FittedPipeline(FittedRecipe):
         """
         require_updatable(self.pipeline.steps, self.measured, self.labels, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        checked = self.check(images, by=by, variable=variable, where=where)
-        cohort: ImageSet = replace(checked, pool=self.pool)
+        cohort = self.checked(images, by=by, variable=variable, where=where)
+        cohort = replace(cohort, pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
