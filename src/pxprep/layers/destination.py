@@ -210,7 +210,7 @@ class Destination:
                 )
 
     def checked(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
-        """The destination with the state of all on disk; raises LayerError if layers are in the way.
+        """The destination, with the state of the disk; raises LayerError if layers are in the way.
 
         `sources` by name of the layer.
         """
