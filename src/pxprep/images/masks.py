@@ -163,7 +163,7 @@ def areas_of(
 
 def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     """Raise ParameterError unless a mask, which holds an array, fits an image."""
-    array: Any = mask.source
+    array = _array_of(mask)
     require_numpy_or_dask(array, called, "mask", ParameterError)
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
@@ -233,7 +233,7 @@ def _read(
 def _check_labels(masks: Sequence[Mask]) -> None:
     """Raise ParameterError if no image has a pixel with one of the labels that are asked for."""
     for labels in {mask.labels for mask in masks if mask.labels != NONZERO and not mask.inverted}:
-        arrays: list[Any] = [mask.source.data for mask in masks if mask.labels == labels]  # type: ignore[union-attr]
+        arrays = [_array_of(mask).data for mask in masks if mask.labels == labels]
         if any(map(backends.is_lazy, arrays)):
             continue  # known when it is computed
         found = np.any([np.isin(labels, array) for array in arrays], axis=0)
@@ -246,8 +246,15 @@ def _check_labels(masks: Sequence[Mask]) -> None:
             )
 
 
+def _array_of(mask: Mask) -> xr.DataArray:
+    """The array of a mask; where that had a name, it has been read."""
+    if isinstance(mask.source, str):
+        raise TypeError(f"the mask {mask.source!r} has not been read")
+    return mask.source
+
+
 def _area(mask: Mask) -> Area:
-    array: Any = mask.source
+    array = _array_of(mask)
     labels = None if mask.labels == NONZERO else mask.labels
     return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
 
