@@ -61,7 +61,7 @@ def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
     )
 
 
-def plain(label: object) -> Any:
+def plain(label: Label) -> Label:
     """A label as Python's own value: JSON does not know NumPy's numbers and texts."""
     return label.item() if isinstance(label, np.generic) else label
 

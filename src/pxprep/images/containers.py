@@ -21,7 +21,7 @@ HOLDING = (xr.Dataset, *TREES)
 
 def take_out(
     images: object, variable: object, what: str
-) -> tuple[dict[ImageName, Any], Rebuild, bool]:
+) -> tuple[dict[ImageName, object], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, the_one, True

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -211,7 +210,7 @@ def _leaves_under(node: "xr.DataTree", path: str, variable: Hashable) -> Iterato
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
 
 
-def _image_variable(node: "xr.DataTree", path: str, variable: Hashable) -> Any:
+def _image_variable(node: "xr.DataTree", path: str, variable: Hashable) -> object:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None

@@ -64,7 +64,7 @@ class Request:
     chunks: object
     scale_factors: Sequence[object] | None
     given_compressor: Mapping[str, int] | None
-    compressor: Any
+    compressor: Mapping[str, object]
     masks: LayerMasks
     keep_outside: bool
     exclude: tuple[ImageName, ...]
@@ -83,12 +83,12 @@ class Request:
         img_layer: object,
         output_layer: object,
         pipeline: object,
-        channels: Any,
+        channels: Sequence[Label] | None,
         dtype: object,
-        pool: Any,
+        pool: object,
         chunks: object,
-        scale_factors: Any,
-        compressor: Any,
+        scale_factors: Sequence[object] | None,
+        compressor: Mapping[str, int] | None,
         where: object,
         keep_outside: object,
         exclude: object,
@@ -114,7 +114,7 @@ class Request:
             steps=steps,
             channels=channels,
             dtype=parse_float_dtype(dtype),
-            pool=pool,
+            pool=parse_pool(pool),
             chunks=chunks,
             scale_factors=scale_factors,
             given_compressor=compressor,

@@ -102,7 +102,7 @@ def shortened(names: Sequence[Hashable]) -> str:
     return in_a_line(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _applied_numbers(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
+def _applied_numbers(numbers: xr.Dataset) -> Mapping[object, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
     details = (*OF_IMAGES, *COUNTS) if has_image_values(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}

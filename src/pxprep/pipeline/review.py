@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -24,6 +24,8 @@ COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "rea
 # The median absolute deviation of normally distributed values, in standard deviations.
 NORMAL_MAD = 0.6745
 FEWEST_IMAGES = 3
+# Image, channel, quantile, median, fold, score and reason of what is far from the rest.
+Far = tuple[ImageName, Label | None, float, float, float, float, str]
 
 
 def find_outliers(
@@ -61,10 +63,8 @@ def find_outliers(
     return table
 
 
-def _far(
-    numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
-) -> Iterator[tuple[Any, ...]]:
-    """Image, channel, quantile, median, fold, score and reason of what is far from the rest."""
+def _far(numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float) -> Iterator[Far]:
+    """What is far from the rest, of the images that `numbers` has."""
     quantiles = compared(numbers)
     fovs = quantiles.coords[FOV].values.tolist()
     columns = quantiles.values.reshape(len(fovs), -1)
@@ -82,7 +82,7 @@ def _far(
             distances = np.maximum(folds[:, i], 1 / folds[:, i])
         far = ~valid | ((scores > score) & (distances > fold))
         for k in np.flatnonzero(far).tolist():
-            found = [float(n) for n in (columns[k, i], median, folds[k, i], scores[k])]
+            found = (float(columns[k, i]), median, float(folds[k, i]), float(scores[k]))
             yield (fovs[k], channel, *found, _reason(*found))
 
 

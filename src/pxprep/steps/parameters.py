@@ -44,7 +44,7 @@ class Parser:
         The parameter's name in messages about channels, if it is another.
     """
 
-    parse: Callable[[Any, str], object]
+    parse: Callable[[object, str], object]
     per_channel: bool = True
     called: str | None = None
 
@@ -70,7 +70,7 @@ def parse_backgrounds(value: object, parameter: str) -> ByLabel:
     return ByLabel(pairs)
 
 
-def parse_factors(value: object, parameter: str) -> Any:
+def parse_factors(value: object, parameter: str) -> object:
     """A number of at least 0 for all channels, or for each by label."""
     parsed = parse_positive(value, parameter, or_zero=True)
     if isinstance(parsed, tuple):

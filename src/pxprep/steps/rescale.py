@@ -77,7 +77,7 @@ def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
 
 def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
-    by_name: dict[ImageName, Any] = dict.fromkeys(cohort.names, factor)
+    by_name: dict[ImageName, object] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
         unknown = [name for name in factor if name is not ... and name not in by_name]
         if unknown:
