@@ -97,7 +97,7 @@ def _of_tree(
 def _of_dataset(
     dataset: xr.Dataset, variable: object, what: str
 ) -> tuple[dict[ImageName, object], Rebuild, bool]:
-    images: dict[ImageName, Any] = images_of(dataset, variable, what)
+    images: dict[ImageName, object] = {**images_of(dataset, variable, what)}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
         return with_images(dataset, dict(zip(images, made, strict=True)), channels)

@@ -95,13 +95,13 @@ def line_for_labels(image: xr.DataArray) -> str:
     return f"{bare}.assign_coords({{{CHANNEL!r}: {made}}})"
 
 
-def line_for_dataset(node: Any) -> str:
+def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
     """How to give an array of a dataset, or a tree's node, without images the dims of one."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: object, nodes: Iterable[object]) -> str:
+def line_for_tree(tree: object, nodes: "Iterable[xr.DataTree]") -> str:
     """How to give the arrays of a tree without images the dims of one; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
 from ..images.parameters import REMOTE
@@ -12,6 +12,7 @@ from ..store.places import KINDS, elements_on_disk
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+    from spatialdata.transformations import BaseTransformation
 
 
 def check_installed() -> None:
@@ -90,7 +91,7 @@ def store_path(sdata: SpatialData) -> Path | None:
     return make_path_absolute(sdata)
 
 
-def transformations_of(element: object) -> dict[str, Any]:
+def transformations_of(element: object) -> dict[str, BaseTransformation]:
     """The transformations of an element, by coordinate system."""
     from spatialdata.transformations import get_transformation
 

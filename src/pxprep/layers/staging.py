@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -173,11 +173,11 @@ def _join(alone: Path, root: Path, names: Iterable[str]) -> None:
     shutil.rmtree(alone)
 
 
-def _empty_arrays(folder: Path, name: str) -> list[object]:
+def _empty_arrays(folder: Path, name: str) -> Sequence[object]:
     """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
     from zarr import open_array
 
-    arrays: list[Any] = [open_array(path) for path in array_folders(folder)]
+    arrays = [open_array(path) for path in array_folders(folder)]
     for path, array in zip(array_folders(folder), arrays, strict=True):
         # If there were chunks, nobody could see later whether ours were written over them.
         if len(missing_chunks(path, array)) < array.nchunks:
@@ -206,7 +206,7 @@ def _check_staged(folder: Path, name: str, element: object) -> None:
     scales, paths = scales_of(element), array_folders(folder)
     require(f"{len(scales)} scales", f"{len(paths)} scales")
     for scale, path in zip(scales, paths, strict=True):
-        array: Any = open_array(path, mode="r")
+        array = open_array(path, mode="r")
         chunks = tuple(sizes[0] for sizes in scale.data.chunks)
         require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
         require(f"chunks {chunks}", f"chunks {array.chunks}")
