@@ -23,7 +23,7 @@ from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measures
 from ..steps.batches import side_by_side
 from ..steps.image_values import flags_of, has_image_values
-from ..steps.keep_where import kept
+from ..steps.keep_where import only_measured_pixels
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -58,11 +58,13 @@ def run(
         source = current if step.reference is None else outputs[step.reference]
         source = source.with_already_told(told)
         if bar is not None:
-            source = source.with_evaluate(_evaluation(bar, _pass(name, cohort), in_this_process))
+            source = source.with_evaluate(
+                _evaluation(bar, _pass_name(name, cohort), in_this_process)
+            )
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
         shown_pass = None
         if bar is not None and source.chains and is_measured:
-            shown_pass = bar(_pass(name, cohort))
+            shown_pass = bar(_pass_name(name, cohort))
         with shown_pass or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
@@ -81,7 +83,7 @@ def run(
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
     """What the passes are called that measure lazy images, one for each step that measures."""
     each = zip(steps, labels_along(steps, cohort.labels), strict=False)
-    return [_pass(name, cohort) for (name, step), labels in each if measures(step, labels)]
+    return [_pass_name(name, cohort) for (name, step), labels in each if measures(step, labels)]
 
 
 def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label, ...]]:
@@ -198,7 +200,7 @@ def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> xr.Data
 def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
     """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
     if cohort.is_masked:
-        cohort = kept(cohort)
+        cohort = only_measured_pixels(cohort)
     if cohort.batches:
         parts = cohort.by_batch().items()
         found = {batch: _measured_by_itself(name, step, part) for batch, part in parts}
@@ -264,7 +266,7 @@ def _checked(name: str, result: object, image: xr.DataArray) -> xr.DataArray:
     return made if made.dims == image.dims else made.transpose(*image.dims)
 
 
-def _pass(name: str, cohort: ImageSet) -> str:
+def _pass_name(name: str, cohort: ImageSet) -> str:
     return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
 
 

@@ -40,12 +40,12 @@ class QuantileStatistic(ImageStatistic):
     @property
     def made_from(self) -> Mapping[str, str]:
         """Such as ``{"low": "quantile_low", "high": "quantile"}``, or ``{"scale": "quantile"}``."""
-        return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
+        return {} if self.of_sums else dict(zip(self.number_names, self.value_names, strict=True))
 
     @property
-    def variables(self) -> list[str]:
+    def value_names(self) -> list[str]:
         """What the quantiles of each image are called, the lower one first."""
-        return [LOWER, "quantile"][-len(self.names) :]
+        return [LOWER, "quantile"][-len(self.number_names) :]
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
@@ -67,8 +67,8 @@ class QuantileStatistic(ImageStatistic):
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
         super().check(numbers, pool)
-        if len(self.names) == 2:
-            low, high = self.names
+        if len(self.number_names) == 2:
+            low, high = self.number_names
             if (numbers[low] > numbers[high]).any():
                 raise ParameterError(f"{low} must not be above {high}")
 

@@ -90,7 +90,7 @@ class TakeDistances(Operation):
 class Centers(QuantileStatistic):
     """``center``: the cohort's median of each channel, 0 where there is none."""
 
-    names: ClassVar[tuple[str, ...]] = ("center",)
+    number_names: ClassVar[tuple[str, ...]] = ("center",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
@@ -104,7 +104,7 @@ class Centers(QuantileStatistic):
 class Spreads(QuantileStatistic):
     """``spread``: of distances, 1.4826 times the cohort's median; 1 where that is 0 or none."""
 
-    names: ClassVar[tuple[str, ...]] = ("spread",)
+    number_names: ClassVar[tuple[str, ...]] = ("spread",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:

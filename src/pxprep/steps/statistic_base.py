@@ -89,13 +89,13 @@ class ImageStatistic(Statistic):
     """
 
     # What the numbers are called, and what they must be, one for each value.
-    names: ClassVar[tuple[str, ...]]
+    number_names: ClassVar[tuple[str, ...]]
     rules: ClassVar[tuple[Rule, ...]]
     # Whether sums over channels are measured in place of channels.
     of_sums: ClassVar[bool] = False
 
     @property
-    def variables(self) -> Sequence[str]:
+    def value_names(self) -> Sequence[str]:
         """What the values of each image are called."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class ImageStatistic(Statistic):
     ) -> dict[str, xr.Variable]:
         """The numbers anew from what was found in each image."""
         fovs = numbers[FOV].values.tolist()
-        values = np.stack([numbers[name].values for name in self.variables], axis=1)
+        values = np.stack([numbers[name].values for name in self.value_names], axis=1)
         counts = [numbers[name].values for name in COUNTS]
         if self.of_sums:
             values, *counts = (array[..., np.newaxis] for array in (values, *counts))
@@ -156,14 +156,14 @@ class ImageStatistic(Statistic):
         )
         return {
             name: numbers[name].variable.copy(data=self._of(found, index))
-            for index, name in enumerate(self.names)
+            for index, name in enumerate(self.number_names)
         }
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
-        details = (*self.variables, *COUNTS)
-        rules = dict(zip(self.names, self.rules, strict=True)) | dict.fromkeys(COUNTS, COUNT)
-        rules |= dict.fromkeys(self.variables, FINITE_OR_NAN)
+        details = (*self.value_names, *COUNTS)
+        rules = dict(zip(self.number_names, self.rules, strict=True)) | dict.fromkeys(COUNTS, COUNT)
+        rules |= dict.fromkeys(self.value_names, FINITE_OR_NAN)
         check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, details)
 
     def _numbers_with_warning(
@@ -195,9 +195,12 @@ class ImageStatistic(Statistic):
         """The numbers, and what was found in each image, with the names of the images."""
         dims = () if self.of_sums else (CHANNEL,)
         own_dims = (FOV, *dims) if cohort.pool is None else dims
-        values = {name: (own_dims, self._of(numbers, n)) for n, name in enumerate(self.names)}
+        values = {
+            name: (own_dims, self._of(numbers, n)) for n, name in enumerate(self.number_names)
+        }
         found = {
-            name: ((FOV, *dims), self._of(each.values, n)) for n, name in enumerate(self.variables)
+            name: ((FOV, *dims), self._of(each.values, n))
+            for n, name in enumerate(self.value_names)
         }
         counts = {
             name: ((FOV, *dims), array[..., 0] if self.of_sums else array)

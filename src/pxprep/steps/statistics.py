@@ -20,7 +20,7 @@ __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 class Scales(QuantileStatistic):
     """``scale``: the cohort's quantile of each channel, 1 where there is none or it is 0."""
 
-    names: ClassVar[tuple[str, ...]] = ("scale",)
+    number_names: ClassVar[tuple[str, ...]] = ("scale",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
@@ -46,7 +46,7 @@ class Scales(QuantileStatistic):
 class ClipLimits(QuantileStatistic):
     """``low`` and ``high``: two quantiles of each channel, infinite where there are none."""
 
-    names: ClassVar[tuple[str, ...]] = ("low", "high")
+    number_names: ClassVar[tuple[str, ...]] = ("low", "high")
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST, HIGHEST)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
@@ -69,7 +69,7 @@ class ClipLimits(QuantileStatistic):
 class Ranges(QuantileStatistic):
     """``min`` and ``max``: the extremes of each channel, 0 and 1 where there are none."""
 
-    names: ClassVar[tuple[str, ...]] = ("min", "max")
+    number_names: ClassVar[tuple[str, ...]] = ("min", "max")
     rules: ClassVar[tuple[Rule, ...]] = (FINITE, FINITE)
 
     @classmethod
@@ -100,7 +100,7 @@ class Ranges(QuantileStatistic):
 class Thresholds(QuantileStatistic):
     """``value``: the cohort's quantile of each channel, minus infinity where there is none."""
 
-    names: ClassVar[tuple[str, ...]] = ("value",)
+    number_names: ClassVar[tuple[str, ...]] = ("value",)
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
@@ -115,7 +115,7 @@ class Thresholds(QuantileStatistic):
 class SumThreshold(QuantileStatistic):
     """``threshold``: the cohort's quantile of sums over channels, 0 where there is no sum."""
 
-    names: ClassVar[tuple[str, ...]] = ("threshold",)
+    number_names: ClassVar[tuple[str, ...]] = ("threshold",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
     of_sums: ClassVar[bool] = True
 

@@ -66,9 +66,9 @@ class MeanAndDeviation(ImageStatistic):
     ``spread``: its standard deviation, 1 where that is 0 or none.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("center", "spread")
+    number_names: ClassVar[tuple[str, ...]] = ("center", "spread")
     rules: ClassVar[tuple[Rule, ...]] = (FINITE, DIVISOR)
-    variables: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+    value_names: ClassVar[tuple[str, ...]] = ("mean", "deviation")
 
     @property
     def made_from(self) -> Mapping[str, str]:
