@@ -71,7 +71,7 @@ def is_label(label: object) -> bool:
     return isinstance(label, str) or (isinstance(label, int | float) and math.isfinite(label))
 
 
-def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
+def labels_or_positions(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
     """Names of the channels of `image`: their labels, or else their positions."""
     labels = channel_labels(image)
     return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
@@ -142,7 +142,7 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     wanted = parse_channels(channels)
     if wanted is None:
         return image
-    require_known(wanted, label_keys(image), "channels")
+    require_known(wanted, labels_or_positions(image), "channels")
     return select_known_channels(image, wanted)
 
 
@@ -152,7 +152,7 @@ def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     Channels without labels, or with shared ones, are named by position. Those names become labels
     of the new image, as positions in it are different.
     """
-    known = label_keys(image)
+    known = labels_or_positions(image)
     positions = [known.index(label) for label in wanted]
     chosen = image.isel({CHANNEL: positions})
     labels = [known[position] for position in positions]
@@ -185,7 +185,7 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
 
 def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) -> xr.DataArray:
     """`image` with its channels in the order of `labels`, which must be exactly its labels."""
-    own = label_keys(image)
+    own = labels_or_positions(image)
     require_same(own, labels, what)
     if own == tuple(labels):
         return image

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import xarray as xr
 
 from ..aliases import ImageName, Label
-from ..channels import is_label, label_keys, reorder_channels, unwritable, usual_channels
+from ..channels import is_label, labels_or_positions, reorder_channels, unwritable, usual_channels
 from ..errors import (
     ChannelError,
     ImageError,
@@ -62,7 +62,7 @@ def aligned(
             f"images must all have the dims {sorted(map(str, dims))}: {listed(odd, separator='; ')}"
         )
     if order is None:
-        order = usual_channels(map(label_keys, images))
+        order = usual_channels(map(labels_or_positions, images))
     found, problems = [], []
     for name, image in zip(called, images, strict=True):
         try:

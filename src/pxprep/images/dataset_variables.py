@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from ..aliases import ImageName, Label
-from ..channels import CHANNEL, label_keys, reorder_channels, select_known_channels
+from ..channels import CHANNEL, labels_or_positions, reorder_channels, select_known_channels
 from ..errors import ImageError
 from .hints import line_for_dataset
 
@@ -45,9 +45,9 @@ def with_images(
     to them. For None they keep the order that they have, without those that `images` lack.
     """
     name, image = next(iter(images.items()))
-    kept = staying(channels, dataset[name], image, label_keys(dataset))
+    kept = staying(channels, dataset[name], image, labels_or_positions(dataset))
     chosen = dataset if kept is None else select_known_channels(dataset, kept)
-    order = label_keys(chosen) if CHANNEL in chosen.dims else ()
+    order = labels_or_positions(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
         for name, image in images.items()
@@ -69,7 +69,7 @@ def staying(
         return chosen if set(chosen) <= set(known) else None
     if CHANNEL not in after.dims or after.sizes[CHANNEL] == before.sizes[CHANNEL]:
         return None
-    dropped = set(label_keys(before)) - set(label_keys(after))
+    dropped = set(labels_or_positions(before)) - set(labels_or_positions(after))
     return [label for label in known if label not in dropped]
 
 

@@ -10,7 +10,14 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, BatchName, ImageName, Label, Pool
-from ..channels import Labeled, channel_labels, label_keys, plain, reorder_channels, select_channels
+from ..channels import (
+    Labeled,
+    channel_labels,
+    labels_or_positions,
+    plain,
+    reorder_channels,
+    select_channels,
+)
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
@@ -165,7 +172,7 @@ class ImageSet(Sequence[xr.DataArray]):
     @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The channels' labels, or their positions where they have none."""
-        return label_keys(self.images[0])
+        return labels_or_positions(self.images[0])
 
     @property
     def is_masked(self) -> bool:

@@ -9,7 +9,13 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import ImageName, Label
-from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
+from ..channels import (
+    CHANNEL,
+    labels_or_positions,
+    reorder_channels,
+    select_channels,
+    select_known_channels,
+)
 from ..errors import ImageError, ParameterError
 from .dataset_variables import image_variables, staying, with_variables
 from .datatree import own_dataset
@@ -144,7 +150,7 @@ def with_leaves(
     resized = {}
     for leaf, image in images.items():
         scales = [_node(tree, path).data_vars[leaf.variable] for path in leaf.scales]
-        scales = [select_channels(scale, stay(label_keys(scale))) for scale in scales]
+        scales = [select_channels(scale, stay(labels_or_positions(scale))) for scale in scales]
         factors = factors_between(scales, leaf.scales)
         resized[leaf.path or "/"] = new_sizes(scales, factors)
         made = _processed(leaf, scales, factors, image)
@@ -166,7 +172,7 @@ def check_pyramid(tree: "xr.DataTree", leaf: Leaf) -> None:
         for path in leaf.scales
     ]
     for path, scale in zip(leaf.scales, scales, strict=True):
-        reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
+        reorder_channels(scale, labels_or_positions(scales[0]), f"image {path!r}")
     factors = factors_between(scales, leaf.scales)
     for path, by_dim in zip(leaf.scales[1:], cumulative(factors), strict=True):
         # Whatever lies beside a scale must fit one of another size, too.
@@ -260,7 +266,7 @@ def _reduced(
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
         above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
-        known = label_keys(datasets[above[0]] if above else dataset)
+        known = labels_or_positions(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
         channels = stay(known) if concerned else None
         if channels is not None:
@@ -288,11 +294,11 @@ def _processed(
         finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
         coarser = coarser_scales(finest, first, factors)
         return [image, *(scale.isel({CHANNEL: 0}) for scale in coarser)]
-    order = label_keys(scales[0])
+    order = labels_or_positions(scales[0])
     finest = reorder_channels(image, order, leaf.path)
     alike = [reorder_channels(scale, order, leaf.path) for scale in scales]
     made = [finest, *coarser_scales(finest, alike, factors)]
     return [
-        reorder_channels(scale, label_keys(own), leaf.path)
+        reorder_channels(scale, labels_or_positions(own), leaf.path)
         for scale, own in zip(made, scales, strict=True)
     ]

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import label_keys, select_channels
+from ..channels import labels_or_positions, select_channels
 from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
@@ -161,7 +161,7 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
             f"image {name!r} must have one of the types of OME-TIFF, {', '.join(TYPES)}, got "
             f"{image.dtype}: convert it with image.astype"
         )
-    labels = [str(label) for label in label_keys(image)]
+    labels = [str(label) for label in labels_or_positions(image)]
     bad = [label for label in labels if NOT_XML.search(label)]
     if bad:
         raise ChannelError(f"channels must have names that XML can hold, got {bad}")
@@ -185,7 +185,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     """Write an image and its coarser levels."""
     import tifffile
 
-    labels = [str(label) for label in label_keys(image)]
+    labels = [str(label) for label in labels_or_positions(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
     for dim, size in (image.attrs.get(SIZES) or {}).items():

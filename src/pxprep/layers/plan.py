@@ -90,7 +90,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     measured: list[str] = []
     if isinstance(work.steps, Pipeline):
         measured = pass_names(work.steps.steps, without(prepared.cohort, request.exclude))
-        work.steps.say_remarks(prepared.cohort.labels)
+        work.steps.warn_of_remarks(prepared.cohort.labels)
     return Plan(
         **general,
         reads=prepared.images,

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from .. import ops
-from ..channels import channel_labels, label_keys
+from ..channels import channel_labels, labels_or_positions
 from ..engine import backends
 from ..engine.progress import Progress
 from ..errors import LayerError, StoreError, spelled
@@ -70,7 +70,7 @@ def as_element(
     element = model.parse(
         image.data,
         dims=image.dims,
-        c_coords=None if channel_labels(image) is None else list(label_keys(image)),
+        c_coords=None if channel_labels(image) is None else list(labels_or_positions(image)),
         transformations=dict(transformations),
         scale_factors=[dict(factors) for factors in layout.factors] or None,
     )

@@ -138,7 +138,7 @@ class Pipeline(Recipe):
         budget = parse_memory(memory)
         cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         fitted = self._fit(without(cohort, exclude), bar, budget)
-        self.say_remarks(cohort.labels)
+        self.warn_of_remarks(cohort.labels)
         # Images that are left out have a batch, too, whose numbers they get.
         return replace(fitted, batches=cohort.batch_of_each())
 
@@ -211,7 +211,7 @@ class Pipeline(Recipe):
         """
         cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         self.check(cohort.labels)
-        self.say_remarks(cohort.labels)
+        self.warn_of_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, ImageName, Label
-from ..channels import CHANNEL, channel_labels, label_keys, listed_labels, reorder_channels
+from ..channels import CHANNEL, channel_labels, labels_or_positions, listed_labels, reorder_channels
 from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
@@ -245,7 +245,7 @@ def _apply_own(
     """The image after a step of the user's own, whose channels and shape must stay."""
     with OfStep(name, image_name):
         result = _checked(name, step.apply(image, numbers), image)
-        note = Note(result, label_keys(result), image_name, name, say_lossy, parts="cz")
+        note = Note(result, labels_or_positions(result), image_name, name, say_lossy, parts="cz")
     dims = [str(dim) for dim in image.dims]
     return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
 

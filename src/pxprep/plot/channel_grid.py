@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import label_keys, select_channels
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..images.parameters import parse_choice
 from .given import one_image
@@ -100,7 +100,7 @@ def channels(
     shared = parse_choice(contrast, "contrast", CONTRASTS) == "shared"
     max_pixels = parse_max_pixels(max_pixels)
     if channels is None:
-        channels = label_keys(image)
+        channels = labels_or_positions(image)
     image = select_channels(image, channels)
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import label_keys, select_channels
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
 from ..images.image_numbers import BATCH, FOV, rows_of
@@ -143,7 +143,7 @@ def histogram(
         require_same_size(images["before"], images["after"])
     before, last = images["before"], [*images.values()][-1]
     if channels is None:
-        channels = label_keys(last)
+        channels = labels_or_positions(last)
     bins = parse_count(bins, "bins", "a whole number of at least 1")
     max_pixels = parse_max_pixels(max_pixels)
     images = {side: select_channels(image, channels) for side, image in images.items()}
@@ -259,7 +259,9 @@ def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset])
 
 
 def _line(label: str, style: str, values: xr.DataArray) -> Line:
-    return Line(label, dict(zip(label_keys(values), values.values.tolist(), strict=True)), style)
+    return Line(
+        label, dict(zip(labels_or_positions(values), values.values.tolist(), strict=True)), style
+    )
 
 
 def draw_histogram(

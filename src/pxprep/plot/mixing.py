@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import label_keys, select_channels
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..errors import ParameterError
 from .given import one_image
@@ -137,7 +137,7 @@ def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
 
     most = len(COLOURS)
     if channels is None:
-        channels = label_keys(image)[:most]
+        channels = labels_or_positions(image)[:most]
     labels = list(channels) if isinstance(channels, Sequence | Mapping) else channels
     # Refuses what is no sequence of labels.
     select_channels(image, channels if isinstance(channels, str) else labels)
