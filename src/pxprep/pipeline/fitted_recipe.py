@@ -10,7 +10,10 @@ import xarray as xr
 
 from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..displays import Display, Displayable
-from . import display, fitted_json, saved
+from ..errors import ParameterError
+from ..store.json import encode_numbers, to_text
+from . import display, saved
+from .fitted_json import BATCHES
 from .recipes import Recipe
 from .review import find_outliers
 from .run import labels_along, numbers_together
@@ -116,15 +119,23 @@ class FittedRecipe(Displayable):
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
-        channels = self.n_channels if self.channels is None else self.channels
-        return fitted_json.to_json(
-            self.pipeline,
-            channels,
-            self.pool,
-            self.fovs,
-            self.dtype,
-            self.measured,
-            self.batches,
+        for label in (*(self.channels or ()), *self.fovs):
+            if not isinstance(label, str | int | float):
+                raise ParameterError(
+                    "channel labels and image names must be strings or numbers to be saved, got "
+                    f"{label!r}"
+                )
+        batches = [list(pair) for pair in self.batches.items()]
+        return to_text(
+            {
+                "pipeline": self.pipeline.to_dict(),
+                "channels": self.n_channels if self.channels is None else list(self.channels),
+                "pool": self.pool,
+                "fovs": list(self.fovs),
+                **({BATCHES: batches} if batches else {}),
+                "dtype": self.dtype.name,
+                "numbers": {name: encode_numbers(one, name) for name, one in self.measured.items()},
+            }
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
