@@ -72,20 +72,20 @@ class ImageSet(Sequence[xr.DataArray]):
     channels
         The channels that were chosen of the images as they came, in that order; None for all.
     is_one
-        Whether it came as one image, and not as several that may happen to be one.
+        Whether it came as one image, and not as a list, a mapping or a tree with one.
     pool
         ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
         their pixels, None measures each image by itself.
     already_told
         Flags, shape (fov, c), of which earlier steps have warned the user.
     evaluate
-        Computes the lazy results of a pass, a few numbers for each image, of all images together.
+        A function that computes what a pass over lazy images finds, of all images together: a few
+        numbers for each.
     areas
         Which pixels of each image are measured, None for all of them; empty where that is so of all
         images.
     chains
-        For each image the operations that have not been run yet; empty if it is lazy in Dask, whose
-        graph then has them.
+        For each image the operations that have not been run yet; empty where Dask graphs have them.
     batches
         The batch of each image: those of one batch are measured together; empty for one cohort.
     """
@@ -392,9 +392,9 @@ class ImageSet(Sequence[xr.DataArray]):
     def keeping(
         self, memory: int | None, depth: int, *, results: bool = False
     ) -> AbstractContextManager[None]:
-        """A context in which passes over lazy images share what they read, up to so many bytes.
+        """A context in which passes over lazy images keep what they read for each other.
 
-        None is a share of the memory that is available. `depth` is how far blurs will read around a
+        `memory` is for how many bytes, None a share of what is available. `depth` is how far blurs will read around a
         block. `results` tells that images are also transformed in this context, so that blurred
         blocks are worth keeping.
         """
