@@ -394,9 +394,9 @@ class ImageSet(Sequence[xr.DataArray]):
     ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images keep what they read for each other.
 
-        `memory` is for how many bytes, None a share of what is available. `depth` is how far blurs will read around a
-        block. `results` tells that images are also transformed in this context, so that blurred
-        blocks are worth keeping.
+        `memory` is for how many bytes, None a share of what is available. `depth` is how far blurs
+        will read around a block. `results` tells that images are also transformed in this context,
+        so that blurred blocks are worth keeping.
         """
         images = [pixels(image) for image in self.images]
         if not any(map(backends.is_lazy, images)):

@@ -37,7 +37,7 @@ class Measurement(NamedTuple):
     counts: tuple[Array, ...]
 
     def split_off_pooled(self, n_images: int) -> "tuple[Measurement, Measurement]":
-        """The rows of the images, and the last row, of all pixels; all rows twice if there is none."""
+        """The rows of the images, and the last row, of all pixels; if there is none, all twice."""
         if len(self.values) == n_images:
             return self, self
         each, pooled = (
