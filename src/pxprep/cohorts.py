@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import xarray as xr
 
-from .accessors import Methods
+from .accessors import ImageMethods
 from .aliases import BatchName, ImageName, Images, Label, Pool
 from .channels import CHANNEL
 from .displays import Display, Displayable, counted
@@ -17,7 +17,7 @@ from .images.listing import image_parts
 __all__ = ["Cohort"]
 
 
-class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[ImageName, xr.DataArray]):
+class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
@@ -87,7 +87,7 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[ImageName, xr.
         self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
 
     @property
-    def _images(self) -> "Cohort":  # what the methods of `Methods` work on
+    def _images(self) -> "Cohort":  # what the methods of `ImageMethods` work on
         return self
 
     @property
