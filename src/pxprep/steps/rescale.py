@@ -6,12 +6,11 @@ from typing import Any
 import xarray as xr
 
 from ..aliases import ImageName
-from ..engine import backends
 from ..errors import ParameterError, did_you_mean
-from ..images.image import as_float, like, processing_dtype, shared_pixels
+from ..images.image import as_float, like
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_count
-from ..images.scales import ScaleFactors, coarser_labels
+from ..images.scales import ScaleFactors, coarser_labels, means_of_rectangles
 
 __all__ = ["rescale"]
 
@@ -70,9 +69,7 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
 def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     if set(factors.values()) == {1}:
         return as_float(image)
-    y, x = factors["y"], factors["x"]
-    array = backends.coarsen(shared_pixels(image), (1, y, x), dtype=processing_dtype(image))
-    return like(coarser_labels(image, factors), array)
+    return like(coarser_labels(image, factors), means_of_rectangles(image, factors))
 
 
 def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
