@@ -210,7 +210,7 @@ def measures(step: type) -> bool:
 
 MEASURED = [
     Parameter("pool", "Pool", '"mean"', POOL),
-    Parameter("where", "Any", "None", WHERE),
+    Parameter("where", "object", "None", WHERE),
 ]
 
 
@@ -322,7 +322,7 @@ def files() -> dict[Path, str]:
             HEAD + OPS_DOC,
             "from typing import Any\n",
             imported(".aliases", sorted([*ALIASES, "Pool"])),
-            "from .images.cohort import AnyImages",
+            "from .images.image_set import AnyImages",
             imported(".steps", sorted(own)),
             "from .steps.base import apply_step",
             *(
@@ -366,7 +366,7 @@ def files() -> dict[Path, str]:
             imported("..steps", sorted(STEPS)) + "\n\n",
             "class FluentSteps:",
             '    """Methods that add the step of their name."""\n',
-            "    def then(self, step: Any, name: str | None = None) -> Self:",
+            "    def then(self, step: object, name: str | None = None) -> Self:",
             '        """The pipeline with one more step: a `Step` or a function image -> image."""',
             "        raise NotImplementedError\n",
             "\n".join(fluent_text(step) for step in classes),

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .pipeline.pipeline import FittedPipeline, Pipeline
     from .plot import ImagePlots
 
-__all__ = ["Accessor", "Methods"]
+__all__ = ["Accessor", "ImageMethods"]
 
 
-class Methods(StepMethods[Made]):
+class ImageMethods(StepMethods[Made]):
     """The steps, and what else images and cohorts can do."""
 
     def preprocess(
@@ -81,7 +81,7 @@ class Methods(StepMethods[Made]):
         ImageError, ChannelError, ParameterError
             As `pxprep.Pipeline.fit_transform`.
         """
-        from .images.cohort import ImageSet
+        from .images.image_set import ImageSet
         from .pipeline.pipeline import Pipeline
 
         pipeline = Pipeline.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
@@ -277,7 +277,7 @@ class Methods(StepMethods[Made]):
         )
 
 
-class Accessor(Displayable, Methods[Any]):
+class Accessor(Displayable, ImageMethods[Any]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on
@@ -322,7 +322,7 @@ class Accessor(Displayable, Methods[Any]):
         return ImagePlots(self._images)
 
     def _display(self) -> Display:
-        from .images.cohort import ImageSet
+        from .images.image_set import ImageSet
         from .images.listing import image_parts
 
         try:
@@ -356,7 +356,7 @@ def _methods_part() -> Part:
     """The methods of the accessor, and what each does in a line."""
     found = {
         name: str(getdoc(member)).partition("\n")[0]
-        for holder in (StepMethods, Methods, Accessor)
+        for holder in (StepMethods, ImageMethods, Accessor)
         for name, member in vars(holder).items()
         if not name.startswith("_")
     }

@@ -7,12 +7,17 @@ import numpy as np
 
 # A NumPy or Dask array; only `engine/backends.py` may check which of the two.
 Array = Any
-Block = np.ndarray[Any, np.dtype[Any]]
+NumpyArray = np.ndarray[Any, np.dtype[Any]]
+# One in `engine/`: pixels of a block, or what is found in them.
+Block = NumpyArray
 DType = np.dtype[Any]
 # A value of a float type.
 Real = np.floating[Any]
 
+# What a channel is called; an image; a batch of images.
 Label = Hashable
+ImageName = Hashable
+BatchName = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).
 PerChannel = float | Sequence[float] | Mapping[Any, float]
 # One number, or one for each of some channels, by label (`...` for the rest).

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from .aliases import Block, Label
+from .aliases import Label, NumpyArray
 from .errors import ChannelError, ParameterError, did_you_mean, listed_names, spelled
 
 CHANNEL = "c"
@@ -61,7 +61,7 @@ def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
     )
 
 
-def plain(label: object) -> Any:
+def plain(label: Label) -> Label:
     """A label as Python's own value: JSON does not know NumPy's numbers and texts."""
     return label.item() if isinstance(label, np.generic) else label
 
@@ -71,7 +71,7 @@ def is_label(label: object) -> bool:
     return isinstance(label, str) or (isinstance(label, int | float) and math.isfinite(label))
 
 
-def label_keys(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
+def labels_or_positions(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
     """Names of the channels of `image`: their labels, or else their positions."""
     labels = channel_labels(image)
     return tuple(range(image.sizes[CHANNEL])) if labels is None else labels
@@ -95,7 +95,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
         )
 
 
-def unwritable(names: Iterable[Label]) -> list[Label]:
+def unwritable(names: Iterable[Hashable]) -> list[Hashable]:
     """Names that cannot be encoded: Python makes such ones of file names that are not UTF-8."""
     found = []
     for name in names:
@@ -112,8 +112,8 @@ def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: st
     if unknown:
         raise ChannelError(
             f"{spelled(parameter)}: no channel "
-            f"{listed_labels(unknown)}{did_you_mean(unknown, known)}; "
-            f"the image has {listed_labels(known)}"
+            f"{listed_labels(unknown)}{did_you_mean(unknown, known)}; the image has "
+            f"{listed_labels(known)}"
         )
 
 
@@ -142,7 +142,7 @@ def select_channels(image: xr.DataArray, channels: Iterable[Label] | None) -> xr
     wanted = parse_channels(channels)
     if wanted is None:
         return image
-    require_known(wanted, label_keys(image), "channels")
+    require_known(wanted, labels_or_positions(image), "channels")
     return select_known_channels(image, wanted)
 
 
@@ -152,7 +152,7 @@ def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     Channels without labels, or with shared ones, are named by position. Those names become labels
     of the new image, as positions in it are different.
     """
-    known = label_keys(image)
+    known = labels_or_positions(image)
     positions = [known.index(label) for label in wanted]
     chosen = image.isel({CHANNEL: positions})
     labels = [known[position] for position in positions]
@@ -185,14 +185,14 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
 
 def reorder_channels(image: xr.DataArray, labels: Sequence[Label], what: str) -> xr.DataArray:
     """`image` with its channels in the order of `labels`, which must be exactly its labels."""
-    own = label_keys(image)
+    own = labels_or_positions(image)
     require_same(own, labels, what)
     if own == tuple(labels):
         return image
     return select_known_channels(image, labels)
 
 
-def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block:
+def per_channel(value: object, labels: Sequence[Label], parameter: str) -> NumpyArray:
     """One float per channel from one number, a tuple in channel order, or values by label.
 
     `value` has been through a parser of `parameters`, so it is a float, a tuple or a `ByLabel`.
@@ -209,7 +209,9 @@ def per_channel(value: object, labels: Sequence[Label], parameter: str) -> Block
     return np.full(len(labels), value, dtype=np.float64)
 
 
-def _by_label(values: Mapping[object, float], labels: Sequence[Label], parameter: str) -> Block:
+def _by_label(
+    values: Mapping[object, float], labels: Sequence[Label], parameter: str
+) -> NumpyArray:
     require_known([key for key in values if key is not ...], labels, parameter)
     left_out = [label for label in labels if label not in values]
     if left_out and ... not in values:

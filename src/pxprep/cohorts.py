@@ -5,19 +5,19 @@ from typing import Any, Self
 
 import xarray as xr
 
-from .accessors import Methods
-from .aliases import Images, Label, Pool
+from .accessors import ImageMethods
+from .aliases import BatchName, ImageName, Images, Label, Pool
 from .channels import CHANNEL
 from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
-from .images.cohort import HoldsImages, ImageSet
+from .images.image_set import HoldsImages, ImageSet
 from .images.listing import image_parts
 
 __all__ = ["Cohort"]
 
 
-class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.DataArray]):
+class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName, xr.DataArray]):
     """Images that are measured together, with their masks: a mapping of names to images.
 
     Its methods are those of ``image.pxprep``; what they make is a cohort again, which knows its
@@ -87,7 +87,7 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
         self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
 
     @property
-    def _images(self) -> "Cohort":  # what the methods of `Methods` work on
+    def _images(self) -> "Cohort":  # what the methods of `ImageMethods` work on
         return self
 
     @property
@@ -96,7 +96,7 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
         return self.image_set.labels
 
     @property
-    def batches(self) -> dict[Label, Label]:
+    def batches(self) -> dict[ImageName, BatchName]:
         """The batch of each image, by name; empty if all are measured together."""
         return self.image_set.batch_of_each()
 
@@ -123,12 +123,12 @@ class Cohort(Displayable, Methods["Cohort"], HoldsImages, Mapping[Label, xr.Data
         made.image_set = image_set
         return made
 
-    def __getitem__(self, name: Label) -> xr.DataArray:
+    def __getitem__(self, name: ImageName) -> xr.DataArray:
         if name not in self.image_set.names:
             raise KeyError(name)
         return self.image_set[self.image_set.names.index(name)]
 
-    def __iter__(self) -> Iterator[Label]:
+    def __iter__(self) -> Iterator[ImageName]:
         return iter(self.image_set.names)
 
     def __len__(self) -> int:

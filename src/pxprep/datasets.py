@@ -7,7 +7,7 @@ import xarray as xr
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from .aliases import Block
+from .aliases import NumpyArray
 from .channels import CHANNEL
 from .images.parameters import parse_count
 
@@ -63,17 +63,17 @@ MARGIN = 12
 class _Regions(NamedTuple):
     """Where things are. Each field is a plane: the image with `MARGIN` pixels around it."""
 
-    inside: Block  # bool: tissue, not bare glass nor the inside of a vessel
-    compartment: Block
-    flow: Block  # fibres and long cells follow its contours
-    artery: Block  # distance in pixels to the middle of the vessel
-    capillary: Block
+    inside: NumpyArray  # bool: tissue, not bare glass nor the inside of a vessel
+    compartment: NumpyArray
+    flow: NumpyArray  # fibres and long cells follow its contours
+    artery: NumpyArray  # distance in pixels to the middle of the vessel
+    capillary: NumpyArray
 
 
 class _Cells(NamedTuple):
-    y: Block
-    x: Block
-    kind: Block  # position in KINDS
+    y: NumpyArray
+    x: NumpyArray
+    kind: NumpyArray  # position in KINDS
 
 
 def tissue(n_fovs: int = 3, size: int = 256, seed: int = 0) -> dict[str, xr.DataArray]:
@@ -135,7 +135,7 @@ def tissue(n_fovs: int = 3, size: int = 256, seed: int = 0) -> dict[str, xr.Data
     }
 
 
-def _fov(size: int, random: Random) -> Block:
+def _fov(size: int, random: Random) -> NumpyArray:
     """Counts of one FOV, uint16, axes (c, y, x)."""
     # Two streams: the layout takes the same numbers for every size.
     layout_random, random = random.spawn(2)
@@ -179,28 +179,30 @@ def _lay_out(size: int, random: Random) -> _Regions:
     return _Regions(~glass & (artery > 3), compartment, flow, artery, capillary)
 
 
-def _waves(pixel: Block, frequency: float, random: Random) -> Block:
+def _waves(pixel: NumpyArray, frequency: float, random: Random) -> NumpyArray:
     """A smooth random surface of unit variance: waves in six random directions."""
     angle, phase = random.uniform(0, 2 * np.pi, (2, 6))
     k = 2 * np.pi * frequency * random.uniform(0.4, 1.6, 6)
     y, x = np.outer(pixel, k * np.sin(angle)) + phase, np.outer(pixel, k * np.cos(angle))
-    surface: Block = (np.cos(y) @ np.cos(x).T - np.sin(y) @ np.sin(x).T) / np.sqrt(3)
+    surface: NumpyArray = (np.cos(y) @ np.cos(x).T - np.sin(y) @ np.sin(x).T) / np.sqrt(3)
     return surface
 
 
-def _disc(u: Block, v: Block, at: tuple[float, float], radius: float) -> Block:
+def _disc(u: NumpyArray, v: NumpyArray, at: tuple[float, float], radius: float) -> NumpyArray:
     """1 in the middle of a disc, falling to 0 at its edge and below outside."""
-    disc: Block = 1 - np.sqrt((u - at[0]) ** 2 + (v - at[1]) ** 2) / radius
+    disc: NumpyArray = 1 - np.sqrt((u - at[0]) ** 2 + (v - at[1]) ** 2) / radius
     return disc
 
 
-def _vessel(u: Block, v: Block, at: tuple[float, float], length: float, random: Random) -> Block:
+def _vessel(
+    u: NumpyArray, v: NumpyArray, at: tuple[float, float], length: float, random: Random
+) -> NumpyArray:
     """Distance to a bent line through `at`, `length` to either side."""
     angle, bend = random.uniform(0, np.pi), random.uniform(2, 5) * random.choice([-1, 1])
     u, v = u - at[0], v - at[1]
     along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
     aside = (across - bend * along**2) ** 2 / (1 + (2 * bend * along) ** 2)
-    distance: Block = np.sqrt(aside + np.maximum(np.abs(along) - length, 0) ** 2)
+    distance: NumpyArray = np.sqrt(aside + np.maximum(np.abs(along) - length, 0) ** 2)
     return distance
 
 
@@ -219,7 +221,7 @@ def _place_cells(regions: _Regions, random: Random) -> _Cells:
     return _Cells(y, x, kind.astype(int))
 
 
-def _grid(extent: int, spacing: float, random: Random) -> tuple[Block, Block]:
+def _grid(extent: int, spacing: float, random: Random) -> tuple[NumpyArray, NumpyArray]:
     row, column = np.mgrid[: extent / (spacing * 0.87), : extent / spacing].reshape(2, -1)
     shaken = random.normal(0, 0.17 * spacing, (2, row.size))
     y, x = row * spacing * 0.87 + shaken[0], (column + row % 2 / 2) * spacing + shaken[1]
@@ -229,7 +231,7 @@ def _grid(extent: int, spacing: float, random: Random) -> tuple[Block, Block]:
 
 def _shape_cells(
     cells: _Cells, regions: _Regions, random: Random
-) -> tuple[Block, dict[str, Block]]:
+) -> tuple[NumpyArray, dict[str, NumpyArray]]:
     """For each pixel the nearest cell; and how much of the nucleus and so on is there."""
     shape, n_cells = regions.inside.shape, cells.y.size
     at = cells.y.astype(int), cells.x.astype(int)
@@ -261,14 +263,14 @@ def _shape_cells(
     }
 
 
-def _direction(plane: Block) -> Block:
+def _direction(plane: NumpyArray) -> NumpyArray:
     """Angle of the contours of a plane."""
     slope_y, slope_x = np.gradient(plane)
-    angle: Block = np.arctan2(slope_x, -slope_y)
+    angle: NumpyArray = np.arctan2(slope_x, -slope_y)
     return angle
 
 
-def _stain_stroma(regions: _Regions, random: Random) -> dict[str, Block]:
+def _stain_stroma(regions: _Regions, random: Random) -> dict[str, NumpyArray]:
     """What lies between the cells, by marker: walls of vessels, and fibres."""
     stroma = regions.inside & (regions.compartment == STROMA)
     lining = np.exp(-((regions.artery - 3.8) ** 2)) + 0.8 * np.exp(-(regions.capillary**2) / 1.5)

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 # Columns of text; and how many rows of a table are open in a notebook without a click.
 WIDTH, MOST_OPEN = 88, 12
@@ -131,7 +130,7 @@ class Displayable:
         return self._display().html()
 
 
-def in_a_line(values: Sequence[Any]) -> str:
+def in_a_line(values: Sequence[object]) -> str:
     """Names in a line."""
     return ", ".join(map(str, values))
 
@@ -141,7 +140,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number != 1 else f"1 {noun.removesuffix('s')}"
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A value that JSON can hold, in a line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {value_text(item)}" for key, item in value.items())

@@ -71,6 +71,11 @@ def spelling(spell: Callable[[str], str]) -> Iterator[None]:
         _SPELLING.reset(token)
 
 
+def type_name(cls: type) -> str:
+    """A type in a message, with its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
     """The first parts of a list in a message, and how many more there are."""
     more = len(parts) - most

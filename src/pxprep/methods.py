@@ -20,7 +20,13 @@ class StepMethods(Generic[Made]):
 
     _images: Any
 
-    def quantile_norm(self, q: PerChannel = 99, *, pool: Pool = "mean", where: Any = None) -> Made:
+    def quantile_norm(
+        self,
+        q: PerChannel = 99,
+        *,
+        pool: Pool = "mean",
+        where: object = None,
+    ) -> Made:
         """Divide each channel by its quantile.
 
         The quantile is that of the finite, non-zero pixels, exact whatever the chunks (see
@@ -248,7 +254,7 @@ class StepMethods(Generic[Made]):
         q_post: PerChannel = 99.9,
         *,
         pool: Pool = "mean",
-        where: Any = None,
+        where: object = None,
     ) -> Made:
         """Divide each channel by its quantile once more, after the other steps.
 
@@ -481,7 +487,7 @@ class StepMethods(Generic[Made]):
         zeros: Zeros = "exclude",
         *,
         pool: Pool = "mean",
-        where: Any = None,
+        where: object = None,
     ) -> Made:
         """Set values below a low quantile of their channel to it, and those above a high one.
 
@@ -547,7 +553,7 @@ class StepMethods(Generic[Made]):
 
         return apply_step(PercentileClip(low, high, zeros), self._images, pool=pool, where=where)
 
-    def minmax(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+    def minmax(self, *, pool: Pool = "mean", where: object = None) -> Made:
         """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
 
         Of a cohort pooled by ``"mean"``, the mean of the images' minima and that of their maxima become
@@ -652,7 +658,7 @@ class StepMethods(Generic[Made]):
         zeros: Zeros = "exclude",
         *,
         pool: Pool = "mean",
-        where: Any = None,
+        where: object = None,
     ) -> Made:
         """Set values below a threshold of their channel to 0, or to NaN.
 
@@ -765,7 +771,7 @@ class StepMethods(Generic[Made]):
 
         return apply_step(Median(size), self._images)
 
-    def zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+    def zscore(self, *, pool: Pool = "mean", where: object = None) -> Made:
         """Subtract the mean of each channel, and divide by its standard deviation.
 
         Both are of the finite values, zeros included, and of the exact sums of these and of their
@@ -817,7 +823,7 @@ class StepMethods(Generic[Made]):
 
         return apply_step(Zscore(), self._images, pool=pool, where=where)
 
-    def robust_zscore(self, *, pool: Pool = "mean", where: Any = None) -> Made:
+    def robust_zscore(self, *, pool: Pool = "mean", where: object = None) -> Made:
         """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
 
         The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826

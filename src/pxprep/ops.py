@@ -20,7 +20,7 @@ processed at ``scale0``; its coarser scales are made again.
 from typing import Any
 
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
-from .images.cohort import AnyImages
+from .images.image_set import AnyImages
 from .steps import (
     Arcsinh,
     Blur,
@@ -80,7 +80,7 @@ def quantile_norm(
     q: PerChannel = 99,
     *,
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> AnyImages:
     """Divide each channel by its quantile.
 
@@ -239,7 +239,7 @@ def post_norm(
     q_post: PerChannel = 99.9,
     *,
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> AnyImages:
     """Divide each channel by its quantile once more, after the other steps.
 
@@ -480,7 +480,7 @@ def percentile_clip(
     zeros: Zeros = "exclude",
     *,
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> AnyImages:
     """Set values below a low quantile of their channel to it, and those above a high one.
 
@@ -547,7 +547,7 @@ def percentile_clip(
     return apply_step(PercentileClip(low, high, zeros), images, pool=pool, where=where)
 
 
-def minmax(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:
+def minmax(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> AnyImages:
     """Bring each channel to 0 to 1: subtract its smallest value, divide by its range.
 
     Of a cohort pooled by ``"mean"``, the mean of the images' minima and that of their maxima become
@@ -654,7 +654,7 @@ def threshold(
     zeros: Zeros = "exclude",
     *,
     pool: Pool = "mean",
-    where: Any = None,
+    where: object = None,
 ) -> AnyImages:
     """Set values below a threshold of their channel to 0, or to NaN.
 
@@ -769,7 +769,7 @@ def median(images: AnyImages, size: PerChannel = 3) -> AnyImages:
     return apply_step(Median(size), images)
 
 
-def zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:
+def zscore(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> AnyImages:
     """Subtract the mean of each channel, and divide by its standard deviation.
 
     Both are of the finite values, zeros included, and of the exact sums of these and of their
@@ -822,7 +822,7 @@ def zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyI
     return apply_step(Zscore(), images, pool=pool, where=where)
 
 
-def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: Any = None) -> AnyImages:
+def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> AnyImages:
     """Subtract the median of each channel, and divide by 1.4826 times the median distance from it.
 
     The median distance (MAD) is ``numpy.median(abs(values - numpy.median(values)))``, and 1.4826

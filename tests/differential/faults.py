@@ -272,7 +272,7 @@ FAULTS = [
     ),
     Fault(
         "means are rounded more than once",
-        "steps/statistic.py",
+        "steps/image_values.py",
         "return statistics.mean(values.tolist())",
         "return sum((values / values.size).tolist())",
     ),

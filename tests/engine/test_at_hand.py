@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
 from pxprep.engine import backends, blocks
-from pxprep.images.cohort import ImageSet
+from pxprep.images.image_set import ImageSet
 from pxprep.store import zarr_chunks
 
 zarr = pytest.importorskip("zarr", minversion="3")

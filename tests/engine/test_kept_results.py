@@ -16,7 +16,7 @@ from pxprep.engine import programs as operations
 from pxprep.engine.cache import Budget, Keeper
 from pxprep.engine.threads import n_cores
 from pxprep.engine.windows import Kept, Pixels, Window
-from pxprep.images.cohort import ImageSet
+from pxprep.images.image_set import ImageSet
 from pxprep.steps import Blur
 from pxprep.steps.blur import BlurEach
 from pxprep.steps.clip import ClipAbove

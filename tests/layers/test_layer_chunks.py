@@ -27,7 +27,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.engine import backends
 from pxprep.errors import StoreError
-from pxprep.layers import backing, layers
+from pxprep.layers import backing, layouts, staging
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
@@ -144,11 +144,11 @@ def test_files_are_those_that_spatialdata_writes(zarr_format, multiscale, tmp_pa
 def test_layers_whose_chunks_are_left_to_zarr(multiscale, tmp_path, monkeypatch):
     """The same files, of chunks of zeros as well."""
     sdata = make_study(tmp_path / "study.zarr", multiscale)
-    for scale in layers.scales_of(sdata["fov0"]):
+    for scale in layouts.scales_of(sdata["fov0"]):
         scale.data = scale.data * (scale.data > 30)
         scale.data[:, :, :8] = 0
     clean(sdata, pipeline=NORM, chunks=8)
-    monkeypatch.setattr(layers, "direct", lambda array: array)
+    monkeypatch.setattr(staging, "direct", lambda array: array)
     clean(sdata, "fov0", "by_zarr", pipeline=NORM, chunks=8)
     own, theirs = (
         {str(path.relative_to(sdata.path / "images" / name)): raw for path, raw in found.items()}

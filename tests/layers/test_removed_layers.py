@@ -20,8 +20,8 @@ import pxprep
 from pxprep import Pipeline, PxprepWarning, plot
 from pxprep.errors import LayerError, StoreError
 from pxprep.io import import_images
-from pxprep.layers import layers as layers_module
-from pxprep.layers import read_images
+from pxprep.layers import read_images, staging
+from pxprep.layers.layouts import scales_of
 from stores import arrays, files, layers, make_study, same
 
 STEPS = Pipeline().quantile_norm(99)
@@ -41,7 +41,7 @@ def clean(sdata, sources="fov0", outputs="clean", **parameters):
 
 
 def finest(sdata, name):
-    return layers_module.scales_of(sdata[name])[0]
+    return scales_of(sdata[name])[0]
 
 
 def remove_layer(folder):
@@ -237,14 +237,14 @@ def test_chunk_that_is_removed_while_we_read(tmp_path, monkeypatch, what, resume
     """Of a source or a mask that is no layer of ours: zeros were read, and none are published."""
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path / "images")
-    stage = layers_module.stage
+    stage = staging.stage
 
     def remove_and_stage(*args, **options):
         chunk = next(path for path in (sdata.path / what / "s0/c").rglob("*") if path.is_file())
         chunk.unlink()
         return stage(*args, **options)
 
-    monkeypatch.setattr(layers_module, "stage", remove_and_stage)
+    monkeypatch.setattr(staging, "stage", remove_and_stage)
     name = what.rpartition("/")[2]
     with pytest.raises(StoreError, match=rf"another program changed \['{name}'\] meanwhile"):
         clean(sdata, where="cells", resume=resume)

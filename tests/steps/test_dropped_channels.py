@@ -12,7 +12,7 @@ from oracle import assert_agrees, assert_same_bits
 from pxprep import Cohort, FittedPipeline, Pipeline, ops
 from pxprep.engine.programs import AddChannels, PickChannels, Program
 from pxprep.errors import ChannelError, ParameterError
-from pxprep.images.cohort import ImageSet
+from pxprep.images.image_set import ImageSet
 from pxprep.steps import Blur, QuantileNorm, Step, SubtractChannels
 
 LABELS = ["CD3", "AF", "CD8", "DAPI", "blank"]

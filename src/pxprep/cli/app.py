@@ -162,6 +162,6 @@ def _is_not_written(error: BaseException) -> bool:
     number = getattr(error, "errno", None)
     if number is None:
         return False
-    from ..layers.layers import WRITE_ERRORS
+    from ..store.files import WRITE_ERRORS
 
     return number in WRITE_ERRORS

@@ -28,9 +28,9 @@ def planned(
 
     parameters = steps.parameters(labels_of(sdata, layers[0]))
     plan = plan_layers(sdata, layers, outputs, **parameters, **how)
-    target, request = plan.work.target, plan.work.request
+    destination, request = plan.work.destination, plan.work.request
     writes = [
-        {**_described(name, scales, plan.work.pairs[name]), "replaces": target.exists(name)}
+        {**_described(name, scales, plan.work.pairs[name]), "replaces": destination.exists(name)}
         for name, scales in plan.writes.items()
     ]
     return {
@@ -40,7 +40,7 @@ def planned(
         "steps": step_names(plan),
         "passes": list(plan.passes),
         "write": writes,
-        "done": list(target.done),
+        "done": list(destination.done),
         "report": None if request.report is None else str(request.report),
         "memory": {"kept": plan.cache_bytes, "block": plan.block_bytes, "threads": plan.n_threads},
         "disk": {"bytes": sum(one["bytes"] for one in writes), "free": plan.free_disk},

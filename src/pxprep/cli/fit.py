@@ -139,7 +139,7 @@ def apply(
                 sdata = repaired(store, how["wait"])
                 layers = chosen_layers(sdata, layer)
                 own = batches_here(batches, layers)
-                fitted.check(read_checked(sdata, layers, steps.channels), by=own)
+                fitted.checked(read_checked(sdata, layers, steps.channels), by=own)
                 todo.append((store, sdata, layers))
         for store, sdata, layers in todo:
             with naming(store, done=stores[: len(documents)]):

@@ -143,7 +143,7 @@ def names_for(layers: Sequence[str], asked: Sequence[str]) -> list[str]:
 
 def labels_of(sdata: "SpatialData", layer: str) -> "tuple[Label, ...]":
     """The labels of a layer's channels."""
-    from ..channels import label_keys
+    from ..channels import labels_or_positions
     from ..layers.reading import read_checked
 
-    return label_keys(read_checked(sdata, layer)[layer])
+    return labels_or_positions(read_checked(sdata, layer)[layer])

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import BatchName, ImageName
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
-from .cohort import FOV, ImageSet, beside_cohort
+from .alignment import require_image_names
+from .image_numbers import FOV
+from .image_set import ImageSet, beside_cohort
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
@@ -30,12 +32,12 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
 
 
 def known_batches(
-    names: Sequence[Label],
+    names: Sequence[ImageName],
     by: object,
-    fitted: Mapping[Label, Label],
-    fovs: Sequence[Label],
-    own: Mapping[Label, Label],
-) -> tuple[Label, ...]:
+    fitted: Mapping[ImageName, BatchName],
+    fovs: Sequence[ImageName],
+    own: Mapping[ImageName, BatchName],
+) -> tuple[BatchName, ...]:
     """The batch of each image in `names`; empty if the fit had no batches. Raises ParameterError.
 
     `by` comes first, then `own` (of a Cohort), then the batch in `fitted` of the image of the same
@@ -67,8 +69,8 @@ def known_batches(
 
 
 def parse_batches(
-    value: object, names: Sequence[Label], pool: str | None, others: Sequence[Label] = ()
-) -> dict[Label, Label]:
+    value: object, names: Sequence[ImageName], pool: str | None, others: Sequence[ImageName] = ()
+) -> dict[ImageName, BatchName]:
     """The batches of the images called `names` that are given, by image; nothing for None.
 
     `others` are images that may be named, too.
@@ -86,17 +88,11 @@ def parse_batches(
             f"measured by itself: leave it out, or give another pool; got {value!r:.200}"
         )
     batches = _named(value, names)
-    unknown = [name for name in batches if name not in names and name not in others]
-    if unknown:
-        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
-        raise ParameterError(
-            f"{spelled('by')} must name images of the cohort, got {got}; there are "
-            f"{listed_names(names)}"
-        )
+    require_image_names(batches, names, "by", others)
     return batches
 
 
-def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> None:
+def require_batches(batches: Mapping[ImageName, BatchName], names: Sequence[ImageName]) -> None:
     """Raise ParameterError unless each of the images called `names` has a batch."""
     lacking = [repr(name) for name in names if name not in batches]
     if lacking:
@@ -106,14 +102,14 @@ def require_batches(batches: Mapping[Label, Label], names: Sequence[Label]) -> N
         )
 
 
-def _named(value: object, names: Sequence[Label]) -> dict[Label, Label]:
+def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchName]:
     """The batches that are named, by image."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return _of_level(int(value), names)
     pairs = _pairs(value)
     if pairs is None:
         raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
-    found: dict[Label, Label] = {}
+    found: dict[ImageName, BatchName] = {}
     for key, given in pairs:
         name, batch = plain(key), plain(given)
         if name in found:
@@ -141,7 +137,7 @@ def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
     return list(value.items()) if is_column else None
 
 
-def _of_level(level: int, names: Sequence[Label]) -> dict[Label, Label]:
+def _of_level(level: int, names: Sequence[ImageName]) -> dict[ImageName, BatchName]:
     """The batch of each image of a tree: a part of its path, above the image itself."""
     above = {name: str(name).split("/")[:-1] for name in names}
     shallow = [repr(name) for name, parts in above.items() if not 0 <= level < len(parts)]

@@ -5,9 +5,9 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..errors import ImageError
-from .datasets import images_of, with_images
+from .dataset_variables import images_of, with_images
 from .datatree import TREES, is_tree
 from .hints import what_came
 from .image import IMAGE_IN_WORDS
@@ -19,7 +19,9 @@ Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
 HOLDING = (xr.Dataset, *TREES)
 
 
-def take_out(images: object, variable: object, what: str) -> tuple[dict[Label, Any], Rebuild, bool]:
+def take_out(
+    images: object, variable: object, what: str
+) -> tuple[dict[ImageName, object], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
         return {_name_of(images): images}, the_one, True
@@ -52,7 +54,7 @@ def is_in_datasets(images: object) -> bool:
 
 def _of_mapping(
     images: Mapping[object, object], variable: object
-) -> tuple[dict[Label, object], Rebuild, bool]:
+) -> tuple[dict[ImageName, object], Rebuild, bool]:
     opened = {name: _of_one(image, name, variable) for name, image in images.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
@@ -64,7 +66,7 @@ def _of_mapping(
     return {name: image for name, (image, _) in opened.items()}, rebuild, False
 
 
-def _of_one(image: object, name: Label, variable: object) -> tuple[object, Rebuild]:
+def _of_one(image: object, name: ImageName, variable: object) -> tuple[object, Rebuild]:
     """One entry of a list or a mapping: an image, or a multiscale image."""
     if not isinstance(image, HOLDING):
         return image, the_one
@@ -77,12 +79,14 @@ def _of_one(image: object, name: Label, variable: object) -> tuple[object, Rebui
     return next(iter(named.values())), rebuild
 
 
-def _of_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, object], Rebuild, bool]:
+def _of_tree(
+    tree: "xr.DataTree", variable: object
+) -> tuple[dict[ImageName, object], Rebuild, bool]:
     named = named_leaves(tree, variable)
     leaves = list(named.values())
     for leaf in leaves:
         check_pyramid(tree, leaf)
-    images: dict[Label, object] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
+    images: dict[ImageName, object] = {name: read_leaf(tree, leaf) for name, leaf in named.items()}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         return with_leaves(tree, dict(zip(leaves, made, strict=True)), channels)
@@ -92,8 +96,8 @@ def _of_tree(tree: "xr.DataTree", variable: object) -> tuple[dict[Label, object]
 
 def _of_dataset(
     dataset: xr.Dataset, variable: object, what: str
-) -> tuple[dict[Label, object], Rebuild, bool]:
-    images: dict[Label, Any] = images_of(dataset, variable, what)
+) -> tuple[dict[ImageName, object], Rebuild, bool]:
+    images: dict[ImageName, object] = {**images_of(dataset, variable, what)}
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> xr.Dataset:
         return with_images(dataset, dict(zip(images, made, strict=True)), channels)
@@ -106,5 +110,5 @@ def the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = Non
     return made[0]
 
 
-def _name_of(image: xr.DataArray) -> Label:
+def _name_of(image: xr.DataArray) -> ImageName:
     return 0 if image.name is None else image.name

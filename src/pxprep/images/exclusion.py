@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..aliases import Label
+from ..aliases import ImageName
 from ..channels import is_label
-from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
-from .cohort import FOV, ImageSet, rows_of
+from ..errors import ParameterError, listed_names, spelled
+from .alignment import require_image_names
+from .image_numbers import FOV, rows_of
+from .image_set import ImageSet
 
 
 def without(cohort: ImageSet, exclude: object) -> ImageSet:
@@ -24,7 +26,9 @@ def without(cohort: ImageSet, exclude: object) -> ImageSet:
     return kept
 
 
-def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tuple[Label, ...]:
+def parse_exclude(
+    value: object, names: Sequence[ImageName], pool: str | None
+) -> tuple[ImageName, ...]:
     """The names, of `names`, of the images that are not measured, in their order.
 
     Raises
@@ -34,20 +38,13 @@ def parse_exclude(value: object, names: Sequence[Label], pool: str | None) -> tu
         measured for others.
     """
     asked = _names(value)
-    unknown = [name for name in dict.fromkeys(asked) if name not in names]
-    if unknown:
-        got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
-        raise ParameterError(
-            f"{spelled('exclude')} must name images of the cohort, got {got}; there are "
-            f"{listed_names(names)}"
-        )
+    require_image_names(asked, names, "exclude")
     excluded = tuple(name for name in names if name in asked)
     if excluded and pool is None:
         raise ParameterError(
             f"{spelled('exclude')} names images that get the numbers of the others, and with "
-            "pool=None each has "
-            f"its own: leave them out of the images themselves, or give another pool; got "
-            f"{list(excluded)!r:.200}"
+            "pool=None each has its own: leave them out of the images themselves, or give another "
+            f"pool; got {list(excluded)!r:.200}"
         )
     if len(excluded) == len(names):
         raise ParameterError(

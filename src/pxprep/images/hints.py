@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..channels import CHANNEL
 from ..engine import backends
-from ..errors import ImageError, PxprepError
+from ..errors import ImageError, PxprepError, type_name
 
 # What the dims of an image are called elsewhere, in any case.
 CALLED = {
@@ -26,7 +26,7 @@ AXES = {2: "yx", 3: "cyx", 4: "czyx", 5: "tczyx"}
 
 def what_came(value: Any, name: str = "image") -> str:
     """The type of something that is no image, and how it becomes one or several."""
-    came = f"got {type(value).__module__}.{type(value).__qualname__}"
+    came = f"got {type_name(type(value))}"
     if isinstance(value, xr.Dataset):
         return came + _written(_line_to_select(value, name))
     if isinstance(value, str | Path):
@@ -45,7 +45,7 @@ def what_came(value: Any, name: str = "image") -> str:
     return came
 
 
-def check_kind(
+def require_numpy_or_dask(
     array: xr.DataArray, parameter: str, name: str = "image", error: type[PxprepError] = ImageError
 ) -> None:
     """Raise an error unless an array holds a NumPy array, or a Dask array of those, of known size.
@@ -67,7 +67,7 @@ def check_kind(
             line = f"{name}.copy(data={name}.data.map_blocks(lambda block: {block}))"
         raise error(
             f"{parameter} must hold a NumPy array or a Dask array of NumPy arrays, got "
-            f"{type(held).__module__}.{type(held).__qualname__}{_written(line)}"
+            f"{type_name(type(held))}{_written(line)}"
         )
     if any(np.isnan(size) for size in array.shape):
         line = f"{name}.copy(data={name}.data.compute_chunk_sizes())"
@@ -95,13 +95,13 @@ def line_for_labels(image: xr.DataArray) -> str:
     return f"{bare}.assign_coords({{{CHANNEL!r}: {made}}})"
 
 
-def line_for_dataset(node: Any) -> str:
+def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
     """How to give an array of a dataset, or a tree's node, without images the dims of one."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
-def line_for_tree(tree: object, nodes: Iterable[object]) -> str:
+def line_for_tree(tree: object, nodes: "Iterable[xr.DataTree]") -> str:
     """How to give the arrays of a tree without images the dims of one; `nodes` are all of it."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")

@@ -10,7 +10,7 @@ from ..channels import CHANNEL, channel_labels, is_label, select_known_channels,
 from ..engine import backends
 from ..engine.blocks import float_dtype
 from ..errors import ChannelError, ImageError
-from .hints import check_kind, line_for, line_for_labels, what_came
+from .hints import line_for, line_for_labels, require_numpy_or_dask, what_came
 from .parameters import SPATIAL
 
 IMAGE_IN_WORDS = "an xarray.DataArray with the dims c, y, x (and optionally z)"
@@ -20,7 +20,7 @@ def checked(image: object, parameter: str = "image") -> xr.DataArray:
     """`image` as the package works on it, or an ImageError that says what is wrong with it."""
     if not isinstance(image, xr.DataArray):
         raise ImageError(f"{parameter} must be {IMAGE_IN_WORDS}, {what_came(image)}")
-    check_kind(image, parameter)
+    require_numpy_or_dask(image, parameter)
     _check_dims(image, parameter)
     if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
         raise ImageError(

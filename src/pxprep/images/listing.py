@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..displays import Part, in_a_line
 from ..engine import backends
-from .cohort import ImageSet
+from .image_set import ImageSet
 
 # How many images have a row.
 MOST_SHOWN = 20

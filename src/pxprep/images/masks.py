@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import ImageName
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.sources import Area
-from ..errors import ParameterError, did_you_mean, listed_names, spelled
+from ..errors import ParameterError, did_you_mean, listed_names, spelled, type_name
 from .datatree import is_tree
-from .hints import check_kind
+from .hints import require_numpy_or_dask
 from .parameters import SPATIAL, parse_bool
 from .trees import Leaf, find_masks, named_leaves, read_beside
 
@@ -65,7 +65,7 @@ class Mask:
         if not isinstance(self.source, xr.DataArray | str):
             raise ParameterError(
                 "source of a mask must be an xarray.DataArray of bool or integers with the dims y "
-                f"and x, or the name of one, got {_type_of(self.source)}"
+                f"and x, or the name of one, got {type_name(type(self.source))}"
             )
         object.__setattr__(self, "labels", _parse_labels(self.labels))
         parse_bool(self.inverted, "inverted")
@@ -88,13 +88,15 @@ def as_mask(value: object, parameter: str) -> Mask:
         return Mask(next(iter(planes.values())))
     hint = "; xr.DataArray(mask, dims=('y', 'x'))?" if isinstance(value, np.ndarray) else ""
     raise ParameterError(
-        f"{spelled(parameter)} must be a mask (an xarray.DataArray of bool or integer labels "
-        "with the dims "
-        f"y and x, a pxprep.Mask, or a name), or one for each image, got {_type_of(value)}{hint}"
+        f"{spelled(parameter)} must be a mask (an xarray.DataArray of bool or integer labels with "
+        "the dims y and x, a pxprep.Mask, or a name), or one for each image, got "
+        f"{type_name(type(value))}{hint}"
     )
 
 
-def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -> list[Mask | None]:
+def each_mask(
+    where: object, names: Sequence[ImageName], parameter: str = "where"
+) -> list[Mask | None]:
     """The mask of each image, None where all pixels count: one for all, in order, or by name."""
     if is_tree(where):
         planes = find_masks(where)
@@ -107,8 +109,8 @@ def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -
         if missing or unknown:
             raise ParameterError(
                 f"{spelled(parameter)} must have a mask (or None) for each image, "
-                f"{listed_names(names)}; missing {listed_names(missing)}, "
-                f"unknown {listed_names(unknown)}"
+                f"{listed_names(names)}; missing {listed_names(missing)}, unknown "
+                f"{listed_names(unknown)}"
             )
         given = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
@@ -127,7 +129,7 @@ def each_mask(where: object, names: Sequence[Label], parameter: str = "where") -
 
 
 def areas_of(
-    where: object, images: Mapping[Label, xr.DataArray], given: object, variable: object = None
+    where: object, images: Mapping[ImageName, xr.DataArray], given: object, variable: object = None
 ) -> tuple[Area | None, ...]:
     """Check masks, and return the area of each image; an empty tuple if `where` is None.
 
@@ -161,14 +163,13 @@ def areas_of(
 
 def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
     """Raise ParameterError unless a mask, which holds an array, fits an image."""
-    array: Any = mask.source
-    check_kind(array, called, "mask", ParameterError)
+    array = _array_of(mask)
+    require_numpy_or_dask(array, called, "mask", ParameterError)
     dims = [dim for dim in SPATIAL if dim in image.dims]
     if CHANNEL in array.dims:
         raise ParameterError(
             f"{spelled(called)} must hold for all channels, without the dim 'c', got the dims "
-            f"{array.dims}: "
-            "select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
+            f"{array.dims}: select one, as in mask.isel(c=0), or combine them, as in mask.any('c')"
         )
     if not {"y", "x"} <= set(array.dims) <= set(dims):
         raise ParameterError(
@@ -194,15 +195,14 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
             own, other = image.indexes[dim], array.indexes[dim]
             if not own.equals(other):
                 raise ParameterError(
-                    f"{spelled(called)} must have the image's coordinates along {dim!r}, "
-                    "which begin with "
-                    f"{own[0]}, got {other[0]} (if the pixels do correspond: "
+                    f"{spelled(called)} must have the image's coordinates along {dim!r}, which "
+                    f"begin with {own[0]}, got {other[0]} (if the pixels do correspond: "
                     f"mask.drop_vars({dim!r}))"
                 )
 
 
 def _read(
-    masks: Sequence[Mask | None], names: Sequence[Label], given: object, variable: object
+    masks: Sequence[Mask | None], names: Sequence[ImageName], given: object, variable: object
 ) -> list[Mask | None]:
     """The masks, with what lies beside the images in a tree in the place of names."""
     if not is_tree(given) and not isinstance(given, xr.Dataset):
@@ -210,7 +210,7 @@ def _read(
         raise ParameterError(
             f"where takes names, as {called!r}, of variables beside the images in a tree or a "
             "Dataset, or of labels layers in pixel_clustering_preprocess, got images in "
-            f"{_type_of(given)}"
+            f"{type_name(type(given))}"
         )
     leaves = {name: Leaf("", ("",), name) for name in names}
     if is_tree(given):
@@ -233,7 +233,7 @@ def _read(
 def _check_labels(masks: Sequence[Mask]) -> None:
     """Raise ParameterError if no image has a pixel with one of the labels that are asked for."""
     for labels in {mask.labels for mask in masks if mask.labels != NONZERO and not mask.inverted}:
-        arrays: list[Any] = [mask.source.data for mask in masks if mask.labels == labels]  # type: ignore[union-attr]
+        arrays = [_array_of(mask).data for mask in masks if mask.labels == labels]
         if any(map(backends.is_lazy, arrays)):
             continue  # known when it is computed
         found = np.any([np.isin(labels, array) for array in arrays], axis=0)
@@ -246,8 +246,15 @@ def _check_labels(masks: Sequence[Mask]) -> None:
             )
 
 
+def _array_of(mask: Mask) -> xr.DataArray:
+    """The array of a mask; where that had a name, it has been read."""
+    if isinstance(mask.source, str):
+        raise TypeError(f"the mask {mask.source!r} has not been read")
+    return mask.source
+
+
 def _area(mask: Mask) -> Area:
-    array: Any = mask.source
+    array = _array_of(mask)
     labels = None if mask.labels == NONZERO else mask.labels
     return Area(array.data, "".join(map(str, array.dims)), labels, bool(mask.inverted))
 
@@ -271,7 +278,3 @@ def _parse_labels(value: object) -> object:
             f"labels must be {NONZERO!r}, a whole number or a sequence of those, got {value!r:.200}"
         )
     return tuple(map(int, labels))
-
-
-def _type_of(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

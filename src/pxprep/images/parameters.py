@@ -16,7 +16,7 @@ from ..aliases import Array, DType, PerChannel, Pool
 from ..channels import ByLabel, plain
 from ..errors import ParameterError, spelled, warn
 from ..store.files import MAX_NAME
-from .hints import check_kind, line_for_address
+from .hints import line_for_address, require_numpy_or_dask
 
 SPATIAL = ("z", "y", "x")
 ZEROS = ("exclude", "include")
@@ -109,7 +109,7 @@ def parse_threshold(value: object) -> Array:
     """A finite number, or the data of a DataArray without dims, which may be lazy."""
     rule = "a finite number"
     if isinstance(value, xr.DataArray):
-        check_kind(value, "threshold", "threshold", ParameterError)
+        require_numpy_or_dask(value, "threshold", "threshold", ParameterError)
         if value.ndim:
             raise ParameterError(
                 f"{spelled('threshold')} must be {rule}, got an array over {value.dims}"
@@ -142,9 +142,9 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
     if REMOTE.match(str(value)):
         address = re.sub(":/+", "://", str(value), count=1)
         raise ParameterError(
-            f"{spelled(parameter)} must be the path of {what} on this machine, got the "
-            f"address {address!r}; "
-            f"an array there is read lazily as an image: write {line_for_address(address)}"
+            f"{spelled(parameter)} must be the path of {what} on this machine, got the address "
+            f"{address!r}; an array there is read lazily as an image: write "
+            f"{line_for_address(address)}"
         )
     path = Path(value)
     try:

@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import Array
 from ..engine import backends
 from ..errors import ImageError, warn
 from .image import like, processing_dtype, shared_pixels
@@ -20,7 +20,7 @@ SIZES, TRANSFORMS = "um_per_pixel", "transform"
 MOST_SAID = 10
 
 
-def factors_between(scales: Sequence[xr.DataArray], names: Sequence[Label]) -> list[ScaleFactors]:
+def factors_between(scales: Sequence[xr.DataArray], names: Sequence[str]) -> list[ScaleFactors]:
     """The factors by which each scale is smaller than the one before, or the nearest whole ones.
 
     If scales were cropped, or their sizes rounded up, no whole factor fits exactly.
@@ -120,10 +120,21 @@ def coarser_labels(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     Its values are not the means: the caller puts them in. Coordinates along the dims that are
     numbers become means over the same pixels; others are left out.
     """
+    smaller = cut_to_size(image, factors).assign_coords(_coords_of_blocks(image, factors))
+    return smaller.assign_attrs(_attrs_of_blocks(image, factors))
+
+
+def cut_to_size(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
+    """`image` cut to the size of means over rectangles, without the coordinates along them."""
     along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
     sizes = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
-    smaller = image.drop_vars(along).isel(sizes).assign_coords(_coords_of_blocks(image, factors))
-    return smaller.assign_attrs(_attrs_of_blocks(image, factors))
+    return image.drop_vars(along).isel(sizes)
+
+
+def means_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> Array:
+    """The means over rectangles of pixels, with axes (c, z, y, x); NaN is ignored."""
+    z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
+    return backends.coarsen(shared_pixels(image), (z, y, x), dtype=processing_dtype(image))
 
 
 def _coords_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[object, object]:

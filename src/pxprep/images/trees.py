@@ -1,18 +1,23 @@
 """Images in trees: which nodes hold them, and trees with processed images in their place."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
-from ..channels import CHANNEL, label_keys, reorder_channels, select_channels, select_known_channels
+from ..aliases import ImageName, Label
+from ..channels import (
+    CHANNEL,
+    labels_or_positions,
+    reorder_channels,
+    select_channels,
+    select_known_channels,
+)
 from ..errors import ImageError, ParameterError
-from .datasets import image_variables, staying, with_variables
+from .dataset_variables import image_variables, staying, with_variables
 from .datatree import own_dataset
 from .hints import line_for_tree
 from .image import checked
@@ -44,7 +49,7 @@ class Leaf:
 
     path: str
     scales: tuple[str, ...]
-    variable: Label
+    variable: Hashable
 
 
 def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
@@ -78,10 +83,10 @@ def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
     return leaves
 
 
-def named_leaves(tree: "xr.DataTree", variable: Label = None) -> dict[Label, Leaf]:
+def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageName, Leaf]:
     """As `find_leaves`, by the names of the images."""
     leaves = find_leaves(tree, variable)
-    named: dict[Label, Leaf] = {}
+    named: dict[ImageName, Leaf] = {}
     for leaf in leaves:
         # An image at the top has no path; its name must not be that of another image.
         name = leaf.path or tree.name or leaf.variable
@@ -145,7 +150,7 @@ def with_leaves(
     resized = {}
     for leaf, image in images.items():
         scales = [_node(tree, path).data_vars[leaf.variable] for path in leaf.scales]
-        scales = [select_channels(scale, stay(label_keys(scale))) for scale in scales]
+        scales = [select_channels(scale, stay(labels_or_positions(scale))) for scale in scales]
         factors = factors_between(scales, leaf.scales)
         resized[leaf.path or "/"] = new_sizes(scales, factors)
         made = _processed(leaf, scales, factors, image)
@@ -167,7 +172,7 @@ def check_pyramid(tree: "xr.DataTree", leaf: Leaf) -> None:
         for path in leaf.scales
     ]
     for path, scale in zip(leaf.scales, scales, strict=True):
-        reorder_channels(scale, label_keys(scales[0]), f"image {path!r}")
+        reorder_channels(scale, labels_or_positions(scales[0]), f"image {path!r}")
     factors = factors_between(scales, leaf.scales)
     for path, by_dim in zip(leaf.scales[1:], cumulative(factors), strict=True):
         # Whatever lies beside a scale must fit one of another size, too.
@@ -184,7 +189,7 @@ def walk(tree: "xr.DataTree", path: str = "") -> Iterator[tuple[str, "xr.DataTre
         yield from walk(child, f"{path}/{name}" if path else str(name))
 
 
-def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[Leaf]:
+def _leaves_under(node: "xr.DataTree", path: str, variable: Hashable) -> Iterator[Leaf]:
     numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
     scales = [numbered[number] for number in sorted(numbered)]
     if 0 not in numbered:
@@ -211,7 +216,7 @@ def _leaves_under(node: "xr.DataTree", path: str, variable: Label) -> Iterator[L
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
 
 
-def _image_variable(node: "xr.DataTree", path: str, variable: Label) -> Any:
+def _image_variable(node: "xr.DataTree", path: str, variable: Hashable) -> object:
     """The name of the variable that is the image of a node; None if it has none."""
     if variable is not None:
         return variable if variable in node.data_vars else None
@@ -261,7 +266,7 @@ def _reduced(
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
         above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
-        known = label_keys(datasets[above[0]] if above else dataset)
+        known = labels_or_positions(datasets[above[0]] if above else dataset)
         concerned = path in lineages or bool(lineages & set(above))
         channels = stay(known) if concerned else None
         if channels is not None:
@@ -289,11 +294,11 @@ def _processed(
         finest = image.expand_dims(CHANNEL).transpose(*first[0].dims)
         coarser = coarser_scales(finest, first, factors)
         return [image, *(scale.isel({CHANNEL: 0}) for scale in coarser)]
-    order = label_keys(scales[0])
+    order = labels_or_positions(scales[0])
     finest = reorder_channels(image, order, leaf.path)
     alike = [reorder_channels(scale, order, leaf.path) for scale in scales]
     made = [finest, *coarser_scales(finest, alike, factors)]
     return [
-        reorder_channels(scale, label_keys(own), leaf.path)
+        reorder_channels(scale, labels_or_positions(own), leaf.path)
         for scale, own in zip(made, scales, strict=True)
     ]

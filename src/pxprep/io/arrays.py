@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, DType, Label
+from ..aliases import DType, Label, NumpyArray
 from ..store.zarr_chunks import Region
 
 # The dims of an image in their usual order; z only in a stack.
@@ -35,10 +35,10 @@ class FilePixels(ABC):
         self.ndim = len(self.shape)
 
     @abstractmethod
-    def read(self, region: Region) -> Block:
+    def read(self, region: Region) -> NumpyArray:
         """The pixels of a region, from the files."""
 
-    def __getitem__(self, selection: object) -> Block:
+    def __getitem__(self, selection: object) -> NumpyArray:
         given = selection if isinstance(selection, tuple) else (selection,)
         region: list[tuple[int, int]] = []
         rest: list[Any] = []
@@ -47,7 +47,7 @@ class FilePixels(ABC):
             ends, left = _ends(part, size)
             region.append(ends)
             rest.append(left)
-        pixels: Block = self.read(region)[tuple(rest)]
+        pixels: NumpyArray = self.read(region)[tuple(rest)]
         return pixels
 
 
@@ -66,7 +66,7 @@ class Joined(FilePixels):
         super().__init__((n_channels, *sizes), np.result_type(*{part.dtype for part in parts}))
         self.parts = tuple(parts)
 
-    def read(self, region: Region) -> Block:
+    def read(self, region: Region) -> NumpyArray:
         """The pixels of a region, of the channels in it only."""
         (start, stop), *rest = region
         out = np.empty([last - first for first, last in region], self.dtype)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
-from ..channels import label_keys, select_channels
+from ..aliases import Label, NumpyArray
+from ..channels import labels_or_positions, select_channels
 from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
 from ..images.scales import SIZES
-from ..layers.layers import WRITE_ERRORS, coarsened, transformations_of
 from ..layers.layouts import scales_of
 from ..layers.reading import parse_names, read_checked
-from ..store.files import drafted, flush_entry
+from ..layers.spatial_data import transformations_of
+from ..layers.staging import coarsened
+from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
 from .stacks import MISSING
@@ -160,7 +161,7 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
             f"image {name!r} must have one of the types of OME-TIFF, {', '.join(TYPES)}, got "
             f"{image.dtype}: convert it with image.astype"
         )
-    labels = [str(label) for label in label_keys(image)]
+    labels = [str(label) for label in labels_or_positions(image)]
     bad = [label for label in labels if NOT_XML.search(label)]
     if bad:
         raise ChannelError(f"channels must have names that XML can hold, got {bad}")
@@ -184,7 +185,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     """Write an image and its coarser levels."""
     import tifffile
 
-    labels = [str(label) for label in label_keys(image)]
+    labels = [str(label) for label in labels_or_positions(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
     for dim, size in (image.attrs.get(SIZES) or {}).items():
@@ -215,7 +216,7 @@ def _levels(image: xr.DataArray) -> Iterator[xr.DataArray]:
         factor *= 2
 
 
-def _tiles(image: xr.DataArray) -> Iterator[Block]:
+def _tiles(image: xr.DataArray) -> Iterator[NumpyArray]:
     """The tiles of all planes, row by row, full at the edges; some rows are read at a time."""
     height, width = image.sizes["y"], image.sizes["x"]
     row = TILE * width * image.dtype.itemsize

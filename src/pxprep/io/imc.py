@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
 from ..images.scales import SIZES
 from ..store.zarr_chunks import Region
@@ -171,7 +171,7 @@ class Acquisition(FilePixels):
         found.n_missing = text.n_missing
         return found
 
-    def read(self, region: Region) -> Block:
+    def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; the acquisition is read whole."""
         pixels = _text_pixels(self) if _is_text(self.file) else _mcd_pixels(self)
         if pixels.shape != self.shape:
@@ -186,7 +186,7 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _text_pixels(acquisition: Acquisition) -> Block:
+def _text_pixels(acquisition: Acquisition) -> NumpyArray:
     try:
         n_channels, *size = acquisition.shape
         return read_pixels(acquisition.file, (size[0], size[1]), n_channels, acquisition.n_missing)
@@ -198,9 +198,9 @@ def _text_pixels(acquisition: Acquisition) -> Block:
         ) from error
 
 
-def _mcd_pixels(acquisition: Acquisition) -> Block:
+def _mcd_pixels(acquisition: Acquisition) -> NumpyArray:
     with _opened(acquisition.file) as mcd:
-        pixels: Block = mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
+        pixels: NumpyArray = mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
         return pixels
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..aliases import Block
+from ..aliases import NumpyArray
 from ..errors import ImageError
 
 # How the text file of an acquisition begins.
@@ -78,7 +78,7 @@ def read_header(file: Path) -> Text:
     )
 
 
-def read_pixels(file: Path, size: tuple[int, int], n_channels: int, n_missing: int) -> Block:
+def read_pixels(file: Path, size: tuple[int, int], n_channels: int, n_missing: int) -> NumpyArray:
     """All pixels of an acquisition; those that are not there are 0."""
     out = np.zeros((n_channels, *size), np.float32)
     with file.open("rb") as text:

@@ -18,9 +18,10 @@ from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import SIZES
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, repair_store
-from ..layers.layers import as_element, check_installed
 from ..layers.layouts import Layout
 from ..layers.records import Run
+from ..layers.spatial_data import check_installed
+from ..layers.staging import as_element
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.json import to_json_types
@@ -157,18 +158,18 @@ def _write(
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    target = Destination.of(sdata, pairs, wait)
-    target.check_new(may_replace, "layer")
+    destination = Destination.of(sdata, pairs, wait)
+    destination.check_new(may_replace, "layer")
     sources = {
         pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
     }
-    target = target.check(sources, parameters)
+    destination = destination.checked(sources, parameters)
     elements = {
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
     identities = {name: source.identity for name, source in sources.items()}
-    target.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+    destination.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..channels import (
-    label_keys,
+    labels_or_positions,
     listed_labels,
     parse_channels,
     require_known,
@@ -52,9 +52,11 @@ def agreed(images: Mapping[str, xr.DataArray], channels: object = None) -> dict[
 
     `channels` as the user gave them; None for those that most images have.
     """
-    labels = agreed_channels({name: label_keys(image) for name, image in images.items()}, channels)
+    labels = agreed_channels(
+        {name: labels_or_positions(image) for name, image in images.items()}, channels
+    )
     return {
-        name: image if label_keys(image) == labels else select_channels(image, labels)
+        name: image if labels_or_positions(image) == labels else select_channels(image, labels)
         for name, image in images.items()
     }
 

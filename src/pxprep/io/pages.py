@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block, DType
+from ..aliases import DType, NumpyArray
 from ..engine.windows import Window
 from ..errors import ImageError
 from ..store.zarr_chunks import Region
@@ -81,7 +81,7 @@ class PageLayout:
             found[self.c[-1]] = (int(first[-1]), int(first[-1]) + stop - start)
         return found
 
-    def in_order(self, box: Block) -> Block:
+    def in_order(self, box: NumpyArray) -> NumpyArray:
         """What lies in a box, with axes c, perhaps z, y and x."""
         kept = (*self.c[-1:], *self.z, self.y, self.x)
         rest = [axis for axis in range(box.ndim) if axis not in kept]
@@ -108,7 +108,7 @@ class TiffPixels(FilePixels):
         self.pages = tuple(pages)
         self.layout = layout
 
-    def read(self, region: Region) -> Block:
+    def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; a file is opened once for pages that follow each other."""
         (first, last), *rest = region
         out = np.empty([stop - start for start, stop in region], self.dtype)
@@ -120,7 +120,7 @@ class TiffPixels(FilePixels):
             start = stop
         return out
 
-    def _box(self, box: Region) -> Block:
+    def _box(self, box: Region) -> NumpyArray:
         """What lies in a box along the axes of the pages."""
         *leading, samples, rows, columns = box
         window = Window(*rows, *columns)
@@ -136,7 +136,11 @@ class TiffPixels(FilePixels):
         return out.reshape([stop - start for start, stop in box])
 
     def _read_file(
-        self, file: str, targets: list[tuple[Page, Block]], samples: tuple[int, int], window: Window
+        self,
+        file: str,
+        targets: list[tuple[Page, NumpyArray]],
+        samples: tuple[int, int],
+        window: Window,
     ) -> None:
         encoded = [(page, out) for page, out in targets if page.stored is None]
         for page, out in targets:
@@ -150,15 +154,17 @@ class TiffPixels(FilePixels):
             for page, out in encoded:
                 _decode(tiff, page.offset, samples, window, out)
 
-    def _stored(self, page: Page) -> Block:
+    def _stored(self, page: Page) -> NumpyArray:
         """The pixels of a page that are just in the file, with axes samples, rows and columns."""
         n_samples, *size = self.layout.sizes[-3:]
         shape = (n_samples, *size) if self.layout.is_planar else (*size, n_samples)
-        pixels: Block = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
+        pixels: NumpyArray = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
         return pixels if self.layout.is_planar else pixels.transpose(2, 0, 1)
 
 
-def _decode(tiff: Any, offset: int, samples: tuple[int, int], window: Window, out: Block) -> None:
+def _decode(
+    tiff: Any, offset: int, samples: tuple[int, int], window: Window, out: NumpyArray
+) -> None:
     """Fill `out` with a window of some samples of a page, from the segments that lie in it."""
     from tifffile import TiffPage
 

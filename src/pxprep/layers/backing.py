@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from ..store.zarr_chunks import folder_of, missing_chunks_message
 from .layouts import scales_of
 
 if TYPE_CHECKING:
+    import zarr
     from spatialdata import SpatialData
 
+    ZarrArray = zarr.Array[Any]
+
+Found = TypeVar("Found")
 # Objects that refer to no array, or to everything.
 _LEAVES = (
     *(str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype),
@@ -42,7 +46,7 @@ def array_folders(folder: Path) -> list[Path]:
     return [folder / dataset["path"] for dataset in multiscale["datasets"]]
 
 
-def missing_chunks(folder: Path, array: Any, *, empty_too: bool = True) -> list[str]:
+def missing_chunks(folder: Path, array: ZarrArray, *, empty_too: bool = True) -> list[str]:
     """The chunks of a zarr array that have no file, or with `empty_too` an empty one."""
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     found = {
@@ -92,7 +96,7 @@ def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> N
             )
 
 
-def arrays_behind(arrays: Sequence[object]) -> dict[Path, object]:
+def arrays_behind(arrays: Sequence[object]) -> dict[Path, ZarrArray]:
     """The zarr arrays on disk that lazy arrays are computed from, by their folders.
 
     Paths of their stores are made absolute: after `os.chdir` they would mean other folders.
@@ -111,7 +115,7 @@ def arrays_behind(arrays: Sequence[object]) -> dict[Path, object]:
     return found
 
 
-def _reachable(objects: Sequence[object], kind: type) -> Iterator[Any]:
+def _reachable(objects: Sequence[object], kind: type[Found]) -> Iterator[Found]:
     """All objects of a kind that `objects` hold, however deep: no task is made or run for it."""
     seen: set[int] = set()
     todo: list[object] = list(objects)
@@ -144,7 +148,7 @@ def check_there(element: object, what: str) -> None:
     _check_there(arrays_behind([scales_of(element)[0].data]), what)
 
 
-def _check_there(arrays: Mapping[Path, Any], what: str) -> None:
+def _check_there(arrays: Mapping[Path, ZarrArray], what: str) -> None:
     from zarr import open_array
 
     for folder, opened in arrays.items():
@@ -166,7 +170,7 @@ def _check_there(arrays: Mapping[Path, Any], what: str) -> None:
             raise StoreError(f"{what}: {missing_chunks_message(folder, missing)}")
 
 
-def _form(array: Any) -> str:
+def _form(array: ZarrArray) -> str:
     return f"{array.dtype} {array.shape} in chunks of {array.chunks}"
 
 

@@ -20,9 +20,10 @@ from ..pipeline.pipeline import FittedPipeline
 from ..store import transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
-from . import layers
+from . import staging
 from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder
 from .records import Records, Run, merged
+from .spatial_data import put, store_path
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -166,10 +167,10 @@ class Destination:
 
         Without `changes` it is not repaired; StoreError if layers have to be completed.
         """
-        store = layers.store_path(sdata)
+        store = store_path(sdata)
         if store is not None:
             transactions.check_writable(store)
-            layers.check_movable(store, pairs)
+            staging.check_movable(store, pairs)
             if not changes:
                 _check_complete(store)
                 return cls(sdata, store, pairs, wait)
@@ -197,9 +198,8 @@ class Destination:
         taken = {} if self.store is None else _taken(self.store, self.todo)
         for name, other in taken.items():
             raise LayerError(
-                f"{spelled(what)} {name!r} is taken: the store has {other}, and no two "
-                "elements may have "
-                "names that are the same, or differ only in case; choose another"
+                f"{spelled(what)} {name!r} is taken: the store has {other}, and no two elements "
+                "may have names that are the same, or differ only in case; choose another"
             )
         again = set(self.damaged)
         for name in () if may_replace else self.todo:
@@ -209,8 +209,8 @@ class Destination:
                     "replaces it"
                 )
 
-    def check(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
-        """Raise LayerError if layers are in the way; remembers how everything is on disk.
+    def checked(self, sources: Mapping[str, SourceState], parameters: Json) -> Destination:
+        """The destination, with the state of the disk; raises LayerError if layers are in the way.
 
         `sources` by name of the layer.
         """
@@ -234,9 +234,8 @@ class Destination:
                 continue
             if _steps(run["parameters"]) == _steps(parameters):
                 raise LayerError(
-                    f"{spelled('output_layer')} {name!r} already holds the result of these "
-                    "steps, made from "
-                    "itself: they are not applied twice; choose another output_layer"
+                    f"{spelled('output_layer')} {name!r} already holds the result of these steps, "
+                    "made from itself: they are not applied twice; choose another output_layer"
                 )
 
     def resuming(
@@ -259,9 +258,9 @@ class Destination:
                 why = "the finished layers are of several runs"
             if why:
                 raise LayerError(
-                    f"{spelled('output_layer')} {name!r} is of another run ({why}): resume "
-                    "does not mix runs; "
-                    "remove it, choose other names, or replace all with overwrite and no resume"
+                    f"{spelled('output_layer')} {name!r} is of another run ({why}): resume does "
+                    "not mix runs; remove it, choose other names, or replace all with overwrite "
+                    "and no resume"
                 )
         damaged = tuple(name for name in runs if not is_whole(layer_folder(self.store, name)))
         self._tell_of(damaged)
@@ -275,9 +274,9 @@ class Destination:
         lost = [name for name in damaged if self.pairs[name] == name]
         if lost:
             raise LayerError(
-                f"{spelled('output_layer')} {lost} was finished, but chunks of it are missing "
-                "on disk, and it "
-                "took the place of its source: it cannot be made again; bring it back from a copy"
+                f"{spelled('output_layer')} {lost} was finished, but chunks of it are missing on "
+                "disk, and it took the place of its source: it cannot be made again; bring it "
+                "back from a copy"
             )
         if damaged:
             warn(
@@ -317,19 +316,19 @@ class Destination:
             entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
             kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
             for name, element in elements.items():
-                layers.put(self.sdata, name, element)
+                put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
         if self.one_by_one:
             self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
-        stage = partial(layers.stage, self.store, bar=bar, codec=codec)
+        stage = partial(staging.stage, self.store, bar=bar, codec=codec)
         while waiting:
             group: dict[str, object] = {} if self.one_by_one else dict(elements)
-            with layers.telling_outcome(group, self.store, done):
+            with staging.telling_outcome(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
-                layers.put(self.sdata, name, layers.on_disk(element, self.store, name))
+                put(self.sdata, name, staging.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
             done += group
 
@@ -350,7 +349,7 @@ class Destination:
         entries: dict[str, Json] = {}
         started = monotonic()
         contents = RootContents(store, merged)
-        with layers.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
+        with staging.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= batch
@@ -391,7 +390,7 @@ class Destination:
 
             there = read_zarr(self.store, selection=("images",))
             for name in missing:
-                layers.put(self.sdata, name, there.images[name])
+                put(self.sdata, name, there.images[name])
 
 
 def _steps(parameters: Json) -> Json:

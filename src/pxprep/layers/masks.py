@@ -15,8 +15,8 @@ from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
 from ..store.contents import Json
 from .backing import SourceState
-from .layers import element_of
 from .layouts import scales_of
+from .spatial_data import element_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

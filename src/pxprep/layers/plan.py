@@ -20,10 +20,10 @@ from ..images.exclusion import without
 from ..images.image import like, pixels, processing_dtype
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.run import labels_along, pass_names
-from .layers import check_sdata
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
 from .request import Request, recipe_of
+from .spatial_data import check_sdata
 from .work import Prepared, Work
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     check_sdata(given.pop("sdata"))
     request = Request.parsed(**given)
     work = Work.found(sdata, request, changes=False)
-    store = work.target.store
+    store = work.destination.store
     general: dict[str, Any] = {
         "work": work,
         "cache_bytes": default_memory() if request.memory is None else request.memory,
@@ -90,7 +90,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     measured: list[str] = []
     if isinstance(work.steps, Pipeline):
         measured = pass_names(work.steps.steps, without(prepared.cohort, request.exclude))
-        work.steps.say_remarks(prepared.cohort.labels)
+        work.steps.warn_of_remarks(prepared.cohort.labels)
     return Plan(
         **general,
         reads=prepared.images,

@@ -1,8 +1,8 @@
 """SpatialData layers in, layers out.
 
 A layer is an image element of a `spatialdata.SpatialData` object, single- or multiscale. Reading is
-lazy; writing goes through a staged copy (`transactions`), so that a store holds the layers it had
-or the new ones, never a part of one.
+lazy; writing goes through a stage, so that a store holds the layers it had or the new ones, never a
+part of one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..store.contents import check_store
 from ..store.transactions import Repaired
 from .destination import repair_store
 from .harpy_names import refusing_harpy_names
-from .layers import check_sdata
 from .reports import write_report
 from .request import Request, recipe_of
+from .spatial_data import check_sdata
 from .work import Prepared, Work
 
 if TYPE_CHECKING:
@@ -233,9 +233,9 @@ def pixel_clustering_preprocess(
     )
     work = Work.found(sdata, request)
     steps: object = _make_layers(work) if work.pairs else work.steps
-    work.target.refresh()
+    work.destination.refresh()
     if request.report is not None:
-        write_report(request.report, sdata, work.target.pairs, steps, request.passes)
+        write_report(request.report, sdata, work.destination.pairs, steps, request.passes)
     return sdata
 
 
@@ -263,7 +263,7 @@ def _make_layers(work: Work) -> FittedPipeline:
         elements = {
             output: prepared.element(name, processed[name]) for output, name in work.pairs.items()
         }
-        work.target.put(elements, work.run_with(steps), request.passes, request.compressor)
+        work.destination.put(elements, work.run_with(steps), request.passes, request.compressor)
     return steps
 
 

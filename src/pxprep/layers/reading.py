@@ -13,8 +13,8 @@ from ..errors import ChannelError, ParameterError, spelled
 from ..images.image import checked, processing_dtype
 from ..images.parameters import parse_float_dtype
 from .backing import check_there
-from .layers import check_sdata, element_of
 from .layouts import scales_of
+from .spatial_data import check_sdata, element_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -19,8 +19,8 @@ from ..pipeline.provenance import IMPORT, Provenance
 from ..store.contents import KEY, Json, read_attrs, token_in
 from ..store.places import broken_name_rule
 from .backing import check_there, layer_folder
-from .layers import check_sdata, store_path
 from .layouts import scales_of
+from .spatial_data import check_sdata, store_path
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ..aliases import DType, Label, Pool
+from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.batches import known_batches, parse_batches, require_batches
@@ -64,11 +64,11 @@ class Request:
     chunks: object
     scale_factors: Sequence[object] | None
     given_compressor: Mapping[str, int] | None
-    compressor: Any
+    compressor: Mapping[str, object]
     masks: LayerMasks
     keep_outside: bool
-    exclude: tuple[Label, ...]
-    batches: Mapping[Label, Label]
+    exclude: tuple[ImageName, ...]
+    batches: Mapping[ImageName, BatchName]
     memory: int | None
     overwrite: bool
     resume: bool
@@ -83,12 +83,12 @@ class Request:
         img_layer: object,
         output_layer: object,
         pipeline: object,
-        channels: Any,
+        channels: Sequence[Label] | None,
         dtype: object,
-        pool: Any,
+        pool: object,
         chunks: object,
-        scale_factors: Any,
-        compressor: Any,
+        scale_factors: Sequence[object] | None,
+        compressor: Mapping[str, int] | None,
         where: object,
         keep_outside: object,
         exclude: object,
@@ -114,7 +114,7 @@ class Request:
             steps=steps,
             channels=channels,
             dtype=parse_float_dtype(dtype),
-            pool=pool,
+            pool=parse_pool(pool),
             chunks=chunks,
             scale_factors=scale_factors,
             given_compressor=compressor,
@@ -172,7 +172,7 @@ def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | Fitte
 
 def _excluded(
     exclude: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
-) -> tuple[Label, ...]:
+) -> tuple[ImageName, ...]:
     """The layers that are not measured; raises if that has no effect."""
     excluded = parse_exclude(exclude, layers, parse_pool(pool))
     if excluded and isinstance(steps, FittedPipeline):
@@ -185,7 +185,7 @@ def _excluded(
 
 def _batches(
     by: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
-) -> dict[Label, Label]:
+) -> dict[ImageName, BatchName]:
     """The batch of each layer, by name; raises where one has none."""
     if isinstance(steps, FittedPipeline):
         known = known_batches(layers, by, steps.batches, steps.fovs, {})
@@ -206,8 +206,8 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
         raise ParameterError(
-            f"{spelled('output_layer')} must name one layer for each of "
-            f"{spelled('img_layer')}: got {len(outputs)} for {len(inputs)}"
+            f"{spelled('output_layer')} must name one layer for each of {spelled('img_layer')}: "
+            f"got {len(outputs)} for {len(inputs)}"
         )
     for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
         counts = Counter(name.casefold() for name in names)

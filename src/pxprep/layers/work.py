@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from ..aliases import Label, Pool
-from ..images.cohort import ImageSet
+from ..aliases import BatchName, Pool
+from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs
-from .layers import as_element, element_of, transformations_of
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
 from .reading import read_layers
 from .records import Run
 from .request import Request, recipe_of
+from .spatial_data import element_of, transformations_of
+from .staging import as_element
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -37,7 +38,7 @@ class Work:
         The layers.
     request
         What was asked for.
-    target
+    destination
         Where the new layers go.
     steps
         The steps of the request, with the numbers of an interrupted run that is resumed.
@@ -53,7 +54,7 @@ class Work:
 
     sdata: SpatialData
     request: Request
-    target: Destination
+    destination: Destination
     steps: Pipeline | FittedPipeline
     masks: LayerMasks
     sources: Mapping[str, SourceState]
@@ -68,25 +69,25 @@ class Work:
         """
         pairs, steps = request.pairs, request.steps
         check_outputs(sdata, pairs)
-        target = Destination.of(sdata, pairs, request.wait, changes)
+        destination = Destination.of(sdata, pairs, request.wait, changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
         masks = read_masks(sdata, request.masks)
         sources = sources_of(layers, masks)
         parameters, run = request.parameters(), None
         if request.resume:
             given = steps if isinstance(steps, FittedPipeline) else None
-            target, run = target.resuming(sources, dict(parameters), given)
+            destination, run = destination.resuming(sources, dict(parameters), given)
         if run is not None:
             functions = functions_of(recipe_of(steps))
             steps = FittedPipeline.from_json(json.dumps(run.fitted), functions)
-        target.check_new(request.overwrite)
-        target = target.check(sources, parameters)
-        return cls(sdata, request, target, steps, masks, sources, parameters, run)
+        destination.check_new(request.overwrite)
+        destination = destination.checked(sources, parameters)
+        return cls(sdata, request, destination, steps, masks, sources, parameters, run)
 
     @property
     def pairs(self) -> dict[str, str]:
         """By name of each layer that is still to be made, the name of the layer it is made from."""
-        return {name: self.request.pairs[name] for name in self.target.todo}
+        return {name: self.request.pairs[name] for name in self.destination.todo}
 
     def run_with(self, fitted: FittedPipeline) -> Run:
         """What is kept of the run, with its numbers."""
@@ -118,7 +119,7 @@ class Prepared:
     images: Mapping[str, xr.DataArray]
     layouts: Mapping[str, Layout]
     masks: LayerMasks | None
-    batches: Mapping[str, Label] | None
+    batches: Mapping[str, BatchName] | None
     cohort: ImageSet
 
     @classmethod
@@ -145,11 +146,11 @@ def _checked_cohort(
     images: Mapping[str, xr.DataArray],
     pool: Pool,
     where: LayerMasks | None,
-    by: Mapping[str, Label] | None,
+    by: Mapping[str, BatchName] | None,
 ) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
     if isinstance(steps, FittedPipeline):
-        return steps.check(images, by=by, where=where)
+        return steps.checked(images, by=by, where=where)
     cohort = ImageSet.of(images, pool, where=where)
     steps.check(cohort.labels)
     return cohort

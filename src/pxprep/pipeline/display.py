@@ -1,16 +1,16 @@
 """Pipelines and their numbers as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import BatchName, ImageName, Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
-from ..steps.statistic import COUNTS, OF_IMAGES, has_image_values
+from ..steps.image_values import COUNTS, OF_IMAGES, has_image_values
 from .run import NamedSteps
 
 Table = tuple[list[str], list[list[str]]]
@@ -71,9 +71,9 @@ def fitted_display(
     measured: NumbersByStep,
     seen_by: Mapping[str, Sequence[Label]],
     remaining: Sequence[Label],
-    fovs: Sequence[Label],
+    fovs: Sequence[ImageName],
     pool: str | None,
-    batches: Mapping[Label, Label],
+    batches: Mapping[ImageName, BatchName],
 ) -> Display:
     """The steps with the numbers for all channels, those of each channel, and the images."""
     labels = next(iter(seen_by.values()), remaining)
@@ -96,13 +96,13 @@ def fitted_display(
     return Display("pxprep.FittedPipeline", f"of {images}, {channels}, pool={pool!r}", parts)
 
 
-def shortened(names: Sequence[Label]) -> str:
+def shortened(names: Sequence[Hashable]) -> str:
     """The first names in a line."""
     more = len(names) - MOST_NAMES
     return in_a_line(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _applied_numbers(numbers: xr.Dataset) -> Mapping[Any, xr.DataArray]:
+def _applied_numbers(numbers: xr.Dataset) -> Mapping[object, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
     details = (*OF_IMAGES, *COUNTS) if has_image_values(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}

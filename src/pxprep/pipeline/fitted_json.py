@@ -1,4 +1,4 @@
-"""A fitted pipeline in JSON: what is wrong with one is said when it is read, not later."""
+"""Reads fitted pipelines from JSON: what is wrong with one is said at once, not when it is used."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Label
+from ..aliases import BatchName, ImageName, Label
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
-from ..images.cohort import BATCH, FOV
+from ..images.image_numbers import BATCH, FOV, labeled_numbers
 from ..images.parameters import parse_choice, parse_count, parse_pool
-from ..steps.base import Numbers, Step, measures
+from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
-from ..steps.statistic import has_image_values, labeled_numbers
-from ..store.json import decode_numbers, encode_numbers, parsed_object, to_text
+from ..steps.image_values import has_image_values
+from ..store.json import decode_numbers, parsed_object
 from .recipes import Recipe
 from .run import labels_along
 
@@ -26,35 +26,6 @@ KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
 BATCHES = "batches"
 # A limit for files that say only how many channels there are: so many labels are made up.
 MOST_CHANNELS = 100_000
-
-
-def to_json(
-    recipe: Recipe,
-    channels: int | Sequence[Label],
-    pool: str | None,
-    fovs: Sequence[Label],
-    dtype: DType,
-    measured: Mapping[str, Numbers],
-    batches: Mapping[Label, Label],
-) -> str:
-    """The text that `parsed` takes."""
-    for label in (*(() if isinstance(channels, int) else channels), *fovs):
-        if not isinstance(label, str | int | float):
-            raise ParameterError(
-                "channel labels and image names must be strings or numbers to be saved, got "
-                f"{label!r}"
-            )
-    return to_text(
-        {
-            "pipeline": recipe.to_dict(),
-            "channels": channels if isinstance(channels, int) else list(channels),
-            "pool": pool,
-            "fovs": list(fovs),
-            **({BATCHES: [list(pair) for pair in batches.items()]} if batches else {}),
-            "dtype": dtype.name,
-            "numbers": {name: encode_numbers(numbers, name) for name, numbers in measured.items()},
-        }
-    )
 
 
 def parsed(
@@ -115,7 +86,7 @@ def _channels(value: object) -> tuple[tuple[Label, ...] | None, int]:
     return None, n_channels
 
 
-def _batches(value: Any, fovs: Sequence[Label], pool: str | None) -> dict[Label, Label]:
+def _batches(value: Any, fovs: Sequence[ImageName], pool: str | None) -> dict[ImageName, BatchName]:
     """The batch of each image, of pairs; raises ParameterError."""
     is_pairs = isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(map(is_label, pair)) for pair in value

@@ -29,7 +29,7 @@ from ..steps import (
 class FluentSteps:
     """Methods that add the step of their name."""
 
-    def then(self, step: Any, name: str | None = None) -> Self:
+    def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
         raise NotImplementedError
 

@@ -1,43 +1,38 @@
 """Pipelines: measure a cohort once, apply the numbers to any image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import xarray as xr
 
-from ..aliases import DType, Images, Label, Pool
+from ..aliases import Images, Pool
 from ..channels import channel_labels
-from ..displays import Display, Displayable
 from ..engine.notes import ToldOnce
 from ..engine.progress import Progress, parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.batches import in_batches, known_batches
-from ..images.cohort import AnyImages, ImageSet
 from ..images.exclusion import without
 from ..images.image import processing_dtype
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
-from ..steps.base import Numbers
 from ..steps.function import ImageFunction
-from ..steps.statistic import EVERYTHING
-from . import display, fitted_json, saved
+from ..steps.image_values import EVERYTHING
+from . import fitted_json, saved
+from .fitted_recipe import FittedRecipe
 from .recipes import Recipe
-from .review import find_outliers, require_updatable, updated
+from .review import require_updatable, updated
 from .run import (
     INPUT,
     apply_numbers,
     as_own_floats,
-    labels_along,
-    numbers_together,
     references,
     run,
 )
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    pass
 
 __all__ = ["FittedPipeline", "Pipeline"]
 
@@ -143,7 +138,7 @@ class Pipeline(Recipe):
         budget = parse_memory(memory)
         cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         fitted = self._fit(without(cohort, exclude), bar, budget)
-        self.say_remarks(cohort.labels)
+        self.warn_of_remarks(cohort.labels)
         # Images that are left out have a batch, too, whose numbers they get.
         return replace(fitted, batches=cohort.batch_of_each())
 
@@ -216,7 +211,7 @@ class Pipeline(Recipe):
         """
         cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
         self.check(cohort.labels)
-        self.say_remarks(cohort.labels)
+        self.warn_of_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
@@ -226,7 +221,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline(Displayable):
+class FittedPipeline(FittedRecipe):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes
@@ -253,51 +248,6 @@ class FittedPipeline(Displayable):
     """
 
     pipeline: Pipeline
-    channels: tuple[Label, ...] | None
-    n_channels: int
-    pool: Pool
-    fovs: tuple[Label, ...]
-    measured: Mapping[str, Numbers]
-    dtype: DType
-    is_masked: bool | None = None
-    batches: Mapping[Label, Label] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """Labels of the channels, or their positions where they have none."""
-        return tuple(range(self.n_channels)) if self.channels is None else self.channels
-
-    @property
-    def remaining(self) -> tuple[Label, ...]:
-        """Labels of the channels that come out: all, but for those that a step drops."""
-        return self._along[-1]
-
-    @property
-    def seen_by(self) -> dict[str, tuple[Label, ...]]:
-        """For each step, by name, the labels of the channels that it sees."""
-        return dict(zip(self.measured, self._along, strict=False))
-
-    @cached_property
-    def _along(self) -> list[tuple[Label, ...]]:
-        return labels_along(self.pipeline.steps, self.labels)
-
-    @property
-    def numbers(self) -> xr.Dataset:
-        """All that was measured as one dataset, over ``c`` (and ``fov`` or ``batch``).
-
-        Variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale`` are
-        what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
-        ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
-        ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
-        ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
-        the rest is divided by. ``..._quantile`` are the quantiles of each image (of two, the upper:
-        the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
-        the standard deviation of each image, ``..._counted`` how many pixels they are of,
-        ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
-        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
-        NaN; those in ``measured`` do not have it.
-        """
-        return numbers_together(self.measured, self.seen_by, self.labels)
 
     def transform(
         self,
@@ -343,7 +293,7 @@ class FittedPipeline(Displayable):
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        cohort = self.check(images, by=by, variable=variable)
+        cohort = self.checked(images, by=by, variable=variable)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))
@@ -368,7 +318,7 @@ class FittedPipeline(Displayable):
             made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
             return made
 
-    def check(
+    def checked(
         self, images: object, *, by: object = None, variable: object = None, where: object = None
     ) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
@@ -425,8 +375,8 @@ class FittedPipeline(Displayable):
         """
         require_updatable(self.pipeline.steps, self.measured, self.labels, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        checked = self.check(images, by=by, variable=variable, where=where)
-        cohort: ImageSet = replace(checked, pool=self.pool)
+        cohort = self.checked(images, by=by, variable=variable, where=where)
+        cohort = replace(cohort, pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
@@ -441,67 +391,6 @@ class FittedPipeline(Displayable):
         masked = new.is_masked or self.is_masked  # None if that is not known
         made = replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
         return replace(made, batches=batches)
-
-    def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
-        """The images and channels whose quantiles are far from those of the other images.
-
-        For each step that measures quantiles, and each channel, the quantile of each image is
-        compared with the median over the images, on a logarithmic scale. A pair is far off if its
-        modified z-score, ``0.6745 |x - median| / MAD`` (Iglewicz and Hoaglin 1993), is above
-        `score` **and** it differs from the median by more than a factor of `fold`, so that in a
-        cohort of very similar images not every small difference counts. An image in which a channel
-        has no signal is far off where most images have some. With fewer than three images nothing
-        is. Of steps that measure two quantiles, the upper ones are compared, and of `zscore` the
-        standard deviations.
-
-        Parameters
-        ----------
-        score
-            Limit of the modified z-score.
-        fold
-            Limit of the ratio to the median, in either direction; at least 1.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for each pair, the farthest first: ``step``, ``fov``, its ``batch`` after a fit in
-            batches, ``channel`` (None for sums over channels), ``quantile``, ``median`` (that of
-            the batch), ``fold`` (their ratio), ``score``, and the ``reason`` in words. The score is
-            infinite without signal, and where at least half of the images are equal.
-
-        Raises
-        ------
-        ParameterError
-            If `score` is negative or `fold` below 1.
-
-        Examples
-        --------
-        >>> from pxprep import Pipeline
-        >>> from pxprep.datasets import tissue
-        >>> fovs = tissue(n_fovs=5, size=64)
-        >>> fovs["fov2"][{"c": 3}] *= 5
-        >>> fitted = Pipeline().quantile_norm(99).fit(fovs)
-        >>> fitted.outliers()[["fov", "channel"]].values.tolist()
-        [['fov2', 'CD8']]
-        """
-        return find_outliers(self.measured, self.seen_by, self.batches, score, fold)
-
-    def to_json(self) -> str:
-        """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
-        channels = self.n_channels if self.channels is None else self.channels
-        return fitted_json.to_json(
-            self.pipeline,
-            channels,
-            self.pool,
-            self.fovs,
-            self.dtype,
-            self.measured,
-            self.batches,
-        )
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write `to_json` to a file that ends in ``.json``; as `Pipeline.save`."""
-        saved.save(path, overwrite, {saved.JSON: self.to_json})
 
     @classmethod
     def from_json(
@@ -523,28 +412,3 @@ class FittedPipeline(Displayable):
             of its steps, channels and images; or a step or function is not known.
         """
         return saved.read(text, lambda found: cls(**fitted_json.parsed(found, Pipeline, functions)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FittedPipeline):
-            return NotImplemented
-        return (
-            self.pipeline == other.pipeline
-            and self.channels == other.channels
-            and self.n_channels == other.n_channels
-            and self.pool == other.pool
-            and self.fovs == other.fovs
-            and self.batches == other.batches
-            and self.dtype == other.dtype
-            and self.numbers.identical(other.numbers)
-        )
-
-    def _display(self) -> Display:
-        return display.fitted_display(
-            self.pipeline.steps,
-            self.measured,
-            self.seen_by,
-            self.remaining,
-            self.fovs,
-            self.pool,
-            self.batches,
-        )

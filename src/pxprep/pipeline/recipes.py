@@ -150,7 +150,7 @@ class Recipe(Displayable, FluentSteps):
         """Raise ChannelError or ParameterError if a step does not fit channels `labels`."""
         check_along(self.steps, labels)
 
-    def say_remarks(self, labels: Sequence[Label]) -> None:
+    def warn_of_remarks(self, labels: Sequence[Label]) -> None:
         """Warn of what should be known of each step on channels `labels`."""
         along = labels_along(self.steps, labels)
         for (name, step), own in zip(self.steps, along, strict=False):

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, DType, Label
+from ..aliases import BatchName, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL, channel_labels
 from ..errors import ParameterError
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
+from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
+from ..images.image_set import ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
-from ..steps.statistic import EVERYTHING, compared, findings, has_image_values, labeled_numbers
+from ..steps.image_values import EVERYTHING, compared, flags_of, has_image_values
 from .run import INPUT, NamedSteps, labels_along
 
 if TYPE_CHECKING:
@@ -23,16 +24,18 @@ COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "rea
 # The median absolute deviation of normally distributed values, in standard deviations.
 NORMAL_MAD = 0.6745
 FEWEST_IMAGES = 3
+# Image, channel, quantile, median, fold, score and reason of what is far from the rest.
+Far = tuple[ImageName, Label | None, float, float, float, float, str]
 
 
 def find_outliers(
     measured: Mapping[str, xr.Dataset],
     labels: Mapping[str, Sequence[Label]],
-    batches: Mapping[Label, Label],
+    batches: Mapping[ImageName, BatchName],
     score: object,
     fold: object,
 ) -> "DataFrame":
-    """What `FittedPipeline.outliers` returns, whose module imports this one."""
+    """What `FittedPipeline.outliers` returns."""
     from pandas import DataFrame, Series
 
     rule = "a number of at least"
@@ -60,10 +63,8 @@ def find_outliers(
     return table
 
 
-def _far(
-    numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
-) -> Iterator[tuple[Any, ...]]:
-    """Image, channel, quantile, median, fold, score and reason of what is far from the rest."""
+def _far(numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float) -> Iterator[Far]:
+    """What is far from the rest, of the images that `numbers` has."""
     quantiles = compared(numbers)
     fovs = quantiles.coords[FOV].values.tolist()
     columns = quantiles.values.reshape(len(fovs), -1)
@@ -81,18 +82,20 @@ def _far(
             distances = np.maximum(folds[:, i], 1 / folds[:, i])
         far = ~valid | ((scores > score) & (distances > fold))
         for k in np.flatnonzero(far).tolist():
-            found = [float(n) for n in (columns[k, i], median, folds[k, i], scores[k])]
+            found = (float(columns[k, i]), median, float(folds[k, i]), float(scores[k]))
             yield (fovs[k], channel, *found, _reason(*found))
 
 
-def rows_together(fovs: Sequence[Label], batches: Mapping[Label, Label]) -> list[list[int]]:
+def rows_together(
+    fovs: Sequence[ImageName], batches: Mapping[ImageName, BatchName]
+) -> list[list[int]]:
     """The positions of the images of each batch, or of all images where there are none."""
     return list(rows_of([batches.get(fov, 0) for fov in fovs]).values())
 
 
 def ratios_in_batches(
-    quantiles: Block, fovs: Sequence[Label], batches: Mapping[Label, Label]
-) -> Block:
+    quantiles: NumpyArray, fovs: Sequence[ImageName], batches: Mapping[ImageName, BatchName]
+) -> NumpyArray:
     """As `ratios_to_median`, of each image to the median of those of its batch."""
     ratios = np.empty(quantiles.shape)
     for rows in rows_together(fovs, batches):
@@ -100,7 +103,7 @@ def ratios_in_batches(
     return ratios
 
 
-def ratios_to_median(quantiles: Block) -> Block:
+def ratios_to_median(quantiles: NumpyArray) -> NumpyArray:
     """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
 
     It is none in an image without signal, and where the quantile and the median have different
@@ -112,12 +115,12 @@ def ratios_to_median(quantiles: Block) -> Block:
     return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
 
 
-def _median(column: Block) -> float:
+def _median(column: NumpyArray) -> float:
     valid = column[~np.isnan(column)]
     return float(np.median(valid)) if valid.size else np.nan
 
 
-def _scores(ratios: Block) -> Block:
+def _scores(ratios: NumpyArray) -> NumpyArray:
     """Modified z-scores of the logarithms; infinite without signal, or where the rest is equal."""
     with np.errstate(all="ignore"):
         logarithms = np.log(np.where(ratios > 0, ratios, np.nan))
@@ -174,8 +177,8 @@ def updated(
     old: Mapping[str, xr.Dataset],
     new: Mapping[str, xr.Dataset],
     cohort: ImageSet,
-    fovs: Sequence[Label],
-    batches: Mapping[Label, Label],
+    fovs: Sequence[ImageName],
+    batches: Mapping[ImageName, BatchName],
     dtype: DType,
 ) -> dict[str, xr.Dataset]:
     """What each step measured of the images that are called `fovs`.
@@ -195,19 +198,19 @@ def updated(
     dtype
         Float type in which all are processed.
     """
-    known = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
-    known[-len(cohort) :] = 0
+    already_told = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
+    already_told[-len(cohort) :] = 0
     measured, before = {}, cohort.labels
     for (name, step), labels in zip(steps, labels_along(steps, cohort.labels), strict=False):
-        known, before = known[:, [before.index(label) for label in labels]], labels
+        already_told, before = already_told[:, [before.index(label) for label in labels]], labels
         is_labeled = channel_labels(cohort[0]) is not None or labels != cohort.labels
         both = _with_more_images(old[name], new[name])
         numbers = {str(variable): array.variable for variable, array in both.items()}
         statistic = step.statistic(labels)
         if statistic is not None and has_image_values(both):
             recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
-            numbers |= _recomputed(recompute, both, known, batches, name)
-            known = known | findings(both)
+            numbers |= _recomputed(recompute, both, already_told, batches, name)
+            already_told = already_told | flags_of(both)
         measured[name] = labeled_numbers(
             numbers,
             labels if is_labeled else None,
@@ -220,18 +223,18 @@ def updated(
 def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
-    known: Block,
-    batches: Mapping[Label, Label],
+    already_told: NumpyArray,
+    batches: Mapping[ImageName, BatchName],
     step: str,
 ) -> dict[str, xr.Variable]:
     """The numbers made again, of all images or of each batch, from the values of each image."""
     if not batches:
-        return recompute(numbers, known, step=step)
+        return recompute(numbers, already_told, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
     made = [
         recompute(
             numbers.isel({FOV: rows, BATCH: place}),
-            known[rows],
+            already_told[rows],
             step=f"{step} of batch {batch!r}",
         )
         for place, (batch, rows) in enumerate(of_each.items())
@@ -251,12 +254,5 @@ def _with_more_images(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     if len(alike) == len(old):
         return old
     dropped = [*alike, *({BATCH} & set(old.coords))]
-    both = xr.concat(
-        [old.drop_vars(dropped), new.drop_vars(dropped)],
-        FOV,
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        join="override",
-    )
+    both = joined([old.drop_vars(dropped), new.drop_vars(dropped)])
     return both.assign(old[alike].data_vars)

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label
-from ..channels import CHANNEL, channel_labels, label_keys, listed_labels, reorder_channels
+from ..aliases import Array, ImageName, Label
+from ..channels import CHANNEL, channel_labels, labels_or_positions, listed_labels, reorder_channels
 from ..engine import backends
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
 from ..images.image import as_float, checked
-from ..steps.base import Numbers, Step, kept_by, measures
+from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_numbers, rows_of
+from ..images.image_set import ImageSet
+from ..steps.base import Step, kept_by, measures
 from ..steps.batches import side_by_side
-from ..steps.keep_where import kept
-from ..steps.statistic import as_coordinate, findings, has_image_values, labeled_numbers
+from ..steps.image_values import flags_of, has_image_values
+from ..steps.keep_where import only_measured_pixels
 
 INPUT = "input"
 NOTHING = xr.Dataset()
@@ -37,7 +38,7 @@ def run(
     in_this_process: bool = False,
     with_output: bool = True,
     labeled: bool = True,
-) -> Iterator[tuple[str, Numbers, ImageSet]]:
+) -> Iterator[tuple[str, xr.Dataset, ImageSet]]:
     """Each step's name, numbers and output.
 
     With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
@@ -47,7 +48,7 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, found = cohort, cohort.already_told
+    current, told = cohort, cohort.already_told
     along = labels_along(steps, cohort.labels)
     measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
@@ -56,13 +57,15 @@ def run(
         if keeps:
             current = current.keeping_results()
         source = current if step.reference is None else outputs[step.reference]
-        source = source.with_already_told(found)
+        source = source.with_already_told(told)
         if bar is not None:
-            source = source.with_evaluate(_evaluation(bar, _pass(name, cohort), in_this_process))
+            source = source.with_evaluate(
+                _evaluation(bar, _pass_name(name, cohort), in_this_process)
+            )
         # Images in memory are measured here and now; lazy ones when their numbers are computed.
         shown_pass = None
         if bar is not None and source.chains and is_measured:
-            shown_pass = bar(_pass(name, cohort))
+            shown_pass = bar(_pass_name(name, cohort))
         with shown_pass or nullcontext():
             numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
         if keeps:
@@ -70,13 +73,11 @@ def run(
         if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
             numbers = numbers.compute()
         if has_image_values(numbers):
-            found = found | findings(numbers)
+            told = told | flags_of(numbers)
         if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_numbers(
-                name, step, current.with_already_told(found), numbers, reference
-            )
-            found = current.already_told  # without that in channels that the step drops
+            current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
+            told = current.already_told  # without that in channels that the step drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -85,7 +86,7 @@ def run(
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
     """What the passes are called that measure lazy images, one for each step that measures."""
     each = zip(steps, labels_along(steps, cohort.labels), strict=False)
-    return [_pass(name, cohort) for (name, step), labels in each if measures(step, labels)]
+    return [_pass_name(name, cohort) for (name, step), labels in each if measures(step, labels)]
 
 
 def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label, ...]]:
@@ -97,10 +98,10 @@ def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label
 
 
 def numbers_together(
-    measured: Mapping[str, Numbers],
+    measured: Mapping[str, xr.Dataset],
     seen_by: Mapping[str, Sequence[Label]],
     labels: Sequence[Label],
-) -> Numbers:
+) -> xr.Dataset:
     """What `FittedPipeline.numbers` is: all steps' numbers, over all channels that were fitted."""
     is_any_dropped = any(tuple(seen) != tuple(labels) for seen in seen_by.values())
 
@@ -167,7 +168,7 @@ def references(steps: NamedSteps) -> set[str | None]:
 
 
 def apply_numbers(
-    name: str, step: Step, cohort: ImageSet, numbers: Numbers, reference: ImageSet | None
+    name: str, step: Step, cohort: ImageSet, numbers: xr.Dataset, reference: ImageSet | None
 ) -> ImageSet:
     """The cohort after a step, each image with its own numbers if they have some.
 
@@ -190,7 +191,7 @@ def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return result if is_float and not is_view and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers:
+def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> xr.Dataset:
     if step.statistic(cohort.labels) is None and measures(step, cohort.labels):
         return _measured_by_itself(name, step, cohort)
     measured = step.measure(cohort)
@@ -199,10 +200,10 @@ def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> Numbers
     return _as_numbers(measured, name, cohort)
 
 
-def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
+def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
     """What a step of the user's own measures, which knows nothing of masks, and of `pool` None."""
     if cohort.is_masked:
-        cohort = kept(cohort)
+        cohort = only_measured_pixels(cohort)
     if cohort.batches:
         parts = cohort.by_batch().items()
         found = {batch: _measured_by_itself(name, step, part) for batch, part in parts}
@@ -210,13 +211,11 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> Numbers:
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
     each = [_as_numbers(step.measure(one), name, one) for one in cohort.each_alone()]
-    stacked = xr.concat(
-        each, FOV, data_vars="all", coords="minimal", compat="override", join="override"
-    )
+    stacked = joined(each)
     return _as_numbers(dict(stacked.data_vars), name, cohort)
 
 
-def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
+def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
     """What a step measured, with the cohort's labels as its only coordinates."""
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
@@ -233,7 +232,7 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> Numbers:
     return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names, batches)
 
 
-def _arrays_of(numbers: Numbers) -> list[Array]:
+def _arrays_of(numbers: xr.Dataset) -> list[Array]:
     return [variable.data for variable in numbers.variables.values()]
 
 
@@ -244,12 +243,12 @@ def _over_channels(value: Any, rule: str) -> xr.DataArray:
 
 
 def _apply_own(
-    name: str, step: Step, image: xr.DataArray, image_name: Label, numbers: Numbers
+    name: str, step: Step, image: xr.DataArray, image_name: ImageName, numbers: xr.Dataset
 ) -> xr.DataArray:
     """The image after a step of the user's own, whose channels and shape must stay."""
     with OfStep(name, image_name):
         result = _checked(name, step.apply(image, numbers), image)
-        note = Note(result, label_keys(result), image_name, name, say_lossy, parts="cz")
+        note = Note(result, labels_or_positions(result), image_name, name, say_lossy, parts="cz")
     dims = [str(dim) for dim in image.dims]
     return result.copy(data=backends.note_missing(note, image.data, result.data, dims))
 
@@ -270,7 +269,7 @@ def _checked(name: str, result: object, image: xr.DataArray) -> xr.DataArray:
     return made if made.dims == image.dims else made.transpose(*image.dims)
 
 
-def _pass(name: str, cohort: ImageSet) -> str:
+def _pass_name(name: str, cohort: ImageSet) -> str:
     return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
 
 

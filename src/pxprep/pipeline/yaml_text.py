@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
-    def compose_node(self, parent: object, index: object) -> Any:
+    def compose_node(self, parent: object, index: object) -> object:
         """Refuse aliases (``*name``)."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
@@ -39,9 +39,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             )
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         """A mapping."""
-        found: dict[Any, Any] = {}
+        found: dict[object, object] = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             is_plain = isinstance(key, str | int | float) and not isinstance(key, bool)
@@ -58,7 +58,7 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> object:
         """Lists are indented, too."""
         return super().increase_indent(flow, False)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ..aliases import Block, Images, Label
+from ..aliases import Images, Label, NumpyArray
 from ..pipeline.pipeline import FittedPipeline
 from .channel_grid import channels as plot_channels
 from .comparison import compare
@@ -41,7 +41,7 @@ class ImagePlots:
         channels: Sequence[Label] | None = None,
         *,
         contrast: str = "channel",
-        axes: Block | None = None,
+        axes: NumpyArray | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels as a grid of thumbnails; see `pxprep.plot.channels`."""
@@ -57,7 +57,7 @@ class ImagePlots:
         *,
         fov: object = None,
         bins: int = 50,
-        axes: Block | None = None,
+        axes: NumpyArray | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show how many pixels have which value; see `pxprep.plot.histogram`."""
@@ -81,7 +81,7 @@ class ImagePlots:
         after: xr.DataArray,
         channels: Sequence[Label] | None = None,
         *,
-        axes: Block | None = None,
+        axes: NumpyArray | None = None,
         max_pixels: int = 512,
     ) -> AxesArray:
         """Show the channels before and after; see `pxprep.plot.compare`."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
-from ..channels import label_keys, select_channels
+from ..aliases import Label, NumpyArray
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..images.parameters import parse_choice
 from .given import one_image
@@ -44,7 +44,7 @@ def channels(
     channels: Sequence[Label] | None = None,
     *,
     contrast: str = "channel",
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show the channels of an image as a grid of thumbnails.
@@ -100,7 +100,7 @@ def channels(
     shared = parse_choice(contrast, "contrast", CONTRASTS) == "shared"
     max_pixels = parse_max_pixels(max_pixels)
     if channels is None:
-        channels = label_keys(image)
+        channels = labels_or_positions(image)
     image = select_channels(image, channels)
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])
@@ -122,7 +122,7 @@ def channels(
     return as_axes_array(axes)
 
 
-def _explain(axis: "Axes", shown: Block, high: float | None) -> None:
+def _explain(axis: "Axes", shown: NumpyArray, high: float | None) -> None:
     """Say below the last row what all thumbnails have in common."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL
 from ..errors import ParameterError
-from ..images.cohort import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.statistic import compared, has_image_values
+from ..steps.image_values import compared, has_image_values
 from .layout import (
     BLUE,
     EDGE,
@@ -158,8 +158,8 @@ class _Panel:
     step: str
     what: str
     rows: list[str]
-    ratios: Block
-    far: Block
+    ratios: NumpyArray
+    far: NumpyArray
     fovs: list[str]
 
     @classmethod
@@ -276,7 +276,7 @@ def _explain(axis: Axes, panels: Sequence[_Panel]) -> None:
     legend_below(axis, handles, 0.42, left=0.4, handletextpad=0.2)
 
 
-def _new_axes(panels: Sequence[_Panel]) -> Block:
+def _new_axes(panels: Sequence[_Panel]) -> NumpyArray:
     """Axes side by side; a panel of one row stands below the one before it."""
     columns: list[list[_Panel]] = []
     for panel in panels:
@@ -302,7 +302,7 @@ def _new_axes(panels: Sequence[_Panel]) -> Block:
     return made
 
 
-def _given_axes(axes: Any, n_panels: int) -> Block:
+def _given_axes(axes: Any, n_panels: int) -> NumpyArray:
     given = np.ravel(np.asarray(axes, object))
     if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
         raise ParameterError(

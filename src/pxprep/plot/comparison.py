@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
-from ..channels import label_keys, select_channels
+from ..aliases import Label, NumpyArray
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..errors import ImageError
 from .given import one_image
@@ -33,7 +33,7 @@ def compare(
     after: xr.DataArray,
     channels: Sequence[Label] | None = None,
     *,
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show channels before and after preprocessing, as pairs of thumbnails.
@@ -92,7 +92,7 @@ def compare(
     require_same_size(before, after)
     max_pixels = parse_max_pixels(max_pixels)
     if channels is None:
-        channels = label_keys(after)
+        channels = labels_or_positions(after)
     before, after = select_channels(before, channels), select_channels(after, channels)
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block
+from ..aliases import Array, NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from .given import one_image
@@ -133,7 +133,7 @@ def _new_axis(n_rows: int, n_columns: int) -> "Axes":
     return place(figure, EDGE, TITLE, width, height)
 
 
-def _draw(axis: "Axes", kinds: Block) -> None:
+def _draw(axis: "Axes", kinds: NumpyArray) -> None:
     from matplotlib.colors import ListedColormap
 
     axis.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
-from ..channels import label_keys, select_channels
+from ..aliases import Label, NumpyArray
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ParameterError
-from ..images.cohort import BATCH, FOV, rows_of
+from ..images.image_numbers import BATCH, FOV, rows_of
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT
@@ -75,7 +75,7 @@ def histogram(
     *,
     fov: object = None,
     bins: int = 50,
-    axes: Block | None = None,
+    axes: NumpyArray | None = None,
     max_pixels: int = 512,
 ) -> AxesArray:
     """Show how many pixels have which value in each channel, on a logarithmic scale.
@@ -143,7 +143,7 @@ def histogram(
         require_same_size(images["before"], images["after"])
     before, last = images["before"], [*images.values()][-1]
     if channels is None:
-        channels = label_keys(last)
+        channels = labels_or_positions(last)
     bins = parse_count(bins, "bins", "a whole number of at least 1")
     max_pixels = parse_max_pixels(max_pixels)
     images = {side: select_channels(image, channels) for side, image in images.items()}
@@ -193,7 +193,7 @@ def _check_fitted(fitted: object, fov: object, channels: Sequence[Label]) -> Non
         )
 
 
-def _new_axes(n_channels: int, rows: int) -> Block:
+def _new_axes(n_channels: int, rows: int) -> NumpyArray:
     width = min(WIDTH * MOST_COLUMNS / columns_of(n_channels), WIDEST)
     size = (width, HEIGHT)
     return new_axes(n_channels, size, rows=rows, left=LEFT, gap=GAP, below=BELOW, legend=LEGEND)
@@ -259,11 +259,13 @@ def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset])
 
 
 def _line(label: str, style: str, values: xr.DataArray) -> Line:
-    return Line(label, dict(zip(label_keys(values), values.values.tolist(), strict=True)), style)
+    return Line(
+        label, dict(zip(labels_or_positions(values), values.values.tolist(), strict=True)), style
+    )
 
 
 def draw_histogram(
-    axis: "Axes", values: Block, lines: Sequence[Line], channel: Label, bins: int, colour: str
+    axis: "Axes", values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int, colour: str
 ) -> None:
     """Draw the bars of the finite `values`, and the lines of a channel."""
     values = as_floats(values[np.isfinite(values)])
@@ -280,7 +282,7 @@ def draw_histogram(
     axis.set_xlim(low, high)
 
 
-def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
+def bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyArray:
     """Edges of bins from 0 or the lowest value to a little above nearly all, and all `marks`."""
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
@@ -288,9 +290,9 @@ def bin_edges(values: Block, marks: Sequence[float], bins: int) -> Block:
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
-        whole: Block = np.arange(np.floor(low) - 0.5, low + span + width, width)
+        whole: NumpyArray = np.arange(np.floor(low) - 0.5, low + span + width, width)
         return whole
-    edges: Block = np.linspace(low, low + span, bins + 1)
+    edges: NumpyArray = np.linspace(low, low + span, bins + 1)
     return edges
 
 

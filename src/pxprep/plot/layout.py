@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import xarray as xr
 
-from ..channels import label_keys
+from ..channels import labels_or_positions
 from ..errors import ParameterError
 from .shown import AxesArray, as_axes_array, new_figure
 
@@ -149,7 +149,7 @@ def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
 
 def titles_of(image: xr.DataArray) -> list[str]:
     """The titles of channels in a figure: labels that are numbers get the word "channel"."""
-    labels = label_keys(image)
+    labels = labels_or_positions(image)
     return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
 
 

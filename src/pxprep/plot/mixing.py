@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
-from ..channels import label_keys, select_channels
+from ..aliases import Label, NumpyArray
+from ..channels import labels_or_positions, select_channels
 from ..engine import backends
 from ..errors import ParameterError
 from .given import one_image
@@ -114,7 +114,7 @@ def composite(
     return as_axes_array(axis)
 
 
-def mixed(values: Block, limits: Sequence[float], colours: Sequence[str]) -> Block:
+def mixed(values: NumpyArray, limits: Sequence[float], colours: Sequence[str]) -> NumpyArray:
     """Channels, axes (c, y, x), as one picture: RGB, axes (y, x, 3), uint8.
 
     Each channel goes from black at 0 to its colour at its limit; missing values add nothing, and a
@@ -127,7 +127,7 @@ def mixed(values: Block, limits: Sequence[float], colours: Sequence[str]) -> Blo
         strength = np.clip(np.nan_to_num(plane / limit, nan=0.0), 0, 1)
         picture += strength[..., None] * np.array(to_rgb(colour))
     picture[~np.isfinite(values).any(axis=0)] = to_rgb(DROPPED)
-    rounded: Block = np.round(255 * np.minimum(picture, 1)).astype(np.uint8)
+    rounded: NumpyArray = np.round(255 * np.minimum(picture, 1)).astype(np.uint8)
     return rounded
 
 
@@ -137,7 +137,7 @@ def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
 
     most = len(COLOURS)
     if channels is None:
-        channels = label_keys(image)[:most]
+        channels = labels_or_positions(image)[:most]
     labels = list(channels) if isinstance(channels, Sequence | Mapping) else channels
     # Refuses what is no sequence of labels.
     select_channels(image, channels if isinstance(channels, str) else labels)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block
+from ..aliases import Array, NumpyArray
 from ..engine.blocks import float_dtype
 from ..images.parameters import parse_count
 
@@ -51,12 +51,12 @@ def thinning_note(image: xr.DataArray, max_pixels: int) -> str:
     return " of ".join(filter(None, [pixels, plane]))
 
 
-def as_floats(thumbnail: Block) -> Block:
+def as_floats(thumbnail: NumpyArray) -> NumpyArray:
     """`thumbnail` in a type that Matplotlib knows, which are neither bool nor float16."""
     return thumbnail.astype(float_dtype(thumbnail.dtype), copy=False)
 
 
-def upper_limit(values: Block) -> float:
+def upper_limit(values: NumpyArray) -> float:
     """The value that gets the brightest colour; 0 gets the darkest."""
     finite = values[np.isfinite(values)]
     high = np.quantile(finite, BRIGHTEST) if finite.size else 0
@@ -66,7 +66,7 @@ def upper_limit(values: Block) -> float:
     return float(high)
 
 
-def draw(axis: "Axes", thumbnail: Block, high: float | None = None) -> float:
+def draw(axis: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
     """Draw floats from 0 to `high`, None for their own limit, which is returned."""
     high = upper_limit(thumbnail) if high is None else high
     axis.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
@@ -80,7 +80,7 @@ def bare(axis: "Axes") -> None:
     axis.spines[:].set_visible(False)
 
 
-def coloured(thumbnail: Block, levels: int = 64) -> tuple[Block, Block]:
+def coloured(thumbnail: NumpyArray, levels: int = 64) -> tuple[NumpyArray, NumpyArray]:
     """A thumbnail as `draw` shows it, in few colours: indices, and the colours (n, 3), uint8.
 
     Few colours make small files; at most 255, as the last one is that of missing pixels.

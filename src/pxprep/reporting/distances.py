@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import BatchName, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
-from ..images.cohort import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
 from ..plot.cohort_quantiles import SUMS, measuring_steps
-from ..steps.statistic import compared
+from ..steps.image_values import compared
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,14 +48,14 @@ class Distances:
         The batch of each image, by name; empty if all were measured together.
     """
 
-    fovs: tuple[Label, ...]
+    fovs: tuple[ImageName, ...]
     labels: tuple[Label, ...]
     seen_by: Mapping[str, tuple[Label, ...]]
     remaining: tuple[Label, ...]
-    ratios: dict[str, Block]
+    ratios: dict[str, NumpyArray]
     of_sums: frozenset[str]
     outliers: DataFrame
-    batches: Mapping[Label, Label] = field(default_factory=dict)
+    batches: Mapping[ImageName, BatchName] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fitted: FittedPipeline) -> Distances:
@@ -84,19 +84,19 @@ class Distances:
         """The titles of the columns of a step's ratios."""
         return [SUMS] if step in self.of_sums else [str(label) for label in self.seen_by[step]]
 
-    def reasons(self, name: Label) -> dict[Label | None, str]:
+    def reasons(self, name: ImageName) -> dict[Label | None, str]:
         """By channel, None for sums, why an image is an outlier in it; the farthest first."""
         return self._reasons.get(name, {})
 
     @cached_property
-    def _reasons(self) -> dict[Label, dict[Label | None, str]]:
+    def _reasons(self) -> dict[ImageName, dict[Label | None, str]]:
         """By image, in the order of the outliers."""
-        found: dict[Label, dict[Label | None, str]] = {}
+        found: dict[ImageName, dict[Label | None, str]] = {}
         for row in self.outliers.itertuples():
             found.setdefault(row.fov, {}).setdefault(row.channel, row.reason)
         return found
 
-    def of_channels(self, name: Label) -> Block:
+    def of_channels(self, name: ImageName) -> NumpyArray:
         """How far each channel of an image is from the median: a ratio of at least 1, or NaN."""
         farthest = np.full(len(self.labels), np.nan)
         if name not in self.fovs:
@@ -108,7 +108,7 @@ class Distances:
                 farthest[places] = np.fmax(farthest[places], _either_way(ratios[row]))
         return farthest
 
-    def sorted(self, names: Sequence[Label]) -> list[Label]:
+    def sorted(self, names: Sequence[ImageName]) -> list[ImageName]:
         """Names of images, outliers first, and the farther ones before the nearer."""
         ranks = {name: rank for rank, name in enumerate(self._reasons)}
         far = {name: np.fmax.reduce(self.of_channels(name), initial=0) for name in names}
@@ -120,7 +120,7 @@ class Distances:
         far = [channel for channel in self.outliers["channel"] if channel in self.remaining]
         return list(dict.fromkeys([*nuclei, *far, *self.remaining]))[:most]
 
-    def headline(self, name: Label) -> str:
+    def headline(self, name: ImageName) -> str:
         """In which channel an image is farthest off, and how far."""
         reasons = self.reasons(name)
         if reasons:
@@ -133,7 +133,7 @@ class Distances:
         return f"at most {np.nanmax(far):.2g} times off, in {channel}"
 
 
-def _either_way(ratios: Block) -> Block:
+def _either_way(ratios: NumpyArray) -> NumpyArray:
     """A ratio above 1, whichever of the two is larger; infinite without signal."""
     with np.errstate(divide="ignore"):
         return np.maximum(ratios, 1 / ratios)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from io import StringIO
 
 from ..errors import ParameterError
-from ..images.cohort import FOV
+from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.cohort_quantiles import SUMS
-from ..steps.statistic import compared
+from ..steps.image_values import compared
 from .distances import Distances
 from .fovs import Seen
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import ImageName, NumpyArray
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped
@@ -35,7 +35,7 @@ class Fov:
         The processed image, with the same channels.
     """
 
-    name: Label
+    name: ImageName
     title: str
     before: xr.DataArray | None
     after: xr.DataArray
@@ -53,8 +53,8 @@ class PicturedPixels:
         Which pixels these are; nothing if all.
     """
 
-    before: Block | None
-    after: Block
+    before: NumpyArray | None
+    after: NumpyArray
     note: str
 
 
@@ -102,14 +102,14 @@ def paired(before: object, after: object, fitted: FittedPipeline, variable: obje
     return fovs
 
 
-def _names(cohort: ImageSet, fitted: FittedPipeline) -> tuple[Label, ...]:
+def _names(cohort: ImageSet, fitted: FittedPipeline) -> tuple[ImageName, ...]:
     """The names of images; a single image is the one that was fitted if that was one, too."""
     if cohort.is_one and len(fitted.fovs) == 1:
         return fitted.fovs
     return cohort.names
 
 
-def _title(name: Label) -> str:
+def _title(name: ImageName) -> str:
     return f"image {name}" if isinstance(name, int) else str(name)
 
 

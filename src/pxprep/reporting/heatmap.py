@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import ImageName, Label, NumpyArray
 from ..plot.layout import shortened
 from .distances import Distances
 from .pictures import Drawing, indexed
@@ -68,9 +68,9 @@ class Heatmap:
 
 def heatmaps(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
+    anchors: Mapping[tuple[ImageName, Label | None], str],
 ) -> list[Heatmap]:
     """One of the first images, and one of the others, if there are many.
 
@@ -93,9 +93,9 @@ def heatmaps(
 
 def _heatmap(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
+    anchors: Mapping[tuple[ImageName, Label | None], str],
 ) -> Heatmap:
     columns = {step: distances.columns(step) for step in distances.ratios}
     names = [shortened(titles.get(name, str(name)), MOST_LETTERS) for name in order]
@@ -133,9 +133,9 @@ def _heatmap(
 
 def _marks(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
+    anchors: Mapping[tuple[ImageName, Label | None], str],
     starts: Mapping[str, float],
     top: float,
 ) -> Iterator[Mark]:
@@ -155,7 +155,7 @@ def _marks(
         )
 
 
-def _cells(ratios: Block) -> Drawing:
+def _cells(ratios: NumpyArray) -> Drawing:
     """A pixel for each cell, the stronger in colour the farther from the median."""
     with np.errstate(divide="ignore"):
         strengths = np.nan_to_num(np.log(ratios) / np.log(LIMIT), nan=0, neginf=0)

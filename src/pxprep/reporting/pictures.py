@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL
 from ..plot.dropped_pixels import KINDS, pixel_kinds
 from ..plot.histograms import LEAST_COUNT, Line, bin_edges
@@ -112,7 +112,7 @@ def cards(
 
 
 def composite(
-    image: Block,
+    image: NumpyArray,
     limits: Sequence[float | None],
     colours: Sequence[str],
     side: int,
@@ -135,7 +135,9 @@ def composite(
     return indexed(*with_bar(indices, palette, bar))
 
 
-def with_bar(indices: Block, colours: Block, part: float) -> tuple[Block, Block]:
+def with_bar(
+    indices: NumpyArray, colours: NumpyArray, part: float
+) -> tuple[NumpyArray, NumpyArray]:
     """A picture in few colours with a scale bar over such a part of its width; none of 0."""
     indices = indices.copy()
     for place, colour in bar_places(indices.shape, part):
@@ -156,7 +158,7 @@ def bar_places(shape: Sequence[int], part: float) -> list[tuple[Any, tuple[int, 
     return [(rim, RIM), (np.s_[high:low, left:right], BAR)]
 
 
-def mask(image: Block, side: int) -> tuple[Drawing, Mapping[str, str]]:
+def mask(image: NumpyArray, side: int) -> tuple[Drawing, Mapping[str, str]]:
     """Which pixels were dropped; and the colours of the kinds of pixels that there are."""
     step = step_to(image, side)
     kinds = pixel_kinds(xr.DataArray(image[:, ::step, ::step], dims=(CHANNEL, "y", "x")))
@@ -169,12 +171,12 @@ def mask(image: Block, side: int) -> tuple[Drawing, Mapping[str, str]]:
     return indexed(kinds, np.array(colours, np.uint8)), used
 
 
-def step_to(image: Block, side: int) -> int:
+def step_to(image: NumpyArray, side: int) -> int:
     """How many pixels along y and x become one, so that neither is longer than `side`."""
     return -(-int(max(image.shape[-2:])) // side)
 
 
-def averaged(plane: Block, side: int) -> Block:
+def averaged(plane: NumpyArray, side: int) -> NumpyArray:
     """Means of squares of pixels; missing where most of a square is."""
     step = step_to(plane, side)
     plane = as_floats(plane)
@@ -183,16 +185,16 @@ def averaged(plane: Block, side: int) -> Block:
     starts = [np.arange(0, n, step) for n in plane.shape]
     sizes = np.outer(*(np.diff([*some, n]) for some, n in zip(starts, plane.shape, strict=True)))
 
-    def sums(values: Block) -> Block:
+    def sums(values: NumpyArray) -> NumpyArray:
         return np.add.reduceat(np.add.reduceat(values, starts[0], 0), starts[1], 1)
 
     finite = np.isfinite(plane)
     counts = sums(finite.astype(np.int32))
-    means: Block = sums(np.where(finite, plane, 0)) / np.maximum(counts, 1)
+    means: NumpyArray = sums(np.where(finite, plane, 0)) / np.maximum(counts, 1)
     return np.where(2 * counts >= sizes, means, np.nan)
 
 
-def indexed(indices: Block, colours: Block) -> Drawing:
+def indexed(indices: NumpyArray, colours: NumpyArray) -> Drawing:
     """A picture in few colours, RGB, or RGBA if some are transparent."""
     from PIL import Image
 
@@ -203,7 +205,7 @@ def indexed(indices: Block, colours: Block) -> Drawing:
     return Drawing(_png(picture, **how), width, height)
 
 
-def _histogram(values: Block, lines: Sequence[Line], label: Label, most: int) -> Histogram:
+def _histogram(values: NumpyArray, lines: Sequence[Line], label: Label, most: int) -> Histogram:
     values = as_floats(values[np.isfinite(values)])
     marks = [(line.style, line.values[label]) for line in lines]
     marks = [(style, value) for style, value in marks if np.isfinite(value)]
@@ -223,7 +225,7 @@ def _histogram(values: Block, lines: Sequence[Line], label: Label, most: int) ->
     )
 
 
-def _outline(counts: Block, most: int) -> str:
+def _outline(counts: NumpyArray, most: int) -> str:
     """The outline of bars as a path, their heights on a logarithmic scale up to `most`."""
     with np.errstate(divide="ignore"):
         parts = np.log(counts / LEAST_COUNT) / np.log(2 * max(most, 1) / LEAST_COUNT)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.dropped_pixels import percent_text
 from ..plot.given import um_per_pixel
@@ -67,12 +67,12 @@ class Sections:
 
     fitted: FittedPipeline
     distances: Distances
-    titles: Mapping[Label, str]
-    anchors: Mapping[tuple[Label, Label | None], str]
-    channels: Mapping[Label, Sequence[int]]
-    mixed: Mapping[Label, str]
+    titles: Mapping[ImageName, str]
+    anchors: Mapping[tuple[ImageName, Label | None], str]
+    channels: Mapping[ImageName, Sequence[int]]
+    mixed: Mapping[ImageName, str]
     sides: tuple[int, int]
-    _made: dict[Label, Section] = field(default_factory=dict)
+    _made: dict[ImageName, Section] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fovs: Sequence[Fov], fitted: FittedPipeline, distances: Distances) -> Sections:
@@ -80,7 +80,7 @@ class Sections:
         names = [fov.name for fov in fovs]
         each = max(MOST_CARDS // len(fovs), FEWEST)
         channels = {name: _pictured(distances, name, each) for name in names}
-        anchors: dict[tuple[Label, Label | None], str] = {}
+        anchors: dict[tuple[ImageName, Label | None], str] = {}
         for i, name in enumerate(names):
             anchors[name, None] = f"image-{i}"
             anchors |= {(name, fitted.remaining[c]): f"image-{i}-{c}" for c in channels[name]}
@@ -150,7 +150,7 @@ class Sections:
         return composite(image[places], limits, list(self.mixed.values()), self.sides[1], bar)
 
 
-def _pictured(distances: Distances, name: Label, most: int) -> list[int]:
+def _pictured(distances: Distances, name: ImageName, most: int) -> list[int]:
     """The places of the remaining channels that are pictured: outliers first, then in order."""
     remaining = distances.remaining
     odd = [remaining.index(c) for c in distances.reasons(name) if c in remaining]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..aliases import Label
+from ..aliases import ImageName, Label
 from ..channels import CHANNEL
 from ..displays import seconds_text, value_text
 from ..engine.progress import PassRecord, pass_table
@@ -37,7 +37,7 @@ class Link(NamedTuple):
 
 Cell = str | Link
 # Where an image, and a channel of it, is shown: by its name, and None or the channel.
-Anchors = Mapping[tuple[Label, Label | None], str]
+Anchors = Mapping[tuple[ImageName, Label | None], str]
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,9 @@ def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -
     return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
 
-def outliers_table(distances: Distances, titles: Mapping[Label, str], anchors: Anchors) -> Table:
+def outliers_table(
+    distances: Distances, titles: Mapping[ImageName, str], anchors: Anchors
+) -> Table:
     """Images and channels that are far from the others."""
     rows: list[list[Cell]] = []
     for row in distances.outliers.itertuples():

@@ -16,20 +16,17 @@ import xarray as xr
 from ..aliases import Label
 from ..channels import per_channel, require_known
 from ..engine.programs import Operation
-from ..errors import ChannelError, ParameterError, PxprepError, warn
-from ..images.cohort import AnyImages, ImageSet
+from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
+from ..images.image_set import AnyImages, ImageSet
 from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
 from .parameters import Parser
-from .statistic import Statistic
+from .statistic_base import Statistic
 
 __all__ = ["Step", "apply_step"]
 
-Numbers = xr.Dataset
-# What `measure` may return.
-AnyNumbers = xr.Dataset | Mapping[str, Any]
 _KINDS: dict[str, type["Step"]] = {}
-# By class, how its parameters are parser.
+# By class, how its parameters are parsed.
 _PARSERS: dict[type["Step"], dict[str, Parser]] = {}
 
 
@@ -81,9 +78,9 @@ class Step:
             return  # an abstract step; `check_step_class` refuses it in a pipeline
         taken = _KINDS.get(kind)
         # The same class again is a cell of a notebook that was run again.
-        if taken is not None and _name_of(taken) != _name_of(cls):
+        if taken is not None and type_name(taken) != type_name(cls):
             raise ParameterError(
-                f"kind must be unique: {_name_of(cls)} has the kind {kind!r} of {_name_of(taken)}"
+                f"kind must be unique: {type_name(cls)} has the kind {kind!r} of {type_name(taken)}"
             )
         _KINDS[kind] = cls
 
@@ -132,7 +129,7 @@ class Step:
         """
         return None
 
-    def measure(self, cohort: Sequence[xr.DataArray]) -> AnyNumbers:
+    def measure(self, cohort: Sequence[xr.DataArray]) -> xr.Dataset | Mapping[str, Any]:
         """Numbers that `apply` needs: by name, scalars or arrays over ``c``; none by default.
 
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
@@ -146,7 +143,7 @@ class Step:
             return measure_batches(statistic, images, self.kind)
         return statistic.measure(images, self.kind)
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+    def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
         made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
         return made
@@ -165,7 +162,7 @@ class Step:
             made = cohort.apply_measured(operation, numbers, *names, reference=reference)
         return made.keeping_channels(kept_by(self, cohort.labels))
 
-    def check_numbers(self, numbers: Numbers, labels: Sequence[Label], pool: str | None) -> None:
+    def check_numbers(self, numbers: xr.Dataset, labels: Sequence[Label], pool: str | None) -> None:
         """Raise ParameterError if `apply` cannot use these numbers, which come from a file.
 
         `labels` are those of the channels, and `pool` is that of the fit. By default any numbers
@@ -279,22 +276,19 @@ def check_step_class(step: Step) -> None:
     cls = type(step)
     if cls.apply is Step.apply and cls.operation is Step.operation:
         raise ParameterError(
-            f"a step of your own must have a method apply or operation; {_name_of(cls)} has neither"
+            "a step of your own must have a method apply or operation; "
+            f"{type_name(cls)} has neither"
         )
     if not is_dataclass(cls) or vars(cls).get("kind") is None:
         raise ParameterError(
             f"a step of your own must be a dataclass with a kind of its own, a string; "
-            f"{_name_of(cls)} is not"
+            f"{type_name(cls)} is not"
         )
 
 
 def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
     """The images as an `ImageSet`: users may call `measure` with a plain list."""
     return images if isinstance(images, ImageSet) else ImageSet.of(images)
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _parsers(cls: type[Step]) -> dict[str, Parser]:

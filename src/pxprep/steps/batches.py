@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label
-from ..images.cohort import BATCH, FOV, ImageSet, rows_of
-from .statistic import Statistic, as_coordinate, has_image_values
+from ..aliases import BatchName
+from ..images.image_numbers import BATCH, FOV, as_coordinate, rows_of
+from ..images.image_set import ImageSet
+from .image_values import has_image_values
+from .statistic_base import Statistic
 
 
 def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
@@ -21,7 +23,7 @@ def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dat
     return side_by_side(parts, cohort) if has_image_values(first) else first
 
 
-def side_by_side(parts: Mapping[Label, xr.Dataset], cohort: ImageSet) -> xr.Dataset:
+def side_by_side(parts: Mapping[BatchName, xr.Dataset], cohort: ImageSet) -> xr.Dataset:
     """What was measured in each batch of a cohort as one.
 
     Numbers of each image stay along ``fov``, in the cohort's order; the others get the dimension

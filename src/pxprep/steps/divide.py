@@ -6,8 +6,9 @@ import xarray as xr
 from ..channels import CHANNEL, channel_labels, reorder_channels
 from ..engine.programs import Divide
 from ..errors import ParameterError
-from ..images.cohort import FOV, AnyImages, ImageSet
-from ..images.hints import check_kind
+from ..images.hints import require_numpy_or_dask
+from ..images.image_numbers import FOV
+from ..images.image_set import AnyImages, ImageSet
 
 __all__ = ["divide"]
 
@@ -48,7 +49,7 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     """
     cohort = ImageSet.of(images)
     if isinstance(scale, xr.DataArray):
-        check_kind(scale, "scale", "scale", ParameterError)
+        require_numpy_or_dask(scale, "scale", "scale", ParameterError)
         if scale.chunks is None and not (np.isfinite(scale) & (scale != 0)).all():
             raise ParameterError(
                 f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"

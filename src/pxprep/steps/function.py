@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import xarray as xr
 
 from ..errors import ParameterError
-from .base import Numbers, Step
+from .base import Step
 
 __all__ = ["Function"]
 
@@ -44,7 +44,7 @@ class Function(Step):
         """The function's own name."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
-    def apply(self, image: xr.DataArray, numbers: Numbers) -> xr.DataArray:
+    def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """Call the function."""
         result: xr.DataArray = self.function(image)
         return result

@@ -8,8 +8,8 @@ from ..engine import backends
 from ..engine.programs import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
-from ..images.cohort import AnyImages, ImageSet
 from ..images.image import as_float, like, pixels
+from ..images.image_set import AnyImages, ImageSet
 
 __all__ = ["keep_where"]
 
@@ -55,11 +55,11 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
     """
     if where is None:
         raise ParameterError("where must be a mask, got None")
-    made: AnyImages = kept(ImageSet.of(images, where=where)).as_given()
+    made: AnyImages = only_measured_pixels(ImageSet.of(images, where=where)).as_given()
     return made
 
 
-def kept(cohort: ImageSet) -> ImageSet:
+def only_measured_pixels(cohort: ImageSet) -> ImageSet:
     """Images of which only those pixels are left that are measured."""
 
     def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:

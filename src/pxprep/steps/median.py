@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..engine.kernels.median import COLUMNS, median_network, mend_medians, take_medians
 from ..engine.programs import Operation
 from ..engine.strips import Strip
@@ -87,7 +87,7 @@ class TakeMedians(Operation):
         strip.become(made, want)
 
 
-def _surrounded(values: Block, have: Window, want: Window, depth: int) -> Block:
+def _surrounded(values: NumpyArray, have: Window, want: Window, depth: int) -> NumpyArray:
     """The pixels of `have`, mirrored where the image ends, `depth` of them around `want`."""
     sides = (
         (depth - (want.top - have.top), depth - (have.bottom - want.bottom)),
@@ -99,7 +99,7 @@ def _surrounded(values: Block, have: Window, want: Window, depth: int) -> Block:
     return padded
 
 
-def _filter(padded: Block, size: int, out: Block) -> None:
+def _filter(padded: NumpyArray, size: int, out: NumpyArray) -> None:
     """Write to `out` the median around each pixel, given those with half a square around them."""
     take_medians(padded, size, median_network(size), np.empty((size**2, COLUMNS), out.dtype), out)
     if np.isnan(padded).any():

@@ -60,5 +60,5 @@ class BringToUnitRange(Operation):
     """Values between two measured limits are brought to 0 to 1."""
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
-        """BringToUnitRange."""
+        """Subtract the first limit, and divide by the distance between both."""
         blocks.rescale(strip.block(), numbers)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 import xarray as xr
 
 from ..aliases import Backgrounds, Factors, PerChannel, Zeros
-from ..channels import CHANNEL, ByLabel, is_label, label_keys, plain
+from ..channels import CHANNEL, ByLabel, is_label, labels_or_positions, plain
 from ..errors import ParameterError
 from ..images.parameters import (
     ZEROS,
@@ -44,7 +44,7 @@ class Parser:
         The parameter's name in messages about channels, if it is another.
     """
 
-    parse: Callable[[Any, str], object]
+    parse: Callable[[object, str], object]
     per_channel: bool = True
     called: str | None = None
 
@@ -70,7 +70,7 @@ def parse_backgrounds(value: object, parameter: str) -> ByLabel:
     return ByLabel(pairs)
 
 
-def parse_factors(value: object, parameter: str) -> Any:
+def parse_factors(value: object, parameter: str) -> object:
     """A number of at least 0 for all channels, or for each by label."""
     parsed = parse_positive(value, parameter, or_zero=True)
     if isinstance(parsed, tuple):
@@ -85,7 +85,7 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
     if value is None:
         return None
     if isinstance(value, xr.DataArray) and value.dims == (CHANNEL,):
-        value = dict(zip(label_keys(value), value.values.tolist(), strict=True))
+        value = dict(zip(labels_or_positions(value), value.values.tolist(), strict=True))
     elif not isinstance(value, Mapping) and hasattr(value, "to_dict"):
         if not value.index.is_unique:
             raise ParameterError(f"{parameter} must name each channel once, got {value.index!r}")

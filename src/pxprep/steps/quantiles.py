@@ -1,4 +1,4 @@
-"""Quantiles of each image, measured: those of a step, and those that somebody asks for."""
+"""Quantiles of each image: what statistics of them have in common, and those that are asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block
+from ..aliases import NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..engine.quantiles import exact_quantiles
 from ..errors import ParameterError
-from ..images.cohort import FOV, ImageSet
 from ..images.image import pixels, processing_dtype
-from .statistic import LOWER, ImageStatistic, Measurement, as_coordinate, mean_over_images
+from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_set import ImageSet
+from .image_values import LOWER, mean_over_images
+from .statistic_base import ImageStatistic, Measurement
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,18 @@ class QuantileStatistic(ImageStatistic):
         Whether zeros are counted.
     """
 
-    percents: Block
+    percents: NumpyArray
     zeros: bool = False
 
     @property
     def made_from(self) -> Mapping[str, str]:
         """Such as ``{"low": "quantile_low", "high": "quantile"}``, or ``{"scale": "quantile"}``."""
-        return {} if self.of_sums else dict(zip(self.names, self.variables, strict=True))
+        return {} if self.of_sums else dict(zip(self.number_names, self.value_names, strict=True))
 
     @property
-    def variables(self) -> list[str]:
+    def value_names(self) -> list[str]:
         """What the quantiles of each image are called, the lower one first."""
-        return [LOWER, "quantile"][-len(self.names) :]
+        return [LOWER, "quantile"][-len(self.number_names) :]
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
         """The quantiles."""
@@ -65,8 +67,8 @@ class QuantileStatistic(ImageStatistic):
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
         super().check(numbers, pool)
-        if len(self.names) == 2:
-            low, high = self.names
+        if len(self.number_names) == 2:
+            low, high = self.number_names
             if (numbers[low] > numbers[high]).any():
                 raise ParameterError(f"{low} must not be above {high}")
 
@@ -80,7 +82,7 @@ class QuantileStatistic(ImageStatistic):
         return [backends.apply(pixels(image), AddChannels()) for image in cohort]
 
 
-def cohort_quantiles(cohort: ImageSet, q: Block, *, zeros: str) -> xr.DataArray:
+def cohort_quantiles(cohort: ImageSet, q: NumpyArray, *, zeros: str) -> xr.DataArray:
     """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
     each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords

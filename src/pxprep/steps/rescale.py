@@ -5,13 +5,12 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Label
-from ..engine import backends
+from ..aliases import ImageName
 from ..errors import ParameterError, did_you_mean
-from ..images.cohort import AnyImages, ImageSet
-from ..images.image import as_float, like, processing_dtype, shared_pixels
+from ..images.image import as_float, like
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_count
-from ..images.scales import ScaleFactors, coarser_labels
+from ..images.scales import ScaleFactors, coarser_labels, means_of_rectangles
 
 __all__ = ["rescale"]
 
@@ -70,14 +69,12 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
 def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     if set(factors.values()) == {1}:
         return as_float(image)
-    y, x = factors["y"], factors["x"]
-    array = backends.coarsen(shared_pixels(image), (1, y, x), dtype=processing_dtype(image))
-    return like(coarser_labels(image, factors), array)
+    return like(coarser_labels(image, factors), means_of_rectangles(image, factors))
 
 
 def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
-    by_name: dict[Label, Any] = dict.fromkeys(cohort.names, factor)
+    by_name: dict[ImageName, object] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
         unknown = [name for name in factor if name is not ... and name not in by_name]
         if unknown:
@@ -96,7 +93,7 @@ def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     return [_parsed(*each) for each in zip(by_name.values(), by_name, cohort, strict=True)]
 
 
-def _parsed(value: object, name: Label, image: xr.DataArray) -> ScaleFactors:
+def _parsed(value: object, name: ImageName, image: xr.DataArray) -> ScaleFactors:
     number = parse_count(value, "factor", RULE)
     sizes = {dim: image.sizes[dim] for dim in ("y", "x")}
     if number > min(sizes.values()):

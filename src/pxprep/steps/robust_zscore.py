@@ -7,26 +7,18 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, DType, Label
+from ..aliases import DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.windows import Window
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from .base import Step
+from .image_values import COUNTS, ImageValues
+from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, Rule, check_numbers
 from .quantiles import QuantileStatistic
-from .statistic import (
-    COUNT,
-    COUNTS,
-    FINITE,
-    FINITE_OR_NAN,
-    ImageValues,
-    Rule,
-    Statistic,
-    check_numbers,
-)
-from .statistics import DIVISOR
+from .statistic_base import Statistic
 
 __all__ = ["RobustZscore"]
 
@@ -98,10 +90,10 @@ class TakeDistances(Operation):
 class Centers(QuantileStatistic):
     """``center``: the cohort's median of each channel, 0 where there is none."""
 
-    names: ClassVar[tuple[str, ...]] = ("center",)
+    number_names: ClassVar[tuple[str, ...]] = ("center",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The medians, axes (1, c) or (fov, 1, c)."""
         centers = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing is subtracted or divided")
@@ -112,10 +104,10 @@ class Centers(QuantileStatistic):
 class Spreads(QuantileStatistic):
     """``spread``: of distances, 1.4826 times the cohort's median; 1 where that is 0 or none."""
 
-    names: ClassVar[tuple[str, ...]] = ("spread",)
+    number_names: ClassVar[tuple[str, ...]] = ("spread",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The spreads, axes (1, c) or (fov, 1, c)."""
         spreads = NORMAL_SPREAD * measured.pooled()
         zero = spreads.astype(measured.dtype) == 0
@@ -172,7 +164,7 @@ class CenterAndSpread(Statistic):
     def recompute(
         self,
         numbers: xr.Dataset,
-        known: Block,
+        already_told: NumpyArray,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -181,5 +173,5 @@ class CenterAndSpread(Statistic):
         """The numbers made again from the values of each image."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
-        rest = known, labels, pool, dtype, step
+        rest = already_told, labels, pool, dtype, step
         return centers.recompute(medians, *rest) | spreads.recompute(numbers, *rest)

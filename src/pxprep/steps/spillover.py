@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..channels import ByLabel, is_label, plain, require_unique
 from ..errors import ParameterError
 from ..images.parameters import parse_number, parse_path
@@ -29,7 +29,7 @@ def parse_spillover(value: object, parameter: str) -> ByLabel:
                 f"{parameter}: {what} must have labels of channels, got {wrong[0]!r:.100}"
             )
         require_unique(names, f"{parameter}, {what}")
-    found: dict[Label, Any] = {label: {} for label in [*rows, *columns]}
+    found: dict[Label, dict[Label, float]] = {label: {} for label in [*rows, *columns]}
     for row, of_row in zip(rows, numbers, strict=True):
         for column, item in zip(columns, of_row, strict=True):
             number = _parse_fraction(item, f"{parameter}[{row!r}, {column!r}]", row == column)
@@ -44,7 +44,7 @@ def parse_spillover(value: object, parameter: str) -> ByLabel:
     return parsed
 
 
-def as_array(spillover: ByLabel) -> Block:
+def as_array(spillover: ByLabel) -> NumpyArray:
     """The matrix, with the channels in the order of the labels."""
     places = {label: place for place, label in enumerate(spillover)}
     made = np.eye(len(places))
@@ -61,7 +61,9 @@ def _parse_fraction(item: object, name: str, is_own: bool) -> float:
     return number
 
 
-def _table(value: Any, parameter: str) -> tuple[list[Label], list[Label], Sequence[Any]]:
+def _table(
+    value: Any, parameter: str
+) -> tuple[list[Label], list[Label], Sequence[Sequence[object]]]:
     """Labels of rows and of columns, and rows of numbers."""
     if isinstance(value, str | Path):
         return _read(parse_path(value, parameter, "a CSV file"), parameter)
@@ -81,7 +83,9 @@ def _table(value: Any, parameter: str) -> tuple[list[Label], list[Label], Sequen
     )
 
 
-def _read(path: Path, parameter: str) -> tuple[list[Label], list[Label], Sequence[object]]:
+def _read(
+    path: Path, parameter: str
+) -> tuple[list[Label], list[Label], Sequence[Sequence[object]]]:
     """A CSV file: labels of columns in the first line, that of a row in front of its numbers."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

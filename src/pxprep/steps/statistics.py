@@ -1,4 +1,4 @@
-"""The statistics that steps measure: scales, limits, ranges, thresholds.
+"""The statistics of quantiles that steps measure: scales, limits, ranges, thresholds.
 
 They are public, for steps of your own: see the page "How to add a step".
 """
@@ -8,26 +8,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..aliases import Array, Block
+from ..aliases import Array, NumpyArray
+from .image_values import EMPTY, ImageValues, mean_over_images
+from .number_rules import DIVISOR, FINITE, HIGHEST, LOWEST, Rule
 from .quantiles import QuantileStatistic
-from .statistic import EMPTY, FINITE, ImageValues, Rule, mean_over_images
 
 __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
-
-DIVISOR = Rule("finite and not 0", lambda values: np.isfinite(values) & (values != 0))
-# Infinite where there was nothing to measure: then nothing is clipped.
-LOWEST = Rule("a number or -inf", lambda values: values < np.inf)
-HIGHEST = Rule("a number or inf", lambda values: values > -np.inf)
 
 
 @dataclass(frozen=True)
 class Scales(QuantileStatistic):
     """``scale``: the cohort's quantile of each channel, 1 where there is none or it is 0."""
 
-    names: ClassVar[tuple[str, ...]] = ("scale",)
+    number_names: ClassVar[tuple[str, ...]] = ("scale",)
     rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The scales, axes (1, c) or (fov, 1, c)."""
         scale = measured.pooled()
         zero = scale.astype(measured.dtype) == 0
@@ -50,10 +46,10 @@ class Scales(QuantileStatistic):
 class ClipLimits(QuantileStatistic):
     """``low`` and ``high``: two quantiles of each channel, infinite where there are none."""
 
-    names: ClassVar[tuple[str, ...]] = ("low", "high")
+    number_names: ClassVar[tuple[str, ...]] = ("low", "high")
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST, HIGHEST)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The limits, axes (2, c) or (fov, 2, c)."""
         limits = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing is clipped")
@@ -73,7 +69,7 @@ class ClipLimits(QuantileStatistic):
 class Ranges(QuantileStatistic):
     """``min`` and ``max``: the extremes of each channel, 0 and 1 where there are none."""
 
-    names: ClassVar[tuple[str, ...]] = ("min", "max")
+    number_names: ClassVar[tuple[str, ...]] = ("min", "max")
     rules: ClassVar[tuple[Rule, ...]] = (FINITE, FINITE)
 
     @classmethod
@@ -85,7 +81,7 @@ class Ranges(QuantileStatistic):
         """Where both extremes are the same."""
         return quantiles[:, 0] == quantiles[:, 1]
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The ranges, axes (2, c) or (fov, 2, c)."""
         ranges = measured.pooled()
         if measured.pool is not None:
@@ -104,10 +100,10 @@ class Ranges(QuantileStatistic):
 class Thresholds(QuantileStatistic):
     """``value``: the cohort's quantile of each channel, minus infinity where there is none."""
 
-    names: ClassVar[tuple[str, ...]] = ("value",)
+    number_names: ClassVar[tuple[str, ...]] = ("value",)
     rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The thresholds, axes (1, c) or (fov, 1, c)."""
         values = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing changes")
@@ -119,11 +115,11 @@ class Thresholds(QuantileStatistic):
 class SumThreshold(QuantileStatistic):
     """``threshold``: the cohort's quantile of sums over channels, 0 where there is no sum."""
 
-    names: ClassVar[tuple[str, ...]] = ("threshold",)
+    number_names: ClassVar[tuple[str, ...]] = ("threshold",)
     rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
     of_sums: ClassVar[bool] = True
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""
         threshold = measured.pooled()
         # If a channel was already reported, its sums are not reported.
@@ -132,7 +128,7 @@ class SumThreshold(QuantileStatistic):
         return np.where(np.isnan(threshold), 0.0, threshold), _sum_warnings(new, threshold)
 
 
-def _sum_warnings(measured: ImageValues, threshold: Block) -> list[str]:
+def _sum_warnings(measured: ImageValues, threshold: NumpyArray) -> list[str]:
     empty = (measured.flags[:, 0] & EMPTY).astype(bool)
     texts = []
     if empty.any() and np.isnan(threshold).all():

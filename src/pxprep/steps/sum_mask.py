@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import Block, Label, Pool, Zeros
+from ..aliases import Label, NumpyArray, Pool, Zeros
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
@@ -16,11 +16,12 @@ from ..engine.programs import Operation
 from ..engine.strips import Strip
 from ..engine.windows import Window
 from ..errors import ImageError
-from ..images.cohort import AnyImages, ImageSet
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_threshold
 from .base import Step
+from .number_rules import FINITE, check_numbers
 from .parameters import CountZeros, OneNumber, SumPercent
-from .statistic import FINITE, Statistic, check_numbers
+from .statistic_base import Statistic
 from .statistics import SumThreshold
 
 __all__ = ["SumMask"]
@@ -142,7 +143,7 @@ class KeepAbove(Operation):
         if values is not None:
             height = strip.program.height
 
-            def count(wanted: Window) -> Block:
+            def count(wanted: Window) -> NumpyArray:
                 rows = sampled_rows(height, wanted.top, wanted.bottom)
                 if not rows:
                     return np.zeros(3, np.int64)
@@ -155,7 +156,7 @@ class KeepAbove(Operation):
             strip.notice(self.note, count)
         strip.drop(sums)
 
-    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], Block] | None:
+    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], NumpyArray] | None:
         """A function that makes the sums of the reference in some rows; None if none can."""
         if not isinstance(self.reference, int):
             return None if self.reference is None else self.reference.in_rows
@@ -246,7 +247,10 @@ def sum_mask(
         others = None if reference is None else _reference(reference, cohort)
         numbers = step.measure(cohort if others is None else others)
         threshold = numbers["threshold"]
-    limits = [parse_threshold(one) for one in cohort.by_image(threshold, "threshold")]
+    each: Sequence[object] = [threshold] * len(cohort)
+    if isinstance(threshold, xr.DataArray):
+        each = cohort.by_image(threshold, "threshold")
+    limits = [parse_threshold(one) for one in each]
     operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
     made: AnyImages = cohort.apply(operation, limits, others).as_given()
     return made

@@ -12,11 +12,12 @@ from ..channels import per_channel
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..errors import ParameterError
-from ..images.cohort import BATCH, AnyImages, ImageSet
-from ..images.image import like, like_plane, pixels, processing_dtype, shared_pixels
+from ..images.image import like, like_plane, pixels
+from ..images.image_numbers import BATCH, as_coordinate
+from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
+from ..images.scales import cut_to_size, means_of_rectangles
 from .quantiles import cohort_quantiles
-from .statistic import as_coordinate
 
 
 def quantile(
@@ -160,13 +161,9 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
                     f"factors must be for the spatial dims of the image, and not larger than it: "
                     f"{dim!r} cannot be {factor} in {dict(one.sizes)} of image {name!r}"
                 )
-    z, y, x = (factors.get(dim, 1) for dim in SPATIAL)
 
     def coarsened(one: xr.DataArray) -> xr.DataArray:
-        array = backends.coarsen(shared_pixels(one), (z, y, x), dtype=processing_dtype(one))
-        along = [name for name, coord in one.coords.items() if set(coord.dims) & set(factors)]
-        kept = {dim: slice(one.sizes[dim] // factor) for dim, factor in factors.items()}
-        return like(one.drop_vars(along).isel(kept), array)
+        return like(cut_to_size(one, factors), means_of_rectangles(one, factors))
 
     made: AnyImages = cohort.map(coarsened).as_given()
     return made

@@ -6,14 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..aliases import Block, Label
+from ..aliases import Label, NumpyArray
 from ..engine.moments import exact_moments
 from ..engine.programs import Operation
-from ..images.cohort import ImageSet
+from ..images.image_set import ImageSet
 from .base import Step
+from .image_values import ImageValues
+from .number_rules import DIVISOR, FINITE, Rule
 from .robust_zscore import Standardize
-from .statistic import FINITE, ImageStatistic, ImageValues, Measurement, Rule, Statistic
-from .statistics import DIVISOR
+from .statistic_base import ImageStatistic, Measurement, Statistic
 
 __all__ = ["Zscore"]
 
@@ -65,9 +66,9 @@ class MeanAndDeviation(ImageStatistic):
     ``spread``: its standard deviation, 1 where that is 0 or none.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("center", "spread")
+    number_names: ClassVar[tuple[str, ...]] = ("center", "spread")
     rules: ClassVar[tuple[Rule, ...]] = (FINITE, DIVISOR)
-    variables: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+    value_names: ClassVar[tuple[str, ...]] = ("mean", "deviation")
 
     @property
     def made_from(self) -> Mapping[str, str]:
@@ -85,7 +86,7 @@ class MeanAndDeviation(ImageStatistic):
         found = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
         return found.split_off_pooled(len(cohort))
 
-    def make_numbers(self, measured: ImageValues) -> tuple[Block, list[str]]:
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The numbers, axes (2, c) or (fov, 2, c)."""
         numbers = measured.pooled()
         centers, spreads = numbers[..., 0, :], numbers[..., 1, :]

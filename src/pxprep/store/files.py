@@ -26,6 +26,12 @@ FLUSHING_PAUSE = 0.25
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What a system says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+# Numbers of errors of the system when it cannot write, whatever a task did.
+WRITE_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
 # The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
 MOST_BYTES = 1 << 27
 # Flags of `os.open`: fail where a link is; do not wait for somebody at the other end of a pipe.

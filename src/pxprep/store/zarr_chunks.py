@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block, DType
+from ..aliases import DType, NumpyArray
 from ..errors import StoreError
 from . import files
 from .contents import token_in
@@ -53,7 +53,7 @@ class ZarrChunks:
         self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
 
-    def __getitem__(self, selection: object) -> Block:
+    def __getitem__(self, selection: object) -> NumpyArray:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
@@ -102,7 +102,7 @@ class ZarrChunks:
             for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
         )
 
-    def _write(self, index: tuple[int, ...], values: Block) -> None:
+    def _write(self, index: tuple[int, ...], values: NumpyArray) -> None:
         """Write a chunk; one that reaches beyond the array is filled up."""
         if values.shape != self._array.chunks:
             inner, fill = values, self._array.fill_value
@@ -114,7 +114,7 @@ class ZarrChunks:
         with files.in_place_of(self._file(index)) as draft:
             _write_file(draft, encoded)
 
-    def _part(self, index: tuple[int, ...], part: Region) -> Block:
+    def _part(self, index: tuple[int, ...], part: Region) -> NumpyArray:
         """The pixels of `part`, which lies in one chunk."""
         encoded = self._encoded(index)
         if encoded is None:
@@ -139,7 +139,7 @@ class ZarrChunks:
         file: Path = self._folder / self._key(index)
         return file
 
-    def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> Block:
+    def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> NumpyArray:
         """The pixels of a chunk."""
         try:
             # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
@@ -173,7 +173,7 @@ class StoreChunks(ZarrChunks):
     Only reading is direct: zarr writes.
     """
 
-    def __setitem__(self, selection: object, values: Block) -> None:
+    def __setitem__(self, selection: object, values: NumpyArray) -> None:
         self._array[selection] = values
 
     @cached_property

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ParameterError, StoreError
-from ..images.cohort import FOV
+from ..images.image_numbers import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
-from ..layers.layers import WRITE_ERRORS
 from ..store import files
+from ..store.files import WRITE_ERRORS
 from .rows import Columns, Rows
 
 if TYPE_CHECKING:

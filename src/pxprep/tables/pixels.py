@@ -8,13 +8,13 @@ from typing import Any
 
 import xarray as xr
 
-from ..aliases import Images, Label
+from ..aliases import ImageName, Images, Label
 from ..errors import ParameterError
-from ..images.cohort import ImageSet
-from ..images.hints import check_kind
+from ..images.hints import require_numpy_or_dask
+from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_bool
-from ..layers.layers import is_sdata
 from ..layers.reading import read_checked, read_labels
+from ..layers.spatial_data import is_sdata
 from .kinds import maker_of
 from .rows import Columns, PixelSample, pieces_of
 
@@ -169,7 +169,7 @@ def _labels_by_image(
 
 
 def _checked_labels(
-    labels: object, name: Label, image: xr.DataArray, sdata: object
+    labels: object, name: ImageName, image: xr.DataArray, sdata: object
 ) -> xr.DataArray:
     what = f"labels of image {name!r}"
     if isinstance(labels, str) and sdata is not None:
@@ -177,7 +177,7 @@ def _checked_labels(
         labels = read_labels(sdata, labels)
     if not isinstance(labels, xr.DataArray):
         raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
-    check_kind(labels, what, "labels", ParameterError)
+    require_numpy_or_dask(labels, what, "labels", ParameterError)
     sizes = {dim: size for dim, size in image.sizes.items() if dim in SPATIAL}
     if dict(labels.sizes) != sizes:
         raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Block, DType, Label
+from ..aliases import Array, DType, NumpyArray
 from ..engine import backends
 from ..errors import ParameterError
-from ..images.cohort import FOV, ImageSet
 from ..images.image import processing_dtype, shared_pixels
+from ..images.image_numbers import FOV
+from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_count, parse_number
 
 LABEL = "label"
@@ -35,8 +36,8 @@ class Rows:
         The other columns by name, each of shape (row,); FOVs by position.
     """
 
-    values: Block
-    others: dict[str, Block]
+    values: NumpyArray
+    others: dict[str, NumpyArray]
 
     def __len__(self) -> int:
         return int(self.values.shape[1])
@@ -116,7 +117,7 @@ class PixelSample:
             raise ParameterError(f"fraction must be {rule}, got {fraction!r}{hint}")
         return cls(part, parse_count(seed, "seed", "a whole number of at least 0", least=0))
 
-    def of_pixels(self, fov: str, start: int, stop: int) -> Block:
+    def of_pixels(self, fov: str, start: int, stop: int) -> NumpyArray:
         """The offsets from `start` of the pixels up to `stop` that are taken."""
         if self.fraction == 1:
             return np.arange(stop - start)
@@ -148,7 +149,7 @@ def _rows(
     columns: Columns,
     fov: int,
     top: int,
-    strip: Sequence[Block],
+    strip: Sequence[NumpyArray],
     sample: PixelSample,
     must_have_label: bool,
 ) -> Rows:
@@ -170,7 +171,7 @@ def _rows(
     return Rows(values[:, kept].astype(columns.dtype, copy=False), others)
 
 
-def _in_order(strip: Block) -> Block:
+def _in_order(strip: NumpyArray) -> NumpyArray:
     """A strip, axes (..., z, y, x), with its pixels behind each other as in the table."""
     before = strip.ndim - len(PIXEL_ORDER)
     axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
@@ -183,7 +184,7 @@ def _planes(labels: xr.DataArray) -> Array:
     return array if "z" in labels.dims else array[np.newaxis]
 
 
-def _as_text(names: Sequence[Label], what: str) -> tuple[str, ...]:
+def _as_text(names: Sequence[Hashable], what: str) -> tuple[str, ...]:
     text = tuple(map(str, names))
     twice = sorted({name for name in text if text.count(name) > 1})
     if twice:

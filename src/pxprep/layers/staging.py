@@ -1,121 +1,35 @@
-"""Layers on disk: staged with SpatialData, verified, read back."""
+"""New layers: made of images, staged with SpatialData, verified, read back."""
 
 from __future__ import annotations
 
-import errno
 import shutil
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from .. import ops
-from ..channels import channel_labels, label_keys
+from ..channels import channel_labels, labels_or_positions
 from ..engine import backends
 from ..engine.progress import Progress
-from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
-from ..images.parameters import REMOTE
+from ..errors import LayerError, StoreError, spelled
 from ..images.scales import ScaleFactors, cumulative
 from ..store import files, transactions
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
-from ..store.places import KINDS, elements_on_disk
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
 
 if TYPE_CHECKING:
-    from spatialdata import SpatialData
+    pass
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
-# Numbers of errors of the system when it cannot write, whatever a task did.
-WRITE_ERRORS = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
-    if hasattr(errno, name)
-}
-
-
-def check_installed() -> None:
-    """Raise unless there is SpatialData."""
-    try:
-        import spatialdata  # noqa: F401
-    except ImportError as error:
-        raise PxprepError(
-            "SpatialData is not installed: pip install 'pxprep[spatialdata]'"
-        ) from error
-
-
-def check_sdata(sdata: object) -> None:
-    """Raise unless `sdata` is a SpatialData object."""
-    check_installed()
-    from spatialdata import SpatialData
-
-    if not isinstance(sdata, SpatialData):
-        is_path = isinstance(sdata, str | Path)
-        line = f" {str(sdata)!r}; write spatialdata.read_zarr({str(sdata)!r})" if is_path else ""
-        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
-
-
-def make_path_absolute(sdata: SpatialData) -> Path:
-    """The folder of a store; `sdata` keeps it, for a relative path may mean another one later."""
-    path = Path(sdata.path)
-    if not path.is_absolute():
-        if not path.exists():
-            raise StoreError(
-                f"the store {str(path)!r} is not in the folder {str(Path.cwd())!r}, to which the "
-                "program has gone after the store had been read: read it again by its whole path, "
-                "as spatialdata.read_zarr(Path(...).resolve())"
-            )
-        sdata.path = path.resolve()
-    return Path(sdata.path).resolve()
-
-
-def is_sdata(value: object) -> bool:
-    """Whether `value` is a SpatialData object; SpatialData is not imported to find out."""
-    module = sys.modules.get("spatialdata")
-    return module is not None and isinstance(value, module.SpatialData)
-
-
-def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> object:
-    """The element of a kind that a parameter names; raises LayerError if there is none."""
-    known = getattr(sdata, kind)
-    if name in known:
-        return known[name]
-    kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
-    if isinstance(sdata.path, Path):
-        # The object may hold some kinds of elements only.
-        places = (place for same in elements_on_disk(sdata.path).values() for place in same)
-        kinds |= {place.name: place.kind for place in places if place.kind != kind}
-    if name in kinds:
-        raise LayerError(
-            f"{spelled(parameter)} {name!r} must be {KINDS[kind]}, but it is one of the "
-            f"{kinds[name]}"
-        )
-    raise LayerError(
-        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], known)}; {kind} are "
-        f"{sorted(known)}"
-    )
-
-
-def store_path(sdata: SpatialData) -> Path | None:
-    """The folder that holds the store of `sdata`, without symbolic links; None in memory."""
-    path = sdata.path
-    if path is None:
-        return None
-    if not isinstance(path, str | Path) or REMOTE.match(str(path)):
-        raise StoreError(
-            f"the store must be a folder on a local file system, got {path!r}; its layers can be "
-            "read lazily, as images: write pxprep.layers.read_images(sdata, "
-            f"{sorted(sdata.images)!r})"
-        )
-    return make_path_absolute(sdata)
 
 
 def check_movable(store: Path, names: Iterable[str]) -> None:
@@ -156,7 +70,7 @@ def as_element(
     element = model.parse(
         image.data,
         dims=image.dims,
-        c_coords=None if channel_labels(image) is None else list(label_keys(image)),
+        c_coords=None if channel_labels(image) is None else list(labels_or_positions(image)),
         transformations=dict(transformations),
         scale_factors=[dict(factors) for factors in layout.factors] or None,
     )
@@ -173,13 +87,6 @@ def coarsened(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
     return (means if is_float else means.round()).astype(image.dtype)
-
-
-def transformations_of(element: object) -> dict[str, Any]:
-    """The transformations of an element, by coordinate system."""
-    from spatialdata.transformations import get_transformation
-
-    return dict(get_transformation(element, get_all=True))
 
 
 def stage(
@@ -266,11 +173,11 @@ def _join(alone: Path, root: Path, names: Iterable[str]) -> None:
     shutil.rmtree(alone)
 
 
-def _empty_arrays(folder: Path, name: str) -> list[object]:
+def _empty_arrays(folder: Path, name: str) -> Sequence[object]:
     """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
     from zarr import open_array
 
-    arrays: list[Any] = [open_array(path) for path in array_folders(folder)]
+    arrays = [open_array(path) for path in array_folders(folder)]
     for path, array in zip(array_folders(folder), arrays, strict=True):
         # If there were chunks, nobody could see later whether ours were written over them.
         if len(missing_chunks(path, array)) < array.nchunks:
@@ -299,7 +206,7 @@ def _check_staged(folder: Path, name: str, element: object) -> None:
     scales, paths = scales_of(element), array_folders(folder)
     require(f"{len(scales)} scales", f"{len(paths)} scales")
     for scale, path in zip(scales, paths, strict=True):
-        array: Any = open_array(path, mode="r")
+        array = open_array(path, mode="r")
         chunks = tuple(sizes[0] for sizes in scale.data.chunks)
         require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
         require(f"chunks {chunks}", f"chunks {array.chunks}")
@@ -320,13 +227,6 @@ def on_disk(element: object, store: Path, name: str) -> object:
     return with_data(element, [backends.from_zarr(path) for path in paths])
 
 
-def put(sdata: SpatialData, name: str, element: object) -> None:
-    """Make an element the layer `name` of `sdata`, in memory."""
-    if name in sdata.images:
-        del sdata.images[name]  # else SpatialData warns that the name is taken
-    sdata.images[name] = element
-
-
 @contextmanager
 def telling_outcome(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
     """A context whose errors say what became of the layers and the store.
@@ -338,7 +238,7 @@ def telling_outcome(names: Iterable[str], store: Path, done: Sequence[str]) -> I
     except BaseException as error:
         kept = f"; {list(done)} had been written before and are kept" if done else ""
         left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
-        if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
+        if isinstance(error, OSError) and error.errno in files.WRITE_ERRORS:
             raise StoreError(f"{error}: {left}{kept}") from error
         if isinstance(error, StoreError):
             if kept:

@@ -1,6 +1,5 @@
 """Images that are measured together, however the user holds them: one image, or a cohort."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,16 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, Label, Pool
+from ..aliases import Array, BatchName, ImageName, Label, Pool
 from ..channels import (
+    Labeled,
     channel_labels,
-    is_label,
-    label_keys,
+    labels_or_positions,
     plain,
     reorder_channels,
     select_channels,
-    unwritable,
-    usual_channels,
 )
 from ..engine import backends
 from ..engine.cache import default_memory
@@ -28,10 +25,11 @@ from ..engine.passes import ArrayChain, Chained, begin_at_result, results
 from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
 from ..engine.sources import Area
 from ..engine.windows import Pixels
-from ..errors import ChannelError, ImageError, ParameterError, listed, listed_names
+from ..errors import ImageError, ParameterError
+from .alignment import aligned, check_names
 from .containers import Rebuild, is_in_datasets, take_out, the_one
-from .hints import check_kind
 from .image import checked, hollow, like, pixels
+from .image_numbers import numbers_of_each, rows_of
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -47,10 +45,6 @@ if TYPE_CHECKING:
     )
 else:
     AnyImages = object
-
-# The dimensions of numbers that are known of each image, and of each batch of images.
-FOV = "fov"
-BATCH = "batch"
 
 
 class HoldsImages:
@@ -78,26 +72,26 @@ class ImageSet(Sequence[xr.DataArray]):
     channels
         The channels that were chosen of the images as they came, in that order; None for all.
     is_one
-        Whether it came as one image, and not as several that may happen to be one.
+        Whether it came as one image, and not as a list, a mapping or a tree with one.
     pool
         ``"mean"`` averages the quantiles of the images, ``"pixels"`` takes one quantile over all
         their pixels, None measures each image by itself.
     already_told
         Flags, shape (fov, c), of which earlier steps have warned the user.
     evaluate
-        Computes the lazy results of a pass, a few numbers for each image, of all images together.
+        A function that computes what a pass over lazy images finds, of all images together: a few
+        numbers for each.
     areas
         Which pixels of each image are measured, None for all of them; empty where that is so of all
         images.
     chains
-        For each image the operations that have not been run yet; empty if it is lazy in Dask, whose
-        graph then has them.
+        For each image the operations that have not been run yet; empty where Dask graphs have them.
     batches
         The batch of each image: those of one batch are measured together; empty for one cohort.
     """
 
     images: tuple[xr.DataArray, ...]
-    names: tuple[Label, ...]
+    names: tuple[ImageName, ...]
     rebuild: Rebuild
     is_one: bool
     pool: Pool = "mean"
@@ -106,7 +100,7 @@ class ImageSet(Sequence[xr.DataArray]):
     evaluate: Callable[[list[Array]], list[Array]] | None = None
     areas: tuple[Area | None, ...] = ()
     chains: tuple[Chained, ...] = ()
-    batches: tuple[Label, ...] = ()
+    batches: tuple[BatchName, ...] = ()
 
     @classmethod
     def of(
@@ -156,17 +150,12 @@ class ImageSet(Sequence[xr.DataArray]):
         if not named:
             raise ImageError(f"{what}s must hold at least one image, got none")
         names = tuple(map(plain, named))
-        bad = [name for name in names if not is_label(name)] or unwritable(names)
-        if bad:
-            raise ImageError(
-                f"{what}s must have names that can be written, texts or finite numbers, got "
-                f"{bad!r:.300}; give others, in a mapping or with image.rename"
-            )
+        check_names(names, what)
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
         found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
-        aligned = tuple(_aligned(found, called, labels))
-        areas = areas_of(where, dict(zip(names, aligned, strict=True)), images, variable)
-        return cls(aligned, names, rebuild, is_one, pool, areas=areas)
+        in_line = tuple(aligned(found, called, labels))
+        areas = areas_of(where, dict(zip(names, in_line, strict=True)), images, variable)
+        return cls(in_line, names, rebuild, is_one, pool, areas=areas)
 
     @overload
     def __getitem__(self, index: int) -> xr.DataArray: ...
@@ -183,7 +172,7 @@ class ImageSet(Sequence[xr.DataArray]):
     @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The channels' labels, or their positions where they have none."""
-        return label_keys(self.images[0])
+        return labels_or_positions(self.images[0])
 
     @property
     def is_masked(self) -> bool:
@@ -213,12 +202,12 @@ class ImageSet(Sequence[xr.DataArray]):
             is_one=False,
         )
 
-    def by_batch(self) -> "dict[Label, ImageSet]":
+    def by_batch(self) -> "dict[BatchName, ImageSet]":
         """The images of each batch, in the order of their first ones, as a cohort of its own."""
         rows = rows_of(self.batches)
         return {batch: self.only(kept)._with(batches=()) for batch, kept in rows.items()}
 
-    def batch_of_each(self) -> dict[Label, Label]:
+    def batch_of_each(self) -> dict[ImageName, BatchName]:
         """By name of each image its batch; empty for one cohort."""
         return dict(zip(self.names, self.batches, strict=True)) if self.batches else {}
 
@@ -234,32 +223,9 @@ class ImageSet(Sequence[xr.DataArray]):
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
 
-    def by_image(self, numbers: object, parameter: str) -> list[Any]:
-        """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
-
-        Of numbers along ``batch``, those of its batch.
-        """
-        if isinstance(numbers, xr.DataArray):
-            check_kind(numbers, parameter, parameter, ParameterError)
-        if self.batches and BATCH in getattr(numbers, "dims", ()):
-            known = numbers.coords[BATCH].values.tolist()  # type: ignore[attr-defined]
-            places = [known.index(batch) for batch in self.batches]
-            return [numbers.isel({BATCH: place}, drop=True) for place in places]  # type: ignore[attr-defined]
-        if not isinstance(numbers, xr.DataArray | xr.Dataset) or FOV not in numbers.dims:
-            return [numbers] * len(self)
-        if FOV not in numbers.coords and numbers.sizes[FOV] == len(self):
-            return [numbers.isel({FOV: index}) for index in range(len(self))]
-        is_named = FOV in numbers.coords
-        known = numbers.coords[FOV].values.tolist() if is_named else range(numbers.sizes[FOV])
-        position = {name: index for index, name in enumerate(known)}
-        unknown = [name for name in self.names if name not in position]
-        if unknown:
-            raise ImageError(
-                f"{parameter} has numbers for each image by name, but not for "
-                f"{listed_names(unknown)}; it has those of "
-                f"{listed_names(known)}"
-            )
-        return [numbers.isel({FOV: position[name]}, drop=True) for name in self.names]
+    def by_image(self, numbers: Labeled, parameter: str) -> list[Labeled]:
+        """The numbers of each image: its own, or those of its batch, or else all."""
+        return numbers_of_each(numbers, self.names, self.batches, parameter)
 
     def apply(
         self,
@@ -429,11 +395,11 @@ class ImageSet(Sequence[xr.DataArray]):
     def keeping(
         self, memory: int | None, depth: int, *, results: bool = False
     ) -> AbstractContextManager[None]:
-        """A context in which passes over lazy images share what they read, up to so many bytes.
+        """A context in which passes over lazy images keep what they read for each other.
 
-        None is a share of the memory that is available. `depth` is how far blurs will read around a
-        block. `results` tells that images are also transformed in this context, so that blurred
-        blocks are worth keeping.
+        `memory` is for how many bytes, None a share of what is available. `depth` is how far blurs
+        will read around a block. `results` tells that images are also transformed in this context,
+        so that blurred blocks are worth keeping.
         """
         images = [pixels(image) for image in self.images]
         if not any(map(backends.is_lazy, images)):
@@ -444,14 +410,6 @@ class ImageSet(Sequence[xr.DataArray]):
     def as_given(self) -> Any:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
-
-
-def rows_of(batches: Sequence[Label]) -> dict[Label, list[int]]:
-    """By batch, in the order of their first images, the positions of its images."""
-    rows: dict[Label, list[int]] = {}
-    for row, batch in enumerate(batches):
-        rows.setdefault(batch, []).append(row)
-    return rows
 
 
 def beside_cohort(parameter: str, value: object) -> ParameterError:
@@ -480,32 +438,5 @@ def _held(
         return holder.holding(replace(own, images=tuple(made), channels=chosen))
 
     called = [f"image {name!r}" for name in own.names]
-    images = own.images if labels is None else tuple(_aligned(own.images, called, labels))
+    images = own.images if labels is None else tuple(aligned(own.images, called, labels))
     return replace(own, images=images, rebuild=rebuild)
-
-
-def _aligned(
-    images: Sequence[xr.DataArray], called: Sequence[str], order: Sequence[Label] | None
-) -> list[xr.DataArray]:
-    """The images with one order of channels; raises an error that says which image differs how."""
-    dims = Counter(frozenset(image.dims) for image in images).most_common(1)[0][0]
-    odd = [
-        f"{name} has {image.dims}"
-        for name, image in zip(called, images, strict=True)
-        if frozenset(image.dims) != dims
-    ]
-    if odd:
-        raise ImageError(
-            f"images must all have the dims {sorted(map(str, dims))}: {listed(odd, separator='; ')}"
-        )
-    if order is None:
-        order = usual_channels(map(label_keys, images))
-    aligned, problems = [], []
-    for name, image in zip(called, images, strict=True):
-        try:
-            aligned.append(reorder_channels(image, order, name))
-        except ChannelError as error:
-            problems.append(str(error))
-    if problems:
-        raise ChannelError(listed(problems, separator="; "))
-    return aligned

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
-from ..aliases import Label
-from ..channels import CHANNEL, label_keys, reorder_channels, select_known_channels
+from ..aliases import ImageName, Label
+from ..channels import CHANNEL, labels_or_positions, reorder_channels, select_known_channels
 from ..errors import ImageError
 from .hints import line_for_dataset
 
 
-def image_variables(node: "xr.Dataset | xr.DataTree") -> list[Label]:
+def image_variables(node: "xr.Dataset | xr.DataTree") -> list[ImageName]:
     """The names of the variables of a dataset, or of a tree's node, that have the image's dims."""
     held = node.data_vars.items()
     return [name for name, array in held if {CHANNEL, "y", "x"} <= set(array.dims)]
 
 
-def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, xr.DataArray]:
+def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[ImageName, xr.DataArray]:
     """The images of a dataset by name: the one of a name, or all that have the image's dims.
 
     Raises
@@ -37,7 +37,7 @@ def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[Label, x
 
 
 def with_images(
-    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], channels: Sequence[Label] | None
+    dataset: xr.Dataset, images: Mapping[ImageName, xr.DataArray], channels: Sequence[Label] | None
 ) -> xr.Dataset:
     """A dataset like `dataset` with other images in the place of its own.
 
@@ -45,9 +45,9 @@ def with_images(
     to them. For None they keep the order that they have, without those that `images` lack.
     """
     name, image = next(iter(images.items()))
-    kept = staying(channels, dataset[name], image, label_keys(dataset))
+    kept = staying(channels, dataset[name], image, labels_or_positions(dataset))
     chosen = dataset if kept is None else select_known_channels(dataset, kept)
-    order = label_keys(chosen) if CHANNEL in chosen.dims else ()
+    order = labels_or_positions(chosen) if CHANNEL in chosen.dims else ()
     ordered = {
         name: reorder_channels(image, order, repr(name)) if CHANNEL in image.dims else image
         for name, image in images.items()
@@ -69,12 +69,12 @@ def staying(
         return chosen if set(chosen) <= set(known) else None
     if CHANNEL not in after.dims or after.sizes[CHANNEL] == before.sizes[CHANNEL]:
         return None
-    dropped = set(label_keys(before)) - set(label_keys(after))
+    dropped = set(labels_or_positions(before)) - set(labels_or_positions(after))
     return [label for label in known if label not in dropped]
 
 
 def with_variables(
-    dataset: xr.Dataset, images: Mapping[Label, xr.DataArray], what: str
+    dataset: xr.Dataset, images: Mapping[ImageName, xr.DataArray], what: str
 ) -> xr.Dataset:
     """`dataset` with images in the place of those called so.
 

@@ -1,0 +1,84 @@
+"""Numbers of images: labeled by image and batch, joined, and those of each image taken out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import BatchName, ImageName, Label, NumpyArray
+from ..channels import CHANNEL, Labeled
+from ..errors import ImageError, ParameterError, listed_names
+from .hints import require_numpy_or_dask
+
+# The dimensions of numbers that are known of each image, and of each batch of images.
+FOV = "fov"
+BATCH = "batch"
+
+
+def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
+    """By batch, in the order of their first images, the positions of its images."""
+    rows: dict[BatchName, list[int]] = {}
+    for row, batch in enumerate(batches):
+        rows.setdefault(batch, []).append(row)
+    return rows
+
+
+def numbers_of_each(
+    numbers: Labeled, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
+) -> list[Labeled]:
+    """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
+
+    Of numbers along ``batch``, those of its batch.
+    """
+    if isinstance(numbers, xr.DataArray):
+        require_numpy_or_dask(numbers, parameter, parameter, ParameterError)
+    if batches and BATCH in numbers.dims:
+        known = numbers.coords[BATCH].values.tolist()
+        return [numbers.isel({BATCH: known.index(batch)}, drop=True) for batch in batches]
+    if FOV not in numbers.dims:
+        return [numbers] * len(names)
+    if FOV in numbers.coords:
+        known = numbers.coords[FOV].values.tolist()
+    elif numbers.sizes[FOV] == len(names):
+        return [numbers.isel({FOV: index}) for index in range(len(names))]
+    else:
+        known = list(range(numbers.sizes[FOV]))
+    position = {name: index for index, name in enumerate(known)}
+    unknown = [name for name in names if name not in position]
+    if unknown:
+        raise ImageError(
+            f"{parameter} has numbers for each image by name, but not for "
+            f"{listed_names(unknown)}; it has those of {listed_names(known)}"
+        )
+    return [numbers.isel({FOV: position[name]}, drop=True) for name in names]
+
+
+def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Numbers of some images and of others, along ``fov``."""
+    return xr.concat(
+        parts, FOV, data_vars="all", coords="minimal", compat="override", join="override"
+    )
+
+
+def labeled_numbers(
+    arrays: Mapping[str, xr.Variable],
+    channels: Sequence[Label] | None,
+    fovs: Sequence[ImageName],
+    batches: Iterable[BatchName] = (),
+) -> xr.Dataset:
+    """A dataset of numbers with the labels of the channels, if any, the images and the batches."""
+    labels = {FOV: fovs, BATCH: list(batches)}
+    labels |= {} if channels is None else {CHANNEL: channels}
+    dims = {dim for array in arrays.values() for dim in array.dims}
+    coords = {dim: as_coordinate(labels[dim]) for dim in labels if dim in dims}
+    return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
+
+
+def as_coordinate(labels: Sequence[Label]) -> NumpyArray:
+    """Labels as an array that keeps each one's type."""
+    types = {type(label) for label in labels}
+    if len(types) == 1 and types <= {str, int, float}:
+        return np.array(labels)
+    array = np.empty(len(labels), object)
+    array[:] = labels
+    return array

@@ -1,0 +1,168 @@
+"""Steps with their numbers, as they are looked at, compared and saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from ..aliases import BatchName, DType, ImageName, Label, Pool
+from ..displays import Display, Displayable
+from ..errors import ParameterError
+from ..store.json import encode_numbers, to_text
+from . import display, saved
+from .fitted_json import BATCHES
+from .recipes import Recipe
+from .review import find_outliers
+from .run import labels_along, numbers_together
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedRecipe(Displayable):
+    """Base class of `pxprep.FittedPipeline`, which says what the attributes are."""
+
+    pipeline: Recipe
+    channels: tuple[Label, ...] | None
+    n_channels: int
+    pool: Pool
+    fovs: tuple[ImageName, ...]
+    measured: Mapping[str, xr.Dataset]
+    dtype: DType
+    is_masked: bool | None = None
+    batches: Mapping[ImageName, BatchName] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Labels of the channels, or their positions where they have none."""
+        return tuple(range(self.n_channels)) if self.channels is None else self.channels
+
+    @property
+    def remaining(self) -> tuple[Label, ...]:
+        """Labels of the channels that come out: all, but for those that a step drops."""
+        return self._along[-1]
+
+    @property
+    def seen_by(self) -> dict[str, tuple[Label, ...]]:
+        """For each step, by name, the labels of the channels that it sees."""
+        return dict(zip(self.measured, self._along, strict=False))
+
+    @cached_property
+    def _along(self) -> list[tuple[Label, ...]]:
+        return labels_along(self.pipeline.steps, self.labels)
+
+    @property
+    def numbers(self) -> xr.Dataset:
+        """All that was measured as one dataset, over ``c`` (and ``fov`` or ``batch``).
+
+        Variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale`` are
+        what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
+        ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
+        ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
+        ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
+        the rest is divided by. ``..._quantile`` are the quantiles of each image (of two, the upper:
+        the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
+        the standard deviation of each image, ``..._counted`` how many pixels they are of,
+        ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
+        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
+        NaN; those in ``measured`` do not have it.
+        """
+        return numbers_together(self.measured, self.seen_by, self.labels)
+
+    def outliers(self, score: float = 3.5, fold: float = 1.5) -> "DataFrame":
+        """The images and channels whose quantiles are far from those of the other images.
+
+        For each step that measures quantiles, and each channel, the quantile of each image is
+        compared with the median over the images, on a logarithmic scale. A pair is far off if its
+        modified z-score, ``0.6745 |x - median| / MAD`` (Iglewicz and Hoaglin 1993), is above
+        `score` **and** it differs from the median by more than a factor of `fold`, so that in a
+        cohort of very similar images not every small difference counts. An image in which a channel
+        has no signal is far off where most images have some. With fewer than three images nothing
+        is. Of steps that measure two quantiles, the upper ones are compared, and of `zscore` the
+        standard deviations.
+
+        Parameters
+        ----------
+        score
+            Limit of the modified z-score.
+        fold
+            Limit of the ratio to the median, in either direction; at least 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each pair, the farthest first: ``step``, ``fov``, its ``batch`` after a fit in
+            batches, ``channel`` (None for sums over channels), ``quantile``, ``median`` (that of
+            the batch), ``fold`` (their ratio), ``score``, and the ``reason`` in words. The score is
+            infinite without signal, and where at least half of the images are equal.
+
+        Raises
+        ------
+        ParameterError
+            If `score` is negative or `fold` below 1.
+
+        Examples
+        --------
+        >>> from pxprep import Pipeline
+        >>> from pxprep.datasets import tissue
+        >>> fovs = tissue(n_fovs=5, size=64)
+        >>> fovs["fov2"][{"c": 3}] *= 5
+        >>> fitted = Pipeline().quantile_norm(99).fit(fovs)
+        >>> fitted.outliers()[["fov", "channel"]].values.tolist()
+        [['fov2', 'CD8']]
+        """
+        return find_outliers(self.measured, self.seen_by, self.batches, score, fold)
+
+    def to_json(self) -> str:
+        """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
+        for label in (*(self.channels or ()), *self.fovs):
+            if not isinstance(label, str | int | float):
+                raise ParameterError(
+                    "channel labels and image names must be strings or numbers to be saved, got "
+                    f"{label!r}"
+                )
+        batches = [list(pair) for pair in self.batches.items()]
+        return to_text(
+            {
+                "pipeline": self.pipeline.to_dict(),
+                "channels": self.n_channels if self.channels is None else list(self.channels),
+                "pool": self.pool,
+                "fovs": list(self.fovs),
+                **({BATCHES: batches} if batches else {}),
+                "dtype": self.dtype.name,
+                "numbers": {name: encode_numbers(one, name) for name, one in self.measured.items()},
+            }
+        )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write `to_json` to a file that ends in ``.json``; as `Pipeline.save`."""
+        saved.save(path, overwrite, {saved.JSON: self.to_json})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FittedRecipe):
+            return NotImplemented
+        return (
+            self.pipeline == other.pipeline
+            and self.channels == other.channels
+            and self.n_channels == other.n_channels
+            and self.pool == other.pool
+            and self.fovs == other.fovs
+            and self.batches == other.batches
+            and self.dtype == other.dtype
+            and self.numbers.identical(other.numbers)
+        )
+
+    def _display(self) -> Display:
+        return display.fitted_display(
+            self.pipeline.steps,
+            self.measured,
+            self.seen_by,
+            self.remaining,
+            self.fovs,
+            self.pool,
+            self.batches,
+        )

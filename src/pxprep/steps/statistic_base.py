@@ -1,0 +1,211 @@
+"""What a step measures of a cohort: values of each image, and the numbers made of them.
+
+One object says which values are wanted, what the cohort's numbers are, what is said of it, which
+numbers from a file it accepts, and how numbers of more images join in.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ..aliases import Array, DType, ImageName, Label, NumpyArray
+from ..channels import CHANNEL
+from ..engine import backends
+from ..errors import warn
+from ..images.image import processing_dtype
+from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_set import ImageSet
+from .image_values import COUNTS, EVERYTHING, ImageValues, flags_from, flags_of_all_pixels
+from .number_rules import COUNT, FINITE_OR_NAN, Rule, check_numbers
+
+
+class Measurement(NamedTuple):
+    """What was found in images, NumPy or lazy.
+
+    Attributes
+    ----------
+    values
+        Axes (fov, value, c).
+    counts
+        How many pixels were counted, negative, infinite; axes (fov, c) each.
+    """
+
+    values: Array
+    counts: tuple[Array, ...]
+
+    def split_off_pooled(self, n_images: int) -> "tuple[Measurement, Measurement]":
+        """The rows of the images, and the last row, of all pixels; if there is none, all twice."""
+        if len(self.values) == n_images:
+            return self, self
+        each, pooled = (
+            Measurement(self.values[rows], tuple(count[rows] for count in self.counts))
+            for rows in (slice(n_images), slice(n_images, None))
+        )
+        return each, pooled
+
+
+class Statistic:
+    """What a step measures of a cohort, whatever the pool and the masks."""
+
+    @property
+    def made_from(self) -> Mapping[str, str]:
+        """For numbers that are intensities, the values of images that they are made from, by name.
+
+        Such as ``{"scale": "quantile"}``: figures mark both.
+        """
+        return {}
+
+    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+        """The numbers, and what was found in each image; `step` is what messages call the step."""
+        raise NotImplementedError
+
+    def check(self, numbers: xr.Dataset, pool: str | None) -> None:
+        """Raise ParameterError unless numbers from a file are what `measure` returns."""
+        raise NotImplementedError
+
+    def recompute(
+        self,
+        numbers: xr.Dataset,
+        already_told: NumpyArray,
+        labels: Sequence[Label],
+        pool: str | None,
+        dtype: DType,
+        step: str,
+    ) -> dict[str, xr.Variable]:
+        """The numbers made again from the values of each image that `numbers` holds.
+
+        `already_told`, axes (fov, c), are flags that the user was already warned of.
+        """
+        raise NotImplementedError
+
+
+class ImageStatistic(Statistic):
+    """For each channel one or two values of each image, and what is made of them.
+
+    Subclasses name the numbers that the step applies, one for each value, and say what they are.
+    """
+
+    # What the numbers are called, and what they must be, one for each value.
+    number_names: ClassVar[tuple[str, ...]]
+    rules: ClassVar[tuple[Rule, ...]]
+    # Whether sums over channels are measured in place of channels.
+    of_sums: ClassVar[bool] = False
+
+    @property
+    def value_names(self) -> Sequence[str]:
+        """What the values of each image are called."""
+        raise NotImplementedError
+
+    def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
+        """The values of each image; and those that the cohort's numbers are made of.
+
+        The latter are the same, or a single row for the pixels of all images.
+        """
+        raise NotImplementedError
+
+    def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
+        """The numbers, axes (value, c), with fov before them for `pool` None; texts of warnings."""
+        raise NotImplementedError
+
+    def is_constant(self, values: Array) -> Array | bool:
+        """Where nothing can be made of values, axes (fov, value, c), as if all were empty."""
+        return False
+
+    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+        """The numbers, and what was found in each image."""
+        each, pooled = self.measure_images(cohort)
+        flags = flags_from(*pooled.counts, constant=self.is_constant(pooled.values))
+        already_told = np.broadcast_to(cohort.already_told, (len(cohort), cohort[0].sizes[CHANNEL]))
+        if cohort.pool == "pixels":
+            already_told = flags_of_all_pixels(already_told)
+        step = f"{step} inside the mask" if cohort.is_masked else step
+        dtype = np.result_type(*(processing_dtype(image) for image in cohort))
+        numbers = backends.per_channel(
+            partial(
+                self._numbers_with_warning, step, cohort.labels, cohort.names, cohort.pool, dtype
+            ),
+            (pooled.values, "fqc"),
+            (flags, "fc"),
+            (already_told, "f" + ("k" if self.of_sums else "c")),
+            dtype=np.dtype(np.float64),
+            axes="fqc" if cohort.pool is None else "qc",
+        )
+        return self._dataset(cohort, each, numbers)
+
+    def recompute(
+        self,
+        numbers: xr.Dataset,
+        already_told: NumpyArray,
+        labels: Sequence[Label],
+        pool: str | None,
+        dtype: DType,
+        step: str,
+    ) -> dict[str, xr.Variable]:
+        """The numbers anew from what was found in each image."""
+        fovs = numbers[FOV].values.tolist()
+        values = np.stack([numbers[name].values for name in self.value_names], axis=1)
+        counts = [numbers[name].values for name in COUNTS]
+        if self.of_sums:
+            values, *counts = (array[..., np.newaxis] for array in (values, *counts))
+        flags = flags_from(*counts, constant=self.is_constant(values))
+        found = self._numbers_with_warning(
+            step, labels, fovs, pool, dtype, values, flags, already_told
+        )
+        return {
+            name: numbers[name].variable.copy(data=self._of(found, index))
+            for index, name in enumerate(self.number_names)
+        }
+
+    def check(self, numbers: xr.Dataset, pool: str | None) -> None:
+        """Raise ParameterError unless these are the numbers, and what they were made from."""
+        details = (*self.value_names, *COUNTS)
+        rules = dict(zip(self.number_names, self.rules, strict=True)) | dict.fromkeys(COUNTS, COUNT)
+        rules |= dict.fromkeys(self.value_names, FINITE_OR_NAN)
+        check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, details)
+
+    def _numbers_with_warning(
+        self,
+        step: str,
+        labels: Sequence[Label],
+        names: Sequence[ImageName],
+        pool: str | None,
+        dtype: DType,
+        values: NumpyArray,
+        flags: NumpyArray,
+        already_told: NumpyArray,
+    ) -> NumpyArray:
+        """The numbers, after the one warning about what was found."""
+        measured = ImageValues(values, flags, already_told, labels, names, pool, dtype)
+        numbers, texts = self.make_numbers(measured)
+        # Images that are added to a fit are measured as if all had been told: one warning follows
+        # for all images together.
+        if texts and (already_told != EVERYTHING).any():
+            warn(f"{step}: {'; '.join(texts)}")
+        return numbers
+
+    def _of(self, numbers: Array, index: int) -> Array:
+        """One of the numbers; of sums the one that there is, without an axis of channels."""
+        own = numbers[..., index, :]
+        return own[..., 0] if self.of_sums else own
+
+    def _dataset(self, cohort: ImageSet, each: Measurement, numbers: Array) -> xr.Dataset:
+        """The numbers, and what was found in each image, with the names of the images."""
+        dims = () if self.of_sums else (CHANNEL,)
+        own_dims = (FOV, *dims) if cohort.pool is None else dims
+        values = {
+            name: (own_dims, self._of(numbers, n)) for n, name in enumerate(self.number_names)
+        }
+        found = {
+            name: ((FOV, *dims), self._of(each.values, n))
+            for n, name in enumerate(self.value_names)
+        }
+        counts = {
+            name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
+            for name, array in zip(COUNTS, each.counts, strict=True)
+        }
+        # An index for the name of a single image would take a third of the time of it all.
+        names = {FOV: as_coordinate(cohort.names)} if len(cohort) > 1 else None
+        return xr.Dataset({**values, **found, **counts}, coords=names)
