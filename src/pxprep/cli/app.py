@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from pxprep_command import INTERRUPTED, interrupt_behind
 
 from ..errors import PxprepError, spelling
+from .bundles import spread
 from .demo import demo
 from .export import export
 from .fit import apply, fit
@@ -117,7 +118,7 @@ EXAMPLES = {
 }
 for _name, _command in COMMANDS.items():
     _lines = "\n\n".join(["Examples:", *EXAMPLES[_name]])
-    app.command(_name, cls=Command, epilog=_lines)(_command)
+    app.command(_name, cls=Command, epilog=_lines)(spread(_command))
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from ..errors import LayerError
 from . import options as o
-from .answers import answer, only_answers_on_stdout
+from .answers import AnswerOptions, only_answers_on_stdout
 from .stores import RASTERS, read
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..layers.records import Origins
 
 
-def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -> None:
+def inspect(store: o.Store, answer: AnswerOptions) -> None:
     """Show the layers of a store, what made them, and whether the store needs repair.
 
     Reads metadata only, and changes nothing.
@@ -39,7 +39,7 @@ def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -
             "damaged": damaged,
             "unfinished": unfinished(store)._asdict(),
         }
-    answer(document, _in_words(document), as_json=as_json, quiet=quiet)
+    answer.give(document, _in_words(document))
 
 
 def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
