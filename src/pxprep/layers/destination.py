@@ -17,7 +17,7 @@ from ..engine.threads import n_cores
 from ..errors import LayerError, ParameterError, StoreError, spelled, warn
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
-from ..store import transactions
+from ..store import staging, transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
 from . import layers
@@ -168,7 +168,7 @@ class Destination:
         """
         store = layers.store_path(sdata)
         if store is not None:
-            transactions.check_writable(store)
+            staging.check_writable(store)
             layers.check_movable(store, pairs)
             if not changes:
                 _check_complete(store)

@@ -22,7 +22,7 @@ from ..engine.progress import Progress
 from ..errors import LayerError, ParameterError, PxprepError, StoreError, did_you_mean, spelled
 from ..images.parameters import REMOTE
 from ..images.scales import ScaleFactors, cumulative
-from ..store import files, transactions
+from ..store import files, staging
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.places import KINDS, elements_on_disk
 from ..store.zarr_chunks import direct
@@ -133,7 +133,7 @@ def check_movable(store: Path, names: Iterable[str]) -> None:
                 f"{spelled('output_layer')} {name!r} is a symbolic link to "
                 f"{str(folder.resolve())!r}: remove the link, or choose another name"
             )
-        transactions.check_permission(folder)
+        staging.check_permission(folder)
 
 
 def as_element(
