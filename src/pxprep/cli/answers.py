@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .messages import printable
+
+# An answer in JSON, or an object in it.
+Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class AnswerOptions:
         False
     )
 
-    def give(self, document: Mapping[str, object], words: str) -> None:
+    def give(self, document: Document, words: str) -> None:
         """Print a result on stdout."""
         if self.as_json:
             from ..store.json import encode_floats

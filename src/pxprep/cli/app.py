@@ -20,8 +20,8 @@ from .import_ import import_
 from .inspect_store import inspect
 from .messages import (
     as_option,
-    names_of_any_bytes,
     only_own_messages,
+    printing_escapes,
     say,
     say_error,
     say_interrupted,
@@ -135,7 +135,7 @@ def _version(
 def main() -> None:
     """Run the command and exit; see `EXIT_CODES`."""
     try:
-        with only_own_messages(), names_of_any_bytes():
+        with only_own_messages(), printing_escapes():
             app(prog_name="pxprep")
     except BaseException as error:
         if (interrupt := interrupt_behind(error)) is None:
@@ -145,7 +145,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _code_of(error: BaseException) -> Any:
+def _code_of(error: BaseException) -> str | int | None:
     """The exit code after an error; says what went wrong."""
     if isinstance(error, SystemExit):
         return error.code

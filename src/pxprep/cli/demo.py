@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import PxprepError
-from .answers import AnswerOptions, only_answers_on_stdout
+from .answers import AnswerOptions, Document, only_answers_on_stdout
 from .inspect_store import described
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def demo(
     answer.give(document, _in_words(document, names, fitted))
 
 
-def _in_words(document: dict[str, Any], names: Sequence[str], fitted: "FittedPipeline") -> str:
+def _in_words(document: Document, names: Sequence[str], fitted: "FittedPipeline") -> str:
     made = ", ".join(layer["name"] for layer in document["layers"])
     seconds = document["seconds"]
     return "\n".join(

@@ -14,7 +14,7 @@ import typer
 from ..errors import PxprepWarning
 
 # What parameters of the library are called here, where it is not their name.
-_NAMES = {
+_NAMES_HERE = {
     "img_layer": "layer",
     "output_layer": "output",
     "channels": "channel",
@@ -35,7 +35,7 @@ def as_option(parameter: str, options: Mapping[str, str]) -> str:
     if parameter.startswith("pxprep.repair("):
         return f"pxprep repair {parameter.removeprefix('pxprep.repair(').removesuffix(')')}"
     name = parameter[: len(parameter) - len(parameter.lstrip(_LETTERS))]
-    option = options.get(_NAMES.get(name, name))
+    option = options.get(_NAMES_HERE.get(name, name))
     if option is None:
         return parameter
     return option + parameter[len(name) :].replace("=True", "").replace("=", " ").rstrip()
@@ -70,7 +70,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 @contextmanager
-def names_of_any_bytes() -> Iterator[None]:
+def printing_escapes() -> Iterator[None]:
     """What the terminal has no letters for is printed as an escape, and is no error."""
     before = {
         stream: stream.errors
@@ -97,7 +97,7 @@ def only_own_messages() -> Iterator[None]:
         warnings.simplefilter("default", PxprepWarning)
         show = warnings.showwarning
 
-        def show_in_a_line(message: Any, category: type[Warning], *where: Any) -> None:
+        def show_in_a_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, PxprepWarning):
                 say(f"warning: {message}", "yellow")
             else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import options as o
 from . import values
-from .answers import AnswerOptions, only_answers_on_stdout
+from .answers import AnswerOptions, Document, only_answers_on_stdout
 from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import parse_by
 from .dry_run import plan_in_words, planned
@@ -110,7 +110,7 @@ def made(
     }
 
 
-def in_words(document: Mapping[str, Any]) -> str:
+def in_words(document: Document) -> str:
     """The answer about layers that were made."""
     lines = [layer_in_words(layer) for layer in document["layers"]]
     return "\n".join([*lines, f"written to {document['store']} in {document['seconds']:.1f} s"])

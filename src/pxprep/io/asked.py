@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from ..aliases import Label
 from ..channels import parse_channels, told_apart
@@ -30,7 +30,7 @@ class Asked:
     panel: Panel | None = None
     axes: str | None = None
     images: tuple[str, ...] | None = None
-    acquisitions: object = None
+    acquisitions: Sequence[int] | None = None
     subfolder: str | None = None
     names_from: str | None = None
     crop: bool = False
@@ -38,15 +38,15 @@ class Asked:
     @classmethod
     def of(
         cls,
-        channels: Any = None,
+        channels: Iterable[Label] | None = None,
         *,
-        channel_names: object = None,
-        panel: object = None,
+        channel_names: Sequence[str] | None = None,
+        panel: str | Path | Panel | None = None,
         axes: object = None,
-        images: object = None,
-        acquisitions: object = None,
-        subfolder: Any = None,
-        names_from: Any = None,
+        images: Sequence[str | int] | None = None,
+        acquisitions: Sequence[int] | None = None,
+        subfolder: str | None = None,
+        names_from: str | None = None,
         crop: object = False,
     ) -> Asked:
         """What the user gave, or a ParameterError."""
@@ -87,7 +87,7 @@ class Asked:
         return list(enumerate(names))
 
 
-def _parse_images(value: Any) -> tuple[str, ...] | None:
+def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)

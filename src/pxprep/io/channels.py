@@ -79,12 +79,8 @@ def _without_pictures(found: Sequence[TiffContents]) -> list[TiffContents]:
 def _check_set(found: Sequence[TiffContents]) -> None:
     """Raise ImageError if a file of a set is missing."""
     ome = next(one.ome for one in found if one.ome.is_set)
-    there = {one.ome.uuid for one in found}
-    missing = [
-        ome.files[uuid]
-        for uuid in ome.files
-        if uuid not in there and ome.files[uuid] in missing_files(ome, found[0].file)
-    ]
+    opened = {ome.files.get(one.ome.uuid) for one in found}
+    missing = [name for name in missing_files(ome, found[0].file) if name not in opened]
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -119,7 +119,11 @@ def export_images(
     return files
 
 
-def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArray]:
+def _chosen(
+    images: SpatialData | Mapping[str, xr.DataArray],
+    img_layer: str | Sequence[str] | None,
+    channels: Sequence[Label] | None,
+) -> dict[str, xr.DataArray]:
     """The images by name, with the channels and pixel sizes that are known."""
     if isinstance(images, Mapping):
         names = list(images) if img_layer is None else parse_names(img_layer, "img_layer")

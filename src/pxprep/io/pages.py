@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from ..engine.windows import Window
 from ..errors import ImageError
 from ..store.zarr_chunks import Region
 from .arrays import FilePixels
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from tifffile import TiffFile, TiffPage
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class TiffPixels(FilePixels):
         Type of the pixels.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: object) -> None:
+    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: DTypeLike) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout
@@ -158,7 +162,9 @@ class TiffPixels(FilePixels):
         return pixels if self.layout.is_planar else pixels.transpose(2, 0, 1)
 
 
-def _decode(tiff: Any, offset: int, samples: tuple[int, int], window: Window, out: Block) -> None:
+def _decode(
+    tiff: TiffFile, offset: int, samples: tuple[int, int], window: Window, out: Block
+) -> None:
     """Fill `out` with a window of some samples of a page, from the segments that lie in it."""
     from tifffile import TiffPage
 
@@ -189,18 +195,18 @@ def _decode(tiff: Any, offset: int, samples: tuple[int, int], window: Window, ou
             target[...] = pixels[..., slice(*samples)].transpose(2, 0, 1)
 
 
-def is_planar_page(page: Any) -> bool:
+def is_planar_page(page: TiffPage) -> bool:
     """Whether a page holds one plane behind the other for its samples."""
     return bool(page.axes[:1] == "S")
 
 
-def segment_size(page: Any) -> tuple[int, int]:
+def segment_size(page: TiffPage) -> tuple[int, int]:
     """Rows and columns of a tile or strip."""
     rows, columns = page.chunks[:2]
     return int(rows), int(columns)
 
 
-def _segments(page: Any, planes: Sequence[int], window: Window) -> Iterator[int]:
+def _segments(page: TiffPage, planes: Sequence[int], window: Window) -> Iterator[int]:
     """The indices of the tiles or strips of a page that lie in a window."""
     height, width = segment_size(page)
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)

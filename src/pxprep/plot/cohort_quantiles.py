@@ -118,6 +118,12 @@ def measuring_steps(fitted: FittedPipeline) -> list[str]:
     return [name for name, numbers in fitted.measured.items() if has_image_values(numbers)]
 
 
+def values_of_images(fitted: FittedPipeline, step: str) -> Block:
+    """What a step measured of each image, axes (fov, c); one column for sums over channels."""
+    values = compared(fitted.measured[step]).transpose(FOV, ...).values
+    return values.reshape(len(fitted.fovs), -1)
+
+
 def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
     """The steps to show; raises ParameterError if one of them has nothing to show."""
     known = measuring_steps(fitted)
@@ -167,7 +173,7 @@ class _Panel:
         quantiles = compared(fitted.measured[step])
         has_channels = CHANNEL in quantiles.dims
         labels: list[Label] = [*fitted.seen_by[step]] if has_channels else [None]
-        values = quantiles.transpose(FOV, ...).values.reshape(len(fitted.fovs), -1)
+        values = values_of_images(fitted, step)
         far = np.zeros(values.shape, bool)
         for row in outliers[outliers["step"] == step].itertuples():
             far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
@@ -302,7 +308,7 @@ def _new_axes(panels: Sequence[_Panel]) -> Block:
     return made
 
 
-def _given_axes(axes: Any, n_panels: int) -> Block:
+def _given_axes(axes: object, n_panels: int) -> Block:
     given = np.ravel(np.asarray(axes, object))
     if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
         raise ParameterError(

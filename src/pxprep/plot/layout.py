@@ -1,11 +1,12 @@
 """Where axes and texts go in a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import xarray as xr
 
+from ..aliases import Block
 from ..channels import label_keys
 from ..errors import ParameterError
 from .shown import AxesArray, as_axes_array, new_figure
@@ -114,7 +115,7 @@ def place(figure: "Figure", x: float, y: float, width: float, height: float) -> 
     )
 
 
-def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
+def blocks(axes: Block, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:

@@ -1,7 +1,7 @@
 """Channels of an image in colours of their own, mixed in one picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -131,7 +131,9 @@ def mixed(values: Block, limits: Sequence[float], colours: Sequence[str]) -> Blo
     return rounded
 
 
-def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
+def _parse_colours(
+    image: xr.DataArray, channels: Sequence[Label] | Mapping[Label, str] | None
+) -> dict[Label, str]:
     """The colour of each channel that is shown."""
     from matplotlib.colors import is_color_like
 

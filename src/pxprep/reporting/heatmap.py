@@ -8,6 +8,7 @@ import numpy as np
 from ..aliases import Block, Label
 from ..plot.layout import shortened
 from .distances import Distances
+from .fovs import Anchors
 from .pictures import Drawing, indexed
 
 # In CSS pixels: a cell, the room between steps, and a letter of a name, and of a step's.
@@ -70,7 +71,7 @@ def heatmaps(
     distances: Distances,
     order: Sequence[Label],
     titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    anchors: Anchors,
 ) -> list[Heatmap]:
     """One of the first images, and one of the others, if there are many.
 
@@ -83,7 +84,7 @@ def heatmaps(
     titles
         What images are called.
     anchors
-        Where an image, and a channel of an image, is shown: by its name, and None or the channel.
+        Where images and their channels are shown.
     """
     if len(order) < 2 or not distances.ratios:
         return []
@@ -95,7 +96,7 @@ def _heatmap(
     distances: Distances,
     order: Sequence[Label],
     titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    anchors: Anchors,
 ) -> Heatmap:
     columns = {step: distances.columns(step) for step in distances.ratios}
     names = [shortened(titles.get(name, str(name)), MOST_LETTERS) for name in order]
@@ -135,7 +136,7 @@ def _marks(
     distances: Distances,
     order: Sequence[Label],
     titles: Mapping[Label, str],
-    anchors: Mapping[tuple[Label, Label | None], str],
+    anchors: Anchors,
     starts: Mapping[str, float],
     top: float,
 ) -> Iterator[Mark]:

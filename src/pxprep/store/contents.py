@@ -59,7 +59,7 @@ class RootContents:
     """
 
     store: Path
-    merge: Callable[[Any, object, Sequence[str]], object]
+    merge: Callable[[object, object, Sequence[str]], object]
 
     def check(self, note: object = None, placed: Sequence[str] = ()) -> None:
         """Raise StoreError if the table of contents could not be made, or `note` not be kept."""

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import NamedTuple
 
 from ..errors import StoreError, spelled
 from . import files, staging
@@ -254,8 +255,8 @@ def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         work()
         return
-    received: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    received: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
     try:
         work()
     finally:

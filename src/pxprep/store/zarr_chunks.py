@@ -62,7 +62,7 @@ class ZarrChunks:
             out[within] = self._part(index, part)
         return out
 
-    def __setitem__(self, selection: object, values: Any) -> None:
+    def __setitem__(self, selection: object, values: Block) -> None:
         """Write whole chunks; whoever reads one meanwhile gets all of it, old or new.
 
         Each becomes a file, also one that holds nothing but the fill value.
@@ -270,7 +270,7 @@ def _local_store() -> Any:
 
 def _is_regular(array: Any) -> bool:
     """Whether all chunks have one size."""
-    name: Any = array.metadata.to_dict()["chunk_grid"]["name"]
+    name = array.metadata.to_dict()["chunk_grid"]["name"]
     return bool(name == "regular")
 
 
@@ -284,8 +284,7 @@ def _dtype_on_disk(array: Any) -> DType | None:
     serializer = array.serializer.to_dict()
     if serializer["name"] != "bytes":
         return None
-    order: Any = {"little": "<", "big": ">", None: "="}
-    return dtype.newbyteorder(order[serializer.get("configuration", {}).get("endian")])
+    return dtype.newbyteorder(serializer.get("configuration", {}).get("endian") or "=")
 
 
 def _codec(compressor: Any) -> object:
@@ -307,7 +306,7 @@ def _codec(compressor: Any) -> object:
         return None
 
 
-def _write_file(path: Path, content: Any) -> None:
+def _write_file(path: Path, content: bytes | Block) -> None:
     """Write a file, and the folders that it lies in."""
     try:
         file = path.open("wb")
