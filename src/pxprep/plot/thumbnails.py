@@ -93,7 +93,7 @@ def coloured(thumbnail: Block, levels: int = 64) -> tuple[Block, Block]:
     return np.where(finite, indices, levels).astype(np.uint8), colours
 
 
-def _colormap() -> Colormap:
+def _colormap() -> "Colormap":
     from matplotlib import colormaps
 
     return colormaps[COLORMAP].with_extremes(bad=DROPPED)
