@@ -114,8 +114,30 @@ class PipelineOptions(StepOptions):
     ] = None
 
     def steps(self, fitted: Path | None = None) -> "Steps":
-        """The steps that they ask for; files are read."""
-        return Steps.of(self.given(), self.channel, self.panel, self.pipeline, fitted)
+        """The steps that they ask for, or a file of fitted ones; files are read."""
+        from ..io import read_panel
+        from ..pipeline.pipeline import FittedPipeline, Pipeline
+
+        given = self.given()
+        panel = None if self.panel is None else read_panel(self.panel)
+        channels = self.channel or None
+        if panel is not None and channels is None:
+            channels = [panel.names[row] for row in panel.kept]
+        by_option = {"--pipeline": self.pipeline, "--fitted": fitted}
+        files = [option for option, file in by_option.items() if file]
+        if len(files) > 1 or (files and given):
+            values.wrong(files[0], "takes the place of the other steps: give either, not both")
+        told = [name for name in OF_PANELS if panel is not None and getattr(panel, name)]
+        if files and told:
+            values.wrong(
+                files[0],
+                f"takes the place of the other steps, and the table of --panel has numbers for "
+                f"them: leave out its columns {', '.join(told)}",
+            )
+        if fitted is not None:
+            return Steps.fitted(FittedPipeline.from_json(fitted), channels)
+        recipe = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
+        return Steps(given, recipe, channels, panel)
 
 
 @dataclass(frozen=True)
@@ -139,39 +161,6 @@ class Steps:
     recipe: "Pipeline | FittedPipeline | None"
     channels: list[Any] | None
     panel: "Panel | None" = None
-
-    @classmethod
-    def of(
-        cls,
-        given: Mapping[str, Any],
-        channels: list[str] | None = None,
-        panel: Path | None = None,
-        pipeline: Path | None = None,
-        fitted: Path | None = None,
-    ) -> "Steps":
-        """The steps by parameters that were given, or those in files."""
-        from ..io import read_panel
-        from ..pipeline.pipeline import FittedPipeline, Pipeline
-
-        table = None if panel is None else read_panel(panel)
-        if table is not None and not channels:
-            channels = [table.names[row] for row in table.kept]
-        files = [
-            option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file
-        ]
-        if len(files) > 1 or (files and given):
-            values.wrong(files[0], "takes the place of the other steps: give either, not both")
-        told = [name for name in OF_PANELS if table is not None and getattr(table, name)]
-        if files and told:
-            values.wrong(
-                files[0],
-                f"takes the place of the other steps, and the table of --panel has numbers for "
-                f"them: leave out its columns {', '.join(told)}",
-            )
-        if fitted is not None:
-            return cls.fitted(FittedPipeline.from_json(fitted), channels)
-        recipe = None if pipeline is None else Pipeline.from_file(pipeline)
-        return cls(given, recipe, channels or None, table)
 
     @classmethod
     def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "Steps":

@@ -2,12 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .answers import AnswerOptions
-from .asked import StepOptions, Steps
+from .asked import StepOptions
 from .values import wrong
 
 
@@ -31,7 +31,7 @@ def pipeline(
     ] = None,
     order: Annotated[Order, typer.Option("--order", help="Whose order of steps.")] = Order.sparrow,
     *,
-    given: StepOptions,
+    steps: StepOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     answer: AnswerOptions,
 ) -> None:
@@ -41,11 +41,13 @@ def pipeline(
     """
     from ..pipeline.pipeline import Pipeline
 
-    steps = Steps.of(given.given(), pipeline=file)
+    given = steps.given()
+    if file is not None and given:
+        wrong("FILE", "takes the place of the other steps: give either, not both")
     if file is not None and order is not Order.sparrow:
         wrong("--order", "is that of the file: give either, not both")
     named = Pipeline.pixie if order is Order.pixie else Pipeline.sparrow
-    made: Any = steps.recipe or named(**steps.given)
+    made = named(**given) if file is None else Pipeline.from_file(file)
     if write is not None:
         made.save(write, overwrite=overwrite)
     document = {"file": None if write is None else str(write), "pipeline": made.to_dict()}
