@@ -13,7 +13,7 @@ import typer
 
 from ..errors import PxprepWarning
 
-# What parameters of the library are called here, where it is not their name.
+# Options of parameters of the library that have another name here.
 _NAMES_HERE = {
     "img_layer": "layer",
     "output_layer": "output",
@@ -71,7 +71,7 @@ def _notes(error: BaseException) -> list[str]:
 
 @contextmanager
 def printing_escapes() -> Iterator[None]:
-    """What the terminal has no letters for is printed as an escape, and is no error."""
+    """Letters that the terminal cannot show are printed as escapes, in place of an error."""
     before = {
         stream: stream.errors
         for stream in (sys.stdout, sys.stderr)

@@ -1,4 +1,4 @@
-"""What the user says of files that do not tell it themselves: one set of options for all kinds."""
+"""What the user says about files, as they do not say it themselves: the same for all kinds."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Asked:
     ) -> list[tuple[int, str]]:
         """Which channels of an image are used, by position, and their labels.
 
-        `own` are the names in the file; `why` says in messages why there are none.
+        `own` are the names in the file; `why` they are missing is said in messages.
         """
         names = told_apart(own)
         if self.panel is not None:

@@ -30,11 +30,11 @@ Channel = Path | TiffContents
 def channels_of(
     folder: Path, tiffs: Sequence[Path], asked: Asked
 ) -> dict[str, Channel] | list[TiffContents]:
-    """What the TIFFs of a folder hold: if each holds one channel, a dict of them by label.
+    """What the TIFFs of a folder hold.
 
-    Else a list of what each holds, images of several channels.
-
-    Files of channels that are not wanted are not opened, if files are called like channels.
+    If each holds one channel, they are returned as a dict, by the channel's label; otherwise each
+    holds images, and what was found in them is returned as a list. Files of channels that are not
+    wanted are not opened, if files are called like channels.
     """
     wanted = asked.channels
     if wanted is not None and asked.panel is None and asked.names_from != METADATA:

@@ -29,10 +29,10 @@ class Page:
     file
         Path of the file.
     offset
-        Where in the file its directory lies; or its pixels, if those are just one behind the other.
+        Where in the file its directory lies; or its pixels, if those are plain.
     stored
-        If the pixels are just one behind the other: their type in the file, with its byte order.
-        Else None.
+        If the pixels are plain, which is one after the other and not compressed: their type in the
+        file, with its byte order. Else None.
     """
 
     file: str
@@ -155,7 +155,7 @@ class TiffPixels(FilePixels):
                 _decode(tiff, page.offset, samples, window, out)
 
     def _stored(self, page: Page) -> Block:
-        """The pixels of a page that are just in the file, with axes samples, rows and columns."""
+        """The pixels of a page whose pixels are plain, with axes samples, rows and columns."""
         n_samples, *size = self.layout.sizes[-3:]
         shape = (n_samples, *size) if self.layout.is_planar else (*size, n_samples)
         pixels: Block = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)

@@ -216,6 +216,7 @@ def _made(
 
 
 def _called(file: Path) -> str:
+    """What a table is called in messages."""
     return f"{spelled('panel')} {str(file)!r}"
 
 

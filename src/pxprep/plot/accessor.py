@@ -13,8 +13,6 @@ from .histograms import histogram
 from .mixing import composite
 from .shown import AxesArray
 
-__all__ = ["ImagePlots"]
-
 
 class ImagePlots:
     """Figures of one image, as ``image.pxprep.plot``.

@@ -23,11 +23,11 @@ from .contents import token_in
 Region = Sequence[tuple[int, int]]
 # Codecs that need nothing but the bytes.
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
-# How the codec of zarr's format 3 calls what numcodecs numbers.
+# Ways to shuffle bytes: their names in zarr's format 3, and their numbers in numcodecs.
 SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-# Where the stores are defined that any thread may ask, and that answer at once.
+# Modules whose stores any thread may ask; they answer at once.
 NEVER_WAIT = {"tifffile.zarr", "zarr.storage._memory"}
-# How fsspec calls the file system of this machine.
+# Names that fsspec has for the file system of this machine.
 LOCAL = {"file", "local"}
 
 
@@ -275,7 +275,7 @@ def _is_regular(array: Any) -> bool:
 
 
 def _dtype_on_disk(array: Any) -> DType | None:
-    """The type of values in chunks; None if they are not just one value behind the other."""
+    """The type of values in chunks; None if a decoded chunk is more than its values in order."""
     dtype: DType = array.dtype
     if dtype.kind not in "biufc":
         return None
