@@ -13,7 +13,7 @@ from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
 from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import batches_here, parse_by
-from .run import in_words, made, repaired
+from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def apply(
             with naming(store, done=stores[: len(documents)]):
                 own = {**how, "by": batches_here(batches, layers)}
                 outputs = names_for(layers, output)
-                documents.append(made(sdata, layers, outputs, steps, own, answer.has_progress))
+                documents.append(
+                    make_layers(sdata, layers, outputs, steps, own, answer.has_progress)
+                )
     words = "\n".join(map(in_words, documents))
     answer.give({"stores": documents}, words)
 

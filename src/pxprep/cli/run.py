@@ -67,7 +67,7 @@ def run(
         outputs = names_for(layers, output)
         how["where"] = mask.masks(layers)
         asked = read, layers, outputs, steps, how
-        document = planned(*asked) if dry_run else made(*asked, answer.has_progress)
+        document = planned(*asked) if dry_run else make_layers(*asked, answer.has_progress)
     words = plan_in_words(document) if dry_run else in_words(document)
     answer.give(document, words)
 
@@ -83,7 +83,7 @@ def repaired(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)
     return opened(store, kinds)
 
 
-def made(
+def make_layers(
     sdata: "SpatialData",
     layers: Sequence[str],
     outputs: Sequence[str],

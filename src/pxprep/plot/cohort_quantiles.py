@@ -25,10 +25,10 @@ from .layout import (
     MOST_LETTERS,
     SMALL,
     VERMILION,
+    cut_text,
     legend_below,
     place,
     require_matplotlib,
-    shortened,
 )
 from .shown import AxesArray, as_axes_array, new_figure
 
@@ -180,9 +180,7 @@ class _Panel:
         return cls(
             step=step,
             what="standard deviation" if quantiles.name == "deviation" else "quantile",
-            rows=[
-                shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
-            ],
+            rows=[cut_text(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels],
             ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,
             fovs=[str(name) for name in fitted.fovs],
@@ -202,7 +200,7 @@ class _Panel:
     def notes(self) -> list[str]:
         """For each channel the images that are far from the others."""
         names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
-        return [shortened(", ".join(some), MOST_LETTERS) for some in names]
+        return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
 
     def draw(self, axis: Axes, fold: float) -> None:
         """Draw the panel."""

@@ -159,10 +159,10 @@ def write_title(axis: "Axes", title: str) -> None:
     width = 72 * axis.get_window_extent().width / axis.figure.dpi
     size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
     most = max(int(width / (0.6 * size)), 4)
-    axis.set_title(shortened(title, most), fontsize=size, pad=3, parse_math=False)
+    axis.set_title(cut_text(title, most), fontsize=size, pad=3, parse_math=False)
 
 
-def shortened(text: str, most: int) -> str:
+def cut_text(text: str, most: int) -> str:
     """The beginning of a text that is too long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 

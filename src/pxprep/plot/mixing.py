@@ -16,11 +16,11 @@ from .layout import (
     FONT,
     LETTER,
     MOST_LETTERS,
+    cut_text,
     one_axis,
     patch,
     place,
     require_matplotlib,
-    shortened,
     titles_of,
 )
 from .scale_bar import draw_scale_bar
@@ -100,7 +100,7 @@ def composite(
     chosen = select_channels(image, list(colours))
     (shown,) = backends.compute(thinned(chosen, max_pixels))
     shown = as_floats(shown)
-    names = [shortened(title, MOST_LETTERS) for title in titles_of(chosen)]
+    names = [cut_text(title, MOST_LETTERS) for title in titles_of(chosen)]
     handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]
     if not np.isfinite(shown).any(axis=0).all():
         handles.append(patch(DROPPED, "no value"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..aliases import Block, Label
-from ..plot.layout import shortened
+from ..plot.layout import cut_text
 from .distances import Distances
 from .fovs import Anchors
 from .pictures import Drawing, indexed
@@ -99,9 +99,9 @@ def _heatmap(
     anchors: Anchors,
 ) -> Heatmap:
     columns = {step: distances.columns(step) for step in distances.ratios}
-    names = [shortened(titles.get(name, str(name)), MOST_LETTERS) for name in order]
+    names = [cut_text(titles.get(name, str(name)), MOST_LETTERS) for name in order]
     left = LETTER * max(map(len, names)) + 8
-    letters = max(len(shortened(c, MOST_LETTERS)) for some in columns.values() for c in some)
+    letters = max(len(cut_text(c, MOST_LETTERS)) for some in columns.values() for c in some)
     top = LETTER * letters + 26
     places = [distances.fovs.index(name) for name in order]
     groups, above, starts, x = [], [], {}, left
@@ -111,7 +111,7 @@ def _heatmap(
         width = CELL * len(labels)
         groups.append(Group(x, step, picture, width, CELL * len(order)))
         above += [
-            Name(x + CELL * (i + 0.5), top - 5, shortened(label, MOST_LETTERS))
+            Name(x + CELL * (i + 0.5), top - 5, cut_text(label, MOST_LETTERS))
             for i, label in enumerate(labels)
         ]
         # No narrower than its title.
