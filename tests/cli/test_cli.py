@@ -22,6 +22,7 @@ import pxprep
 from commands import elements, run, same_layer
 from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import values
+from pxprep.cli.asked import WaitOptions
 from pxprep.datasets import tissue
 from stores import files, make_study
 
@@ -322,9 +323,10 @@ def test_values():
     assert values.scale_factors(["none"]) == []
     assert values.memory("1000") == 1000
     assert values.memory("2 GiB") == "2 GiB"
-    assert values.seconds(None, False) is True
-    assert values.seconds(None, True) is False
-    assert values.seconds(0.5, False) == 0.5
+    assert values.memory(None) is None
+    assert WaitOptions().seconds is True
+    assert WaitOptions(no_wait=True).seconds is False
+    assert WaitOptions(wait=0.5).seconds == 0.5
     assert values.with_labels({"0": 1.0, "x": 2.0, ...: 3.0}, [0, 1]) == {0: 1, "x": 2, ...: 3}
 
 

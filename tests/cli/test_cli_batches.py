@@ -86,7 +86,7 @@ def test_each_store_by_itself(tmp_path, steps, call):
             "--by must name images of the cohort, got 'fov7' (did you mean 'fov2'?)",
         ),
         (["fov0,May"], "stainin", "got the column 'stainin' (did you mean 'staining'?), "),
-        (["fov0,May", "", "fov1"], "staining", "2 cells in each line, line 4 has others"),
+        (["fov0,May", "", "fov1"], "staining", "2 cells in each line, line 4 has 1"),
         (["fov0,May", "fov0,June"], "staining", "must name each once, got ['fov0'] again"),
     ],
 )

@@ -49,6 +49,9 @@ def test_what_is_refused(tmp_path, call):
     assert call("pipeline", "--write", file, "--overwrite")[0] == 0
     assert call("pipeline", file, "--q", 98)[0] == 2
     assert call("pipeline", file, "--order", "pixie")[0] == 2
+    code, _, errors = call("pipeline", file, "--sigma", "1")
+    assert code == 2
+    assert "Invalid value for FILE: takes the place" in errors
 
 
 def test_run_and_fit_take_it(tmp_path, call):

@@ -144,8 +144,8 @@ def test_wait_or_fail(tmp_path):
     """Another process holds the lock for as long as it lives."""
     sdata = make_study(tmp_path / "study.zarr")
     code = (
-        "import sys; from pathlib import Path; from pxprep.store import transactions\n"
-        "with transactions._locked(Path(sys.argv[1]), None): print('locked', flush=True); input()"
+        "import sys; from pathlib import Path; from pxprep.store import staging\n"
+        "with staging.locked(Path(sys.argv[1]), None): print('locked', flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, sdata.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

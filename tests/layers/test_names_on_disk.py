@@ -24,7 +24,7 @@ from pxprep import Pipeline
 from pxprep.datasets import tissue
 from pxprep.errors import LayerError, StoreError
 from pxprep.io import import_images
-from pxprep.layers import staging
+from pxprep.layers import new_layers
 from pxprep.store import transactions
 from stores import files, image, make_study
 from text_stores import Listing, layers, publish, write
@@ -124,7 +124,7 @@ def test_import_into_a_store(store, kind):
 @pytest.mark.parametrize(("name", "resume"), [("clean", True), ("Clean", False)])
 def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatch):
     """Another program writes an element between our look and the moment of publishing."""
-    sdata, stage, added = spatialdata.read_zarr(store), staging.stage, []
+    sdata, stage, added = spatialdata.read_zarr(store), new_layers.stage, []
 
     def stage_and_add(*args, **kwargs):
         if not added:
@@ -132,7 +132,7 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
             added.append(published(store))
         return stage(*args, **kwargs)
 
-    monkeypatch.setattr(staging, "stage", stage_and_add)
+    monkeypatch.setattr(new_layers, "stage", stage_and_add)
     with pytest.raises(StoreError, match=rf"another program wrote .* called '{name}' meanwhile"):
         clean(sdata, "fov0", "clean", resume=resume)
     assert files(store) == added[0]
@@ -142,14 +142,14 @@ def test_name_that_is_taken_while_we_write(store, kind, name, resume, monkeypatc
 
 
 def test_import_of_a_name_that_is_taken_meanwhile(store, kind, monkeypatch):
-    stage, added = staging.stage, []
+    stage, added = new_layers.stage, []
 
     def stage_and_add(*args, **kwargs):
         add(store, kind, "later")
         added.append(published(store))
         return stage(*args, **kwargs)
 
-    monkeypatch.setattr(staging, "stage", stage_and_add)
+    monkeypatch.setattr(new_layers, "stage", stage_and_add)
     with pytest.raises(StoreError, match="called 'later' meanwhile"):
         import_images({"later": tissue(size=16)["fov0"]}, store)
     assert files(store) == added[0]

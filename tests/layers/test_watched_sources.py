@@ -16,7 +16,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.errors import StoreError
 from pxprep.io import import_images
-from pxprep.layers import staging
+from pxprep.layers import new_layers
 
 VALUES = np.random.default_rng(0).poisson(20, (2, 24, 20)).astype("u2")
 CHUNKS = (2, 16, 20)
@@ -103,7 +103,7 @@ def made(folder, layer):
 @pytest.mark.parametrize("source", [*ON_DISK, *ELSEWHERE])
 def test_sources_beside_the_store(tmp_path, write, source, monkeypatch):
     """That others work in the same folder, and that we write there, is no change of the source."""
-    lazy, stage = source(tmp_path / "data"), staging.stage
+    lazy, stage = source(tmp_path / "data"), new_layers.stage
 
     def work_beside(*args, **options):
         (tmp_path / "data" / "notes.txt").write_text("others write here, too")
@@ -112,20 +112,20 @@ def test_sources_beside_the_store(tmp_path, write, source, monkeypatch):
             zarr.create_array(tmp_path / "data" / "slides.zarr" / "other", data=VALUES)
         return stage(*args, **options)
 
-    monkeypatch.setattr(staging, "stage", work_beside)
+    monkeypatch.setattr(new_layers, "stage", work_beside)
     np.testing.assert_array_equal(made(tmp_path, write(lazy)), VALUES)
 
 
 @pytest.mark.parametrize("source", ON_DISK)
 def test_changes_of_the_array_itself_are_noticed(tmp_path, write, source, monkeypatch):
-    lazy, stage = source(tmp_path / "data"), staging.stage
+    lazy, stage = source(tmp_path / "data"), new_layers.stage
     path = "slides.zarr/slide" if source is in_a_group else "slide.zarr"
 
     def change(*args, **options):
         zarr.open_array(tmp_path / "data" / path, mode="r+")[:, :16] = 7
         return stage(*args, **options)
 
-    monkeypatch.setattr(staging, "stage", change)
+    monkeypatch.setattr(new_layers, "stage", change)
     name = path.rpartition("/")[2]
     with pytest.raises(StoreError, match=rf"another program changed \['{name}'\] meanwhile"):
         write(lazy)
@@ -137,13 +137,13 @@ def test_of_a_multiscale_image_all_is_watched(tmp_path, write, monkeypatch):
     others = spatialdata.SpatialData(images={"slide": element})
     others.write(tmp_path / "data" / "others.zarr")
     lazy = spatialdata.read_zarr(others.path)["slide"]["scale0"]["image"].data
-    stage = staging.stage
+    stage = new_layers.stage
 
     def change(*args, **options):
         zarr.open_group(others.path / "images" / "slide", mode="r+").attrs["note"] = "changed"
         return stage(*args, **options)
 
-    monkeypatch.setattr(staging, "stage", change)
+    monkeypatch.setattr(new_layers, "stage", change)
     with pytest.raises(StoreError, match=r"another program changed \['slide'\] meanwhile"):
         write(lazy)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pxprep.errors import StoreError
-from pxprep.store import files, journal, moving, transactions
+from pxprep.store import files, journal, moving, staging, transactions
 from pxprep.store.places import Place
 from text_stores import Listing, layers, publish, staged, tree, write
 
@@ -38,7 +38,7 @@ def test_publish_new_and_replace(store, way):
     assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
     assert (store / "table").read_text() == "fresh old other"
     assert json.loads((store / "notes").read_text()) == {"fresh": "made", "old": "made"}
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 def test_store_without_a_table_gets_none(store):
@@ -79,7 +79,7 @@ def test_failing_step_undoes_all(store, way, failing):
     with pytest.raises((StoreError, OSError), match=f"{failing} failed"):
         publish(store, "fresh", "old", contents=contents)
     assert tree(store) == before
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 @pytest.mark.parametrize("failing", range(3))
@@ -98,7 +98,7 @@ def test_failing_move_undoes_those_before(store, monkeypatch, way, failing):
         publish(store, "old", "fresh", "other")
     assert len(calls) > failing
     assert tree(store) == before
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
@@ -123,14 +123,14 @@ def test_what_cannot_be_undone_is_completed_by_the_next_write(store, way):
         "later": "later",
         "old": "made",
     }
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
     assert transactions.unfinished(store) == ((), 0, 0)
 
 
 def test_journal_that_cannot_be_understood_is_named(store):
-    folder = store / transactions.STAGING / ("0" * 32)
+    folder = store / staging.STAGING / ("0" * 32)
     folder.mkdir(parents=True)
-    (store / transactions.STAGING / transactions.LOCK).touch()
+    (store / staging.STAGING / staging.LOCK).touch()
     for text in ("{", '{"format": 99}', "[]"):
         (folder / journal.JOURNAL).write_text(text)
         with pytest.raises(StoreError, match=r"000/journal.json' cannot be understood"):
@@ -180,7 +180,7 @@ def test_staging_goes_when_the_body_fails(store, kind):
     with pytest.raises(kind):
         fail_half_way()
     assert tree(store) == before
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 def test_interrupt_waits_until_all_is_published(store, monkeypatch):
@@ -198,7 +198,7 @@ def test_interrupt_waits_until_all_is_published(store, monkeypatch):
     assert "had been published" in caught.value.__notes__[0]
     assert layers(store) == {"fresh": "new fresh", "old": "new old", "other": "other"}
     assert (store / "table").read_text() == "fresh old other"
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 DIES = """
@@ -243,12 +243,12 @@ def test_dead_staging_is_removed_and_a_live_one_is_not(store):
         live.communicate()
         dead.communicate()
     assert transactions.repair(store, Listing(store)) == ((), 1)
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
     assert layers(store) == {"fresh": "new fresh", "old": "old", "other": "other"}
 
 
 def test_lock_is_waited_for_or_not(store):
-    with transactions._locked(store, None):
+    with staging.locked(store, None):
         before = time.monotonic()
         with (
             pytest.raises(StoreError, match=r"another process is writing.*waited 0 seconds"),
@@ -269,7 +269,7 @@ def test_waiting_ends_when_the_lock_is_free(store):
     held = threading.Event()
 
     def hold():
-        with transactions._locked(store, None):
+        with staging.locked(store, None):
             held.set()
             time.sleep(0.3)
 
@@ -293,7 +293,7 @@ def test_many_threads_at_once(store):
     assert len(layers(store)) == 2 + 40
     assert len((store / "table").read_text().split()) == 42
     assert len(json.loads((store / "notes").read_text())) == 40
-    assert not (store / transactions.STAGING).exists()
+    assert not (store / staging.STAGING).exists()
 
 
 def test_file_system_without_locks_is_refused(store, monkeypatch):
@@ -308,7 +308,7 @@ def test_file_system_without_locks_is_refused(store, monkeypatch):
 
 def test_store_must_be_a_folder(tmp_path):
     with pytest.raises(StoreError, match="folder"):
-        transactions.check_writable(tmp_path / "none")
+        staging.check_writable(tmp_path / "none")
 
 
 def test_identity_survives_a_copy_and_tells_layers_apart(store):

@@ -1,23 +1,44 @@
-"""What a command answers: words for people, or one JSON document; and whether it shows progress."""
+"""How a command answers: with words or one JSON document; and whether it shows progress."""
 
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from .messages import printable
 
+# An answer in JSON, or an object in it.
+Document = Mapping[str, Any]
 
-def answer(document: Mapping[str, object], words: str, *, as_json: bool, quiet: bool) -> None:
-    """Print a result on stdout."""
-    if as_json:
-        from ..store.json import encode_floats
 
-        typer.echo(json.dumps(encode_floats(document), indent=2, allow_nan=False))
-    elif not quiet:
-        typer.echo(printable(words))
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How a command answers."""
+
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON document.")
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, and no result in words.")] = (
+        False
+    )
+
+    def give(self, document: Document, words: str) -> None:
+        """Print a result on stdout."""
+        if self.as_json:
+            from ..store.json import encode_floats
+
+            typer.echo(json.dumps(encode_floats(document), indent=2, allow_nan=False))
+        elif not self.quiet:
+            typer.echo(printable(words))
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is somebody to look at a bar."""
+        return not self.quiet and sys.stderr.isatty()
 
 
 @contextmanager
@@ -25,8 +46,3 @@ def only_answers_on_stdout() -> Iterator[None]:
     """Whatever else is printed meanwhile, also by other packages, goes to stderr."""
     with redirect_stdout(sys.stderr):
         yield
-
-
-def shows_progress(quiet: bool) -> bool:
-    """Whether there is somebody to look at a bar."""
-    return not quiet and sys.stderr.isatty()

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from pxprep_command import INTERRUPTED, interrupt_behind
 
 from ..errors import PxprepError, spelling
+from .bundles import spread
 from .demo import demo
 from .export import export
 from .fit import apply, fit
@@ -19,8 +20,8 @@ from .import_ import import_
 from .inspect_store import inspect
 from .messages import (
     as_option,
-    names_of_any_bytes,
     only_own_messages,
+    printing_escapes,
     say,
     say_error,
     say_interrupted,
@@ -117,7 +118,7 @@ EXAMPLES = {
 }
 for _name, _command in COMMANDS.items():
     _lines = "\n\n".join(["Examples:", *EXAMPLES[_name]])
-    app.command(_name, cls=Command, epilog=_lines)(_command)
+    app.command(_name, cls=Command, epilog=_lines)(spread(_command))
 
 
 @app.callback(invoke_without_command=True)
@@ -134,7 +135,7 @@ def _version(
 def main() -> None:
     """Run the command and exit; see `EXIT_CODES`."""
     try:
-        with only_own_messages(), names_of_any_bytes():
+        with only_own_messages(), printing_escapes():
             app(prog_name="pxprep")
     except BaseException as error:
         if (interrupt := interrupt_behind(error)) is None:
@@ -144,7 +145,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _code_of(error: BaseException) -> Any:
+def _code_of(error: BaseException) -> str | int | None:
     """The exit code after an error; says what went wrong."""
     if isinstance(error, SystemExit):
         return error.code

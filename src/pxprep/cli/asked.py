@@ -1,15 +1,13 @@
-"""What the options ask for, as parameters of the library."""
-
-from __future__ import annotations
+"""Options that several commands have together, and what they ask for as parameters."""
 
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from . import options as o
 from . import values
-from .options import FloatType
 from .stores import RASTERS, names_for
 
 if TYPE_CHECKING:
@@ -20,6 +18,126 @@ if TYPE_CHECKING:
 
 # Parameters of steps that a table of markers may have.
 OF_PANELS = ("q", "sigma", "q_post", "cap_max")
+_EACH = "VALUE for all channels, NAME=VALUE for one, '*=VALUE' for the rest"
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Parameters of the steps in a named order."""
+
+    q: Annotated[
+        list[str] | None,
+        o.step_option(
+            "--q",
+            metavar="VALUE",
+            help=f"Percent: each channel is divided by this quantile first. {_EACH}; none leaves "
+            "out the step. Default: 99.",
+        ),
+    ] = None
+    q_sum: Annotated[
+        str | None,
+        o.step_option(
+            "--q-sum",
+            metavar="VALUE",
+            help="Percent: pixels whose sum is not above this quantile of the sums are dropped, or "
+            "none. Default: 5.",
+        ),
+    ] = None
+    q_post: Annotated[
+        list[str] | None,
+        o.step_option(
+            "--q-post",
+            metavar="VALUE",
+            help="Percent: each channel is divided by this quantile at the end; as --q. Default: "
+            "99.9.",
+        ),
+    ] = None
+    sigma: Annotated[
+        list[str] | None,
+        o.step_option(
+            "--sigma", metavar="VALUE", help="Pixels: width of the blur; as --q. Default: 2."
+        ),
+    ] = None
+    no_norm_sum: Annotated[
+        bool,
+        o.step_option("--no-norm-sum", help="Do not divide pixels by their sum over channels."),
+    ] = False
+    cap_max: Annotated[
+        list[str] | None,
+        o.step_option(
+            "--cap-max", metavar="VALUE", help="Values above this become this at the end; as --q."
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were typed, as parameters of `Pipeline.sparrow`, channels by text."""
+        by_channel = {
+            "q": self.q,
+            "q_post": self.q_post,
+            "sigma": self.sigma,
+            "cap_max": self.cap_max,
+        }
+        given = {
+            name: values.per_channel(texts, "--" + name.replace("_", "-"))
+            for name, texts in by_channel.items()
+            if texts
+        }
+        if self.q_sum is not None:
+            given["q_sum"] = values.number_or_none(self.q_sum, "--q-sum")
+        if self.no_norm_sum:
+            given["norm_sum"] = False
+        return given
+
+
+@dataclass(frozen=True)
+class PipelineOptions(StepOptions):
+    """The steps, by their parameters or from a file, and their channels."""
+
+    channel: o.Channels = None
+    panel: Annotated[
+        Path | None,
+        o.step_option(
+            "--panel",
+            metavar="FILE",
+            help="Table of markers with columns sigma, q, q_post or cap_max; the channels that it "
+            "keeps are used. Options that are typed come first.",
+        ),
+    ] = None
+    pipeline: Annotated[
+        Path | None,
+        o.step_option(
+            "--pipeline",
+            metavar="FILE",
+            help="YAML or JSON of a pipeline, in place of these options; `pxprep pipeline` makes "
+            "one.",
+        ),
+    ] = None
+
+    def steps(self, fitted: Path | None = None) -> "Steps":
+        """The steps that they ask for, or a file of fitted ones; files are read."""
+        from ..io import read_panel
+        from ..pipeline.pipeline import FittedPipeline, Pipeline
+
+        given = self.given()
+        panel = None if self.panel is None else read_panel(self.panel)
+        channels = self.channel or None
+        if panel is not None and channels is None:
+            channels = [panel.names[row] for row in panel.kept]
+        by_option = {"--pipeline": self.pipeline, "--fitted": fitted}
+        files = [option for option, file in by_option.items() if file]
+        if len(files) > 1 or (files and given):
+            values.wrong(files[0], "takes the place of the other steps: give either, not both")
+        told = [name for name in OF_PANELS if panel is not None and getattr(panel, name)]
+        if files and told:
+            values.wrong(
+                files[0],
+                f"takes the place of the other steps, and the table of --panel has numbers for "
+                f"them: leave out its columns {', '.join(told)}",
+            )
+        if fitted is not None:
+            return Steps.fitted(FittedPipeline.from_json(fitted), channels)
+        recipe = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
+        return Steps(given, recipe, channels, panel)
 
 
 @dataclass(frozen=True)
@@ -40,67 +158,17 @@ class Steps:
     """
 
     given: Mapping[str, Any]
-    recipe: Pipeline | FittedPipeline | None
+    recipe: "Pipeline | FittedPipeline | None"
     channels: list[Any] | None
-    panel: Panel | None = None
+    panel: "Panel | None" = None
 
     @classmethod
-    def of(
-        cls,
-        *,
-        q: Sequence[str] | None,
-        q_sum: str | None,
-        q_post: Sequence[str] | None,
-        sigma: Sequence[str] | None,
-        no_norm_sum: bool,
-        cap_max: Sequence[str] | None,
-        channel: Sequence[str] | None,
-        panel: Path | None,
-        pipeline: Path | None,
-        fitted: Path | None = None,
-    ) -> Steps:
-        """What was typed; files are read."""
-        from ..io import read_panel
-        from ..pipeline.pipeline import FittedPipeline, Pipeline
-
-        by_channel = {"q": q, "q_post": q_post, "sigma": sigma, "cap_max": cap_max}
-        given = {
-            name: values.per_channel(texts, "--" + name.replace("_", "-"))
-            for name, texts in by_channel.items()
-            if texts
-        }
-        if q_sum is not None:
-            given["q_sum"] = values.number_or_none(q_sum, "--q-sum")
-        if no_norm_sum:
-            given["norm_sum"] = False
-        table = None if panel is None else read_panel(panel)
-        channels = list(channel) if channel else None
-        if table is not None and channels is None:
-            channels = [table.names[row] for row in table.kept]
-        files = [
-            option for option, file in (("--pipeline", pipeline), ("--fitted", fitted)) if file
-        ]
-        if len(files) > 1 or (files and given):
-            values.wrong(files[0], "takes the place of the other steps: give either, not both")
-        told = [name for name in OF_PANELS if table is not None and getattr(table, name)]
-        if files and told:
-            values.wrong(
-                files[0],
-                f"takes the place of the other steps, and the table of --panel has numbers for "
-                f"them: leave out its columns {', '.join(told)}",
-            )
-        if fitted is not None:
-            return cls.fitted(FittedPipeline.from_json(fitted), channels)
-        recipe = None if pipeline is None else Pipeline.from_file(pipeline)
-        return cls(given, recipe, channels, table)
-
-    @classmethod
-    def fitted(cls, fitted: FittedPipeline, channels: list[str] | None = None) -> Steps:
+    def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "Steps":
         """A fitted pipeline, for the channels that it was fitted to or for others."""
         known = None if fitted.channels is None else list(fitted.channels)
-        return cls({}, fitted, known if channels is None else channels)
+        return cls({}, fitted, channels or known)
 
-    def parameters(self, labels: Sequence[Label]) -> dict[str, Any]:
+    def parameters(self, labels: "Sequence[Label]") -> dict[str, Any]:
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""
         steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
         if self.recipe is not None:
@@ -110,80 +178,8 @@ class Steps:
         return {"channels": values.with_labels(self.channels, labels), **steps}
 
 
-@dataclass(frozen=True)
-class Where:
-    """Which pixels are measured: those with labels, or all others.
-
-    Attributes
-    ----------
-    names
-        Names of labels layers that were typed; None for all pixels of all layers.
-    labels, inverted
-        As `pxprep.Mask` has them; empty for all but 0.
-    """
-
-    names: Sequence[str] | None
-    labels: Sequence[int] | None
-    inverted: bool
-
-    def __post_init__(self) -> None:
-        for option, is_given in (("--where-labels", self.labels), ("--where-not", self.inverted)):
-            if is_given and not self.names:
-                values.wrong(option, "says which labels of --where: give both")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of elements of a store that are read."""
-        return RASTERS if self.names else ("images",)
-
-    def masks(self, layers: Sequence[str]) -> Mask | list[Mask] | None:
-        """The parameter `where` for these image layers."""
-        if not self.names:
-            return None
-        from ..images.masks import Mask
-
-        several = {"labels": self.labels} if self.labels else {}
-        masks = [
-            Mask(name, inverted=self.inverted, **several) for name in names_for(layers, self.names)
-        ]
-        return masks[0] if len(masks) == 1 else masks
-
-
-def writing(
-    *,
-    chunks: Sequence[str] | None,
-    scale_factors: Sequence[str] | None,
-    compressor: str | None,
-    memory: str | None,
-    overwrite: bool,
-    resume: bool,
-    wait: float | None,
-    no_wait: bool,
-) -> dict[str, Any]:
-    """Parameters of `pixel_clustering_preprocess` about new layers."""
-    return {
-        "chunks": values.chunk_sizes(chunks) if chunks else None,
-        "scale_factors": values.scale_factors(scale_factors) if scale_factors else None,
-        "compressor": None if compressor is None else values.compressor(compressor),
-        "memory": memory_or_none(memory),
-        "overwrite": overwrite,
-        "resume": resume,
-        "wait": values.seconds(wait, no_wait),
-    }
-
-
-def memory_or_none(text: str | None) -> int | str | None:
-    """The budget that was typed."""
-    return None if text is None else values.memory(text)
-
-
-def name_of(dtype: FloatType | None) -> str | None:
-    """The float type that was typed."""
-    return None if dtype is None else dtype.value
-
-
 def _numbers(
-    panel: Panel, labels: Sequence[Label], channels: Sequence[object] | None
+    panel: "Panel", labels: "Sequence[Label]", channels: Sequence[object] | None
 ) -> dict[str, object]:
     """What a panel says of the steps: by channel, and the usual value for the rest."""
     from ..pipeline.pipeline import Pipeline
@@ -197,3 +193,134 @@ def _numbers(
             rest = {} if usual[name].default is None else {...: usual[name].default}
             found[name] = values.with_labels({**own, **rest}, labels)
     return found
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Which pixels are measured: those with labels, or all others."""
+
+    where: Annotated[
+        list[str] | None,
+        o.mask_option(
+            "--where",
+            metavar="NAME",
+            autocompletion=o.complete_labels,
+            help="Labels layer: only pixels that have a label are measured. One for all layers; "
+            "repeated, one for each --layer in order; or once with {layer} in it.",
+        ),
+    ] = None
+    where_labels: Annotated[
+        list[int] | None,
+        o.mask_option(
+            "--where-labels",
+            metavar="NUMBER",
+            help="Label whose pixels are measured; repeat for several. All but 0, if not given.",
+        ),
+    ] = None
+    where_not: Annotated[
+        bool,
+        o.mask_option(
+            "--where-not", help="Measure all other pixels instead, as those of no artefact."
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        given = {"--where-labels": self.where_labels, "--where-not": self.where_not}
+        for option, is_given in given.items():
+            if is_given and not self.where:
+                values.wrong(option, "says which labels of --where: give both")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of elements of a store that are read."""
+        return RASTERS if self.where else ("images",)
+
+    def masks(self, layers: Sequence[str]) -> "Mask | list[Mask] | None":
+        """The parameter `where` for these image layers."""
+        if not self.where:
+            return None
+        from ..images.masks import Mask
+
+        several = {"labels": self.where_labels} if self.where_labels else {}
+        masks = [
+            Mask(name, inverted=self.where_not, **several) for name in names_for(layers, self.where)
+        ]
+        return masks[0] if len(masks) == 1 else masks
+
+
+@dataclass(frozen=True)
+class WaitOptions:
+    """What happens while another process is writing to the store."""
+
+    wait: Annotated[
+        float | None,
+        o.writing_option(
+            "--wait",
+            metavar="SECONDS",
+            help="How long to wait for other writers. Default: no limit.",
+        ),
+    ] = None
+    no_wait: Annotated[
+        bool, o.writing_option("--no-wait", help="Fail if another process is writing.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.wait is not None and self.no_wait:
+            values.wrong("--wait", "give --wait or --no-wait, not both")
+
+    @property
+    def seconds(self) -> bool | float:
+        """How long to wait for other writers: True without limit, False not at all."""
+        return not self.no_wait if self.wait is None else self.wait
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """How new layers are written."""
+
+    chunks: Annotated[
+        list[str] | None,
+        o.writing_option(
+            "--chunks",
+            metavar="PIXELS",
+            help="Chunks of the new layers: a number for y and x, or DIM=NUMBER, repeated; -1 is "
+            "the whole dimension. Default: as the input.",
+        ),
+    ] = None
+    scale_factors: Annotated[
+        list[str] | None,
+        o.writing_option(
+            "--scale-factors",
+            metavar="FACTOR",
+            help="Factor of each coarser scale to the one before, repeated: 2, or y=2,x=2; none "
+            "makes one scale. Default: as the input.",
+        ),
+    ] = None
+    compressor: Annotated[
+        str | None,
+        o.writing_option(
+            "--compressor", metavar="CODEC:LEVEL", help="lz4 or zstd and a level, as lz4:1."
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        o.writing_option("--overwrite", help="Replace layers that have the names of --output."),
+    ] = False
+    resume: Annotated[
+        bool,
+        o.writing_option(
+            "--resume", help="Write layer by layer, and go on with an interrupted run."
+        ),
+    ] = False
+
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of `pixel_clustering_preprocess`."""
+        return {
+            "chunks": values.chunk_sizes(self.chunks) if self.chunks else None,
+            "scale_factors": values.scale_factors(self.scale_factors)
+            if self.scale_factors
+            else None,
+            "compressor": None if self.compressor is None else values.compressor(self.compressor),
+            "overwrite": self.overwrite,
+            "resume": self.resume,
+        }

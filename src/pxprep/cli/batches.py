@@ -44,7 +44,7 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
     if odd:
         raise ParameterError(
             f"{rule}; {str(file)!r} must have {len(header)} cells in each line, line {odd[0]} "
-            "has others"
+            f"has {len(by_line[odd[0]])}"
         )
     names = [row[0] for row in rows]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]

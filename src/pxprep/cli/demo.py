@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import PxprepError
-from . import options as o
-from .answers import answer, only_answers_on_stdout, shows_progress
+from .answers import AnswerOptions, Document, only_answers_on_stdout
 from .inspect_store import described
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ ORDER = (IMPORTING, MAKING, MEASURING, WRITING, CHECKING, PICTURE, REPORT)
 
 
 def demo(
+    *,
     folder: Annotated[
         Path, typer.Argument(help="Where the store, the picture and the report go; made anew.")
     ] = Path("pxprep-demo"),
@@ -39,8 +39,7 @@ def demo(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the demo's earlier output.")
     ] = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    answer: AnswerOptions,
 ) -> None:
     """Make a small cohort, store it as SpatialData, clean it, and show what was measured."""
     times: dict[str, float] = {}
@@ -56,11 +55,13 @@ def demo(
         with _timed(times, IMPORTING):
             _compile()
         cleaned = [f"{name}_clean" for name in names]
-        fitted, passes = _cleaned(sdata, names, cleaned, shows_progress(quiet), times)
+        fitted, passes = _cleaned(sdata, names, cleaned, answer.has_progress, times)
         with _timed(times, PICTURE):
             _draw(sdata, names[0], cleaned[0], picture)
         with _timed(times, REPORT):
-            _write_report(report, sdata, dict(zip(cleaned, names, strict=True)), fitted, passes)
+            from ..layers.reports import write_report
+
+            write_report(report, sdata, dict(zip(cleaned, names, strict=True)), fitted, passes)
     document = {
         "store": str(store),
         "picture": str(picture),
@@ -69,10 +70,10 @@ def demo(
         "layers": described(sdata, "images", cleaned),
         "fitted": json.loads(fitted.to_json()),
     }
-    answer(document, _in_words(document, names, fitted), as_json=as_json, quiet=quiet)
+    answer.give(document, _in_words(document, names, fitted))
 
 
-def _in_words(document: dict[str, Any], names: Sequence[str], fitted: "FittedPipeline") -> str:
+def _in_words(document: Document, names: Sequence[str], fitted: "FittedPipeline") -> str:
     made = ", ".join(layer["name"] for layer in document["layers"])
     seconds = document["seconds"]
     return "\n".join(
@@ -172,15 +173,3 @@ def _draw(sdata: "SpatialData", before: str, after: str, picture: Path) -> None:
 
     with off_screen():
         compare(sdata[before], sdata[after]).save(picture, dpi=120)
-
-
-def _write_report(
-    report: Path,
-    sdata: "SpatialData",
-    pairs: dict[str, str],
-    fitted: "FittedPipeline",
-    passes: "Passes",
-) -> None:
-    from ..layers.reports import write_report
-
-    write_report(report, sdata, pairs, fitted, passes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from .answers import Document
 from .asked import Steps
 from .inspect_store import described_pixels, layer_in_words, repair_in_words
 from .stores import labels_of
@@ -48,7 +49,7 @@ def planned(
     }
 
 
-def plan_in_words(document: Mapping[str, Any]) -> str:
+def plan_in_words(document: Document) -> str:
     """The answer about what would be done."""
     memory, disk = document["memory"], document["disk"]
     writes = [

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options as o
-from .answers import answer, only_answers_on_stdout
+from .answers import AnswerOptions, only_answers_on_stdout
 from .stores import chosen_layers, naming, opened
 
 
@@ -25,12 +25,12 @@ def export(
             help="Image layer, or a pattern such as '*_clean'; repeat for several.",
         ),
     ],
+    *,
     channel: o.Channels = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there.")
     ] = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    answer: AnswerOptions,
 ) -> None:
     """Write image layers as pyramidal OME-TIFFs, a file for each, for QuPath, napari and others.
 
@@ -42,8 +42,7 @@ def export(
     with only_answers_on_stdout(), naming(store):
         sdata = opened(store)
         layers = chosen_layers(sdata, layer, made_too=True)
-        channels = list(channel) if channel else None
-        files = export_images(sdata, folder, layers, channels=channels, overwrite=overwrite)
+        files = export_images(sdata, folder, layers, channels=channel or None, overwrite=overwrite)
     document = {
         "store": str(store),
         "seconds": round(time.perf_counter() - started, 3),
@@ -51,4 +50,4 @@ def export(
     }
     lines = [f"{name}: {file}" for name, file in files.items()]
     words = "\n".join([*lines, f"written in {document['seconds']:.1f} s"])
-    answer(document, words, as_json=as_json, quiet=quiet)
+    answer.give(document, words)

@@ -9,10 +9,11 @@ import typer
 
 from ..errors import ParameterError
 from . import options as o
-from .answers import answer, only_answers_on_stdout, shows_progress
-from .asked import Steps, Where, memory_or_none, name_of, writing
+from . import values
+from .answers import AnswerOptions, only_answers_on_stdout
+from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import batches_here, parse_by
-from .run import in_words, made, repaired
+from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
 if TYPE_CHECKING:
@@ -27,26 +28,16 @@ def fit(
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="JSON file to write the numbers to.")
     ],
-    channel: o.Channels = None,
-    q: o.Q = None,
-    q_sum: o.QSum = None,
-    q_post: o.QPost = None,
-    sigma: o.Sigma = None,
-    no_norm_sum: o.NoNormSum = False,
-    cap_max: o.CapMax = None,
-    panel: o.PanelFile = None,
-    pipeline: o.PipelineFile = None,
+    *,
+    pipeline: PipelineOptions,
     pool: o.PoolOption = o.Pool.mean,
-    where: o.Where = None,
-    where_labels: o.WhereLabels = None,
-    where_not: o.WhereNot = False,
+    mask: MaskOptions,
     exclude: o.Exclude = None,
     by: o.By = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    answer: AnswerOptions,
 ) -> None:
     """Measure image layers of one or several stores together, and keep the numbers in a file.
 
@@ -55,22 +46,11 @@ def fit(
     from ..pipeline.pipeline import Pipeline
     from ..store import files
 
-    steps = Steps.of(
-        q=q,
-        q_sum=q_sum,
-        q_post=q_post,
-        sigma=sigma,
-        no_norm_sum=no_norm_sum,
-        cap_max=cap_max,
-        channel=channel,
-        panel=panel,
-        pipeline=pipeline,
-    )
-    inside = Where(where, where_labels, where_not)
+    steps = pipeline.steps()
     batches = parse_by(by)
     _check_file(output, overwrite)
     with only_answers_on_stdout():
-        images, masks, parameters = _cohort(stores, layer, steps, inside, name_of(dtype))
+        images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
         recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
         fitted = recipe.fit(
             images,
@@ -78,8 +58,8 @@ def fit(
             where=masks or None,
             exclude=exclude,
             by=batches,
-            memory=memory_or_none(memory),
-            progress=shows_progress(quiet),
+            memory=values.memory(memory),
+            progress=answer.has_progress,
         )
         files.replace_file(output, fitted.to_json().encode())
         outliers = fitted.outliers()
@@ -90,7 +70,7 @@ def fit(
     }
     words = [str(fitted), ""]
     words += [outliers.to_string(index=False), ""] if len(outliers) else []
-    answer(document, "\n".join([*words, f"written to {output}"]), as_json=as_json, quiet=quiet)
+    answer.give(document, "\n".join([*words, f"written to {output}"]))
 
 
 def apply(
@@ -98,17 +78,12 @@ def apply(
     stores: o.Stores,
     layer: o.Layers,
     output: o.Outputs,
+    *,
     by: o.ByFitted = None,
     memory: o.Memory = None,
-    chunks: o.Chunks = None,
-    scale_factors: o.ScaleFactors = None,
-    compressor: o.Compressor = None,
-    overwrite: o.Overwrite = False,
-    resume: o.Resume = False,
-    wait: o.Wait = None,
-    no_wait: o.NoWait = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    new: LayerOptions,
+    waiting: WaitOptions,
+    answer: AnswerOptions,
 ) -> None:
     """Apply fitted numbers to image layers, those of the channels that were fitted.
 
@@ -120,23 +95,14 @@ def apply(
 
     fitted = FittedPipeline.from_json(file)
     steps = Steps.fitted(fitted)
-    how = writing(
-        chunks=chunks,
-        scale_factors=scale_factors,
-        compressor=compressor,
-        memory=memory,
-        overwrite=overwrite,
-        resume=resume,
-        wait=wait,
-        no_wait=no_wait,
-    )
+    how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
     documents: list[dict[str, object]] = []
     batches = parse_by(by)
     with only_answers_on_stdout():
         todo = []
         for store in stores:
             with naming(store):
-                sdata = repaired(store, how["wait"])
+                sdata = repaired(store, waiting.seconds)
                 layers = chosen_layers(sdata, layer)
                 own = batches_here(batches, layers)
                 fitted.checked(read_checked(sdata, layers, steps.channels), by=own)
@@ -144,9 +110,12 @@ def apply(
         for store, sdata, layers in todo:
             with naming(store, done=stores[: len(documents)]):
                 own = {**how, "by": batches_here(batches, layers)}
-                documents.append(made(sdata, layers, names_for(layers, output), steps, own, quiet))
+                outputs = names_for(layers, output)
+                documents.append(
+                    make_layers(sdata, layers, outputs, steps, own, answer.has_progress)
+                )
     words = "\n".join(map(in_words, documents))
-    answer({"stores": documents}, words, as_json=as_json, quiet=quiet)
+    answer.give({"stores": documents}, words)
 
 
 def _check_file(file: Path, overwrite: bool) -> None:
@@ -158,7 +127,7 @@ def _check_file(file: Path, overwrite: bool) -> None:
 
 
 def _cohort(
-    stores: Sequence[Path], asked: Sequence[str], steps: Steps, inside: Where, dtype: str | None
+    stores: Sequence[Path], asked: Sequence[str], steps: Steps, mask: MaskOptions, dtype: str | None
 ) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     from ..layers.masks import asked_masks, read_masks
@@ -169,11 +138,11 @@ def _cohort(
     parameters: dict[str, Any] = {}
     for store, prefix in zip(stores, _prefixes(stores), strict=True):
         with naming(store):
-            sdata = opened(store, inside.kinds)
+            sdata = opened(store, mask.kinds)
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
             found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
-            over = read_masks(sdata, asked_masks(inside.masks(layers), layers))
+            over = read_masks(sdata, asked_masks(mask.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
         masks |= {prefix + name: mask for name, mask in over.items()}
     return images, masks, parameters

@@ -2,14 +2,16 @@
 
 import time
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from . import options as o
 from . import values
-from .answers import answer, only_answers_on_stdout, shows_progress
+from .answers import AnswerOptions, only_answers_on_stdout
+from .asked import WaitOptions
 from .inspect_store import described
 from .run import in_words
 
@@ -23,8 +25,7 @@ class NamesFrom(StrEnum):
     files = "files"
 
 
-def _reading(*names: str, **how: Any) -> object:
-    return typer.Option(*names, rich_help_panel="Reading", show_default=False, **how)
+_reading = partial(typer.Option, rich_help_panel="Reading", show_default=False)
 
 
 def import_(
@@ -40,6 +41,7 @@ def import_(
         Path,
         typer.Argument(metavar="STORE", help="Folder of a SpatialData store; made if not there."),
     ],
+    *,
     channel: o.Channels = None,
     panel: Annotated[
         Path | None,
@@ -128,10 +130,8 @@ def import_(
             "--overwrite", rich_help_panel="Writing", help="Replace layers of the images' names."
         ),
     ] = False,
-    wait: o.Wait = None,
-    no_wait: o.NoWait = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    waiting: WaitOptions,
+    answer: AnswerOptions,
 ) -> None:
     """Write images from files into a store, a layer for each, chunk by chunk.
 
@@ -140,23 +140,20 @@ def import_(
     from ..io import import_images, open_images
     from ..io.importing import by_layer
 
-    how: dict[str, Any] = {
-        "chunks": values.chunk_sizes(chunks) if chunks else CHUNKS,
-        "scale_factors": values.scale_factors(scale_factors) if scale_factors else None,
-        "wait": values.seconds(wait, no_wait),
-    }
+    chunk_sizes = values.chunk_sizes(chunks) if chunks else CHUNKS
+    factors = values.scale_factors(scale_factors) if scale_factors else None
     started = time.perf_counter()
     with only_answers_on_stdout():
-        channels = list(channel) if channel else None
+        channels = channel or None
         found = open_images(
             source,
             channels,
             panel=panel,
             axes=axes,
-            images=list(image) if image else None,
-            acquisitions=list(acquisition) if acquisition else None,
+            images=image or None,
+            acquisitions=acquisition or None,
             subfolder=subfolder,
-            names_from=None if names_from is None else names_from.value,
+            names_from=values.text_of(names_from),
             crop=crop,
         )
         images = by_layer(found)
@@ -165,12 +162,14 @@ def import_(
             store,
             channels=channels,
             overwrite=overwrite,
-            progress=shows_progress(quiet),
-            **how,
+            progress=answer.has_progress,
+            chunks=chunk_sizes,
+            scale_factors=factors,
+            wait=waiting.seconds,
         )
         document = {
             "store": str(store),
             "seconds": round(time.perf_counter() - started, 3),
             "layers": described(sdata, "images", list(images)),
         }
-    answer(document, in_words(document), as_json=as_json, quiet=quiet)
+    answer.give(document, in_words(document))

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from ..errors import LayerError
 from . import options as o
-from .answers import answer, only_answers_on_stdout
+from .answers import AnswerOptions, Document, only_answers_on_stdout
 from .stores import RASTERS, read
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..layers.records import Origins
 
 
-def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -> None:
+def inspect(store: o.Store, answer: AnswerOptions) -> None:
     """Show the layers of a store, what made them, and whether the store needs repair.
 
     Reads metadata only, and changes nothing.
@@ -39,7 +39,7 @@ def inspect(store: o.Store, as_json: o.AsJson = False, quiet: o.Quiet = False) -
             "damaged": damaged,
             "unfinished": unfinished(store)._asdict(),
         }
-    answer(document, _in_words(document), as_json=as_json, quiet=quiet)
+    answer.give(document, _in_words(document))
 
 
 def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def described_pixels(scales: "Sequence[xr.DataArray]") -> dict[str, Any]:
     }
 
 
-def layer_in_words(layer: Mapping[str, Any]) -> str:
+def layer_in_words(layer: Document) -> str:
     """One line about a layer."""
     finest, *coarser = layer["scales"]
     shape = ", ".join(
@@ -121,7 +121,7 @@ def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _in_words(document: Mapping[str, Any]) -> str:
+def _in_words(document: Document) -> str:
     lines = [f"{document['store']}: zarr format {document['zarr_format']}"]
     for kind in RASTERS:
         layers = [layer for layer in document["layers"] if layer["kind"] == kind]
@@ -133,7 +133,7 @@ def _in_words(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", repair_in_words(document["unfinished"])])
 
 
-def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
+def _layer_lines(layer: Document) -> list[str]:
     lines = [layer_in_words(layer)]
     if layer["channels"] is not None:
         lines.append("  channels: " + ", ".join(map(str, layer["channels"])))
@@ -145,7 +145,7 @@ def _layer_lines(layer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _steps(made: Mapping[str, Any]) -> str:
+def _steps(made: Document) -> str:
     """The names of the steps in order, or the text that is kept where they have no JSON."""
     from ..pipeline.provenance import IMPORT
 
@@ -157,7 +157,7 @@ def _steps(made: Mapping[str, Any]) -> str:
     return ", ".join(step["as"] for step in pipeline["steps"]) or "no steps"
 
 
-def repair_in_words(unfinished: Mapping[str, Any]) -> str:
+def repair_in_words(unfinished: Document) -> str:
     """What other processes are doing to a store, or have left in it."""
     if unfinished["writing"]:
         return f"being written to by {unfinished['writing']} other processes"

@@ -13,8 +13,8 @@ import typer
 
 from ..errors import PxprepWarning
 
-# What parameters of the library are called here, where it is not their name.
-_NAMES = {
+# Options of parameters of the library that have another name here.
+_NAMES_HERE = {
     "img_layer": "layer",
     "output_layer": "output",
     "channels": "channel",
@@ -35,7 +35,7 @@ def as_option(parameter: str, options: Mapping[str, str]) -> str:
     if parameter.startswith("pxprep.repair("):
         return f"pxprep repair {parameter.removeprefix('pxprep.repair(').removesuffix(')')}"
     name = parameter[: len(parameter) - len(parameter.lstrip(_LETTERS))]
-    option = options.get(_NAMES.get(name, name))
+    option = options.get(_NAMES_HERE.get(name, name))
     if option is None:
         return parameter
     return option + parameter[len(name) :].replace("=True", "").replace("=", " ").rstrip()
@@ -70,8 +70,8 @@ def _notes(error: BaseException) -> list[str]:
 
 
 @contextmanager
-def names_of_any_bytes() -> Iterator[None]:
-    """What the terminal has no letters for is printed as an escape, and is no error."""
+def printing_escapes() -> Iterator[None]:
+    """Letters that the terminal cannot show are printed as escapes, in place of an error."""
     before = {
         stream: stream.errors
         for stream in (sys.stdout, sys.stderr)
@@ -97,7 +97,7 @@ def only_own_messages() -> Iterator[None]:
         warnings.simplefilter("default", PxprepWarning)
         show = warnings.showwarning
 
-        def show_in_a_line(message: Any, category: type[Warning], *where: Any) -> None:
+        def show_in_a_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, PxprepWarning):
                 say(f"warning: {message}", "yellow")
             else:

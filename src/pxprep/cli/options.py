@@ -1,8 +1,9 @@
 """Options that several commands have."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,19 +52,10 @@ def _elements(kind: str, ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def _steps(*names: str, **how: Any) -> object:
-    return typer.Option(*names, rich_help_panel="Steps", show_default=False, **how)
-
-
-def _mask(*names: str, **how: Any) -> object:
-    return typer.Option(*names, rich_help_panel="Mask", show_default=False, **how)
-
-
-def _writing(*names: str, **how: Any) -> object:
-    return typer.Option(*names, rich_help_panel="Writing", show_default=False, **how)
-
-
-_EACH = "VALUE for all channels, NAME=VALUE for one, '*=VALUE' for the rest"
+# Options by the panel of the help that they stand in.
+step_option = partial(typer.Option, rich_help_panel="Steps", show_default=False)
+mask_option = partial(typer.Option, rich_help_panel="Mask", show_default=False)
+writing_option = partial(typer.Option, rich_help_panel="Writing", show_default=False)
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a SpatialData store.")]
 Stores = Annotated[
@@ -97,63 +89,9 @@ Channels = Annotated[
         help="Channel to use; repeat, in the order wanted. All, if not given.",
     ),
 ]
-Q = Annotated[
-    list[str] | None,
-    _steps(
-        "--q",
-        metavar="VALUE",
-        help=f"Percent: each channel is divided by this quantile first. {_EACH}; none leaves out "
-        "the step. Default: 99.",
-    ),
-]
-QSum = Annotated[
-    str | None,
-    _steps(
-        "--q-sum",
-        metavar="VALUE",
-        help="Percent: pixels whose sum is not above this quantile of the sums are dropped, or "
-        "none. Default: 5.",
-    ),
-]
-QPost = Annotated[
-    list[str] | None,
-    _steps(
-        "--q-post",
-        metavar="VALUE",
-        help="Percent: each channel is divided by this quantile at the end; as --q. Default: 99.9.",
-    ),
-]
-Sigma = Annotated[
-    list[str] | None,
-    _steps("--sigma", metavar="VALUE", help="Pixels: width of the blur; as --q. Default: 2."),
-]
-NoNormSum = Annotated[
-    bool, _steps("--no-norm-sum", help="Do not divide pixels by their sum over channels.")
-]
-CapMax = Annotated[
-    list[str] | None,
-    _steps("--cap-max", metavar="VALUE", help="Values above this become this at the end; as --q."),
-]
-PanelFile = Annotated[
-    Path | None,
-    _steps(
-        "--panel",
-        metavar="FILE",
-        help="Table of markers with columns sigma, q, q_post or cap_max; the channels that it "
-        "keeps are used. Options that are typed come first.",
-    ),
-]
-PipelineFile = Annotated[
-    Path | None,
-    _steps(
-        "--pipeline",
-        metavar="FILE",
-        help="YAML or JSON of a pipeline, in place of these options; `pxprep pipeline` makes one.",
-    ),
-]
 FittedFile = Annotated[
     Path | None,
-    _steps("--fitted", metavar="FILE", help="JSON that `fit` wrote: nothing is measured."),
+    step_option("--fitted", metavar="FILE", help="JSON that `fit` wrote: nothing is measured."),
 ]
 PoolOption = Annotated[
     Pool,
@@ -163,30 +101,9 @@ PoolOption = Annotated[
         "layer by itself.",
     ),
 ]
-Where = Annotated[
-    list[str] | None,
-    _mask(
-        "--where",
-        metavar="NAME",
-        autocompletion=complete_labels,
-        help="Labels layer: only pixels that have a label are measured. One for all layers; "
-        "repeated, one for each --layer in order; or once with {layer} in it.",
-    ),
-]
-WhereLabels = Annotated[
-    list[int] | None,
-    _mask(
-        "--where-labels",
-        metavar="NUMBER",
-        help="Label whose pixels are measured; repeat for several. All but 0, if not given.",
-    ),
-]
-WhereNot = Annotated[
-    bool, _mask("--where-not", help="Measure all other pixels instead, as those of no artefact.")
-]
 DropOutside = Annotated[
     bool,
-    _mask("--drop-outside", help="In the new layers, pixels that are not measured are NaN."),
+    mask_option("--drop-outside", help="In the new layers, pixels that are not measured are NaN."),
 ]
 Exclude = Annotated[
     list[str] | None,
@@ -232,51 +149,13 @@ Memory = Annotated[
         "Default: a quarter of what is free.",
     ),
 ]
-Chunks = Annotated[
-    list[str] | None,
-    _writing(
-        "--chunks",
-        metavar="PIXELS",
-        help="Chunks of the new layers: a number for y and x, or DIM=NUMBER, repeated; -1 is the "
-        "whole dimension. Default: as the input.",
-    ),
-]
-ScaleFactors = Annotated[
-    list[str] | None,
-    _writing(
-        "--scale-factors",
-        metavar="FACTOR",
-        help="Factor of each coarser scale to the one before, repeated: 2, or y=2,x=2; none makes "
-        "one scale. Default: as the input.",
-    ),
-]
-Compressor = Annotated[
-    str | None,
-    _writing("--compressor", metavar="CODEC:LEVEL", help="lz4 or zstd and a level, as lz4:1."),
-]
-Overwrite = Annotated[
-    bool, _writing("--overwrite", help="Replace layers that have the names of --output.")
-]
-Resume = Annotated[
-    bool,
-    _writing("--resume", help="Write layer by layer, and go on with an interrupted run."),
-]
 Report = Annotated[
-    Path | None, _writing("--report", metavar="FILE", help="Write a report in HTML.")
+    Path | None, writing_option("--report", metavar="FILE", help="Write a report in HTML.")
 ]
-Wait = Annotated[
-    float | None,
-    _writing(
-        "--wait", metavar="SECONDS", help="How long to wait for other writers. Default: no limit."
-    ),
-]
-NoWait = Annotated[bool, _writing("--no-wait", help="Fail if another process is writing.")]
 DryRun = Annotated[
     bool,
-    _writing(
+    writing_option(
         "--dry-run",
         help="Say what would be read, measured and written, and what it takes; write nothing.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no result in words.")]

@@ -2,13 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from . import options as o
-from .answers import answer
-from .asked import Steps
+from .answers import AnswerOptions
+from .asked import StepOptions
 from .values import wrong
 
 
@@ -31,15 +30,10 @@ def pipeline(
         ),
     ] = None,
     order: Annotated[Order, typer.Option("--order", help="Whose order of steps.")] = Order.sparrow,
-    q: o.Q = None,
-    q_sum: o.QSum = None,
-    q_post: o.QPost = None,
-    sigma: o.Sigma = None,
-    no_norm_sum: o.NoNormSum = False,
-    cap_max: o.CapMax = None,
+    *,
+    steps: StepOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    answer: AnswerOptions,
 ) -> None:
     """Show steps as YAML, or write them to a file that `--pipeline` of other commands reads.
 
@@ -47,23 +41,15 @@ def pipeline(
     """
     from ..pipeline.pipeline import Pipeline
 
-    steps = Steps.of(
-        q=q,
-        q_sum=q_sum,
-        q_post=q_post,
-        sigma=sigma,
-        no_norm_sum=no_norm_sum,
-        cap_max=cap_max,
-        channel=None,
-        panel=None,
-        pipeline=file,
-    )
+    given = steps.given()
+    if file is not None and given:
+        wrong("FILE", "takes the place of the other steps: give either, not both")
     if file is not None and order is not Order.sparrow:
         wrong("--order", "is that of the file: give either, not both")
     named = Pipeline.pixie if order is Order.pixie else Pipeline.sparrow
-    made: Any = steps.recipe or named(**steps.given)
+    made = named(**given) if file is None else Pipeline.from_file(file)
     if write is not None:
         made.save(write, overwrite=overwrite)
     document = {"file": None if write is None else str(write), "pipeline": made.to_dict()}
     words = made.to_yaml().rstrip("\n") if write is None else f"written to {write}"
-    answer(document, words, as_json=as_json, quiet=quiet)
+    answer.give(document, words)

@@ -1,16 +1,14 @@
 """`pxprep repair`: complete or remove what interrupted writes have left in a store."""
 
 from . import options as o
-from .answers import answer, only_answers_on_stdout
-from .values import seconds
+from .answers import AnswerOptions, only_answers_on_stdout
+from .asked import WaitOptions
 
 
 def repair(
     store: o.Store,
-    wait: o.Wait = None,
-    no_wait: o.NoWait = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    waiting: WaitOptions,
+    answer: AnswerOptions,
 ) -> None:
     """Complete or remove what interrupted writes have left in a store.
 
@@ -20,10 +18,10 @@ def repair(
     from ..layers import preprocess
 
     with only_answers_on_stdout():
-        found = preprocess.repair(store, wait=seconds(wait, no_wait))
+        found = preprocess.repair(store, wait=waiting.seconds)
     completed, removed = list(found.completed), found.removed
     document = {"store": str(store), "completed": completed, "removed": removed}
-    answer(document, _in_words(completed, removed), as_json=as_json, quiet=quiet)
+    answer.give(document, _in_words(completed, removed))
 
 
 def _in_words(completed: list[str], removed: int) -> str:

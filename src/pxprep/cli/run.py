@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import options as o
 from . import values
-from .answers import answer, only_answers_on_stdout, shows_progress
-from .asked import Steps, Where, name_of, writing
+from .answers import AnswerOptions, Document, only_answers_on_stdout
+from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import parse_by
 from .dry_run import plan_in_words, planned
 from .inspect_store import described, layer_in_words
@@ -25,81 +25,51 @@ def run(
     store: o.Store,
     layer: o.Layers,
     output: o.Outputs,
-    channel: o.Channels = None,
-    q: o.Q = None,
-    q_sum: o.QSum = None,
-    q_post: o.QPost = None,
-    sigma: o.Sigma = None,
-    no_norm_sum: o.NoNormSum = False,
-    cap_max: o.CapMax = None,
-    panel: o.PanelFile = None,
-    pipeline: o.PipelineFile = None,
+    *,
+    pipeline: PipelineOptions,
     fitted: o.FittedFile = None,
     pool: o.PoolOption = o.Pool.mean,
-    where: o.Where = None,
-    where_labels: o.WhereLabels = None,
-    where_not: o.WhereNot = False,
+    mask: MaskOptions,
     drop_outside: o.DropOutside = False,
     exclude: o.Exclude = None,
     by: o.By = None,
     dtype: o.DType = None,
     memory: o.Memory = None,
-    chunks: o.Chunks = None,
-    scale_factors: o.ScaleFactors = None,
-    compressor: o.Compressor = None,
-    overwrite: o.Overwrite = False,
-    resume: o.Resume = False,
+    new: LayerOptions,
     report: o.Report = None,
-    wait: o.Wait = None,
-    no_wait: o.NoWait = False,
+    waiting: WaitOptions,
     dry_run: o.DryRun = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
+    answer: AnswerOptions,
 ) -> None:
     """Measure image layers together, and write each of them processed.
 
     The layers are one cohort. A store holds its old layers or the new ones, whatever happens.
     """
-    steps = Steps.of(
-        q=q,
-        q_sum=q_sum,
-        q_post=q_post,
-        sigma=sigma,
-        no_norm_sum=no_norm_sum,
-        cap_max=cap_max,
-        channel=channel,
-        panel=panel,
-        pipeline=pipeline,
-        fitted=fitted,
-    )
-    how = writing(
-        chunks=chunks,
-        scale_factors=scale_factors,
-        compressor=compressor,
-        memory=memory,
-        overwrite=overwrite,
-        resume=resume,
-        wait=wait,
-        no_wait=no_wait,
-    )
-    inside = Where(where, where_labels, where_not)
-    if drop_outside and not where:
+    steps = pipeline.steps(fitted)
+    if drop_outside and not mask.where:
         values.wrong("--drop-outside", "needs a mask: give --where, too")
-    how |= {"dtype": name_of(dtype), "pool": pool.value_or_none, "exclude": exclude}
-    how |= {"keep_outside": not drop_outside, "by": parse_by(by)}
-    if report is not None:
-        how["report"] = report
+    how = {
+        **new.parameters(),
+        "dtype": values.text_of(dtype),
+        "pool": pool.value_or_none,
+        "keep_outside": not drop_outside,
+        "exclude": exclude,
+        "by": parse_by(by),
+        "memory": values.memory(memory),
+        "report": report,
+        "wait": waiting.seconds,
+    }
     with only_answers_on_stdout():
         read = (
-            opened(store, inside.kinds) if dry_run else repaired(store, how["wait"], inside.kinds)
+            opened(store, mask.kinds) if dry_run else repaired(store, waiting.seconds, mask.kinds)
         )
         layers = chosen_layers(read, layer)
         outputs = names_for(layers, output)
-        how["where"] = inside.masks(layers)
+        how["where"] = mask.masks(layers)
         asked = read, layers, outputs, steps, how
-        document = planned(*asked) if dry_run else made(*asked, quiet)
+        document = planned(*asked) if dry_run else make_layers(*asked, answer.has_progress)
     words = plan_in_words(document) if dry_run else in_words(document)
-    answer(document, words, as_json=as_json, quiet=quiet)
+    answer.give(document, words)
 
 
 def repaired(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)) -> "SpatialData":
@@ -113,13 +83,13 @@ def repaired(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)
     return opened(store, kinds)
 
 
-def made(
+def make_layers(
     sdata: "SpatialData",
     layers: Sequence[str],
     outputs: Sequence[str],
     steps: Steps,
     how: Mapping[str, Any],
-    quiet: bool,
+    progress: bool,
 ) -> dict[str, object]:
     """Make layers; what to answer about them."""
     from ..layers.preprocess import pixel_clustering_preprocess
@@ -129,9 +99,7 @@ def made(
     started = time.perf_counter()
     parameters = steps.parameters(labels_of(sdata, layers[0]))
     with _telling_what_is_written(Path(sdata.path), outputs):
-        pixel_clustering_preprocess(
-            sdata, layers, outputs, **parameters, **how, progress=shows_progress(quiet)
-        )
+        pixel_clustering_preprocess(sdata, layers, outputs, **parameters, **how, progress=progress)
         new = described(sdata, "images", outputs)
     runs = Records.parsed(sdata.attrs[KEY]).runs
     return {
@@ -142,7 +110,7 @@ def made(
     }
 
 
-def in_words(document: Mapping[str, Any]) -> str:
+def in_words(document: Document) -> str:
     """The answer about layers that were made."""
     lines = [layer_in_words(layer) for layer in document["layers"]]
     return "\n".join([*lines, f"written to {document['store']} in {document['seconds']:.1f} s"])

@@ -27,7 +27,7 @@ LAYER = "{layer}"
 def opened(path: Path, kinds: Sequence[str] = ("images",)) -> "SpatialData":
     """What a store has of some kinds of elements, all of which can be read.
 
-    What else is in it may be damaged: it is not looked at.
+    Elements of other kinds are not looked at: they may be damaged.
     """
     sdata, damaged = read(path, kinds)
     if damaged:

@@ -1,6 +1,7 @@
 """Typed values of options become parameters of the library, which has the rules about values."""
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -48,16 +49,14 @@ def compressor(text: str) -> dict[str, int]:
     return {name: _parsed(level, "--compressor", int, "CODEC:LEVEL, as lz4:1")}
 
 
-def memory(text: str) -> int | str:
+def memory(text: str | None) -> int | str | None:
     """A number of bytes, or text that the library reads."""
-    return int(text) if text.isdecimal() else text
+    return int(text) if text is not None and text.isdecimal() else text
 
 
-def seconds(wait: float | None, no_wait: bool) -> bool | float:
-    """How long to wait for other writers: True without limit, False not at all."""
-    if wait is not None and no_wait:
-        wrong("--wait", "give --wait or --no-wait, not both")
-    return not no_wait if wait is None else wait
+def text_of(choice: StrEnum | None) -> str | None:
+    """The plain text of a choice."""
+    return None if choice is None else choice.value
 
 
 def with_labels(value: object, labels: "Sequence[Label]") -> object:

@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import DTypeLike
 
 from ..aliases import DType, Label, NumpyArray
 from ..store.zarr_chunks import Region
@@ -29,7 +30,7 @@ class FilePixels(ABC):
         Type of what is read, in native byte order.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: Any) -> None:
+    def __init__(self, shape: Sequence[int], dtype: DTypeLike) -> None:
         self.shape = tuple(shape)
         self.dtype: DType = np.dtype(dtype)
         self.ndim = len(self.shape)

@@ -1,10 +1,10 @@
-"""What the user says of files that do not tell it themselves: one set of options for all kinds."""
+"""What the user says about files, as they do not say it themselves: the same for all kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from ..aliases import Label
 from ..channels import parse_channels, told_apart
@@ -30,7 +30,7 @@ class Asked:
     panel: Panel | None = None
     axes: str | None = None
     images: tuple[str, ...] | None = None
-    acquisitions: object = None
+    acquisitions: Sequence[int] | None = None
     subfolder: str | None = None
     names_from: str | None = None
     crop: bool = False
@@ -38,15 +38,15 @@ class Asked:
     @classmethod
     def of(
         cls,
-        channels: Any = None,
+        channels: Iterable[Label] | None = None,
         *,
-        channel_names: object = None,
-        panel: object = None,
+        channel_names: Sequence[str] | None = None,
+        panel: str | Path | Panel | None = None,
         axes: object = None,
-        images: object = None,
-        acquisitions: object = None,
-        subfolder: Any = None,
-        names_from: Any = None,
+        images: Sequence[str | int] | None = None,
+        acquisitions: Sequence[int] | None = None,
+        subfolder: str | None = None,
+        names_from: str | None = None,
         crop: object = False,
     ) -> Asked:
         """What the user gave, or a ParameterError."""
@@ -74,7 +74,7 @@ class Asked:
     ) -> list[tuple[int, str]]:
         """Which channels of an image are used, by position, and their labels.
 
-        `own` are the names in the file; `why` says in messages why there are none.
+        `own` are the names in the file; `why` they are missing is said in messages.
         """
         names = told_apart(own)
         if self.panel is not None:
@@ -87,7 +87,7 @@ class Asked:
         return list(enumerate(names))
 
 
-def _parse_images(value: Any) -> tuple[str, ...] | None:
+def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)

@@ -30,11 +30,11 @@ Channel = Path | TiffContents
 def channels_of(
     folder: Path, tiffs: Sequence[Path], asked: Asked
 ) -> dict[str, Channel] | list[TiffContents]:
-    """What the TIFFs of a folder hold: if each holds one channel, a dict of them by label.
+    """What the TIFFs of a folder hold.
 
-    Else a list of what each holds, images of several channels.
-
-    Files of channels that are not wanted are not opened, if files are called like channels.
+    If each holds one channel, they are returned as a dict, by the channel's label; otherwise each
+    holds images, and what was found in them is returned as a list. Files of channels that are not
+    wanted are not opened, if files are called like channels.
     """
     wanted = asked.channels
     if wanted is not None and asked.panel is None and asked.names_from != METADATA:
@@ -79,12 +79,8 @@ def _without_pictures(found: Sequence[TiffContents]) -> list[TiffContents]:
 def _check_set(found: Sequence[TiffContents]) -> None:
     """Raise ImageError if a file of a set is missing."""
     ome = next(one.ome for one in found if one.ome.is_set)
-    there = {one.ome.uuid for one in found}
-    missing = [
-        ome.files[uuid]
-        for uuid in ome.files
-        if uuid not in there and ome.files[uuid] in missing_files(ome, found[0].file)
-    ]
+    opened = {ome.files.get(one.ome.uuid) for one in found}
+    missing = [name for name in missing_files(ome, found[0].file) if name not in opened]
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,9 +18,9 @@ from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
 from ..images.scales import SIZES
 from ..layers.layouts import scales_of
+from ..layers.new_layers import coarsened
 from ..layers.reading import parse_names, read_checked
 from ..layers.spatial_data import transformations_of
-from ..layers.staging import coarsened
 from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
@@ -120,7 +120,11 @@ def export_images(
     return files
 
 
-def _chosen(images: Any, img_layer: Any, channels: Any) -> dict[str, xr.DataArray]:
+def _chosen(
+    images: SpatialData | Mapping[str, xr.DataArray],
+    img_layer: str | Sequence[str] | None,
+    channels: Sequence[Label] | None,
+) -> dict[str, xr.DataArray]:
     """The images by name, with the channels and pixel sizes that are known."""
     if isinstance(images, Mapping):
         names = list(images) if img_layer is None else parse_names(img_layer, "img_layer")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,8 +18,12 @@ from ..store.zarr_chunks import Region
 from .arrays import FilePixels, lazy_image, with_channels
 from .asked import Asked
 from .imc_text import is_imc_text, read_header, read_pixels
-from .names import agreed, existing_path, image_names
+from .names import agreed, existing_path, image_names, require_new
 from .panels import Panel
+
+if TYPE_CHECKING:
+    from readimc import MCDFile
+    from readimc.data import Acquisition as McdAcquisition
 
 # The number of an acquisition, at the end of the name of its text file.
 NUMBER = re.compile(r"_(\d+)$")
@@ -103,9 +107,8 @@ def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
     for file, found in by_file.items():
         kept = _kept(found, asked.acquisitions, file)
         names = image_names(file, [pixels.name for pixels in kept], [one.number for one in kept])
+        require_new(names, images, file)
         for name, pixels in zip(names, kept, strict=True):
-            if name in images:
-                raise ImageError(f"{str(file)!r} holds {name!r}, as another file does: rename one")
             images[name] = _image(pixels, asked, name)
     if not images:
         raise ImageError(f"{', '.join(str(file) for file in by_file)!r:.300} has no acquisitions")
@@ -205,7 +208,7 @@ def _mcd_pixels(acquisition: Acquisition) -> NumpyArray:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path) -> Iterator[MCDFile]:
     """An open ``.mcd`` file of readimc's; whatever fails within is an error that names the file."""
     try:
         from readimc import MCDFile
@@ -224,7 +227,7 @@ def _opened(file: Path) -> Iterator[Any]:
         mcd.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
 
-def _in_mcd(mcd: Any) -> dict[int, object]:
+def _in_mcd(mcd: MCDFile) -> dict[int, object]:
     """The acquisitions of an open ``.mcd`` file, by their number."""
     return {found.id: found for slide in mcd.slides for found in slide.acquisitions}
 
@@ -245,7 +248,7 @@ def _acquisitions_of(file: Path) -> list[Acquisition]:
     return [_or_text(pixels, file) for pixels in found]
 
 
-def _of_mcd(file: Path, number: int, about: Any) -> Acquisition:
+def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
     sizes = {dim: getattr(about, f"pixel_size_{dim}_um", None) or 0.0 for dim in "yx"}
     return Acquisition(
         file,
@@ -279,7 +282,7 @@ def texts_beside(file: Path) -> list[Path]:
     return sorted(text for text in texts if is_imc_text(text))
 
 
-def _why_broken(about: Any, n_bytes: int) -> str:
+def _why_broken(about: McdAcquisition, n_bytes: int) -> str:
     """Why readimc would not read an acquisition from a file of so many bytes."""
     try:
         start, end, width = (
@@ -298,7 +301,9 @@ def _why_broken(about: Any, n_bytes: int) -> str:
     return ""
 
 
-def _check_acquisitions(numbers: Any, by_file: Mapping[Path, Sequence[Acquisition]]) -> None:
+def _check_acquisitions(
+    numbers: Sequence[int] | None, by_file: Mapping[Path, Sequence[Acquisition]]
+) -> None:
     """Raise ParameterError unless the user named acquisitions that are there."""
     if numbers is None:
         return
@@ -311,7 +316,9 @@ def _check_acquisitions(numbers: Any, by_file: Mapping[Path, Sequence[Acquisitio
         )
 
 
-def _kept(found: Sequence[Acquisition], numbers: Any, file: Path) -> list[Acquisition]:
+def _kept(
+    found: Sequence[Acquisition], numbers: Sequence[int] | None, file: Path
+) -> list[Acquisition]:
     """The acquisitions that are wanted; broken ones are left out, or an error if asked for."""
     chosen = [pixels for pixels in found if numbers is None or pixels.number in numbers]
     broken = [f"{pixels.number}, {pixels.why_broken}" for pixels in chosen if pixels.why_broken]
@@ -330,7 +337,7 @@ def _kept(found: Sequence[Acquisition], numbers: Any, file: Path) -> list[Acquis
 
 
 def _image(pixels: Acquisition, asked: Asked, name: str) -> xr.DataArray:
-    attrs: dict[str, Any] = {"source": str(pixels.file)}
+    attrs: dict[str, object] = {"source": str(pixels.file)}
     if pixels.um_per_pixel:
         attrs[SIZES] = pixels.um_per_pixel
     image = lazy_image(pixels, pixels.shape, pixels.labels, attrs).chunk({"c": 1})

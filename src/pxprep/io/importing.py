@@ -19,9 +19,9 @@ from ..images.scales import SIZES
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, repair_store
 from ..layers.layouts import Layout
+from ..layers.new_layers import as_element
 from ..layers.records import Run
 from ..layers.spatial_data import check_installed
-from ..layers.staging import as_element
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.json import to_json_types

@@ -1,8 +1,7 @@
 """What files, images and channels are called, and whether images have the same channels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -16,7 +15,7 @@ from ..channels import (
     unwritable,
     usual_channels,
 )
-from ..errors import ChannelError, ParameterError, spelled
+from ..errors import ChannelError, ImageError, ParameterError, spelled
 from ..images.parameters import parse_path
 
 
@@ -47,7 +46,16 @@ def image_names(file: Path, own: Sequence[str], numbers: Sequence[int]) -> list[
     ]
 
 
-def agreed(images: Mapping[str, xr.DataArray], channels: object = None) -> dict[str, xr.DataArray]:
+def require_new(names: Iterable[str], known: Mapping[str, object], file: Path) -> None:
+    """Raise ImageError if images in a file or folder are called as known ones of another."""
+    twice = sorted(set(names) & set(known))
+    if twice:
+        raise ImageError(f"{str(file)!r} holds {twice}, as another file does: rename one")
+
+
+def agreed(
+    images: Mapping[str, xr.DataArray], channels: Iterable[Label] | None = None
+) -> dict[str, xr.DataArray]:
     """The images with the same channels in the same order, or a ChannelError.
 
     `channels` as the user gave them; None for those that most images have.
@@ -62,7 +70,7 @@ def agreed(images: Mapping[str, xr.DataArray], channels: object = None) -> dict[
 
 
 def agreed_channels(
-    by_image: Mapping[str, Sequence[Label]], channels: Any = None
+    by_image: Mapping[str, Sequence[Label]], channels: Iterable[Label] | None = None
 ) -> tuple[Label, ...]:
     """The channels that all images are to have, given those of each; see `agreed`."""
     wanted = parse_channels(channels)

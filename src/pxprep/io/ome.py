@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 # Micrometres in a unit of length, as OME writes it, or others do.
-MICRONS = {
+UM_PER_UNIT = {
     "nm": 1e-3,
     "µm": 1.0,
     "\u03bcm": 1.0,  # the Greek letter
@@ -103,7 +103,7 @@ def _image(element: ElementTree.Element) -> OmeImage:
         return OmeImage(name)
     sizes = {}
     for dim in "zyx":
-        unit = MICRONS.get(pixels.get(f"PhysicalSize{dim.upper()}Unit", "µm").strip())
+        unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{dim.upper()}Unit", "µm").strip())
         size = _positive(pixels.get(f"PhysicalSize{dim.upper()}"))
         if size and unit:
             sizes[dim] = size * unit

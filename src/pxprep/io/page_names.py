@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile, TiffFrame, TiffPage
 
 PAGE_NAME = 285
 # What a MIBItiff calls a page with the counts of ions.
@@ -18,13 +18,12 @@ TYPE, TARGET, MASS = "image.type", "channel.target", "channel.mass"
 LONGEST_NAME = 100
 
 
-def mibi_pages(tiff: TiffFile) -> list[tuple[str, TiffPage]]:
+def mibi_pages(tiff: TiffFile) -> list[tuple[str, TiffPage | TiffFrame]]:
     """The pages of a MIBItiff that hold counts of ions, by target; none of another file."""
     first = json_of(tiff.pages.first)
     if TYPE not in first:
         return []
-    pages: Any = tiff.pages
-    told = [(json_of(page.aspage()), page) for page in pages]
+    told = [(json_of(page.aspage()), page) for page in tiff.pages]
     found = [(about, page) for about, page in told if about.get(TYPE) == COUNTS]
     targets = [str(about.get(TARGET) or about.get(MASS) or "") for about, _ in found]
     return [
@@ -33,7 +32,7 @@ def mibi_pages(tiff: TiffFile) -> list[tuple[str, TiffPage]]:
     ]
 
 
-def names_of_pages(pages: Sequence[Any]) -> list[str]:
+def names_of_pages(pages: Sequence[TiffPage]) -> list[str]:
     """The name that each page has for itself, as far as all have one of their own; else none."""
     for tell in (_biomarker, _page_name, _description):
         if not tell(pages[0].aspage()):
@@ -52,7 +51,7 @@ def imagej_labels(tiff: TiffFile, n_pages: int) -> list[str]:
     return labels if is_one_each and all(labels) else []
 
 
-def json_of(page: Any) -> dict[str, object]:
+def json_of(page: TiffPage) -> dict[str, object]:
     """The description of a page, if that is JSON."""
     text = page.description
     if not text.startswith("{"):
@@ -64,7 +63,7 @@ def json_of(page: Any) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _biomarker(page: Any) -> str:
+def _biomarker(page: TiffPage) -> str:
     """The name of a channel in a qptiff: its biomarker, or else its dye."""
     text = page.description
     if "PerkinElmer-QPI" not in text[:200] or "<!" in text:
@@ -77,12 +76,12 @@ def _biomarker(page: Any) -> str:
     return found[0] or found[1]
 
 
-def _page_name(page: Any) -> str:
+def _page_name(page: TiffPage) -> str:
     tag = page.tags.get(PAGE_NAME)
     return str(tag.value).strip() if tag is not None else ""
 
 
-def _description(page: Any) -> str:
+def _description(page: TiffPage) -> str:
     """A description that is no more than a name."""
     text = str(page.description).strip()
     is_name = text and "\n" not in text and len(text) <= LONGEST_NAME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from ..engine.windows import Window
 from ..errors import ImageError
 from ..store.zarr_chunks import Region
 from .arrays import FilePixels
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from tifffile import TiffFile, TiffPage
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,10 @@ class Page:
     file
         Path of the file.
     offset
-        Where in the file its directory lies; or its pixels, if those are just one behind the other.
+        Where in the file its directory lies; or its pixels, if those are plain.
     stored
-        If the pixels are just one behind the other: their type in the file, with its byte order.
-        Else None.
+        If the pixels are plain, which is one after the other and not compressed: their type in the
+        file, with its byte order. Else None.
     """
 
     file: str
@@ -103,7 +107,7 @@ class TiffPixels(FilePixels):
         Type of the pixels.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: object) -> None:
+    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: DTypeLike) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout
@@ -155,7 +159,7 @@ class TiffPixels(FilePixels):
                 _decode(tiff, page.offset, samples, window, out)
 
     def _stored(self, page: Page) -> NumpyArray:
-        """The pixels of a page that are just in the file, with axes samples, rows and columns."""
+        """The pixels of a page whose pixels are plain, with axes samples, rows and columns."""
         n_samples, *size = self.layout.sizes[-3:]
         shape = (n_samples, *size) if self.layout.is_planar else (*size, n_samples)
         pixels: NumpyArray = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
@@ -163,7 +167,7 @@ class TiffPixels(FilePixels):
 
 
 def _decode(
-    tiff: Any, offset: int, samples: tuple[int, int], window: Window, out: NumpyArray
+    tiff: TiffFile, offset: int, samples: tuple[int, int], window: Window, out: NumpyArray
 ) -> None:
     """Fill `out` with a window of some samples of a page, from the segments that lie in it."""
     from tifffile import TiffPage
@@ -195,18 +199,18 @@ def _decode(
             target[...] = pixels[..., slice(*samples)].transpose(2, 0, 1)
 
 
-def is_planar_page(page: Any) -> bool:
+def is_planar_page(page: TiffPage) -> bool:
     """Whether a page holds one plane behind the other for its samples."""
     return bool(page.axes[:1] == "S")
 
 
-def segment_size(page: Any) -> tuple[int, int]:
+def segment_size(page: TiffPage) -> tuple[int, int]:
     """Rows and columns of a tile or strip."""
     rows, columns = page.chunks[:2]
     return int(rows), int(columns)
 
 
-def _segments(page: Any, planes: Sequence[int], window: Window) -> Iterator[int]:
+def _segments(page: TiffPage, planes: Sequence[int], window: Window) -> Iterator[int]:
     """The indices of the tiles or strips of a page that lie in a window."""
     height, width = segment_size(page)
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ..aliases import Label
 from ..channels import require_unique
@@ -114,7 +113,9 @@ class Panel:
             )
 
 
-def parse_panel(panel: Any, channel_names: Any) -> Panel | None:
+def parse_panel(
+    panel: str | Path | Panel | None, channel_names: Sequence[str] | None
+) -> Panel | None:
     """What the user gave as a table, or as a list of all names; None if neither."""
     if panel is not None and channel_names is not None:
         raise ParameterError(f"give {spelled('channel_names')} or {spelled('panel')}, not both")
@@ -167,9 +168,7 @@ def read_panel(path: str | Path) -> Panel:
     file = existing_path(path, "panel")
     rows = _rows(_text(file), file)
     if not rows:
-        raise ParameterError(
-            f"{spelled('panel')} {str(file)!r} must hold names of channels, it is empty"
-        )
+        raise ParameterError(f"{_called(file)} must hold names of channels, it is empty")
     lines, (first, *others) = list(rows), rows.values()
     headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in first]
     if not set(headings) & set(NAMES):
@@ -201,20 +200,24 @@ def _made(
     names: Sequence[str],
     keys: Sequence[str] = (),
     keep: Sequence[bool] = (),
-    numbers: Mapping[str, Mapping[Any, float]] | None = None,
+    numbers: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Panel:
     if not all(names):
         line = next(line for line, name in zip(lines, names, strict=True) if not name)
         raise ParameterError(
-            f"{spelled('panel')} {str(file)!r} must have a name for each channel, line {line} has "
-            "none"
+            f"{_called(file)} must have a name for each channel, line {line} has none"
         )
     used = [name for n, name in enumerate(names) if not keep or keep[n]]
-    require_unique(used, f"{spelled('panel')} {str(file)!r}")
+    require_unique(used, _called(file))
     if not used:
-        raise ParameterError(f"{spelled('panel')} {str(file)!r} keeps no channel")
+        raise ParameterError(f"{_called(file)} keeps no channel")
     panel = Panel(tuple(names), tuple(keys), tuple(keep), source=str(file))
     return replace(panel, **(numbers or {}))  # type: ignore[arg-type]
+
+
+def _called(file: Path) -> str:
+    """What a table is called in messages."""
+    return f"{spelled('panel')} {str(file)!r}"
 
 
 def _text(file: Path) -> str:
@@ -222,7 +225,7 @@ def _text(file: Path) -> str:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ParameterError(f"{spelled('panel')} {str(file)!r} cannot be read: {error}") from error
+        raise ParameterError(f"{_called(file)} cannot be read: {error}") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", errors="replace")
     try:
@@ -248,7 +251,7 @@ def _rows(text: str, file: Path) -> dict[int, list[str]]:
         odd = [line for line, row in rows.items() if len(row) != widths[0]]
         if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
             raise ParameterError(
-                f"{spelled('panel')} {str(file)!r} must have {widths[0]} cells in each line, line "
+                f"{_called(file)} must have {widths[0]} cells in each line, line "
                 f"{odd[0]} has {len(rows[odd[0]])}"
             )
     lines = enumerate(text.splitlines(), start=1)
@@ -265,7 +268,7 @@ def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str
         return columns[0], []
     if len(names) != 1 or len(keys) > 1:
         raise ParameterError(
-            f"{spelled('panel')} {str(file)!r} must say in its first row which column holds "
+            f"{_called(file)} must say in its first row which column holds "
             "the names: "
             f"'name', 'marker_name', 'marker', 'target' or 'channel'; it has {', '.join(rows[0])}"
         )
@@ -282,9 +285,7 @@ def _is_number(text: str) -> bool:
 
 def _truth(text: str, column: str, file: Path) -> bool:
     if text.casefold() not in YES | NO:
-        raise ParameterError(
-            f"{spelled('panel')} {str(file)!r}: {column} must be 0 or 1, got {text!r}"
-        )
+        raise ParameterError(f"{_called(file)}: {column} must be 0 or 1, got {text!r}")
     return text.casefold() in YES
 
 
@@ -292,6 +293,4 @@ def _number(text: str, column: str, file: Path) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ParameterError(
-            f"{spelled('panel')} {str(file)!r}: {column} must be a number, got {text!r}"
-        ) from error
+        raise ParameterError(f"{_called(file)}: {column} must be a number, got {text!r}") from error

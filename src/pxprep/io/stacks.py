@@ -67,7 +67,7 @@ class Stack:
     keyframe
         A page like all of them.
     offset
-        Where the pixels begin, if those of all pages are just one behind the other.
+        Where the pixels begin, if those of all pages are plain: in order, and not compressed.
     names
         Names of the channels, or of the pages; None or nothing where the file does not tell.
     about

@@ -12,7 +12,7 @@ from ..errors import ChannelError, ImageError, spelled
 from ..images.scales import SIZES
 from .arrays import lazy_image, with_channels
 from .asked import Asked
-from .names import agreed, existing_path
+from .names import agreed, existing_path, require_new
 from .panels import Panel
 from .tiff_contents import TiffContents, check_images, find_images
 
@@ -126,9 +126,7 @@ def images_of_all(
     """The images of several files, and others that were read from files, as one cohort."""
     images: dict[str, xr.DataArray] = {}
     for file, more in [*((one.file, images_of(one, asked)) for one in found), *others]:
-        twice = sorted(set(images) & set(more))
-        if twice:
-            raise ImageError(f"{str(file)!r} holds {twice}, as another file does: rename one")
+        require_new(more, images, file)
         images |= more
     return images
 

@@ -14,8 +14,8 @@ from ..images.scales import SIZES
 from ..store.contents import METADATA, read_attrs
 from .arrays import DIMS, with_channels
 from .asked import Asked
-from .names import agreed
-from .ome import MICRONS
+from .names import agreed, require_new
+from .ome import UM_PER_UNIT
 
 # What follows the name of an image in that of its folder.
 ENDINGS = (".zarr", ".ome")
@@ -38,8 +38,7 @@ def zarr_images(folders: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray
         groups = _groups(folder)
         for group in groups:
             name = _name(folder) if len(groups) == 1 else f"{_name(folder)}_{group.name}"
-            if name in images:
-                raise ImageError(f"{str(folder)!r} holds {name!r}, as another does: rename one")
+            require_new([name], images, folder)
             images[name] = _image(group, asked, name)
     return agreed(images, asked.channels)
 
@@ -126,7 +125,7 @@ def _um_per_pixel(
                 for dim, factor in zip(dims, one["scale"], strict=True):
                     factors[dim] *= float(factor)
     return {
-        dim: factors[dim] * MICRONS[units[dim]]
+        dim: factors[dim] * UM_PER_UNIT[units[dim]]
         for dim in ("z", "y", "x")
-        if dim in dims and units[dim] in MICRONS and factors[dim] > 0
+        if dim in dims and units[dim] in UM_PER_UNIT and factors[dim] > 0
     }

@@ -17,10 +17,10 @@ from ..engine.threads import n_cores
 from ..errors import LayerError, ParameterError, StoreError, spelled, warn
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
-from ..store import transactions
+from ..store import staging, transactions
 from ..store.contents import KEY, Json, RootContents, read_attrs
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
-from . import staging
+from . import new_layers
 from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder
 from .records import Records, Run, merged
 from .spatial_data import put, store_path
@@ -169,8 +169,8 @@ class Destination:
         """
         store = store_path(sdata)
         if store is not None:
-            transactions.check_writable(store)
-            staging.check_movable(store, pairs)
+            staging.check_writable(store)
+            new_layers.check_movable(store, pairs)
             if not changes:
                 _check_complete(store)
                 return cls(sdata, store, pairs, wait)
@@ -322,13 +322,13 @@ class Destination:
         if self.one_by_one:
             self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
-        stage = partial(staging.stage, self.store, bar=bar, codec=codec)
+        stage = partial(new_layers.stage, self.store, bar=bar, codec=codec)
         while waiting:
             group: dict[str, object] = {} if self.one_by_one else dict(elements)
-            with staging.telling_outcome(group, self.store, done):
+            with new_layers.telling_outcome(group, self.store, done):
                 seconds = self._write(self.store, waiting, group, run, stage, seconds)
             for name, element in group.items():
-                put(self.sdata, name, staging.on_disk(element, self.store, name))
+                put(self.sdata, name, new_layers.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
             done += group
 
@@ -349,7 +349,10 @@ class Destination:
         entries: dict[str, Json] = {}
         started = monotonic()
         contents = RootContents(store, merged)
-        with staging.WRITING, transactions.transaction(store, contents, self.wait) as transaction:
+        with (
+            new_layers.WRITING,
+            transactions.transaction(store, contents, self.wait) as transaction,
+        ):
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
                 batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= batch

@@ -16,11 +16,11 @@ from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
+from .new_layers import as_element
 from .reading import read_layers
 from .records import Run
 from .request import Request, recipe_of
 from .spatial_data import element_of, transformations_of
-from .staging import as_element
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -1,7 +1,6 @@
 """`image.pxprep.plot`: methods that forward to the function of their name."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -13,11 +12,6 @@ from .dropped_pixels import mask
 from .histograms import histogram
 from .mixing import composite
 from .shown import AxesArray
-
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["ImagePlots"]
 
 
 class ImagePlots:
@@ -34,7 +28,7 @@ class ImagePlots:
     """
 
     def __init__(self, image: Images) -> None:
-        self._image: Any = image
+        self._image = image
 
     def channels(
         self,

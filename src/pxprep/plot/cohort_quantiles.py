@@ -25,10 +25,10 @@ from .layout import (
     MOST_LETTERS,
     SMALL,
     VERMILION,
+    cut_text,
     legend_below,
     place,
     require_matplotlib,
-    shortened,
 )
 from .shown import AxesArray, as_axes_array, new_figure
 
@@ -118,6 +118,12 @@ def measuring_steps(fitted: FittedPipeline) -> list[str]:
     return [name for name, numbers in fitted.measured.items() if has_image_values(numbers)]
 
 
+def values_of_images(fitted: FittedPipeline, step: str) -> NumpyArray:
+    """What a step measured of each image, axes (fov, c); one column for sums over channels."""
+    values = compared(fitted.measured[step]).transpose(FOV, ...).values
+    return values.reshape(len(fitted.fovs), -1)
+
+
 def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
     """The steps to show; raises ParameterError if one of them has nothing to show."""
     known = measuring_steps(fitted)
@@ -167,16 +173,14 @@ class _Panel:
         quantiles = compared(fitted.measured[step])
         has_channels = CHANNEL in quantiles.dims
         labels: list[Label] = [*fitted.seen_by[step]] if has_channels else [None]
-        values = quantiles.transpose(FOV, ...).values.reshape(len(fitted.fovs), -1)
+        values = values_of_images(fitted, step)
         far = np.zeros(values.shape, bool)
         for row in outliers[outliers["step"] == step].itertuples():
             far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
         return cls(
             step=step,
             what="standard deviation" if quantiles.name == "deviation" else "quantile",
-            rows=[
-                shortened(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels
-            ],
+            rows=[cut_text(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels],
             ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,
             fovs=[str(name) for name in fitted.fovs],
@@ -196,7 +200,7 @@ class _Panel:
     def notes(self) -> list[str]:
         """For each channel the images that are far from the others."""
         names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
-        return [shortened(", ".join(some), MOST_LETTERS) for some in names]
+        return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
 
     def draw(self, axis: Axes, fold: float) -> None:
         """Draw the panel."""
@@ -302,7 +306,7 @@ def _new_axes(panels: Sequence[_Panel]) -> NumpyArray:
     return made
 
 
-def _given_axes(axes: Any, n_panels: int) -> NumpyArray:
+def _given_axes(axes: object, n_panels: int) -> NumpyArray:
     given = np.ravel(np.asarray(axes, object))
     if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
         raise ParameterError(

@@ -14,7 +14,7 @@ from ..errors import ChannelError, ParameterError
 from ..images.image_numbers import BATCH, FOV, rows_of
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.run import INPUT
+from ..pipeline.run import INPUT, NamedSteps
 from ..steps.base import Step
 from .comparison import require_same_size
 from .given import one_image
@@ -250,7 +250,9 @@ def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
     }
 
 
-def _moved(values: xr.DataArray, steps: Any, measured: Mapping[str, xr.Dataset]) -> xr.DataArray:
+def _moved(
+    values: xr.DataArray, steps: NamedSteps, measured: Mapping[str, xr.Dataset]
+) -> xr.DataArray:
     """The values of each channel after `steps`."""
     image = values.reset_coords(drop=True).expand_dims({"y": 1, "x": 1}, (1, 2))
     for name, step in steps:
@@ -268,21 +270,46 @@ def draw_histogram(
     axis: "Axes", values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int, colour: str
 ) -> None:
     """Draw the bars of the finite `values`, and the lines of a channel."""
-    values = as_floats(values[np.isfinite(values)])
-    marks = [(line, line.values[channel]) for line in lines]
-    marks = [(line, value) for line, value in marks if np.isfinite(value)]
-    edges = bin_edges(values, [value for _, value in marks], bins)
-    low, high = edges[0], edges[-1]
-    counts = np.histogram(np.minimum(values, high), edges)[0]
-    axis.stairs(counts, edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
-    for line, value in marks:
+    bars = Bars.of(values, lines, channel, bins)
+    axis.stairs(bars.counts, bars.edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
+    for line, value in bars.marks:
         axis.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
-    if not values.size:
+    if not bars.values.size:
         axis.text(0.5, 0.5, "no values", ha="center", transform=axis.transAxes, fontsize=SMALL)
-    axis.set_xlim(low, high)
+    axis.set_xlim(bars.edges[0], bars.edges[-1])
 
 
-def bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyArray:
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """The histogram of a channel.
+
+    Attributes
+    ----------
+    values
+        The finite values.
+    edges, counts
+        Edges of the bins, and how many values are in each; the last one has all that are above.
+    marks
+        The lines that are in it, and where.
+    """
+
+    values: NumpyArray
+    edges: NumpyArray
+    counts: NumpyArray
+    marks: Sequence[tuple[Line, float]]
+
+    @classmethod
+    def of(cls, values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int) -> "Bars":
+        """The histogram of `values`, with the finite numbers that lines have for a channel."""
+        values = as_floats(values[np.isfinite(values)])
+        marks = [(line, line.values[channel]) for line in lines]
+        marks = [(line, value) for line, value in marks if np.isfinite(value)]
+        edges = _bin_edges(values, [value for _, value in marks], bins)
+        counts = np.histogram(np.minimum(values, edges[-1]), edges)[0]
+        return cls(values, edges, counts, marks)
+
+
+def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyArray:
     """Edges of bins from 0 or the lowest value to a little above nearly all, and all `marks`."""
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0

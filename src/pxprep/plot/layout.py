@@ -1,11 +1,12 @@
 """Where axes and texts go in a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import xarray as xr
 
+from ..aliases import NumpyArray
 from ..channels import labels_or_positions
 from ..errors import ParameterError
 from .shown import AxesArray, as_axes_array, new_figure
@@ -114,7 +115,7 @@ def place(figure: "Figure", x: float, y: float, width: float, height: float) -> 
     )
 
 
-def blocks(axes: Any, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
+def blocks(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
@@ -158,10 +159,10 @@ def write_title(axis: "Axes", title: str) -> None:
     width = 72 * axis.get_window_extent().width / axis.figure.dpi
     size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
     most = max(int(width / (0.6 * size)), 4)
-    axis.set_title(shortened(title, most), fontsize=size, pad=3, parse_math=False)
+    axis.set_title(cut_text(title, most), fontsize=size, pad=3, parse_math=False)
 
 
-def shortened(text: str, most: int) -> str:
+def cut_text(text: str, most: int) -> str:
     """The beginning of a text that is too long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 

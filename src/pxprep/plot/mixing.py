@@ -1,7 +1,7 @@
 """Channels of an image in colours of their own, mixed in one picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -16,11 +16,11 @@ from .layout import (
     FONT,
     LETTER,
     MOST_LETTERS,
+    cut_text,
     one_axis,
     patch,
     place,
     require_matplotlib,
-    shortened,
     titles_of,
 )
 from .scale_bar import draw_scale_bar
@@ -100,7 +100,7 @@ def composite(
     chosen = select_channels(image, list(colours))
     (shown,) = backends.compute(thinned(chosen, max_pixels))
     shown = as_floats(shown)
-    names = [shortened(title, MOST_LETTERS) for title in titles_of(chosen)]
+    names = [cut_text(title, MOST_LETTERS) for title in titles_of(chosen)]
     handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]
     if not np.isfinite(shown).any(axis=0).all():
         handles.append(patch(DROPPED, "no value"))
@@ -131,7 +131,9 @@ def mixed(values: NumpyArray, limits: Sequence[float], colours: Sequence[str]) -
     return rounded
 
 
-def _parse_colours(image: xr.DataArray, channels: Any) -> dict[Label, str]:
+def _parse_colours(
+    image: xr.DataArray, channels: Sequence[Label] | Mapping[Label, str] | None
+) -> dict[Label, str]:
     """The colour of each channel that is shown."""
     from matplotlib.colors import is_color_like
 

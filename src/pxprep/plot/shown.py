@@ -15,7 +15,7 @@ DPI = 120
 _OFF_SCREEN: ContextVar[bool] = ContextVar("off_screen", default=False)
 
 
-class AxesArray(np.ndarray[Any, Any]):
+class AxesArray(np.ndarray):
     """The Matplotlib Axes of one figure.
 
     A notebook shows the figure below the cell that made it, a script by ``plt.show()``.

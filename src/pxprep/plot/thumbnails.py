@@ -1,6 +1,6 @@
 """Thumbnails: which pixels of an image are shown, and in which colours."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ from ..images.parameters import parse_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 # Perceptually uniform and safe for the colour-blind; it has no grey, so grey can mean dropped.
 COLORMAP = "magma"
@@ -39,7 +40,6 @@ def thinned_image(image: xr.DataArray, max_pixels: int) -> xr.DataArray:
     if "z" in image.dims:
         image = image.isel(z=image.sizes["z"] // 2)
     step = slice(None, None, step_of(image, max_pixels))
-    # Not `pixels`: two images that share work are to share it here, too.
     return image.isel(y=step, x=step)
 
 
@@ -93,7 +93,7 @@ def coloured(thumbnail: NumpyArray, levels: int = 64) -> tuple[NumpyArray, Numpy
     return np.where(finite, indices, levels).astype(np.uint8), colours
 
 
-def _colormap() -> Any:
+def _colormap() -> "Colormap":
     from matplotlib import colormaps
 
     return colormaps[COLORMAP].with_extremes(bad=DROPPED)

@@ -12,10 +12,9 @@ import numpy as np
 
 from ..aliases import BatchName, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
-from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..plot.cohort_quantiles import SUMS, measuring_steps
+from ..plot.cohort_quantiles import SUMS, measuring_steps, values_of_images
 from ..steps.image_values import compared
 
 if TYPE_CHECKING:
@@ -60,22 +59,19 @@ class Distances:
     @classmethod
     def of(cls, fitted: FittedPipeline) -> Distances:
         """The distances of a fitted cohort."""
-        quantiles = {
-            step: compared(fitted.measured[step]).transpose(FOV, ...)
-            for step in measuring_steps(fitted)
-        }
+        steps = measuring_steps(fitted)
         return cls(
             fitted.fovs,
             fitted.labels,
             fitted.seen_by,
             fitted.remaining,
             {
-                step: ratios_in_batches(
-                    array.values.reshape(len(fitted.fovs), -1), fitted.fovs, fitted.batches
-                )
-                for step, array in quantiles.items()
+                step: ratios_in_batches(values_of_images(fitted, step), fitted.fovs, fitted.batches)
+                for step in steps
             },
-            frozenset(step for step, array in quantiles.items() if CHANNEL not in array.dims),
+            frozenset(
+                step for step in steps if CHANNEL not in compared(fitted.measured[step]).dims
+            ),
             fitted.outliers(),
             fitted.batches,
         )

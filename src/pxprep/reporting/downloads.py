@@ -9,8 +9,7 @@ from io import StringIO
 from ..errors import ParameterError
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
-from ..plot.cohort_quantiles import SUMS
-from ..steps.image_values import compared
+from ..plot.cohort_quantiles import SUMS, values_of_images
 from .distances import Distances
 from .fovs import Seen
 
@@ -47,12 +46,7 @@ def _image_rows(
         for step in distances.ratios
         for i, name in enumerate(distances.columns(step))
     }
-    quantiles = {
-        step: compared(fitted.measured[step])
-        .transpose(FOV, ...)
-        .values.reshape(len(fitted.fovs), -1)
-        for step in distances.ratios
-    }
+    quantiles = {step: values_of_images(fitted, step) for step in distances.ratios}
     own = ["batch"] if distances.batches else []
     yield ["image", "pixels", "dropped", "outlier in", *own, *columns.values()]
     for one in seen:

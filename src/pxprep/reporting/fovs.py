@@ -1,10 +1,11 @@
 """The images of a report: which there are, and what is read of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import xarray as xr
 
-from ..aliases import ImageName, NumpyArray
+from ..aliases import ImageName, Label, NumpyArray
 from ..channels import CHANNEL, select_channels
 from ..engine import backends
 from ..errors import ChannelError, ImageError
@@ -14,6 +15,8 @@ from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped
 from ..plot.thumbnails import thinned, thinning_note
 
+# Where an image, and a channel of an image, is shown: by its name, and None or the channel.
+Anchors = Mapping[tuple[ImageName, Label | None], str]
 # Pixels along y and x that are read for pictures and histograms.
 MOST_PIXELS = 512
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..aliases import ImageName, Label, NumpyArray
-from ..plot.layout import shortened
+from ..aliases import Label, NumpyArray
+from ..plot.layout import cut_text
 from .distances import Distances
+from .fovs import Anchors
 from .pictures import Drawing, indexed
 
 # In CSS pixels: a cell, the room between steps, and a letter of a name, and of a step's.
@@ -68,9 +69,9 @@ class Heatmap:
 
 def heatmaps(
     distances: Distances,
-    order: Sequence[ImageName],
-    titles: Mapping[ImageName, str],
-    anchors: Mapping[tuple[ImageName, Label | None], str],
+    order: Sequence[Label],
+    titles: Mapping[Label, str],
+    anchors: Anchors,
 ) -> list[Heatmap]:
     """One of the first images, and one of the others, if there are many.
 
@@ -83,7 +84,7 @@ def heatmaps(
     titles
         What images are called.
     anchors
-        Where an image, and a channel of an image, is shown: by its name, and None or the channel.
+        Where images and their channels are shown.
     """
     if len(order) < 2 or not distances.ratios:
         return []
@@ -93,14 +94,14 @@ def heatmaps(
 
 def _heatmap(
     distances: Distances,
-    order: Sequence[ImageName],
-    titles: Mapping[ImageName, str],
-    anchors: Mapping[tuple[ImageName, Label | None], str],
+    order: Sequence[Label],
+    titles: Mapping[Label, str],
+    anchors: Anchors,
 ) -> Heatmap:
     columns = {step: distances.columns(step) for step in distances.ratios}
-    names = [shortened(titles.get(name, str(name)), MOST_LETTERS) for name in order]
+    names = [cut_text(titles.get(name, str(name)), MOST_LETTERS) for name in order]
     left = LETTER * max(map(len, names)) + 8
-    letters = max(len(shortened(c, MOST_LETTERS)) for some in columns.values() for c in some)
+    letters = max(len(cut_text(c, MOST_LETTERS)) for some in columns.values() for c in some)
     top = LETTER * letters + 26
     places = [distances.fovs.index(name) for name in order]
     groups, above, starts, x = [], [], {}, left
@@ -110,7 +111,7 @@ def _heatmap(
         width = CELL * len(labels)
         groups.append(Group(x, step, picture, width, CELL * len(order)))
         above += [
-            Name(x + CELL * (i + 0.5), top - 5, shortened(label, MOST_LETTERS))
+            Name(x + CELL * (i + 0.5), top - 5, cut_text(label, MOST_LETTERS))
             for i, label in enumerate(labels)
         ]
         # No narrower than its title.
@@ -133,9 +134,9 @@ def _heatmap(
 
 def _marks(
     distances: Distances,
-    order: Sequence[ImageName],
-    titles: Mapping[ImageName, str],
-    anchors: Mapping[tuple[ImageName, Label | None], str],
+    order: Sequence[Label],
+    titles: Mapping[Label, str],
+    anchors: Anchors,
     starts: Mapping[str, float],
     top: float,
 ) -> Iterator[Mark]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..aliases import Images
 from ..engine.progress import PassRecord
@@ -21,6 +21,9 @@ from .downloads import downloads
 from .fovs import Fov, look, paired
 from .heatmap import LIMIT, heatmaps
 from .sections import Sections
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def report(
@@ -175,7 +178,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _template() -> Any:
+def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(

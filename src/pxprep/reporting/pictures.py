@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import isqrt
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -13,11 +13,14 @@ import xarray as xr
 from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL
 from ..plot.dropped_pixels import KINDS, pixel_kinds
-from ..plot.histograms import LEAST_COUNT, Line, bin_edges
+from ..plot.histograms import LEAST_COUNT, Bars, Line
 from ..plot.layout import number_text
 from ..plot.mixing import mixed
 from ..plot.thumbnails import as_floats, coloured, upper_limit
 from .fovs import PicturedPixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Pixels of all thumbnails, before and after, and of all composites; and the sides of one.
 THUMBNAIL_PIXELS, COMPOSITE_PIXELS = 18_000_000, 3_000_000
@@ -146,7 +149,9 @@ def with_bar(
     return indices, colours
 
 
-def bar_places(shape: Sequence[int], part: float) -> list[tuple[Any, tuple[int, int, int]]]:
+def bar_places(
+    shape: Sequence[int], part: float
+) -> list[tuple[tuple[slice, slice], tuple[int, int, int]]]:
     """Where a scale bar is in a picture, and its colours: first its rim."""
     height, width = shape
     columns = round(part * width)
@@ -206,21 +211,17 @@ def indexed(indices: NumpyArray, colours: NumpyArray) -> Drawing:
 
 
 def _histogram(values: NumpyArray, lines: Sequence[Line], label: Label, most: int) -> Histogram:
-    values = as_floats(values[np.isfinite(values)])
-    marks = [(line.style, line.values[label]) for line in lines]
-    marks = [(style, value) for style, value in marks if np.isfinite(value)]
-    edges = bin_edges(values, [value for _, value in marks], BINS)
-    low, high = float(edges[0]), float(edges[-1])
-    counts = np.histogram(np.minimum(values, high), edges)[0]
+    bars = Bars.of(values, lines, label, BINS)
+    low, high = float(bars.edges[0]), float(bars.edges[-1])
     kinds = {"--": "fitted", ":": "own"}
     return Histogram(
-        bars=_outline(counts, most),
+        bars=_outline(bars.counts, most),
         marks=[
-            (kinds[style], f"M{WIDTH * (value - low) / (high - low):.0f} 0V{HEIGHT}")
-            for style, value in marks
+            (kinds[line.style], f"M{WIDTH * (value - low) / (high - low):.0f} 0V{HEIGHT}")
+            for line, value in bars.marks
         ],
         # Bars of whole numbers begin half a number before them.
-        low=number_text(0.0 if -1 < low < 0 and (values >= 0).all() else low),
+        low=number_text(0.0 if -1 < low < 0 and (bars.values >= 0).all() else low),
         high=number_text(high),
     )
 
@@ -240,7 +241,7 @@ def _outline(counts: NumpyArray, most: int) -> str:
     return f"M0 {HEIGHT}{steps}V{HEIGHT}Z"
 
 
-def _png(picture: Any, **how: object) -> str:
+def _png(picture: "Image", **how: object) -> str:
     buffer = BytesIO()
     picture.save(buffer, format="png", **how)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

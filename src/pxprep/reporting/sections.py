@@ -16,7 +16,7 @@ from ..plot.mixing import COLOURS
 from ..plot.scale_bar import bar_length, length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
-from .fovs import Fov, PicturedPixels, Seen
+from .fovs import Anchors, Fov, PicturedPixels, Seen
 from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
@@ -56,7 +56,7 @@ class Sections:
     titles
         What images are called, by their names.
     anchors
-        Where an image, and a channel of an image, is shown: by its name, and None or the channel.
+        Where images and their channels are shown.
     channels
         The places of the channels that are pictured, by the name of the image.
     mixed
@@ -67,10 +67,10 @@ class Sections:
 
     fitted: FittedPipeline
     distances: Distances
-    titles: Mapping[ImageName, str]
-    anchors: Mapping[tuple[ImageName, Label | None], str]
-    channels: Mapping[ImageName, Sequence[int]]
-    mixed: Mapping[ImageName, str]
+    titles: Mapping[Label, str]
+    anchors: Anchors
+    channels: Mapping[Label, Sequence[int]]
+    mixed: Mapping[Label, str]
     sides: tuple[int, int]
     _made: dict[ImageName, Section] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..aliases import ImageName, Label
+from ..aliases import ImageName
 from ..channels import CHANNEL
 from ..displays import seconds_text, value_text
 from ..engine.progress import PassRecord, pass_table
@@ -20,7 +20,7 @@ from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..plot.dropped_pixels import percent_text
 from ..plot.layout import number_text
 from .distances import Distances
-from .fovs import Fov, Seen
+from .fovs import Anchors, Fov, Seen
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,8 +36,6 @@ class Link(NamedTuple):
 
 
 Cell = str | Link
-# Where an image, and a channel of it, is shown: by its name, and None or the channel.
-Anchors = Mapping[tuple[ImageName, Label | None], str]
 
 
 @dataclass(frozen=True)

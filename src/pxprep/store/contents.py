@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import StoreError
-from . import files as files_module
+from . import files
 from .json import loads
 
 # In the attrs of the store, and of each layer that pxprep wrote.
@@ -24,6 +24,25 @@ METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 ELEMENTS = 1
 
 Json = dict[str, Any]
+
+
+class Contents(Protocol):
+    """What a store keeps about its layers beside them, with a table of contents or without one."""
+
+    def check(self, note: object, placed: Sequence[str]) -> None:
+        """Raise StoreError unless `announce` of these would succeed."""
+
+    def has_table(self) -> bool:
+        """Whether there is a table of contents."""
+
+    def withdraw(self, scratch: Path) -> None:
+        """Take the table away, durably; nothing if there is none.
+
+        `scratch` is the name of a folder that may be made on the way.
+        """
+
+    def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
+        """Keep `note` of the layers that were placed, and make the table anew, durably."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class RootContents:
     """
 
     store: Path
-    merge: Callable[[Any, object, Sequence[str]], object]
+    merge: Callable[[object, object, Sequence[str]], object]
 
     def check(self, note: object = None, placed: Sequence[str] = ()) -> None:
         """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
@@ -70,10 +89,10 @@ class RootContents:
             root = _object(file)
             del root["consolidated_metadata"]
             scratch.mkdir(exist_ok=True)
-            files_module.replace_file(file, _text(root), scratch)
+            files.replace_file(file, _text(root), scratch)
         else:
             (self.store / ".zmetadata").unlink()
-            files_module.flush_entry(self.store)
+            files.flush_entry(self.store)
 
     def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
         """Write attrs that tell of the layers placed, and the consolidated metadata anew."""
@@ -127,7 +146,7 @@ def edit_attrs(folder: Path, edit: Callable[[Json], Json]) -> None:
     attrs = edit(read_attrs(folder))
     file = _attrs_file(folder)
     content = {**_object(file), "attributes": attrs} if file.name == "zarr.json" else attrs
-    files_module.replace_file(file, _text(content))
+    files.replace_file(file, _text(content))
 
 
 def zarr_format(folder: Path) -> int:
@@ -146,7 +165,7 @@ def _attrs_file(folder: Path) -> Path:
 def _object(file: Path, *, through_links: bool = False) -> Json:
     """The JSON object in a file of metadata."""
     try:
-        found = loads(files_module.read_file(file, through_links=through_links))
+        found = loads(files.read_file(file, through_links=through_links))
     except FileNotFoundError:
         if file.name == ".zattrs":  # attrs may be missing in zarr format 2
             return {}
@@ -188,12 +207,12 @@ def _copy_metadata(store: Path, copy: Path, deep: bool) -> None:
     copy.mkdir(parents=True)
     for name in ("zarr.json", ".zgroup", ".zattrs"):
         if os.path.lexists(store / name):
-            (copy / name).write_bytes(files_module.read_file(store / name))
+            (copy / name).write_bytes(files.read_file(store / name))
     for folder, found in _nodes(store) if deep else ():
         there = copy / folder.relative_to(store)
         there.mkdir()
         for name, file in found.items():
-            (there / name).write_bytes(files_module.read_file(file))
+            (there / name).write_bytes(files.read_file(file))
 
 
 def _consolidate(store: Path) -> None:
@@ -205,5 +224,5 @@ def _consolidate(store: Path) -> None:
 
 
 def _replace_if_new(file: Path, content: bytes, drafts: Path) -> None:
-    if not os.path.lexists(file) or files_module.read_file(file) != content:
-        files_module.replace_file(file, content, drafts)
+    if not os.path.lexists(file) or files.read_file(file) != content:
+        files.replace_file(file, content, drafts)

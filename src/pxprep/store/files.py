@@ -6,13 +6,12 @@ import os
 import stat
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 from ..errors import StoreError
 
@@ -246,7 +245,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 @cache
-def _exchange_call() -> Any:
+def _exchange_call() -> Callable[[bytes, bytes], int] | None:
     """The system's function of two paths; None where it has none."""
     if sys.platform not in ("linux", "darwin"):
         return None

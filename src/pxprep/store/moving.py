@@ -1,17 +1,18 @@
-"""Puts staged elements in their places in a store, and takes them back; durably."""
+"""Carries out a journal: puts staged elements in their places, and takes them back; durably."""
 
 import hashlib
 import os
 import shutil
 from pathlib import Path
 
+from ..errors import StoreError
 from . import files
-from .contents import METADATA
-from .journal import Move
+from .contents import METADATA, Contents
+from .journal import Journal, Move
 from .places import KINDS
 
-# In the folder of a transaction: a store that holds what is staged.
-STAGE = "stage.zarr"
+# In the folder of a transaction: a store that holds what is staged, and a folder for drafts.
+STAGE, SCRATCH = "stage.zarr", "scratch"
 
 
 def identity(folder: Path) -> str | None:
@@ -29,7 +30,31 @@ def identity(folder: Path) -> str | None:
     return digest.hexdigest()
 
 
-def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
+def check_journal(store: Path, folder: Path, journal: Journal, contents: Contents) -> None:
+    """Raise StoreError, before anything is moved, unless all that a journal says can be done."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+                raise StoreError(f"{entry.path!r} must be a folder or a file, not a link")
+    for move in journal.moves:
+        move.place.within(store)
+        move.place.within(folder / STAGE)
+    contents.check(journal.note, journal.names)
+
+
+def carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
+    """Do what the journal says, from wherever it was interrupted; the names of what is in place."""
+    contents.withdraw(folder / SCRATCH)
+    placed = []
+    for number, move in enumerate(journal.moves):
+        _make_parent(store, folder, number, move)
+        if _put(store, folder, number, move):
+            placed.append(move.place.name)
+    contents.announce(journal.note, placed, journal.table, folder / SCRATCH)
+    return placed
+
+
+def _make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
     """Make the folder in which an element is to be, with the metadata of that on the stage."""
     parent = store / move.place.kind
     if files.is_folder(parent):
@@ -46,7 +71,7 @@ def make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
     files.flush_entry(store)
 
 
-def put(store: Path, folder: Path, number: int, move: Move) -> bool:
+def _put(store: Path, folder: Path, number: int, move: Move) -> bool:
     """Put one staged element in its place; whether it is there now."""
     staged, place = _ends(store, folder, move)
     found = identity(place)
@@ -64,7 +89,7 @@ def put(store: Path, folder: Path, number: int, move: Move) -> bool:
 
 
 def take_back(store: Path, folder: Path, number: int, move: Move) -> None:
-    """Undo `put`."""
+    """Undo `_put`."""
     staged, place = _ends(store, folder, move)
     replaced, found = _room_for_old(folder, number), identity(place)
     if found == move.new and move.old is None:

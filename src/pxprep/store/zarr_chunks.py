@@ -23,11 +23,11 @@ from .contents import token_in
 Region = Sequence[tuple[int, int]]
 # Codecs that need nothing but the bytes.
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
-# How the codec of zarr's format 3 calls what numcodecs numbers.
+# Ways to shuffle bytes: their names in zarr's format 3, and their numbers in numcodecs.
 SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-# Where the stores are defined that any thread may ask, and that answer at once.
+# Modules whose stores any thread may ask; they answer at once.
 NEVER_WAIT = {"tifffile.zarr", "zarr.storage._memory"}
-# How fsspec calls the file system of this machine.
+# Names that fsspec has for the file system of this machine.
 LOCAL = {"file", "local"}
 
 
@@ -62,7 +62,7 @@ class ZarrChunks:
             out[within] = self._part(index, part)
         return out
 
-    def __setitem__(self, selection: object, values: Any) -> None:
+    def __setitem__(self, selection: object, values: NumpyArray) -> None:
         """Write whole chunks; whoever reads one meanwhile gets all of it, old or new.
 
         Each becomes a file, also one that holds nothing but the fill value.
@@ -270,12 +270,12 @@ def _local_store() -> Any:
 
 def _is_regular(array: Any) -> bool:
     """Whether all chunks have one size."""
-    name: Any = array.metadata.to_dict()["chunk_grid"]["name"]
+    name = array.metadata.to_dict()["chunk_grid"]["name"]
     return bool(name == "regular")
 
 
 def _dtype_on_disk(array: Any) -> DType | None:
-    """The type of values in chunks; None if they are not just one value behind the other."""
+    """The type of values in chunks; None if a decoded chunk is more than its values in order."""
     dtype: DType = array.dtype
     if dtype.kind not in "biufc":
         return None
@@ -284,8 +284,7 @@ def _dtype_on_disk(array: Any) -> DType | None:
     serializer = array.serializer.to_dict()
     if serializer["name"] != "bytes":
         return None
-    order: Any = {"little": "<", "big": ">", None: "="}
-    return dtype.newbyteorder(order[serializer.get("configuration", {}).get("endian")])
+    return dtype.newbyteorder(serializer.get("configuration", {}).get("endian") or "=")
 
 
 def _codec(compressor: Any) -> object:
@@ -307,7 +306,7 @@ def _codec(compressor: Any) -> object:
         return None
 
 
-def _write_file(path: Path, content: Any) -> None:
+def _write_file(path: Path, content: bytes | NumpyArray) -> None:
     """Write a file, and the folders that it lies in."""
     try:
         file = path.open("wb")

@@ -84,7 +84,7 @@ def _as_anndata(columns: Columns, pieces: Iterator[Rows]) -> AnnData:
     return adata
 
 
-def _described(columns: Columns, rows: Rows) -> dict[str, Any]:
+def _described(columns: Columns, rows: Rows) -> dict[str, object]:
     """The columns beside the channels, for pandas."""
     import pandas as pd
 
@@ -112,7 +112,7 @@ def _as_parquet(columns: Columns, pieces: Iterator[Rows], path: Path) -> Path:
 def _schema(columns: Columns) -> Schema:
     import pyarrow as pa
 
-    types: dict[str, Any] = {
+    types: dict[str, pa.DataType] = {
         name: pa.from_numpy_dtype(dtype) for name, dtype in columns.dtypes.items()
     }
     types[FOV] = pa.dictionary(pa.int32(), pa.string())

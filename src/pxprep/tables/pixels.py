@@ -131,7 +131,12 @@ def pixel_table(
     return make(columns, pieces_of(columns, cohort, labels_by_image, sample, must_have_label))
 
 
-def _image_set(images: Any, img_layer: Any, channels: Any, variable: Any) -> ImageSet:
+def _image_set(
+    images: Images,
+    img_layer: str | Sequence[str] | None,
+    channels: Sequence[Label] | None,
+    variable: object,
+) -> ImageSet:
     """The images, with these channels only."""
     if img_layer is not None:
         layers = read_checked(images, img_layer, channels)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -19,14 +18,11 @@ from ..engine import backends
 from ..engine.progress import Progress
 from ..errors import LayerError, StoreError, spelled
 from ..images.scales import ScaleFactors, cumulative
-from ..store import files, transactions
+from ..store import files, staging
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
-
-if TYPE_CHECKING:
-    pass
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
@@ -47,7 +43,7 @@ def check_movable(store: Path, names: Iterable[str]) -> None:
                 f"{spelled('output_layer')} {name!r} is a symbolic link to "
                 f"{str(folder.resolve())!r}: remove the link, or choose another name"
             )
-        transactions.check_permission(folder)
+        staging.check_permission(folder)
 
 
 def as_element(
