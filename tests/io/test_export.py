@@ -80,7 +80,7 @@ def test_channels_are_planes_and_no_colours(n_channels, tmp_path):
 
 
 def test_layers_of_a_store(tmp_path):
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     files = export_images(sdata, tmp_path / "new" / "tiffs")
     assert set(files) == set(sdata.images)
     for name in ("fov0", "fov1", "volume"):
