@@ -144,7 +144,9 @@ def test_doubtful_input_is_one_warning(tmp_path, call):
     )
     assert (code, printed) == (0, "")
     (line,) = errors.splitlines()
-    assert line.startswith("pxprep: warning: --q-sum is in percent: 0.5 drops 0.5 % of the pixels")
+    assert line.startswith(
+        "pxprep: warning: --q-sum is in percent: 0.5 is the quantile 0.5 % of the sums"
+    )
 
 
 def test_damaged_chunk(tmp_path, call):

@@ -66,8 +66,8 @@ def parse_sum_quantile(value: object, parameter: str = "q_sum") -> float:
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
         warn(
-            f"{spelled(parameter)} is in percent: {number:g} drops {number:g} % of the pixels; "
-            f"if you meant a fraction, write {_as_percent(number)}"
+            f"{spelled(parameter)} is in percent: {number:g} is the quantile {number:g} % of the "
+            f"sums; if you meant a fraction, write {_as_percent(number)}"
         )
     return number
 
