@@ -10,6 +10,8 @@ import spatialdata
 from spatialdata.models import Image2DModel, Image3DModel, Labels2DModel
 from spatialdata.transformations import Affine, Scale
 
+from stores import store_of
+
 LABELS = ["DAPI", "CD3", "CD20", "panCK"]
 
 SHIFT = Affine([[1, 0, 7], [0, 1, -3], [0, 0, 1]], ("x", "y"), ("x", "y"))
@@ -50,10 +52,9 @@ def make():
     )
 
 
-def backed(sdata, folder):
-    path = folder / "a störe.zarr"
-    sdata.write(path)
-    return spatialdata.read_zarr(path)
+def backed(folder, make=make):
+    """What `make` returns, in a store."""
+    return store_of(folder / "a störe.zarr", make)
 
 
 def scales(element):

@@ -9,6 +9,8 @@ from spatialdata.models import Image2DModel, Labels2DModel
 
 CHANNELS = ["CD3", "CD20"]
 CHUNKS = (2, 16, 20)
+# The files of stores by what made them: writing takes several times as long as copying them.
+WRITTEN = {}
 ATTRS = {"study": {"name": "kept", "numbers": [0.1, 2]}}
 
 
@@ -28,13 +30,33 @@ def image(seed, multiscale=False):
 
 def make_study(path, multiscale=False, **how):
     """A store of three fields of view, another image, labels, and attrs of somebody else."""
+    if how:
+        _study(multiscale).write(path, **how)
+        return spatialdata.read_zarr(path)
+    return store_of(path, _study, multiscale)
+
+
+def store_of(path, make, *arguments):
+    """What `make` returns, in a store: written by SpatialData once, and copied from then on."""
+    path = Path(path)
+    if (make, arguments) in WRITTEN and not path.exists():
+        for name, raw in WRITTEN[make, arguments].items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(raw)
+    else:
+        make(*arguments).write(path)
+        WRITTEN[make, arguments] = {
+            file.relative_to(path): raw for file, raw in files(path).items()
+        }
+    return spatialdata.read_zarr(path)
+
+
+def _study(multiscale):
     images = {f"fov{seed}": image(seed, multiscale) for seed in range(3)}
     cells = Labels2DModel.parse(np.arange(480).reshape(24, 20) % 5, dims=("y", "x"))
-    sdata = spatialdata.SpatialData(
+    return spatialdata.SpatialData(
         images={**images, "other": image(9, multiscale)}, labels={"cells": cells}, attrs=ATTRS
     )
-    sdata.write(path, **how)
-    return spatialdata.read_zarr(path)
 
 
 def arrays(element):

@@ -6,18 +6,21 @@ from hypothesis import HealthCheck, given, seed, settings
 from differential import draws, sizes, weights
 from differential.checking import check
 
-# Shards with a weight: the first is for every run of the tests.
-SHARDS = [0, *(pytest.param(number, marks=pytest.mark.once) for number in (1, 2))]
+# Shards with a weight, and how many of their cases: every run of the tests has half of the first.
+SHARDS = [
+    (0, weights.SHARD // 2),
+    *(pytest.param(number, weights.SHARD, marks=pytest.mark.once) for number in range(3)),
+]
 few = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("number", SHARDS)
+@pytest.mark.parametrize(("number", "n_cases"), SHARDS)
 @pytest.mark.parametrize("weight", weights.WEIGHTS)
-def test_every_way_gives_the_oracles_bits(weight, number):
+def test_every_way_gives_the_oracles_bits(weight, number, n_cases):
     if weight == "layers of a store":
         pytest.importorskip("spatialdata")
     first = list(weights.WEIGHTS).index(weight)
-    weights.shard(first + number * len(weights.WEIGHTS), check)
+    weights.shard(first + number * len(weights.WEIGHTS), check, n_cases=n_cases)
 
 
 def test_a_cluster():

@@ -111,13 +111,13 @@ WEIGHTS = {
 SHARD = 20
 
 
-def shard(number, act, *, shrinks=True):
-    """Call `act` with each of the cases of a shard; raises what it raises for the smallest case."""
+def shard(number, act, *, n_cases=SHARD, shrinks=True):
+    """Call `act` with the first cases of a shard; raises what it raises for the smallest case."""
     phases = [Phase.generate, Phase.shrink] if shrinks else [Phase.generate]
 
     @seed(number)
     @settings(
-        max_examples=SHARD,
+        max_examples=n_cases,
         database=None,
         deadline=None,
         print_blob=True,

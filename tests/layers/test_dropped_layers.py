@@ -9,7 +9,7 @@ import numpy as np
 import pxprep
 from pxprep import Pipeline, pixel_table
 from pxprep.layers.plan import plan_layers
-from spatial_objects import LABELS, backed, make, scales
+from spatial_objects import LABELS, backed, scales
 
 LEFT = ["DAPI", "CD20", "panCK"]
 SUBTRACTED = Pipeline().subtract_channels({"DAPI": "CD3", "panCK": "CD3"}, 0.3, drop=True)
@@ -35,7 +35,7 @@ chains = pytest.mark.parametrize("name", CHAINS)
 )
 def test_layers_have_the_channels_that_are_left(name, first, how, tmp_path):
     pipeline = CHAINS[name]
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     names, new_names = [first, "fov0"], [f"{first}_new", "fov0_new"]
     images = {name: scales(sdata[name])[0].compute() for name in names}
     expected = pipeline.fit_transform(images)
@@ -56,7 +56,7 @@ def test_layers_have_the_channels_that_are_left(name, first, how, tmp_path):
 
 
 def test_a_layer_in_the_place_of_its_source_and_its_report(tmp_path):
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     report = tmp_path / "report.html"
     how = {"pipeline": SUBTRACTED.quantile_norm(98), "overwrite": True, "report": report}
     pxprep.pixel_clustering_preprocess(sdata, "fov0", "fov0", **how)

@@ -21,17 +21,21 @@ from stores import files
 
 @pytest.fixture(params=["memory", "zarr"])
 def sdata(request, tmp_path):
-    return make() if request.param == "memory" else backed(make(), tmp_path)
+    return make() if request.param == "memory" else backed(tmp_path)
+
+
+def one_layer():
+    return spatialdata.SpatialData(images={"fov0": layer(counts(0))})
 
 
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory):
     """A backed object for tests that change nothing."""
-    return backed(make(), tmp_path_factory.mktemp("untouched"))
+    return backed(tmp_path_factory.mktemp("untouched"))
 
 
 def test_what_was_written_is_read_again_before_it_is_published(tmp_path, monkeypatch):
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     before = files(sdata.path)
     write = spatialdata.SpatialData.write
 
@@ -46,7 +50,7 @@ def test_what_was_written_is_read_again_before_it_is_published(tmp_path, monkeyp
 
 
 def test_store_that_cannot_be_consolidated_is_left_as_it_was(tmp_path):
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     (sdata.path / "images" / "volume" / "zarr.json").write_text("{broken")
     before = files(sdata.path)
     with pytest.raises(StoreError, match="nothing was changed"):
@@ -142,7 +146,7 @@ def test_fitted_pipeline_with_other_channels(untouched, no_compute):
 
 
 def test_layer_on_disk_that_the_object_does_not_know(tmp_path, no_compute):
-    sdata = backed(spatialdata.SpatialData(images={"fov0": layer(counts(0))}), tmp_path)
+    sdata = backed(tmp_path, one_layer)
     other = spatialdata.read_zarr(sdata.path)
     pixel_clustering_preprocess(other, "fov0", "clean")
     with no_compute(), pytest.raises(LayerError, match="'clean' exists"):
@@ -155,7 +159,7 @@ def test_layer_on_disk_that_the_object_does_not_know(tmp_path, no_compute):
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_read_only_store(tmp_path):
     """In a process without root's rights, which would write anyway."""
-    sdata = backed(spatialdata.SpatialData(images={"fov0": layer(counts(0))}), tmp_path)
+    sdata = backed(tmp_path, one_layer)
     folders = [sdata.path, *(p for p in sdata.path.rglob("*") if p.is_dir())]
     for folder in folders:
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)

@@ -18,7 +18,7 @@ import pxprep
 from oracle import plain
 from pxprep import Mask, Pipeline
 from pxprep.errors import LayerError, ParameterError
-from stores import files
+from stores import files, store_of
 
 CHANNELS = ["CD3", "CD20"]
 SIZES = {"fov0": (48, 40), "fov1": (40, 56), "fov2": (48, 40)}
@@ -68,8 +68,7 @@ def sdata(request, tmp_path):
 
 
 def backed(folder):
-    make().write(folder / "study.zarr")
-    return spatialdata.read_zarr(folder / "study.zarr")
+    return store_of(folder / "study.zarr", make)
 
 
 def clean(sdata, names=("fov0", "fov1"), outputs=None, **more):

@@ -17,6 +17,7 @@ from pxprep import Pipeline, pixel_clustering_preprocess
 from pxprep.datasets import tissue
 from pxprep.errors import ImageError, LayerError, ParameterError, StoreError
 from pxprep.layers import report_layers
+from stores import store_of
 
 CHANNELS = ["DAPI", "CD3"]
 NAMES = ["fov0", "fov1"]
@@ -29,17 +30,20 @@ def element(image, **how):
     )
 
 
-@pytest.fixture
-def memory():
+def make():
     images = {name: element(fov) for name, fov in tissue(2, 40).items()}
     images["pyramid"] = element(tissue(1, 40, seed=3)["fov0"], scale_factors=[2])
     return spatialdata.SpatialData(images=images)
 
 
 @pytest.fixture
-def backed(memory, tmp_path):
-    memory.write(tmp_path / "study.zarr")
-    return spatialdata.read_zarr(tmp_path / "study.zarr")
+def memory():
+    return make()
+
+
+@pytest.fixture
+def backed(tmp_path):
+    return store_of(tmp_path / "study.zarr", make)
 
 
 @pytest.fixture(params=["memory", "backed"])

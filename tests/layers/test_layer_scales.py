@@ -16,7 +16,7 @@ from spatial_objects import backed, counts, labeled, layer, make, scales
 
 @pytest.fixture(params=["memory", "zarr"])
 def sdata(request, tmp_path):
-    return make() if request.param == "memory" else backed(make(), tmp_path)
+    return make() if request.param == "memory" else backed(tmp_path)
 
 
 def test_volume(sdata):

@@ -20,7 +20,7 @@ from stores import files
 
 @pytest.fixture(params=["memory", "zarr"])
 def sdata(request, tmp_path):
-    return make() if request.param == "memory" else backed(make(), tmp_path)
+    return make() if request.param == "memory" else backed(tmp_path)
 
 
 # --- the main job ---------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_dtype_without_steps(sdata):
 
 
 def test_other_elements_are_not_touched(tmp_path):
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     before = files(sdata.path)
     pixel_clustering_preprocess(sdata, "fov0", "clean")
     after = files(sdata.path)

@@ -56,9 +56,9 @@ def test_nothing_is_said_by_default(make_image, capfd):
 def test_the_wrapper_and_its_layers(tmp_path, caplog):
     pytest.importorskip("spatialdata")
     from pxprep import pixel_clustering_preprocess
-    from spatial_objects import backed, make
+    from spatial_objects import backed
 
-    sdata = backed(make(), tmp_path)
+    sdata = backed(tmp_path)
     with caplog.at_level(logging.INFO, logger="pxprep"):
         pixel_clustering_preprocess(sdata, "fov0", "clean")
     begun, ended = begun_and_ended(caplog)
