@@ -123,7 +123,7 @@ class Step:
         return None
 
     def operation(self, labels: Sequence[Label]) -> Operation | None:
-        """What happens to a block of an image with channels `labels`; see `operands`.
+        """What happens to a strip of an image with channels `labels`; see `operands`.
 
         None (the default) if `apply` is overridden instead, which gets whole images.
         """
