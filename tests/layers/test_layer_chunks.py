@@ -27,7 +27,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.engine import backends
 from pxprep.errors import StoreError
-from pxprep.layers import backing, layouts, staging
+from pxprep.layers import backing, layouts, new_layers
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
@@ -148,7 +148,7 @@ def test_layers_whose_chunks_are_left_to_zarr(multiscale, tmp_path, monkeypatch)
         scale.data = scale.data * (scale.data > 30)
         scale.data[:, :, :8] = 0
     clean(sdata, pipeline=NORM, chunks=8)
-    monkeypatch.setattr(staging, "direct", lambda array: array)
+    monkeypatch.setattr(new_layers, "direct", lambda array: array)
     clean(sdata, "fov0", "by_zarr", pipeline=NORM, chunks=8)
     own, theirs = (
         {str(path.relative_to(sdata.path / "images" / name)): raw for path, raw in found.items()}

@@ -17,7 +17,7 @@ from spatialdata.models import Image2DModel
 import pxprep
 from pxprep import Pipeline
 from pxprep.io import import_images
-from pxprep.layers import destination, read_images, staging
+from pxprep.layers import destination, new_layers, read_images
 from pxprep.layers.records import Origins
 from pxprep.store import transactions
 
@@ -108,13 +108,13 @@ def test_every_layer_costs_the_same(way, tmp_path, opened, monkeypatch):
 def test_layers_are_written_some_at_a_time(tmp_path, monkeypatch):
     """So that what is done for all of them at once does not grow with their number."""
     monkeypatch.setattr(destination, "MOST_AT_ONCE", 3)
-    sdata, stage, staged = study(tmp_path / "study.zarr", 7), staging.stage, []
+    sdata, stage, staged = study(tmp_path / "study.zarr", 7), new_layers.stage, []
 
     def note_and_stage(store, root, elements, *args, **options):
         staged.append(list(elements))
         stage(store, root, elements, *args, **options)
 
-    monkeypatch.setattr(staging, "stage", note_and_stage)
+    monkeypatch.setattr(new_layers, "stage", note_and_stage)
     names = list(sdata.images)
     pxprep.pixel_clustering_preprocess(sdata, names, [f"{n}_new" for n in names], pipeline=STEPS)
     new = [f"{name}_new" for name in names]
@@ -171,7 +171,7 @@ def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
     """What was published before is; the message tells which layers are which."""
     monkeypatch.setattr(destination, "PATIENCE", 1e9)
     monkeypatch.setattr(destination, "n_cores", lambda: 1)
-    sdata, stage = study(tmp_path / "study.zarr", 4), staging.stage
+    sdata, stage = study(tmp_path / "study.zarr", 4), new_layers.stage
     names, new = list(sdata.images), ["a", "b", "c", "d"]
 
     def failing(store, folder, elements, *args, **options):
@@ -180,7 +180,7 @@ def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
         return stage(store, folder, elements, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "stage", failing)
+        patch.setattr(new_layers, "stage", failing)
         with pytest.raises(ValueError, match="the third") as caught:
             pxprep.pixel_clustering_preprocess(sdata, names, new, pipeline=STEPS, resume=True)
     (note,) = caught.value.__notes__

@@ -20,7 +20,7 @@ import pxprep
 from pxprep import Pipeline, PxprepWarning, plot
 from pxprep.errors import LayerError, StoreError
 from pxprep.io import import_images
-from pxprep.layers import read_images, staging
+from pxprep.layers import new_layers, read_images
 from pxprep.layers.layouts import scales_of
 from stores import arrays, files, layers, make_study, same
 
@@ -237,14 +237,14 @@ def test_chunk_that_is_removed_while_we_read(tmp_path, monkeypatch, what, resume
     """Of a source or a mask that is no layer of ours: zeros were read, and none are published."""
     sdata = make_study(tmp_path / "study.zarr")
     before = files(sdata.path / "images")
-    stage = staging.stage
+    stage = new_layers.stage
 
     def remove_and_stage(*args, **options):
         chunk = next(path for path in (sdata.path / what / "s0/c").rglob("*") if path.is_file())
         chunk.unlink()
         return stage(*args, **options)
 
-    monkeypatch.setattr(staging, "stage", remove_and_stage)
+    monkeypatch.setattr(new_layers, "stage", remove_and_stage)
     name = what.rpartition("/")[2]
     with pytest.raises(StoreError, match=rf"another program changed \['{name}'\] meanwhile"):
         clean(sdata, where="cells", resume=resume)

@@ -17,7 +17,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.engine import backends
 from pxprep.errors import LayerError, ParameterError, StoreError
-from pxprep.layers import backing, read_images, staging
+from pxprep.layers import backing, new_layers, read_images
 from stores import CHANNELS, CHUNKS, arrays, counts, files, image, layers, make_study, same
 
 STEPS = Pipeline().quantile_norm(99)
@@ -353,7 +353,7 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
     """The source, or the layer to be replaced: nothing is published over it."""
     sdata = make_study(tmp_path / "study.zarr")
     chunk = sdata.path / "images" / layer / "s0" / "c" / "0" / "1" / "0"
-    stage = staging.stage
+    stage = new_layers.stage
 
     def stage_and_change(*args, **options):
         moves = stage(*args, **options)
@@ -361,7 +361,7 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
         return moves
 
     assert chunk.exists()
-    monkeypatch.setattr(staging, "stage", stage_and_change)
+    monkeypatch.setattr(new_layers, "stage", stage_and_change)
     with pytest.raises(StoreError, match=rf"another program changed \['{layer}'\] meanwhile"):
         clean(sdata, outputs="fov1", overwrite=True)
     assert not (sdata.path / ".pxprep").exists()
@@ -373,14 +373,14 @@ def test_other_program_changes_a_layer_while_we_write(tmp_path, monkeypatch, lay
 def test_new_layer_that_another_program_has_made_meanwhile(tmp_path, monkeypatch):
     sdata = make_study(tmp_path / "study.zarr")
     other = spatialdata.read_zarr(sdata.path)
-    stage = staging.stage
+    stage = new_layers.stage
 
     def stage_and_write(*args, **options):
-        monkeypatch.setattr(staging, "stage", stage)
+        monkeypatch.setattr(new_layers, "stage", stage)
         clean(other, "fov1", "clean")
         return stage(*args, **options)
 
-    monkeypatch.setattr(staging, "stage", stage_and_write)
+    monkeypatch.setattr(new_layers, "stage", stage_and_write)
     with pytest.raises(StoreError, match=r"another program changed \['clean'\]"):
         clean(sdata)
     assert pxprep.provenance(spatialdata.read_zarr(sdata.path), "clean").source == "fov1"

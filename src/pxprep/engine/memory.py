@@ -9,7 +9,7 @@ in fresh memory does.
 import mmap
 from collections.abc import Sequence
 from math import prod
-from threading import RLock
+from threading import Lock
 
 import numpy as np
 
@@ -47,8 +47,7 @@ class _Left:
 
     def __init__(self) -> None:
         self._pieces: list[mmap.mmap] = []
-        # An array may be freed at any moment, even while its thread is in a method of this class.
-        self._lock = RLock()
+        self._lock = Lock()
 
     def take(self, n_bytes: int) -> mmap.mmap | None:
         """The smallest piece that fits an array of so many bytes; None if none does."""
@@ -63,10 +62,16 @@ class _Left:
     def hold(self, piece: mmap.mmap) -> None:
         """Hold a piece; the oldest ones go back to the system if it is more than may be held."""
         piece.madvise(mmap.MADV_FREE)
-        with self._lock:
+        # An array may be freed at any moment, even while its own thread has the lock. Then there is
+        # no waiting: the piece goes back to the system.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             self._pieces.append(piece)
             while sum(map(len, self._pieces)) > MOST_HELD:
                 self._pieces.pop(0)
+        finally:
+            self._lock.release()
 
 
 _LEFT = _Left()
