@@ -7,20 +7,24 @@ import xarray as xr
 
 import oracle
 from pxprep import ops
-from pxprep.engine import exact_quantiles, measuring, passes
+from pxprep.engine import brackets, exact_quantiles, measuring, passes, programs
+from pxprep.engine.gathering import Bounds
 from pxprep.engine.passes import ArrayChain, Pass, run
 from pxprep.engine.programs import Divide
 from pxprep.engine.sinks import Fill
+from pxprep.steps.arcsinh import Arcsinh
 from pxprep.steps.blur import BlurEach
 
-DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64"]
+DTYPES = ["uint8", "int8", "int16", "uint16", "int32", "float32", "float64"]
 QS = [0, 0.3, 50, 99, 99.97, 100]
 
 
 def values(dtype, shape, seed):
     rng = np.random.default_rng(seed)
     found = rng.gamma(0.7, 30, shape) * (rng.random(shape) < 0.6)
-    return found.astype(dtype)
+    if np.dtype(dtype).kind != "u":
+        found -= 30 * (rng.random(shape) < 0.2)
+    return np.clip(found, -128, 127).astype(dtype) if dtype == "int8" else found.astype(dtype)
 
 
 @pytest.fixture(params=["few", "between bounds", "misled", "none sampled"])
@@ -46,6 +50,31 @@ def test_quantiles_are_numpys_whichever_way(way, dtype, zeros):
     found = exact_quantiles([image], several, [[0]], zeros=zeros == "include")
     for row, q in zip(found.value[0], QS, strict=True):
         np.testing.assert_array_equal(row, oracle.quantile(image, q, zeros))
+    np.testing.assert_array_equal(found.negative[0], (image < 0).sum(axis=(1, 2, 3)))
+
+
+def test_two_passes_never_fill_one_array():
+    chain = ArrayChain(np.ones((1, 1, 4, 4), "f4")).then(BlurEach((1.0,))).keeping_result()
+    outs = [np.empty((1, 1, 4, 4), "f4") for _ in range(2)]
+    with pytest.raises(RuntimeError, match="the same array"):
+        run([Pass(chain, Fill(out)) for out in outs])
+
+
+def test_a_result_is_kept_whole_where_too_much_would_be_gathered(monkeypatch):
+    # In place, and in strips of a few rows: some are run before the values are found too many.
+    image = np.random.default_rng(0).gamma(2, 3, (1, 1, 200, 30)).astype("f4")
+    monkeypatch.setattr(passes, "LEAST_VALUES", 1)
+    monkeypatch.setattr(programs, "STRIP_VALUES", 150)
+    monkeypatch.setattr(measuring, "FEW", 0)
+    arcsinh = Arcsinh(5.0).operation(["a"])
+    for most in (1 << 20, 2000, 200, 0):
+        monkeypatch.setattr(brackets, "MOST_GATHERED", most)
+        monkeypatch.setattr(measuring, "bracket", lambda *_: Bounds(*np.array([[0.2], [1.4]])))
+        chain = ArrayChain(image.copy(), is_own=True).then(arcsinh).keeping_result()
+        found = exact_quantiles([chain], np.array([50.0]), [[0]])
+        expected = np.arcsinh(image / np.float32(5))
+        np.testing.assert_array_equal(found.value, oracle.quantile(expected, 50)[np.newaxis])
+        np.testing.assert_array_equal(passes.begin_at_result(chain).array, expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

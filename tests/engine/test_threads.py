@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import pytest
 
+from pxprep.engine import threads
 from pxprep.engine.threads import n_threads, run_all
 
 
@@ -72,6 +74,22 @@ def test_work_may_call_for_work():
 
     run_all(work, range(50), most=4)
     assert len(set(done)) == 500
+
+
+def test_nobody_waits_for_a_thread_that_others_have(monkeypatch):
+    pool = ThreadPoolExecutor(1)
+    monkeypatch.setattr(threads, "_pool", (os.getpid(), pool))
+    release = threading.Event()
+    pool.submit(release.wait)
+    done = []
+    caller = threading.Thread(target=run_all, args=(done.append, range(10), 4))
+    caller.start()
+    caller.join(10)
+    has_waited = caller.is_alive()
+    release.set()
+    caller.join()
+    assert not has_waited
+    assert sorted(done) == list(range(10))
 
 
 def test_many_callers_at_once():

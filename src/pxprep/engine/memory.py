@@ -28,7 +28,11 @@ def empty(shape: Sequence[int], dtype: DType) -> Block:
     n_bytes = prod(shape) * dtype.itemsize
     if n_bytes < LEAST_BYTES or not _Left.can_hold:
         return np.empty(shape, dtype)
-    plain = np.asarray(_Lent(_LEFT.take(n_bytes) or _fresh(n_bytes), _LEFT))
+    try:
+        piece = _LEFT.take(n_bytes) or _fresh(n_bytes)
+    except OSError:
+        return np.empty(shape, dtype)  # which says how much memory there is not
+    plain = np.asarray(_Lent(piece, _LEFT))
     return plain[:n_bytes].view(dtype).reshape(shape)
 
 

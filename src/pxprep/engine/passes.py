@@ -109,7 +109,13 @@ class ArrayChain:
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""
         (made,) = results([self.shared()])  # whoever has this chain still needs its array
-        return ArrayChain(made.astype(dtype), is_own=True)
+        return ArrayChain(made.astype(dtype, copy=False), is_own=True)
+
+    @property
+    def kept(self) -> Kept | None:
+        """Where the result is kept; None if it is not."""
+        last = self.numbers[-1] if self.numbers else None
+        return last if isinstance(last, Kept) else None
 
     @property
     def is_cheap(self) -> bool:
@@ -145,6 +151,9 @@ def run(passes: Sequence[Pass]) -> list[Any]:
 
     Returns what each sink has made of its passes; sinks are in the order of their first pass.
     """
+    kept = [each.chain.kept for each in passes if isinstance(each.chain, ArrayChain)]
+    if max(Counter(id(one) for one in kept if one is not None).values(), default=0) > 1:
+        raise RuntimeError("two passes at a time would fill the same array")
     # One image alone must have blocks for all threads; many images share the threads.
     share = -(-n_threads() // max(1, len(passes)))
     blocks = [
@@ -197,9 +206,11 @@ class _Result:
 
 def begin_at_result(chain: Chained) -> ArrayChain:
     """A new chain: what a pass has kept of this one's result, or else what is made now."""
-    kept = chain.numbers[-1] if isinstance(chain, ArrayChain) and chain.numbers else None
-    if isinstance(kept, Kept) and kept.is_complete:
-        return ArrayChain(kept.pixels, is_own=True)
+    if isinstance(chain, ArrayChain):
+        if chain.is_own and not chain.operations:
+            return chain
+        if chain.kept is not None and chain.kept.is_complete:
+            return ArrayChain(chain.kept.pixels, is_own=True)
     (made,) = results([chain])
     return ArrayChain(made, is_own=True)
 

@@ -100,7 +100,7 @@ def begin(counts: Block, q: Block, *, zero: int) -> Block:
     sums = _sums_of_runs(counts)[:, 0]
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = sums.sum(axis=1)
-    selection["negative"] = sums[:, : zero // RUN].sum(axis=1)
+    selection["negative"] = counts[:, 0, :zero].sum(axis=1, dtype=np.int64)
     selection["infinite"] = counts[:, 0, INFINITE_SLOT]
     selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
     return _take_digits(counts, sums[:, np.newaxis], selection)

@@ -228,7 +228,8 @@ class Gather(Sink):
         low, high = (bound.astype(program.dtype) for bound in bounds)
         pairs = list(zip(low, high, strict=True))
         parts: list[list[Gathered]] = []
-        for values in program.measured(opened.pixels, window, opened.numbers, where):
+        strips = program.measured(opened.pixels, window, opened.numbers, where)
+        for values in strips:
             n, room = len(values), np.empty(values[0].size + 1, program.dtype)
             wanted = enumerate(zip(pairs, self.limits.enough, strict=True))
             parts.append(
@@ -241,6 +242,8 @@ class Gather(Sink):
             if n_since > min(n_merged, self.limits.most - n_merged):
                 together = merged(parts, self.limits)
                 if together is None:
+                    for _ in strips:  # a `Keep` in the program needs the others, too
+                        pass
                     return None
                 parts = [together]
             # They may be narrower, so that less is gathered from the strips that follow.

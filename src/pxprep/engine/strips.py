@@ -94,8 +94,9 @@ class Strip:
     def room(self, window: Window) -> Block:
         """A block for the pixels of `window`: `place` if that fits; its channels are contiguous."""
         shape = self.pixels.n_channels, self.pixels.planes, *window.shape
-        place, self._place = self._place, None
+        place = self._place
         if place is not None and place.shape == shape and place[0].flags.c_contiguous:
+            self._place = None
             return place
         return np.empty(shape, self.program.dtype)
 

@@ -51,16 +51,19 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | N
     """
     queue = deque(items)
     n_helpers = min(most or n_threads(), len(queue)) - 1
-    helpers = [_executor().submit(_help_out, work, queue) for _ in range(n_helpers)]
+    helpers: list[Future[None]] = []
     try:
+        for _ in range(n_helpers):
+            helpers.append(_executor().submit(_help_out, work, queue))
         for item in _taken(queue):
             work(item)
     finally:
         queue.clear()  # after an error, no other item is begun
-        _wait_for(helpers)
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
+        # A helper for which the pool has had no thread yet is not waited for.
+        begun = [helper for helper in helpers if not helper.cancel()]
+        _wait_for(begun)
+    for helper in begun:
+        helper.result()
 
 
 def _taken(queue: deque[Item]) -> Iterator[Item]:
@@ -82,8 +85,6 @@ def _help_out(work: Callable[[Item], object], queue: deque[Item]) -> None:
 def _wait_for(helpers: "list[Future[None]]") -> None:
     """Wait until no thread works any more, however often the user interrupts."""
     interrupt = None
-    for helper in helpers:
-        helper.cancel()  # does so only if the pool had no thread for it yet
     while True:
         try:
             wait(helpers)

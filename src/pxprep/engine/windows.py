@@ -210,6 +210,7 @@ class Kept:
         self.pixels = pixels
         self._place = place
         self._made: set[Window] = set()
+        self._n_left = _area(place)
         self._users = 1
         self._is_taken = False
         self._lock = Lock()
@@ -252,6 +253,7 @@ class Kept:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
             self._made.add(window)
+            self._n_left -= _area(window)
 
     def has(self, window: Window) -> bool:
         """Whether the pixels of a window are there."""
@@ -260,7 +262,7 @@ class Kept:
     @property
     def is_complete(self) -> bool:
         """Whether all pixels are there."""
-        return sum(map(_area, self._made)) == _area(self._place)
+        return self._n_left == 0
 
 
 def _n_before(rows: range, end: int) -> int:
