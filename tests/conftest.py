@@ -98,7 +98,7 @@ LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")
 @pytest.fixture
 def memory_from_numpy(monkeypatch):
     """All arrays are made by NumPy, which tells tracemalloc of them."""
-    monkeypatch.setattr(memory._Left, "can_hold", False)
+    monkeypatch.setattr(memory._HeldMemory, "can_hold", False)
 
 
 @pytest.fixture(scope="session")

@@ -139,8 +139,8 @@ FAULTS = [
     Fault(
         "one of two parts in memory is forgotten",
         "engine/passes.py",
-        "part = self._sink.merge_if_all([other, part])",
-        "part = self._sink.merge_if_all([part])",
+        "part = self._sink.merge_unless_none([other, part])",
+        "part = self._sink.merge_unless_none([part])",
     ),
     Fault(
         "gathered values of a block are lost",
@@ -175,7 +175,7 @@ FAULTS = [
     Fault(
         "the image before the last step is taken for the kept result",
         "engine/passes.py",
-        "return ArrayChain(kept.pixels, is_own=True)",
+        "return ArrayChain(chain.kept.pixels, is_own=True)",
         "return replace(chain, operations=chain.operations[:-2], numbers=chain.numbers[:-2])",
     ),
     Fault(
@@ -218,8 +218,8 @@ FAULTS = [
     Fault(
         "masks of lazy images are those of the block before",
         "engine/lazy.py",
-        "for place in [index, *source.neighbours(index, around)]",
-        "for place in [index, *source.neighbours(index, window)]",
+        "for block in [index, *source.neighbours(index, around)]",
+        "for block in [index, *source.neighbours(index, window)]",
     ),
     Fault(
         "masks are not seen where quantiles are counted and gathered",
@@ -243,14 +243,14 @@ FAULTS = [
     Fault(
         "the first channels stay, and not those that are not dropped",
         "engine/programs.py",
-        "strip.values()[list(self.places)]",
-        "strip.values()[: len(self.places)]",
+        "strip.values()[list(self.positions)]",
+        "strip.values()[: len(self.positions)]",
     ),
     Fault(
         "chunks of channels are read in the wrong order",
         "engine/sources.py",
-        "return [(name, *first, run, *last) for run in range(n_runs)]",
-        "return [(name, *first, run, *last) for run in reversed(range(n_runs))]",
+        "return [(name, *first, chunk, *last) for chunk in range(n_chunks)]",
+        "return [(name, *first, chunk, *last) for chunk in reversed(range(n_chunks))]",
     ),
     Fault(
         "values by channel are one channel off",
@@ -317,8 +317,8 @@ FAULTS = [
     Fault(
         "a block that is half made is taken for whole",
         "engine/windows.py",
-        "return sum(map(_area, self._made)) == _area(self._place)",
-        "return bool(self._made)",
+        "return self._n_left == 0",
+        "return self._n_left < _area(self._window)",
     ),
     Fault(
         "arrays of one name are one array",

@@ -13,7 +13,7 @@ import oracle
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
 from pxprep.engine import backends, blocks, passes, programs
-from pxprep.engine.lazy import Chain
+from pxprep.engine.lazy import LazyChain
 from pxprep.engine.sinks import Sink
 from pxprep.engine.sources import Source
 from pxprep.engine.windows import Window
@@ -140,7 +140,7 @@ class Seen(Sink):
 
     in_order = True
 
-    def take(self, opened, window, where):
+    def run_block(self, opened, window, where):
         pixels, reads = opened.pixels, opened.program.reads(window)
         seen = np.zeros((pixels.n_channels, *reads.shape), int)
         for channels, part, _ in pixels.within(reads):
@@ -164,7 +164,7 @@ class Seen(Sink):
 def test_a_block_gets_each_pixel_once(sigma, chunks):
     values = values_of(SMALL if chunks == (1, 1, 1) else SHAPE)
     array = backends.from_dims(lazily(values, chunks).data, "cyx")
-    chain = Chain.of(array).then(BlurEach((sigma, sigma)))
+    chain = LazyChain.of(array).then(BlurEach((sigma, sigma)))
     seen = chain._reduced("seen", Seen(), [None], (2,), np.dtype(int))
     assert seen.compute().tolist() == [1, 1]
 
@@ -185,5 +185,5 @@ def test_chained_calls_share_a_source():
     image = lazily(values_of(), (1, 14, 12))
     made = ops.blur(ops.sum_norm(image), 1.2)
     own = Source.of(image.data, "cyx")
-    assert Chain.of(backends.from_dims(made.data, "cyx")).source is own
+    assert LazyChain.of(backends.from_dims(made.data, "cyx")).source is own
     assert Source.of(image.copy().data, "cyx") is own

@@ -75,7 +75,7 @@ def test_merged_parts_are_exact_or_nothing(data, q, more):
     while rest:
         n = data.draw(st.integers(1, 5))
         seen += rest[:n]
-        total = gathering_module.merged(
+        total = gathering_module.merge_lists(
             [total, *([gathered(one, low, high)] for one in rest[:n])], limits
         )
         assert_tells_of(total[0], np.concatenate(seen))
@@ -127,10 +127,12 @@ def test_the_limit_is_for_all_quantiles_together(most):
     q = np.array([50, 99, 99.9, 1])
     limits = limits_of(q, values.size, 4)._replace(most=most)
     parts = [[gathered(part, 0, np.inf) for _ in q] for part in np.split(values, 10)]
-    total = gathering_module.merged(parts[:5], limits)
+    total = gathering_module.merge_lists(parts[:5], limits)
     assert (total is None) == (most == 1000)
     if total is not None:
-        found = selection.select_gathered(gathering_module.merged([total, *parts[5:]], limits), q)
+        found = selection.select_gathered(
+            gathering_module.merge_lists([total, *parts[5:]], limits), q
+        )
         np.testing.assert_array_equal(found.value, np.quantile(values.astype("f8"), q / 100))
 
 
@@ -201,8 +203,8 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
     monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
     sizes, alive = [], []
 
-    def merged(parts, limits):
-        found = gathering_module.merged(parts, limits)
+    def merge_lists(parts, limits):
+        found = gathering_module.merge_lists(parts, limits)
         sizes.append([each.inside.size for each in found])
         return found
 
@@ -211,7 +213,7 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
         found = [one for key, one in cache if "gathered" in str(key[0]) and isinstance(one, list)]
         alive.append((len(found), sum(gathering_module.n_held(one) for one in found)))
 
-    monkeypatch.setattr(sinks, "merged", merged)
+    monkeypatch.setattr(sinks, "merge_lists", merge_lists)
     if process == "blurred":
         image = image.pxprep.blur(1)
     with Callback(posttask=look):
@@ -297,7 +299,7 @@ def test_what_is_kept_is_sampled_for_the_depth_of_later_passes():
     image, _ = counted(some_values())
     array = image.data[:, None]
     with backends.keeping([array], 0, 33):
-        source = lazy.Chain.of(array).source
+        source = lazy.LazyChain.of(array).source
         assert source.keeper._sampling.rim == 33
 
 

@@ -25,11 +25,11 @@ needs_holding = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def nothing_is_held(monkeypatch):
-    monkeypatch.setattr(memory, "_LEFT", memory._Left())
+    monkeypatch.setattr(memory, "_HELD", memory._HeldMemory())
 
 
 def held():
-    return [len(piece) for piece in memory._LEFT._pieces]
+    return [len(piece) for piece in memory._HELD._pieces]
 
 
 def address(array):
@@ -91,7 +91,7 @@ def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):
     assert small.shape == (5,)
     assert small.base is None
     del small
-    monkeypatch.setattr(memory._Left, "can_hold", False)  # as on Windows
+    monkeypatch.setattr(memory._HeldMemory, "can_hold", False)  # as on Windows
     large = empty(LARGE, F4)
     assert large.shape == LARGE
     assert large.base is None
@@ -132,7 +132,7 @@ def test_threads_never_get_the_same_memory():
 @needs_holding
 def test_an_array_may_be_freed_while_memory_is_taken(monkeypatch):
     """Python may collect garbage at any moment, also in the thread that has the lock."""
-    shared = memory._LEFT
+    shared = memory._HELD
 
     class Collecting(list):
         def __iter__(self):

@@ -177,16 +177,16 @@ def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
     upper, lower = Window(0, 3, 0, 4), Window(3, 5, 0, 4)
     kept = Kept(np.zeros((2, 1, 5, 4), "f4"), Window(0, 5, 0, 4))
     kept.put(upper)
-    assert not kept.take(), "it is not complete"
+    assert not kept.claim(), "it is not complete"
     assert not kept.use(), "it is being made"
     kept.leave()
     assert kept.use(), "who made it failed on the way: another goes on"
     assert not kept.use()
     kept.put(lower)
     assert kept.use()
-    assert not kept.take(), "another uses it"
+    assert not kept.claim(), "another uses it"
     kept.leave()
-    assert kept.take()
+    assert kept.claim()
     assert kept.is_gone
     assert not kept.use()
 
@@ -200,7 +200,7 @@ def test_there_is_no_second_room_for_what_is_being_made():
     kept.put(Window(0, 5, 0, 5))
     assert keeper.kept(index, "name") is kept
     kept.leave()
-    assert kept.take()
+    assert kept.claim()
     again = room_of(keeper, index, "name", (1, 1, 5, 5))
     assert not np.shares_memory(again.pixels, kept.pixels)
 

@@ -72,7 +72,7 @@ def assert_parts_are(pixels, window, expected, wanted):
     for channels in (None, range(len(expected)), range(1, len(expected)), range(1)):
         own = range(len(expected)) if channels is None else channels
         seen, last = np.zeros(expected.shape, int), np.full(expected.shape[1:], -1)
-        for part in pixels.parts(window, np.dtype(wanted), channels):
+        for part in pixels.stretches(window, np.dtype(wanted), channels):
             assert part.values.ndim == 1
             assert part.values.flags.c_contiguous
             assert not part.values.flags.writeable
@@ -80,7 +80,7 @@ def assert_parts_are(pixels, window, expected, wanted):
             is_float = expected.dtype.kind == "f"
             assert part.values.dtype == (wanted if is_float else expected.dtype.newbyteorder("="))
             n_channels, planes, height, width = part.shape
-            assert part.channels == range(part.first, part.first + n_channels)
+            assert part.channels == range(part.first_channel, part.first_channel + n_channels)
             place = slice(part.row, part.row + height), slice(part.column, part.column + width)
             for channel, plane, row in itertools.product(
                 part.channels, range(planes), range(height)

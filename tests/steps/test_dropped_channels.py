@@ -355,7 +355,7 @@ def test_chunks_of_channels_follow_a_program():
     for places, expected in runs.items():
         operations = (PickChannels(places),) if places else ()
         program = Program(operations, np.dtype(np.float32), 4, 4)
-        assert program.runs((2, 1, 3)) == expected
+        assert program.channels_per_chunk((2, 1, 3)) == expected
         assert program.out_channels(6) == sum(expected)
     both = Program((PickChannels((0, 2)), AddChannels()), np.dtype(np.float32), 4, 4)
-    assert both.runs((2, 1, 3)) == (1,)
+    assert both.channels_per_chunk((2, 1, 3)) == (1,)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..aliases import Array, Block, DType
 from .jobs import BlockJob
-from .lazy import Chain
+from .lazy import LazyChain
 from .memory import empty
 from .programs import Operation
 from .sinks import Sink
@@ -27,14 +27,14 @@ class BlockChain:
         What reading the block needs: arrays on disk or in memory.
     """
 
-    chain: Chain
+    chain: LazyChain
     others: tuple[object, ...]
 
     @classmethod
     def of(cls, array: Array) -> "BlockChain | None":
         """The chain of a Dask array; None unless it is one block that can be read without Dask."""
-        chain = Chain.of(array)
-        others = None if chain.steps else chain.source.needed_alone()
+        chain = LazyChain.of(array)
+        others = None if chain.operations else chain.source.needed_alone()
         return None if others is None else cls(chain, others)
 
     def then(self, operation: Operation, numbers: object = None) -> "BlockChain":
@@ -51,7 +51,7 @@ class BlockChain:
         Also None if one of them reads neighbours: then it would take long to run them once more.
         """
         goes_on = isinstance(other, BlockChain) and other.chain.begins_with(self.chain)
-        return len(self.chain.steps) if goes_on and not self.chain.program.depth else None
+        return len(self.chain.operations) if goes_on and not self.chain.program.depth else None
 
     @property
     def float_type(self) -> DType:
@@ -78,7 +78,7 @@ class BlockChain:
         """The same chain: what it reads may be kept by the source's keeper, but not its result."""
         return self
 
-    def place(self) -> Block:
+    def target(self) -> Block:
         """A new array for the result."""
         return empty(self.shape, self.dtype)
 
@@ -86,10 +86,12 @@ class BlockChain:
         """The image as one block: it is read as a whole."""
         return [self.chain.source.window((0, 0, 0))]
 
-    def take_into(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
+    def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
         reading = self.chain.source.reading((0, 0, 0))
-        numbers = tuple(step.numbers for step in self.chain.steps)
-        stops = () if reading.keeper is None else self.chain._stops
-        job = BlockJob(self.chain.program, window, reading, (), (*numbers, where), sink, stops)
+        numbers = tuple(bound.numbers for bound in self.chain.operations)
+        keeping_points = () if reading.keeper is None else self.chain._keeping_points
+        job = BlockJob(
+            self.chain.program, window, reading, (), (*numbers, where), sink, keeping_points
+        )
         return job(*self.others)

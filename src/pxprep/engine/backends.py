@@ -33,7 +33,7 @@ from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
 from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
-from .lazy import Chain, numbers_of, standard, storing, with_axes, with_numbers
+from .lazy import LazyChain, numbers_of, standard, storing, with_axes, with_numbers
 from .memory import empty
 from .notes import Note
 from .passes import ArrayChain, Pass, run
@@ -49,8 +49,8 @@ WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
 # Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
 LEAST_ROWS = 256
-# A strip of an image that is read strip by strip: one row of blocks, or as many as fit in here.
-STRIP_BYTES = 32 * 2**20
+# A band of an image that is read band by band: one row of blocks, or as many as fit in here.
+BAND_BYTES = 32 * 2**20
 
 
 def is_lazy(array: Array | Area | None) -> bool:
@@ -58,7 +58,7 @@ def is_lazy(array: Array | Area | None) -> bool:
     return isinstance(array.array if isinstance(array, Area) else array, da.Array)
 
 
-def inside(array: Array) -> Array:
+def kind_of(array: Array) -> Array:
     """What tells the kind of an array: itself, or of a Dask array an empty block of its kind."""
     return array._meta if is_lazy(array) else array
 
@@ -92,8 +92,8 @@ def steps_of(begun: Array, image: Array) -> int | None:
     """
     if not (is_lazy(begun) and is_lazy(image)):
         return None
-    first, chain = Chain.of(begun), Chain.of(image)
-    return len(first.steps) if chain.begins_with(first) and not first.program.depth else None
+    first, chain = LazyChain.of(begun), LazyChain.of(image)
+    return len(first.operations) if chain.begins_with(first) and not first.program.depth else None
 
 
 def read_here(image: Array) -> BlockChain | None:
@@ -144,9 +144,9 @@ def _note_missing(
     return after
 
 
-def chain_of(image: Array) -> Chain:
+def chain_of(image: Array) -> LazyChain:
     """The operations that made a lazy image; a NumPy image becomes lazy."""
-    return Chain.of(as_lazy(image))
+    return LazyChain.of(as_lazy(image))
 
 
 def sample_bytes(n_images: int) -> int:
@@ -169,16 +169,16 @@ def keeping(
     blurred blocks, as a later pass will go on from them. An image that an outer `keeping` holds
     already is left to that.
     """
-    blocks, edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
+    of_blocks, of_edges = Budget(n_bytes), Budget(max(n_bytes, EDGE_BYTES))
     sources = [
         source
         for image in images
-        if is_lazy(image) and (source := Chain.of(image).source).keeper is None
+        if is_lazy(image) and (source := LazyChain.of(image).source).keeper is None
     ]
     sampled, keepers = sample_bytes(len(sources)), []
     for source in sources:
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
-        keepers.append(Keeper(blocks, edges, sampling, depth, results=results))
+        keepers.append(Keeper(of_blocks, of_edges, sampling, depth, results=results))
         source.keeper = keepers[-1]
     # A thread that waits for a block holds memory, so there are more threads only if memory may be
     # used. Where an outer `keeping` holds the images, it has decided already.
@@ -230,9 +230,9 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Arr
     """Mean over boxes of `factors` pixels along z, y, x, without NaNs; no box is partly outside."""
     ends = [size - size % factor for size, factor in zip(image.shape[1:], factors, strict=True)]
     image = image[:, : ends[0], : ends[1], : ends[2]]
-    run = partial(blocks.coarsen, factors=factors, dtype=dtype)
+    coarsen_block = partial(blocks.coarsen, factors=factors, dtype=dtype)
     if not is_lazy(image):
-        return run(image)
+        return coarsen_block(image)
     # In chunks that hold whole boxes.
     image = image.rechunk(
         {
@@ -245,7 +245,7 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Arr
         tuple(size // factor for size in sizes)
         for sizes, factor in zip(image.chunks, (1, *factors), strict=True)
     )
-    return da.map_blocks(run, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
+    return da.map_blocks(coarsen_block, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
 
 
 def without_pixels(array: Array) -> Array:
@@ -253,15 +253,15 @@ def without_pixels(array: Array) -> Array:
 
     Dask writes no empty block: so it can be written to a store without writing a chunk.
     """
-    empty = _meta(array.ndim, array.dtype)
+    nothing = _meta(array.ndim, array.dtype)
     axes = range(array.ndim)
     return da.blockwise(
-        empty.copy,
+        nothing.copy,
         axes,
         new_axes=dict(zip(axes, array.chunks, strict=True)),
         name=f"pxprep-nothing-{uuid4().hex}",  # Dask's own would be the same for other chunks
         dtype=array.dtype,
-        meta=empty,
+        meta=nothing,
     )
 
 
@@ -406,7 +406,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
         da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
 
 
-def measured(arrays: Sequence[Array]) -> list[Array]:
+def with_numbers_known(arrays: Sequence[Array]) -> list[Array]:
     """The same arrays; in lazy ones the numbers of their chains are computed, all at once.
 
     Else, if an array is computed part by part, its numbers would be measured anew for each part.
@@ -420,16 +420,16 @@ def measured(arrays: Sequence[Array]) -> list[Array]:
     ]
 
 
-def strips(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...]]]:
+def bands(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...]]]:
     """The rows of an image, and of others of its size, as NumPy arrays, from top to bottom.
 
-    With each strip comes the row at which it begins. Lazy arrays are computed strip by strip.
+    With each band comes the row at which it begins. Lazy arrays are computed band by band.
     """
     row_bytes = image.nbytes // image.shape[-2]
     sizes = image.chunks[-2] if is_lazy(image) else (1,) * image.shape[-2]
     start = stop = 0
     for size in (*sizes, None):
-        if stop > start and (size is None or (stop + size - start) * row_bytes > STRIP_BYTES):
+        if stop > start and (size is None or (stop + size - start) * row_bytes > BAND_BYTES):
             yield start, compute(*[array[..., start:stop, :] for array in (image, *others)])
             start = stop
         stop += size or 0
@@ -447,7 +447,7 @@ def from_dims(array: Array, dims: Sequence[str]) -> Array:
         chained = standard(array, axes)
         if chained is not None:
             return chained
-        return Chain(Source.of(array, axes)).array()
+        return LazyChain(Source.of(array, axes)).array()
     return turned(array, dims)
 
 

@@ -34,8 +34,8 @@ from .windows import Pixels, Stretch, Window
 BLUR_TILE = (64, 2048)
 # Rows and columns of an opening at a time: more, as more work is done twice where tiles meet.
 OPENING_TILE = (256, 1024)
-# By how many epsilons, relative to itself, rounding may make a sum differ from that of the same
-# pixel before the steps in between: docs/method.md has what was measured.
+# So many epsilons a sum may differ, by rounding alone, from the sum of the same pixel before the
+# steps in between: measured, see docs/method.md.
 TIE = 32
 
 
@@ -73,7 +73,7 @@ def divide(
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
-    _divide(pixels.parts(window, dtype), _rounded(scale, dtype), out)
+    _divide(pixels.stretches(window, dtype), _rounded(scale, dtype), out)
 
 
 def _divide(parts: Iterable[Stretch], divisors: Block, out: Sequence[Block]) -> None:
@@ -106,18 +106,18 @@ def add_channels(
     total = np.zeros((pixels.planes, *window.shape), dtype)
     divisors, missing = _divisors(scale, pixels.n_channels, dtype), dtype.type(np.nan)
     line = np.empty(window.shape[1], dtype)
-    for first, values, start, strides, shape, row, column in pixels.parts(window, dtype):
+    for first, values, start, strides, shape, row, column in pixels.stretches(window, dtype):
         lines = values, start, strides, shape, divisors[first:]
         sum_channels(*lines, missing, line, total, row, column)
     return total
 
 
-def chosen(labels: Block, of: tuple[int, ...] | None, inverted: bool) -> Block:
-    """Where labels are one of `of`; None for all but zero, and for the bools of a mask.
+def chosen(labels: Block, wanted: tuple[int, ...] | None, inverted: bool) -> Block:
+    """Where labels are wanted ones; None for all but zero, and for the bools of a mask.
 
     If `inverted`, where they are not.
     """
-    inside = labels.astype(bool, copy=False) if of is None else np.isin(labels, of)
+    inside = labels.astype(bool, copy=False) if wanted is None else np.isin(labels, wanted)
     return ~inside if inverted else inside
 
 
@@ -314,7 +314,7 @@ def blur(
         elif blur_radius(sigma) > 0:
             _blur_channels(pixels, window, channels, sigma, divisors, (height, width), out)
         else:
-            _divide(pixels.parts(window, dtype, channels), divisors, list(out))
+            _divide(pixels.stretches(window, dtype, channels), divisors, list(out))
             if sigma > 0:
                 blurred = out[_slice(channels)]
                 blurred[np.isinf(blurred)] = np.nan
@@ -353,15 +353,15 @@ def _blur_channels(
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
     rows, columns = _blur_tile_shape(out.shape[2:], reach)
-    room = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
+    scratch = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
     for tile in _tiles(window, rows, columns):
         # One row more than is blurred, as `blur_strip` wants it.
         shape = tile.shape[0] + 2 * reach + 1, tile.shape[1] + 2 * reach
-        padded = room[: shape[0] * shape[1]].reshape(shape)
+        padded = scratch[: shape[0] * shape[1]].reshape(shape)
         have = tile.grown(radius, *size)
         above, before = reach - (tile.top - have.top), reach - (tile.left - have.left)
         filled = above, above + have.shape[0], before, before + have.shape[1]
-        parts = pixels.parts(have, out.dtype, channels)
+        parts = pixels.stretches(have, out.dtype, channels)
         for channel, plane in product(channels, range(pixels.planes)):
             missing = False
             for part in parts:
@@ -429,7 +429,7 @@ def subtract_opening(
         elif scale is None:
             out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
         else:
-            _divide(pixels.parts(window, dtype, channels), divisors, list(out))
+            _divide(pixels.stretches(window, dtype, channels), divisors, list(out))
     return out
 
 
@@ -445,7 +445,7 @@ def _subtract_openings(
     rows, columns = (max(most, 8 * radius) for most in OPENING_TILE)
     for tile in _tiles(window, rows, columns):
         centres, have = tile.grown(radius, *size), tile.grown(2 * radius, *size)
-        parts = pixels.parts(have, out.dtype, channels)
+        parts = pixels.stretches(have, out.dtype, channels)
         for channel, plane in product(channels, range(pixels.planes)):
             values = np.empty(have.shape, out.dtype)
             missing = False
@@ -482,9 +482,9 @@ def _without_opening(
 def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
     """The smallest of `values`, which lie at `place`, in the disc around each pixel of `window`."""
     out = np.empty(window.shape, values.dtype)
-    line, room = np.empty((2, window.shape[1] + 2 * radius), values.dtype)
+    line, scratch = np.empty((2, window.shape[1] + 2 * radius), values.dtype)
     row, column = window.top - place.top, window.left - place.left
-    erode(values, row, column, half_widths(radius), values.dtype.type(np.inf), line, room, out)
+    erode(values, row, column, half_widths(radius), values.dtype.type(np.inf), line, scratch, out)
     return out
 
 

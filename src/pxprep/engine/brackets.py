@@ -17,10 +17,10 @@ LEAST_TILE_SPREADS = 2.0
 # So many ranks more, for samples of few values.
 SPARE_RANKS = 20
 # If few tiles hold the tail, the spread between tiles underestimates the error. So a bracket
-# extends at least by LEAST_SHARE of the sample to each side, and by as many values as LEAST_TILES
-# tiles have, if that is no more than MOST_TILES_SHARE of the sample.
+# extends at least by LEAST_SHARE of the sample to each side, and by as many values as there are in
+# LEAST_MARGIN_TILES tiles, if that is no more than MOST_TILES_SHARE of the sample.
 LEAST_SHARE = 1 / 64
-LEAST_TILES = 2
+LEAST_MARGIN_TILES = 2
 MOST_TILES_SHARE = 1 / 8
 # So many bytes gathered values may take. A bracket may take the share ROOM of that, as far as its
 # sample tells; if it would need more, digits are counted.
@@ -35,7 +35,7 @@ class Margin(NamedTuple):
     least: float  # with less it is not worth trying
     rank: float  # the quantile's
     size: int  # how many values the sample has
-    tail: float  # about how many of them trimming would leave at most
+    tail: float  # about how many of them are left once values that cannot be wanted are let go
 
     def ends(self, share: float) -> tuple[int, int]:
         """The ranks of both bounds with a share of the wanted margin; they may be out of range."""
@@ -93,7 +93,7 @@ def _margin_of(tiles: Sequence[Block], values: Block, n_sampled: int, fraction: 
     size = values.size
     of_pixels = SPREADS * np.sqrt(size * fraction * (1 - fraction))
     between_tiles = _deviation(tiles, values, fraction)
-    share = max(LEAST_SHARE, min(LEAST_TILES / len(tiles), MOST_TILES_SHARE))
+    share = max(LEAST_SHARE, min(LEAST_MARGIN_TILES / len(tiles), MOST_TILES_SHARE))
     return Margin(
         wanted=SPARE_RANKS + max(of_pixels, TILE_SPREADS * between_tiles, size * share),
         least=1 + max(of_pixels, LEAST_TILE_SPREADS * between_tiles),

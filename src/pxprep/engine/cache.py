@@ -70,7 +70,10 @@ class Sampling(NamedTuple):
 
     @classmethod
     def for_depth(cls, n_bytes: int, n_blocks: int, depth: int) -> "Sampling":
-        """With rims so wide that programs which read `depth` pixels around one leave the cores."""
+        """With rims so wide that a program has the whole core, if it reads `depth` pixels around.
+
+        But no rim is wider than MOST_RIM.
+        """
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
     def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
@@ -160,19 +163,19 @@ class Keeper:
         self,
         index: Index,
         token: str,
-        place: Window,
+        window: Window,
         shape: tuple[int, ...],
         dtype: DType,
     ) -> Kept | None:
-        """A place to keep a processed block by that name; None if the budget has no room for it.
+        """A `Kept` for a processed block by that name; None if the budget has no room for it.
 
         The block as it was read is forgotten, as later passes need only its edges. The caller fills
-        the place, is a user of it, and must call its `leave`.
+        it, is a user of it, and must call its `leave`.
         """
         if not (self._keeps_results and self._is_open):
             return None
         before = self._results.get(index, {}).get(token)
-        if before is not None and not before.is_gone:
+        if before is not None and not before.is_claimed:
             return None  # another thread is making it
         read = self._read.get(("blocks", index), [])
         n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
@@ -180,7 +183,7 @@ class Keeper:
             return None
         if read and self._depth:
             self.edges(index, self._depth, partial(edges_of, read, self._depth))
-        kept = Kept(np.empty(shape, dtype), place)
+        kept = Kept(np.empty(shape, dtype), window)
         with self._lock:
             if self._is_open:
                 self._read.pop(("blocks", index), None)

@@ -27,7 +27,9 @@ COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 
 
 class Bounds(NamedTuple):
-    """Between which the quantile of each channel must lie, as far as samples tell; shape (c,).
+    """Two bounds for each channel: its quantile lies between them, as far as samples tell.
+
+    Both have the shape (c,).
 
     If several quantiles are wanted, the bounds of all channels for the first one come first, then
     those for the second one, in the same two arrays.
@@ -38,7 +40,11 @@ class Bounds(NamedTuple):
 
 
 class Enough(NamedTuple):
-    """The wanted ranks are among the `top` largest, and the `bottom` smallest, values counted."""
+    """So many values suffice.
+
+    Every wanted rank is among the `top` largest, and also among the `bottom` smallest, of the
+    values that are counted.
+    """
 
     top: int
     bottom: int
@@ -72,18 +78,18 @@ class Gathered:
 
     @classmethod
     def of(
-        cls, values: Block, bounds: tuple[Real, Real], zeros: bool, enough: Enough, room: Block
+        cls, values: Block, bounds: tuple[Real, Real], zeros: bool, enough: Enough, scratch: Block
     ) -> "Gathered":
         """What lies between bounds of these values, as far as it may be wanted.
 
-        `room` has room for one more value than there are.
+        `scratch` has room for one more value than there are.
         """
-        found, flat = cls.nothing(bounds), np.ascontiguousarray(values, room.dtype).reshape(-1)
+        found, flat = cls.nothing(bounds), np.ascontiguousarray(values, scratch.dtype).reshape(-1)
         size = FIRST_VALUES if np.isinf(bounds).all() else flat.size
         start = 0
         while start < flat.size:
-            n = gather(flat[start : start + size], *found.bounds, zeros, found.tally, room)
-            inside = np.concatenate([found.inside, room[:n]]) if start else room[:n].copy()
+            n = gather(flat[start : start + size], *found.bounds, zeros, found.tally, scratch)
+            inside = np.concatenate([found.inside, scratch[:n]]) if start else scratch[:n].copy()
             found = cls(found.tally, inside, found.bounds).trimmed(enough)
             start, size = start + size, GROWTH * size
         return found
@@ -109,28 +115,32 @@ class Gathered:
         inside = np.concatenate([part.inside for part in parts])
         return cls(tally, inside, (low, high)).trimmed(enough)
 
-    def at(self, places: Sequence[int]) -> list[Real]:
-        """The values at these places among those inside, as if they were sorted.
+    def at(self, positions: Sequence[int]) -> list[Real]:
+        """The values at these positions among those inside, as if they were sorted.
 
-        A place below 0 gives the lower bound, a place behind the last value the upper bound.
+        A position below 0 gives the lower bound, a position behind the last value the upper bound.
         """
         n, (low, high) = self.inside.size, self.bounds
-        among = [place for place in places if 0 <= place < n]
+        among = [position for position in positions if 0 <= position < n]
         ordered = np.partition(self.inside, among) if among else self.inside
-        return [low if place < 0 else high if place >= n else ordered[place] for place in places]
+        return [
+            low if position < 0 else high if position >= n else ordered[position]
+            for position in positions
+        ]
 
     def trimmed(self, enough: Enough) -> "Gathered":
         """Without the values that cannot be at a wanted rank, if there are many of those.
 
-        A value cannot be if `enough.top` values lie above it, or `enough.bottom` below it: those
-        that other parts hold can only add to these numbers.
+        A value cannot be at one if `enough.top` values lie above it, or `enough.bottom` below it:
+        those that other parts hold can only add to these numbers.
         """
         n = self.inside.size
         if n <= LEAST_HELD:
             return self
         counted, *_, below, at_low, at_high = self.tally.tolist()
         above = counted - below - at_low - n - at_high
-        # The places of the values that become the bounds: all that may be wanted lies between.
+        # The positions, among those inside, of the values that become the new bounds: what may be
+        # wanted lies between them or is one of them.
         first = max(n - (enough.top - above - at_high), -1)
         last = min(enough.bottom - below - at_low - 1, n)
         if n <= SPARE * (last - first):
@@ -154,7 +164,7 @@ class Gathered:
         return Gathered(tally, inside[(inside > low) & (inside < high)], (low, high))
 
 
-def merged(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered] | None:
+def merge_lists(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered] | None:
     """Merge what was gathered from several parts of an image; None if that is too much.
 
     There is a `Gathered` for each quantile in each part, and in the result.

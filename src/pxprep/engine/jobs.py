@@ -47,9 +47,9 @@ class MaskReading:
     def read(self, given: Iterator[object]) -> Pixels:
         """The chosen pixels, given the results that the readings depend on."""
         pieces = []
-        for place, reading in self.readings:
+        for window, reading in self.readings:
             (block,) = reading.run([next(given) for _ in reading.others])
-            pieces.append((0, place, self.choose(block)))
+            pieces.append((0, window, self.choose(block)))
         return Pixels(pieces, 1)
 
 
@@ -91,28 +91,28 @@ class BlockJob:
         Rows and columns of the block.
     reading
         What reads it.
-    surroundings
-        Place of each neighbour, and how many chunks of it are given, or `EDGES`.
+    neighbours
+        Window of each neighbour, and how many chunks of it are given, or `EDGES`.
     numbers
         What the operations take, then what the sink takes, and last the mask of the pixels that are
         measured, or None for all. `LATER` stands for what is given when the task runs, and a
         `MaskReading` for a mask that is read then.
     sink
         What becomes of the program's result.
-    stops
+    keeping_points
         Where the block may be kept for later passes: after how many operations, and by what name.
     gate
-        None: always run. Otherwise the first value is a list of one item: True runs only if the
-        item is None, False only if it is not.
+        None: the job always runs. Otherwise the first value is a box: with True the job runs only
+        if the box holds None, with False only if it holds something else.
     """
 
     program: Program
     window: Window
     reading: Reading
-    surroundings: tuple[tuple[Window, int], ...]
+    neighbours: tuple[tuple[Window, int], ...]
     numbers: tuple[object, ...]
     sink: Sink
-    stops: tuple[tuple[int, str], ...] = ()
+    keeping_points: tuple[tuple[int, str], ...] = ()
     gate: bool | None = None
 
     def __call__(self, *values: Any) -> object:
@@ -126,13 +126,13 @@ class BlockJob:
         given = iter(waited)
         others = [next(given) for _ in self.reading.others]
         around: list[tuple[int, Window, Block]] = []
-        for place, kind in self.surroundings:
-            if kind == EDGES:
-                parts = place.edges(self.program.depth)
+        for window, n_chunks in self.neighbours:
+            if n_chunks == EDGES:
+                parts = window.edges(self.program.depth)
                 around += [(0, *each) for each in zip(parts, next(given), strict=True)]
             else:
-                runs = [standard_axes(next(given), self.reading.axes) for _ in range(kind)]
-                around += _stacked(place, runs)
+                chunks = [standard_axes(next(given), self.reading.axes) for _ in range(n_chunks)]
+                around += _stacked(window, chunks)
         done, kept = self._kept()
         try:
             if kept is not None and kept.is_complete:
@@ -153,24 +153,24 @@ class BlockJob:
             *waited, where = numbers[n:]
             opened = Opened(program, pixels, numbers[:n])
             sink = self.sink.given(*waited) if waited else self.sink
-            return sink.take(opened, self.window, where)
+            return sink.run_block(opened, self.window, where)
         finally:
             if kept is not None:
                 kept.leave()
 
     def _kept(self) -> tuple[int, Kept | None]:
         """The block as an earlier pass has kept it, and after how many operations that is."""
-        for done, name in reversed(self.stops):
+        for done, name in reversed(self.keeping_points):
             kept = self.reading.kept(name)
             if kept is not None:
                 return done, kept
         return 0, None
 
     def _start_keeping(self, pixels: Pixels) -> tuple[int, Kept | None]:
-        """A place to keep the block, if a later pass will need it; after how many operations."""
-        if not (self.stops and self.sink.measures):
+        """A `Kept` for the block, if a later pass will need it; after how many operations."""
+        if not (self.keeping_points and self.sink.measures):
             return 0, None
-        done, name = self.stops[-1]
+        done, name = self.keeping_points[-1]
         first = replace(self.program, operations=self.program.operations[:done])
         n_channels = first.out_channels(pixels.n_channels)
         shape = n_channels, pixels.planes, *self.window.shape
@@ -184,20 +184,20 @@ class Write(Sink):
     If there is `only` one such chunk, it is that array; else a list of them.
     """
 
-    runs: tuple[int, ...]
+    channels_per_chunk: tuple[int, ...]
     axes: str
     only: bool = False
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the program on a block."""
         # An array for each chunk: so small ones get memory that others have had before. One for all
         # would be new memory each time.
         program, pixels = opened.program, opened.pixels
         dtype = program.out_dtype(pixels.dtype)
         shape = (pixels.planes, *window.shape)
-        blocks = [np.empty((run, *shape), dtype) for run in self.runs]
-        program.write(pixels, window, opened.numbers, blocks)
-        turned = list(map(self.turned, blocks))
+        made = [np.empty((n_channels, *shape), dtype) for n_channels in self.channels_per_chunk]
+        program.write(pixels, window, opened.numbers, made)
+        turned = list(map(self.turned, made))
         return turned[0] if self.only else turned
 
     def turned(self, block: Block) -> Block:
@@ -233,11 +233,12 @@ class Survey(Sink):
         """The sink with the masks over a block."""
         return replace(self, masks=masks)
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
         """Count (inside the mask), and take a sample of the pixels and of the masks."""
         pixels, counts = opened.pixels, None
         if blocks.key_bits(pixels.dtype) == DIGIT_BITS:
-            counts = Count(None, 0, zeros=True, select=sum_of).take(opened, window, where)
+            count = Count(None, 0, zeros=True, select=sum_of)
+            counts = count.run_block(opened, window, where)
         chunks = [array for _, _, array in pixels.pieces]
         masks = self.masks if where is None else (*self.masks, where)
         samples = [
@@ -266,13 +267,13 @@ class Store(Sink):
         # Never the same twice: the values in the target, which Dask would hash, do not matter.
         return uuid4().hex
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> None:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> None:
         """Run the program, in place of the kept block if possible, and write the result."""
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
-        shape = sum(self.write.runs), pixels.planes, *window.shape
+        shape = sum(self.write.channels_per_chunk), pixels.planes, *window.shape
         for number in numbers:
             # Its shape is another if channels are dropped after the block was kept.
-            if isinstance(number, Kept) and number.pixels.shape == shape and number.take():
+            if isinstance(number, Kept) and number.pixels.shape == shape and number.claim():
                 program.write(pixels, window, numbers, [number.pixels])
                 self._put(number.pixels, window)
                 return
@@ -286,12 +287,13 @@ class Store(Sink):
 
     def _put(self, block: Block, window: Window) -> None:
         first = 0
-        for run in self.write.runs:
-            whole = slice(first, first + run), slice(0, block.shape[1]), *window.slices
-            place = dict(zip(AXES, whole, strict=True))
-            selection = tuple(place[axis] for axis in self.write.axes)
-            self.target[selection] = self.write.turned(block[first : first + run])
-            first += run
+        for n_channels in self.write.channels_per_chunk:
+            stop = first + n_channels
+            whole = slice(first, stop), slice(0, block.shape[1]), *window.slices
+            by_axis = dict(zip(AXES, whole, strict=True))
+            selection = tuple(by_axis[axis] for axis in self.write.axes)
+            self.target[selection] = self.write.turned(block[first:stop])
+            first = stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,6 +359,7 @@ def _filled_in(number: object, given: Iterator[object]) -> Any:
     """One of the numbers of a job: read, or taken from `given`, if it was not known before."""
     if isinstance(number, MaskReading):
         return number.read(given)
+    # LATER is known by its type: it may come from another process.
     return next(given) if isinstance(number, str) else number
 
 
@@ -365,10 +368,10 @@ def _is_shut(gate: bool | None, values: list[Any]) -> bool:
     return gate is not None and (values.pop(0)[0] is None) != gate
 
 
-def _stacked(place: Window, runs: Sequence[Block]) -> list[tuple[int, Window, Block]]:
+def _stacked(window: Window, chunks: Sequence[Block]) -> list[tuple[int, Window, Block]]:
     """The chunks of a block, each with some of the channels in their order, as `Pixels` pieces."""
-    firsts = accumulate((len(run) for run in runs), initial=0)
-    return [(first, place, run) for first, run in zip(firsts, runs, strict=False)]
+    firsts = accumulate(map(len, chunks), initial=0)
+    return [(first, window, chunk) for first, chunk in zip(firsts, chunks, strict=False)]
 
 
 def boxed(value: object) -> Block:

@@ -45,14 +45,14 @@ from .jobs import (
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
 from .sinks import AddUp, Count, Gather, Sink
-from .sources import AXES, Area, Reading, Source, run_keys
+from .sources import AXES, Area, Reading, Source, chunk_keys
 from .sums import BinLayout
 from .windows import Index, Window
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
-# A lazy box, and when a pass over the blocks is to run: if the boxed item is None (True), or if it
-# is not (False).
+# A lazy box, and which content lets a pass run: True if the box must hold None, False if it must
+# hold something else.
 Gate = tuple[Array, bool]
 
 
@@ -65,63 +65,64 @@ class BoundOperation:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """Steps on a source.
+class LazyChain:
+    """Operations on a source.
 
     Attributes
     ----------
     source
         What is read.
-    steps
-        In their order.
+    operations
+        In their order, each with what it takes.
     """
 
     source: Source
-    steps: tuple[BoundOperation, ...] = ()
+    operations: tuple[BoundOperation, ...] = ()
 
     @classmethod
-    def of(cls, array: Array) -> "Chain":
-        """The chain that a Dask array was made from, or one without steps on the array itself."""
+    def of(cls, array: Array) -> "LazyChain":
+        """The chain that a Dask array was made from, or one that only reads the array itself."""
         layer = _top_layer(array)
         return cls(Source.of(array)) if layer is None or layer.axes != AXES else layer.chain
 
     @property
     def float_type(self) -> DType:
-        """Type of what comes out of any step."""
+        """Type of what comes out of any operation."""
         return float_dtype(self.source.array.dtype)
 
-    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "Chain":
-        """The chain with one more step."""
-        return replace(self, steps=(*self.steps, BoundOperation(operation, numbers)))
+    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "LazyChain":
+        """The chain with one more operation."""
+        return replace(self, operations=(*self.operations, BoundOperation(operation, numbers)))
 
-    def begins_with(self, other: "Chain") -> bool:
-        """Whether it has the same source as another chain, and begins with the same steps."""
-        steps = zip(other.steps, self.steps, strict=False)
+    def begins_with(self, other: "LazyChain") -> bool:
+        """Whether it has the same source as another chain, and begins with the same operations."""
+        pairs = zip(other.operations, self.operations, strict=False)
         return (
             self.source.array is other.source.array
-            and len(other.steps) <= len(self.steps)
-            and all(one is another for one, another in steps)
+            and len(other.operations) <= len(self.operations)
+            and all(one is another for one, another in pairs)
         )
 
     @cached_property
     def program(self) -> Program:
         """What runs on each block."""
         _, _, height, width = self.source.shape
-        return Program(tuple(step.operation for step in self.steps), self.float_type, height, width)
+        operations = tuple(bound.operation for bound in self.operations)
+        return Program(operations, self.float_type, height, width)
 
     @cached_property
     def token(self) -> str:
         """A hash that tells the result of the chain from any other, for names of arrays."""
         numbers = [
-            None if step.numbers is None else getattr(step.numbers, "name", step.numbers)
-            for step in self.steps
+            None if bound.numbers is None else getattr(bound.numbers, "name", bound.numbers)
+            for bound in self.operations
         ]
         return tokenize(self.source.array.name, self.source.axes, self.program, numbers)
 
     def array(self, axes: str = AXES) -> Array:
         """The result as a Dask array with these axes, chunked like the source."""
         chunks = dict(zip(AXES, self.source.chunks, strict=True))
-        chunks["c"] = self._runs
+        chunks["c"] = self._channels_per_chunk
         name = f"pxprep-{axes}-{self.token}"
         layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
         dtype = self.program.out_dtype(self.source.array.dtype)
@@ -147,7 +148,7 @@ class Chain:
         a lazy box: if its item is not None when it is computed, nothing is counted.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        shape = (sum(self._runs), n_prefixes, N_SLOTS)
+        shape = (sum(self._channels_per_chunk), n_prefixes, N_SLOTS)
         most = prod(self.source.shape[1:])
         sink = Count(None, level, zeros, partial(_as_counts, shape=shape), most)
         gate = None if unless is None else (unless, True)
@@ -159,8 +160,8 @@ class Chain:
     ) -> Array:
         """A lazy box with what `then` makes of the values between bounds.
 
-        `then` is called inside a task, with a list of `Gathered`. `bounds` may be lazy, from
-        `Chain.bounds`. The boxed item is None if there are no bounds, or if more values lie there
+        `then` is called inside a task, with a list of `Gathered`. `bounds` may be lazy, from the
+        method `bounds`. The boxed item is None if there are no bounds, or if more values lie there
         than may be held.
         """
         gate = (bounds, False) if isinstance(bounds, da.Array) else None
@@ -169,7 +170,7 @@ class Chain:
 
     def sums(self, float_type: DType, where: Area | None = None) -> Array:
         """Exact sums of the result, or of an area of it: a Dask array with a row per channel."""
-        shape = (sum(self._runs), BinLayout.of(float_type).row_size)
+        shape = (sum(self._channels_per_chunk), BinLayout.of(float_type).row_size)
         return self._reduced("sums", AddUp(float_type), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
@@ -177,7 +178,7 @@ class Chain:
 
         Its samples have about `n_bytes` at most. `where` is the area that is measured.
         """
-        plain = replace(self, steps=())
+        plain = replace(self, operations=())
         sampling = Sampling(n_bytes, len(list(self.source.indices())))
         given = [*self._areas(), where]
         return plain._reduced("surveyed", Survey(sampling), given, (1,), np.dtype(object))
@@ -185,13 +186,13 @@ class Chain:
     def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
         """As `counts` for the first digit, from a first look at a source of small integers.
 
-        So one pass serves these counts and `bounds`. The chain must have no steps.
+        So one pass serves these counts and `bounds`. The chain must have no operations.
         """
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
         graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
-        shape = (sum(self._runs), 1, N_SLOTS)
+        shape = (sum(self._channels_per_chunk), 1, N_SLOTS)
         return da.Array(
             self._collected(name, MaterializedLayer(graph), survey),
             name,
@@ -222,7 +223,7 @@ class Chain:
 
         The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
-        sink = Store(target, Write(self._runs, axes))
+        sink = Store(target, Write(self._channels_per_chunk, axes))
         return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
@@ -233,14 +234,14 @@ class Chain:
         return processed(self.program, self.source.samples(self._areas(where)), numbers)
 
     def _areas(self, where: Area | None = None) -> list[Area]:
-        """The areas that the steps take, and then `where`."""
-        areas = [*(step.numbers for step in self.steps), where]
+        """The areas that the operations take, and then `where`."""
+        areas = [*(bound.numbers for bound in self.operations), where]
         return [area for area in areas if isinstance(area, Area)]
 
     @property
     def _sampled_numbers(self) -> list[object]:
-        """What the steps take; the class `MaskReading` in place of an area, see `processed`."""
-        numbers = (step.numbers for step in self.steps)
+        """What operations take; the class `MaskReading` in place of an area, see `processed`."""
+        numbers = (bound.numbers for bound in self.operations)
         return [MaskReading if isinstance(number, Area) else number for number in numbers]
 
     def _reduced(
@@ -274,7 +275,7 @@ class Chain:
     def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
-        numbers = (*(step.numbers for step in self.steps), *more)
+        numbers = (*(bound.numbers for bound in self.operations), *more)
         areas = (number for number in numbers if isinstance(number, Area))
         for source in (self.source, *(area.source(self.source.chunks) for area in areas)):
             layers.update(source.layers)
@@ -289,26 +290,26 @@ class Chain:
         return HighLevelGraph(layers, dependencies)
 
     @cached_property
-    def _runs(self) -> tuple[int, ...]:
+    def _channels_per_chunk(self) -> tuple[int, ...]:
         """How many channels each chunk of the result has."""
-        return self.program.runs(self.source.chunks[0])
+        return self.program.channels_per_chunk(self.source.chunks[0])
 
     def _graph(self, name: str, axes: str) -> Graph:
-        runs = self._runs
         graph: Graph = {}
-        sink = Write(runs, axes, only=len(runs) == 1)
-        for place, line in enumerate(self.source.lines()):
-            after = line_task(graph, name, place) if self.program.depth else []
+        n_chunks = len(self._channels_per_chunk)
+        sink = Write(self._channels_per_chunk, axes, only=n_chunks == 1)
+        for number, line in enumerate(self.source.lines()):
+            after = line_task(graph, name, number) if self.program.depth else []
             for index in line:
-                keys = run_keys(name, axes, index, len(runs))
+                keys = chunk_keys(name, axes, index, n_chunks)
                 task = (*self._task(graph, name, index, sink), *after)
                 if sink.only:
                     graph[keys[0]] = task
                     continue
                 whole = (f"{name}-block", *index)
                 graph[whole] = task
-                for run, key in enumerate(keys):
-                    graph[key] = (getitem, whole, run)
+                for chunk, key in enumerate(keys):
+                    graph[key] = (getitem, whole, chunk)
         return graph
 
     def _reducing_graph(
@@ -322,11 +323,11 @@ class Chain:
     ) -> Graph:
         graph: Graph = {}
         parts: list[Key] = []
-        for place, index in enumerate(self.source.indices()):
-            parts.append((f"{name}-block", place))
+        for number, index in enumerate(self.source.indices()):
+            parts.append((f"{name}-block", number))
             graph[parts[-1]] = self._task(graph, name, index, sink, numbers, gate)
         merge = merge_in_order if sink.in_order else merge_in_tree
-        total = merge(graph, f"{name}-merged", sink.merge_if_all, parts)
+        total = merge(graph, f"{name}-merged", sink.merge_unless_none, parts)
         graph[(name, *[0] * ndim)] = (close, total)
         return graph
 
@@ -346,39 +347,42 @@ class Chain:
         reading = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
-        numbers = (*(step.numbers for step in self.steps), *more)
+        numbers = (*(bound.numbers for bound in self.operations), *more)
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
         # Edges that are only for this pass wait for what the block waits for: else they would be
         # made, and held, long before the block needs them.
-        waiting = partial(Edges, depth=self.program.depth, gate=opens), box, lazy
-        surroundings, around = self._surroundings(graph, name, index, *waiting)
+        make_edges = partial(Edges, depth=self.program.depth, gate=opens)
+        neighbours, around = self._neighbours(graph, name, index, make_edges, box=box, lazy=lazy)
         constants, needed = self._constants(index, numbers)
-        stops = self._stops if reading.keeper is not None else ()
+        keeping_points = self._keeping_points if reading.keeper is not None else ()
         window = self.source.window(index)
-        job = BlockJob(self.program, window, reading, surroundings, constants, sink, stops, opens)
+        job = BlockJob(
+            self.program, window, reading, neighbours, constants, sink, keeping_points, opens
+        )
         return (job, *box, *reading.others, *around, *needed)
 
-    def _surroundings(
+    def _neighbours(
         self,
         graph: Graph,
         name: str,
         index: Index,
-        make: Callable[[Reading], Edges],
+        make_edges: Callable[[Reading], Edges],
+        *,
         box: Sequence[Key],
         lazy: Sequence[Key],
     ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
-        """The `surroundings` of a `BlockJob`, and the keys whose results it gets for them.
+        """The `neighbours` of a `BlockJob`, and the keys whose results it gets for them.
 
-        Tasks that read neighbours and cut their edges are added to `graph`; `make` makes one,
+        Tasks that read neighbours and cut their edges are added to `graph`; `make_edges` makes one,
         which then waits for `box` and `lazy`.
         """
         program, source = self.program, self.source
-        surroundings: list[tuple[Window, int]] = []
+        neighbours: list[tuple[Window, int]] = []
         keys: list[Key] = []
         for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
             if not reading.graph:  # in memory: nothing is read twice
-                surroundings.append((source.window(neighbour), len(reading.keys)))
+                neighbours.append((source.window(neighbour), len(reading.keys)))
                 keys.extend(reading.keys)
                 continue
             if self._shares_edges:
@@ -386,11 +390,11 @@ class Chain:
                 job = (Edges(reading, program.depth), *reading.others)
             else:
                 edges = (f"{name}-edges", *neighbour)
-                job = (make(reading), *box, *reading.others, *lazy)
+                job = (make_edges(reading), *box, *reading.others, *lazy)
             graph.setdefault(edges, job)
-            surroundings.append((source.window(neighbour), EDGES))
+            neighbours.append((source.window(neighbour), EDGES))
             keys.append(edges)
-        return tuple(surroundings), keys
+        return tuple(neighbours), keys
 
     def _constants(
         self, index: Index, numbers: Sequence[object]
@@ -411,19 +415,21 @@ class Chain:
         return tuple(constants), keys
 
     @cached_property
-    def _stops(self) -> tuple[tuple[int, str], ...]:
+    def _keeping_points(self) -> tuple[tuple[int, str], ...]:
         """After how many operations a block may be kept, each time with a name for what is kept.
 
-        It must be after a blur, or it is not worth it; and no later operation may read neighbours.
+        It pays only after a blur, and no later operation may read neighbours.
         """
-        stops = []
-        for done in range(1, len(self.steps) + 1):
+        keeping_points = []
+        for done in range(1, len(self.operations) + 1):
             first, rest = self.program.operations[:done], self.program.operations[done:]
             keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
             reaches = [any(operation.depth for operation in part) for part in (first, rest)]
             if keeps_channels and reaches == [True, False]:
-                stops.append((done, replace(self, steps=self.steps[:done]).token))
-        return tuple(stops)
+                keeping_points.append(
+                    (done, replace(self, operations=self.operations[:done]).token)
+                )
+        return tuple(keeping_points)
 
     def _mask(self, area: Area, index: Index, depth: int) -> MaskReading:
         """What reads an area in a block and `depth` pixels around it."""
@@ -432,8 +438,8 @@ class Chain:
         around = window.grown(depth, self.program.height, self.program.width)
         keeper = None if source.keeper is None else source.keeper.beside(area.name)
         readings = [
-            (source.window(place), replace(over.reading(place), index=place, keeper=keeper))
-            for place in [index, *source.neighbours(index, around)]
+            (source.window(block), replace(over.reading(block), index=block, keeper=keeper))
+            for block in [index, *source.neighbours(index, around)]
         ]
         return MaskReading(area.choose, tuple(readings))
 
@@ -450,7 +456,7 @@ class Chain:
 class ChainLayer(MaterializedLayer):
     """The last layer of the graph of a chain's array, which holds the chain, and has these axes."""
 
-    def __init__(self, mapping: Mapping[Key, object], chain: Chain, axes: str) -> None:
+    def __init__(self, mapping: Mapping[Key, object], chain: LazyChain, axes: str) -> None:
         super().__init__(mapping)
         self.chain = chain
         self.axes = axes
@@ -501,7 +507,7 @@ def storing(array: Array, target: object) -> Array | None:
 def numbers_of(array: Array) -> dict[str, Array]:
     """The lazy numbers that the chains in the graph of a Dask array take, by their names."""
     chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
-    numbers = [step.numbers for chain in chains for step in chain.steps]
+    numbers = [bound.numbers for chain in chains for bound in chain.operations]
     return {one.name: one for one in numbers if isinstance(one, da.Array)}
 
 

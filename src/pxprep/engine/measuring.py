@@ -1,4 +1,4 @@
-"""Quantiles of images in memory, measured now.
+"""Quantiles of images that are in memory or at hand, measured now.
 
 Which way is the fastest depends on how many pixels there are, and of what type:
 
@@ -42,7 +42,7 @@ LEAST_TILES = 4
 MaskedChain = tuple[Chained, Pixels | None]
 
 
-def masked(image: Block | Chained, area: Area | None) -> MaskedChain:
+def as_chain_and_mask(image: Block | Chained, area: Area | None) -> MaskedChain:
     """An array with axes (c, z, y, x), or a chain, and the pixels of an area of it."""
     if isinstance(image, np.ndarray):
         image = ArrayChain(image)
@@ -74,21 +74,21 @@ def measure_quantiles(
     list of list of Quantiles
         For each group and quantile; arrays of shape (c,).
     """
-    parts = [masked(*image) for image in images]
-    wanted = [_Wanted([parts[position] for position in group], q, zeros) for group in groups]
-    sinks = [group.gathering() if group.is_gathered else None for group in wanted]
-    pairs = list(zip(wanted, sinks, strict=True))
+    parts = [as_chain_and_mask(*image) for image in images]
+    asked = [_Group([parts[position] for position in group], q, zeros) for group in groups]
+    sinks = [group.gathering() if group.is_gathered else None for group in asked]
+    pairs = list(zip(asked, sinks, strict=True))
     passes = [each for group, sink in pairs if sink is not None for each in group.passes(sink)]
     results = iter(run(passes) if passes else [])
     gathered: list[Quantiles | None] = [None if sink is None else next(results) for sink in sinks]
-    left = [group for group, one in zip(wanted, gathered, strict=True) if one is None]
+    left = [group for group, one in zip(asked, gathered, strict=True) if one is None]
     counted = iter(_by_digits(left))
     return [next(counted) if one is None else one.apart(len(q)) for one in gathered]
 
 
 @dataclass(frozen=True, eq=False)
-class _Wanted:
-    """Quantiles of a group of images."""
+class _Group:
+    """The quantiles of a group of images, yet to be measured."""
 
     parts: Sequence[MaskedChain]
     q: Block
@@ -112,8 +112,10 @@ class _Wanted:
     @property
     def is_gathered(self) -> bool:
         """Whether to try to gather the values: many of them can be if all images can be sampled."""
-        is_at_hand = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
-        return self.n_values <= FEW or (self.n_digits > 1 and (is_at_hand or len(self.parts) == 1))
+        if self.n_values <= FEW:
+            return True
+        are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
+        return self.n_digits > 1 and (are_in_memory or len(self.parts) == 1)
 
     def passes(self, sink: Sink) -> list[Pass]:
         """A pass over each image; all share the sink."""
@@ -181,7 +183,7 @@ class _Wanted:
         return bracket(samples, flat, self.zeros, n_bytes)
 
 
-def _by_digits(groups: Sequence[_Wanted]) -> list[list[Quantiles]]:
+def _by_digits(groups: Sequence[_Group]) -> list[list[Quantiles]]:
     """The quantiles of each group, found by counting digit after digit."""
     selections: list[list[Block]] = [[] for _ in groups]
     for level in range(max((group.n_digits for group in groups), default=0)):

@@ -1,7 +1,7 @@
-"""Memory that arrays have left, for the next ones.
+"""The memory of large arrays that are gone, held for the next ones.
 
 The system clears each page of fresh memory when it is first written to, which may take longer than
-the work on the pixels. So what a large array leaves is held for the next array of about its size.
+the work on the pixels. So the memory of a large array is held for the next one of about its size.
 The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
 in fresh memory does.
 """
@@ -15,24 +15,24 @@ import numpy as np
 
 from ..aliases import Block, DType
 
-# What smaller arrays leave is held by the C library.
+# The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
 # So many bytes are held at most.
 MOST_HELD = 1 << 30
-# An array takes what another has left if that is at most so many times as large as it needs.
+# An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
 
 
 def empty(shape: Sequence[int], dtype: DType) -> Block:
     """An array with arbitrary values, as `numpy.empty` makes it."""
     n_bytes = prod(shape) * dtype.itemsize
-    if n_bytes < LEAST_BYTES or not _Left.can_hold:
+    if n_bytes < LEAST_BYTES or not _HeldMemory.can_hold:
         return np.empty(shape, dtype)
     try:
-        piece = _LEFT.take(n_bytes) or _fresh(n_bytes)
+        piece = _HELD.take(n_bytes) or _fresh(n_bytes)
     except OSError:
         return np.empty(shape, dtype)  # which says how much memory there is not
-    plain = np.asarray(_Lent(piece, _LEFT))
+    plain = np.asarray(_InUse(piece, _HELD))
     return plain[:n_bytes].view(dtype).reshape(shape)
 
 
@@ -43,7 +43,7 @@ def _fresh(n_bytes: int) -> mmap.mmap:
     return memory
 
 
-class _Left:
+class _HeldMemory:
     """The memory that is held."""
 
     # Whether this system can be told that it may take memory which is held: Windows cannot.
@@ -78,18 +78,18 @@ class _Left:
             self._lock.release()
 
 
-_LEFT = _Left()
+_HELD = _HeldMemory()
 
 
-class _Lent:
+class _InUse:
     """A piece of memory in use: the array that is made of it, and all views, hold this object.
 
     When the last of them is freed, the piece is held for the next array.
     """
 
-    def __init__(self, piece: mmap.mmap, left: _Left) -> None:
-        self._piece, self._left = piece, left
+    def __init__(self, piece: mmap.mmap, held: _HeldMemory) -> None:
+        self._piece, self._held = piece, held
         self.__array_interface__ = np.frombuffer(piece, np.uint8).__array_interface__
 
     def __del__(self) -> None:
-        self._left.hold(self._piece)
+        self._held.hold(self._piece)

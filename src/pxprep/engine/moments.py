@@ -8,7 +8,7 @@ import numpy as np
 from ..aliases import Array, DType
 from . import backends
 from .blocks import float_dtype
-from .measuring import masked
+from .measuring import as_chain_and_mask
 from .passes import Pass, run
 from .sinks import AddUp
 from .sources import Area
@@ -43,7 +43,7 @@ def exact_moments(
         rows = [backends.chain_of(image).sums(float_type, area) for image, area in pairs]
         rows = rows if evaluate is None else evaluate(rows)
     else:
-        parts = [masked(*pair) for pair in zip(images, areas, strict=True)]
+        parts = [as_chain_and_mask(*pair) for pair in zip(images, areas, strict=True)]
         rows = run([Pass(chain, AddUp(float_type), where) for chain, where in parts])
     if together:
         rows = [*rows, sum(rows[1:], rows[0])]

@@ -23,7 +23,7 @@ from .windows import Window
 
 # Makes the text of a warning from the notes of one step on all images; None: there is no warning.
 Say = Callable[[Sequence["Note"]], str | None]
-# Makes a note on an image; the arguments are `step`, `say` and `sight` of `Note`.
+# Makes a note on an image; the arguments are `step`, `say` and `said_by_workers` of `Note`.
 TakeNote = Callable[..., "Note"]
 
 # Rows are sampled: at least SAMPLED_ROWS of them (all, if there are fewer), and at least one of
@@ -56,9 +56,9 @@ class Note:
         Name of the step; inside a pipeline its name there is used instead.
     say
         Makes the text of the warning from what was found.
-    sight
-        What a worker process, which sees only a part of the image, warns of at once if it finds
-        anything.
+    said_by_workers
+        What a worker process warns of at once if it finds any: it sees only a part of the image,
+        and cannot count.
     parts
         Dims of a lazy image, beside y and x, along which `take` is called for each chunk.
 
@@ -77,7 +77,7 @@ class Note:
         name: Label,
         step: str,
         say: Say,
-        sight: str = "",
+        said_by_workers: str = "",
         parts: str = "z",
     ) -> None:
         of_step = _STEP.get()
@@ -88,7 +88,7 @@ class Note:
         self.say = say
         self.found: Block = np.zeros(1, np.int64)
         self.n_values = 0
-        self._sight = sight
+        self._said_by_workers = said_by_workers
         self._n_parts = prod(len(image.chunksizes.get(dim, (1,))) for dim in parts)
         self._left = self.height * self.width * self._n_parts
         self._seen: defaultdict[tuple[int, int, object], dict[Window, int]] = defaultdict(dict)
@@ -128,7 +128,8 @@ class Note:
         with self._lock:
             if self._left == 0:
                 return False
-            # A later pass may look at the same columns in other strips.
+            # A later pass may cut the same columns into other strips: those that overlap seen ones
+            # are not counted.
             seen = self._seen[window.left, window.right, part]
             if any(other.meets(window) and other != window for other in seen):
                 return False
@@ -140,10 +141,12 @@ class Note:
         return "note"  # always the same, as it changes no result
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Sight, (f"{self.step}: {self._sight}" if self._sight else "",)
+        return WorkerNote, (
+            f"{self.step}: {self._said_by_workers}" if self._said_by_workers else "",
+        )
 
 
-class Sight:
+class WorkerNote:
     """What a note becomes in a worker process: it warns at once if it finds anything.
 
     It cannot count, as a worker sees only a part of the image.

@@ -1,4 +1,4 @@
-"""Passes over images in memory: a program is run on each block, and a sink takes what comes out.
+"""Passes that are run now: a program is run on each block, and a sink takes what comes out.
 
 All blocks of all passes share the threads, so that a cohort of small images keeps them as busy as
 one large image does.
@@ -95,7 +95,7 @@ class ArrayChain:
         """The result in some rows, and in the columns of a window; the chain must not blur."""
         return self.program.run_in_rows(self.opened.pixels, self.numbers, rows, window)
 
-    def place(self) -> Block:
+    def target(self) -> Block:
         """An array for the result: the image itself if it may be written over, else a new one."""
         is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
         fits = self.is_own and not self.program.depth and is_alike
@@ -104,7 +104,7 @@ class ArrayChain:
     def keeping_result(self) -> "ArrayChain":
         """The chain whose result the first pass over it keeps."""
         height, width = self.array.shape[2:]
-        return self.then(Keep(), Kept(self.place(), Window(0, height, 0, width)))
+        return self.then(Keep(), Kept(self.target(), Window(0, height, 0, width)))
 
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""
@@ -168,9 +168,9 @@ def run(passes: Sequence[Pass]) -> list[Any]:
         each, window = block
         chain = each.chain
         if isinstance(chain, ArrayChain):
-            part = each.sink.take(chain.opened, window, each.where)
+            part = each.sink.run_block(chain.opened, window, each.where)
         else:
-            part = chain.take_into(each.sink, window, each.where)
+            part = chain.run_block(each.sink, window, each.where)
         results[id(each.sink)].add(part)
         count()
 
@@ -200,7 +200,7 @@ class _Result:
                     break
                 other = self._parts.pop()
                 self._n_left -= 1  # two become one
-            part = self._sink.merge_if_all([other, part])
+            part = self._sink.merge_unless_none([other, part])
         self.value = self._sink.finish(part)
 
 
@@ -217,6 +217,6 @@ def begin_at_result(chain: Chained) -> ArrayChain:
 
 def results(chains: Sequence[Chained]) -> list[Block]:
     """The results of chains as arrays; images that nobody else needs are written over."""
-    places = [chain.place() for chain in chains]
-    run([Pass(chain, Fill(out)) for chain, out in zip(chains, places, strict=True)])
-    return places
+    targets = [chain.target() for chain in chains]
+    run([Pass(chain, Fill(out)) for chain, out in zip(chains, targets, strict=True)])
+    return targets

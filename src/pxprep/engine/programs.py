@@ -37,9 +37,9 @@ class Operation:
         """How far away the pixels lie that a pixel's new value depends on."""
         return 0
 
-    def runs(self, runs: Sequence[int]) -> Sequence[int]:
-        """How many channels each chunk has after it, given how many each has before: `runs`."""
-        return runs
+    def channels_per_chunk(self, before: Sequence[int]) -> Sequence[int]:
+        """How many channels each chunk has after it, given how many each has before."""
+        return before
 
     def noticing(self, take_note: TakeNote, reference: object) -> "Operation":
         """The same operation on one image, where it notes what the user should know.
@@ -67,8 +67,8 @@ class Divide(Operation):
 class Keep(Operation):
     """The pixels are put into a `Kept` block for later passes.
 
-    Where that block has the pixels already, a program begins here. No operation after this one may
-    read neighbours.
+    If an earlier pass has put them there, the program begins here, with those. No operation after
+    this one may read neighbours.
     """
 
     def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
@@ -92,7 +92,7 @@ class AddChannels(Operation):
 
     is_pointwise = False
 
-    def runs(self, runs: Sequence[int]) -> Sequence[int]:
+    def channels_per_chunk(self, before: Sequence[int]) -> Sequence[int]:
         """One."""
         return (1,)
 
@@ -103,21 +103,22 @@ class AddChannels(Operation):
 
 @dataclass(frozen=True)
 class PickChannels(Operation):
-    """Only some channels stay: those at these places, in the order that they have."""
+    """Only some channels stay: those at these positions, in the order that they have."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
 
-    def runs(self, runs: Sequence[int]) -> Sequence[int]:
+    def channels_per_chunk(self, before: Sequence[int]) -> Sequence[int]:
         """How many channels stay in each chunk; a chunk of which none stays is left out."""
-        ends = accumulate(runs, initial=0)
+        ends = accumulate(before, initial=0)
         counts = [
-            sum(first <= place < last for place in self.places) for first, last in pairwise(ends)
+            sum(first <= position < last for position in self.positions)
+            for first, last in pairwise(ends)
         ]
         return tuple(count for count in counts if count)
 
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Go on with those channels."""
-        strip.become(strip.values()[list(self.places)], strip.window)
+        strip.become(strip.values()[list(self.positions)], strip.window)
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,16 @@ class Program:
         """Type of what comes out, for pixels of type `dtype`."""
         return self.dtype if self.operations else dtype
 
-    def runs(self, runs: Sequence[int]) -> tuple[int, ...]:
+    def channels_per_chunk(self, before: Sequence[int]) -> tuple[int, ...]:
         """How many channels each chunk of the result has, given how many each chunk read has."""
+        after = before
         for operation in self.operations:
-            runs = operation.runs(runs)
-        return tuple(runs)
+            after = operation.channels_per_chunk(after)
+        return tuple(after)
 
     def out_channels(self, n_channels: int) -> int:
         """How many channels come out."""
-        return sum(self.runs((n_channels,)))
+        return sum(self.channels_per_chunk((n_channels,)))
 
     def run(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], *, noted: bool = False
@@ -218,13 +220,13 @@ class Program:
             parts = [target[:, :, *strip.within(window)] for target in targets]
             channels = [channel for part in parts for channel in part]
             if self.operations:
-                place = parts[0] if len(parts) == 1 else None
-                self._strip(pixels, strip, numbers, place, noted=True).write(channels)
+                alone = parts[0] if len(parts) == 1 else None
+                self._strip(pixels, strip, numbers, alone, noted=True).write(channels)
                 continue
             for target, channel in zip(channels, pixels.read(strip), strict=True):
                 target[...] = channel
 
-    def measured(
+    def values_in_strips(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], where: Pixels | None
     ) -> Iterator[Block]:
         """As `run`, strip by strip: all values, or those inside a mask; shape (c, ...)."""
@@ -240,18 +242,18 @@ class Program:
         pixels: Pixels,
         window: Window,
         numbers: Sequence[object],
-        place: Block | None = None,
+        target: Block | None = None,
         *,
         noted: bool,
     ) -> Strip:
         begin, reads = 0, self.reads(window)
         for position, kept in enumerate(numbers):
             if isinstance(kept, Kept):
-                place = kept.at(window)
+                target = kept.at(window)
                 if kept.has(window):
                     begin, reads = position + 1, window
-                    pixels, place = Pixels.of(place, window), None
-        strip = Strip(pixels, reads, self, place)
+                    pixels, target = Pixels.of(target, window), None
+        strip = Strip(pixels, reads, self, target)
         if noted:
             strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)
         for position in range(begin, len(self.operations)):

@@ -66,22 +66,23 @@ def exact_quantiles(
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
     """
     each_alone = all(len(group) == 1 for group in groups)
-    several, flat = np.atleast_2d(q), np.ravel(q)
+    percents, flat = np.atleast_2d(q), np.ravel(q)
     parts = list(zip(images, areas or [None] * len(images), strict=True))
     if not any(map(backends.is_lazy, (*images, *areas))):
-        return _stacked(measure_quantiles(parts, several, groups, zeros=zeros), q.ndim)
+        return _stacked(measure_quantiles(parts, percents, groups, zeros=zeros), q.ndim)
     if evaluate is None:
         # Digits are counted only if, when computed, the quantiles were not found in one pass.
-        found = [_found_at_once(part, flat, zeros, len(images)) for part in parts if each_alone]
-        return _stacked(_by_radix(parts, several, groups, zeros, found=found), q.ndim)
+        at_once = partial(_found_at_once, q=flat, zeros=zeros, n_images=len(images))
+        found = list(map(at_once, parts)) if each_alone else []
+        return _stacked(_by_radix(parts, percents, groups, zeros, found=found), q.ndim)
     if each_alone:
         alone = [parts[position] for (position,) in groups]
         at_once = _in_one_pass(alone, flat, zeros, evaluate)
     else:
         at_once = [None] * len(groups)
     left = [group for group, one in zip(groups, at_once, strict=True) if one is None]
-    rest = iter(_by_radix(parts, several, left, zeros, evaluate=evaluate) if left else [])
-    rows = [next(rest) if one is None else one.apart(len(several)) for one in at_once]
+    rest = iter(_by_radix(parts, percents, left, zeros, evaluate=evaluate) if left else [])
+    rows = [next(rest) if one is None else one.apart(len(percents)) for one in at_once]
     return _stacked(rows, q.ndim)
 
 
@@ -98,7 +99,7 @@ def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
 
 def _by_radix(
     parts: Sequence[MaskedImage],
-    several: Block,
+    percents: Block,
     groups: Sequence[Sequence[int]],
     zeros: bool,
     *,
@@ -111,33 +112,34 @@ def _by_radix(
     its quantiles are taken, and nothing is counted.
     """
     found = found or [None] * len(parts)
-    # Each group and quantile has a selection of its own: here `one` is the position of one.
-    n = len(several)
-    wanted = [group for group in groups for _ in range(n)]
-    dtypes = [parts[group[0]][0].dtype for group in wanted]
+    # Each group and quantile has a selection of its own; `position` is that of a selection.
+    n = len(percents)
+    groups_of = [group for group in groups for _ in range(n)]
+    dtypes = [parts[group[0]][0].dtype for group in groups_of]
     selections_of: list[list[int]] = [[] for _ in parts]  # those that need an image
-    for one, group in enumerate(wanted):
-        for position in group:
-            selections_of[position].append(one)
-    selections: list[Array] = [None] * len(wanted)
+    for position, group in enumerate(groups_of):
+        for image in group:
+            selections_of[image].append(position)
+    selections: list[Array] = [None] * len(groups_of)
     for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
-        going_on = {
-            one for one, dtype in enumerate(dtypes) if level < key_bits(dtype) // DIGIT_BITS
-        }
-        unsettled = [[one for one in needing if one in going_on] for needing in selections_of]
+        going_on = [level < key_bits(dtype) // DIGIT_BITS for dtype in dtypes]
+        unsettled = [
+            [position for position in positions if going_on[position]]
+            for positions in selections_of
+        ]
         counts = _count(parts, unsettled, selections, level, zeros, found, evaluate is None)
-        for one, counted in counts.items():
-            select, so_far = (
-                (refine, selections[one]) if level else (begin_of(dtypes[one]), several[one % n])
-            )
-            selections[one] = backends.per_channel(
+        for position, counted in counts.items():
+            select, so_far = begin_of(dtypes[position]), percents[position % n]
+            if level > 0:
+                select, so_far = refine, selections[position]
+            selections[position] = backends.per_channel(
                 select, (counted, "cns"), (so_far, "c"), dtype=SELECTION
             )
         if evaluate is not None:
             selections = evaluate(selections)
     settled = [
-        _settled(selection, dtypes[one], found[wanted[one][0]], one % n)
-        for one, selection in enumerate(selections)
+        _settled(selection, dtypes[position], found[groups_of[position][0]], position % n)
+        for position, selection in enumerate(selections)
     ]
     return [settled[first : first + n] for first in range(0, len(settled), n)]
 
@@ -235,20 +237,20 @@ def _count(
     all of them, and not at all if what `found` has for it is not None when it is computed.
     """
     counts: dict[int, Array] = {}
-    for (image, area), needing, unless in zip(parts, unsettled, found, strict=True):
-        if not needing:
+    for (image, area), positions, box in zip(parts, unsettled, found, strict=True):
+        if not positions:
             continue
         prefixes = None
         if level > 0:
-            prefixes = np.concatenate([selections[one]["prefix"] for one in needing], axis=1)
+            prefixes = np.concatenate([selections[one]["prefix"] for one in positions], axis=1)
             prefixes = backends.in_one_chunk(prefixes)
         chain = backends.chain_of(image)
         if lazily and backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
-            # These counts come with a first look at the image, which `Chain.bounds` shares.
+            # These counts come with a first look at the image, which `LazyChain.bounds` shares.
             of_image = chain.first_counts(zeros, backends.sample_bytes(len(parts)), area)
         else:
-            of_image = chain.counts(prefixes, level, zeros, unless, area)
-        for index, one in enumerate(needing):
-            added = of_image if level == 0 else of_image[:, 2 * index : 2 * index + 2]
-            counts[one] = counts[one] + added if one in counts else added
+            of_image = chain.counts(prefixes, level, zeros, box, area)
+        for n, position in enumerate(positions):
+            added = of_image if level == 0 else of_image[:, 2 * n : 2 * n + 2]
+            counts[position] = counts[position] + added if position in counts else added
     return counts

@@ -129,7 +129,10 @@ def _runs(counts: Block) -> Block:
 
 
 def _sums_of_runs(counts: Block) -> Block:
-    """They tell in which run a rank falls, so that only that run is searched."""
+    """The sum of each run of counts.
+
+    It tells in which run a rank falls, so that only that run is searched.
+    """
     return _runs(counts).sum(axis=3, dtype=np.int64)
 
 
@@ -142,21 +145,21 @@ def _take_digits(counts: Block, sums: Block, selection: Block) -> Block:
     sums = np.broadcast_to(sums, (*rank.shape, N_DIGITS // RUN))
     runs = np.broadcast_to(_runs(counts), (*rank.shape, *sums.shape[2:], RUN))
     digit, before = np.zeros_like(rank), np.zeros_like(rank)
-    for place, wanted in np.ndenumerate(rank):
-        run, below_run = _falls_in(sums[place], wanted)
-        within, below = _falls_in(runs[place][run], wanted - below_run)
-        digit[place], before[place] = run * RUN + within, below_run + below
+    for position, wanted in np.ndenumerate(rank):
+        run, below_run = _falls_in(sums[position], wanted)
+        within, below = _falls_in(runs[position][run], wanted - below_run)
+        digit[position], before[position] = run * RUN + within, below_run + below
     selection["rank"] = rank - before
     selection["prefix"] = (selection["prefix"] << np.uint64(DIGIT_BITS)) | digit.astype(np.uint64)
     return selection
 
 
 def _falls_in(counts: Block, rank: int) -> tuple[int, int]:
-    """The place in `counts` at which a rank falls, and the sum of the counts before it."""
+    """The position in `counts` at which a rank falls, and the sum of the counts before it."""
     ends = np.cumsum(counts, dtype=np.int64)
-    # In a channel without any counted pixel no place is right: the last one will do.
-    place = min(int(np.searchsorted(ends, rank, side="right")), len(ends) - 1)
-    return place, int(ends[place - 1]) if place else 0
+    # In a channel without any counted pixel no position is right: the last one will do.
+    position = min(int(np.searchsorted(ends, rank, side="right")), len(ends) - 1)
+    return position, int(ends[position - 1]) if position else 0
 
 
 def interpolate(selection: Block, *, dtype: DType) -> Block:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from math import inf
 from threading import Lock
 from typing import Any, ClassVar, Self
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from . import blocks
-from .gathering import Bounds, Gathered, Limits, merged, n_held
+from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
 from .kernels.counts import N_SLOTS
 from .memory import empty
 from .programs import Program
@@ -76,7 +75,7 @@ class Sink:
         """The sink with what it takes, which is computed only when the tasks of a graph run."""
         raise NotImplementedError
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the chain on a block, and return what the sink keeps of the result.
 
         `where` has the mask of the pixels that are measured; None measures all.
@@ -87,7 +86,7 @@ class Sink:
         """One part made of those of several blocks, in any order; none of them is changed."""
         raise NotImplementedError
 
-    def merge_if_all(self, parts: Sequence[object]) -> Any:
+    def merge_unless_none(self, parts: Sequence[object]) -> Any:
         """As `merge`, but None if any of the parts is None."""
         return None if any(part is None for part in parts) else self.merge(parts)
 
@@ -102,7 +101,7 @@ class Fill(Sink):
 
     out: Block
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> None:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> None:
         """Write a block."""
         target = self.out[:, :, *window.slices]
         opened.program.write(opened.pixels, window, opened.numbers, [target])
@@ -135,14 +134,14 @@ class Count(Sink):
         """The sink with these prefixes."""
         return replace(self, prefixes=prefixes)
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
         """Count a block."""
         program, pixels, prefixes = opened.program, opened.pixels, self.prefixes
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
         counts = empty((opened.n_channels, n_prefixes, N_SLOTS), np.dtype(np.uint32))
         counts[...] = 0
         if program.operations or where is not None:
-            for values in program.measured(pixels, window, opened.numbers, where):
+            for values in program.values_in_strips(pixels, window, opened.numbers, where):
                 blocks.count_digits(values, prefixes, self.level, self.zeros, counts)
         else:
             for channels, _, values in pixels.within(window):
@@ -198,7 +197,8 @@ class Gather(Sink):
     Attributes
     ----------
     bounds
-        The bounds.
+        Between which values are gathered: known, or chosen when the first block runs
+        (`SharedBounds`); None gathers nothing.
     zeros
         Whether zeros are counted.
     limits
@@ -217,7 +217,9 @@ class Gather(Sink):
         """The sink with these bounds, which may come in a box."""
         return replace(self, bounds=bounds if isinstance(bounds, Bounds) else bounds[0])
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> list[Gathered] | None:
+    def run_block(
+        self, opened: Opened, window: Window, where: Pixels | None
+    ) -> list[Gathered] | None:
         """Gather from a block."""
         program, bounds = opened.program, self.bounds
         if isinstance(bounds, SharedBounds):
@@ -228,19 +230,19 @@ class Gather(Sink):
         low, high = (bound.astype(program.dtype) for bound in bounds)
         pairs = list(zip(low, high, strict=True))
         parts: list[list[Gathered]] = []
-        strips = program.measured(opened.pixels, window, opened.numbers, where)
+        strips = program.values_in_strips(opened.pixels, window, opened.numbers, where)
         for values in strips:
-            n, room = len(values), np.empty(values[0].size + 1, program.dtype)
+            n, scratch = len(values), np.empty(values[0].size + 1, program.dtype)
             wanted = enumerate(zip(pairs, self.limits.enough, strict=True))
             parts.append(
                 [
-                    Gathered.of(values[index % n], pair, self.zeros, enough, room)
+                    Gathered.of(values[index % n], pair, self.zeros, enough, scratch)
                     for index, (pair, enough) in wanted
                 ]
             )
-            n_merged, n_since = n_held(parts[0]), n_held(list(chain(*parts[1:])))
+            n_merged, n_since = n_held(parts[0]), sum(map(n_held, parts[1:]))
             if n_since > min(n_merged, self.limits.most - n_merged):
-                together = merged(parts, self.limits)
+                together = merge_lists(parts, self.limits)
                 if together is None:
                     for _ in strips:  # a `Keep` in the program needs the others, too
                         pass
@@ -251,12 +253,12 @@ class Gather(Sink):
             if isinstance(self.bounds, SharedBounds):
                 self.bounds.narrow(parts[-1])
         if len(parts) > 1:
-            return merged(parts, self.limits)
+            return merge_lists(parts, self.limits)
         return parts[0] if parts else [Gathered.nothing(pair) for pair in pairs]
 
     def merge(self, parts: Sequence[list[Gathered]]) -> list[Gathered] | None:
         """What was gathered from all; None if that is too much."""
-        return merged(parts, self.limits)
+        return merge_lists(parts, self.limits)
 
     def finish(self, total: list[Gathered] | None) -> Any:
         """What `select` makes of the values of all blocks; None if they were too many."""
@@ -276,12 +278,12 @@ class AddUp(Sink):
     float_type: DType
     measures = True
 
-    def take(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
         """Add up a block."""
         program, layout = opened.program, BinLayout.of(self.float_type)
         rows = np.zeros((opened.n_channels, layout.row_size), np.int64)
         bins = np.zeros(layout.bins, np.int64)
-        for values in program.measured(opened.pixels, window, opened.numbers, where):
+        for values in program.values_in_strips(opened.pixels, window, opened.numbers, where):
             for channel, row in zip(values, rows, strict=True):
                 add_channel(channel, program.dtype, layout, bins, row)
         return rows

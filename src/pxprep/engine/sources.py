@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, chain, product
+from itertools import accumulate, product
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -124,7 +124,7 @@ class Source:
 
     def indices(self) -> Iterator[Index]:
         """All blocks, line by line."""
-        return chain.from_iterable(self.lines())
+        return (index for line in self.lines() for index in line)
 
     def neighbours(self, index: Index, window: Window) -> list[Index]:
         """The other blocks of the plane that hold pixels of `window`."""
@@ -151,9 +151,9 @@ class Source:
         return replace(reading, index=index, keeper=self.keeper)
 
     def needed_alone(self) -> tuple[object, ...] | None:
-        """The values of the `others` that reading the only block needs.
+        """The values of `others` for reading an image of one block.
 
-        None if there are several blocks, or if any of the values must be computed by a task.
+        None if it has several blocks, or if a task must compute one of the values.
         """
         if any(len(sizes) != 1 for sizes in self.chunks[1:]):
             return None
@@ -166,9 +166,9 @@ class Source:
         They are what the keeper has sampled, or are cut from blocks that are in memory.
         """
         keeper = self.keeper
-        blocks = {} if keeper is None else keeper.samples()
-        places = dict(keeper.places) if keeper is not None and blocks else self._places
-        blocks = blocks or self._in_memory(places)
+        tiles_of = {} if keeper is None else keeper.samples()
+        places = dict(keeper.places) if keeper is not None and tiles_of else self._places
+        tiles_of = tiles_of or self._in_memory(places)
         masks = []
         for area in areas:
             kept = {} if keeper is None else keeper.beside(area.name).samples()
@@ -176,7 +176,7 @@ class Source:
             masks.append({index: list(map(area.choose, tiles)) for index, tiles in sampled.items()})
         return [
             Sample(tile, over)
-            for index, tiles in blocks.items()
+            for index, tiles in tiles_of.items()
             if all(index in mask for mask in masks)
             for tile, *over in zip(tiles, *(mask[index] for mask in masks), strict=True)
         ]
@@ -188,7 +188,7 @@ class Source:
         sampling = Sampling(SAMPLE_BYTES, len(indices))
         places = {}
         for index in indices:
-            chunks = self._at_hand(index)
+            chunks = self._chunks_in_memory(index)
             if not chunks:
                 return {}
             places[index] = sampling.places(index, chunks)
@@ -196,14 +196,14 @@ class Source:
 
     def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
         """The tiles at `places` of those blocks that are in memory."""
-        in_memory = {index: self._at_hand(index) for index in places}
+        in_memory = {index: self._chunks_in_memory(index) for index in places}
         return {
             index: [cut(chunks, place) for place in places[index]]
             for index, chunks in in_memory.items()
             if chunks
         }
 
-    def _at_hand(self, index: Index) -> list[Block]:
+    def _chunks_in_memory(self, index: Index) -> list[Block]:
         """The chunks of a block, if all of them are in memory; else none."""
         values = [self._inlined.graph.get(key) for key in self._keys(index)]
         chunks: list[Any] = [getattr(value, "value", value) for value in values]
@@ -216,12 +216,12 @@ class Source:
         sliced = SlicedArray.of(self.array)
         if sliced is not None:
             return sliced
-        blocks = [self._keys(index) for index in self.indices()]
-        return InlinedGraph(dict(self.array.__dask_graph__()), blocks)
+        keys = [self._keys(index) for index in self.indices()]
+        return InlinedGraph(dict(self.array.__dask_graph__()), keys)
 
     def _keys(self, index: Index) -> list[Key]:
-        """The keys of a block's chunks, one for each run of channels."""
-        return run_keys(self.array.name, self.axes, index, len(self.chunks[0]))
+        """The keys of a block's chunks, each of some of the channels."""
+        return chunk_keys(self.array.name, self.axes, index, len(self.chunks[0]))
 
 
 def stored_in(array: Array) -> Iterator[object]:
@@ -279,14 +279,14 @@ def _joined(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(joined)
 
 
-def run_keys(name: str, axes: str, index: Index, n_runs: int) -> list[Key]:
-    """The keys of a block's chunks in an array of that name, one for each run of channels."""
-    place = dict(zip("zyx", index, strict=True))
+def chunk_keys(name: str, axes: str, index: Index, n_chunks: int) -> list[Key]:
+    """The keys of a block's chunks in an array of that name, each of some of the channels."""
+    by_axis = dict(zip("zyx", index, strict=True))
     if "c" not in axes:
-        return [(name, *(place[axis] for axis in axes))]
+        return [(name, *(by_axis[axis] for axis in axes))]
     before, _, after = axes.partition("c")
-    first, last = ([place[axis] for axis in some] for some in (before, after))
-    return [(name, *first, run, *last) for run in range(n_runs)]
+    first, last = ([by_axis[axis] for axis in some] for some in (before, after))
+    return [(name, *first, chunk, *last) for chunk in range(n_chunks)]
 
 
 def standard_axes(chunk: Block, axes: str) -> Block:
@@ -318,7 +318,7 @@ class Area:
         self.array = adopt(array) if isinstance(array, da.Array) else array
         self.axes = axes
         # A function: which pixels of a block of the array are chosen.
-        self.choose = partial(blocks.chosen, of=labels, inverted=inverted)
+        self.choose = partial(blocks.chosen, wanted=labels, inverted=inverted)
         token = uuid4().hex if isinstance(array, np.ndarray) else self.array.name
         self.name = f"pxprep-area-{tokenize(token, axes, labels, inverted)}"
         self._sources: dict[tuple[tuple[int, ...], ...], Source] = {}
@@ -389,12 +389,12 @@ class Reading:
         return None if self.keeper is None else self.keeper.kept(self.index, token)
 
     def start_keeping(
-        self, token: str, place: Window, shape: tuple[int, ...], dtype: DType
+        self, token: str, window: Window, shape: tuple[int, ...], dtype: DType
     ) -> Kept | None:
-        """A place to keep the block by that name, or None; see `Keeper.start_keeping`."""
+        """A `Kept` for the block by that name, or None; see `Keeper.start_keeping`."""
         if self.keeper is None:
             return None
-        return self.keeper.start_keeping(self.index, token, place, shape, dtype)
+        return self.keeper.start_keeping(self.index, token, window, shape, dtype)
 
     def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""

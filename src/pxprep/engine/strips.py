@@ -41,8 +41,8 @@ class Strip:
     """What a few rows have become on the way through a program.
 
     A strip is divided, and its pixels are dropped, only when they are next read or written: done
-    along with that, it costs nothing. Sums by which pixels are to be dropped are held until then,
-    as the next step may divide by the same sums.
+    along with that, it costs nothing. The sums that tell which pixels to drop wait, too: the next
+    step often divides by the same sums.
 
     Parameters
     ----------
@@ -52,13 +52,13 @@ class Strip:
         Where the strip lies at first: all that the program reads for the pixels wanted in the end.
     program
         The program.
-    place
+    target
         An array with axes (c, z, y, x) into which the pixels wanted in the end may be put as soon
         as they are made; or None.
     """
 
     def __init__(
-        self, pixels: Pixels, window: Window, program: Running, place: Block | None = None
+        self, pixels: Pixels, window: Window, program: Running, target: Block | None = None
     ) -> None:
         self.pixels = pixels
         self.window = window
@@ -68,7 +68,7 @@ class Strip:
         # What the program began with: pixels, and what each operation takes. None if it began with
         # pixels that an earlier pass had kept.
         self.begun: tuple[Pixels, Sequence[object]] | None = None
-        self._place = place
+        self._target = target
         self._block: Block | None = None
         self._scale: Block | None = None
         self._sums: Block | None = None
@@ -89,15 +89,15 @@ class Strip:
         """Write the pixels of `window` to a block, and go on from it without changing it."""
         self.write(list(block))
         self.become(block, window)
-        self._block = self._place = None
+        self._block = self._target = None
 
-    def room(self, window: Window) -> Block:
-        """A block for the pixels of `window`: `place` if that fits; its channels are contiguous."""
+    def block_for(self, window: Window) -> Block:
+        """A block for the pixels of `window`: `target` if it fits; its channels are contiguous."""
         shape = self.pixels.n_channels, self.pixels.planes, *window.shape
-        place = self._place
-        if place is not None and place.shape == shape and place[0].flags.c_contiguous:
-            self._place = None
-            return place
+        target = self._target
+        if target is not None and target.shape == shape and target[0].flags.c_contiguous:
+            self._target = None
+            return target
         return np.empty(shape, self.program.dtype)
 
     def block(self) -> Block:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Array, Block, DType
-from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, tally
+from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, count_kinds
 
 N_COUNTS = 3
 
@@ -89,7 +89,7 @@ def add_channel(
         add_integers(whole, layout.unit, counts, total, squares)
         return
     flat = np.ascontiguousarray(channel, float_type).reshape(-1)
-    tally(flat, counts)
+    count_kinds(flat, counts)
     if layout is _LAYOUTS[4]:
         add_singles(flat.view(np.int32), bins, total, squares)
     else:

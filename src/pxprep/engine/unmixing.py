@@ -57,8 +57,8 @@ class Solver:
         combine(values, self.mixed, targets)
         todo = np.flatnonzero((out < 0).any(axis=0))
         unmixed, slow = out[:, todo], np.zeros(todo.size, bool)
-        room, lanes = np.zeros((len(values), SIDE_BY_SIDE)), np.zeros((5, SIDE_BY_SIDE))
-        descend(unmixed, targets[:, todo], self.near, self.factors, room, lanes, slow)
+        scratch, lanes = np.zeros((len(values), SIDE_BY_SIDE)), np.zeros((5, SIDE_BY_SIDE))
+        descend(unmixed, targets[:, todo], self.near, self.factors, scratch, lanes, slow)
         out[:, todo] = unmixed
         for pixel in todo[slow]:
             out[:, pixel], _ = nnls(self.mixed, values[:, pixel])

@@ -71,7 +71,7 @@ class Stretch(NamedTuple):
     """What a piece holds of a window, as one line of memory that a kernel can run along."""
 
     # The first channel that it holds.
-    first: int
+    first_channel: int
     # One axis, read-only: the memory from the first to the last pixel of the piece, and whatever
     # lies between them.
     values: Block
@@ -87,11 +87,12 @@ class Stretch(NamedTuple):
     @property
     def channels(self) -> range:
         """Which of the image's channels these are."""
-        return range(self.first, self.first + self.shape[0])
+        return range(self.first_channel, self.first_channel + self.shape[0])
 
     def at(self, channel: int, plane: int) -> int:
         """The index in `values` of the first pixel of one of the channels, in a plane."""
-        return self.start + (channel - self.first) * self.strides[0] + plane * self.strides[1]
+        within = channel - self.first_channel
+        return self.start + within * self.strides[0] + plane * self.strides[1]
 
 
 class Pixels:
@@ -123,9 +124,9 @@ class Pixels:
 
     def read(self, window: Window) -> Block:
         """The pixels of `window`, with axes (c, z, y, x); a view if one piece holds them all."""
-        _, place, array = self.pieces[0]
-        if array.shape[0] == self.n_channels and place.meets(window) == window:
-            return array[(slice(None), slice(None), *window.within(place))]
+        _, held, array = self.pieces[0]
+        if array.shape[0] == self.n_channels and held.meets(window) == window:
+            return array[(slice(None), slice(None), *window.within(held))]
         block = np.empty((self.n_channels, self.planes, *window.shape), self.dtype)
         for channels, part, values in self.within(window):
             block[(channels, slice(None), *part.within(window))] = values
@@ -134,33 +135,35 @@ class Pixels:
     def in_rows(self, rows: range) -> "Pixels":
         """An image of only these rows: the first of them is row 0, and so on."""
         pieces = []
-        for first, place, array in self.pieces:
-            inside = rows[_n_before(rows, place.top) : _n_before(rows, place.bottom)]
+        for first, held, array in self.pieces:
+            inside = rows[_n_before(rows, held.top) : _n_before(rows, held.bottom)]
             if inside:
-                lines = slice(inside[0] - place.top, inside[-1] + 1 - place.top, rows.step)
+                lines = slice(inside[0] - held.top, inside[-1] + 1 - held.top, rows.step)
                 top = rows.index(inside[0])
-                at = place._replace(top=top, bottom=top + len(inside))
+                at = held._replace(top=top, bottom=top + len(inside))
                 pieces.append((first, at, array[:, :, lines]))
         return Pixels(pieces, self.n_channels)
 
     def within(self, window: Window) -> Iterator[tuple[slice, Window, Block]]:
         """What each piece holds of `window`: the channels, where it lies, and the pixels."""
-        for first, place, array in self.pieces:
-            part = place.meets(window)
+        for first, held, array in self.pieces:
+            part = held.meets(window)
             if part is not None:
-                values = array[(slice(None), slice(None), *part.within(place))]
+                values = array[(slice(None), slice(None), *part.within(held))]
                 yield slice(first, first + len(array)), part, values
 
-    def parts(self, window: Window, dtype: DType, channels: range | None = None) -> list[Stretch]:
+    def stretches(
+        self, window: Window, dtype: DType, channels: range | None = None
+    ) -> list[Stretch]:
         """The pixels of `window`, of all channels or some, as lines of memory.
 
-        Floats come in the float type `dtype`, integers in their own type. Parts are in the order of
-        their channels.
+        Floats come in the float type `dtype`, integers in their own type. Stretches are in the
+        order of their channels.
         """
         wanted = dtype if self.dtype.kind == "f" else self.dtype.newbyteorder("=")
         stretches = []
-        for first, place, array in self.pieces:
-            met = place.meets(window)
+        for first, held, array in self.pieces:
+            met = held.meets(window)
             if channels is not None:
                 begin = max(first, channels.start)
                 end = min(first + len(array), channels.stop)
@@ -168,7 +171,7 @@ class Pixels:
             if met is None or not len(array):
                 continue
             row, column = met.top - window.top, met.left - window.left
-            top, left, (n_rows, n_columns) = met.top - place.top, met.left - place.left, met.shape
+            top, left, (n_rows, n_columns) = met.top - held.top, met.left - held.left, met.shape
             steps, is_line = _steps(array)
             if not is_line or array.dtype != wanted:
                 block = array[:, :, top : top + n_rows, left : left + n_columns]
@@ -182,7 +185,7 @@ class Pixels:
             start = top * line + left
             strides = channel, plane, line
             stretches.append(Stretch(first, values, start, strides, shape, row, column))
-        return sorted(stretches, key=attrgetter("first"))
+        return sorted(stretches, key=attrgetter("first_channel"))
 
 
 def _steps(array: Block) -> tuple[list[int], bool]:
@@ -202,27 +205,27 @@ class Kept:
     ----------
     pixels
         The array to be filled, axes (c, z, y, x).
-    place
+    window
         Where the block lies in the image.
     """
 
-    def __init__(self, pixels: Block, place: Window) -> None:
+    def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
-        self._place = place
+        self._window = window
         self._made: set[Window] = set()
-        self._n_left = _area(place)
+        self._n_left = _area(window)
         self._users = 1
-        self._is_taken = False
+        self._is_claimed = False
         self._lock = Lock()
 
     def use(self) -> bool:
         """Become a user until `leave`, and return True; or return False if that is not possible.
 
-        It is not while another thread fills the block, which then holds intermediate values, nor
-        once somebody has taken it.
+        It is not possible while the maker fills the block, as values there are intermediate, nor
+        once somebody has claimed it.
         """
         with self._lock:
-            is_free = not self._is_taken and (self._users == 0 or self.is_complete)
+            is_free = not self._is_claimed and (self._users == 0 or self.is_complete)
             self._users += is_free
             return is_free
 
@@ -232,22 +235,22 @@ class Kept:
             self._users -= 1
 
     @property
-    def is_gone(self) -> bool:
-        """Whether somebody has taken the block, and writes over it."""
-        return self._is_taken
+    def is_claimed(self) -> bool:
+        """Whether somebody has claimed the block, and writes over it."""
+        return self._is_claimed
 
-    def take(self) -> bool:
-        """Take the block, to write over it, if it is complete and nobody else uses it.
+    def claim(self) -> bool:
+        """Claim the block, to write over it, if it is complete and nobody else uses it.
 
-        Returns whether it was taken: then nobody else will use it any more.
+        Returns whether that went well: then nobody else will use it any more.
         """
         with self._lock:
-            self._is_taken |= self._users == 1 and self.is_complete
-            return self._is_taken
+            self._is_claimed |= self._users == 1 and self.is_complete
+            return self._is_claimed
 
     def at(self, window: Window) -> Block:
         """The pixels of a window: a view."""
-        return self.pixels[:, :, *window.within(self._place)]
+        return self.pixels[:, :, *window.within(self._window)]
 
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""

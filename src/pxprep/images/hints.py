@@ -53,7 +53,7 @@ def require_numpy_or_dask(
     Call it first: with other kinds of arrays even `.dtype` may fail. `name` is the array's in the
     line of code that makes a NumPy array of it.
     """
-    held = backends.inside(array.data)
+    held = backends.kind_of(array.data)
     is_masked = isinstance(held, np.ma.MaskedArray)
     # Older versions of Dask give a NumPy scalar as the type of a lazy number.
     if not isinstance(held, np.ndarray | np.generic) or is_masked:

@@ -87,6 +87,6 @@ class BlurEach(Operation):
             dtype=program.dtype,
             height=program.height,
             width=program.width,
-            out=strip.room(want),
+            out=strip.block_for(want),
         )
         strip.become(blurred, want)

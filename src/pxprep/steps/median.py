@@ -75,7 +75,7 @@ class TakeMedians(Operation):
     def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
         """Become the medians around the pixels of `want`."""
         block, place, program = strip.block(), strip.window, strip.program
-        made = strip.room(want)
+        made = strip.block_for(want)
         for channel, size in enumerate(self.sizes):
             have = want.grown(size // 2, program.height, program.width)
             for plane, out in zip(block[channel], made[channel], strict=True):

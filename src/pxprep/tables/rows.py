@@ -136,10 +136,10 @@ def pieces_of(
     must_have_label: bool,
 ) -> Iterator[Rows]:
     """The rows of each strip of each image: at least one piece, which may have none."""
-    arrays = backends.measured([shared_pixels(image) for image in cohort])
+    arrays = backends.with_numbers_known([shared_pixels(image) for image in cohort])
     for fov, (array, label) in enumerate(zip(arrays, labels, strict=True)):
         others = [] if label is None else [_planes(label)]
-        for top, strip in backends.strips(array, *others):
+        for top, strip in backends.bands(array, *others):
             # Nothing of a strip is held here while the next one is computed.
             yield _rows(columns, fov, top, strip, sample, must_have_label)
             del strip

@@ -70,7 +70,7 @@ def _place_row(source: Block, divisor: float, target: Block) -> bool:
 
 @kernel
 def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: int) -> None:
-    """Fill `padded` around the part that was copied from an image: `top` to `bottom` and so on.
+    """Fill `padded` around the rows `top` to `bottom` and columns `left` to `right` of an image.
 
     The image is mirrored where it ends (d c b a | a b c d | d c b a); the outermost `margin` pixels
     are zero. If there is more to fill than the image has pixels, it is mirrored again and again.

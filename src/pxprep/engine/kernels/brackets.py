@@ -39,7 +39,7 @@ def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, insi
 def _tally_usual(
     values: Block, low: Real, high: Real, zeros: bool
 ) -> tuple[np.int32, np.int32, np.int32]:
-    """How many values are above -1 or 0 (counted), not below `low`, and unusual.
+    """Counts: values above -1 (or above 0, without zeros), values not below `low`, unusual ones.
 
     Unusual are negative values and those not below `high`, infinities among them. The other two
     numbers mean what they should only if nothing is unusual; else `_tally` is to count.

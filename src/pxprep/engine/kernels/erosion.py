@@ -33,14 +33,14 @@ def erode(
     widths: Block,
     missing: float,
     line: Block,
-    room: Block,
+    scratch: Block,
     out: Block,
 ) -> None:
     """Write to `out` the smallest of `values` in the disc around each pixel.
 
     `out` lies at `row` and `column` of `values`. What lies outside `values` does not count; if all
     of a disc does, the result is `missing`, which is infinity. `widths` come from `half_widths`;
-    `line` and `room` are as long as a row of `out` and two radii.
+    `line` and `scratch` are as long as a row of `out` and two radii.
     """
     reach = widths.size - 1
     rows, columns = out.shape
@@ -51,7 +51,7 @@ def erode(
         if nearest > reach:
             continue
         _place(values[i], column - reach, missing, line)
-        runs, longer = line, room
+        runs, longer = line, scratch
         away = reach
         for width in range(widths[nearest] + 1):
             if width > 0:

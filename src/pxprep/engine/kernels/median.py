@@ -38,23 +38,23 @@ def median_network(size: int) -> Block:
 
 
 @kernel
-def take_medians(padded: Block, size: int, network: Block, room: Block, out: Block) -> None:
+def take_medians(padded: Block, size: int, network: Block, scratch: Block, out: Block) -> None:
     """Write to `out` the median of the square around each pixel.
 
-    `padded` surrounds `out` by half a square on every side; `room` has a row of `COLUMNS` for each
-    pixel of a square.
+    `padded` surrounds `out` by half a square on every side; `scratch` has a row of `COLUMNS` for
+    each pixel of a square.
     """
     rows, columns = out.shape
     median = network[network.shape[0] - 1, 0]
     for i in range(rows):
-        for left in range(0, columns, room.shape[1]):
-            width = min(room.shape[1], columns - left)
+        for left in range(0, columns, scratch.shape[1]):
+            width = min(scratch.shape[1], columns - left)
             for n in range(size * size):
                 start = left + n % size
-                copy_row(padded[i + n // size][start : start + width], room[n][:width])
+                copy_row(padded[i + n // size][start : start + width], scratch[n][:width])
             for n in range(network.shape[0] - 1):
-                _put_in_order(room[network[n, 0]][:width], room[network[n, 1]][:width])
-            copy_row(room[median][:width], out[i][left : left + width])
+                _put_in_order(scratch[network[n, 0]][:width], scratch[network[n, 1]][:width])
+            copy_row(scratch[median][:width], out[i][left : left + width])
 
 
 @kernel
@@ -66,11 +66,11 @@ def _put_in_order(smaller: Block, larger: Block) -> None:
 
 
 @kernel
-def mend_medians(padded: Block, size: int, room: Block, out: Block) -> None:
+def mend_medians(padded: Block, size: int, scratch: Block, out: Block) -> None:
     """After `take_medians`: write to `out` again, where a square has NaNs, without these.
 
     It is the median of the other values: the mean of the middle two if their number is even. Where
-    the pixel itself is NaN, so is the result. `room` has room for a square.
+    the pixel itself is NaN, so is the result. `scratch` has room for a square.
     """
     half = size // 2
     for i in range(out.shape[0]):
@@ -79,8 +79,8 @@ def mend_medians(padded: Block, size: int, room: Block, out: Block) -> None:
             if centre != centre:
                 out[i, j] = centre
             elif _has_missing(padded, i, j, size):
-                count = _gather(padded, i, j, size, room)
-                a, b = room[(count - 1) // 2], room[count // 2]
+                count = _gather(padded, i, j, size, scratch)
+                a, b = scratch[(count - 1) // 2], scratch[count // 2]
                 out[i, j] = a if a == b else a / 2 + b / 2
 
 
@@ -94,8 +94,8 @@ def _has_missing(padded: Block, top: int, left: int, size: int) -> bool:
 
 
 @kernel
-def _gather(padded: Block, top: int, left: int, size: int, room: Block) -> int:
-    """Put the values of a square that are not NaN into `room`, sorted; returns their number."""
+def _gather(padded: Block, top: int, left: int, size: int, scratch: Block) -> int:
+    """Put the values of a square that are not NaN into `scratch`, sorted; returns their number."""
     count = 0
     for i in range(top, top + size):
         for j in range(left, left + size):
@@ -103,9 +103,9 @@ def _gather(padded: Block, top: int, left: int, size: int, room: Block) -> int:
             if v != v:
                 continue
             place = count
-            while place > 0 and room[place - 1] > v:
-                room[place] = room[place - 1]
+            while place > 0 and scratch[place - 1] > v:
+                scratch[place] = scratch[place - 1]
                 place -= 1
-            room[place] = v
+            scratch[place] = v
             count += 1
     return count

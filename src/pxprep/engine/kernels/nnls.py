@@ -31,7 +31,7 @@ def descend(
     targets: Block,
     near: Block,
     factors: Block,
-    room: Block,
+    scratch: Block,
     lanes: Block,
     slow: Block,
 ) -> None:
@@ -41,7 +41,7 @@ def descend(
     numbers `factors[i]` in the columns `near[i]`, and zeros elsewhere. The first of the columns is
     i itself; their number is a multiple of 4. `targets` are what the matrix makes of what was seen.
     Pixels without negative values are at the least squares already. `slow` becomes True for pixels
-    that have not come there. `room` has the shape (unknown, w), and `lanes` (5, w), for w pixels
+    that have not come there. `scratch` has the shape (unknown, w), and `lanes` (5, w), for w pixels
     that go side by side; if they were made here, loops would be unrolled, which is slower.
     """
     goes, gradient, step, change, largest = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4]
@@ -49,23 +49,23 @@ def descend(
         stop = min(start + goes.size, values.shape[1])
         width = stop - start
         goes[:] = 0
-        for i in range(room.shape[0]):
-            copy_row(values[i, start:stop], room[i, :width])
-            _raise_to_zero(room[i], goes)
+        for i in range(scratch.shape[0]):
+            copy_row(values[i, start:stop], scratch[i, :width])
+            _raise_to_zero(scratch[i], goes)
         for _ in range(ROUNDS):
             if goes.max() == 0:
                 break
             change[:] = 0
             largest[:] = 0
-            for i in range(room.shape[0]):
+            for i in range(scratch.shape[0]):
                 copy_row(targets[i, start:stop], gradient[:width])
-                _subtract_mixture(room, near[i], factors[i], gradient)
-                _step(room[i], gradient, 1 / factors[i, 0], goes, step)
-                _note(room[i], step, change, largest)
+                _subtract_mixture(scratch, near[i], factors[i], gradient)
+                _step(scratch[i], gradient, 1 / factors[i, 0], goes, step)
+                _note(scratch[i], step, change, largest)
             for p in range(goes.size):
                 goes[p] = goes[p] if change[p] > NO_CHANGE * largest[p] else 0.0
-        for i in range(room.shape[0]):
-            copy_row(room[i, :width], values[i, start:stop])
+        for i in range(scratch.shape[0]):
+            copy_row(scratch[i, :width], values[i, start:stop])
         for p in range(width):
             slow[start + p] = goes[p] > 0
 

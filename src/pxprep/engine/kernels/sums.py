@@ -21,7 +21,7 @@ WORD = 32
 
 
 @kernel
-def tally(values: Block, counts: Block) -> None:
+def count_kinds(values: Block, counts: Block) -> None:
     """Add to `counts` how many values are finite, how many of these negative, how many infinite."""
     for start in range(0, values.size, SINGLES):
         finite, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
@@ -76,10 +76,10 @@ def add_singles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
             bins[power, turn, 0] += (mantissa ^ sign) - sign
             bins[power, turn, 1] += mantissa * mantissa
         for filled in range(255):
-            place = max(filled, 1) - 1
+            bit = max(filled, 1) - 1
             for lane in range(LANES):
-                _add(bins[filled, lane, 0], place, total)
-                _add(bins[filled, lane, 1], 2 * place, squares)
+                _add(bins[filled, lane, 0], bit, total)
+                _add(bins[filled, lane, 1], 2 * bit, squares)
             bins[filled] = 0
     _carry(total)
     _carry(squares)
@@ -107,23 +107,23 @@ def add_doubles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
             bins[power, turn, 2] += high * low
             bins[power, turn, 3] += low * low
         for filled in range(np.int64(first), np.int64(last) + 1):
-            place = max(filled, 1) - 1
+            bit = max(filled, 1) - 1
             for lane in range(LANES):
-                _add(bins[filled, lane, 0], place, total)
-                _add(bins[filled, lane, 1], 2 * (place + HALF), squares)
-                _add(bins[filled, lane, 2], 2 * place + HALF + 1, squares)
-                _add(bins[filled, lane, 3], 2 * place, squares)
+                _add(bins[filled, lane, 0], bit, total)
+                _add(bins[filled, lane, 1], 2 * (bit + HALF), squares)
+                _add(bins[filled, lane, 2], 2 * bit + HALF + 1, squares)
+                _add(bins[filled, lane, 3], 2 * bit, squares)
             bins[filled] = 0
     _carry(total)
     _carry(squares)
 
 
 @kernel
-def _add(number: int | np.int64, place: int, words: Block) -> None:
-    """Add a number, whose lowest bit is at `place`, to words."""
+def _add(number: int | np.int64, bit: int, words: Block) -> None:
+    """Add a number, whose lowest bit is at place `bit`, to words."""
     if number == 0:
         return
-    word, shift, ones = place // WORD, place % WORD, (1 << WORD) - 1
+    word, shift, ones = bit // WORD, bit % WORD, (1 << WORD) - 1
     low = (number & ones) << shift
     high = ((number >> WORD) << shift) + (low >> WORD)
     words[word] += low & ones
