@@ -187,7 +187,7 @@ def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
     assert not kept.claim(), "another uses it"
     kept.leave()
     assert kept.claim()
-    assert kept.is_gone
+    assert kept.is_claimed
     assert not kept.use()
 
 

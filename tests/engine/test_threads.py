@@ -15,6 +15,12 @@ from pxprep.engine import threads
 from pxprep.engine.threads import n_threads, run_all
 
 
+@pytest.fixture(autouse=True)
+def _four_threads():
+    with dask.config.set(num_workers=4):
+        yield
+
+
 def test_each_item_is_worked_on_once():
     done = []
     run_all(done.append, range(1000))
@@ -34,7 +40,7 @@ def test_items_are_begun_in_their_order():
 
 def test_several_threads_work_at_once():
     meeting = threading.Barrier(3, timeout=20)
-    run_all(lambda _: meeting.wait(), range(3), most=3)
+    run_all(lambda _: meeting.wait(), range(3))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_an_error_ends_it_and_leaves_no_thread_at_work(wrong):
         ended.append(item)
 
     with pytest.raises(ValueError, match="wrong"):
-        run_all(work, range(1000), most=4)
+        run_all(work, range(1000))
     n_begun = len(begun)
     assert n_begun < 1000
     assert len(ended) == n_begun - 1
@@ -70,9 +76,9 @@ def test_work_may_call_for_work():
     done = []
 
     def work(item):
-        run_all(lambda inner: done.append((item, inner)), range(10), most=4)
+        run_all(lambda inner: done.append((item, inner)), range(10))
 
-    run_all(work, range(50), most=4)
+    run_all(work, range(50))
     assert len(set(done)) == 500
 
 
@@ -82,7 +88,7 @@ def test_nobody_waits_for_a_thread_that_others_have(monkeypatch):
     release = threading.Event()
     pool.submit(release.wait)
     done = []
-    caller = threading.Thread(target=run_all, args=(done.append, range(10), 4))
+    caller = threading.Thread(target=run_all, args=(done.append, range(10)))
     caller.start()
     caller.join(10)
     has_waited = caller.is_alive()
@@ -106,12 +112,14 @@ def test_many_callers_at_once():
 def test_works_in_a_forked_process():
     code = (
         "import os, sys, warnings\n"
+        "import dask\n"
         "from pxprep.engine.threads import run_all\n"
-        "run_all(lambda _: None, range(10), most=4)\n"
+        "dask.config.set(num_workers=4)\n"
+        "run_all(lambda _: None, range(10))\n"
         "warnings.simplefilter('ignore')\n"
         "if os.fork() == 0:\n"
         "    done = []\n"
-        "    run_all(done.append, range(100), most=4)\n"
+        "    run_all(done.append, range(100))\n"
         "    os._exit(0 if sorted(done) == list(range(100)) else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
@@ -132,7 +140,7 @@ def test_an_interrupt_waits_for_what_was_begun():
         ended.append(item)
 
     with pytest.raises(KeyboardInterrupt):
-        run_all(work, range(1000), most=4)
+        run_all(work, range(1000))
     n_ended = len(ended)
     assert n_ended >= len(begun) - 1  # the one in the caller's own thread is cut short
     time.sleep(0.03)

@@ -45,13 +45,10 @@ class BlockChain:
         """The same chain: no result is ever written over what it reads."""
         return self
 
-    def steps_before(self, other: object) -> int | None:
-        """How many operations this chain has, if the other chain begins with it; else None.
-
-        Also None if one of them reads neighbours: then it would take long to run them once more.
-        """
-        goes_on = isinstance(other, BlockChain) and other.chain.begins_with(self.chain)
-        return len(self.chain.operations) if goes_on and not self.chain.program.depth else None
+    def n_operations_before(self, other: object) -> int | None:
+        """As `LazyChain.n_operations_before`."""
+        is_lazy = isinstance(other, BlockChain)
+        return self.chain.n_operations_before(other.chain) if is_lazy else None
 
     @property
     def float_type(self) -> DType:

@@ -33,17 +33,14 @@ from ..store.zarr_chunks import require_there
 from . import blocks, graphs
 from .at_hand import BlockChain
 from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
-from .lazy import LazyChain, numbers_of, standard, storing, with_axes, with_numbers
-from .memory import empty
+from .lazy import LazyChain, in_axes, numbers_of, storing, with_numbers
 from .notes import Note
-from .passes import ArrayChain, Pass, run
+from .passes import ArrayChain, results
 from .programs import Operation
-from .sinks import Fill
-from .sources import Area, Source, in_thick_chunks, stored_in
+from .sources import AXES, Area, Source, in_thick_chunks, own_axes, standard_axes, stored_in
 from .threads import n_cores
 from .windows import Pixels, Window
 
-AXES = "czyx"
 # So many more threads than cores, as a thread that waits for a disk leaves its core idle.
 WAITING_THREADS = 2
 _WAITING: ContextVar[int] = ContextVar("waiting", default=0)
@@ -78,22 +75,15 @@ def apply(image: Array, operation: Operation, numbers: Array | Area | None = Non
     if is_lazy(image) or is_lazy(numbers):
         return chain_of(image).then(operation, in_one_chunk(numbers)).array()
     taken = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
-    chain = ArrayChain(image, (operation,), (taken,))
-    out = empty(chain.shape, chain.dtype)
-    run([Pass(chain, Fill(out))])
-    return out
+    (made,) = results([ArrayChain(image, (operation,), (taken,))])
+    return made
 
 
-def steps_of(begun: Array, image: Array) -> int | None:
-    """How many operations made `begun`, a lazy array from which `image` was made.
-
-    None if `image` was not made from it, or if one of the operations reads neighbours: then it
-    would take long to run them once more.
-    """
+def n_operations_before(begun: Array, image: Array) -> int | None:
+    """For lazy arrays what `LazyChain.n_operations_before` says of their chains; else None."""
     if not (is_lazy(begun) and is_lazy(image)):
         return None
-    first, chain = LazyChain.of(begun), LazyChain.of(image)
-    return len(first.operations) if chain.begins_with(first) and not first.program.depth else None
+    return LazyChain.of(begun).n_operations_before(LazyChain.of(image))
 
 
 def read_here(image: Array) -> BlockChain | None:
@@ -116,7 +106,7 @@ def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -
     if not is_lazy(before) and not is_lazy(after):
         return _note_missing(after, before, note=note, dims=dims)
     # The operations of a chain have notes of their own.
-    if not (is_lazy(before) and is_lazy(after)) or standard(after, "".join(dims)) is not None:
+    if not (is_lazy(before) and is_lazy(after)) or in_axes(after, "".join(dims), AXES) is not None:
         return after
     return da.map_blocks(
         partial(_note_missing, note=note, dims=dims),
@@ -444,28 +434,19 @@ def from_dims(array: Array, dims: Sequence[str]) -> Array:
     """An image's array, whose axes are `dims`, with the axes (c, z, y, x)."""
     if is_lazy(array):
         axes = "".join(dims)
-        chained = standard(array, axes)
+        chained = in_axes(array, axes, AXES)
         if chained is not None:
             return chained
         return LazyChain(Source.of(array, axes)).array()
-    return turned(array, dims)
-
-
-def turned(array: Array, dims: Sequence[str]) -> Array:
-    """As `from_dims`, but Dask transposes a lazy array: others may share what its chunks become."""
-    order = [dims.index(axis) for axis in AXES if axis in dims]
-    array = array.transpose(order)
-    return array if "z" in dims else array[:, np.newaxis]
+    return standard_axes(array, "".join(dims))
 
 
 def to_dims(array: Array, dims: Sequence[str]) -> Array:
     """An array whose axes are (c, z, y, x), with the axes `dims`: all four, or all but z."""
-    if is_lazy(array) and (chained := with_axes(array, "".join(dims))) is not None:
+    axes = "".join(dims)
+    if is_lazy(array) and (chained := in_axes(array, AXES, axes)) is not None:
         return chained
-    if "z" not in dims:
-        array = array[:, 0]
-    axes = [axis for axis in AXES if axis in dims]
-    return array.transpose([axes.index(dim) for dim in dims])
+    return own_axes(array, axes)
 
 
 def as_lazy(image: Array) -> Array:

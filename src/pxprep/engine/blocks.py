@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import Block, DType
+from ..aliases import Block, DType, Real
 from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from .kernels.counts import count_floats, count_integers
 from .kernels.erosion import erode, half_widths
 from .kernels.pointwise import (
-    divide_by,
     divide_values,
     keep_values,
     limit_values,
@@ -91,9 +90,10 @@ def divide_in_place(channels: Sequence[Block], scale: Block) -> None:
 
     `divide` would be slow here: where input and output may overlap, its loop is not vectorised.
     """
-    for channel, divisor in zip(channels, _rounded(scale, channels[0].dtype), strict=True):
+    zero, missing = channels[0].dtype.type(0), channels[0].dtype.type(np.nan)
+    for channel, divisor in zip(channels, _rounded(scale, zero.dtype), strict=True):
         for plane in channel:
-            divide_by(plane.reshape(-1), divisor, channel.dtype.type(np.nan))
+            rescale_values(plane.reshape(-1), zero, divisor, missing)
 
 
 def add_channels(
@@ -363,15 +363,30 @@ def _blur_channels(
         filled = above, above + have.shape[0], before, before + have.shape[1]
         parts = pixels.stretches(have, out.dtype, channels)
         for channel, plane in product(channels, range(pixels.planes)):
-            missing = False
-            for part in parts:
-                if channel in part.channels:
-                    lines = part.values, part.at(channel, plane), part.strides[2]
-                    place = above + part.row, before + part.column, *part.shape[2:]
-                    missing |= place_rows(*lines, divisors[channel], padded, *place)
+            divisor = divisors[channel]
+            missing = _place_plane(parts, channel, plane, divisor, padded, above, before)
             mirror(padded[:-1], reach - radius, *filled)
             target = out[channel, plane, tile.top - window.top : tile.bottom - window.top]
             _blur_tile(padded, missing, taps, target, tile.left - window.left)
+
+
+def _place_plane(
+    parts: Iterable[Stretch],
+    channel: int,
+    plane: int,
+    divisor: Real,
+    out: Block,
+    row: int = 0,
+    column: int = 0,
+) -> bool:
+    """Divide a plane of a channel into `out`, from `row` and `column` on; whether any is NaN."""
+    missing = False
+    for part in parts:
+        if channel in part.channels:
+            lines = part.values, part.at(channel, plane), part.strides[2]
+            at = row + part.row, column + part.column, *part.shape[2:]
+            missing |= place_rows(*lines, divisor, out, *at)
+    return missing
 
 
 def _blur_tile_shape(shape: tuple[int, ...], reach: int) -> tuple[int, int]:
@@ -448,12 +463,7 @@ def _subtract_openings(
         parts = pixels.stretches(have, out.dtype, channels)
         for channel, plane in product(channels, range(pixels.planes)):
             values = np.empty(have.shape, out.dtype)
-            missing = False
-            for part in parts:
-                if channel in part.channels:
-                    lines = part.values, part.at(channel, plane), part.strides[2]
-                    place = part.row, part.column, *part.shape[2:]
-                    missing |= place_rows(*lines, divisors[channel], values, *place)
+            missing = _place_plane(parts, channel, plane, divisors[channel], values)
             target = out[(channel, plane, *tile.within(window))]
             target[...] = _without_opening(values, have, centres, tile, radius, missing)
 

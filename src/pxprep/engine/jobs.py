@@ -20,7 +20,7 @@ from .kernels.counts import DIGIT_BITS
 from .memory import empty
 from .programs import Keep, Program
 from .sinks import Count, Opened, Sink, sum_of
-from .sources import AXES, Reading, Sample, standard_axes
+from .sources import AXES, Reading, Sample, own_axes, standard_axes
 from .windows import Kept, Pixels, Window
 
 # In a job: in place of numbers that are given only when it runs; and in place of how many chunks of
@@ -181,12 +181,11 @@ class BlockJob:
 class Write(Sink):
     """The result as an array for each chunk of channels, with the axes that the user has.
 
-    If there is `only` one such chunk, it is that array; else a list of them.
+    If there is one such chunk, it is that array; else a list of them.
     """
 
     channels_per_chunk: tuple[int, ...]
     axes: str
-    only: bool = False
 
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the program on a block."""
@@ -197,14 +196,8 @@ class Write(Sink):
         shape = (pixels.planes, *window.shape)
         made = [np.empty((n_channels, *shape), dtype) for n_channels in self.channels_per_chunk]
         program.write(pixels, window, opened.numbers, made)
-        turned = list(map(self.turned, made))
-        return turned[0] if self.only else turned
-
-    def turned(self, block: Block) -> Block:
-        """A view of an array with axes (c, z, y, x), with the axes that the user has."""
-        order = [AXES.index(axis) for axis in self.axes]
-        rest = [axis for axis in range(4) if axis not in order]
-        return block.transpose(*order, *rest).reshape([block.shape[axis] for axis in order])
+        chunks = [own_axes(block, self.axes) for block in made]
+        return chunks[0] if len(chunks) == 1 else chunks
 
 
 class Surveyed(NamedTuple):
@@ -292,7 +285,7 @@ class Store(Sink):
             whole = slice(first, stop), slice(0, block.shape[1]), *window.slices
             by_axis = dict(zip(AXES, whole, strict=True))
             selection = tuple(by_axis[axis] for axis in self.write.axes)
-            self.target[selection] = self.write.turned(block[first:stop])
+            self.target[selection] = own_axes(block[first:stop], self.write.axes)
             first = stop
 
 

@@ -9,12 +9,12 @@ To read a block, a task runs a part of the source's own graph (see `sources`). I
 lies around the block, other tasks read the neighbours and return their edges.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import zip_longest
 from math import prod
-from operator import getitem
 from typing import Any
 
 import dask.array as da
@@ -94,14 +94,16 @@ class LazyChain:
         """The chain with one more operation."""
         return replace(self, operations=(*self.operations, BoundOperation(operation, numbers)))
 
-    def begins_with(self, other: "LazyChain") -> bool:
-        """Whether it has the same source as another chain, and begins with the same operations."""
-        pairs = zip(other.operations, self.operations, strict=False)
-        return (
-            self.source.array is other.source.array
-            and len(other.operations) <= len(self.operations)
-            and all(one is another for one, another in pairs)
-        )
+    def n_operations_before(self, other: "LazyChain") -> int | None:
+        """How many operations this chain has, if another chain goes on from it; else None.
+
+        Also None if one of them reads neighbours: then it would take long to run them once more.
+        """
+        n = len(self.operations)
+        begins = other.operations[:n]
+        is_alike = len(begins) == n and all(map(operator.is_, begins, self.operations))
+        goes_on = is_alike and self.source.array is other.source.array
+        return n if goes_on and not self.program.depth else None
 
     @cached_property
     def program(self) -> Program:
@@ -126,13 +128,7 @@ class LazyChain:
         name = f"pxprep-{axes}-{self.token}"
         layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
         dtype = self.program.out_dtype(self.source.array.dtype)
-        return da.Array(
-            self._collected(name, layer),
-            name,
-            tuple(chunks[axis] for axis in axes),
-            dtype=dtype,
-            meta=np.empty((0,) * len(axes), dtype),
-        )
+        return self._dask_array(name, layer, [chunks[axis] for axis in axes], dtype)
 
     def counts(
         self,
@@ -192,14 +188,9 @@ class LazyChain:
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
         graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
-        shape = (sum(self._channels_per_chunk), 1, N_SLOTS)
-        return da.Array(
-            self._collected(name, MaterializedLayer(graph), survey),
-            name,
-            tuple((size,) for size in shape),
-            dtype=np.int64,
-            meta=np.empty((0, 0, 0), np.int64),
-        )
+        chunks = (sum(self._channels_per_chunk),), (1,), (N_SLOTS,)
+        layer = MaterializedLayer(graph)
+        return self._dask_array(name, layer, chunks, np.dtype(np.int64), survey)
 
     def bounds(self, n_bytes: int, choose: Choose, where: Area | None = None) -> Array:
         """A lazy box with the bounds that `choose` returns for samples of the result, or None."""
@@ -210,13 +201,8 @@ class LazyChain:
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
         keys = [only_key(array) for array in (survey, *lazy)]
         graph = {(name, 0): (Bracketing(self.program, constants, choose), *keys)}
-        return da.Array(
-            self._collected(name, MaterializedLayer(graph), survey),
-            name,
-            ((1,),),
-            dtype=object,
-            meta=np.empty(0, object),
-        )
+        layer = MaterializedLayer(graph)
+        return self._dask_array(name, layer, [(1,)], np.dtype(object), survey)
 
     def storing(self, target: object, axes: str) -> Array:
         """A pass that writes the result to `target`, which has these axes, chunk by chunk.
@@ -264,13 +250,20 @@ class LazyChain:
         close = partial(_closed, sink, dtype.hasobject)
         make = partial(self._reducing_graph, name, len(shape), sink, close, numbers, gate)
         layer = MaterializedLayer(LazyGraph(make))
-        return da.Array(
-            self._collected(name, layer, *waits_for),
-            name,
-            tuple((size,) for size in shape),
-            dtype=dtype,
-            meta=np.empty((0,) * len(shape), dtype),
-        )
+        return self._dask_array(name, layer, [(size,) for size in shape], dtype, *waits_for)
+
+    def _dask_array(
+        self,
+        name: str,
+        layer: object,
+        chunks: Sequence[tuple[int, ...]],
+        dtype: DType,
+        *more: object,
+    ) -> Array:
+        """The array of a new layer, whose tasks need the chain's source and numbers, and `more`."""
+        meta = np.empty((0,) * len(chunks), dtype)
+        graph = self._collected(name, layer, *more)
+        return da.Array(graph, name, tuple(chunks), dtype=dtype, meta=meta)
 
     def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
@@ -297,19 +290,19 @@ class LazyChain:
     def _graph(self, name: str, axes: str) -> Graph:
         graph: Graph = {}
         n_chunks = len(self._channels_per_chunk)
-        sink = Write(self._channels_per_chunk, axes, only=n_chunks == 1)
+        sink = Write(self._channels_per_chunk, axes)
         for number, line in enumerate(self.source.lines()):
             after = line_task(graph, name, number) if self.program.depth else []
             for index in line:
                 keys = chunk_keys(name, axes, index, n_chunks)
                 task = (*self._task(graph, name, index, sink), *after)
-                if sink.only:
+                if n_chunks == 1:
                     graph[keys[0]] = task
                     continue
                 whole = (f"{name}-block", *index)
                 graph[whole] = task
                 for chunk, key in enumerate(keys):
-                    graph[key] = (getitem, whole, chunk)
+                    graph[key] = (operator.getitem, whole, chunk)
         return graph
 
     def _reducing_graph(
@@ -484,16 +477,10 @@ def _top_layer(array: Array) -> ChainLayer | None:
     return layer if isinstance(layer, ChainLayer) else None
 
 
-def with_axes(array: Array, axes: str) -> Array | None:
-    """A chain's array, with axes (c, z, y, x), with others instead; None if it has no chain."""
+def in_axes(array: Array, own: str, wanted: str) -> Array | None:
+    """A chain's array, whose axes are `own`, with the axes `wanted`; None if it has no chain."""
     layer = _top_layer(array)
-    return None if layer is None or layer.axes != AXES else layer.chain.array(axes)
-
-
-def standard(array: Array, axes: str) -> Array | None:
-    """A chain's array, with axes `axes`, with (c, z, y, x) instead; None if it has no chain."""
-    layer = _top_layer(array)
-    return None if layer is None or layer.axes != axes else layer.chain.array()
+    return None if layer is None or layer.axes != own else layer.chain.array(wanted)
 
 
 def storing(array: Array, target: object) -> Array | None:

@@ -24,7 +24,7 @@ from .cache import SAMPLE_SHARE
 from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
-from .selection import Quantiles, begin_of, interpolate, refine, select_gathered
+from .selection import Quantiles, begin, interpolate, refine, select_gathered
 from .sinks import Count, Gather, Opened, SharedBounds, Sink
 from .sources import Area
 from .windows import Pixels, Window
@@ -146,7 +146,7 @@ class _Group:
 
     def counting(self, level: int, selections: Sequence[Block]) -> Count:
         """The sink that counts a digit, given the selection of each quantile so far."""
-        prefixes, selects = None, [partial(begin_of(self.dtype), q=one) for one in self.q]
+        prefixes, selects = None, [partial(begin, q=one, dtype=self.dtype) for one in self.q]
         if level > 0:
             prefixes = np.concatenate([selection["prefix"] for selection in selections], axis=1)
             selects = [partial(refine, selection=selection) for selection in selections]
@@ -162,8 +162,7 @@ class _Group:
 
     def settled(self, selection: Block) -> Quantiles:
         """A quantile, once all digits are counted."""
-        settled = interpolate(selection, dtype=self.dtype)
-        return Quantiles(*(settled[name] for name in Quantiles._fields))
+        return Quantiles.of(interpolate(selection, dtype=self.dtype))
 
     def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
         """The bounds between which values are gathered; None if it is better to count digits.

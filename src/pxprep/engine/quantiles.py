@@ -22,7 +22,7 @@ from .brackets import bracket, limits_of
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
 from .measuring import measure_quantiles
-from .selection import SELECTION, SETTLED, Quantiles, begin_of, interpolate, refine, select_gathered
+from .selection import SELECTION, SETTLED, Quantiles, begin, interpolate, refine, select_gathered
 from .sources import Area
 
 # An image, and the area of it that is measured, or None for all.
@@ -129,7 +129,7 @@ def _by_radix(
         ]
         counts = _count(parts, unsettled, selections, level, zeros, found, evaluate is None)
         for position, counted in counts.items():
-            select, so_far = begin_of(dtypes[position]), percents[position % n]
+            select, so_far = partial(begin, dtype=dtypes[position]), percents[position % n]
             if level > 0:
                 select, so_far = refine, selections[position]
             selections[position] = backends.per_channel(
@@ -157,7 +157,7 @@ def _settled(selection: Array, dtype: DType, found: Array | None, position: int)
             (found, "k"),
             dtype=SETTLED,
         )
-    return Quantiles(*(settled[name] for name in Quantiles._fields))
+    return Quantiles.of(settled)
 
 
 def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> Block:

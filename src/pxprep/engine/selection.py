@@ -5,8 +5,7 @@ counted over all values, which tells the digit of the value at the wanted rank. 
 counted over the values that share that one, and so on until the whole key is known.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +53,11 @@ class Quantiles(NamedTuple):
     negative: Array  # int64, how many of them are below zero
     infinite: Array  # int64, pixels that are missing because they are infinite
 
+    @classmethod
+    def of(cls, settled: Array) -> "Quantiles":
+        """The quantiles that an array of the type `SETTLED` holds."""
+        return cls(*(settled[name] for name in cls._fields))
+
     def apart(self, n: int) -> "list[Quantiles]":
         """The `n` quantiles, one by one, that lie one after the other in these arrays."""
         return [
@@ -89,14 +93,10 @@ def _at_ranks(gathered: Gathered, ranks: Block) -> list[Real] | None:
     return gathered.at([first, second])
 
 
-def begin_of(dtype: DType) -> Callable[..., Block]:
-    """The function `begin` for values of this type."""
-    is_one_digit = key_bits(dtype) == DIGIT_BITS
-    return partial(begin, zero=integer_offset(dtype) if is_one_digit else N_DIGITS // 2)
-
-
-def begin(counts: Block, q: Block, *, zero: int) -> Block:
-    """The selection after the first digit; `zero` is the digit at which 0 and more begin."""
+def begin(counts: Block, q: Block, *, dtype: DType) -> Block:
+    """The selection after the first digit of values of a type."""
+    # The digit at which 0 and more begin.
+    zero = integer_offset(dtype) if key_bits(dtype) == DIGIT_BITS else N_DIGITS // 2
     sums = _sums_of_runs(counts)[:, 0]
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = sums.sum(axis=1)

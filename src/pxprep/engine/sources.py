@@ -289,12 +289,19 @@ def chunk_keys(name: str, axes: str, index: Index, n_chunks: int) -> list[Key]:
     return [(name, *first, chunk, *last) for chunk in range(n_chunks)]
 
 
-def standard_axes(chunk: Block, axes: str) -> Block:
-    """A chunk, whose axes are `axes`, with the axes (c, z, y, x)."""
-    chunk = chunk.transpose([axes.index(axis) for axis in AXES if axis in axes])
+def standard_axes(array: Array, axes: str) -> Array:
+    """An array, whose axes are `axes`, with the axes (c, z, y, x): a view."""
+    array = array.transpose([axes.index(axis) for axis in AXES if axis in axes])
     if "c" not in axes:
-        chunk = chunk[np.newaxis]
-    return chunk if "z" in axes else chunk[:, np.newaxis]
+        array = array[np.newaxis]
+    return array if "z" in axes else array[:, np.newaxis]
+
+
+def own_axes(array: Array, axes: str) -> Array:
+    """An array with axes (c, z, y, x), with the axes `axes`: a view. One left out has length 1."""
+    left = [axis for axis in AXES if axis in axes]
+    array = array[tuple(slice(None) if axis in left else 0 for axis in AXES)]
+    return array.transpose([left.index(axis) for axis in axes])
 
 
 class Area:

@@ -34,8 +34,8 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | None = None) -> None:
-    """Call `work` with each item, in the order of the items, several at once.
+def run_all(work: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Call `work` with each item, in the order of the items, in `n_threads` threads at most.
 
     After an error, or Ctrl-C, no more items are begun. Those that were begun are finished before
     the error reaches the caller.
@@ -46,11 +46,9 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item], most: int | N
         What is called. It should release the GIL for most of its time.
     items
         What it is called with.
-    most
-        How many threads at most; None for `n_threads`.
     """
     queue = deque(items)
-    n_helpers = min(most or n_threads(), len(queue)) - 1
+    n_helpers = min(n_threads(), len(queue)) - 1
     helpers: list[Future[None]] = []
     try:
         for _ in range(n_helpers):

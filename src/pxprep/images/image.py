@@ -9,6 +9,7 @@ from ..aliases import Array, DType, Label
 from ..channels import CHANNEL, channel_labels, is_label, select_known_channels, unwritable
 from ..engine import backends
 from ..engine.blocks import float_dtype
+from ..engine.sources import standard_axes
 from ..errors import ChannelError, ImageError
 from .hints import line_for, line_for_labels, require_numpy_or_dask, what_came
 from .parameters import SPATIAL
@@ -72,7 +73,7 @@ def pixels(image: xr.DataArray) -> Array:
 
 def shared_pixels(image: xr.DataArray) -> Array:
     """As `pixels`, for callers that compute a lazy image with other things: both then share it."""
-    return backends.turned(image.data, [str(dim) for dim in image.dims])
+    return standard_axes(image.data, "".join(map(str, image.dims)))
 
 
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:

@@ -263,12 +263,14 @@ class ImageSet(Sequence[xr.DataArray]):
             if self.is_masked:
                 return [None] * len(self)
             pairs = zip(self.images, cohort.images, strict=True)
-            return [backends.steps_of(pixels(own), pixels(image)) for own, image in pairs]
+            return [
+                backends.n_operations_before(pixels(own), pixels(image)) for own, image in pairs
+            ]
         sums: list[object] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
             if not isinstance(chain, ArrayChain):
                 begun = cohort.chains[index]
-                sums.append(None if self.is_masked else chain.steps_before(begun))
+                sums.append(None if self.is_masked else chain.n_operations_before(begun))
                 continue
             fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
             area = self.areas[index] if self.areas else None

@@ -40,14 +40,6 @@ def _scale_row(values: Block, divisor: float, missing: float, out: Block) -> Non
 
 
 @kernel
-def divide_by(values: Block, divisor: float, missing: float) -> None:
-    """Divide `values` by a number."""
-    for i in range(values.size):
-        v = values[i]
-        values[i] = v / divisor if v - v == 0 else missing
-
-
-@kernel
 def sum_channels(
     values: Block,
     start: int,
