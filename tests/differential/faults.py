@@ -296,7 +296,7 @@ FAULTS = [
     ),
     Fault(
         "a division that waits is forgotten before the next one",
-        "engine/strips.py",
+        "engine/programs.py",
         "        if self._scale is not None or self._sums is not None:\n            self.block()\n"
         "        self._scale = scale",
         "        self._scale = scale",

@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 from .parameters import Positive
 
@@ -65,7 +63,7 @@ class TakeArcsinh(Operation):
     cofactors: tuple[float, ...]
     is_cheap = False
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Divide, and transform."""
         strip.divide(np.array(self.cofactors))
         blocks.arcsinh(strip.block())

@@ -10,9 +10,7 @@ import numpy as np
 from ..aliases import Label
 from ..engine import blocks
 from ..engine.kernels.blur import blur_radius
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 from .parameters import Sigma
 
@@ -75,18 +73,18 @@ class BlurEach(Operation):
         """The radius of the widest kernel."""
         return blur_radius(max(self.sigmas))
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
-        """Become the blurred pixels of `want`."""
+    def __call__(self, strip: Strip, numbers: object) -> None:
+        """Become the blurred pixels of the window that is wanted."""
         pixels, scale = strip.undivided()
         program = strip.program
         blurred = blocks.blur(
             pixels,
-            want,
+            strip.want,
             np.array(self.sigmas),
             scale,
             dtype=program.dtype,
             height=program.height,
             width=program.width,
-            out=strip.block_for(want),
+            out=strip.new_block(),
         )
-        strip.become(blurred, want)
+        strip.become(blurred, strip.want)

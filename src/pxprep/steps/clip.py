@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 from .parameters import Cap
 
@@ -57,6 +55,6 @@ class ClipAbove(Operation):
 
     limits: tuple[float, ...]
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Clip."""
         blocks.clip_above(strip.block(), np.array(self.limits))

@@ -9,10 +9,8 @@ import numpy as np
 
 from ..aliases import Label
 from ..channels import listed_labels, require_known
-from ..engine.programs import Operation
-from ..engine.strips import Strip
+from ..engine.programs import Operation, Strip
 from ..engine.unmixing import unmix
-from ..engine.windows import Window
 from ..images.parameters import parse_choice
 from .base import Step
 from .parameters import Parser
@@ -111,6 +109,6 @@ class Unmix(Operation):
     is_linear: bool
     is_pointwise = is_cheap = False
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Unmix."""
         unmix(strip.block(), self.positions, np.array(self.mixing), is_linear=self.is_linear)

@@ -8,9 +8,7 @@ from typing import ClassVar
 from ..aliases import Label
 from ..engine import blocks
 from ..engine.notes import Note, TakeNote, say_missing
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 
 __all__ = ["Log1p"]
@@ -55,7 +53,7 @@ class TakeLog1p(Operation):
         say = partial(say_missing, "became NaN, as they were -1 or below")
         return replace(self, note=take_note("log1p", say, "values of -1 or below became NaN"))
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Transform."""
         block = strip.block()
         strip.notice(self.note, lambda at: blocks.count_low(block[:, :, *at.within(strip.window)]))

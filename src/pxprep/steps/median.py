@@ -8,8 +8,7 @@ import numpy as np
 
 from ..aliases import Label, NumpyArray
 from ..engine.kernels.median import COLUMNS, median_network, mend_medians, take_medians
-from ..engine.programs import Operation
-from ..engine.strips import Strip
+from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
 from .base import Step
 from .parameters import Side
@@ -72,14 +71,14 @@ class TakeMedians(Operation):
         """Half of the widest square."""
         return max(self.sizes) // 2
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
-        """Become the medians around the pixels of `want`."""
-        block, place, program = strip.block(), strip.window, strip.program
-        made = strip.block_for(want)
+    def __call__(self, strip: Strip, numbers: object) -> None:
+        """Become the medians around the pixels that are wanted."""
+        block, want, program = strip.block(), strip.want, strip.program
+        made = strip.new_block()
         for channel, size in enumerate(self.sizes):
             have = want.grown(size // 2, program.height, program.width)
             for plane, out in zip(block[channel], made[channel], strict=True):
-                values = plane[have.within(place)]
+                values = plane[have.within(strip.window)]
                 if size == 1:
                     out[...] = values
                 else:

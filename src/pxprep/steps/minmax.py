@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 from .statistics import Ranges
 
@@ -59,6 +57,6 @@ class MinMax(Step):
 class BringToUnitRange(Operation):
     """Values between two measured limits are brought to 0 to 1."""
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Subtract the first limit, and divide by the distance between both."""
         blocks.rescale(strip.block(), numbers)

@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from ..errors import ParameterError
 from .base import Step
 from .parameters import CountZeros, LowPercent, Percent
@@ -97,6 +95,6 @@ class PercentileClip(Step):
 class ClipBetween(Operation):
     """Values become at least the first and at most the second of two measured limits."""
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Clip."""
         blocks.clip_between(strip.block(), numbers)

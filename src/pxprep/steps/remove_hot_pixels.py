@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 from .parameters import AtLeastZero
 
@@ -72,7 +70,8 @@ class CoolHotPixels(Operation):
         """The neighbours."""
         return 1
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
-        """Become the pixels of `want` without hot ones."""
-        block, inner = strip.block(), want.within(strip.window)
-        strip.become(blocks.cool_hot_pixels(block, inner, np.array(self.thresholds)), want)
+    def __call__(self, strip: Strip, numbers: object) -> None:
+        """Become the pixels that are wanted, without hot ones."""
+        block, inner = strip.block(), strip.want.within(strip.window)
+        cooled = blocks.cool_hot_pixels(block, inner, np.array(self.thresholds))
+        strip.become(cooled, strip.want)

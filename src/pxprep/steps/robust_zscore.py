@@ -10,9 +10,7 @@ import xarray as xr
 from ..aliases import DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import COUNTS, ImageValues
@@ -70,7 +68,7 @@ class RobustZscore(Step):
 class Standardize(Operation):
     """The first of two measured numbers is subtracted, and the rest divided by the second."""
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Subtract and divide."""
         blocks.standardize(strip.block(), numbers)
 
@@ -79,7 +77,7 @@ class Standardize(Operation):
 class TakeDistances(Operation):
     """Each value becomes its distance from a measured number."""
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Subtract, and take the absolute value."""
         block = strip.block()
         blocks.standardize(block, np.stack([numbers, np.ones_like(numbers)]))

@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from ..errors import ParameterError
 from .base import Step
 from .parameters import AtLeastZero, Radius
@@ -87,7 +85,7 @@ class SubtractConstant(Operation):
 
     constants: tuple[float, ...]
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Subtract."""
         blocks.subtract_constant(strip.block(), np.array(self.constants))
 
@@ -104,17 +102,17 @@ class SubtractOpening(Operation):
         """Two radii: an erosion, and a dilation of that."""
         return 2 * max(self.radii)
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
-        """Become the pixels of `want` without their background."""
+    def __call__(self, strip: Strip, numbers: object) -> None:
+        """Become the pixels that are wanted, without their background."""
         pixels, scale = strip.undivided()
         program = strip.program
         flattened = blocks.subtract_opening(
             pixels,
-            want,
+            strip.want,
             self.radii,
             scale,
             dtype=program.dtype,
             height=program.height,
             width=program.width,
         )
-        strip.become(flattened, want)
+        strip.become(flattened, strip.want)

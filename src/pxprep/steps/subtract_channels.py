@@ -7,9 +7,7 @@ from typing import ClassVar
 from ..aliases import Label
 from ..channels import listed_labels, require_known, require_same
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from ..errors import ChannelError
 from .base import Step
 from .parameters import Exposures, OtherChannels, Scale, YesOrNo
@@ -138,6 +136,6 @@ class SubtractOthers(Operation):
 
     is_pointwise = False
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Subtract."""
         blocks.subtract_channels(strip.block(), self.triples)

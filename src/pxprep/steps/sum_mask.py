@@ -12,8 +12,7 @@ from ..aliases import Label, NumpyArray, Pool, Zeros
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
-from ..engine.programs import Operation
-from ..engine.strips import Strip
+from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
 from ..errors import ImageError
 from ..images.image_set import AnyImages, ImageSet
@@ -135,7 +134,7 @@ class KeepAbove(Operation):
             return self
         return replace(self, reference=reference, note=take_note("sum_mask", self.say))
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Drop those pixels."""
         sums = strip.sums()
         blocks.sums_above(sums, numbers, of_others=self.of_others)

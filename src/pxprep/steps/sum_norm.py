@@ -8,9 +8,7 @@ from typing import ClassVar
 from ..aliases import Label
 from ..engine import blocks
 from ..engine.notes import Note, TakeNote, say_missing
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from .base import Step
 
 __all__ = ["SumNorm"]
@@ -66,7 +64,7 @@ class DivideBySums(Operation):
         said_by_workers = "pixels whose sum over channels is negative became NaN"
         return replace(self, note=take_note("sum_norm", say, said_by_workers))
 
-    def __call__(self, strip: Strip, numbers: object, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: object) -> None:
         """Divide."""
         sums = strip.sums()
         strip.notice(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])

@@ -8,9 +8,7 @@ import numpy as np
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.programs import Operation
-from ..engine.strips import Strip
-from ..engine.windows import Window
+from ..engine.programs import Operation, Strip
 from ..errors import ParameterError
 from .base import Step
 from .parameters import CountZeros, Number, Percent, ZeroOrNan
@@ -102,7 +100,7 @@ class PutBelow(Operation):
     instead: float
     known: tuple[float, ...] | None
 
-    def __call__(self, strip: Strip, numbers: Any, want: Window) -> None:
+    def __call__(self, strip: Strip, numbers: Any) -> None:
         """Replace them."""
         thresholds = numbers if self.known is None else np.array(self.known)
         blocks.put_below(strip.block(), thresholds, self.instead)
