@@ -80,19 +80,19 @@ FAULTS = [
     ),
     Fault(
         "tiles of a blur leave out a row",
-        "engine/blocks.py",
+        "engine/neighbours.py",
         "yield Window(top, min(top + rows, window.bottom), left,",
         "yield Window(top, min(top + max(1, rows - 1), window.bottom), left,",
     ),
     Fault(
         "weights of a blur are taken anew where they need not",
-        "engine/blocks.py",
+        "engine/neighbours.py",
         "where=(weight != full) & (weight > 0)",
         "where=weight > 0",
     ),
     Fault(
         "missing pixels of an opening are zeros",
-        "engine/blocks.py",
+        "engine/neighbours.py",
         "values[np.isnan(values)] = np.inf",
         "values[np.isnan(values)] = 0",
     ),
@@ -198,7 +198,7 @@ FAULTS = [
     ),
     Fault(
         "the prefixes of both ranks are that of the first",
-        "engine/blocks.py",
+        "engine/digits.py",
         "if wanted.index(prefix) == position:",
         "prefix = wanted[0]\n            if True:",
     ),
@@ -248,7 +248,7 @@ FAULTS = [
     ),
     Fault(
         "chunks of channels are read in the wrong order",
-        "engine/sources.py",
+        "engine/axes.py",
         "return [(name, *first, chunk, *last) for chunk in range(n_chunks)]",
         "return [(name, *first, chunk, *last) for chunk in reversed(range(n_chunks))]",
     ),

@@ -11,7 +11,7 @@ from dask.callbacks import Callback
 
 from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
-from pxprep.engine import backends, blocks
+from pxprep.engine import backends, computing, neighbours
 from pxprep.images.image_set import ImageSet
 from pxprep.store import zarr_chunks
 
@@ -48,7 +48,7 @@ def no_dask(monkeypatch):
         lazy = [array for array in arrays if backends.is_lazy(array)]
         raise AssertionError(f"computed by Dask: {lazy}")
 
-    monkeypatch.setattr(backends, "_computed", computed)
+    monkeypatch.setattr(computing, "_computed", computed)
 
 
 def in_memory_by_chunks(images):
@@ -143,13 +143,13 @@ def test_images_are_read_once_for_each_pass_or_once(fovs, memory, times, monkeyp
 
 @pytest.mark.parametrize(("memory", "times"), [(0, 2), (PLENTY, 1)])
 def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeypatch):
-    rows, blur = Counter(), blocks.blur
+    rows, blur = Counter(), neighbours.blur
 
     def counting(pixels, window, *args, **kwargs):
         rows["all"] += window.shape[0] * (window.shape[1] == SHAPE[2])
         return blur(pixels, window, *args, **kwargs)
 
-    monkeypatch.setattr(blocks, "blur", counting)
+    monkeypatch.setattr(neighbours, "blur", counting)
     cohort = ImageSet.of(fovs)
     with cohort.keeping(memory, SPARROW.depth(cohort.labels), results=True):
         made = SPARROW.fit(fovs).transform(fovs)

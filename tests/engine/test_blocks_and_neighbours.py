@@ -12,7 +12,7 @@ import xarray as xr
 import oracle
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
-from pxprep.engine import backends, blocks, passes, programs
+from pxprep.engine import backends, neighbours, passes, programs
 from pxprep.engine.lazy import LazyChain
 from pxprep.engine.sinks import Sink
 from pxprep.engine.sources import Source
@@ -41,8 +41,8 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(passes, "LEAST_VALUES", 50)
     monkeypatch.setattr(backends, "LEAST_ROWS", 7)
     monkeypatch.setattr(programs, "STRIP_VALUES", 64)
-    monkeypatch.setattr(blocks, "BLUR_TILE", (3, 4))
-    monkeypatch.setattr(blocks, "OPENING_TILE", (5, 6))
+    monkeypatch.setattr(neighbours, "BLUR_TILE", (3, 4))
+    monkeypatch.setattr(neighbours, "OPENING_TILE", (5, 6))
 
 
 def values_of(shape=SHAPE):

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 import oracle
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
-from pxprep.engine import blocks
+from pxprep.engine import neighbours
 from pxprep.engine.kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from pxprep.engine.windows import Pixels, Window
 
@@ -23,7 +23,9 @@ def blurred(plane, sigma, dtype, scale=None):
     height, width = plane.shape
     scale = None if scale is None else np.array([scale])
     sigmas = np.array([sigma])
-    return blocks.blur(pixels, window, sigmas, scale, dtype=dtype, height=height, width=width)[0, 0]
+    return neighbours.blur(pixels, window, sigmas, scale, dtype=dtype, height=height, width=width)[
+        0, 0
+    ]
 
 
 def by_scipy(plane, sigma):
@@ -78,7 +80,7 @@ def test_blur_does_not_depend_on_where_tiles_begin(sigma, share, tile, monkeypat
     plane = some_plane((150, 23), F4)
     plane[np.random.default_rng(1).random(plane.shape) < share] = np.nan
     expected = blurred(plane, sigma, F4)
-    monkeypatch.setattr(blocks, "BLUR_TILE", tile)
+    monkeypatch.setattr(neighbours, "BLUR_TILE", tile)
     assert_same_bits(blurred(plane, sigma, F4), expected)
 
 
@@ -97,7 +99,7 @@ def test_blur_of_a_part_with_its_halo_has_the_bits_of_the_whole(data, sigma, sha
     rows, columns = have.within(Window(0, height, 0, width))
     pixels = Pixels.of(plane[np.newaxis, np.newaxis, rows, columns], have)
     sigmas = np.array([sigma])
-    (part,) = blocks.blur(pixels, window, sigmas, dtype=F4, height=height, width=width)[0]
+    (part,) = neighbours.blur(pixels, window, sigmas, dtype=F4, height=height, width=width)[0]
     assert_same_bits(part, blurred(plane, sigma, F4)[top:bottom, left:right])
 
 
@@ -214,7 +216,7 @@ def test_sigma_zero_leaves_every_bit():
 def test_every_plane_and_channel_is_blurred_by_itself(sigma):
     block = some_plane((2, 3, 12, 9), F4)
     sigmas = np.array([sigma, 3 * sigma])
-    found = blocks.blur(*whole(block), sigmas, dtype=F4, height=12, width=9)
+    found = neighbours.blur(*whole(block), sigmas, dtype=F4, height=12, width=9)
     for c, z in np.ndindex(2, 3):
         assert_same_bits(found[c, z], blurred(block[c, z], sigma * (1, 3)[c], F4))
 

@@ -14,7 +14,7 @@ import xarray as xr
 
 import pxprep
 from pxprep import Pipeline
-from pxprep.engine import backends
+from pxprep.engine import backends, computing
 from pxprep.store.zarr_chunks import direct
 
 distributed = pytest.importorskip("distributed")
@@ -122,12 +122,12 @@ def test_a_client_is_found(client, image):
     Pipeline.sparrow().fit(lazy)
     measured = executed(client)
     assert measured > before
-    (found,) = backends.compute(lazy.data + 1)
+    (found,) = computing.compute(lazy.data + 1)
     assert executed(client) > measured
     np.testing.assert_array_equal(found, image.values + 1)
     before = executed(client)
     with client.as_current(), dask.config.set(scheduler=None):  # as in a task of a worker
-        backends.compute(lazy.data + 2)
+        computing.compute(lazy.data + 2)
     assert executed(client) > before
 
 

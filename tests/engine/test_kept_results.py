@@ -11,7 +11,7 @@ import xarray as xr
 import oracle
 from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
-from pxprep.engine import backends, blocks
+from pxprep.engine import backends, computing, neighbours
 from pxprep.engine import programs as operations
 from pxprep.engine.cache import Budget, Keeper
 from pxprep.engine.threads import n_cores
@@ -37,14 +37,14 @@ def an_image(seed=0, shape=SHAPE, dtype="u2", chunks=CHUNKS):
 @pytest.fixture
 def blurred(monkeypatch):
     """How many pixels of images, not of samples, were blurred, counted with multiplicity."""
-    pixels, blur = Counter(), blocks.blur
+    pixels, blur = Counter(), neighbours.blur
 
     def counting(source, window, *args, **kwargs):
         if (kwargs["height"], kwargs["width"]) == SHAPE[1:]:
             pixels["all"] += window.shape[0] * window.shape[1]
         return blur(source, window, *args, **kwargs)
 
-    monkeypatch.setattr(blocks, "blur", counting)
+    monkeypatch.setattr(neighbours, "blur", counting)
     return pixels
 
 
@@ -382,10 +382,10 @@ def test_in_memory_a_reference_to_what_has_been_written_over():
 def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
     image = an_image()
     with ImageSet.of(image).keeping(memory, 4):
-        assert backends._n_workers() == n_cores() + beside
+        assert computing.n_workers() == n_cores() + beside
         with ImageSet.of(image).keeping(PLENTY, 4):
-            assert backends._n_workers() == n_cores() + beside, "it is not ours"
-    assert backends._n_workers() == n_cores()
+            assert computing.n_workers() == n_cores() + beside, "it is not ours"
+    assert computing.n_workers() == n_cores()
 
 
 def test_results_are_lazy_beyond_the_context():

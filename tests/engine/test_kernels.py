@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
-from pxprep.engine import blocks, kernels, selection
-from pxprep.engine.blocks import bit_constants
+from pxprep.engine import blocks, digits, kernels, selection
+from pxprep.engine.digits import bit_constants
 from pxprep.engine.gathering import Gathered
 from pxprep.engine.kernels.brackets import gather
 from pxprep.engine.kernels.counts import (
@@ -35,7 +35,7 @@ def test_integers_are_counted_where_they_belong(name, n):
     dtype = np.dtype(name)
     values = np.random.default_rng(0).integers(0, 1 << 16, n).astype("u2").astype(dtype)
     counts = np.ones(N_SLOTS, np.uint32)
-    count_integers(values, blocks.integer_offset(dtype), counts)
+    count_integers(values, digits.integer_offset(dtype), counts)
     distinct, expected = np.unique(values, return_counts=True)
     smallest = 0 if dtype.kind in "bu" else int(np.iinfo(dtype).min)
     slots = distinct.astype(int) - smallest
@@ -110,7 +110,7 @@ def test_digits_of_a_block_do_not_depend_on_its_layout(name):
 
     def counts_of(pixels):
         counts = np.zeros((1, 1, N_SLOTS), np.uint32)
-        blocks.count_digits(pixels[np.newaxis, np.newaxis], None, 0, False, counts)
+        digits.count_digits(pixels[np.newaxis, np.newaxis], None, 0, False, counts)
         return counts
 
     for laid_out in LAYOUTS.values():

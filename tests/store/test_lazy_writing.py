@@ -19,7 +19,7 @@ import xarray as xr
 from chunk_kinds import CHUNKS, COMPRESSORS, SHAPE, some_values
 from oracle import assert_same_bits
 from pxprep import Pipeline
-from pxprep.engine import backends
+from pxprep.engine import backends, computing
 from pxprep.store.zarr_chunks import direct
 from written_chunks import assert_same_files, chunk_files, drafts, files, made, pair, zarr_writes
 
@@ -194,7 +194,7 @@ def test_at_once_is_said_of_this_thread_alone():
     lazy = da.from_array(some_values(), chunks=CHUNKS).map_blocks(
         lambda block: (threads.append(get_ident()), block)[1], dtype=some_values().dtype
     )
-    with ThreadPoolExecutor(1) as other, backends.at_once():
+    with ThreadPoolExecutor(1) as other, computing.at_once():
         here = lazy.compute()
         assert set(threads) == {get_ident()}
         threads.clear()
@@ -207,7 +207,7 @@ def test_at_once_is_said_of_this_thread_alone():
 WITHOUT_CLUSTER = """
 import sys
 import numpy as np, dask, dask.array as da, xarray as xr, zarr
-from pxprep import Pipeline; from pxprep.engine import backends
+from pxprep import Pipeline; from pxprep.engine import backends, computing
 from pxprep.store.zarr_chunks import direct
 values = np.random.default_rng(0).random((2, 20, 20), "f4")
 image = xr.DataArray(da.from_array(values, chunks=10), dims=("c", "y", "x"))
@@ -215,8 +215,8 @@ lazy = Pipeline.sparrow().fit(image).transform(image)
 array = zarr.create_array(sys.argv[1], shape=image.shape, chunks=(2, 10, 10), dtype="f4")
 backends.store([lazy.data], [direct(array)])
 backends.store([lazy.data, image.data], [direct(array), direct(array)])
-with backends.threads_at_rest():
-    backends.compute(lazy.data)
+with computing.threads_at_rest():
+    computing.compute(lazy.data)
 assert "distributed" not in sys.modules
 lazy.compute()
 assert "distributed" in sys.modules, "Dask does not import it itself"
@@ -239,8 +239,8 @@ def test_the_scheduler_that_the_user_chose_computes(no_compute):
     lazy = da.ones((2, 10, 10), chunks=5)
     for scheduler in ("synchronous", "threads", "processes"):
         with dask.config.set(scheduler=scheduler):
-            assert backends._scheduler([lazy]) is dask.base.get_scheduler(scheduler=scheduler)
+            assert computing.scheduler_of([lazy]) is dask.base.get_scheduler(scheduler=scheduler)
     with no_compute(), pytest.raises(pytest.fail.Exception):
-        backends.compute(lazy)
+        computing.compute(lazy)
     with no_compute(), pytest.raises(pytest.fail.Exception):
         backends.store([lazy, lazy], [np.zeros(lazy.shape)] * 2)

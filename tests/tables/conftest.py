@@ -10,7 +10,7 @@ from pxprep.engine import backends
 @pytest.fixture
 def small_strips(monkeypatch):
     """Every row of chunks is a strip of its own, every row of pixels where there are no chunks."""
-    monkeypatch.setattr(backends, "STRIP_BYTES", 1)
+    monkeypatch.setattr(backends, "BAND_BYTES", 1)
 
 
 @pytest.fixture

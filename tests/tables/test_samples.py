@@ -41,7 +41,7 @@ def test_samples_do_not_depend_on_chunks(make_image, chunks, monkeypatch):
     expected = pixel_table(image, fraction=0.4, seed=5)
     other = image if chunks is None else image.chunk(chunks)
     for n_bytes in (1, 1000, 10**9):
-        monkeypatch.setattr(backends, "STRIP_BYTES", n_bytes)
+        monkeypatch.setattr(backends, "BAND_BYTES", n_bytes)
         pd.testing.assert_frame_equal(pixel_table(other, fraction=0.4, seed=5), expected)
 
 

@@ -47,8 +47,9 @@ class BlockChain:
 
     def n_operations_before(self, other: object) -> int | None:
         """As `LazyChain.n_operations_before`."""
-        is_lazy = isinstance(other, BlockChain)
-        return self.chain.n_operations_before(other.chain) if is_lazy else None
+        if not isinstance(other, BlockChain):
+            return None
+        return self.chain.n_operations_before(other.chain)
 
     @property
     def float_type(self) -> DType:

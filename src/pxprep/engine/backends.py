@@ -8,42 +8,29 @@ same bits.
 Images have the axes (c, z, y, x).
 """
 
-import ctypes
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from threading import Barrier, Thread, get_ident
 from typing import Any
 from uuid import uuid4
 
 import dask.array as da
 import numpy as np
-from dask import config, threaded
-from dask.base import compute as dask_compute
-from dask.base import get_scheduler
-from dask.local import get_sync
 
 from ..aliases import Array, Block, DType
-from ..store.zarr_chunks import require_there
-from . import blocks, graphs
+from . import blocks, graphs, passes
 from .at_hand import BlockChain
+from .axes import AXES, own_axes, standard_axes
 from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .computing import compute, computes_here, scheduler_of, some_wait
 from .lazy import LazyChain, in_axes, numbers_of, storing, with_numbers
 from .notes import Note
-from .passes import ArrayChain, results
 from .programs import Operation
-from .sources import AXES, Area, Source, in_thick_chunks, own_axes, standard_axes, stored_in
+from .sources import Area, Source, in_thick_chunks
 from .threads import n_cores
 from .windows import Pixels, Window
 
-# So many more threads than cores, as a thread that waits for a disk leaves its core idle.
-WAITING_THREADS = 2
-_WAITING: ContextVar[int] = ContextVar("waiting", default=0)
 # Fewest rows of the blocks into which a NumPy image is cut when it is made lazy.
 LEAST_ROWS = 256
 # A band of an image that is read band by band: one row of blocks, or as many as fit in here.
@@ -75,7 +62,7 @@ def apply(image: Array, operation: Operation, numbers: Array | Area | None = Non
     if is_lazy(image) or is_lazy(numbers):
         return chain_of(image).then(operation, in_one_chunk(numbers)).array()
     taken = Pixels.of(numbers.whole()) if isinstance(numbers, Area) else numbers
-    (made,) = results([ArrayChain(image, (operation,), (taken,))])
+    (made,) = passes.results([passes.ArrayChain(image, (operation,), (taken,))])
     return made
 
 
@@ -92,10 +79,7 @@ def read_here(image: Array) -> BlockChain | None:
     None if the user chose another scheduler or threads of their own, or if the image cannot be read
     without Dask.
     """
-    if not is_lazy(image) or config.get("pool", None) is not None:
-        return None
-    is_here = any(_scheduler([image]) is each for each in (threaded.get, get_sync))
-    return BlockChain.of(image) if is_here else None
+    return BlockChain.of(image) if is_lazy(image) and computes_here(image) else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -172,11 +156,11 @@ def keeping(
         source.keeper = keepers[-1]
     # A thread that waits for a block holds memory, so there are more threads only if memory may be
     # used. Where an outer `keeping` holds the images, it has decided already.
-    waiting = _WAITING.set(WAITING_THREADS if n_bytes and sources else _WAITING.get())
+    more_threads = some_wait() if n_bytes and sources else nullcontext()
     try:
-        yield
+        with more_threads:
+            yield
     finally:
-        _WAITING.reset(waiting)
         for source, keeper in zip(sources, keepers, strict=True):
             source.keeper = None
             keeper.close()
@@ -263,137 +247,19 @@ def from_zarr(path: Path) -> Array:
     return da.from_zarr(open_array(path, mode="r"))
 
 
-@contextmanager
-def threads_at_rest() -> Iterator[None]:
-    """A context: on exit Dask's threads have no task left, even after one of the tasks failed.
-
-    Without it the tasks that run when another fails would go on, and might write into a folder that
-    is being removed.
-    """
-    if config.get("pool", None) is not None:
-        yield  # the user's own threads
-        return
-    pool = _RestingPool(_n_workers())
-    with config.set(pool=pool):
-        try:
-            yield
-        finally:
-            pool.rest()
-
-
-class _RestingPool(ThreadPoolExecutor):
-    """Threads that one can wait for, and go on using.
-
-    They are not shut down, as Dask's setting holds for the whole process: another thread of the
-    user's that computes meanwhile uses them, too, and may give them tasks later.
-    """
-
-    def __init__(self, n_workers: int) -> None:
-        super().__init__(n_workers)
-        self._n_workers = n_workers
-        # All threads start here: if one started later, and an interrupt came just then, the pool
-        # would not know of it.
-        self.rest()
-
-    def rest(self) -> None:
-        """Wait until no task is left, however often the user interrupts."""
-        waiting = Thread(target=self._wait_for_all)
-        waiting.start()
-        interrupt = None
-        while waiting.is_alive():
-            try:
-                waiting.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
-
-    def _wait_for_all(self) -> None:
-        # Once all threads are at the barrier, none runs a task that came before. A list of the
-        # tasks would not do: an interrupt may come after a task is given and before it is listed.
-        barrier = Barrier(self._n_workers)
-        wait([self.submit(barrier.wait) for _ in range(self._n_workers)])
-
-
-def give_back_memory() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it for later."""
-    trim = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def compute(*arrays: Array, local: bool = False) -> tuple[Array, ...]:
-    """All arrays as NumPy arrays, the lazy ones computed together.
-
-    With `local`, threads of this process compute them, whatever scheduler the user chose: the
-    images are in this process, and so is the array that takes the result.
-
-    Raises
-    ------
-    StoreError
-        If they are read from zarr arrays that are gone from disk.
-    """
-    values = _computed(arrays, local)
-    for array in filter(is_lazy, arrays):
-        for stored in stored_in(array):
-            require_there(stored)
-    return values
-
-
-def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
-    scheduler = _scheduler(arrays)
-    here = local and scheduler is not get_sync
-    if scheduler is threaded.get:
-        here = config.get("pool", None) is None  # else the user's own threads
-    if not here:
-        return tuple(dask_compute(*arrays, scheduler=scheduler))
-    # The pool is for this computation alone: another thread may compute at the same time.
-    with ThreadPoolExecutor(n_cores() if local else _n_workers()) as pool:
-        return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
-
-
-def _scheduler(arrays: Sequence[Array]) -> Any:
-    """The function of Dask that computes as the user chose.
-
-    To look for a client, Dask would import distributed. Whoever has a client has imported it, so
-    without that there is nothing to look for.
-    """
-    if config.get("scheduler", None) is None and "distributed" not in sys.modules:
-        return threaded.get
-    return get_scheduler(collections=list(filter(is_lazy, arrays))) or threaded.get
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """A context: what this thread has Dask compute is computed in this thread.
-
-    It is for many tasks that do next to nothing, which threads or a cluster would only slow down.
-    Dask's setting holds for all threads, so what others compute meanwhile is passed on to the
-    scheduler that they had.
-    """
-    this_thread, compute_others = get_ident(), _scheduler([])
-
-    def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
-        compute = get_sync if get_ident() == this_thread else compute_others
-        return compute(graph, keys, **options)
-
-    with config.set(scheduler=scheduler):
-        yield
-
-
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     """Compute lazy arrays together, and write each to its target: ``target[place] = block``.
 
     No two chunks of an array lie in the same chunk of its target.
     """
-    passes_or_none = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
-    passes = [each for each in passes_or_none if each is not None]
+    written_or_none = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
+    written = [each for each in written_or_none if each is not None]
     # If not all can be written by passes of their own, Dask writes them all: then an image from
     # which coarser scales are made is computed only once.
-    if len(passes) == len(arrays):
-        compute(*passes)
+    if len(written) == len(arrays):
+        compute(*written)
     else:
-        da.store(list(arrays), list(targets), lock=False, scheduler=_scheduler(arrays))
+        da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
 
 
 def with_numbers_known(arrays: Sequence[Array]) -> list[Array]:
@@ -423,11 +289,6 @@ def bands(image: Array, *others: Array) -> Iterator[tuple[int, tuple[Block, ...]
             yield start, compute(*[array[..., start:stop, :] for array in (image, *others)])
             start = stop
         stop += size or 0
-
-
-def _n_workers() -> int:
-    """How many threads compute: as the user chose, or one for each core and some that wait."""
-    return config.get("num_workers", None) or n_cores() + _WAITING.get()
 
 
 def from_dims(array: Array, dims: Sequence[str]) -> Array:

@@ -13,14 +13,16 @@ from uuid import uuid4
 import numpy as np
 
 from ..aliases import Block
-from . import blocks
+from . import digits
+from .axes import AXES, own_axes, standard_axes
 from .cache import CORE, Sampling, cut
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
 from .memory import empty
 from .programs import Keep, Program
+from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
-from .sources import AXES, Reading, Sample, own_axes, standard_axes
+from .sources import Sample
 from .windows import Kept, Pixels, Window
 
 # In a job: in place of numbers that are given only when it runs; and in place of how many chunks of
@@ -229,7 +231,7 @@ class Survey(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
         """Count (inside the mask), and take a sample of the pixels and of the masks."""
         pixels, counts = opened.pixels, None
-        if blocks.key_bits(pixels.dtype) == DIGIT_BITS:
+        if digits.key_bits(pixels.dtype) == DIGIT_BITS:
             count = Count(None, 0, zeros=True, select=sum_of)
             counts = count.run_block(opened, window, where)
         chunks = [array for _, _, array in pixels.pieces]

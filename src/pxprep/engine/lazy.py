@@ -24,8 +24,10 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from ..aliases import Array, Block, DType
-from .blocks import float_dtype, integer_offset
+from .axes import AXES, chunk_keys
+from .blocks import float_dtype
 from .cache import EDGE_BYTES, Sampling
+from .digits import integer_offset
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
 from .jobs import (
@@ -44,8 +46,9 @@ from .jobs import (
 )
 from .kernels.counts import N_SLOTS
 from .programs import AddChannels, Operation, Program
+from .readings import Reading
 from .sinks import AddUp, Count, Gather, Sink
-from .sources import AXES, Area, Reading, Source, chunk_keys
+from .sources import Area, Source
 from .sums import BinLayout
 from .windows import Index, Window
 
@@ -140,7 +143,7 @@ class LazyChain:
     ) -> Array:
         """How often each digit occurs in the result: a Dask array of shape (c, prefix, slot).
 
-        See `blocks.count_digits`. With `where`, only pixels of that area are counted. `unless` is
+        See `digits.count_digits`. With `where`, only pixels of that area are counted. `unless` is
         a lazy box: if its item is not None when it is computed, nothing is counted.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]

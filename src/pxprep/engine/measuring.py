@@ -18,9 +18,9 @@ from math import prod
 import numpy as np
 
 from ..aliases import Block, DType
-from .blocks import key_bits
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_SHARE
+from .digits import key_bits
 from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run

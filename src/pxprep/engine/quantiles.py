@@ -17,8 +17,8 @@ import numpy as np
 
 from ..aliases import Array, Block, DType
 from . import backends
-from .blocks import key_bits
 from .brackets import bracket, limits_of
+from .digits import key_bits
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
 from .measuring import measure_quantiles
@@ -72,8 +72,9 @@ def exact_quantiles(
         return _stacked(measure_quantiles(parts, percents, groups, zeros=zeros), q.ndim)
     if evaluate is None:
         # Digits are counted only if, when computed, the quantiles were not found in one pass.
-        at_once = partial(_found_at_once, q=flat, zeros=zeros, n_images=len(images))
-        found = list(map(at_once, parts)) if each_alone else []
+        found = []
+        if each_alone:
+            found = [_found_at_once(part, flat, zeros, len(images)) for part in parts]
         return _stacked(_by_radix(parts, percents, groups, zeros, found=found), q.ndim)
     if each_alone:
         alone = [parts[position] for (position,) in groups]
@@ -129,9 +130,8 @@ def _by_radix(
         ]
         counts = _count(parts, unsettled, selections, level, zeros, found, evaluate is None)
         for position, counted in counts.items():
-            select, so_far = partial(begin, dtype=dtypes[position]), percents[position % n]
-            if level > 0:
-                select, so_far = refine, selections[position]
+            begins = partial(begin, dtype=dtypes[position]), percents[position % n]
+            select, so_far = (refine, selections[position]) if level > 0 else begins
             selections[position] = backends.per_channel(
                 select, (counted, "cns"), (so_far, "c"), dtype=SELECTION
             )

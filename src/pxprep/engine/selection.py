@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..aliases import Array, Block, DType, Real
-from .blocks import bit_constants, integer_offset, key_bits
+from .digits import bit_constants, integer_offset, key_bits
 from .gathering import COUNTED, INFINITE, NEGATIVE, Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS
 

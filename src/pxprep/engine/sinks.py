@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..aliases import Block, DType
-from . import blocks
+from . import digits
 from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
 from .kernels.counts import N_SLOTS
 from .memory import empty
@@ -109,7 +109,7 @@ class Fill(Sink):
 
 @dataclass(frozen=True, eq=False)
 class Count(Sink):
-    """Counts how many pixels of the result have which digit; see `blocks.count_digits`.
+    """Counts how many pixels of the result have which digit; see `digits.count_digits`.
 
     Attributes
     ----------
@@ -142,12 +142,12 @@ class Count(Sink):
         counts[...] = 0
         if program.operations or where is not None:
             for values in program.values_in_strips(pixels, window, opened.numbers, where):
-                blocks.count_digits(values, prefixes, self.level, self.zeros, counts)
+                digits.count_digits(values, prefixes, self.level, self.zeros, counts)
         else:
             for channels, _, values in pixels.within(window):
                 some = None if prefixes is None else prefixes[channels]
-                blocks.count_digits(values, some, self.level, self.zeros, counts[channels])
-        blocks.repeat_counts(counts, prefixes)
+                digits.count_digits(values, some, self.level, self.zeros, counts[channels])
+        digits.repeat_counts(counts, prefixes)
         return counts
 
     def merge(self, parts: Sequence[Block]) -> Block:

@@ -6,7 +6,7 @@ needs. So none of it is held for the next pass, which reads the block again.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import accumulate, product
 from typing import Any, NamedTuple
@@ -15,23 +15,18 @@ from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
-from dask.array.core import getter, getter_nofancy, slices_from_chunks
+from dask.array.core import slices_from_chunks
 from dask.base import tokenize
-from dask.blockwise import Blockwise
-from dask.core import get, get_dependencies
-from dask.layers import ArraySliceDep
 from dask.typing import Key
 
-from ..aliases import Array, Block, DType
-from ..store.zarr_chunks import direct, require_there
+from ..aliases import Array, Block
 from . import blocks
-from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut, edges_of
-from .graphs import OWN, Graph, adopt
-from .windows import Index, Kept, Window
+from .axes import AXES, chunk_keys, standard_axes
+from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut
+from .graphs import OWN, adopt
+from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
+from .windows import Index, Window
 
-AXES = "czyx"
-# The functions in Dask's tasks that read a part of an array on disk.
-SLICING = (getter, getter_nofancy)
 # Chunks with fewer rows or columns are thin, and are joined with their neighbours.
 THIN = 64
 # Joined chunks have at most so many rows or columns, and at most so many pixels, but for those that
@@ -158,7 +153,7 @@ class Source:
         if any(len(sizes) != 1 for sizes in self.chunks[1:]):
             return None
         values = [self._inlined.data(key) for key in self.reading((0, 0, 0)).others]
-        return tuple(values) if all(map(_is_at_hand, values)) else None
+        return tuple(values) if all(map(is_at_hand, values)) else None
 
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
         """Tiles of the image, with those of areas over it, as far as they need not be read first.
@@ -279,31 +274,6 @@ def _joined(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(joined)
 
 
-def chunk_keys(name: str, axes: str, index: Index, n_chunks: int) -> list[Key]:
-    """The keys of a block's chunks in an array of that name, each of some of the channels."""
-    by_axis = dict(zip("zyx", index, strict=True))
-    if "c" not in axes:
-        return [(name, *(by_axis[axis] for axis in axes))]
-    before, _, after = axes.partition("c")
-    first, last = ([by_axis[axis] for axis in some] for some in (before, after))
-    return [(name, *first, chunk, *last) for chunk in range(n_chunks)]
-
-
-def standard_axes(array: Array, axes: str) -> Array:
-    """An array, whose axes are `axes`, with the axes (c, z, y, x): a view."""
-    array = array.transpose([axes.index(axis) for axis in AXES if axis in axes])
-    if "c" not in axes:
-        array = array[np.newaxis]
-    return array if "z" in axes else array[:, np.newaxis]
-
-
-def own_axes(array: Array, axes: str) -> Array:
-    """An array with axes (c, z, y, x), with the axes `axes`: a view. One left out has length 1."""
-    left = [axis for axis in AXES if axis in axes]
-    array = array[tuple(slice(None) if axis in left else 0 for axis in AXES)]
-    return array.transpose([left.index(axis) for axis in axes])
-
-
 class Area:
     """Pixels of an image, chosen by an array over it: a mask, or labels.
 
@@ -353,223 +323,3 @@ class Area:
             key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
         }
         return da.Array(graph, name, chunks, dtype=array.dtype)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A part of a graph that a task runs itself.
-
-    Attributes
-    ----------
-    graph
-        The tasks.
-    keys
-        Keys whose results are wanted: the chunks of the block.
-    others
-        Keys outside the graph that its tasks depend on.
-    sliced
-        Those of `others` whose values are used only to take slices of them.
-    axes
-        The axes of the chunks as they come; what `run` returns has the axes (c, z, y, x).
-    index
-        Which block is read.
-    keeper
-        Keeps what is read for the next pass, if there is one.
-    """
-
-    graph: Graph
-    keys: tuple[Key, ...]
-    others: tuple[Key, ...]
-    sliced: frozenset[Key] = frozenset()
-    axes: str = AXES
-    index: Index = (0, 0, 0)
-    keeper: Keeper | None = None
-
-    def run(self, others: Sequence[object]) -> list[Block]:
-        """The chunks of the block, given the values of `others`."""
-        if self.keeper is None or not self.graph:
-            return self._read(others)
-        return self.keeper.blocks(self.index, partial(self._read, others))
-
-    def kept(self, token: str) -> Kept | None:
-        """The block as it was kept by that name, or None; see `Keeper.kept`."""
-        return None if self.keeper is None else self.keeper.kept(self.index, token)
-
-    def start_keeping(
-        self, token: str, window: Window, shape: tuple[int, ...], dtype: DType
-    ) -> Kept | None:
-        """A `Kept` for the block by that name, or None; see `Keeper.start_keeping`."""
-        if self.keeper is None:
-            return None
-        return self.keeper.start_keeping(self.index, token, window, shape, dtype)
-
-    def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
-        """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
-        if self.keeper is None:
-            return self._edges(depth, others)
-        return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
-
-    def _edges(self, depth: int, others: Sequence[object]) -> list[Block]:
-        return edges_of(self.run(others), depth)
-
-    def _read(self, others: Sequence[object]) -> list[Block]:
-        sliced = [
-            direct(value) if key in self.sliced else value
-            for key, value in zip(self.others, others, strict=True)
-        ]
-        cache: dict[Key, Any] = dict(zip(self.others, sliced, strict=True))
-        missing = [key for key in self.keys if key not in cache]
-        results = (
-            dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
-        )
-        for value in others:
-            require_there(value)
-        chunks = [results[key] if key in results else cache[key] for key in self.keys]
-        return [standard_axes(chunk, self.axes) for chunk in chunks]
-
-
-class SlicedArray:
-    """A Dask array whose chunks are slices of an array on disk: they are read without Dask's tasks.
-
-    Parameters
-    ----------
-    name
-        Name of the Dask array.
-    original
-        The key of the array on disk.
-    stored
-        The array on disk.
-    starts
-        Where chunks begin, along each axis.
-    """
-
-    def __init__(
-        self, name: str, original: str, stored: object, starts: Sequence[Sequence[int]]
-    ) -> None:
-        self.name = name
-        self.original = original
-        self.stored = stored
-        self.starts = starts
-        self.graph: Graph = {}
-
-    @classmethod
-    def of(cls, array: Array) -> "SlicedArray | None":
-        """For an array from `dask.array.from_array` or `from_zarr`; None for any other."""
-        layer = array.dask.layers.get(array.name)
-        if not isinstance(layer, Blockwise) or len(layer.io_deps) != 1 or len(layer.indices) != 2:
-            return None
-        (original, no_axes), (slices, _) = layer.indices
-        original = getattr(original, "key", original)
-        is_sliced = isinstance(layer.io_deps.get(str(slices)), ArraySliceDep)
-        older: Any = getattr(layer, "dsk", None)
-        task = layer.task if older is None else older.get(array.name)
-        if not is_sliced or no_axes is not None or not _is_slicing(task):
-            return None
-        if not isinstance(original, str) or array.dask.dependencies.get(original, {original}):
-            return None
-        stored = array.dask.layers[original][original]
-        starts = [list(accumulate(sizes, initial=0)) for sizes in array.chunks]
-        return cls(array.name, original, getattr(stored, "value", stored), starts)
-
-    def data(self, key: Key) -> Any:
-        """The array on disk, whatever the key."""
-        return self.stored
-
-    def reading(self, keys: Sequence[Any]) -> Reading:
-        """What reads a block, given the keys of all its chunks: a single slice."""
-        (_, *first), (_, *last) = keys[0], keys[-1]
-        ends = tuple(
-            slice(starts[low], starts[high + 1])
-            for starts, low, high in zip(self.starts, first, last, strict=True)
-        )
-        return Reading(
-            {keys[0]: (getter, self.original, ends)},
-            (keys[0],),
-            (self.original,),
-            frozenset([self.original]),
-        )
-
-
-class InlinedGraph:
-    """A graph that is cut: a part for each block, which no other needs, and what they share."""
-
-    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Key]]) -> None:
-        self.graph = graph
-        self.shared = self._shared(blocks)
-        self.sliced = self._sliced()
-
-    def data(self, key: Key) -> Any:
-        """The value of a key; None if that is a task."""
-        value = self.graph[key]
-        return None if _is_task(self.graph, key) else getattr(value, "value", value)
-
-    def _sliced(self) -> frozenset[Key]:
-        """The shared keys that stand for no task, and that tasks use only to take slices."""
-        sliced = {key for key in self.shared if not _is_task(self.graph, key)}
-        for key, task in self.graph.items() if sliced else ():
-            if not _is_slicing(task):
-                sliced.difference_update(_dependencies(self.graph, key))
-        return frozenset(sliced)
-
-    def _shared(self, blocks: Sequence[Sequence[Key]]) -> set[Key]:
-        owner: dict[Key, int] = {}
-        shared: set[Key] = set()
-        for number, keys in enumerate(blocks):
-            todo = list(keys)
-            while todo:
-                key = todo.pop()
-                if key in shared or owner.get(key) == number:
-                    continue
-                if key in owner or not _is_task(self.graph, key):
-                    shared.add(key)
-                    continue
-                owner[key] = number
-                todo.extend(_dependencies(self.graph, key))
-        # What shared tasks depend on is shared, too, or else blocks would compute it once more.
-        todo = list(shared)
-        while todo:
-            for key in _dependencies(self.graph, todo.pop()):
-                if key not in shared:
-                    shared.add(key)
-                    todo.append(key)
-        return shared
-
-    def reading(self, keys: Sequence[Key]) -> Reading:
-        """What reads a block: the part of the graph that makes `keys`, its chunks."""
-        part: Graph = {}
-        others: dict[Key, None] = {}
-        todo = list(keys)
-        while todo:
-            key = todo.pop()
-            if key in self.shared:
-                others[key] = None
-            elif key not in part:
-                part[key] = self.graph[key]
-                todo.extend(_dependencies(self.graph, key))
-        return Reading(part, tuple(keys), tuple(others), self.sliced)
-
-
-def _is_at_hand(value: object) -> bool:
-    """Whether any thread may use a value: an array, or slices; not the future of a cluster."""
-    return isinstance(value, np.ndarray | tuple) or type(value).__module__.startswith("zarr.")
-
-
-def _is_slicing(task: object) -> bool:
-    """Whether a task is that of `dask.array.from_array` without options."""
-    if isinstance(task, tuple):  # as older versions of Dask write it
-        return len(task) == 3 and any(task[0] is function for function in SLICING)
-    function, options = getattr(task, "func", None), getattr(task, "kwargs", None)
-    return any(function is each for each in SLICING) and not options
-
-
-def _is_task(graph: Graph, key: Key) -> bool:
-    """Whether the value of a key is a task: data, and futures on a cluster, are none."""
-    value = graph[key]
-    if isinstance(value, str | tuple):  # a task as older versions of Dask write it, or another key
-        return bool(value) and (callable(value[0]) or value in graph)
-    return hasattr(value, "dependencies") and not hasattr(value, "value")
-
-
-def _dependencies(graph: Graph, key: Key) -> Any:
-    found = getattr(graph[key], "dependencies", None)
-    return get_dependencies(graph, key) if found is None else found

@@ -8,8 +8,8 @@ import xarray as xr
 from ..aliases import Array, DType, Label
 from ..channels import CHANNEL, channel_labels, is_label, select_known_channels, unwritable
 from ..engine import backends
+from ..engine.axes import standard_axes
 from ..engine.blocks import float_dtype
-from ..engine.sources import standard_axes
 from ..errors import ChannelError, ImageError
 from .hints import line_for, line_for_labels, require_numpy_or_dask, what_came
 from .parameters import SPATIAL

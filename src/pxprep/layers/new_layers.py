@@ -14,7 +14,7 @@ import xarray as xr
 
 from .. import ops
 from ..channels import channel_labels, labels_or_positions
-from ..engine import backends
+from ..engine import backends, computing
 from ..engine.progress import Progress
 from ..errors import LayerError, StoreError, spelled
 from ..images.scales import ScaleFactors, cumulative
@@ -117,11 +117,11 @@ def stage(
     # To add to a store, SpatialData reads the metadata of all elements in it.
     alone = root.with_name("alone.zarr")
     # The pass that writes needs the most memory; what earlier passes freed lies scattered.
-    backends.give_back_memory()
+    computing.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
         _describe(alone, elements, {"sdata_formats": formats, **codec})
-        with files.flushing(alone), backends.threads_at_rest():
+        with files.flushing(alone), computing.threads_at_rest():
             _write(alone, elements, bar)
     for name, element in elements.items():
         place = layer_folder(alone, name)
@@ -138,7 +138,7 @@ def _describe(root: Path, elements: Mapping[str, object], options: Mapping[str, 
     for name, element in elements.items():
         arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
         empty[name] = with_data(element, arrays)
-    with backends.at_once():
+    with computing.at_once():
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 

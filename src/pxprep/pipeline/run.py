@@ -13,7 +13,7 @@ import xarray as xr
 
 from ..aliases import Array, ImageName, Label
 from ..channels import CHANNEL, channel_labels, labels_or_positions, listed_labels, reorder_channels
-from ..engine import backends
+from ..engine import backends, computing
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
@@ -280,7 +280,7 @@ def _evaluation(
         if not any(map(backends.is_lazy, arrays)):
             return arrays
         with bar(description):
-            return list(backends.compute(*arrays, local=in_this_process))
+            return list(computing.compute(*arrays, local=in_this_process))
 
     return evaluate
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, select_channels
-from ..engine import backends
+from ..engine import computing
 from ..images.parameters import parse_choice
 from .given import one_image
 from .layout import (
@@ -106,7 +106,7 @@ def channels(
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])
         axes = new_axes(len(channels), size, rows=1, left=EDGE, below=0 if shared else BELOW)
     places = blocks(axes, len(channels), rows=1)
-    (shown,) = backends.compute(thinned(image, max_pixels))
+    (shown,) = computing.compute(thinned(image, max_pixels))
     shown = as_floats(shown)
     high = upper_limit(shown) if shared else None
     for title, (axis,), thumbnail in zip(titles_of(image), places, shown, strict=False):

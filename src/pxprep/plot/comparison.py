@@ -7,7 +7,7 @@ import xarray as xr
 
 from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, select_channels
-from ..engine import backends
+from ..engine import computing
 from ..errors import ImageError
 from .given import one_image
 from .layout import (
@@ -98,7 +98,7 @@ def compare(
         size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])
         axes = new_axes(len(channels), size, rows=2)
     pairs = blocks(axes, len(channels), rows=2)
-    shown = backends.compute(thinned(before, max_pixels), thinned(after, max_pixels))
+    shown = computing.compute(thinned(before, max_pixels), thinned(after, max_pixels))
     titles = titles_of(after)
     for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
         for axis, thumbnail in zip(pair, thumbnails, strict=True):

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Array, NumpyArray
 from ..channels import CHANNEL
-from ..engine import backends
+from ..engine import backends, computing
 from .given import one_image
 from .layout import (
     EDGE,
@@ -82,7 +82,7 @@ def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> 
     part = thinned_image(image, max_pixels)
     is_exact = part.size == image.size or not backends.is_lazy(image.data)
     whole = image if is_exact else part
-    kinds, n_dropped = backends.compute(pixel_kinds(part), count_dropped(whole))
+    kinds, n_dropped = computing.compute(pixel_kinds(part), count_dropped(whole))
     n_pixels = whole.size // whole.sizes[CHANNEL]
     axis = _new_axis(*kinds.shape) if axis is None else axis
     _draw(axis, kinds)

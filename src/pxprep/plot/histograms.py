@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, select_channels
-from ..engine import backends
+from ..engine import computing
 from ..errors import ChannelError, ParameterError
 from ..images.image_numbers import BATCH, FOV, rows_of
 from ..images.parameters import parse_count
@@ -154,7 +154,7 @@ def histogram(
     if axes is None:
         axes = _new_axes(len(channels), len(images))
     places = blocks(axes, len(channels), rows=len(images))
-    shown = backends.compute(*(thinned(image, max_pixels) for image in images.values()))
+    shown = computing.compute(*(thinned(image, max_pixels) for image in images.values()))
     used = places[: len(channels)]
     for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
         for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):

@@ -8,7 +8,7 @@ import xarray as xr
 
 from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, select_channels
-from ..engine import backends
+from ..engine import computing
 from ..errors import ParameterError
 from .given import one_image
 from .layout import (
@@ -98,7 +98,7 @@ def composite(
     axis = one_axis(axes)
     colours = _parse_colours(image, channels)
     chosen = select_channels(image, list(colours))
-    (shown,) = backends.compute(thinned(chosen, max_pixels))
+    (shown,) = computing.compute(thinned(chosen, max_pixels))
     shown = as_floats(shown)
     names = [cut_text(title, MOST_LETTERS) for title in titles_of(chosen)]
     handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ..aliases import ImageName, Label, NumpyArray
 from ..channels import CHANNEL, select_channels
-from ..engine import backends
+from ..engine import computing
 from ..errors import ChannelError, ImageError
 from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline
@@ -119,7 +119,7 @@ def _title(name: ImageName) -> str:
 def look(fov: Fov) -> tuple[Seen, PicturedPixels]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
     images = [image for image in (fov.after, fov.before) if image is not None]
-    n_dropped, *shown = backends.compute(
+    n_dropped, *shown = computing.compute(
         count_dropped(fov.after), *(thinned(image, MOST_PIXELS) for image in images)
     )
     after, before = (*shown, None)[:2]

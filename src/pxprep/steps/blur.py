@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..aliases import Label
-from ..engine import blocks
+from ..engine import neighbours
 from ..engine.kernels.blur import blur_radius
 from ..engine.programs import Operation, Strip
 from .base import Step
@@ -77,7 +77,7 @@ class BlurEach(Operation):
         """Become the blurred pixels of the window that is wanted."""
         pixels, scale = strip.undivided()
         program = strip.program
-        blurred = blocks.blur(
+        blurred = neighbours.blur(
             pixels,
             strip.want,
             np.array(self.sigmas),

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..aliases import Label
-from ..engine import blocks
+from ..engine import neighbours
 from ..engine.programs import Operation, Strip
 from .base import Step
 from .parameters import AtLeastZero
@@ -73,5 +73,5 @@ class CoolHotPixels(Operation):
     def __call__(self, strip: Strip, numbers: object) -> None:
         """Become the pixels that are wanted, without hot ones."""
         block, inner = strip.block(), strip.want.within(strip.window)
-        cooled = blocks.cool_hot_pixels(block, inner, np.array(self.thresholds))
+        cooled = neighbours.cool_hot_pixels(block, inner, np.array(self.thresholds))
         strip.become(cooled, strip.want)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..aliases import Label
-from ..engine import blocks
+from ..engine import blocks, neighbours
 from ..engine.programs import Operation, Strip
 from ..errors import ParameterError
 from .base import Step
@@ -106,7 +106,7 @@ class SubtractOpening(Operation):
         """Become the pixels that are wanted, without their background."""
         pixels, scale = strip.undivided()
         program = strip.program
-        flattened = blocks.subtract_opening(
+        flattened = neighbours.subtract_opening(
             pixels,
             strip.want,
             self.radii,

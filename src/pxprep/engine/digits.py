@@ -1,0 +1,90 @@
+"""Digits of the sort keys of values, and how often each occurs: see `kernels.counts`.
+
+Pure functions on NumPy arrays.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..aliases import Block, DType
+from .kernels.counts import count_floats, count_integers
+
+
+def key_bits(dtype: DType) -> int:
+    """How many bits a sort key has: 16 for small integers, else those of the float type."""
+    if dtype.kind in "bui" and dtype.itemsize <= 2:
+        return 16
+    return 64 if dtype.kind == "f" and dtype.itemsize == 8 else 32
+
+
+def integer_offset(dtype: DType) -> int:
+    """What is added to integers of at most 16 bits so that none is negative."""
+    return 0 if dtype.kind in "bu" else -int(np.iinfo(dtype).min)
+
+
+def count_digits(
+    block: Block, prefixes: Block | None, level: int, zeros: bool, counts: Block
+) -> None:
+    """Add to `counts` how many finite pixels have which digit in their sort key.
+
+    Parameters
+    ----------
+    block
+        Axes (c, z, y, x).
+    prefixes
+        Shape (c, n): only keys are counted that begin with these digits. None at level 0, where
+        there is no digit before.
+    level
+        Which 16-bit digit is counted: 0 is the highest.
+    zeros
+        Whether zeros count.
+    counts
+        uint32, shape (c, n, 65537); the last slot counts the infinities. Where two prefixes of a
+        channel are the same, only the first is counted: see `repeat_counts`.
+    """
+    if key_bits(block.dtype) == 16:
+        offset = integer_offset(block.dtype)
+        for channel, slots in zip(block, counts[:, 0], strict=True):
+            values = _flat(channel, block.dtype.newbyteorder("="))
+            before = slots[offset]
+            # The fewer slots there are, the faster it is: real images have no very large values.
+            n_slots = int(values.max(initial=0)) + offset + 1
+            count_integers(values, offset, slots[:n_slots])
+            if not zeros:
+                slots[offset] = before
+        return
+    float_type = np.dtype(np.float64) if key_bits(block.dtype) == 64 else np.dtype(np.float32)
+    unsigned = np.dtype(f"u{float_type.itemsize}")
+    sign, infinity, ones = bit_constants(float_type)
+    shift = unsigned.type(key_bits(block.dtype) - 16 * (level + 1))
+    for index, channel in enumerate(block):
+        bits = _flat(channel, float_type).view(unsigned)
+        wanted = _prefixes(prefixes, index)
+        for position, prefix in enumerate(wanted):
+            if wanted.index(prefix) == position:  # neighbouring ranks mostly share their digits
+                slots = counts[index, position]
+                count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, slots)
+
+
+def repeat_counts(counts: Block, prefixes: Block | None) -> None:
+    """Give equal prefixes of a channel the same counts, after the last `count_digits`."""
+    for index in range(0 if prefixes is None else len(counts)):
+        wanted = _prefixes(prefixes, index)
+        for position, prefix in enumerate(wanted):
+            counts[index, position] = counts[index, wanted.index(prefix)]
+
+
+def bit_constants(dtype: DType) -> tuple[Any, Any, Any]:
+    """The bit patterns of -0.0 and inf, and all bits set, for a float type."""
+    unsigned = np.dtype(f"u{dtype.itemsize}")
+    sign, infinity = np.array([-0.0, np.inf], dtype).view(unsigned)
+    return sign, infinity, unsigned.type(np.iinfo(unsigned).max)
+
+
+def _flat(channel: Block, dtype: DType) -> Block:
+    return np.ascontiguousarray(channel, dtype).reshape(-1)
+
+
+def _prefixes(prefixes: Block | None, index: int) -> list[int]:
+    return [0] if prefixes is None else [int(prefix) for prefix in prefixes[index]]
