@@ -100,6 +100,17 @@ def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):
 
 
 @needs_holding
+def test_a_kernel_that_knows_no_such_advice_gets_all_back(monkeypatch):
+    monkeypatch.setattr(mmap, "MADV_FREE", 9999)
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
+    array = empty(LARGE, F4)
+    array[...] = 1
+    assert array.base is not None
+    del array
+    assert held() == []
+
+
+@needs_holding
 def test_arrays_are_pickled_and_copied_as_any_others():
     array = empty(LARGE, F4)
     array[...] = np.arange(512)

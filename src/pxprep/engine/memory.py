@@ -8,6 +8,7 @@ in fresh memory does.
 
 import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from threading import Lock
 
@@ -38,8 +39,9 @@ def empty(shape: Sequence[int], dtype: DType) -> Block:
 
 def _fresh(n_bytes: int) -> mmap.mmap:
     memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):  # a kernel without huge pages
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
 
@@ -65,7 +67,10 @@ class _HeldMemory:
 
     def hold(self, piece: mmap.mmap) -> None:
         """Hold a piece; the oldest ones go back to the system if it is more than may be held."""
-        piece.madvise(mmap.MADV_FREE)
+        try:
+            piece.madvise(mmap.MADV_FREE)
+        except OSError:  # a kernel that is too old for this
+            return
         # An array may be freed at any moment, even while its own thread has the lock. Then there is
         # no waiting: the piece goes back to the system.
         if not self._lock.acquire(blocking=False):

@@ -22,8 +22,8 @@ from .sinks import Fill, Opened, Sink
 from .threads import n_threads, run_all
 from .windows import Kept, Pixels, Window
 
-# Values of a block: fewer are not worth the hand-over to another thread.
-LEAST_VALUES = 1 << 18
+# Values of a block: with fewer, threads wait for Python, and for each other, longer than they work.
+LEAST_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
