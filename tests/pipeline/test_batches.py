@@ -114,6 +114,19 @@ def test_every_method_of_a_cohort(method, how, pool, make_image):
                 assert_same_bits(computed[name], expected)
 
 
+def test_a_batch_may_have_a_lazy_mask_and_another_none(make_image):
+    cohort = five(make_image)
+    masks = {name: (image > 1).any("c") for name, image in cohort.items()}
+    masks["fov1"] = masks["fov1"].chunk({"y": 7})
+    pipeline = Pipeline().percentile_clip(1, 99).sum_mask(20, reference="input")
+    found = pipeline.fit_transform(cohort, where=masks, by=BATCHES)
+    for batch in ("late", "early"):
+        mine = members(cohort, batch)
+        alone = {name: masks[name].compute() for name in mine}
+        for name, expected in pipeline.fit_transform(mine, where=alone).items():
+            assert_same_bits(found[name].compute(), expected)
+
+
 def test_numbers_against_numpy(make_image):
     cohort = five(make_image)
     fitted = Pipeline().quantile_norm(90).fit(cohort, by=BATCHES)

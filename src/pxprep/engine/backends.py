@@ -11,6 +11,7 @@ Images have the axes (c, z, y, x).
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -181,14 +182,20 @@ def per_channel(
     # NumPy arrays are bound into the function. In the graph many results would share them, and Dask
     # would start all results before it finishes one.
     in_memory = [None if is_lazy(array) else array for array, _ in operands]
-    pairs: list[object] = []
-    for array, array_axes in operands:
-        if is_lazy(array):
-            pairs += [array.rechunk(-1), array_axes]
+    lazy = [(array.rechunk(-1), own) for array, own in operands if is_lazy(array)]
+    axes_of_lazy = {axis for _, own in lazy for axis in own}
+    # Of the axes that only NumPy arrays have, Dask must be told the sizes.
+    sizes = {
+        axis: size
+        for array, own in operands
+        for axis, size in zip(own, array.shape, strict=True)
+        if axis in axes and axis not in axes_of_lazy
+    }
     return da.blockwise(
         partial(_call_with, function, in_memory),
         axes,
-        *pairs,
+        *chain.from_iterable(lazy),
+        new_axes=sizes,
         concatenate=True,
         dtype=dtype,
         meta=_meta(len(axes), dtype),
