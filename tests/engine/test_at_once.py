@@ -79,6 +79,16 @@ def test_lists_at_once_have_the_bits_of_fit_and_transform(order, pool, monkeypat
         assert not np.shares_memory(first.values, second.values)
 
 
+@pytest.mark.parametrize("order", ["bq", "qbmspc"])
+def test_images_of_one_type_at_once_may_pool_their_pixels(order):
+    # Each image is then measured by itself and with the others, in two passes at a time.
+    images = [image_of(some_values("f4", (3, rows, 40), seed=rows)) for rows in (30, 50)]
+    pipeline = pipeline_of(order)
+    expected = pipeline.fit(images, pool="pixels").transform(images)
+    for made, other in zip(pipeline.fit_transform(images, pool="pixels"), expected, strict=True):
+        assert_same_bits(made, other)
+
+
 def peak_at_once(pipeline, image):
     tracemalloc.start()
     try:

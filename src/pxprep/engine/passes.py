@@ -151,8 +151,9 @@ def run(passes: Sequence[Pass]) -> list[Any]:
 
     Returns what each sink has made of its passes; sinks are in the order of their first pass.
     """
-    kept = [each.chain.kept for each in passes if isinstance(each.chain, ArrayChain)]
-    filled = [id(one) for one in kept if one is not None and not one.is_complete]
+    chains = [each.chain for each in passes if isinstance(each.chain, ArrayChain)]
+    kept = [one for chain in chains for one in chain.numbers if isinstance(one, Kept)]
+    filled = [id(one) for one in kept if not one.is_complete]
     if len(set(filled)) < len(filled):
         raise RuntimeError("two passes at a time would fill the same array")
     # One image alone must have blocks for all threads; many images share the threads.
