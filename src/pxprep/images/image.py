@@ -81,7 +81,7 @@ def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     return _labeled(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
 
 
-def hollow(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
+def placeholder(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
     """The labels of an image with only some of its channels, around pixels that are all 0."""
     channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
     sizes = {**image.sizes, CHANNEL: len(kept)}

@@ -247,7 +247,7 @@ def _make_layers(work: Work) -> FittedPipeline:
     batches = prepared.batches
     depth = recipe_of(steps).depth(cohort.labels)
     # `fit` and `transform` take images; what `cohort` keeps in memory belongs to these very arrays.
-    with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
+    with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
         if isinstance(steps, Pipeline):
             steps = steps.fit(
                 images,

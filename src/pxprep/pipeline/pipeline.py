@@ -154,7 +154,7 @@ class Pipeline(Recipe):
             cohort = cohort.chained()
         elif len(cohort) > 1:
             cohort = cohort.as_lazy()
-        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
+        with ToldOnce(), cohort.sharing_reads(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, in_this_process=in_memory, with_output=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
