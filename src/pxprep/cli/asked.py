@@ -11,7 +11,7 @@ from . import values
 from .stores import RASTERS, names_for
 
 if TYPE_CHECKING:
-    from ..aliases import Label
+    from ..aliases import BatchName, Label
     from ..images.masks import Mask
     from ..io import Panel
     from ..pipeline.pipeline import FittedPipeline, Pipeline
@@ -167,6 +167,11 @@ class Steps:
         """A fitted pipeline, for the channels that it was fitted to or for others."""
         known = None if fitted.channels is None else list(fitted.channels)
         return cls({}, fitted, channels or known)
+
+    @property
+    def batches(self) -> "set[BatchName]":
+        """The batches of a fitted pipeline; empty if it has none, or nothing is fitted yet."""
+        return set(getattr(self.recipe, "batches", {}).values())
 
     def parameters(self, labels: "Sequence[Label]") -> dict[str, Any]:
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""

@@ -1,21 +1,31 @@
 """What `--by` says: which layers are measured together."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ParameterError, did_you_mean
 
+if TYPE_CHECKING:
+    from ..aliases import BatchName
 
-def parse_by(text: str | None) -> object:
+
+def parse_by(text: str | None, fitted: "Iterable[BatchName]" = ()) -> object:
     """The parameter `by`: a level, batches by layer from a column of a table, or a batch.
 
-    In the table's first column are the names of the layers.
+    In the table's first column are the names of the layers. `fitted` are the batches that a fit
+    had, which may be called by numbers.
     """
-    if text is None:
-        return None
+    known = {str(batch): batch for batch in fitted}
+    if text is None or text in known:
+        return text and known[text]
     if text.isdecimal():
         return int(text)
     file, is_table, column = text.rpartition(":")
-    return _column(Path(file), column) if is_table else text
+    if not is_table:
+        return text
+    batches = _column(Path(file), column)
+    return {layer: known.get(batch or "", batch) for layer, batch in batches.items()}
 
 
 def batches_here(by: object, layers: list[str]) -> object:

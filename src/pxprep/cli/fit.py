@@ -97,7 +97,7 @@ def apply(
     steps = Steps.fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
     documents: list[dict[str, object]] = []
-    batches = parse_by(by)
+    batches = parse_by(by, steps.batches)
     with only_answers_on_stdout():
         todo = []
         for store in stores:

@@ -54,7 +54,7 @@ def run(
         "pool": pool.value_or_none,
         "keep_outside": not drop_outside,
         "exclude": exclude,
-        "by": parse_by(by),
+        "by": parse_by(by, steps.batches),
         "memory": values.memory(memory),
         "report": report,
         "wait": waiting.seconds,

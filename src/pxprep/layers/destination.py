@@ -304,7 +304,7 @@ class Destination:
         changed = [
             name
             for name, source in sources.items()
-            if name not in replaced and source.identity != run["sources"].get(name)
+            if name not in replaced and source.fingerprint != run["sources"].get(name)
         ]
         return f"its source {changed} was another" if changed else ""
 

@@ -91,8 +91,8 @@ class Work:
 
     def run_with(self, fitted: FittedPipeline) -> Run:
         """What is kept of the run, with its numbers."""
-        identities = {name: source.identity for name, source in self.sources.items()}
-        return self.run or Run.of(self.parameters, identities, fitted)
+        fingerprints = {name: source.fingerprint for name, source in self.sources.items()}
+        return self.run or Run.of(self.parameters, fingerprints, fitted)
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,13 @@ class FittedRecipe(Displayable):
         ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
         ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
         ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
-        the rest is divided by. ``..._quantile`` are the quantiles of each image (of two, the upper:
-        the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
-        the standard deviation of each image, ``..._counted`` how many pixels they are of,
-        ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
-        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
-        NaN; those in ``measured`` do not have it.
+        the rest is divided by. Of each image, ``..._quantile`` are the quantiles (of two, the
+        upper: the lower ones are ``..._quantile_low``), ``robust_zscore_median`` and
+        ``..._quantile`` the median and the median distance from it, ``zscore_mean`` and
+        ``..._deviation`` the mean and the standard deviation, ``..._counted`` how many pixels they
+        are of, ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels
+        were left out as infinite. Of a channel that was dropped before a step, that step's numbers
+        are NaN; those in ``measured`` do not have it.
         """
         return numbers_together(self.measured, self.seen_by, self.labels)
 
@@ -82,8 +83,8 @@ class FittedRecipe(Displayable):
         `score` **and** it differs from the median by more than a factor of `fold`, so that in a
         cohort of very similar images not every small difference counts. An image in which a channel
         has no signal is far off where most images have some. With fewer than three images nothing
-        is. Of steps that measure two quantiles, the upper ones are compared, and of `zscore` the
-        standard deviations.
+        is. Of steps that measure two quantiles, the upper ones are compared, of `zscore` the
+        standard deviations, and of `robust_zscore` the median distances.
 
         Parameters
         ----------

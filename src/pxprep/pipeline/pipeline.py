@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from .run import (
     references,
     run,
 )
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["FittedPipeline", "Pipeline"]
 

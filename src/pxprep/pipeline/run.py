@@ -130,8 +130,7 @@ def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
             last = [*gone.values()][-1]
             raise ParameterError(
                 f"reference of step {name!r} must have the channels that the step sees, got "
-                f"{step.reference!r}, behind which {_in_words(gone)}: name {last!r} or a step "
-                "behind that"
+                f"{step.reference!r}, after which {_in_words(gone)}: name {last!r} or a later step"
             )
         try:
             step.check(seen)

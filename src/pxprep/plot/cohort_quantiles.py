@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.image_values import compared, has_image_values
+from ..steps.image_values import compared, compared_as, has_image_values
 from .layout import (
     BLUE,
     EDGE,
@@ -59,10 +59,10 @@ def cohort(
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
     One panel for each step that measures quantiles, one row for each channel: a dot for each image
-    at the ratio of its quantile, or of its standard deviation for `zscore`, to the median of all
-    images (of its batch). What `FittedPipeline.outliers` finds is an orange diamond, with the
-    image's name at the right. Images without signal in a channel, or below 0 where the median is
-    above, are crosses at the left edge.
+    at the ratio of its quantile (of its standard deviation for `zscore`, of its median distance for
+    `robust_zscore`) to the median of all images (of its batch). What `FittedPipeline.outliers`
+    finds is an orange diamond, with the image's name at the right. Images without signal in a
+    channel, or below 0 where the median is above, are crosses at the left edge.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class _Panel:
             far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
         return cls(
             step=step,
-            what="standard deviation" if quantiles.name == "deviation" else "quantile",
+            what=compared_as(fitted.measured[step]),
             rows=[cut_text(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels],
             ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,

@@ -111,7 +111,7 @@ def compare(
         for axis, label in zip(pair, ("before", "after"), strict=True):
             write_side(axis, label)
     if not np.isfinite(shown[1]).all():
-        legend_below(first_of_rows[-1][1], [patch(DROPPED, "dropped by the mask")])
+        legend_below(first_of_rows[-1][1], [patch(DROPPED, "no value")])
     return as_axes_array(axes)
 
 

@@ -91,9 +91,10 @@ def histogram(
     after
         The same image after preprocessing, which is shown below; None for none.
     fitted
-        Whose quantiles are drawn as lines: what channels are divided by, exactly as fitted, where
-        it was measured on `before`, and where it lies in `after` if only steps follow that change
-        each pixel by itself. Dotted: the quantile of this image alone, if it is of a cohort.
+        A fitted pipeline whose numbers are drawn as lines: in `before` those that were measured on
+        the input; in `after` those of steps from which on every step changes each pixel by itself,
+        moved as these steps move pixels. Dotted: what this image alone would give, if several were
+        fitted together.
     channels
         Labels of the channels to show, in that order; None for those of `after`, or of `before`.
     fov

@@ -194,8 +194,9 @@ def outliers_table(
     header = ["image", "channel", "step", "reason", "quantile", "median"]
     caption = (
         "Quantiles more than 1.5 times above or below the median of all images"
-        f"{' of the batch' if distances.batches else ''}, with a modified "
-        "z-score above 3.5; the farthest first."
+        f"{' of the batch' if distances.batches else ''}, with a modified z-score above 3.5; the "
+        "farthest first. Of zscore the standard deviations are compared, of robust_zscore the "
+        "median distances."
     )
     return Table(caption, header, rows, range(4, 6), is_sortable=True)
 

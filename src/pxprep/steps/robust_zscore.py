@@ -131,7 +131,7 @@ class CenterAndSpread(Statistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The median; the spread is no value of a channel."""
+        """The median; the spread is no intensity."""
         return {"center": "median"}
 
     @property
@@ -168,7 +168,7 @@ class CenterAndSpread(Statistic):
         dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
-        """The numbers made again from the values of each image."""
+        """The numbers made again from the image values."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
         rest = already_told, labels, pool, dtype, step

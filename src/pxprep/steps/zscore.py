@@ -72,7 +72,7 @@ class MeanAndDeviation(ImageStatistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The mean; the spread is no value of a channel."""
+        """The mean; the spread is no intensity."""
         return {"center": "mean"}
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
