@@ -39,8 +39,8 @@ class StepOptions:
         o.step_option(
             "--q-sum",
             metavar="VALUE",
-            help="Percent: pixels whose sum is not above this quantile of the sums are dropped, or "
-            "none. Default: 5.",
+            help="Percent: pixels whose sum is not above this quantile of the sums are dropped; "
+            "none leaves out the step. Default: 5.",
         ),
     ] = None
     q_post: Annotated[
@@ -225,7 +225,8 @@ class MaskOptions:
     where_not: Annotated[
         bool,
         o.mask_option(
-            "--where-not", help="Measure all other pixels instead, as those of no artefact."
+            "--where-not",
+            help="Measure all other pixels instead, for instance those outside artefacts.",
         ),
     ] = False
 

@@ -85,7 +85,7 @@ def apply(
     waiting: WaitOptions,
     answer: AnswerOptions,
 ) -> None:
-    """Apply fitted numbers to image layers, those of the channels that were fitted.
+    """Apply fitted numbers to image layers; only the channels that were fitted are used.
 
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.

@@ -19,7 +19,7 @@ CHUNKS = 1024
 
 
 class NamesFrom(StrEnum):
-    """What names the channels of a TIFF for each."""
+    """What names the channels where each is a TIFF of its own."""
 
     metadata = "metadata"
     files = "files"
@@ -92,8 +92,8 @@ def import_(
         NamesFrom | None,
         _reading(
             "--names-from",
-            help="What names the channels of a TIFF for each. Default: metadata, if each channel "
-            "has its own name there.",
+            help="Where each channel is a TIFF of its own: what names the channels. Default: "
+            "metadata, if each channel has its own name there.",
         ),
     ] = None,
     crop: Annotated[

@@ -72,7 +72,10 @@ def pixels(image: xr.DataArray) -> Array:
 
 
 def shared_pixels(image: xr.DataArray) -> Array:
-    """As `pixels`, for callers that compute a lazy image with other things: both then share it."""
+    """As `pixels`, but of a lazy image no more than a view of its own Dask array.
+
+    Callers who compute it with other arrays that are made from the image compute it once.
+    """
     return standard_axes(image.data, "".join(map(str, image.dims)))
 
 
@@ -82,12 +85,15 @@ def like(image: xr.DataArray, array: Array) -> xr.DataArray:
 
 
 def placeholder(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
-    """The labels of an image with only some of its channels, around pixels that are all 0."""
+    """A placeholder for an image with only some of its channels: its dims and coordinates.
+
+    Its pixels are zeros that take no memory.
+    """
     channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
     sizes = {**image.sizes, CHANNEL: len(kept)}
     nothing = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
-    labels = select_known_channels(channels, kept).coords
-    return xr.DataArray(nothing, labels, image.dims, image.name, image.attrs)
+    coords = select_known_channels(channels, kept).coords
+    return xr.DataArray(nothing, coords, image.dims, image.name, image.attrs)
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:

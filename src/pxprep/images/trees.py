@@ -255,7 +255,7 @@ def _reduced(
     lineages: set[str],
     stay: Callable[[Sequence[Label]], Sequence[Label] | None],
 ) -> dict[str, xr.Dataset]:
-    """The datasets at and above images, and all that inherit their labels, without the others.
+    """The datasets; those at and above images, and those below, keep only the channels that stay.
 
     `stay` says which of some channels stay, None for all.
     """

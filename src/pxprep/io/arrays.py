@@ -53,7 +53,7 @@ class FilePixels(ABC):
 
 
 class Joined(FilePixels):
-    """The channels of several images, one behind the other, cut to a common size at the upper left.
+    """The channels of several images, one after the other, cut to a common size at the upper left.
 
     Parameters
     ----------

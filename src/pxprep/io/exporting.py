@@ -24,7 +24,7 @@ from ..layers.spatial_data import transformations_of
 from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
-from .stacks import MISSING
+from .stacks import NO_TIFFFILE
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -98,7 +98,7 @@ def export_images(
     try:
         import tifffile  # noqa: F401
     except ImportError as error:
-        raise ParameterError(MISSING) from error
+        raise ParameterError(NO_TIFFFILE) from error
     may_replace = parse_bool(overwrite, "overwrite")
     target = parse_path(folder, "folder", "a folder")
     found = {

@@ -200,7 +200,7 @@ def _decode(
 
 
 def is_planar_page(page: TiffPage) -> bool:
-    """Whether a page holds one plane behind the other for its samples."""
+    """Whether a page holds one plane after the other for its samples."""
     return bool(page.axes[:1] == "S")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
-MISSING = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
+NO_TIFFFILE = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
 # Rows and columns that are read at once, as far as tiles and strips allow.
 BLOCK = 1024
 # What a page holds whose samples are colours: RGB, CMYK, YCbCr, CIELab and its relatives.
@@ -39,7 +39,7 @@ def opened(file: Path, alone: bool = False) -> Iterator[TiffFile]:
     try:
         from tifffile import TiffFile
     except ImportError as error:
-        raise ParameterError(MISSING) from error
+        raise ParameterError(NO_TIFFFILE) from error
     try:
         with TiffFile(file, _multifile=not alone) as tiff:
             yield tiff
@@ -111,7 +111,7 @@ class Stack:
         return bool(is_coloured and whole and (n_samples == 3 or is_rgba))
 
     @property
-    def is_beside(self) -> bool:
+    def is_picture_or_preview(self) -> bool:
         """Whether it is a picture, or a small view of what another image shows."""
         return self.is_picture or SMALL.fullmatch(self.name.strip()) is not None
 

@@ -75,7 +75,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     given = dict(call.arguments)
     check_sdata(given.pop("sdata"))
     request = Request.parsed(**given)
-    work = Work.found(sdata, request, changes=False)
+    work = Work.of(sdata, request, changes=False)
     store = work.destination.store
     general: dict[str, Any] = {
         "work": work,

@@ -231,7 +231,7 @@ def pixel_clustering_preprocess(
         report=report,
         progress=progress,
     )
-    work = Work.found(sdata, request)
+    work = Work.of(sdata, request)
     steps: object = _make_layers(work) if work.pairs else work.steps
     work.destination.refresh()
     if request.report is not None:

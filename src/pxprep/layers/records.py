@@ -162,9 +162,9 @@ class Records:
         return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
 
 
-def merged(kept: object, note: object, placed: Sequence[str]) -> Json:
+def merged(kept: object, new_record: object, placed: Sequence[str]) -> Json:
     """The records after the layers `placed` were added; runs without layers are removed."""
-    records, new = Records.parsed(kept), Records.parsed(note)
+    records, new = Records.parsed(kept), Records.parsed(new_record)
     unknown = sorted(set(placed) - set(new.layers))
     if unknown:
         raise StoreError(f"nothing says what made the new layers {unknown}; nothing was changed")
@@ -211,19 +211,19 @@ class Run:
             "image": _summary(element),
         }
 
-    def note(self, entries: Mapping[str, Json]) -> Json:
+    def record(self, entries: Mapping[str, Json]) -> Json:
         """What to keep of the run, and of new layers by name."""
-        record = {
+        run = {
             "parameters": self.parameters,
             "sources": dict(self.sources),
             "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"format": FORMAT, "runs": {self.run_id: record}, "layers": dict(entries)}
+        return {"format": FORMAT, "runs": {self.run_id: run}, "layers": dict(entries)}
 
 
 def _check_run(run: Any) -> None:
-    """Raise ValueError unless a run is kept as `Run.note` has it, as far as anything here reads."""
+    """Raise ValueError unless a run is as `Run.record` keeps it, as far as anything here reads."""
     _require(isinstance(run, Mapping), "a run that is a mapping")
     for key in ("parameters", "sources", "versions"):
         _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
@@ -240,7 +240,7 @@ def _check_run(run: Any) -> None:
 
 
 def _check_entry(name: Any, entry: Any, runs: Mapping[str, object]) -> None:
-    """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
+    """Raise ValueError unless what is kept of a layer is as `Run.record` has it."""
     why = broken_name_rule(name)
     _require(not why, f"layers whose name must {why}, got {name!r:.300}")
     what = f"of layer {name!r} its run, source, token, time and image"

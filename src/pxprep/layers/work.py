@@ -62,7 +62,7 @@ class Work:
     run: Run | None
 
     @classmethod
-    def found(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
+    def of(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
         """The work for a request; raises LayerError if something is missing or in the way.
 
         Without `changes` the store is not repaired.

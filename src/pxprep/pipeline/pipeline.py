@@ -80,7 +80,8 @@ class Pipeline(Recipe):
         """Measure one image or a cohort.
 
         A lazy image is computed block by block in a pass for each statistic, and not held in memory
-        beyond `memory`. So are the images of a cohort, lazy or not, however many there are.
+        beyond `memory`. Images of a cohort are measured block by block, too, whether they are lazy
+        or in memory.
 
         Parameters
         ----------

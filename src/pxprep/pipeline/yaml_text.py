@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Writes what `_Loader` reads, with steps further in than the list."""
+    """Writes what `_Loader` reads; items of lists are indented below their key."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 

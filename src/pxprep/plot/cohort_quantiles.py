@@ -194,10 +194,10 @@ class _Panel:
     @property
     def right(self) -> float:
         """Room for the names of outliers, in inches."""
-        return max(0.15 + LETTER * max(map(len, self.notes)), LEAST_RIGHT)
+        return max(0.15 + LETTER * max(map(len, self.far_names)), LEAST_RIGHT)
 
     @property
-    def notes(self) -> list[str]:
+    def far_names(self) -> list[str]:
         """For each channel the images that are far from the others."""
         names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
         return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
@@ -213,11 +213,11 @@ class _Panel:
         axis.axvspan(1 / fold, fold, color="#ececec", linewidth=0)
         axis.axvline(1, color=GREY, linewidth=0.8)
         self._draw_marks(axis, limit)
-        for row, note in enumerate(self.notes):
+        for row, names in enumerate(self.far_names):
             axis.text(
                 1.02,
                 row,
-                note,
+                names,
                 transform=axis.get_yaxis_transform(),
                 va="center",
                 fontsize=SMALL,

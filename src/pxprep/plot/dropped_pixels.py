@@ -24,7 +24,7 @@ from .layout import (
 )
 from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array, new_figure
-from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
+from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> 
     title = (
         f"{share} dropped\n{n_dropped:,} of {n_pixels:,} pixels"
         if is_exact
-        else f"about {share} dropped\nseen in {thinning_note(image, max_pixels)}"
+        else f"about {share} dropped\nseen in {thinning_text(image, max_pixels)}"
     )
     axis.set_title(title, loc="left", fontsize=FONT, pad=3)
     return as_axes_array(axis)

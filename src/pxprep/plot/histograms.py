@@ -36,7 +36,7 @@ from .layout import (
     write_title,
 )
 from .shown import AxesArray, as_axes_array
-from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
+from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -174,7 +174,7 @@ def histogram(
         block[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
     lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
     drawn = [line for side in images for line in lines[side]]
-    _explain(lowest, drawn, thinning_note(before, max_pixels))
+    _explain(lowest, drawn, thinning_text(before, max_pixels))
     return as_axes_array(axes)
 
 

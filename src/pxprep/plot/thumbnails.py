@@ -43,7 +43,7 @@ def thinned_image(image: xr.DataArray, max_pixels: int) -> xr.DataArray:
     return image.isel(y=step, x=step)
 
 
-def thinning_note(image: xr.DataArray, max_pixels: int) -> str:
+def thinning_text(image: xr.DataArray, max_pixels: int) -> str:
     """Which pixels are shown, in words; nothing if all of them are."""
     step = step_of(image, max_pixels)
     pixels = "" if step == 1 else f"1 in {step} pixels of 1 in {step} rows"

@@ -36,7 +36,7 @@ class Section:
     is_far: bool
     headline: str
     share: str
-    note: str
+    shown: str
     bar: str
     composite: Drawing
     mask: Drawing
@@ -129,7 +129,7 @@ class Sections:
             is_far=bool(reasons),
             headline=self.distances.headline(fov.name),
             share=percent_text(seen.n_dropped, seen.n_pixels),
-            note=_note(fov, pixels, side),
+            shown=_shown(fov, pixels, side),
             bar=length,
             composite=self._composite(pixels, lines["before"], bar),
             mask=dropped,
@@ -170,11 +170,11 @@ def _bar(fov: Fov) -> tuple[float, str]:
     return length / width, length_text(length)
 
 
-def _note(fov: Fov, pixels: PicturedPixels, side: int) -> str:
+def _shown(fov: Fov, pixels: PicturedPixels, side: int) -> str:
     """Which pixels are shown, and how wide the image is."""
     step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
     means = f"means of {step} x {step} pixels" if step > 1 else ""
-    shown = " in ".join(filter(None, [pixels.note, means]))
+    shown = " in ".join(filter(None, [pixels.thinning, means]))
     width = ""
     if size:
         wide = length_text(size * fov.after.sizes["x"])

@@ -151,7 +151,10 @@ class Step:
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None
     ) -> ImageSet:
-        """The images of a cohort after the `operation` of this step, measured on a reference."""
+        """The images after this step, given the numbers.
+
+        `reference` is the cohort on which these were measured, if it is another.
+        """
         operation = self.operation(cohort.labels)
         if operation is None:
             made = cohort.map(partial(self.apply, numbers=numbers))

@@ -37,7 +37,7 @@ class SubtractChannels(Step):
         and divided by that of its background. Channels that are not needed may be in it.
     drop
         Whether the backgrounds are left out afterwards: they are not in the result, and steps
-        behind this one neither measure nor sum them. At least one channel must be left.
+        after this one neither measure nor sum them. At least one channel must be left.
 
     Raises
     ------

@@ -39,7 +39,7 @@ def check_journal(store: Path, folder: Path, journal: Journal, contents: Content
     for move in journal.moves:
         move.place.within(store)
         move.place.within(folder / STAGE)
-    contents.check(journal.note, journal.names)
+    contents.check(journal.record, journal.names)
 
 
 def carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
@@ -50,7 +50,7 @@ def carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -
         _make_parent(store, folder, number, move)
         if _put(store, folder, number, move):
             placed.append(move.place.name)
-    contents.announce(journal.note, placed, journal.table, folder / SCRATCH)
+    contents.announce(journal.record, placed, journal.has_table, folder / SCRATCH)
     return placed
 
 

@@ -172,7 +172,7 @@ def _rows(
 
 
 def _in_order(strip: NumpyArray) -> NumpyArray:
-    """A strip, axes (..., z, y, x), with its pixels behind each other as in the table."""
+    """A strip, axes (..., z, y, x), with its pixels one after the other as in the table."""
     before = strip.ndim - len(PIXEL_ORDER)
     axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
     return strip.transpose(axes).reshape(*strip.shape[:before], -1)
