@@ -11,7 +11,7 @@ from ..errors import ParameterError
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
-from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
+from .asked import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
 from .batches import batches_here, parse_by
 from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
@@ -51,8 +51,8 @@ def fit(
     _check_file(output, overwrite)
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
-        recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
-        fitted = recipe.fit(
+        chosen = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
+        fitted = chosen.fit(
             images,
             pool=pool.value_or_none,
             where=masks or None,
@@ -94,7 +94,7 @@ def apply(
     from ..pipeline.pipeline import FittedPipeline
 
     fitted = FittedPipeline.from_json(file)
-    steps = Steps.fitted(fitted)
+    steps = AskedSteps.fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
     documents: list[dict[str, object]] = []
     batches = parse_by(by, steps.batches)
@@ -127,7 +127,11 @@ def _check_file(file: Path, overwrite: bool) -> None:
 
 
 def _cohort(
-    stores: Sequence[Path], asked: Sequence[str], steps: Steps, mask: MaskOptions, dtype: str | None
+    stores: Sequence[Path],
+    asked: Sequence[str],
+    steps: AskedSteps,
+    mask: MaskOptions,
+    dtype: str | None,
 ) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     from ..layers.masks import asked_masks, read_masks
@@ -144,7 +148,7 @@ def _cohort(
             found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
             over = read_masks(sdata, asked_masks(mask.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
-        masks |= {prefix + name: mask for name, mask in over.items()}
+        masks |= {prefix + name: one for name, one in over.items()}
     return images, masks, parameters
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import options as o
 from . import values
 from .answers import AnswerOptions, Document, only_answers_on_stdout
-from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
+from .asked import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
 from .batches import parse_by
 from .dry_run import plan_in_words, planned
 from .inspect_store import described, layer_in_words
@@ -87,7 +87,7 @@ def make_layers(
     sdata: "SpatialData",
     layers: Sequence[str],
     outputs: Sequence[str],
-    steps: Steps,
+    steps: AskedSteps,
     how: Mapping[str, Any],
     progress: bool,
 ) -> dict[str, object]:

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ..aliases import DType, Label, NumpyArray
 from ..store.zarr_chunks import Region
 
-# The dims of an image in their usual order; z only in a stack.
+# The dims of an image in their usual order; z only where there are planes.
 DIMS = ("c", "z", "y", "x")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
 NO_TIFFFILE = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
 # Rows and columns that are read at once, as far as tiles and strips allow.
-BLOCK = 1024
+SIDE = 1024
 # What a page holds whose samples are colours: RGB, CMYK, YCbCr, CIELab and its relatives.
 COLOURS = {2, 5, 6, 8, 9, 10}
 SMALL = re.compile(r"(thumbnail|macro|label|overview)( image)?", re.IGNORECASE)
@@ -158,13 +158,13 @@ class Stack:
         return TiffPixels(self._pages(what), self._layout(letters, what), np.dtype(page.dtype))
 
     def chunk_sizes(self, pixels: TiffPixels) -> tuple[int, ...]:
-        """Sizes of chunks for reading: whole TIFF tiles or strips, about `BLOCK` on each side."""
+        """Sizes of chunks for reading: whole TIFF tiles or strips, about `SIDE` on each side."""
         layout, page = pixels.layout, self.keyframe
         first = 1
         if layout.c and layout.c[-1] == len(layout.sizes) - 3 and not layout.is_planar:
             first = layout.n_together
         whole = (1, 1) if pixels.pages[0].stored is not None else segment_size(page)
-        edge = max(64, int(BLOCK / first**0.5))
+        edge = max(64, int(SIDE / first**0.5))
         own = dict(zip((len(layout.sizes) - 2, len(layout.sizes) - 1), whole, strict=True))
         rows, columns = (
             min(

@@ -127,9 +127,10 @@ class FluentSteps:
             Percent, 0 to 100.
         reference
             Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
-            image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
-            blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds the threshold
-            by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is dropped, too.
+            image as it came; None for the output of the step before. Pixie and sparrow/harpy drop
+            pixels of the blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds
+            the threshold by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is
+            dropped, too.
         threshold
             The threshold, if it is known; then nothing is measured.
         zeros

@@ -20,8 +20,8 @@ from ..images.parameters import parse_memory
 from ..steps.function import ImageFunction
 from ..steps.image_values import EVERYTHING
 from . import fitted_json, saved
-from .fitted_recipe import FittedRecipe
-from .recipes import Recipe
+from .base_fitted import BaseFittedPipeline
+from .base_pipeline import BasePipeline
 from .review import require_updatable, updated
 from .run import (
     INPUT,
@@ -34,7 +34,7 @@ from .run import (
 __all__ = ["FittedPipeline", "Pipeline"]
 
 
-class Pipeline(Recipe):
+class Pipeline(BasePipeline):
     """Steps in any order, to be fitted to one image or a cohort.
 
     Parameters
@@ -129,8 +129,8 @@ class Pipeline(Recipe):
         -----
         PxprepWarning
             Once for each thing found: channels without signal, negative or infinite pixels, pixels
-            that a step makes NaN, masks that drop far more than their percentage, and channels that
-            `compensate` leaves as they are.
+            that a step makes NaN, a `sum_mask` that drops far more than its percentage, and
+            channels that `compensate` leaves as they are.
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)
@@ -219,7 +219,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline(FittedRecipe):
+class FittedPipeline(BaseFittedPipeline):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes

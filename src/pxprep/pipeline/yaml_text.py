@@ -72,7 +72,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
 
 
 def to_text(pipeline: Mapping[str, Any]) -> str:
-    """YAML of what `Recipe.to_dict` gives."""
+    """YAML of what `BasePipeline.to_dict` gives."""
     taken: set[str] = set()
     steps = [_written(step, taken) for step in pipeline["steps"]]
     document = {"format": pipeline["format"], "steps": steps}
@@ -81,7 +81,7 @@ def to_text(pipeline: Mapping[str, Any]) -> str:
 
 
 def parsed(text: str) -> dict[str, object]:
-    """What `Recipe.from_dict` takes, or a ParameterError that says the line."""
+    """What `BasePipeline.from_dict` takes, or a ParameterError that says the line."""
     try:
         document = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -17,7 +17,7 @@ from .layout import (
     LEGEND,
     ORANGE,
     legend_below,
-    one_axis,
+    one_ax,
     patch,
     place,
     require_matplotlib,
@@ -78,23 +78,23 @@ def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> 
     require_matplotlib()
     image = one_image(image)
     max_pixels = parse_max_pixels(max_pixels)
-    axis = one_axis(axes)
+    ax = one_ax(axes)
     part = thinned_image(image, max_pixels)
     is_exact = part.size == image.size or not backends.is_lazy(image.data)
     whole = image if is_exact else part
     kinds, n_dropped = computing.compute(pixel_kinds(part), count_dropped(whole))
     n_pixels = whole.size // whole.sizes[CHANNEL]
-    axis = _new_axis(*kinds.shape) if axis is None else axis
-    _draw(axis, kinds)
-    draw_scale_bar(axis, image, max_pixels)
+    ax = _new_ax(*kinds.shape) if ax is None else ax
+    _draw(ax, kinds)
+    draw_scale_bar(ax, image, max_pixels)
     share = percent_text(int(n_dropped), n_pixels)
     title = (
         f"{share} dropped\n{n_dropped:,} of {n_pixels:,} pixels"
         if is_exact
         else f"about {share} dropped\nseen in {thinning_text(image, max_pixels)}"
     )
-    axis.set_title(title, loc="left", fontsize=FONT, pad=3)
-    return as_axes_array(axis)
+    ax.set_title(title, loc="left", fontsize=FONT, pad=3)
+    return as_axes_array(ax)
 
 
 def pixel_kinds(image: xr.DataArray) -> Array:
@@ -125,7 +125,7 @@ def percent_text(part: int, whole: int) -> str:
     return "more than 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
 
 
-def _new_axis(n_rows: int, n_columns: int) -> "Axes":
+def _new_ax(n_rows: int, n_columns: int) -> "Axes":
     scale = SIZE / max(n_rows, n_columns)
     # Wide enough to be seen.
     width, height = max(n_columns * scale, EDGE), max(n_rows * scale, EDGE)
@@ -133,13 +133,13 @@ def _new_axis(n_rows: int, n_columns: int) -> "Axes":
     return place(figure, EDGE, TITLE, width, height)
 
 
-def _draw(axis: "Axes", kinds: NumpyArray) -> None:
+def _draw(ax: "Axes", kinds: NumpyArray) -> None:
     from matplotlib.colors import ListedColormap
 
-    axis.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
-    bare(axis)
+    ax.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
+    bare(ax)
     entries = list(KINDS.items())[: 2 + bool((kinds == 2).any())]
     handles = [patch(colour, label) for label, colour in entries]
     for handle in handles:
         handle.set_edgecolor(DROPPED)
-    legend_below(axis, handles)
+    legend_below(ax, handles)

@@ -66,18 +66,18 @@ def upper_limit(values: NumpyArray) -> float:
     return float(high)
 
 
-def draw(axis: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
+def draw(ax: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
     """Draw floats from 0 to `high`, None for their own limit, which is returned."""
     high = upper_limit(thumbnail) if high is None else high
-    axis.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
-    bare(axis)
+    ax.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
+    bare(ax)
     return high
 
 
-def bare(axis: "Axes") -> None:
+def bare(ax: "Axes") -> None:
     """Take ticks and frame away."""
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
 
 
 def coloured(thumbnail: NumpyArray, levels: int = 64) -> tuple[NumpyArray, NumpyArray]:

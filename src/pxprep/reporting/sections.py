@@ -17,7 +17,7 @@ from ..plot.scale_bar import bar_length, length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
 from .fovs import Anchors, Fov, PicturedPixels, Seen
-from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
+from .pictures import Card, Drawing, cards, composite, dropped_pixels, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
 MOST_CARDS, FEWEST = 4000, 2
@@ -39,7 +39,7 @@ class Section:
     shown: str
     bar: str
     composite: Drawing
-    mask: Drawing
+    dropped: Drawing
     kinds: Mapping[str, str]
     cards: Sequence[Card]
     rest: str
@@ -67,9 +67,9 @@ class Sections:
 
     fitted: FittedPipeline
     distances: Distances
-    titles: Mapping[Label, str]
+    titles: Mapping[ImageName, str]
     anchors: Anchors
-    channels: Mapping[Label, Sequence[int]]
+    channels: Mapping[ImageName, Sequence[int]]
     mixed: Mapping[Label, str]
     sides: tuple[int, int]
     _made: dict[ImageName, Section] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Sections:
             for c in self.channels[fov.name]
             for label in [self.fitted.remaining[c]]
         }
-        dropped, kinds = mask(pixels.after, side)
+        dropped, kinds = dropped_pixels(pixels.after, side)
         bar, length = _bar(fov)
         n_left = len(self.fitted.remaining) - len(chosen)
         self._made[fov.name] = Section(
@@ -132,7 +132,7 @@ class Sections:
             shown=_shown(fov, pixels, side),
             bar=length,
             composite=self._composite(pixels, lines["before"], bar),
-            mask=dropped,
+            dropped=dropped,
             kinds=kinds,
             cards=list(cards(pixels, lines, chosen, side, bar)),
             rest=f"{n_left:,} channels that are nearer to the median have no pictures here."

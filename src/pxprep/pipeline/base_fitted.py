@@ -13,8 +13,8 @@ from ..displays import Display, Displayable
 from ..errors import ParameterError
 from ..store.json import encode_numbers, to_text
 from . import display, saved
+from .base_pipeline import BasePipeline
 from .fitted_json import BATCHES
-from .recipes import Recipe
 from .review import find_outliers
 from .run import labels_along, numbers_together
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedRecipe(Displayable):
+class BaseFittedPipeline(Displayable):
     """Base class of `pxprep.FittedPipeline`, which says what the attributes are."""
 
-    pipeline: Recipe
+    pipeline: BasePipeline
     channels: tuple[Label, ...] | None
     n_channels: int
     pool: Pool
@@ -144,7 +144,7 @@ class FittedRecipe(Displayable):
         saved.save(path, overwrite, {saved.JSON: self.to_json})
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FittedRecipe):
+        if not isinstance(other, BaseFittedPipeline):
             return NotImplemented
         return (
             self.pipeline == other.pipeline
