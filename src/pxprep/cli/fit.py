@@ -11,8 +11,8 @@ from ..errors import ParameterError
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
-from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import batches_here, by_store, parse_by
+from .bundled_options import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
