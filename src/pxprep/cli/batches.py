@@ -17,15 +17,31 @@ def parse_by(text: str | None, fitted: "Iterable[BatchName]" = ()) -> object:
     had, which may be called by numbers.
     """
     known = {str(batch): batch for batch in fitted}
-    if text is None or text in known:
-        return text and known[text]
+    if text is None:
+        return None
+    if text in known:
+        return known[text]
     if text.isdecimal():
         return int(text)
     file, is_table, column = text.rpartition(":")
     if not is_table:
         return text
     batches = _column(Path(file), column)
-    return {layer: known.get(batch or "", batch) for layer, batch in batches.items()}
+    return {
+        layer: None if batch is None else known.get(batch, batch)
+        for layer, batch in batches.items()
+    }
+
+
+def by_store(by: object, names: Iterable[str]) -> object:
+    """A parameter `by` for layers called STORE/LAYER: the level 0 is the store, also if a path."""
+    if not isinstance(by, int):
+        return by
+    if by != 0:
+        raise ParameterError(
+            f"--by must be FILE.csv:COLUMN, or 0 for the stores of several, got {by}"
+        )
+    return {name: name.rpartition("/")[0] for name in names}
 
 
 def batches_here(by: object, layers: list[str]) -> object:

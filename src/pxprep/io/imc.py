@@ -16,7 +16,7 @@ from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
 from ..images.scales import SIZES
 from ..store.zarr_chunks import Region
 from .arrays import FilePixels, lazy_image, with_channels
-from .asked import Asked
+from .file_options import FileOptions
 from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names, require_new
 from .panels import Panel
@@ -82,11 +82,11 @@ def read_imc(
     -----
     readimc reads ``.mcd`` files. An acquisition is read as a whole, all channels at once.
     """
-    asked = Asked.of(channels, panel=panel, acquisitions=acquisitions)
-    return imc_images([existing_path(path)], asked)
+    options = FileOptions.of(channels, panel=panel, acquisitions=acquisitions)
+    return imc_images([existing_path(path)], options)
 
 
-def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+def imc_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.DataArray]:
     """The acquisitions of several files as one cohort."""
     by_file = {}
     failed: dict[Path, ImageError] = {}
@@ -102,19 +102,19 @@ def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
         if not by_file:
             raise ImageError(listed) from next(iter(failed.values()))
         warn(f"{len(failed)} files are left out: {listed}")
-    _check_acquisitions(asked.acquisitions, by_file)
+    _check_acquisitions(options.acquisitions, by_file)
     images: dict[str, xr.DataArray] = {}
     for file, found in by_file.items():
-        kept = _kept(found, asked.acquisitions, file)
+        kept = _kept(found, options.acquisitions, file)
         names = image_names(
             file, [acquisition.name for acquisition in kept], [one.number for one in kept]
         )
         require_new(names, images, file)
         for name, acquisition in zip(names, kept, strict=True):
-            images[name] = _image(acquisition, asked, name)
+            images[name] = _image(acquisition, options, name)
     if not images:
         raise ImageError(f"{', '.join(str(file) for file in by_file)!r:.300} has no acquisitions")
-    return agreed(images, asked.channels)
+    return agreed(images, options.channels)
 
 
 class Acquisition(FilePixels):
@@ -344,12 +344,12 @@ def _kept(
     return whole
 
 
-def _image(acquisition: Acquisition, asked: Asked, name: str) -> xr.DataArray:
+def _image(acquisition: Acquisition, options: FileOptions, name: str) -> xr.DataArray:
     attrs: dict[str, object] = {"source": str(acquisition.file)}
     if acquisition.um_per_pixel:
         attrs[SIZES] = acquisition.um_per_pixel
     image = lazy_image(acquisition, acquisition.shape, acquisition.labels, attrs).chunk({"c": 1})
-    if asked.panel is None:
+    if options.panel is None:
         return image
     known = [
         acquisition.metals,
@@ -357,7 +357,7 @@ def _image(acquisition: Acquisition, asked: Asked, name: str) -> xr.DataArray:
         acquisition.labels,
     ]
     what = f"acquisition {name!r} of {str(acquisition.file)!r}"
-    pairs = asked.panel.labels(known, len(acquisition.labels), what, by_order=False)
+    pairs = options.panel.labels(known, len(acquisition.labels), what, by_order=False)
     return with_channels(image, pairs)
 
 

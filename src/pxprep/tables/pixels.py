@@ -35,7 +35,7 @@ def pixel_table(
 ) -> Any:
     """Pixels as a table for clustering: a row for each that is finite in every channel.
 
-    A pixel that was dropped is NaN in every channel and has no row; nor has one that is NaN or
+    A pixel that a step dropped is NaN in every channel and has no row; nor has one that is NaN or
     infinite in some of the channels only, which a clustering could not place either.
 
     Parameters
