@@ -120,7 +120,7 @@ def in_words(document: Document) -> str:
 def _telling_what_is_written(store: Path, outputs: Sequence[str]) -> Iterator[None]:
     """An interrupt says which layers are new in the store, unless it says so already."""
     from ..layers.backing import layer_folder
-    from ..store.moving import identity
+    from ..store.contents import identity
 
     before = {name: identity(layer_folder(store, name)) for name in outputs}
     try:

@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import LayerError, StoreError, spelled
 from ..store import files
-from ..store.contents import ome_attrs, token_in
-from ..store.moving import identity
+from ..store.contents import identity, ome_attrs, token_in
 from ..store.zarr_chunks import folder_of, missing_chunks_message
 from .layouts import scales_of
 

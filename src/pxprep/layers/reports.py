@@ -14,8 +14,8 @@ from ..reporting.checks import check_file, check_title
 from ..reporting.fovs import Fov
 from ..reporting.page import write
 from ..steps.function import ImageFunction
+from .layer_provenance import Origins
 from .reading import read_checked
-from .records import Origins
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

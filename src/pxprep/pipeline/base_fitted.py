@@ -11,10 +11,11 @@ import xarray as xr
 from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..displays import Display, Displayable
 from ..errors import ParameterError
-from ..store.json import encode_numbers, to_text
+from ..steps.json import encode_numbers
+from ..store.json import to_text
 from . import display, saved
 from .base_pipeline import BasePipeline
-from .fitted_json import BATCHES
+from .json_form import BATCHES
 from .review import find_outliers
 from .run import labels_along, numbers_together
 

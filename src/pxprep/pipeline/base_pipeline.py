@@ -16,8 +16,8 @@ from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
-from .run import INPUT, check_along, free_name, labels_along
-from .yaml_text import FORMAT
+from .json_form import FORMAT, free_name
+from .run import INPUT, check_along, labels_along
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -15,15 +15,15 @@ from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
 from ..steps.image_values import has_image_values
-from ..store.json import decode_numbers, parsed_object
+from ..steps.json import decode_numbers
+from ..store.json import parsed_object
 from .base_pipeline import BasePipeline
+from .json_form import BATCHES
 from .run import labels_along
 
 AnyPipeline = TypeVar("AnyPipeline", bound=BasePipeline)
 
 KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
-# Only where images were measured in batches.
-BATCHES = "batches"
 # A limit for files that say only how many channels there are: so many labels are made up.
 MOST_CHANNELS = 100_000
 

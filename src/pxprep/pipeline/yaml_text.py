@@ -10,10 +10,8 @@ from typing import Any, ClassVar
 import yaml
 
 from ..errors import ParameterError
-from .run import free_name
+from .json_form import FORMAT, free_name
 
-# The version of the texts in which pipelines are kept, in JSON as in YAML.
-FORMAT = 1
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
 OTHERS = "..."
 # Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts.

@@ -18,8 +18,8 @@ from ..channels import per_channel, require_known
 from ..engine.programs import Operation
 from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
 from ..images.image_set import AnyImages, ImageSet
-from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
+from .json import decode_parameter, encode_parameter
 from .parameters import Parser
 from .statistic_base import Statistic
 

@@ -16,6 +16,7 @@ from .base import Step
 from .image_values import COUNTS, ImageValues
 from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, Rule, check_numbers
 from .quantiles import QuantileStatistic
+from .standardize import Standardize
 from .statistic_base import Statistic
 
 __all__ = ["RobustZscore"]
@@ -62,15 +63,6 @@ class RobustZscore(Step):
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Subtracting the one, dividing by the other."""
         return Standardize()
-
-
-@dataclass(frozen=True)
-class Standardize(Operation):
-    """The first of two measured numbers is subtracted, and the rest divided by the second."""
-
-    def __call__(self, strip: Strip, numbers: Any) -> None:
-        """Subtract and divide."""
-        blocks.standardize(strip.block(), numbers)
 
 
 @dataclass(frozen=True)

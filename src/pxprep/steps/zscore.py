@@ -13,7 +13,7 @@ from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import ImageValues
 from .number_rules import DIVISOR, FINITE, Rule
-from .robust_zscore import Standardize
+from .standardize import Standardize
 from .statistic_base import ImageStatistic, Measurement, Statistic
 
 __all__ = ["Zscore"]

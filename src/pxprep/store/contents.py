@@ -4,6 +4,7 @@ The root's files are only ever replaced whole and flushed. The table (zarr's con
 is made from what is on disk, by SpatialData, in a copy of the metadata without the data.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -114,6 +115,21 @@ class RootContents:
 
     def _recorded(self, attrs: Json, record: object, placed: Sequence[str]) -> Json:
         return {**attrs, KEY: self.merge(attrs.get(KEY), record, placed)}
+
+
+def identity(folder: Path) -> str | None:
+    """A hash of a layer's metadata files, which a copy shares; None where there is no folder."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - False, too, for a name that cannot be one
+        return None
+    digest = hashlib.sha256()
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    for part in (folder, *parts):
+        for file in (part / name for name in METADATA):
+            if file.is_file():
+                content = files.read_file(file, through_links=True)
+                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
+                digest.update(content)
+    return digest.hexdigest()
 
 
 def check_store(folder: Path) -> None:

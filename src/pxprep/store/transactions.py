@@ -20,9 +20,9 @@ from typing import NamedTuple
 from ..errors import StoreError, spelled
 from . import files, staging
 from . import journal as journal_module
-from .contents import Contents
+from .contents import Contents, identity
 from .journal import Journal, Move
-from .moving import SCRATCH, STAGE, carry_out, check_journal, identity, take_back
+from .moving import SCRATCH, STAGE, carry_out, check_journal, take_back
 from .places import Place
 
 PUBLISHED = "the new layers had been published when the interrupt came: read the store again"
