@@ -16,7 +16,7 @@ import spatialdata
 import pxprep
 from pxprep import Pipeline
 from pxprep.errors import StoreError
-from pxprep.store import files, transactions
+from pxprep.store import contents, files, transactions
 from stores import layers, make_study, same
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes")
