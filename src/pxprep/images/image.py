@@ -89,7 +89,7 @@ def placeholder(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
 
     Its pixels are zeros that take no memory.
     """
-    channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
+    channels = xr.Dataset({"positions": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
     sizes = {**image.sizes, CHANNEL: len(kept)}
     nothing = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
     coords = select_known_channels(channels, kept).coords

@@ -304,8 +304,8 @@ class ImageSet(Sequence[xr.DataArray]):
         """The cohort of these of its channels, in the order that they have; others are dropped."""
         if len(kept) == len(self.labels):
             return self
-        places, told = [self.labels.index(label) for label in kept], self.already_told
-        pick = PickChannels(tuple(places))
+        positions, told = [self.labels.index(label) for label in kept], self.already_told
+        pick = PickChannels(tuple(positions))
         images = [placeholder(image, kept) for image in self]
         chains = tuple(chain.then(pick) for chain in self.chains)
         if not chains:
@@ -316,7 +316,7 @@ class ImageSet(Sequence[xr.DataArray]):
             images=tuple(images),
             chains=chains,
             channels=None if self.channels is None else tuple(kept),
-            already_told=told[:, places] if np.shape(told)[1:] == (len(self.labels),) else told,
+            already_told=told[:, positions] if np.shape(told)[1:] == (len(self.labels),) else told,
         )
 
     def with_channels(self, channels: Sequence[Label] | None) -> "ImageSet":

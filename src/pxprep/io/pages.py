@@ -41,7 +41,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class PageLayout:
+class PageOrder:
     """How an image lies in pages.
 
     Attributes
@@ -107,7 +107,7 @@ class TiffPixels(FilePixels):
         Type of the pixels.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: DTypeLike) -> None:
+    def __init__(self, pages: Sequence[Page], layout: PageOrder, dtype: DTypeLike) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout

@@ -16,7 +16,7 @@ from ..errors import ImageError, ParameterError, PxprepError, spelled
 from .axes import meanings
 from .ome import Ome, OmeImage
 from .page_names import names_of_pages
-from .pages import Page, PageLayout, TiffPixels, is_planar_page, segment_size
+from .pages import Page, PageOrder, TiffPixels, is_planar_page, segment_size
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -181,7 +181,7 @@ class Stack:
         is_told = len(self.names) == pixels.shape[0] and not pixels.layout.z
         return self.names if is_told or self.about.labels else ()
 
-    def _layout(self, letters: str, what: str) -> PageLayout:
+    def _layout(self, letters: str, what: str) -> PageOrder:
         page = self.keyframe
         n_leading = len(self.sizes) - len(page.shape)
         # Samples, rows and columns of a page come last, in this order.
@@ -194,7 +194,7 @@ class Stack:
                 by_letter.get(letter, []).append(place)
         if len(by_letter["Y"]) != 1 or len(by_letter["X"]) != 1:
             raise ImageError(f"{what} must have rows and columns, it has the axes {self.axes}")
-        return PageLayout(
+        return PageOrder(
             tuple(map(int, sizes)),
             is_planar_page(page),
             tuple(by_letter["C"]),

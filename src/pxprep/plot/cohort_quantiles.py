@@ -27,7 +27,7 @@ from .layout import (
     VERMILION,
     cut_text,
     legend_below,
-    place,
+    new_axes_at,
     require_matplotlib,
 )
 from .shown import AxesArray, as_axes_array, new_figure
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 # Inches: a row, a plot's width, and what is around.
-ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
+ROW, PLOT, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 # Least room for names at the right of a plot.
 LEAST_RIGHT = 0.4
 SUMS = "all channels"
@@ -292,15 +292,15 @@ def _new_axes(plots: Sequence[_StepPlot]) -> NumpyArray:
         [max(getattr(p, side) for p in column) for side in ("left", "right")] for column in columns
     ]
     heights = [sum(TITLE + ROW * len(p.rows) + BELOW for p in column) for column in columns]
-    figure = new_figure(sum(left + PANEL + right for left, right in widths) + EDGE, max(heights))
+    figure = new_figure(sum(left + PLOT + right for left, right in widths) + EDGE, max(heights))
     axes, x = [], 0.0
     for column, (left, right) in zip(columns, widths, strict=True):
         y = 0.0
         for plot in column:
             height = ROW * len(plot.rows)
-            axes.append(place(figure, x + left, y + TITLE, PANEL, height))
+            axes.append(new_axes_at(figure, x + left, y + TITLE, PLOT, height))
             y += TITLE + height + BELOW
-        x += left + PANEL + right
+        x += left + PLOT + right
     made = np.empty(len(axes), object)
     made[:] = axes
     return made

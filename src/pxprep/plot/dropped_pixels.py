@@ -17,9 +17,9 @@ from .layout import (
     LEGEND,
     ORANGE,
     legend_below,
+    new_axes_at,
     one_ax,
     patch,
-    place,
     require_matplotlib,
 )
 from .scale_bar import draw_scale_bar
@@ -98,7 +98,7 @@ def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> 
 
 
 def pixel_kinds(image: xr.DataArray) -> Array:
-    """For each pixel (y, x) its place in `KINDS`, uint8; lazy if the image is."""
+    """For each pixel (y, x) its position in `KINDS`, uint8; lazy if the image is."""
     finite: xr.DataArray = xr.apply_ufunc(np.isfinite, image, dask="allowed")
     has_any, has_all = finite.any(CHANNEL), finite.all(CHANNEL)
     kinds = (~has_any + 2 * (has_any & ~has_all)).astype(np.uint8)
@@ -130,7 +130,7 @@ def _new_ax(n_rows: int, n_columns: int) -> "Axes":
     # Wide enough to be seen.
     width, height = max(n_columns * scale, EDGE), max(n_rows * scale, EDGE)
     figure = new_figure(max(width + 2 * EDGE, LEAST_FIGURE), TITLE + height + LEGEND)
-    return place(figure, EDGE, TITLE, width, height)
+    return new_axes_at(figure, EDGE, TITLE, width, height)
 
 
 def _draw(ax: "Axes", kinds: NumpyArray) -> None:

@@ -98,11 +98,11 @@ def new_axes(
     for row, column in np.ndindex(axes.shape):
         x = left + column * (width + gap)
         y = EDGE + row // rows * (channel_height + ROW_GAP) + TITLE + row % rows * row_height
-        axes[row, column] = place(figure, x, y, width, height)
+        axes[row, column] = new_axes_at(figure, x, y, width, height)
     return as_axes_array(axes)
 
 
-def place(figure: "Figure", x: float, y: float, width: float, height: float) -> "Axes":
+def new_axes_at(figure: "Figure", x: float, y: float, width: float, height: float) -> "Axes":
     """New axes in a figure, in inches from its top left corner."""
     figure_width, figure_height = figure.get_size_inches()
     return figure.add_axes(

@@ -17,9 +17,9 @@ from .layout import (
     LETTER,
     MOST_LETTERS,
     cut_text,
+    new_axes_at,
     one_ax,
     patch,
-    place,
     require_matplotlib,
     titles_of,
 )
@@ -164,7 +164,7 @@ def _new_ax(shape: tuple[int, ...], entries: Sequence[str]) -> "Axes":
     height, width = (max(SIZE * n / max(shape), EDGE) for n in shape)
     beside = 0.35 + LETTER * max(map(len, entries))
     figure = new_figure(EDGE + width + beside, 2 * EDGE + max(height, LINE * len(entries)))
-    return place(figure, EDGE, EDGE, width, height)
+    return new_axes_at(figure, EDGE, EDGE, width, height)
 
 
 def _explain(ax: "Axes", handles: Sequence["Patch"]) -> None:

@@ -58,7 +58,7 @@ class Sections:
     anchors
         Where images and their channels are shown.
     channels
-        The places of the channels that are pictured, by the name of the image.
+        The positions of the channels that are pictured, by the name of the image.
     mixed
         The channels of composites, and their colours.
     sides
@@ -142,16 +142,16 @@ class Sections:
 
     def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar: float) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
-        places = [self.fitted.remaining.index(label) for label in self.mixed]
+        positions = [self.fitted.remaining.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
         limits = [limit if limit is not None and limit > 0 else None for limit in known]
-        return composite(image[places], limits, list(self.mixed.values()), self.sides[1], bar)
+        return composite(image[positions], limits, list(self.mixed.values()), self.sides[1], bar)
 
 
 def _pictured(distances: Distances, name: ImageName, most: int) -> list[int]:
-    """The places of the remaining channels that are pictured: outliers first, then in order."""
+    """The positions of the remaining channels that are pictured: outliers first, then in order."""
     remaining = distances.remaining
     odd = [remaining.index(c) for c in distances.reasons(name) if c in remaining]
     far = distances.of_channels(name)[[distances.labels.index(label) for label in remaining]]

@@ -108,11 +108,11 @@ class SubtractChannels(Step):
         return [label for label in labels if label not in gone]
 
     def operation(self, labels: Sequence[Label]) -> Operation:
-        """The subtraction, by the places of the channels."""
-        places = {label: place for place, label in enumerate(labels)}
+        """The subtraction, by the positions of the channels."""
+        positions = {label: position for position, label in enumerate(labels)}
         return SubtractOthers(
             tuple(
-                (places[label], places[other], self._factor(label, other))
+                (positions[label], positions[other], self._factor(label, other))
                 for label, other in self.backgrounds.items()
             )
         )
