@@ -257,7 +257,8 @@ def _reduced(
 ) -> dict[str, xr.Dataset]:
     """The datasets; some of them keep only the channels that stay.
 
-    Those are the ones at and above images, and those that inherit their labels. `stay` says which of some channels stay, None for all.
+    Those are the ones at and above images, and those that inherit their labels. `stay` says which
+    of some channels stay, None for all.
     """
     reduced = {}
     for path, dataset in datasets.items():
