@@ -1,5 +1,6 @@
 """Fixtures: images and the means to see that nothing is computed."""
 
+import gc
 import signal
 import sys
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ collect_ignore = ["small_cohorts.py"]
 if find_spec("spatialdata") is None:
     collect_ignore += ["commands.py", "contention.py", "crash.py", "differential", "powercut.py"]
     collect_ignore += ["stores.py", "tiff_files.py"]
+
+# What is imported and collected stays to the end: garbage is not looked for in it.
+gc.disable()
 
 # A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -90,6 +94,12 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in once:
             item.add_marker("once")
         seen.add(test)
+
+
+def pytest_collection_finish():
+    """From here on garbage is looked for, in what tests make."""
+    gc.enable()
+    gc.freeze()
 
 
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")

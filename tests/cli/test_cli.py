@@ -1,4 +1,4 @@
-"""The command in real subprocesses; bad input also by calling `main`."""
+"""The command: its page, and every option of `run`."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ import spatialdata
 from spatialdata.models import Image2DModel, Labels2DModel
 
 import pxprep
-from commands import elements, run, same_layer
+from commands import elements, same_layer
 from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import values
 from pxprep.cli.asked import WaitOptions
@@ -46,11 +46,7 @@ def test_the_page(tmp_path, call, monkeypatch):
     for line in COMMANDS:
         program, command, *arguments = shlex.split(line)
         assert program == "pxprep"
-        if command == "demo":  # one in a process of its own, the others here
-            done = run(command, *arguments, cwd=tmp_path)
-            code, printed, errors = done.returncode, done.stdout, done.stderr
-        else:
-            code, printed, errors = call(command, *arguments)
+        code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
         said.setdefault((command, "--json" in arguments), printed)
     assert (len(said), len(COMMANDS)) == (9, 12)
