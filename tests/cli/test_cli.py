@@ -4,8 +4,6 @@ import inspect
 import json
 import re
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -167,16 +165,6 @@ def test_page_tells_all(call):
     assert rows == listed
     exit_codes = re.findall(r"^\| (\d+) \|", PAGE, re.M)
     assert exit_codes == re.findall(r"\b(\d+)\b", printed[printed.index("Exit codes") :])
-
-
-def test_help_needs_no_large_package():
-    code = (
-        "import sys, pxprep.cli; "
-        "heavy = {'spatialdata', 'matplotlib', 'zarr'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 # --- every option ---------------------------------------------------------------------------------
