@@ -54,7 +54,7 @@ SLOW_TESTS = """
     test_nothing_that_is_computed_imports_distributed
     test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
     test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
-    test_read_only_store test_steps_after_keep_where_see_nothing_outside
+    test_steps_after_keep_where_see_nothing_outside
     test_the_command_line_names_them_by_position test_the_reference_is_what_it_was
     test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
     test_works_in_a_forked_process
