@@ -128,3 +128,26 @@ def test_it_shows_what_is_in_it(fovs, masks):
     assert "y: 20, x: 24" in page
     many = Cohort([fovs["fov0"]] * 25)
     assert repr(many).splitlines()[-1] == "    ... and 5 more"
+
+
+def test_keep_where_takes_another_mask_than_that_of_the_cohort(fovs, masks):
+    outside = {name: ~mask for name, mask in masks.items()}
+    for cohort in (Cohort(fovs), Cohort(fovs, where=masks)):
+        kept = cohort.keep_where(outside)
+        for name, image in ops.keep_where(fovs, outside).items():
+            assert_same_bits(kept[name], image)
+            assert_same_bits(ops.keep_where(cohort, outside)[name], image)
+        # What is measured is what the cohort's own mask says.
+        own = masks if cohort.image_set.is_masked else None
+        expected = ops.quantile(ops.keep_where(fovs, outside), 60, where=own)
+        np.testing.assert_array_equal(kept.quantile(60), expected)
+
+
+@with_trees
+def test_no_image_of_a_generator_is_lost(fovs):
+    datasets = [xr.Dataset({"raw": fov.isel(x=slice(24))}) for fov in fovs.values()]
+    for held in (datasets, [TREE(dataset) for dataset in datasets]):
+        cohort = Cohort((one for one in held), variable="raw")
+        assert list(cohort) == [0, 1, 2]
+        for image, fov in zip(cohort.values(), fovs.values(), strict=True):
+            np.testing.assert_array_equal(image, fov.isel(x=slice(24)))

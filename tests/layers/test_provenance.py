@@ -167,3 +167,10 @@ def test_provenance_is_a_value(sdata):
         made.source = "fov1"
     assert "fov0" in repr(made)
     assert issubclass(LayerError, PxprepError)
+
+
+def test_none_is_shown_where_the_default_is_another(sdata):
+    clean(sdata, pipeline=Pipeline().blur(None).median())
+    said = repr(provenance(sdata, "clean"))
+    assert "sigma: not given" in said
+    assert "reference" not in said

@@ -188,6 +188,8 @@ def test_read_images(sdata):
     assert images["pyramid"].shape == (1, 96, 130)
     assert all(image.dtype == np.float64 for image in images.values())
     assert all(isinstance(image.data, da.Array) for image in images.values())
+    assert read_images(sdata, "fov0", dtype="float32")["fov0"].dtype == np.float32
+    assert read_images(sdata, "fov0")["fov0"].dtype == np.uint16
     with pytest.raises(ParameterError, match=r"^layers must be the name of a layer or a sequence"):
         read_images(sdata, 3)
     with pytest.raises(LayerError, match=r"^layers 'fov9' does not exist"):

@@ -163,3 +163,14 @@ def test_fitted_numbers_are_json_only(make_image, tmp_path):
         fitted.save(tmp_path / "fit.yaml")
     fitted.save(tmp_path / "fit.json")
     assert FittedPipeline.from_json(tmp_path / "fit.json") == fitted
+
+
+def test_none_is_written_where_the_default_is_another(tmp_path):
+    pipeline = Pipeline().blur(None).blur()
+    path = tmp_path / "steps.yaml"
+    pipeline.save(path)
+    assert Pipeline.from_file(path) == pipeline
+    assert "sigma: null\n" in path.read_text()
+    assert "reference" not in path.read_text()
+    assert "Blur(sigma=None)" in repr(pipeline)
+    assert "reference" not in repr(pipeline)

@@ -1,6 +1,6 @@
 """Images that are measured together, however the user holds them: one image, or a cohort."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -141,6 +141,8 @@ class ImageSet(Sequence[xr.DataArray]):
             own = dict(zip(images.names, images, strict=True))
             areas = images.areas if where is None else areas_of(where, own, images)
             return replace(images, pool=pool, areas=areas)
+        if isinstance(images, Iterator):
+            images = list(images)  # they are looked at more than once
         if variable is not None and not is_in_datasets(images):
             raise ParameterError(
                 f"variable names a variable of a tree's datasets, got {variable!r} for "

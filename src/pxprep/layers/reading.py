@@ -55,7 +55,11 @@ def read_images(
     StoreError
         If chunks of a layer that pxprep wrote are missing.
     """
-    return read_checked(sdata, layers, channels, dtype, "layers")
+    float_type = parse_float_dtype(dtype)
+    images = read_checked(sdata, layers, channels, parameter="layers")
+    if float_type is None:
+        return images
+    return {name: image.astype(float_type, copy=False) for name, image in images.items()}
 
 
 def read_checked(
@@ -65,7 +69,10 @@ def read_checked(
     dtype: object = None,
     parameter: str = "img_layer",
 ) -> dict[str, xr.DataArray]:
-    """As `read_images`; messages call the layers `parameter`."""
+    """As `read_images`; messages call the layers `parameter`.
+
+    Layers that are processed in the type `dtype` anyway, as integers in float32, stay as they are.
+    """
     check_sdata(sdata)
     names = parse_names(layers, parameter)
     for name in names:
@@ -77,7 +84,7 @@ def read_checked(
 def read_layers(
     sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
 ) -> dict[str, xr.DataArray]:
-    """As `read_images`, of layers that were checked before."""
+    """As `read_checked`, of layers that were checked before."""
     float_type = parse_float_dtype(dtype)
     images = {}
     for name in layers:

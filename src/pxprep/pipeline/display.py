@@ -112,7 +112,7 @@ def _step(step: Any) -> str:
     parameters = ", ".join(
         f"{field.name}={_parameter(getattr(step, field.name))}"
         for field in fields(step)
-        if getattr(step, field.name) is not None
+        if getattr(step, field.name) is not None or field.default is not None
     )
     return f"{type(step).__name__}({parameters})"
 

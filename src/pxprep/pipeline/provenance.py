@@ -10,6 +10,7 @@ from typing import Any
 
 from ..displays import Display, Displayable, Part, value_text
 from ..errors import ParameterError
+from ..steps.base import is_none_if_left_out
 from ..steps.function import ImageFunction
 from .pipeline import FittedPipeline
 
@@ -89,5 +90,10 @@ def _step_row(step: Mapping[str, object]) -> list[str]:
     """What a step is called, and its parameters."""
     asked = step.get("configuration")
     if isinstance(asked, Mapping):
-        asked = {key: value for key, value in asked.items() if value is not None}
+        kind = str(step["name"])
+        asked = {
+            key: value
+            for key, value in asked.items()
+            if value is not None or not is_none_if_left_out(kind, key)
+        }
     return [str(step["as"]), value_text(asked)]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import yaml
 
 from ..errors import ParameterError
+from ..steps.base import is_none_if_left_out
 from .json_form import FORMAT, free_name
 
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
@@ -102,7 +103,9 @@ def _written(step: Mapping[str, Any], taken: set[str]) -> object:
     has_own_name = name != free_name(kind, taken)
     taken.add(name)
     given = {
-        key: _plain(value) for key, value in step["configuration"].items() if value is not None
+        key: _plain(value)
+        for key, value in step["configuration"].items()
+        if value is not None or not is_none_if_left_out(kind, key)
     }
     if not given and not has_own_name:
         return kind

@@ -274,6 +274,13 @@ def kept_by(step: Step, labels: Sequence[Label]) -> tuple[Label, ...]:
     return kept
 
 
+def is_none_if_left_out(kind: str, parameter: str) -> bool:
+    """Whether a parameter of the steps of a kind, if that is known, has the default None."""
+    cls: Any = _KINDS.get(kind)
+    own = () if cls is None else fields(cls)
+    return any(field.name == parameter and field.default is None for field in own)
+
+
 def check_step_class(step: Step) -> None:
     """Raise ParameterError unless the step's class is a dataclass with a kind of its own."""
     cls = type(step)

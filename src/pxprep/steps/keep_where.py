@@ -9,7 +9,8 @@ from ..engine.programs import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
 from ..images.image import as_float, like, pixels
-from ..images.image_set import AnyImages, ImageSet
+from ..images.image_set import AnyImages, HoldsImages, ImageSet
+from ..images.masks import areas_of
 
 __all__ = ["keep_where"]
 
@@ -55,7 +56,14 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
     """
     if where is None:
         raise ParameterError("where must be a mask, got None")
-    made: AnyImages = only_measured_pixels(ImageSet.of(images, where=where)).as_given()
+    if isinstance(images, HoldsImages):
+        # Which of its pixels are measured is another matter, and stays as it is.
+        cohort = ImageSet.of(images)
+        own = dict(zip(cohort.names, cohort, strict=True))
+        cohort = replace(cohort, areas=areas_of(where, own, images))
+    else:
+        cohort = ImageSet.of(images, where=where)
+    made: AnyImages = only_measured_pixels(cohort).as_given()
     return made
 
 
