@@ -151,3 +151,35 @@ def test_no_image_of_a_generator_is_lost(fovs):
         assert list(cohort) == [0, 1, 2]
         for image, fov in zip(cohort.values(), fovs.values(), strict=True):
             np.testing.assert_array_equal(image, fov.isel(x=slice(24)))
+
+
+def test_sums_over_channels_are_shown_and_are_no_images(fovs, masks):
+    sums = Cohort(fovs, where=masks).pixel_sum()
+    assert sums.channels == ()
+    assert repr(sums).startswith("<pxprep.Cohort of 3 images, pool='mean', masked>\nImages (3):\n")
+    for name, image in ops.pixel_sum(fovs).items():
+        assert_same_bits(sums[name], image)
+    for step in (sums.blur, sums.pixel_sum, sums.quantile):
+        with pytest.raises(ImageError, match=r"image 'fov0' must have the dims c, y, x .* lacks c"):
+            step()
+
+
+def test_a_reference_with_a_mask_is_measured_inside_it(fovs, masks):
+    expected = ops.sum_mask(ops.blur(fovs, 1), 40, fovs, where=masks)
+    held = Cohort(fovs, where=masks)
+    backwards = dict(reversed(fovs.items()))
+    references = (held, Cohort(backwards, where=masks))
+    for images in (ops.blur(fovs, 1), held.blur(1), Cohort(fovs).blur(1)):
+        for reference in references:
+            made = ops.sum_mask(images, 40, reference)
+            for name, image in expected.items():
+                assert_same_bits(made[name], image)
+    alone = ops.sum_mask(fovs["fov0"], 40, Cohort(fovs["fov0"], where=masks["fov0"]))
+    assert_same_bits(alone, ops.sum_mask(fovs["fov0"], 40, fovs["fov0"], where=masks["fov0"]))
+    with pytest.raises(ParameterError, match="a Cohort has its own where"):
+        ops.sum_mask(fovs, 40, held, where=masks)
+    batches = {"fov0": "a", "fov1": "a", "fov2": "b"}
+    with pytest.raises(ParameterError, match="reference must have the batches of the images, or n"):
+        ops.sum_mask(fovs, 40, Cohort(fovs, by=batches))
+    both = Cohort(fovs, by=batches)
+    assert both.sum_mask(40, reference=both).batches == batches

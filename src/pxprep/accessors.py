@@ -185,7 +185,8 @@ class ImageMethods(StepMethods[Made]):
         Raises
         ------
         ImageError, ChannelError
-            If channels are missing or unknown, or an image was not fitted with ``pool=None``.
+            If channels are missing or unknown; or, after a fit with ``pool=None``, if an image was
+            not fitted.
         ParameterError
             If the batch of an image is not known, or was not part of the fit.
         """

@@ -157,7 +157,8 @@ class StepMethods(Generic[Made]):
             Images with the same channels on which the threshold is measured; None for `images`.
             Pixie and sparrow/harpy drop pixels of the blurred image by a threshold of the un-blurred
             one. A pixel whose sum exceeds the threshold by no more than rounding (2**-18 of the
-            threshold, 2**-47 for float64) is dropped, too.
+            threshold, 2**-47 for float64) is dropped, too. A `pxprep.Cohort` with a mask is measured
+            inside that.
         threshold
             The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
             ``fov``, each image's own.

@@ -11,10 +11,12 @@ pytest.importorskip("tifffile")
 pytest.importorskip("spatialdata")
 
 import tifffile
+from spatialdata import SpatialData
+from spatialdata.transformations import Scale
 
 from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.io import export_images, exporting, import_images, read_tiff
-from spatial_objects import LABELS, backed, make
+from spatial_objects import LABELS, backed, counts, layer, make
 from tiff_files import NAMES, one, pixels
 
 
@@ -111,6 +113,30 @@ def test_pixel_sizes_go_through_a_store(tmp_path):
         sdata = import_images({name: given}, tmp_path / f"{name}.zarr", scale_factors=[2])
         (file,) = export_images(sdata, tmp_path).values()
         assert one(read_tiff(file)).attrs["um_per_pixel"] == given.attrs["um_per_pixel"]
+
+
+def test_pixel_sizes_of_layers_in_memory(tmp_path):
+    sizes = {"y": 0.25, "x": 0.5}
+    micrometres = Scale([0.25, 0.5], ("y", "x"))
+    layers = {
+        "attrs": layer(counts(0)),
+        "um": layer(counts(1), transformations={"um": micrometres}),
+        "both": layer(counts(2), transformations={"microns": micrometres}),
+    }
+    layers["attrs"].attrs["um_per_pixel"] = sizes
+    layers["both"].attrs["um_per_pixel"] = {"y": 7, "x": 7}
+    files = export_images(SpatialData(images=layers), tmp_path)
+    for file in files.values():
+        assert one(read_tiff(file)).attrs["um_per_pixel"] == sizes
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [(0.5, {"y": 0.5, "x": 0.5}), ("half", {}), ({"y": -1, "x": 2, "c": 3}, {"x": 2})],
+)
+def test_pixel_sizes_in_attrs(given, known, tmp_path):
+    (file,) = export_images({"a": image_of(pixels(), um_per_pixel=given)}, tmp_path).values()
+    assert one(read_tiff(file)).attrs.get("um_per_pixel", {}) == known
 
 
 def test_a_few_rows_are_held_at_a_time(tmp_path, monkeypatch):

@@ -100,11 +100,17 @@ def test_what_cannot_be_recognised(tmp_path):
         open_images(tmp_path)
     with pytest.raises(ParameterError, match="none are in 'TIFs' in the folders of"):
         open_images(tmp_path / "fov0", subfolder="TIFs")
+    with pytest.raises(ParameterError, match=r"subfolder must be left out: .* not for the file '"):
+        open_images(tmp_path / "slide.ome.tiff", subfolder="TIFs")
+    with pytest.raises(ParameterError, match=r"crop must be left out: .* not for the file '"):
+        open_images(tmp_path / "slide.ome.tiff", crop=True)
     (tmp_path / "slide.ome.tiff").unlink()
     with pytest.raises(ParameterError, match="channel_names are for TIFFs that do not tell them"):
         open_images(tmp_path, channel_names=NAMES)
     write_txt(tmp_path / "a.txt", PANEL, counts())
     with pytest.raises(ParameterError, match="channel_names are for TIFFs that do not tell them"):
         open_images(tmp_path / "a.txt", channel_names=NAMES)
+    with pytest.raises(ParameterError, match=r"crop must be left out: .* not for files of IMC"):
+        open_images(tmp_path / "a.txt", crop=True)
     with pytest.raises(ParameterError, match="channels must be a sequence of channel labels"):
         open_images(tmp_path / "fov0", "CD3")

@@ -331,6 +331,9 @@ def test_bad_batches_of_new_images(make_image):
         ({"new": "erly"}, r"fitted, got 'erly' of 'new' \(did you mean 'early'\?\); there are"),
         ({"nwe": "early"}, r"got 'nwe' \(did you mean 'new'\?\)"),
         (["early"], "by must be a mapping"),
+        ([["early"], ["late", "early"]], "by must be a mapping"),
+        (xr.Dataset({"new": "early"}), "by must be a mapping"),
+        *((tree(), "by must be a mapping") for tree in TREES),
     ):
         with pytest.raises(ParameterError, match=message):
             fitted.transform(new, by=by)

@@ -34,7 +34,9 @@ def test_every_form_of_images_and_of_names(make_image):
     for exclude in (both, tuple(both), set(both), np.array(both), iter(both), [*both, "fov0"]):
         assert STEPS.fit(cohort, exclude=exclude) == expected
     assert Cohort(cohort).fit(STEPS, exclude=both) == expected
-    assert STEPS.fit(list(cohort.values()), exclude=[0, 2]).fovs == (1,)
+    for places in ([0, 2], np.flatnonzero([True, False, True]), [np.int64(0), np.uint8(2)]):
+        assert STEPS.fit(list(cohort.values()), exclude=places).fovs == (1,)
+    assert STEPS.fit(list(cohort.values()), exclude=np.int64(1)).fovs == (0, 2)
     for nothing in (None, (), [], STEPS.fit(cohort).outliers().iloc[:0]):
         assert STEPS.fit(cohort, exclude=nothing) == STEPS.fit(cohort)
         assert STEPS.fit(cohort, pool=None, exclude=nothing) == STEPS.fit(cohort, pool=None)

@@ -268,3 +268,22 @@ def test_an_operation_of_two_numbers_is_told_of_the_reference(image):
     Pipeline().quantile_norm(90).then(ClippedToRange()).fit_transform(image)
     assert told
     assert all(reference is not None for reference in told)
+
+
+@dataclass(frozen=True)
+class Kinds(Step):
+    """Says of each image whether it is dim."""
+
+    kind = "kinds"
+
+    def measure(self, cohort):
+        return {"kind": "dim" if max(one.max() for one in cohort) < 5 else "bright"}
+
+    def apply(self, image, numbers):
+        return image
+
+
+def test_texts_of_each_image_are_shown(image):
+    fitted = Pipeline([Kinds()]).fit([image, image * 0, image], pool=None)
+    assert "kind = bright, dim\n" in repr(fitted)
+    assert "kind = bright\n" in repr(Pipeline([Kinds()]).fit([image, image * 0]))

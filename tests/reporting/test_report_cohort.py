@@ -345,3 +345,12 @@ def test_outliers_are_a_file(odd_page, odd_fit):
     np.testing.assert_array_equal(folds, table["fold"])
     (image,) = [r for r in rows_of(odd_page.files["images.csv"]) if r["image"] == "fov2"]
     assert image["outlier in"].split("; ")[0] == "panCK"
+
+
+def test_two_images_of_which_one_is_silent(fovs):
+    pair = {name: fovs[name].astype("float32") for name in ("fov0", "fov1")}
+    pair["fov0"] = pair["fov0"].where(pair["fov0"].c != "CD3", 0)
+    with pytest.warns(match="CD3"):
+        distances = Distances.of(Pipeline().quantile_norm().fit(pair))
+    assert distances.headline("fov0") == "no signal, or below 0, in CD3"
+    assert distances.headline("fov1").startswith("at most ")

@@ -11,6 +11,7 @@ import pxprep
 from pxprep import Pipeline, PxprepWarning, ops
 from pxprep.engine.notes import Note, say_missing
 from pxprep.engine.windows import Window
+from pxprep.steps import QuantileNorm
 
 CHUNKS = {"c": 2, "y": 50, "x": 40}
 
@@ -97,6 +98,15 @@ def test_each_step_is_told_of_by_its_name():
     assert said[0] == expected(dark())
     assert said[1].startswith("log1p_2: ")
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("by", [None, {0: "a"}])
+def test_what_was_measured_is_told_of_by_the_name_of_the_step(by):
+    pipeline = Pipeline().quantile_norm().then(lambda one: one * 0, "none").then(QuantileNorm(99))
+    said, _ = told(lambda: pipeline.fit([dark()], by=by))
+    said = [text for text in said if "no finite" in text]
+    where = "quantile_norm_2" if by is None else "quantile_norm_2 of batch 'a'"
+    assert [text.split(":")[0] for text in said] == [where]
 
 
 def test_a_lazy_image_is_told_of_when_all_of_it_was_computed():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import oracle
 from checked_steps import row
@@ -120,6 +121,11 @@ BAD = {
         "number above 0",
     ),
     "one exposure": (({"CD3": "DAPI"}, 1, 5), ParameterError, "exposures must be a mapping"),
+    "exposures over another dim": (
+        ({"CD3": "DAPI"}, 1, xr.DataArray([3, 7, 9], dims="channel")),
+        ParameterError,
+        "exposures must be a mapping",
+    ),
     "twice": (
         ({"CD3": "DAPI"}, 1, pd.Series([1, 2], ["CD3", "CD3"])),
         ParameterError,

@@ -154,7 +154,7 @@ class AskedSteps:
         The channels that were typed, or else those that a panel keeps or a fitted pipeline has;
         None for all.
     panel
-        Numbers by channel, where nothing else was typed.
+        The table of markers: its numbers hold for steps whose option was not typed.
     """
 
     given: Mapping[str, Any]

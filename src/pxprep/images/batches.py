@@ -11,6 +11,7 @@ from ..aliases import BatchName, ImageName
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .alignment import require_image_names
+from .containers import HOLDING
 from .image_numbers import FOV
 from .image_set import ImageSet, beside_cohort
 
@@ -72,7 +73,8 @@ def _is_batch(by: object, known: Iterable[BatchName]) -> bool:
     """Whether `by` is the name of one batch; a number that no batch is called is a level."""
     if isinstance(by, str):
         return True
-    name = plain(by) if np.ndim(by) == 0 else None  # type: ignore[arg-type]
+    n_dims = getattr(by, "ndim", int(isinstance(by, Iterable)))
+    name = plain(by) if n_dims == 0 else None
     return is_label(name) and not isinstance(name, bool) and name in known
 
 
@@ -135,13 +137,17 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
 
 def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
     """Names of images and batches as they are given; None if that is something else."""
-    if isinstance(value, Mapping) and not isinstance(value, xr.Dataset):
+    if isinstance(value, HOLDING):
+        return None
+    if isinstance(value, Mapping):
         return value.items()
     if isinstance(value, xr.DataArray):
         if value.dims != (FOV,) or FOV not in value.coords:
             return None
         return zip(value.coords[FOV].values.tolist(), value.values.tolist(), strict=True)
-    is_column = hasattr(value, "items") and hasattr(value, "index") and np.ndim(value) == 1
+    is_column = (
+        hasattr(value, "items") and hasattr(value, "index") and getattr(value, "ndim", 0) == 1
+    )
     return list(value.items()) if is_column else None
 
 

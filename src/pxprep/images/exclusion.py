@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..aliases import ImageName
-from ..channels import is_label
+from ..channels import is_label, plain
 from ..errors import ParameterError, listed_names, spelled
 from .alignment import require_image_names
 from .image_numbers import FOV, rows_of
@@ -60,9 +60,9 @@ def _names(value: Any) -> list[object]:
         return []
     if hasattr(value, "columns") and FOV in value.columns:
         return list(value[FOV].tolist())
-    if is_label(value):
-        return [value]
-    if not isinstance(value, Iterable) or not all(map(is_label, several := list(value))):
+    if is_label(plain(value)):
+        return [plain(value)]
+    if not isinstance(value, Iterable) or not all(map(is_label, several := [*map(plain, value)])):
         raise ParameterError(
             f"{spelled('exclude')} must be the name of an image, a sequence of names, or what "
             f"FittedPipeline.outliers returns, got {value!r:.200}"

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ..aliases import Array, BatchName, ImageName, Label, Pool
 from ..channels import (
+    CHANNEL,
     Labeled,
     channel_labels,
     labels_or_positions,
@@ -173,7 +174,9 @@ class ImageSet(Sequence[xr.DataArray]):
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
-        """The channels' labels, or their positions where they have none."""
+        """The channels' labels, or their positions where they have none; empty for sums of them."""
+        if CHANNEL not in self.images[0].dims:
+            return ()
         return labels_or_positions(self.images[0])
 
     @property
@@ -257,7 +260,7 @@ class ImageSet(Sequence[xr.DataArray]):
             return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
-        """For each image of `cohort`, where the sums can be taken that gave its threshold.
+        """For each image of `cohort`, from where to take the sums that gave its threshold.
 
         See `reference` of `KeepAbove`; None where they cannot be taken.
         """
@@ -351,12 +354,13 @@ class ImageSet(Sequence[xr.DataArray]):
     def chained_if_readable(self) -> "ImageSet | None":
         """As `chained`, for lazy images that threads of this process can read without Dask.
 
-        None if they cannot read an image, or if a mask is lazy.
+        None if they cannot read an image, if a mask is lazy, or if the pixels of images of several
+        types are pooled.
         """
         if any(map(backends.is_lazy, self.areas)):
             return None
         if self.pool == "pixels" and len({image.dtype for image in self}) > 1:
-            return None  # the images are brought to one type first
+            return None  # the images have to be brought to one type first
         chains = [backends.read_here(pixels(image)) for image in self]
         known = tuple(chain for chain in chains if chain is not None)
         return replace(self, chains=known) if len(known) == len(self) else None
@@ -449,5 +453,7 @@ def _held(
         return holder.holding(replace(own, images=tuple(made), channels=chosen))
 
     called = [f"image {name!r}" for name in own.names]
+    if not own.labels:
+        checked(own.images[0], called[0])  # raises: sums over channels are no images
     images = own.images if labels is None else tuple(aligned(own.images, called, labels))
     return replace(own, images=images, rebuild=rebuild)

@@ -12,7 +12,8 @@ MOST_SHOWN = 20
 
 def image_parts(cohort: ImageSet) -> Iterator[Part]:
     """The channels of images, and name, size, type and whereabouts of the first of them."""
-    yield Part("Channels", line=in_a_line(cohort.labels), count=len(cohort.labels))
+    if cohort.labels:
+        yield Part("Channels", line=in_a_line(cohort.labels), count=len(cohort.labels))
     pairs = list(zip(cohort.names, cohort, strict=True))
     rows = [
         [

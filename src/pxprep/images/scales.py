@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,8 +17,21 @@ from .parameters import SPATIAL
 ScaleFactors = Mapping[str, int]
 # Keys in attrs: sizes of pixels in micrometres, by dim or for all; SpatialData's transformations.
 SIZES, TRANSFORMS = "um_per_pixel", "transform"
+# The coordinate system of layers with known pixel sizes, beside "global", that of pixels; and the
+# names of those in which SpatialData's readers give micrometres, too.
+MICRONS = "microns"
+MICRON_SYSTEMS = (MICRONS, "micrometers", "micrometer", "um", "µm")
 # How many images a warning lists.
 MOST_SAID = 10
+
+
+def known_length(value: Any) -> float | None:
+    """A size of a pixel in attrs as a number; None if it is none, or not above 0."""
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        return None
+    return length if 0 < length < float("inf") else None
 
 
 def factors_between(scales: Sequence[xr.DataArray], names: Sequence[str]) -> list[ScaleFactors]:

@@ -16,14 +16,13 @@ from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
-from ..images.scales import SIZES
+from ..images.scales import MICRON_SYSTEMS, SIZES, known_length
 from ..layers.layouts import scales_of
 from ..layers.new_layers import coarsened
 from ..layers.reading import parse_names, read_checked
 from ..layers.spatial_data import transformations_of
 from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
-from .importing import MICRONS
 from .stacks import NO_TIFFFILE
 
 if TYPE_CHECKING:
@@ -80,10 +79,11 @@ def export_images(
 
     Notes
     -----
-    What is read back by `read_tiff` has the same bits, channels and pixel sizes (those of the
-    coordinate system "microns", or attrs ``um_per_pixel``). Each further level is half as large:
-    means of the finest pixels, NaN ignored, rounded for integers. Memory: some rows of one channel,
-    128 MB or a row of tiles. Layers with several channels in a chunk are read once for each.
+    What is read back by `read_tiff` has the same bits, channels and pixel sizes (those of a
+    coordinate system of micrometres, such as "microns", or else of attrs ``um_per_pixel``). Each
+    further level is half as large: means of the finest pixels, NaN ignored, rounded for integers.
+    Memory: some rows of one channel, 128 MB or a row of tiles. Layers with several channels in a
+    chunk are read once for each.
 
     Examples
     --------
@@ -137,15 +137,17 @@ def _chosen(
         return {name: select_channels(image, channels) for name, image in found.items()}
     layers = list(images.images) if img_layer is None else img_layer
     read = read_checked(images, layers, channels)
+    sizes = {name: _um_per_pixel(images.images[name]) for name in read}
     return {
-        name: image.assign_attrs({SIZES: _um_per_pixel(images.images[name])})
+        name: image.assign_attrs({SIZES: sizes[name]}) if sizes[name] else image
         for name, image in read.items()
     }
 
 
 def _um_per_pixel(element: object) -> dict[str, float]:
     """Micrometres of a pixel by dim, where a layer's scale to them is known."""
-    transformation = transformations_of(element).get(MICRONS)
+    systems = transformations_of(element)
+    transformation = next((systems[name] for name in MICRON_SYSTEMS if name in systems), None)
     if transformation is None:
         return {}
     dims = [dim for dim in DIMS[1:] if dim in scales_of(element)[0].dims]
@@ -154,6 +156,14 @@ def _um_per_pixel(element: object) -> dict[str, float]:
     if not np.array_equal(matrix[:-1, :-1], np.diag(sizes)):
         return {}
     return {dim: float(size) for dim, size in zip(dims, sizes, strict=True)}
+
+
+def _known_sizes(image: xr.DataArray) -> dict[str, float]:
+    """Micrometres of a pixel by dim, as far as attrs tell them: a size for each dim, or for all."""
+    sizes = image.attrs.get(SIZES)
+    of_dims = sizes if isinstance(sizes, Mapping) else dict.fromkeys(image.dims, sizes)
+    told = {dim: known_length(of_dims.get(dim)) for dim in DIMS[1:] if dim in image.dims}
+    return {dim: size for dim, size in told.items() if size is not None}
 
 
 def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
@@ -191,8 +201,8 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
 
     labels = [str(label) for label in labels_or_positions(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
-    metadata = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
-    for dim, size in (image.attrs.get(SIZES) or {}).items():
+    metadata: dict[str, object] = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
+    for dim, size in _known_sizes(image).items():
         metadata |= {f"PhysicalSize{dim.upper()}": size, f"PhysicalSize{dim.upper()}Unit": "µm"}
     levels = list(_levels(image))
     with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:

@@ -15,7 +15,7 @@ from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
-from ..images.scales import SIZES
+from ..images.scales import MICRONS, SIZES
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, repair_store
 from ..layers.layouts import Layout
@@ -33,8 +33,6 @@ from .panels import Panel
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-# The coordinate system in which layers with known pixel sizes lie beside "global", that of pixels.
-MICRONS = "microns"
 NOT_FITTED = "it was imported, not computed"
 
 

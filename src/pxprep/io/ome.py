@@ -114,7 +114,7 @@ def _image(element: ElementTree.Element) -> OmeImage:
 def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
     """The channels of the pages of each file, in their order.
 
-    None if there are several time points.
+    Empty if there are several time points.
     """
     if _whole(pixels.get("SizeT"), 1) > 1:
         return {}

@@ -112,8 +112,18 @@ def open_images(
 
 def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in a file or a folder, read as the user says."""
+    if options.subfolder is not None and not path.is_dir():
+        raise ParameterError(
+            f"{spelled('subfolder')} must be left out: it is for {FOVS}, not for the file "
+            f"{str(path)!r}"
+        )
     kind, files = (FOVS, []) if options.subfolder is not None else _recognised(path)
     _check_fits(kind, options)
+    if options.crop and kind == TIFFS and path.is_file():
+        raise ParameterError(
+            f"{spelled('crop')} must be left out: it is for folders with a TIFF for each channel, "
+            f"not for the file {str(path)!r}"
+        )
     if kind == ZARRS:
         return zarr_images(files, options)
     if kind == IMC:
@@ -138,9 +148,10 @@ def _check_fits(kind: str, options: FileOptions) -> None:
         "images": (TIFFS, FOVS),
         "acquisitions": (IMC,),
         "names_from": (TIFFS, FOVS),
+        "crop": (TIFFS, FOVS),
     }.items():
         value = getattr(options, parameter)
-        if value is not None and kind not in kinds:
+        if value not in (None, False) and kind not in kinds:
             raise ParameterError(
                 f"{spelled(parameter)} must be left out: it is for {' and '.join(kinds)}, not "
                 f"for {kind}, got {value!r}"

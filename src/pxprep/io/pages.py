@@ -101,26 +101,26 @@ class TiffPixels(FilePixels):
     ----------
     pages
         The pages, in the order of the axes that they span.
-    layout
+    order
         How the image lies in them.
     dtype
         Type of the pixels.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: PageOrder, dtype: DTypeLike) -> None:
-        super().__init__(layout.shape, dtype)
+    def __init__(self, pages: Sequence[Page], order: PageOrder, dtype: DTypeLike) -> None:
+        super().__init__(order.shape, dtype)
         self.pages = tuple(pages)
-        self.layout = layout
+        self.order = order
 
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; a file is opened once for pages that follow each other."""
         (first, last), *rest = region
         out = np.empty([stop - start for start, stop in region], self.dtype)
-        together, start = self.layout.n_together, first
+        together, start = self.order.n_together, first
         while start < last:
             stop = min(last, (start // together + 1) * together)
-            box = self._box(self.layout.box(start, stop, rest))
-            out[start - first : stop - first] = self.layout.in_order(box)
+            box = self._box(self.order.box(start, stop, rest))
+            out[start - first : stop - first] = self.order.in_order(box)
             start = stop
         return out
 
@@ -128,7 +128,7 @@ class TiffPixels(FilePixels):
         """What lies in a box along the axes of the pages."""
         *leading, samples, rows, columns = box
         window = Window(*rows, *columns)
-        numbers = np.arange(len(self.pages)).reshape(self.layout.sizes[:-3])
+        numbers = np.arange(len(self.pages)).reshape(self.order.sizes[:-3])
         wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel()
         out = np.empty((len(wanted), samples[1] - samples[0], *window.shape), self.dtype)
         targets = zip((self.pages[number] for number in wanted), out, strict=True)
@@ -160,10 +160,10 @@ class TiffPixels(FilePixels):
 
     def _stored(self, page: Page) -> NumpyArray:
         """The pixels of a page whose pixels are plain, with axes samples, rows and columns."""
-        n_samples, *size = self.layout.sizes[-3:]
-        shape = (n_samples, *size) if self.layout.is_planar else (*size, n_samples)
+        n_samples, *size = self.order.sizes[-3:]
+        shape = (n_samples, *size) if self.order.is_planar else (*size, n_samples)
         pixels: NumpyArray = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
-        return pixels if self.layout.is_planar else pixels.transpose(2, 0, 1)
+        return pixels if self.order.is_planar else pixels.transpose(2, 0, 1)
 
 
 def _decode(

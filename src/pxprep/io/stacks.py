@@ -155,33 +155,33 @@ class Stack:
             raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
         letters = meanings(self.axes, self.sizes, asked, counts, what)
         self._check_decoder(what)
-        return TiffPixels(self._pages(what), self._layout(letters, what), np.dtype(page.dtype))
+        return TiffPixels(self._pages(what), self._page_order(letters, what), np.dtype(page.dtype))
 
     def chunk_sizes(self, pixels: TiffPixels) -> tuple[int, ...]:
         """Sizes of chunks for reading: whole TIFF tiles or strips, about `SIDE` on each side."""
-        layout, page = pixels.layout, self.keyframe
+        order, page = pixels.order, self.keyframe
         first = 1
-        if layout.c and layout.c[-1] == len(layout.sizes) - 3 and not layout.is_planar:
-            first = layout.n_together
+        if order.c and order.c[-1] == len(order.sizes) - 3 and not order.is_planar:
+            first = order.n_together
         whole = (1, 1) if pixels.pages[0].stored is not None else segment_size(page)
         edge = max(64, int(SIDE / first**0.5))
-        own = dict(zip((len(layout.sizes) - 2, len(layout.sizes) - 1), whole, strict=True))
+        own = dict(zip((len(order.sizes) - 2, len(order.sizes) - 1), whole, strict=True))
         rows, columns = (
             min(
-                layout.sizes[axis],
+                order.sizes[axis],
                 max(own.get(axis, 1), edge // own.get(axis, 1) * own.get(axis, 1)),
             )
-            for axis in (layout.y, layout.x)
+            for axis in (order.y, order.x)
         )
-        return (first, *[1] * len(layout.z), rows, columns)
+        return (first, *[1] * len(order.z), rows, columns)
 
     def channel_names(self, pixels: TiffPixels) -> Sequence[str | None]:
         """The names of the image's channels, as far as the file tells."""
         # Pages of planes are not called like channels.
-        is_told = len(self.names) == pixels.shape[0] and not pixels.layout.z
+        is_told = len(self.names) == pixels.shape[0] and not pixels.order.z
         return self.names if is_told or self.about.labels else ()
 
-    def _layout(self, letters: str, what: str) -> PageOrder:
+    def _page_order(self, letters: str, what: str) -> PageOrder:
         page = self.keyframe
         n_leading = len(self.sizes) - len(page.shape)
         # Samples, rows and columns of a page come last, in this order.

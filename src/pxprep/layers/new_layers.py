@@ -93,7 +93,7 @@ def stage(
     bar: Progress,
     codec: Mapping[str, object],
 ) -> None:
-    """Write elements to a store of their own, the stage, and read them again to verify them.
+    """Write elements to a store beside the stage, verify them there, and move them to the stage.
 
     SpatialData writes the metadata; the chunks of all elements are written here, in one pass.
 

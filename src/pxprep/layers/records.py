@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ParameterError, StoreError
 from ..pipeline.pipeline import FittedPipeline
@@ -20,9 +20,6 @@ from ..store.contents import KEY, Json, read_attrs, token_in
 from ..store.places import broken_name_rule
 from .backing import layer_folder
 from .layouts import scales_of
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 1
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")

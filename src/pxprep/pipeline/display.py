@@ -130,9 +130,14 @@ def _parameter(value: object) -> str:
 
 
 def _numbers_text(array: xr.DataArray) -> str:
-    """A number; or for one of each image, the median of all, the lowest and the highest."""
+    """A number; or for one of each image, the median of all, the lowest and the highest.
+
+    Of texts, those that there are.
+    """
     if array.ndim == 0:
         return _number_text(array.values)
+    if array.dtype.kind not in "buif":
+        return shortened(list(dict.fromkeys(array.values.ravel().tolist())))
     low, middle, high = (
         _number_text(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
     )

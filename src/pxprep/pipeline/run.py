@@ -21,7 +21,7 @@ from ..images.image import as_float, checked
 from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_numbers, rows_of
 from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measures
-from ..steps.batches import side_by_side
+from ..steps.batches import measure_statistic, side_by_side
 from ..steps.image_values import flags_of, has_image_values
 from ..steps.keep_where import only_measured_pixels
 
@@ -191,9 +191,13 @@ def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
 
 
 def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> xr.Dataset:
-    if step.statistic(cohort.labels) is None and measures(step, cohort.labels):
+    statistic = step.statistic(cohort.labels)
+    if statistic is None and measures(step, cohort.labels):
         return _measured_by_itself(name, step, cohort)
-    measured = step.measure(cohort)
+    if statistic is not None and type(step).measure is Step.measure:
+        measured: object = measure_statistic(statistic, cohort, name)
+    else:
+        measured = step.measure(cohort)
     if isinstance(measured, xr.Dataset) and not labeled:
         return measured
     return _as_numbers(measured, name, cohort)

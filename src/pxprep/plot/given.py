@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping
 from math import hypot
-from typing import Any
 
 import xarray as xr
 
 from ..errors import ImageError
 from ..images.datatree import is_tree
 from ..images.image import checked
-from ..images.scales import SIZES
+from ..images.scales import MICRON_SYSTEMS, SIZES, known_length
 from ..images.trees import named_leaves, read_leaf
-
-# Names of the coordinate systems in which SpatialData readers and pxprep give micrometres.
-MICRON_SYSTEMS = ("microns", "micrometers", "micrometer", "um", "µm")
 
 
 def one_image(image: object, parameter: str = "image") -> xr.DataArray:
@@ -34,19 +30,11 @@ def um_per_pixel(image: xr.DataArray) -> float | None:
     """Micrometres from one pixel to the next along x; None where they are not known."""
     sizes = image.attrs.get(SIZES)
     if isinstance(sizes, Mapping) and "x" in sizes:
-        return _length(sizes["x"])
+        return known_length(sizes["x"])
     # What SpatialData keeps: a transformation by the name of a coordinate system.
     systems: object = image.attrs.get("transform")
     for name in MICRON_SYSTEMS:
         if isinstance(systems, Mapping) and name in systems:
             matrix = systems[name].to_affine_matrix(("x", "y"), ("x", "y"))
-            return _length(hypot(matrix[0][0], matrix[1][0]))
+            return known_length(hypot(matrix[0][0], matrix[1][0]))
     return None
-
-
-def _length(value: Any) -> float | None:
-    try:
-        length = float(value)
-    except (TypeError, ValueError):
-        return None
-    return length if 0 < length < float("inf") else None

@@ -126,6 +126,8 @@ class Distances:
         if len(self.fovs) < 2 or np.isnan(far).all():
             return ""
         channel = self.labels[int(np.nanargmax(far))]
+        if np.isinf(np.nanmax(far)):
+            return f"no signal, or below 0, in {channel}"
         return f"at most {np.nanmax(far):.2g} times off, in {channel}"
 
 

@@ -90,7 +90,7 @@ def cards(
     lines: Mapping[str, Sequence[Line]],
     channels: Mapping[int, tuple[Label, str, str]],
     side: int,
-    bar: float = 0,
+    bar_part: float = 0,
 ) -> Iterator[Card]:
     """The pictures of channels; with a scale bar over such a part of their width.
 
@@ -103,7 +103,7 @@ def cards(
     n_colours = MANY_COLOURS if side > 64 else FEW_COLOURS
     for i, (label, anchor, reason) in channels.items():
         thumbnails = {
-            name: indexed(*with_bar(*coloured(averaged(image[i], side), n_colours), bar))
+            name: indexed(*with_bar(*coloured(averaged(image[i], side), n_colours), bar_part))
             for name, image in there.items()
         }
         histograms = {
@@ -119,7 +119,7 @@ def composite(
     limits: Sequence[float | None],
     colours: Sequence[str],
     side: int,
-    bar: float = 0,
+    bar_part: float = 0,
 ) -> Drawing:
     """Channels of an image, axes (c, y, x), mixed; each up to its limit, None for its own.
 
@@ -135,7 +135,7 @@ def composite(
     picture = Image.fromarray(mixed(small, most, colours)).quantize(COMPOSITE_COLOURS)
     indices = np.asarray(picture)
     palette = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)[: int(indices.max()) + 1]
-    return indexed(*with_bar(indices, palette, bar))
+    return indexed(*with_bar(indices, palette, bar_part))
 
 
 def with_bar(

@@ -121,7 +121,7 @@ class Sections:
             for label in [self.fitted.remaining[c]]
         }
         dropped, kinds = dropped_pixels(pixels.after, side)
-        bar, length = _bar(fov)
+        bar_part, length = _bar(fov)
         n_left = len(self.fitted.remaining) - len(chosen)
         self._made[fov.name] = Section(
             anchor=self.anchors[fov.name, None],
@@ -131,23 +131,25 @@ class Sections:
             share=percent_text(seen.n_dropped, seen.n_pixels),
             shown=_shown(fov, pixels, side),
             bar=length,
-            composite=self._composite(pixels, lines["before"], bar),
+            composite=self._composite(pixels, lines["before"], bar_part),
             dropped=dropped,
             kinds=kinds,
-            cards=list(cards(pixels, lines, chosen, side, bar)),
+            cards=list(cards(pixels, lines, chosen, side, bar_part)),
             rest=f"{n_left:,} channels that are nearer to the median have no pictures here."
             if n_left
             else "",
         )
 
-    def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar: float) -> Drawing:
+    def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar_part: float) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
         positions = [self.fitted.remaining.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
         limits = [limit if limit is not None and limit > 0 else None for limit in known]
-        return composite(image[positions], limits, list(self.mixed.values()), self.sides[1], bar)
+        return composite(
+            image[positions], limits, list(self.mixed.values()), self.sides[1], bar_part
+        )
 
 
 def _pictured(distances: Distances, name: ImageName, most: int) -> list[int]:

@@ -18,7 +18,7 @@ from ..channels import per_channel, require_known
 from ..engine.programs import Operation
 from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
 from ..images.image_set import AnyImages, ImageSet
-from .batches import measure_batches
+from .batches import measure_statistic
 from .json import decode_parameter, encode_parameter
 from .parameters import Parser
 from .statistic_base import Statistic
@@ -139,9 +139,7 @@ class Step:
         statistic = self.statistic(images.labels)
         if statistic is None:
             return {}
-        if images.batches:
-            return measure_batches(statistic, images, self.kind)
-        return statistic.measure(images, self.kind)
+        return measure_statistic(statistic, images, self.kind)
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""

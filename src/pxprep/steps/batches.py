@@ -12,8 +12,10 @@ from .image_values import has_image_values
 from .statistic_base import Statistic
 
 
-def measure_batches(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
-    """Measure a statistic on each batch by itself; warnings name the batch."""
+def measure_statistic(statistic: Statistic, cohort: ImageSet, step: str) -> xr.Dataset:
+    """Measure a statistic, on each batch by itself; warnings name the step and the batch."""
+    if not cohort.batches:
+        return statistic.measure(cohort, step)
     parts = {
         batch: statistic.measure(part, f"{step} of batch {batch!r}")
         for batch, part in cohort.by_batch().items()

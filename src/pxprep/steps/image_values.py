@@ -144,7 +144,7 @@ def _exact_mean(values: NumpyArray) -> float:
 def flags_from(
     counted: Array, negative: Array, infinite: Array, *, constant: Array | bool = False
 ) -> Array:
-    """What was found, as bits; a channel with only one value counts as empty."""
+    """What was found, as bits; a channel that is `constant` counts as empty."""
     empty = (counted == 0) | constant
     flags = empty * EMPTY + (negative > 0) * NEGATIVE + (infinite > 0) * INFINITE
     return flags.astype(np.uint8)

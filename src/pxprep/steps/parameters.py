@@ -86,7 +86,7 @@ def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
         return None
     if isinstance(value, xr.DataArray) and value.dims == (CHANNEL,):
         value = dict(zip(labels_or_positions(value), value.values.tolist(), strict=True))
-    elif not isinstance(value, Mapping) and hasattr(value, "to_dict"):
+    elif hasattr(value, "index") and hasattr(value, "to_dict"):
         if not value.index.is_unique:
             raise ParameterError(f"{parameter} must name each channel once, got {value.index!r}")
         value = value.to_dict()

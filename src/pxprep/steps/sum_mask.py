@@ -14,8 +14,8 @@ from ..engine import blocks
 from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
 from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
-from ..errors import ImageError
-from ..images.image_set import AnyImages, ImageSet
+from ..errors import ImageError, ParameterError
+from ..images.image_set import AnyImages, ImageSet, beside_cohort
 from ..images.parameters import parse_threshold
 from .base import Step
 from .number_rules import FINITE, check_numbers
@@ -196,7 +196,8 @@ def sum_mask(
         Images with the same channels on which the threshold is measured; None for `images`.
         Pixie and sparrow/harpy drop pixels of the blurred image by a threshold of the un-blurred
         one. A pixel whose sum exceeds the threshold by no more than rounding (2**-18 of the
-        threshold, 2**-47 for float64) is dropped, too.
+        threshold, 2**-47 for float64) is dropped, too. A `pxprep.Cohort` with a mask is measured
+        inside that.
     threshold
         The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
         ``fov``, each image's own.
@@ -247,7 +248,7 @@ def sum_mask(
     step = SumMask(q_sum, zeros=zeros)
     others = None
     if threshold is None:
-        others = None if reference is None else _reference(reference, cohort)
+        others = None if reference is None else _reference(reference, cohort, where)
         numbers = step.measure(cohort if others is None else others)
         threshold = numbers["threshold"]
     each: Sequence[object] = [threshold] * len(cohort)
@@ -259,18 +260,27 @@ def sum_mask(
     return made
 
 
-def _reference(reference: object, cohort: ImageSet) -> ImageSet:
-    """The images on which the threshold for those of `cohort` is measured."""
+def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
+    """The images on which the threshold for those of `cohort` is measured, inside their own mask.
+
+    Where they have none, that of `cohort` counts, which is `where` if that was given.
+    """
     others = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
+    if others.is_masked and where is not None:
+        raise beside_cohort("where", where)
     if not cohort.is_one and set(cohort.names) == set(others.names):
-        by_name = dict(zip(others.names, others, strict=True))
-        others = replace(others, images=tuple(by_name[name] for name in cohort.names))
+        others = others.only([others.names.index(name) for name in cohort.names])
     elif cohort.is_one != others.is_one or not cohort.is_one:
         raise ImageError(
             f"reference must hold one image for each image, called {list(cohort.names)}, got "
             f"{list(others.names)}"
         )
     sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, others)]
-    if cohort.is_masked and sizes[0] != sizes[1]:
+    if others.batches and others.batches != cohort.batches:
+        raise ParameterError(
+            f"reference must have the batches of the images, or none, got {others.batch_of_each()}"
+        )
+    areas = others.areas if others.is_masked else cohort.areas
+    if areas is cohort.areas and cohort.is_masked and sizes[0] != sizes[1]:
         raise ImageError("reference must have the sizes of the images where a mask is given")
-    return replace(others, names=cohort.names, areas=cohort.areas, batches=cohort.batches)
+    return replace(others, names=cohort.names, areas=areas, batches=cohort.batches)
