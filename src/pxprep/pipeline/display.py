@@ -137,7 +137,8 @@ def _numbers_text(array: xr.DataArray) -> str:
     if array.ndim == 0:
         return _number_text(array.values)
     if array.dtype.kind not in "buif":
-        return shortened(list(dict.fromkeys(array.values.ravel().tolist())))
+        texts = list(dict.fromkeys(map(str, array.values.ravel().tolist())))
+        return " or ".join(texts) if len(texts) <= MOST_NAMES else f"{len(texts):,} texts"
     low, middle, high = (
         _number_text(pick(array.values)) for pick in (np.nanmin, np.nanmedian, np.nanmax)
     )
