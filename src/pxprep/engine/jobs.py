@@ -317,14 +317,6 @@ class Bracketing:
         return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
 
 
-def first_counts(survey: Block, left_out: int | None) -> Block:
-    """The counts of a survey; the count of the digit `left_out`, if any, becomes 0."""
-    counts: Block = survey[0].counts.copy()
-    if left_out is not None:
-        counts[:, :, left_out] = 0
-    return counts
-
-
 def processed(
     program: Program, samples: Sequence[Sample], numbers: Sequence[object]
 ) -> list[Block]:

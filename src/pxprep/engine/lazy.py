@@ -41,7 +41,6 @@ from .jobs import (
     Survey,
     Write,
     boxed,
-    first_counts,
     processed,
 )
 from .kernels.counts import N_SLOTS
@@ -190,8 +189,9 @@ class LazyChain:
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.array.dtype)
-        graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
-        chunks = (sum(self._channels_per_chunk),), (1,), (N_SLOTS,)
+        shape = (sum(self._channels_per_chunk), 1, N_SLOTS)
+        graph = {(name, 0, 0, 0): (_first_counts, only_key(survey), left_out, shape)}
+        chunks = tuple((size,) for size in shape)
         layer = MaterializedLayer(graph)
         return self._dask_array(name, layer, chunks, np.dtype(np.int64), survey)
 
@@ -468,11 +468,20 @@ def _closed(sink: Sink, is_boxed: bool, total: object) -> Block:
     return boxed(made) if is_boxed else made
 
 
+def _first_counts(survey: Block, left_out: int | None, shape: tuple[int, ...]) -> Block:
+    """The counts of a survey; the count of the digit `left_out`, if any, becomes 0."""
+    counts = _as_counts(survey[0].counts, shape=shape)
+    if left_out is not None:
+        counts[:, :, left_out] = 0
+    return counts
+
+
 def _as_counts(total: Block | None, *, shape: tuple[int, ...]) -> Block:
-    """The counts, or zeros where nothing was counted."""
-    if total is None:
-        return np.broadcast_to(np.int64(0), shape)
-    return total.astype(np.int64, copy=False)
+    """The counts in this shape, with zeros for slots that they lack, or if there are none."""
+    counts = np.zeros(shape, np.int64)
+    if total is not None:
+        counts[..., : total.shape[-1]] = total
+    return counts
 
 
 def _top_layer(array: Array) -> ChainLayer | None:

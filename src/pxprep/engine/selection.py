@@ -13,7 +13,7 @@ import numpy as np
 from ..aliases import Array, Block, DType, Real
 from .digits import bit_constants, integer_offset, key_bits
 from .gathering import COUNTED, INFINITE, NEGATIVE, Gathered
-from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS
+from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 
 # How far the selection of one channel has come. A quantile lies between the values at two
 # neighbouring ranks, `weight` of the way from the first to the second. For each of the two,
@@ -29,8 +29,6 @@ SELECTION = np.dtype(
         ("weight", np.float64),
     ]
 )
-# The counts of so many digits are added up, to find among which of them a rank falls.
-RUN = 256
 # The fields of `Quantiles`.
 SETTLED = np.dtype(
     [
@@ -101,7 +99,7 @@ def begin(counts: Block, q: Block, *, dtype: DType) -> Block:
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = sums.sum(axis=1)
     selection["negative"] = counts[:, 0, :zero].sum(axis=1, dtype=np.int64)
-    selection["infinite"] = counts[:, 0, INFINITE_SLOT]
+    selection["infinite"] = counts[:, 0, INFINITE_SLOT:].sum(axis=1)  # integers have no such slot
     selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
     return _take_digits(counts, sums[:, np.newaxis], selection)
 
@@ -142,7 +140,7 @@ def _take_digits(counts: Block, sums: Block, selection: Block) -> Block:
     `sums` are those of runs of `counts`.
     """
     rank = selection["rank"]
-    sums = np.broadcast_to(sums, (*rank.shape, N_DIGITS // RUN))
+    sums = np.broadcast_to(sums, (*rank.shape, sums.shape[-1]))
     runs = np.broadcast_to(_runs(counts), (*rank.shape, *sums.shape[2:], RUN))
     digit, before = np.zeros_like(rank), np.zeros_like(rank)
     for position, wanted in np.ndenumerate(rank):

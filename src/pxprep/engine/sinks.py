@@ -12,8 +12,7 @@ import numpy as np
 from ..aliases import Block, DType
 from . import digits
 from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
-from .kernels.counts import N_SLOTS
-from .memory import empty
+from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
 from .windows import Kept, Pixels, Window
@@ -137,9 +136,10 @@ class Count(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
         """Count a block."""
         program, pixels, prefixes = opened.program, opened.pixels, self.prefixes
-        n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        counts = empty((opened.n_channels, n_prefixes, N_SLOTS), np.dtype(np.uint32))
-        counts[...] = 0
+        n_prefixes, n_slots = 1 if prefixes is None else prefixes.shape[1], N_SLOTS
+        if not program.operations and digits.key_bits(pixels.dtype) == DIGIT_BITS:
+            n_slots = digits.slots_for(values for *_, values in pixels.within(window))
+        counts = np.zeros((opened.n_channels, n_prefixes, n_slots), np.uint32)
         if program.operations or where is not None:
             for values in program.values_in_strips(pixels, window, opened.numbers, where):
                 digits.count_digits(values, prefixes, self.level, self.zeros, counts)
@@ -151,7 +151,7 @@ class Count(Sink):
         return counts
 
     def merge(self, parts: Sequence[Block]) -> Block:
-        """The sum of the counts, in a type that holds it."""
+        """The sum of the counts, in a type that holds it; those of some may have fewer slots."""
         return sum_of(parts, np.dtype(np.uint32 if self.most < 1 << 32 else np.int64))
 
     def finish(self, total: Block | None) -> Any:
@@ -294,9 +294,11 @@ class AddUp(Sink):
 
 
 def sum_of(parts: Sequence[Block], dtype: DType = INT64) -> Block:
-    """The sum of several arrays of counts, or of rows of sums, in a new array."""
-    total = empty(parts[0].shape, dtype)
-    total[...] = parts[0]
-    for part in parts[1:]:
-        total += part
+    """The sum of several arrays of counts, or of rows of sums, in a new array.
+
+    Where the last axis is shorter, zeros are missing.
+    """
+    total = np.zeros((*parts[0].shape[:-1], max(part.shape[-1] for part in parts)), dtype)
+    for part in parts:
+        total[..., : part.shape[-1]] += part
     return total
