@@ -77,7 +77,7 @@ class _Cells(NamedTuple):
 
 
 def tissue(n_fovs: int = 3, size: int = 256, seed: int = 0) -> dict[str, xr.DataArray]:
-    """Simulate a small cohort of multiplexed images of tissue.
+    """Make up a small cohort of multiplexed images of tissue.
 
     Each field of view (FOV) holds nests of epithelium (panCK), a lymphoid cluster (CD20 inside,
     CD3 and CD8 around), an artery (CD31, SMA) and capillaries (CD31) in a stroma of fibres (SMA)

@@ -22,7 +22,7 @@ import pxprep
 from commands import elements, run, same_layer
 from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import values
-from pxprep.cli.asked import WaitOptions
+from pxprep.cli.bundled_options import WaitOptions
 from pxprep.datasets import tissue
 from stores import files, make_study
 

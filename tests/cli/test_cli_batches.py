@@ -65,14 +65,43 @@ def _table(folder, *rows):
     return file
 
 
-def test_each_store_by_itself(tmp_path, steps, call):
-    stores = [tmp_path / name for name in ("a.zarr", "b.zarr")]
-    studies = {store.stem: make_study(store) for store in stores}
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["a.zarr", "b.zarr"], ["a", "b"]),
+        # Stores of the same name are called by their paths, which have several parts.
+        (["may/tissue.zarr", "june/tissue.zarr"], None),
+        (["may/x/tissue.zarr", "june/tissue.zarr", "b.zarr"], None),
+    ],
+)
+def test_each_store_by_itself(folders, names, tmp_path, steps, call):
+    stores = [tmp_path / folder for folder in folders]
+    names = names or [str(store) for store in stores]
+    images, by = {}, {}
+    for store, name in zip(stores, names, strict=True):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        study = make_study(store)
+        images |= {f"{name}/{layer}": study[layer] for layer in BATCHES}
+        by |= {f"{name}/{layer}": name for layer in BATCHES}
     file = tmp_path / "fitted.json"
     code, _, errors = call("fit", *stores, "--layer", "fov*", *steps, "--output", file, "--by", "0")
     assert (code, errors) == (0, "")
-    images = {f"{s}/{name}": sdata[name] for s, sdata in studies.items() for name in BATCHES}
-    assert FittedPipeline.from_json(file) == STEPS.fit(images, by=0)
+    fitted = FittedPipeline.from_json(file)
+    assert fitted == STEPS.fit(images, by=by)
+    assert fitted.numbers["batch"].values.tolist() == names
+
+
+@pytest.mark.parametrize("folders", [["a.zarr", "b.zarr"], ["may/a.zarr", "june/a.zarr"]])
+def test_a_part_of_a_path_is_no_batch(folders, tmp_path, steps, call):
+    stores = [tmp_path / folder for folder in folders]
+    for store in stores:
+        store.parent.mkdir(exist_ok=True)
+        make_study(store)
+    file = tmp_path / "no.json"
+    code, _, errors = call("fit", *stores, "--layer", "fov*", *steps, "--output", file, "--by", "1")
+    assert code == 1
+    assert "--by must be FILE.csv:COLUMN, or 0 for the stores of several, got 1" in errors
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

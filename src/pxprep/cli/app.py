@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from pxprep_command import INTERRUPTED, interrupt_behind
 
 from ..errors import PxprepError, spelling
-from .bundles import spread
+from .bundling import spread
 from .demo import demo
 from .export import export
 from .fit import apply, fit

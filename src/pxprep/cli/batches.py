@@ -1,5 +1,6 @@
 """What `--by` says: which layers are measured together."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import ParameterError, did_you_mean
@@ -16,6 +17,17 @@ def parse_by(text: str | None) -> object:
         return int(text)
     file, is_table, column = text.rpartition(":")
     return _column(Path(file), column) if is_table else text
+
+
+def by_store(by: object, names: Iterable[str]) -> object:
+    """A parameter `by` for layers called STORE/LAYER: the level 0 is the store, also if a path."""
+    if not isinstance(by, int):
+        return by
+    if by != 0:
+        raise ParameterError(
+            f"--by must be FILE.csv:COLUMN, or 0 for the stores of several, got {by}"
+        )
+    return {name: name.rpartition("/")[0] for name in names}
 
 
 def batches_here(by: object, layers: list[str]) -> object:

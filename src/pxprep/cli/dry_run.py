@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from .answers import Document
-from .asked import Steps
+from .bundled_options import Steps
 from .inspect_store import described_pixels, layer_in_words, repair_in_words
 from .stores import labels_of
 

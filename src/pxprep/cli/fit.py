@@ -11,8 +11,8 @@ from ..errors import ParameterError
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
-from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
-from .batches import batches_here, parse_by
+from .batches import batches_here, by_store, parse_by
+from .bundled_options import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
@@ -51,6 +51,7 @@ def fit(
     _check_file(output, overwrite)
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
+        batches = by_store(batches, images) if len(stores) > 1 else batches
         recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
         fitted = recipe.fit(
             images,

@@ -11,7 +11,7 @@ import typer
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
-from .asked import WaitOptions
+from .bundled_options import WaitOptions
 from .inspect_store import described
 from .run import in_words
 

@@ -122,7 +122,7 @@ By = Annotated[
         metavar="FILE:COLUMN",
         show_default=False,
         help="Layers of one batch are measured together, without the others: a column of a CSV "
-        "table whose first one names the layers, or a level of their names, as 0 for the stores.",
+        "table whose first one names the layers, or, of several stores, 0: each is a batch.",
     ),
 ]
 ByFitted = Annotated[

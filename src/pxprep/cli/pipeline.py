@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .answers import AnswerOptions
-from .asked import StepOptions
+from .bundled_options import StepOptions
 from .values import wrong
 
 

@@ -2,7 +2,7 @@
 
 from . import options as o
 from .answers import AnswerOptions, only_answers_on_stdout
-from .asked import WaitOptions
+from .bundled_options import WaitOptions
 
 
 def repair(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from . import options as o
 from . import values
 from .answers import AnswerOptions, Document, only_answers_on_stdout
-from .asked import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .batches import parse_by
+from .bundled_options import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
 from .dry_run import plan_in_words, planned
 from .inspect_store import described, layer_in_words
 from .messages import say

@@ -12,7 +12,7 @@ import xarray as xr
 
 from ..errors import ChannelError, ImageError, listed_names, spelled, warn
 from .arrays import Joined, lazy_image
-from .asked import FILES, METADATA, Asked
+from .file_options import FILES, METADATA, FileOptions
 from .names import stem
 from .stacks import missing_files
 from .tiff import images_of_all
@@ -28,7 +28,7 @@ Channel = Path | TiffContents
 
 
 def channels_of(
-    folder: Path, tiffs: Sequence[Path], asked: Asked
+    folder: Path, tiffs: Sequence[Path], options: FileOptions
 ) -> dict[str, Channel] | list[TiffContents]:
     """What the TIFFs of a folder hold.
 
@@ -36,23 +36,23 @@ def channels_of(
     holds images, and what was found in them is returned as a list. Files of channels that are not
     wanted are not opened, if files are called like channels.
     """
-    wanted = asked.channels
-    if wanted is not None and asked.panel is None and asked.names_from != METADATA:
+    wanted = options.channels
+    if wanted is not None and options.panel is None and options.names_from != METADATA:
         files = [file for file in tiffs if stem(file) in wanted]
         if {stem(file) for file in files} == set(wanted):
             by_stem = by_name(files)
             return {str(label): by_stem[str(label)] for label in wanted}
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
-    if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(asked):
+    if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(options):
         return _images(found)
     if sets and wanted is None:
         _check_set(found)
-    return _labelled(folder, found, asked)
+    return _labelled(folder, found, options)
 
 
-def _is_in_order(asked: Asked) -> bool:
-    return asked.panel is not None and asked.panel.in_order
+def _is_in_order(options: FileOptions) -> bool:
+    return options.panel is not None and options.panel.in_order
 
 
 def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
@@ -88,7 +88,9 @@ def _check_set(found: Sequence[TiffContents]) -> None:
         )
 
 
-def _labelled(folder: Path, found: Sequence[TiffContents], asked: Asked) -> dict[str, Channel]:
+def _labelled(
+    folder: Path, found: Sequence[TiffContents], options: FileOptions
+) -> dict[str, Channel]:
     """The files by channel label: as the metadata call each, if they do, or else the file."""
     own = [_own_name(one) for one in found]
     cycles = [one.file.parent.name for one in found]
@@ -98,15 +100,15 @@ def _labelled(folder: Path, found: Sequence[TiffContents], asked: Asked) -> dict
             for name, cycle in zip(own, cycles, strict=True)
         ]
     is_named = all(own) and len(set(own)) == len(own)
-    if asked.names_from == METADATA and not is_named:
+    if options.names_from == METADATA and not is_named:
         raise ChannelError(
             f"{spelled(_BY_METADATA)} needs a name of its own for each channel of {str(folder)!r}, "
             f"the metadata tell {listed_names(own)}"
         )
-    if not is_named or asked.names_from == FILES:
+    if not is_named or options.names_from == FILES:
         files = by_name(one.file for one in found)
         return {label: found[n] for n, label in enumerate(files)}
-    if asked.names_from is None:
+    if options.names_from is None:
         odd = [
             (one.file.name, name)
             for one, name in zip(found, own, strict=True)
@@ -126,7 +128,7 @@ def _own_name(found: TiffContents) -> str:
     return labels[0] or "" if len(labels) == 1 else ""
 
 
-def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
+def read_fov(channels: Mapping[Any, Channel], options: FileOptions) -> xr.DataArray:
     """One field of view from the file of each of its channels."""
     found = [
         find_images(one, alone=True) if isinstance(one, Path) else one for one in channels.values()
@@ -137,11 +139,11 @@ def read_fov(channels: Mapping[Any, Channel], asked: Asked) -> xr.DataArray:
             picture.pixels(None, ())  # raises: it says that these are RGB pixels
         if not one.is_single:
             raise ImageError(f"{str(one.file)!r} must hold one channel, it holds several images")
-    parts = [one.stacks[0].pixels(asked.axes, ()) for one in found]
+    parts = [one.stacks[0].pixels(options.axes, ()) for one in found]
     sizes = {one.file: part.shape[1:] for one, part in zip(found, parts, strict=True)}
     usual = Counter(sizes.values()).most_common(1)[0][0]
     odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
-    if odd and (not asked.crop or len({len(size) for size in sizes.values()}) > 1):
+    if odd and (not options.crop or len({len(size) for size in sizes.values()}) > 1):
         raise ImageError(
             f"the channels must all have {usual} pixels: {', '.join(odd):.500}; "
             f"{spelled('crop=True')} cuts all to the size that they share, at the upper left"
@@ -181,7 +183,7 @@ def _is_mask(name: str, images: Sequence[str]) -> bool:
     return continues or MASK.search(name) is not None
 
 
-def images_of_files(found: Sequence[TiffContents], asked: Asked) -> dict[str, xr.DataArray]:
+def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in files of several channels; those of one set once."""
     whole: dict[frozenset[str], list[TiffContents]] = {}
     kept: list[TiffContents | list[TiffContents]] = []
@@ -201,8 +203,8 @@ def images_of_files(found: Sequence[TiffContents], asked: Asked) -> dict[str, xr
         elif missing_files(unit[0].ome, unit[0].file) and all(one.is_single for one in unit):
             _check_set(unit)
             folder = unit[0].file.parent
-            image = read_fov(_labelled(folder, unit, asked), asked)
+            image = read_fov(_labelled(folder, unit, options), options)
             images.append((unit[0].file, {stem(unit[0].file): image}))
         else:
             opened.append(find_images(unit[0].file))
-    return images_of_all(opened, images, asked)
+    return images_of_all(opened, images, options)

@@ -10,8 +10,8 @@ import xarray as xr
 
 from ..aliases import Label
 from ..errors import ParameterError, warn
-from .asked import Asked
 from .channels import Channel, channels_of, images_of_files, read_fov
+from .file_options import FileOptions
 from .names import agreed, agreed_channels, existing_path, stem
 from .panels import Panel
 from .stacks import SUFFIXES
@@ -116,7 +116,7 @@ def read_folder(
     folder = existing_path(path)
     if not folder.is_dir():
         raise ParameterError(f"path must be a folder of fields of view, got {str(folder)!r}")
-    asked = Asked.of(
+    options = FileOptions.of(
         channels,
         panel=panel,
         axes=axes,
@@ -125,32 +125,34 @@ def read_folder(
         names_from=names_from,
         crop=crop,
     )
-    return read_fovs(fov_folders(folder, subfolder), asked)
+    return read_fovs(fov_folders(folder, subfolder), options)
 
 
-def read_fovs(folders: Mapping[Path, Sequence[Path]], asked: Asked) -> dict[str, xr.DataArray]:
+def read_fovs(
+    folders: Mapping[Path, Sequence[Path]], options: FileOptions
+) -> dict[str, xr.DataArray]:
     """The images in the TIFFs of each folder, as one cohort."""
     by_fov: dict[str, dict[str, Channel]] = {}
     several: dict[str, list[TiffContents]] = {}
     for folder, tiffs in folders.items():
-        found = channels_of(folder, tiffs, asked)
+        found = channels_of(folder, tiffs, options)
         if isinstance(found, list):
             several[folder.name] = found
         else:
-            by_fov[folder.name] = _renamed(found, asked, folder)
-    check_images(asked, [one for found in several.values() for one in found])
+            by_fov[folder.name] = _renamed(found, options, folder)
+    check_images(options, [one for found in several.values() for one in found])
     images: dict[str, xr.DataArray] = {}
     if by_fov:
-        labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, asked.channels)
+        labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, options.channels)
     for folder in folders:
         if folder.name in by_fov:
             own = by_fov[folder.name]
-            images[folder.name] = read_fov({label: own[str(label)] for label in labels}, asked)
+            images[folder.name] = read_fov({label: own[str(label)] for label in labels}, options)
             continue
-        own_images = images_of_files(several[folder.name], asked)
+        own_images = images_of_files(several[folder.name], options)
         for name, image in own_images.items():
             images[_name(folder, name, len(own_images), len(folders))] = image
-    return agreed(images, asked.channels)
+    return agreed(images, options.channels)
 
 
 def _name(folder: Path, name: str, n_images: int, n_folders: int) -> str:
@@ -225,11 +227,13 @@ def _number_or_text(part: str) -> int | str:
     return int(part) if DIGITS.fullmatch(part) else part
 
 
-def _renamed(own: dict[str, Channel], asked: Asked, folder: Path) -> dict[str, Channel]:
+def _renamed(own: dict[str, Channel], options: FileOptions, folder: Path) -> dict[str, Channel]:
     """The channels of a field of view as a table of markers calls them."""
-    if asked.panel is None:
+    if options.panel is None:
         return own
     labels, files = list(own), list(own.values())
     stems = [stem(one if isinstance(one, Path) else one.file) for one in files]
-    pairs = asked.panel.labels([labels, stems], len(own), f"folder {str(folder)!r}", by_order=False)
+    pairs = options.panel.labels(
+        [labels, stems], len(own), f"folder {str(folder)!r}", by_order=False
+    )
     return {label: files[number] for number, label in pairs}

@@ -16,7 +16,7 @@ from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
 from ..images.scales import SIZES
 from ..store.zarr_chunks import Region
 from .arrays import FilePixels, lazy_image, with_channels
-from .asked import Asked
+from .file_options import FileOptions
 from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names, require_new
 from .panels import Panel
@@ -82,11 +82,11 @@ def read_imc(
     -----
     readimc reads ``.mcd`` files. An acquisition is read as a whole, all channels at once.
     """
-    asked = Asked.of(channels, panel=panel, acquisitions=acquisitions)
-    return imc_images([existing_path(path)], asked)
+    options = FileOptions.of(channels, panel=panel, acquisitions=acquisitions)
+    return imc_images([existing_path(path)], options)
 
 
-def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+def imc_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.DataArray]:
     """The acquisitions of several files as one cohort."""
     by_file = {}
     failed: dict[Path, ImageError] = {}
@@ -102,17 +102,17 @@ def imc_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
         if not by_file:
             raise ImageError(listed) from next(iter(failed.values()))
         warn(f"{len(failed)} files are left out: {listed}")
-    _check_acquisitions(asked.acquisitions, by_file)
+    _check_acquisitions(options.acquisitions, by_file)
     images: dict[str, xr.DataArray] = {}
     for file, found in by_file.items():
-        kept = _kept(found, asked.acquisitions, file)
+        kept = _kept(found, options.acquisitions, file)
         names = image_names(file, [pixels.name for pixels in kept], [one.number for one in kept])
         require_new(names, images, file)
         for name, pixels in zip(names, kept, strict=True):
-            images[name] = _image(pixels, asked, name)
+            images[name] = _image(pixels, options, name)
     if not images:
         raise ImageError(f"{', '.join(str(file) for file in by_file)!r:.300} has no acquisitions")
-    return agreed(images, asked.channels)
+    return agreed(images, options.channels)
 
 
 class Acquisition(FilePixels):
@@ -336,16 +336,16 @@ def _kept(
     return whole
 
 
-def _image(pixels: Acquisition, asked: Asked, name: str) -> xr.DataArray:
+def _image(pixels: Acquisition, options: FileOptions, name: str) -> xr.DataArray:
     attrs: dict[str, object] = {"source": str(pixels.file)}
     if pixels.um_per_pixel:
         attrs[SIZES] = pixels.um_per_pixel
     image = lazy_image(pixels, pixels.shape, pixels.labels, attrs).chunk({"c": 1})
-    if asked.panel is None:
+    if options.panel is None:
         return image
     known = [pixels.metals, [metal.strip("()") for metal in pixels.metals], pixels.labels]
     what = f"acquisition {name!r} of {str(pixels.file)!r}"
-    pairs = asked.panel.labels(known, len(pixels.labels), what, by_order=False)
+    pairs = options.panel.labels(known, len(pixels.labels), what, by_order=False)
     return with_channels(image, pairs)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..errors import ParameterError, spelled
-from .asked import Asked
+from .file_options import FileOptions
 from .folders import cycles_of, fov_folders, naturally, read_fovs, tiffs_of_fov
 from .imc import imc_images
 from .imc_text import is_imc_text
@@ -96,7 +96,7 @@ def open_images(
     >>> open_images(file, channel_names=["nuclei", "membranes"])["fov0"].c.values.tolist()
     ['nuclei', 'membranes']
     """
-    asked = Asked.of(
+    options = FileOptions.of(
         channels,
         channel_names=channel_names,
         panel=panel,
@@ -107,27 +107,27 @@ def open_images(
         names_from=names_from,
         crop=crop,
     )
-    return open_asked(existing_path(path), asked)
+    return open_with(existing_path(path), options)
 
 
-def open_asked(path: Path, asked: Asked) -> dict[str, xr.DataArray]:
+def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in a file or a folder, read as the user says."""
-    kind, files = (FOVS, []) if asked.subfolder is not None else _recognised(path)
-    _check_fits(kind, asked)
+    kind, files = (FOVS, []) if options.subfolder is not None else _recognised(path)
+    _check_fits(kind, options)
     if kind == ZARRS:
-        return zarr_images(files, asked)
+        return zarr_images(files, options)
     if kind == IMC:
-        return imc_images(files, asked)
+        return imc_images(files, options)
     if kind == FOVS and not cycles_of(path):
-        return read_fovs(fov_folders(path, asked.subfolder), asked)
+        return read_fovs(fov_folders(path, options.subfolder), options)
     if path.is_dir():
-        return read_fovs({path: tiffs_of_fov(path)}, asked)
-    return tiff_images(files, asked)
+        return read_fovs({path: tiffs_of_fov(path)}, options)
+    return tiff_images(files, options)
 
 
-def _check_fits(kind: str, asked: Asked) -> None:
+def _check_fits(kind: str, options: FileOptions) -> None:
     """Raise ParameterError if a parameter was given that does not apply to a kind of files."""
-    names = asked.panel is not None and asked.panel.in_order
+    names = options.panel is not None and options.panel.in_order
     if names and kind in (IMC, FOVS):
         raise ParameterError(
             f"{spelled('channel_names')} are for TIFFs that do not tell them; {kind} name "
@@ -139,7 +139,7 @@ def _check_fits(kind: str, asked: Asked) -> None:
         "acquisitions": (IMC,),
         "names_from": (TIFFS, FOVS),
     }.items():
-        value = getattr(asked, parameter)
+        value = getattr(options, parameter)
         if value is not None and kind not in kinds:
             raise ParameterError(
                 f"{spelled(parameter)} must be left out: it is for {' and '.join(kinds)}, not "

@@ -11,7 +11,7 @@ from ..aliases import Label
 from ..errors import ChannelError, ImageError, spelled
 from ..images.scales import SIZES
 from .arrays import lazy_image, with_channels
-from .asked import Asked
+from .file_options import FileOptions
 from .names import agreed, existing_path, require_new
 from .panels import Panel
 from .tiff_contents import TiffContents, check_images, find_images
@@ -93,17 +93,19 @@ def read_tiff(
     >>> image.dims, image.dtype.name, image.equals(fov.sel(c=["CD3", "CD20"]))
     (('c', 'y', 'x'), 'uint16', True)
     """
-    asked = Asked.of(channels, channel_names=channel_names, panel=panel, axes=axes, images=images)
-    return tiff_images([existing_path(path)], asked)
+    options = FileOptions.of(
+        channels, channel_names=channel_names, panel=panel, axes=axes, images=images
+    )
+    return tiff_images([existing_path(path)], options)
 
 
-def tiff_images(files: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+def tiff_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.DataArray]:
     """The images of several files as one cohort."""
     found = [find_images(file) for file in files]
-    check_images(asked, found)
-    images = images_of_all(found, [], asked)
+    check_images(options, found)
+    images = images_of_all(found, [], options)
     try:
-        return agreed(images, asked.channels)
+        return agreed(images, options.channels)
     except ChannelError as error:
         _tell_images(error, found)
         raise
@@ -121,23 +123,23 @@ def _tell_images(error: Exception, found: Sequence[TiffContents]) -> None:
 def images_of_all(
     found: Sequence[TiffContents],
     others: Sequence[tuple[Path, Mapping[str, xr.DataArray]]],
-    asked: Asked,
+    options: FileOptions,
 ) -> dict[str, xr.DataArray]:
     """The images of several files, and others that were read from files, as one cohort."""
     images: dict[str, xr.DataArray] = {}
-    for file, more in [*((one.file, images_of(one, asked)) for one in found), *others]:
+    for file, more in [*((one.file, images_of(one, options)) for one in found), *others]:
         require_new(more, images, file)
         images |= more
     return images
 
 
-def images_of(found: TiffContents, asked: Asked) -> dict[str, xr.DataArray]:
+def images_of(found: TiffContents, options: FileOptions) -> dict[str, xr.DataArray]:
     """The images of a file, with the labels of their channels."""
     images = {}
-    for name, stack in found.chosen(asked).items():
+    for name, stack in found.chosen(options).items():
         try:
-            pixels = stack.pixels(asked.axes, asked.counts)
-            labels = asked.labels(
+            pixels = stack.pixels(options.axes, options.counts)
+            labels = options.labels(
                 stack.channel_names(pixels),
                 pixels.shape[0],
                 f"image {name!r} of {str(found.file)!r}",

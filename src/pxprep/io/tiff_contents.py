@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, ParameterError, listed_names, spelled, warn
-from .asked import Asked
+from .file_options import FileOptions
 from .names import image_names
 from .ome import Ome, parse_ome
 from .page_names import imagej_labels, mibi_pages
@@ -50,14 +50,14 @@ class TiffContents:
         """Whether there is one image, with one channel."""
         return len(self.stacks) == 1 and self.stacks[0].n_channels == 1
 
-    def chosen(self, asked: Asked) -> dict[str, Stack]:
+    def chosen(self, options: FileOptions) -> dict[str, Stack]:
         """The images that the user wants, by name; without pictures if others remain."""
         names = dict(zip(self.names, self.stacks, strict=True))
-        if asked.images is not None:
+        if options.images is not None:
             return {
                 name: stack
                 for number, (name, stack) in enumerate(names.items())
-                if {name, stack.name, str(number)} & set(asked.images)
+                if {name, stack.name, str(number)} & set(options.images)
             }
         kept = {name: stack for name, stack in names.items() if not stack.is_beside}
         if kept and len(kept) < len(names):
@@ -165,13 +165,13 @@ def _told(name: str, stack: Stack) -> str:
     return f"{name!r} ({rows} x {columns}{', RGB' if stack.is_picture else ''})"
 
 
-def check_images(asked: Asked, found: Sequence[TiffContents]) -> None:
+def check_images(options: FileOptions, found: Sequence[TiffContents]) -> None:
     """Raise ParameterError if `images` names an image that none of the files holds."""
     known: dict[str, object] = {}
     for one in found:
         for number, (name, stack) in enumerate(zip(one.names, one.stacks, strict=True)):
             known |= dict.fromkeys((name, stack.name, str(number)))
-    unknown = [name for name in asked.images or () if name not in known]
+    unknown = [name for name in options.images or () if name not in known]
     if unknown:
         there = [name for one in found for name in one.names]
         raise ParameterError(

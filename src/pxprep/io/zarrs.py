@@ -13,7 +13,7 @@ from ..errors import ImageError, ParameterError, StoreError
 from ..images.scales import SIZES
 from ..store.contents import METADATA, read_attrs
 from .arrays import DIMS, with_channels
-from .asked import Asked
+from .file_options import FileOptions
 from .names import agreed, require_new
 from .ome import UM_PER_UNIT
 
@@ -31,7 +31,7 @@ def is_store(folder: Path) -> bool:
     return "spatialdata_attrs" in _attrs(folder)
 
 
-def zarr_images(folders: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray]:
+def zarr_images(folders: Sequence[Path], options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in several folders as one cohort."""
     images: dict[str, xr.DataArray] = {}
     for folder in folders:
@@ -39,8 +39,8 @@ def zarr_images(folders: Sequence[Path], asked: Asked) -> dict[str, xr.DataArray
         for group in groups:
             name = _name(folder) if len(groups) == 1 else f"{_name(folder)}_{group.name}"
             require_new([name], images, folder)
-            images[name] = _image(group, asked, name)
-    return agreed(images, asked.channels)
+            images[name] = _image(group, options, name)
+    return agreed(images, options.channels)
 
 
 def _name(folder: Path) -> str:
@@ -79,7 +79,7 @@ def _attrs(group: Path) -> dict[str, Any]:
         raise ImageError(f"{str(group)!r} cannot be read: {error!s:.300}") from error
 
 
-def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
+def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
     """The finest scale of an image, with dims c, perhaps z, y and x."""
     attrs, what = _attrs(group), f"image {name!r} of {str(group)!r}"
     try:
@@ -105,7 +105,7 @@ def _image(group: Path, asked: Asked, name: str) -> xr.DataArray:
         image = image.isel(z=0)
     if "c" not in image.dims:
         image = image.expand_dims("c")
-    pairs = asked.labels(labels, image.sizes["c"], what)
+    pairs = options.labels(labels, image.sizes["c"], what)
     image = image.transpose(*[dim for dim in DIMS if dim in image.dims])
     image = with_channels(image, pairs)
     image.attrs["source"] = str(group)

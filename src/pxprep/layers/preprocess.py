@@ -140,10 +140,11 @@ def pixel_clustering_preprocess(
     progress
         True shows a bar for each pass over the data.
     resume
-        False: the new layers appear in the store together, when all are finished. True: one by
-        one (several at a time where publishing takes longer than making one, at least once a
-        minute), and those that an interrupted call with the same parameters has published are kept
-        and not made again, unless chunks of them are missing.
+        False: the new layers appear in the store together, when all are finished. True: in groups.
+        A group ends when four times as long has passed as the last publishing took, a minute at
+        most, and the layers that were begun by then are finished. Those that an interrupted call
+        with the same parameters has published are kept and not made again, unless chunks of them
+        are missing.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.
@@ -176,8 +177,8 @@ def pixel_clustering_preprocess(
     -----
     PxprepWarning
         For channels without signal, negative or infinite pixels, pixels that a step makes NaN, and
-        masks that drop far more than `q_sum` percent: once for each step, for all layers. If
-        `resume` makes layers again, or scales get other sizes.
+        a `sum_mask` that drops far more than `q_sum` percent: once for each step, for all layers.
+        If `resume` makes layers again, or scales get other sizes.
 
     Notes
     -----

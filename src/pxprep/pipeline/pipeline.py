@@ -131,8 +131,8 @@ class Pipeline(Recipe):
         -----
         PxprepWarning
             Once for each thing found: channels without signal, negative or infinite pixels, pixels
-            that a step makes NaN, masks that drop far more than their percentage, and channels that
-            `compensate` leaves as they are.
+            that a step makes NaN, a `sum_mask` that drops far more than its percentage, and
+            channels that `compensate` leaves as they are.
         """
         bar = parse_progress(progress)
         budget = parse_memory(memory)

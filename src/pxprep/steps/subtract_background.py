@@ -18,10 +18,11 @@ __all__ = ["SubtractBackground"]
 
 @dataclass(frozen=True)
 class SubtractBackground(Step):
-    """Subtract the background of each channel, and of each z-plane: no value is below 0 after.
+    """Subtract the background of each channel, and of each z-plane.
 
     With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
-    `constant`, it is that number everywhere.
+    `constant`, it is that number everywhere. No value is below 0 after, but in channels with a
+    radius of 0, which stay as they are.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ class SubtractBackground(Step):
         Radius of the disc, a whole number of pixels up to 1000. One number; a sequence in channel
         order; or a mapping by channel label, in which the key ``...`` stands for the channels that
         are not named. Choose it larger than the structures to keep; 0 leaves a channel as it is,
-        bit for bit.
+        bit for bit, negative values as well.
     constant
         At least 0, in units of the image; values of up to that become 0. In the same forms as
         `radius`. One of both must be given.

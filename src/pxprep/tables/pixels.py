@@ -35,7 +35,7 @@ def pixel_table(
 ) -> Any:
     """Pixels as a table for clustering: a row for each that is finite in every channel.
 
-    A pixel that a mask dropped is NaN in every channel and has no row; nor has one that is NaN or
+    A pixel that a step dropped is NaN in every channel and has no row; nor has one that is NaN or
     infinite in some of the channels only, which a clustering could not place either.
 
     Parameters
@@ -97,11 +97,11 @@ def pixel_table(
 
     Notes
     -----
-    Lazy images are computed strip by strip: a row of chunks through all planes, or as many as make
+    Lazy images are computed band by band: a row of chunks through all planes, or as many as make
     32 MiB. A parquet file needs a few times that; the other tables are held as a whole. The
     statistics of lazy steps of this package (``image.pxprep.preprocess()``) are computed once,
-    before the first strip; those that came into an image's graph in another way, as in
-    ``image / pxprep.quantile(image)``, once for each strip: compute them first.
+    before the first band; those that came into an image's graph in another way, as in
+    ``image / pxprep.quantile(image)``, once for each band: compute them first.
 
     The random numbers are those of Philox 4x64 [1]_, one for each pixel.
 

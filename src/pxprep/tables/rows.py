@@ -1,4 +1,4 @@
-"""Which pixels are rows of a table, what else a row says, and the rows strip by strip."""
+"""Which pixels are rows of a table, what else a row says, and the rows band by band."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_count, parse_number
 
 LABEL = "label"
-# Axes of a strip in the order of its pixels in the table, each an axis of (z, y, x).
+# Axes of a band in the order of its pixels in the table, each an axis of (z, y, x).
 PIXEL_ORDER = (1, 0, 2)
 # How many random numbers Philox gives for each value of its counter.
 PER_COUNTER = 4
@@ -135,26 +135,26 @@ def pieces_of(
     sample: PixelSample,
     must_have_label: bool,
 ) -> Iterator[Rows]:
-    """The rows of each strip of each image: at least one piece, which may have none."""
+    """The rows of each band of each image: at least one piece, which may have none."""
     arrays = backends.with_numbers_known([shared_pixels(image) for image in cohort])
     for fov, (array, label) in enumerate(zip(arrays, labels, strict=True)):
         others = [] if label is None else [_planes(label)]
-        for top, strip in backends.bands(array, *others):
-            # Nothing of a strip is held here while the next one is computed.
-            yield _rows(columns, fov, top, strip, sample, must_have_label)
-            del strip
+        for top, band in backends.bands(array, *others):
+            # Nothing of a band is held here while the next one is computed.
+            yield _rows(columns, fov, top, band, sample, must_have_label)
+            del band
 
 
 def _rows(
     columns: Columns,
     fov: int,
     top: int,
-    strip: Sequence[NumpyArray],
+    band: Sequence[NumpyArray],
     sample: PixelSample,
     must_have_label: bool,
 ) -> Rows:
-    """The rows of a strip, which begins at the row `top` of an image and may come with labels."""
-    image, *planes = strip
+    """The rows of a band, which begins at the row `top` of an image and may come with labels."""
+    image, *planes = band
     depth, height, width = image.shape[1:]
     start = top * depth * width
     taken = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
@@ -171,11 +171,11 @@ def _rows(
     return Rows(values[:, kept].astype(columns.dtype, copy=False), others)
 
 
-def _in_order(strip: NumpyArray) -> NumpyArray:
-    """A strip, axes (..., z, y, x), with its pixels behind each other as in the table."""
-    before = strip.ndim - len(PIXEL_ORDER)
+def _in_order(band: NumpyArray) -> NumpyArray:
+    """A band, axes (..., z, y, x), with its pixels behind each other as in the table."""
+    before = band.ndim - len(PIXEL_ORDER)
     axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
-    return strip.transpose(axes).reshape(*strip.shape[:before], -1)
+    return band.transpose(axes).reshape(*band.shape[:before], -1)
 
 
 def _planes(labels: xr.DataArray) -> Array:

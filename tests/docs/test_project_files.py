@@ -46,6 +46,11 @@ def extras(text):
 def test_there_is_one_version():
     version = PROJECT["project"]["version"]
     assert str(read(ROOT / "CITATION.cff")["version"]) == version
+    citing = (ROOT / "docs" / "citing.md").read_text(encoding="utf-8")
+    assert re.findall(r"Version (\d\S+)\.\n|version = {(.+)}", citing) == [
+        (version, ""),
+        ("", version),
+    ]
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\S+)", changes, re.M)[1] == version
     for path in (ROOT / "src").rglob("*.py"):

@@ -309,7 +309,7 @@ class LayerOptions:
     resume: Annotated[
         bool,
         o.writing_option(
-            "--resume", help="Write layer by layer, and go on with an interrupted run."
+            "--resume", help="Publish layers in groups, and go on with an interrupted run."
         ),
     ] = False
 

@@ -17,7 +17,7 @@ METADATA, FILES = "metadata", "files"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FileOptions:
     """The parameters of `open_images`, checked; those that were not given are None.
 
     Attributes
@@ -48,7 +48,7 @@ class Asked:
         subfolder: str | None = None,
         names_from: str | None = None,
         crop: object = False,
-    ) -> Asked:
+    ) -> FileOptions:
         """What the user gave, or a ParameterError."""
         wanted = parse_channels(channels)
         if names_from is not None:
