@@ -188,20 +188,20 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
     assert chunk_files(tmp_path / "own") == {}
 
 
-def test_only_this_thread_computes_nothing():
+def test_at_once_is_said_of_this_thread_alone():
     """Who computes at the same moment in another thread has its own scheduler."""
     threads = []
     lazy = da.from_array(some_values(), chunks=CHUNKS).map_blocks(
         lambda block: (threads.append(get_ident()), block)[1], dtype=some_values().dtype
     )
-    threads.clear()  # Dask has called it once, to see what it returns
-    with ThreadPoolExecutor(1) as other, computing.without_computing():
-        assert lazy.compute() is None
-        assert threads == []
+    with ThreadPoolExecutor(1) as other, computing.at_once():
+        here = lazy.compute()
+        assert set(threads) == {get_ident()}
+        threads.clear()
         there = other.submit(lazy.compute).result()
         assert get_ident() not in threads
+    np.testing.assert_array_equal(here, some_values())
     np.testing.assert_array_equal(there, some_values())
-    np.testing.assert_array_equal(lazy.compute(), some_values())
 
 
 WITHOUT_CLUSTER = """

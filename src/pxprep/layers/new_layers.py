@@ -131,14 +131,14 @@ def stage(
 
 
 def _describe(root: Path, elements: Mapping[str, object], options: Mapping[str, object]) -> None:
-    """Have SpatialData write all of elements but their pixels, with its options, to `root`."""
+    """Have SpatialData write elements without pixels, with its options, to the store `root`."""
     from spatialdata import SpatialData
 
     empty = {}
     for name, element in elements.items():
         arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
         empty[name] = with_data(element, arrays)
-    with computing.without_computing():
+    with computing.at_once():
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 
