@@ -80,7 +80,7 @@ def read_here(image: Array) -> BlockChain | None:
     None if the user chose another scheduler or threads of their own, or if the image cannot be read
     without Dask.
     """
-    return BlockChain.of(image) if is_lazy(image) and computes_here(image) else None
+    return BlockChain.if_readable(image) if is_lazy(image) and computes_here(image) else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:

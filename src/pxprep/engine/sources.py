@@ -19,7 +19,7 @@ from dask.array.core import slices_from_chunks
 from dask.base import tokenize
 from dask.typing import Key
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
 from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut
@@ -93,6 +93,12 @@ class Source:
     def shape(self) -> tuple[int, ...]:
         """Sizes along c, z, y and x."""
         return tuple(sum(sizes) for sizes in self.chunks)
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the pixels as they are read."""
+        dtype: DType = self.array.dtype
+        return dtype
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], ...]:
