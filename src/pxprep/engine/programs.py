@@ -90,15 +90,11 @@ class Strip:
 
     def block(self) -> Block:
         """The strip as a block that may be written to; what was delayed is done now."""
-        if self._scale is not None:
-            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
-            made = np.empty(shape, self.program.dtype)
-            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
-            self.become(made, self.window)
-        elif self._sums is not None:
-            blocks.keep_above(self.undropped, self._sums)
+        block = self.undropped
+        if self._sums is not None:
+            blocks.keep_above(block, self._sums)
             self._sums = None
-        return self.undropped
+        return block
 
     def values(self) -> Block:
         """The strip as a block that must not be written to."""
@@ -109,7 +105,12 @@ class Strip:
     @property
     def undropped(self) -> Block:
         """As `block`, but pixels that are yet to be dropped still have their values."""
-        if self._block is None:
+        if self._scale is not None:
+            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
+            made = np.empty(shape, self.program.dtype)
+            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
+            self.become(made, self.window)
+        elif self._block is None:
             read = self.pixels.read(self.window)
             self.become(np.array(read, self.program.dtype, order="C"), self.window)
         return self._block  # type: ignore[return-value]
@@ -125,11 +126,6 @@ class Strip:
         if self._sums is not None:
             self.block()
         return self.pixels, self._scale
-
-    @property
-    def is_dropping(self) -> bool:
-        """Whether pixels are yet to be dropped."""
-        return self._sums is not None
 
     def sums(self) -> Block:
         """The sums over channels, NaN where pixels were dropped."""
