@@ -15,7 +15,6 @@ from pxprep.engine import (
     backends,
     brackets,
     cache,
-    exact_quantiles,
     gathering,
     sinks,
     sources,
@@ -23,6 +22,7 @@ from pxprep.engine import (
 from pxprep.engine.cache import Sampling
 from pxprep.engine.jobs import processed
 from pxprep.engine.programs import Program
+from pxprep.engine.quantiles import exact_quantiles
 from pxprep.engine.windows import Pixels, Window
 from pxprep.steps.blur import BlurEach
 

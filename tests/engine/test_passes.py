@@ -7,10 +7,11 @@ import xarray as xr
 
 import oracle
 from pxprep import ops
-from pxprep.engine import brackets, exact_quantiles, measuring, passes, programs
+from pxprep.engine import brackets, measuring, passes, programs
 from pxprep.engine.gathering import Bounds
 from pxprep.engine.passes import ArrayChain, Pass, run
 from pxprep.engine.programs import Divide
+from pxprep.engine.quantiles import exact_quantiles
 from pxprep.engine.sinks import Fill
 from pxprep.steps.arcsinh import Arcsinh
 from pxprep.steps.blur import BlurEach
