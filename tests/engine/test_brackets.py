@@ -65,8 +65,8 @@ def sampled_places(height, width, rows=64, columns=512):
     numbers = np.zeros((1, 1, rows, columns), np.int64)
     for i, j in np.ndindex(height // rows, width // columns):
         block = chosen[i * rows :, j * columns :][:rows, :columns]
-        for place in Sampling(1 << 20, 1).places((0, i, j), [numbers]):
-            block[place] = True
+        for tile in Sampling(1 << 20, 1).places((0, i, j), [numbers]):
+            block[tile.slices] = True
     return chosen
 
 

@@ -15,8 +15,6 @@ from .windows import Index, Kept, Window
 
 # What is kept: ("blocks", which block), or ("edges", which block, how wide).
 KeptKey = tuple[str, Index] | tuple[str, Index, int]
-# Rows and columns of a block.
-Place = tuple[slice, slice]
 # Neighbours are alike, so many small tiles are sampled. A tile is a core of this size, and a rim
 # around it that a blur takes away: of RIM pixels, or as many as a blur needs up to MOST_RIM. With
 # wider rims there would be too few tiles.
@@ -76,8 +74,8 @@ class Sampling(NamedTuple):
         """
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
-    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
-        """Where tiles of this block lie; there may be none, if other blocks have enough."""
+    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Window]:
+        """Where tiles lie in this block; there may be none, if other blocks have enough."""
         sizes = chunks[0].shape[2:]
         tile = [min(core + 2 * self.rim, size) for core, size in zip(CORE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
@@ -90,7 +88,7 @@ class Sampling(NamedTuple):
             top, left = (
                 int(rng.integers(size - side + 1)) for size, side in zip(sizes, tile, strict=True)
             )
-            places.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
+            places.append(Window(top, top + tile[0], left, left + tile[1]))
         return places
 
 
@@ -128,7 +126,7 @@ class Keeper:
         self._sampling = sampling
         self._read: dict[KeptKey, list[Block]] = {}
         self._sampled: dict[Index, list[Block]] = {}
-        self.places: dict[Index, list[Place]] = {}
+        self.places: dict[Index, list[Window]] = {}
         self._beside: dict[str, Keeper] = {}
         self._seen: set[Index] = set()
         self._is_open = True
@@ -243,12 +241,12 @@ class Keeper:
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     """The edges of a block, as `Window.edges` divides them; its chunks are given."""
     height, width = chunks[0].shape[2:]
-    return [cut(chunks, part.slices) for part in Window(0, height, 0, width).edges(depth)]
+    return [cut(chunks, part) for part in Window(0, height, 0, width).edges(depth)]
 
 
-def cut(chunks: Sequence[Block], place: Place) -> Block:
-    """The part of a block that lies at `place`, with all channels; its chunks are given."""
-    return np.concatenate([chunk[(slice(None), slice(None), *place)] for chunk in chunks])
+def cut(chunks: Sequence[Block], window: Window) -> Block:
+    """A window of a block, with all channels; its chunks are given."""
+    return np.concatenate([chunk[:, :, *window.slices] for chunk in chunks])
 
 
 def default_memory() -> int:

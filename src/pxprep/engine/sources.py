@@ -22,7 +22,7 @@ from dask.typing import Key
 from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
-from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut
+from .cache import SAMPLE_BYTES, Keeper, Sampling, cut
 from .graphs import OWN, adopt
 from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
 from .windows import Index, Window
@@ -183,7 +183,7 @@ class Source:
         ]
 
     @cached_property
-    def _places(self) -> dict[Index, list[Place]]:
+    def _places(self) -> dict[Index, list[Window]]:
         """Where blocks are sampled, if all of them are in memory; else nothing."""
         indices = list(self.indices())
         sampling = Sampling(SAMPLE_BYTES, len(indices))
@@ -195,7 +195,7 @@ class Source:
             places[index] = sampling.places(index, chunks)
         return places
 
-    def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
+    def _in_memory(self, places: Mapping[Index, Sequence[Window]]) -> dict[Index, list[Block]]:
         """The tiles at `places` of those blocks that are in memory."""
         in_memory = {index: self._chunks_in_memory(index) for index in places}
         return {
