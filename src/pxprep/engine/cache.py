@@ -21,9 +21,10 @@ KeptKey = tuple[str, Index] | tuple[str, Index, int]
 CORE = (32, 48)
 RIM = 8
 MOST_RIM = 96
-# The share of an image that tiles hold; and how many bytes they take at most, of one image and of a
-# cohort.
+# The share of an image that tiles hold, and how many there are at least; and how many bytes they
+# take at most, of one image and of a cohort.
 SAMPLE_SHARE = 1 / 64
+LEAST_TILES = 4
 SAMPLE_BYTES = 32 << 20
 COHORT_SAMPLE_BYTES = 128 << 20
 # Edges of blocks are kept up to so many bytes, even where no blocks are kept: they are small.
@@ -79,7 +80,8 @@ class Sampling(NamedTuple):
         sizes = chunks[0].shape[2:]
         tile = [min(core + 2 * self.rim, size) for core, size in zip(CORE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
-        wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
+        share = round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1]))
+        wanted = max(-(-LEAST_TILES // self.n_blocks), share)
         affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)
         # Elsewhere in each block, and the same in every run.
         rng = np.random.default_rng(list(index))
