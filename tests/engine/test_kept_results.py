@@ -179,15 +179,23 @@ def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
     kept.put(upper)
     assert not kept.claim(), "it is not complete"
     assert not kept.use(), "it is being made"
-    kept.leave()
-    assert kept.use(), "who made it failed on the way: another goes on"
-    assert not kept.use()
+    assert not kept.is_lost
     kept.put(lower)
     assert kept.use()
     assert not kept.claim(), "another uses it"
     kept.leave()
     assert kept.claim()
-    assert kept.is_claimed
+    assert kept.is_lost
+    assert not kept.use()
+
+
+def test_what_its_maker_left_unfinished_is_made_anew():
+    keeper, index = Keeper(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
+    kept = room_of(keeper, index, "name", (1, 1, 5, 5))
+    kept.put(Window(0, 3, 0, 5))
+    kept.leave()
+    assert keeper.kept(index, "name") is None
+    assert room_of(keeper, index, "name", (1, 1, 5, 5)) is not kept
     assert not kept.use()
 
 
@@ -279,6 +287,7 @@ def test_what_is_kept_takes_the_place_of_what_was_read():
     keeper.blocks(index, lambda: [read])
     assert not budget.take(9 * read.nbytes + 1)
     kept = room_of(keeper, index, "name", (2, 1, 50, 60))
+    kept.put(Window(0, 50, 0, 60))
     kept.leave()
     assert keeper.kept(index, "name") is kept
     assert keeper.kept(index, "other") is keeper.kept((0, 0, 1), "name") is None
@@ -314,20 +323,20 @@ def test_nothing_is_kept_after_the_end():
 def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, number, planes):
     values = np.random.default_rng(0).gamma(0.5, 2, (2, planes, 40, 9)).astype("f4")
     values[0, 0, 3, 3] = np.nan
-    whole, blur = Window(0, 40, 0, 9), BlurEach((1.0, 2.0))
-    part, f4 = Window(5, 31, 0, 9), np.dtype("f4")
+    blur, part, f4 = BlurEach((1.0, 2.0)), Window(5, 31, 0, 9), np.dtype("f4")
 
     def run(array, steps, numbers):
         return operations.Program(steps, f4, 40, 9).run(Pixels.of(array), part, numbers)
 
     blurred = run(values, (blur,), [None])
     expected = run(values, (blur, after), [None, number])
-    kept = Kept(np.zeros_like(values), whole)
+    pixels = np.zeros_like(values)
+    kept = Kept(pixels[:, :, *part.slices], part)
     for array in (values, np.full_like(values, np.nan)):
         found = run(array, (blur, operations.Keep(), after), [None, kept, number])
         assert found.tobytes() == expected.tobytes()
         assert kept.at(part).tobytes() == blurred.tobytes()
-    assert not kept.pixels[:, :, 31:].any()
+    assert not pixels[:, :, 31:].any()
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ class Keeper:
         if not (self._keeps_results and self._is_open):
             return None
         before = self._results.get(index, {}).get(token)
-        if before is not None and not before.is_claimed:
+        if before is not None and not before.is_lost:
             return None  # another thread is making it
         read = self._read.get(("blocks", index), [])
         n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)

@@ -387,7 +387,7 @@ class Program:
         for position, kept in enumerate(numbers):
             if isinstance(kept, Kept):
                 target = kept.at(window)
-                if kept.has(window):
+                if kept.is_complete:
                     begin, reads = position + 1, window
                     pixels, target = Pixels.of(target, window), None
         strip = Strip(pixels, reads, self, target)
