@@ -122,7 +122,7 @@ class Keeper:
     ) -> None:
         self._depth = depth
         self._keeps_results = results
-        self._results: dict[Index, dict[str, Kept]] = {}
+        self._results: dict[tuple[Index, str], Kept] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
@@ -156,7 +156,7 @@ class Keeper:
 
         The caller becomes a user of it, and must call its `leave`.
         """
-        kept = self._results.get(index, {}).get(token)
+        kept = self._results.get((index, token))
         return kept if kept is not None and kept.use() else None
 
     def start_keeping(
@@ -174,7 +174,7 @@ class Keeper:
         """
         if not (self._keeps_results and self._is_open):
             return None
-        before = self._results.get(index, {}).get(token)
+        before = self._results.get((index, token))
         if before is not None and not before.is_lost:
             return None  # another thread is making it
         read = self._read.get(("blocks", index), [])
@@ -187,7 +187,7 @@ class Keeper:
         with self._lock:
             if self._is_open:
                 self._read.pop(("blocks", index), None)
-                self._results[index] = {**self._results.get(index, {}), token: kept}
+                self._results[index, token] = kept
         return kept
 
     def beside(self, name: str) -> "Keeper":
