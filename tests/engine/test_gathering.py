@@ -300,7 +300,7 @@ def test_what_is_kept_is_sampled_for_the_depth_of_later_passes():
     array = image.data[:, None]
     with backends.keeping([array], 0, 33):
         source = lazy.LazyChain.of(array).source
-        assert source.keeper._sampling.rim == 33
+        assert source.cache._sampling.rim == 33
 
 
 # --- brackets -------------------------------------------------------------------------------------

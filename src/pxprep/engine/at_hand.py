@@ -16,7 +16,7 @@ class BlockChain(LazyChain):
     """A lazy image of one block, and the operations that are to happen to it.
 
     What `passes.ArrayChain` is for an image in memory. The pixels are read anew for each pass,
-    unless the source's keeper has kept them.
+    unless the source's cache has kept them.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class BlockChain(LazyChain):
         return self
 
     def keeping_result(self) -> "BlockChain":
-        """The same chain: what it reads may be kept by the source's keeper, but not its result."""
+        """The same chain: what it reads may be kept by the source's cache, but not its result."""
         return self
 
     def target(self) -> Block:
@@ -52,6 +52,6 @@ class BlockChain(LazyChain):
     def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
         reading = self.source.reading((0, 0, 0))
-        points = () if reading.keeper is None else self._keeping_points
+        points = () if reading.cache is None else self._keeping_points
         job = BlockJob(self.program, window, reading, (), (*self.numbers, where), sink, points)
         return job(*self.others)

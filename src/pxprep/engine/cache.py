@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Block, DType
-from .windows import Index, Kept, Window
+from .windows import Index, ResultSoFar, Window
 
 # What is kept: ("blocks", which block), or ("edges", which block, how wide).
 KeptKey = tuple[str, Index] | tuple[str, Index, int]
@@ -94,7 +94,7 @@ class Sampling(NamedTuple):
         return places
 
 
-class Keeper:
+class ImageCache:
     """Keeps what was read of one image until it is closed. In another process it keeps nothing.
 
     Parameters
@@ -106,7 +106,7 @@ class Keeper:
     depth
         How wide the edges are that later passes need, if that is known.
     leader
-        For a mask: the keeper of its image, which decides where tiles are sampled.
+        For a mask: the cache of its image, which decides where tiles are sampled.
     results
         Whether blocks are kept as they were processed, instead of as they were read.
     """
@@ -117,19 +117,19 @@ class Keeper:
         edges: Budget,
         sampling: Sampling | None = None,
         depth: int = 0,
-        leader: "Keeper | None" = None,
+        leader: "ImageCache | None" = None,
         results: bool = False,
     ) -> None:
         self._depth = depth
         self._keeps_results = results
-        self._results: dict[tuple[Index, str], Kept] = {}
+        self._results: dict[tuple[Index, str], ResultSoFar] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
         self._read: dict[KeptKey, list[Block]] = {}
         self._sampled: dict[Index, list[Block]] = {}
         self.places: dict[Index, list[Window]] = {}
-        self._beside: dict[str, Keeper] = {}
+        self._beside: dict[str, ImageCache] = {}
         self._seen: set[Index] = set()
         self._is_open = True
         self._lock = Lock()
@@ -151,7 +151,7 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def kept(self, index: Index, token: str) -> Kept | None:
+    def kept(self, index: Index, token: str) -> ResultSoFar | None:
         """A processed block that was kept by that name, or None.
 
         The caller becomes a user of it, and must call its `leave`.
@@ -166,8 +166,8 @@ class Keeper:
         window: Window,
         shape: tuple[int, ...],
         dtype: DType,
-    ) -> Kept | None:
-        """A `Kept` for a processed block by that name; None if the budget has no room for it.
+    ) -> ResultSoFar | None:
+        """Room for a processed block by that name; None if the budget has none.
 
         The block as it was read is forgotten, as later passes need only its edges. The caller fills
         it, is a user of it, and must call its `leave`.
@@ -183,19 +183,19 @@ class Keeper:
             return None
         if read and self._depth:
             self.edges(index, self._depth, partial(edges_of, read, self._depth))
-        kept = Kept(np.empty(shape, dtype), window)
+        kept = ResultSoFar(np.empty(shape, dtype), window)
         with self._lock:
             if self._is_open:
                 self._read.pop(("blocks", index), None)
                 self._results[index, token] = kept
         return kept
 
-    def beside(self, name: str) -> "Keeper":
-        """The keeper of what lies over the image, such as a mask; both share their budgets."""
+    def beside(self, name: str) -> "ImageCache":
+        """The cache of what lies over the image, such as a mask; both share their budgets."""
         with self._lock:
             if name not in self._beside:
                 budgets = self._budgets["blocks"], self._budgets["edges"]
-                self._beside[name] = Keeper(*budgets, leader=self)
+                self._beside[name] = ImageCache(*budgets, leader=self)
                 self._beside[name]._is_open = self._is_open
             return self._beside[name]
 
@@ -210,8 +210,8 @@ class Keeper:
             self._read.clear()
             self._results.clear()
             self._sampled.clear()
-            for keeper in self._beside.values():
-                keeper.close()
+            for cache in self._beside.values():
+                cache.close()
 
     def _get(self, key: KeptKey, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._read.get(key)
@@ -237,7 +237,7 @@ class Keeper:
         self._sampled[index] = [cut(chunks, place) for place in places]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Keeper, (Budget(0), Budget(0))
+        return ImageCache, (Budget(0), Budget(0))
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:

@@ -316,7 +316,7 @@ class LazyChain(Chain):
         make_edges = partial(Edges, depth=self.program.depth, gate=opens)
         neighbours, around = self._neighbours(graph, name, index, make_edges, box=box, lazy=lazy)
         constants, needed = self._constants(index, numbers)
-        keeping_points = self._keeping_points if reading.keeper is not None else ()
+        keeping_points = self._keeping_points if reading.cache is not None else ()
         window = self.source.window(index)
         job = BlockJob(
             self.program, window, reading, neighbours, constants, sink, keeping_points, opens
@@ -397,9 +397,9 @@ class LazyChain(Chain):
         source, over = self.source, area.source(self.source.chunks)
         window = source.window(index)
         around = window.grown(depth, self.program.height, self.program.width)
-        keeper = None if source.keeper is None else source.keeper.beside(area.name)
+        cache = None if source.cache is None else source.cache.beside(area.name)
         readings = [
-            (source.window(block), replace(over.reading(block), index=block, keeper=keeper))
+            (source.window(block), replace(over.reading(block), index=block, cache=cache))
             for block in [index, *source.neighbours(index, around)]
         ]
         return MaskReading(area.choose, tuple(readings))

@@ -16,11 +16,11 @@ from ..aliases import Block, DType
 from .at_hand import BlockChain
 from .chains import Chain
 from .memory import empty
-from .programs import Keep
+from .programs import KeepResult
 from .progress import counted
 from .sinks import Fill, Opened, Sink
 from .threads import n_threads, run_all
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Values of a block: with fewer, threads wait for Python, and for each other, longer than they work.
 LEAST_VALUES = 1 << 20
@@ -74,7 +74,7 @@ class ArrayChain(Chain):
     def keeping_result(self) -> "ArrayChain":
         """The chain whose result the first pass over it keeps."""
         height, width = self.source.shape[2:]
-        return self.then(Keep(), Kept(self.target(), Window(0, height, 0, width)))
+        return self.then(KeepResult(), ResultSoFar(self.target(), Window(0, height, 0, width)))
 
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""
@@ -82,10 +82,10 @@ class ArrayChain(Chain):
         return ArrayChain(made.astype(dtype, copy=False), is_own=True)
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> ResultSoFar | None:
         """Where the result is kept; None if it is not."""
         last = self.numbers[-1] if self.numbers else None
-        return last if isinstance(last, Kept) else None
+        return last if isinstance(last, ResultSoFar) else None
 
 
 # A chain whose passes are run now, without a Dask graph.
@@ -117,7 +117,7 @@ def run(passes: Sequence[Pass]) -> list[Any]:
     Returns what each sink has made of its passes; sinks are in the order of their first pass.
     """
     chains = [each.chain for each in passes if isinstance(each.chain, ArrayChain)]
-    kept = [one for chain in chains for one in chain.numbers if isinstance(one, Kept)]
+    kept = [one for chain in chains for one in chain.numbers if isinstance(one, ResultSoFar)]
     filled = [id(one) for one in kept if not one.is_complete]
     if len(set(filled)) < len(filled):
         raise RuntimeError("two passes at a time would fill the same array")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..aliases import Block, DType
 from . import blocks
 from .notes import Note, TakeNote
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -201,8 +201,8 @@ class Divide(Operation):
 
 
 @dataclass(frozen=True)
-class Keep(Operation):
-    """The pixels are put into a `Kept` block for later passes.
+class KeepResult(Operation):
+    """The pixels are put into a `ResultSoFar`, for later passes.
 
     If an earlier pass has put them there, the program begins here, with those. No operation after
     this one may read neighbours.
@@ -291,7 +291,7 @@ class Program:
     def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """A program of the first `n` operations and the sum over channels; what those take."""
         pairs = list(zip(self.operations, numbers, strict=True))
-        first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
+        first = [pair for pair in pairs if not isinstance(pair[0], KeepResult)][:n]
         operations = (*(operation for operation, _ in first), AddChannels())
         return replace(self, operations=operations), [*(taken for _, taken in first), None]
 
@@ -371,7 +371,7 @@ class Program:
             mask = None if where is None else where.read(strip)
             if mask is None:
                 yield self.run(pixels, strip, numbers, noted=True)
-            elif mask.any() or any(isinstance(one, Keep) for one in self.operations):
+            elif mask.any() or any(isinstance(one, KeepResult) for one in self.operations):
                 yield blocks.inside(self.run(pixels, strip, numbers, noted=True), mask)
 
     def _strip(
@@ -385,7 +385,7 @@ class Program:
     ) -> Strip:
         begin, reads = 0, self.reads(window)
         for position, kept in enumerate(numbers):
-            if isinstance(kept, Kept):
+            if isinstance(kept, ResultSoFar):
                 target = kept.at(window)
                 if kept.is_complete:
                     begin, reads = position + 1, window

@@ -22,7 +22,7 @@ from dask.typing import Key
 from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
-from .cache import SAMPLE_BYTES, Keeper, Sampling, cut
+from .cache import SAMPLE_BYTES, ImageCache, Sampling, cut
 from .graphs import OWN, adopt
 from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
 from .windows import Index, Window
@@ -65,7 +65,7 @@ class Source:
         self.axes = axes
         by_axis = dict(zip(axes, array.chunks, strict=True))
         self.chunks: tuple[tuple[int, ...], ...] = tuple(by_axis.get(axis, (1,)) for axis in AXES)
-        self.keeper: Keeper | None = None
+        self.cache: ImageCache | None = None
         self._readings: dict[Index, Reading] = {}
 
     @classmethod
@@ -147,9 +147,9 @@ class Source:
         if reading is None:
             reading = self._inlined.reading(self._keys(index))
             reading = self._readings[index] = replace(reading, axes=self.axes)
-        if self.keeper is None:
+        if self.cache is None:
             return reading
-        return replace(reading, index=index, keeper=self.keeper)
+        return replace(reading, index=index, cache=self.cache)
 
     def needed_alone(self) -> tuple[object, ...] | None:
         """The values of `others` for reading an image of one block.
@@ -164,15 +164,15 @@ class Source:
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
         """Tiles of the image, with those of areas over it, as far as they need not be read first.
 
-        They are what the keeper has sampled, or are cut from blocks that are in memory.
+        They are what the cache has sampled, or are cut from blocks that are in memory.
         """
-        keeper = self.keeper
-        tiles_of = {} if keeper is None else keeper.samples()
-        places = dict(keeper.places) if keeper is not None and tiles_of else self._places
+        cache = self.cache
+        tiles_of = {} if cache is None else cache.samples()
+        places = dict(cache.places) if cache is not None and tiles_of else self._places
         tiles_of = tiles_of or self._in_memory(places)
         masks = []
         for area in areas:
-            kept = {} if keeper is None else keeper.beside(area.name).samples()
+            kept = {} if cache is None else cache.beside(area.name).samples()
             sampled = kept or area.source(self.chunks)._in_memory(places)
             masks.append({index: list(map(area.choose, tiles)) for index, tiles in sampled.items()})
         return [

@@ -195,8 +195,8 @@ def _steps(array: Block) -> tuple[list[int], bool]:
     return steps, are_whole and steps[3] == 1 and min(steps) >= 0
 
 
-class Kept:
-    """A block as it is between two operations, kept by one pass for later ones.
+class ResultSoFar:
+    """A block as it is between two operations of a program, kept by one pass for later ones.
 
     The thread that makes it fills it alone; once all its pixels are there, several threads may use
     it at once. It counts its users, and the maker is the first.
