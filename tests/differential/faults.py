@@ -127,8 +127,8 @@ FAULTS = [
     Fault(
         "counts of a block are lost when they are added",
         "engine/sinks.py",
-        "for part in parts[1:]:",
-        "for part in parts[2:]:",
+        "for part in parts:\n        total",
+        "for part in parts[1:]:\n        total",
     ),
     Fault(
         "merged in order, a result is lost",

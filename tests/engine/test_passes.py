@@ -7,10 +7,11 @@ import xarray as xr
 
 import oracle
 from pxprep import ops
-from pxprep.engine import brackets, exact_quantiles, measuring, passes, programs
+from pxprep.engine import brackets, measuring, passes, programs
 from pxprep.engine.gathering import Bounds
 from pxprep.engine.passes import ArrayChain, Pass, run
 from pxprep.engine.programs import Divide
+from pxprep.engine.quantiles import exact_quantiles
 from pxprep.engine.sinks import Fill
 from pxprep.steps.arcsinh import Arcsinh
 from pxprep.steps.blur import BlurEach
@@ -74,7 +75,7 @@ def test_a_result_is_kept_whole_where_too_much_would_be_gathered(monkeypatch):
         found = exact_quantiles([chain], np.array([50.0]), [[0]])
         expected = np.arcsinh(image / np.float32(5))
         np.testing.assert_array_equal(found.value, oracle.quantile(expected, 50)[np.newaxis])
-        np.testing.assert_array_equal(passes.begin_at_result(chain).array, expected)
+        np.testing.assert_array_equal(passes.begin_at_result(chain).source, expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..aliases import Block, DType
-from .kernels.counts import N_SLOTS, RUN, count_floats, count_integers
+from .kernels.counts import RUN, count_floats, count_integers
 
 
 def key_bits(dtype: DType) -> int:

@@ -25,8 +25,8 @@ from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from .axes import AXES, chunk_keys
-from .blocks import float_dtype
 from .cache import EDGE_BYTES, Sampling
+from .chains import Chain
 from .digits import integer_offset
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
@@ -44,7 +44,7 @@ from .jobs import (
     processed,
 )
 from .kernels.counts import N_SLOTS
-from .programs import AddChannels, Operation, Program
+from .programs import AddChannels
 from .readings import Reading
 from .sinks import AddUp, Count, Gather, Sink
 from .sources import Area, Source
@@ -58,28 +58,14 @@ Choose = Callable[[Sequence[Block]], Bounds | None]
 Gate = tuple[Array, bool]
 
 
-@dataclass(frozen=True)
-class BoundOperation:
-    """An operation of a chain, and what it takes: numbers (a small array), an area, or None."""
-
-    operation: Operation
-    numbers: Array | Area | None
-
-
 @dataclass(frozen=True, eq=False)
-class LazyChain:
-    """Operations on a source.
+class LazyChain(Chain):
+    """A lazy image, and the operations that are to happen to it.
 
-    Attributes
-    ----------
-    source
-        What is read.
-    operations
-        In their order, each with what it takes.
+    What an operation takes is a small array, which may be lazy, an area, or None.
     """
 
     source: Source
-    operations: tuple[BoundOperation, ...] = ()
 
     @classmethod
     def of(cls, array: Array) -> "LazyChain":
@@ -87,40 +73,23 @@ class LazyChain:
         layer = _top_layer(array)
         return cls(Source.of(array)) if layer is None or layer.axes != AXES else layer.chain
 
-    @property
-    def float_type(self) -> DType:
-        """Type of what comes out of any operation."""
-        return float_dtype(self.source.array.dtype)
-
-    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "LazyChain":
-        """The chain with one more operation."""
-        return replace(self, operations=(*self.operations, BoundOperation(operation, numbers)))
-
-    def n_operations_before(self, other: "LazyChain") -> int | None:
+    def n_operations_before(self, other: Chain) -> int | None:
         """How many operations this chain has, if another chain goes on from it; else None.
 
         Also None if one of them reads neighbours: then it would take long to run them once more.
         """
+        if not isinstance(other, LazyChain):
+            return None
         n = len(self.operations)
-        begins = other.operations[:n]
-        is_alike = len(begins) == n and all(map(operator.is_, begins, self.operations))
-        goes_on = is_alike and self.source.array is other.source.array
+        own = self.source.array, *self.operations, *self.numbers
+        begun = other.source.array, *other.operations[:n], *other.numbers[:n]
+        goes_on = len(own) == len(begun) and all(map(operator.is_, own, begun))
         return n if goes_on and not self.program.depth else None
-
-    @cached_property
-    def program(self) -> Program:
-        """What runs on each block."""
-        _, _, height, width = self.source.shape
-        operations = tuple(bound.operation for bound in self.operations)
-        return Program(operations, self.float_type, height, width)
 
     @cached_property
     def token(self) -> str:
         """A hash that tells the result of the chain from any other, for names of arrays."""
-        numbers = [
-            None if bound.numbers is None else getattr(bound.numbers, "name", bound.numbers)
-            for bound in self.operations
-        ]
+        numbers = [getattr(number, "name", number) for number in self.numbers]
         return tokenize(self.source.array.name, self.source.axes, self.program, numbers)
 
     def array(self, axes: str = AXES) -> Array:
@@ -129,8 +98,7 @@ class LazyChain:
         chunks["c"] = self._channels_per_chunk
         name = f"pxprep-{axes}-{self.token}"
         layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
-        dtype = self.program.out_dtype(self.source.array.dtype)
-        return self._dask_array(name, layer, [chunks[axis] for axis in axes], dtype)
+        return self._dask_array(name, layer, [chunks[axis] for axis in axes], self.dtype)
 
     def counts(
         self,
@@ -176,7 +144,7 @@ class LazyChain:
 
         Its samples have about `n_bytes` at most. `where` is the area that is measured.
         """
-        plain = replace(self, operations=())
+        plain = replace(self, operations=(), numbers=())
         sampling = Sampling(n_bytes, len(list(self.source.indices())))
         given = [*self._areas(), where]
         return plain._reduced("surveyed", Survey(sampling), given, (1,), np.dtype(object))
@@ -188,7 +156,7 @@ class LazyChain:
         """
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
-        left_out = None if zeros else integer_offset(self.source.array.dtype)
+        left_out = None if zeros else integer_offset(self.source.dtype)
         shape = (sum(self._channels_per_chunk), 1, N_SLOTS)
         graph = {(name, 0, 0, 0): (_first_counts, only_key(survey), left_out, shape)}
         chunks = tuple((size,) for size in shape)
@@ -224,14 +192,12 @@ class LazyChain:
 
     def _areas(self, where: Area | None = None) -> list[Area]:
         """The areas that the operations take, and then `where`."""
-        areas = [*(bound.numbers for bound in self.operations), where]
-        return [area for area in areas if isinstance(area, Area)]
+        return [area for area in (*self.numbers, where) if isinstance(area, Area)]
 
     @property
     def _sampled_numbers(self) -> list[object]:
         """What operations take; the class `MaskReading` in place of an area, see `processed`."""
-        numbers = (bound.numbers for bound in self.operations)
-        return [MaskReading if isinstance(number, Area) else number for number in numbers]
+        return [MaskReading if isinstance(number, Area) else number for number in self.numbers]
 
     def _reduced(
         self,
@@ -271,7 +237,7 @@ class LazyChain:
     def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
-        numbers = (*(bound.numbers for bound in self.operations), *more)
+        numbers = (*self.numbers, *more)
         areas = (number for number in numbers if isinstance(number, Area))
         for source in (self.source, *(area.source(self.source.chunks) for area in areas)):
             layers.update(source.layers)
@@ -343,14 +309,14 @@ class LazyChain:
         reading = self.source.reading(index)
         box = [] if gate is None else [only_key(gate[0])]
         opens = None if gate is None else gate[1]
-        numbers = (*(bound.numbers for bound in self.operations), *more)
+        numbers = (*self.numbers, *more)
         lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
         # Edges that are only for this pass wait for what the block waits for: else they would be
         # made, and held, long before the block needs them.
         make_edges = partial(Edges, depth=self.program.depth, gate=opens)
         neighbours, around = self._neighbours(graph, name, index, make_edges, box=box, lazy=lazy)
         constants, needed = self._constants(index, numbers)
-        keeping_points = self._keeping_points if reading.keeper is not None else ()
+        keeping_points = self._keeping_points if reading.cache is not None else ()
         window = self.source.window(index)
         job = BlockJob(
             self.program, window, reading, neighbours, constants, sink, keeping_points, opens
@@ -418,13 +384,12 @@ class LazyChain:
         """
         keeping_points = []
         for done in range(1, len(self.operations) + 1):
-            first, rest = self.program.operations[:done], self.program.operations[done:]
+            first, rest = self.operations[:done], self.operations[done:]
             keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
             reaches = [any(operation.depth for operation in part) for part in (first, rest)]
             if keeps_channels and reaches == [True, False]:
-                keeping_points.append(
-                    (done, replace(self, operations=self.operations[:done]).token)
-                )
+                begun = replace(self, operations=first, numbers=self.numbers[:done])
+                keeping_points.append((done, begun.token))
         return tuple(keeping_points)
 
     def _mask(self, area: Area, index: Index, depth: int) -> MaskReading:
@@ -432,9 +397,9 @@ class LazyChain:
         source, over = self.source, area.source(self.source.chunks)
         window = source.window(index)
         around = window.grown(depth, self.program.height, self.program.width)
-        keeper = None if source.keeper is None else source.keeper.beside(area.name)
+        cache = None if source.cache is None else source.cache.beside(area.name)
         readings = [
-            (source.window(block), replace(over.reading(block), index=block, keeper=keeper))
+            (source.window(block), replace(over.reading(block), index=block, cache=cache))
             for block in [index, *source.neighbours(index, around)]
         ]
         return MaskReading(area.choose, tuple(readings))
@@ -446,7 +411,7 @@ class LazyChain:
         _, _, rows, columns = (len(sizes) for sizes in self.source.chunks)
         pixels = 2 * self.program.depth * (rows * width + columns * height)
         values = n_channels * planes * pixels
-        return values * int(self.source.array.dtype.itemsize) <= EDGE_BYTES
+        return values * int(self.source.dtype.itemsize) <= EDGE_BYTES
 
 
 class ChainLayer(MaterializedLayer):
@@ -506,7 +471,7 @@ def storing(array: Array, target: object) -> Array | None:
 def numbers_of(array: Array) -> dict[str, Array]:
     """The lazy numbers that the chains in the graph of a Dask array take, by their names."""
     chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
-    numbers = [bound.numbers for chain in chains for bound in chain.operations]
+    numbers = [number for chain in chains for number in chain.numbers]
     return {one.name: one for one in numbers if isinstance(one, da.Array)}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from .brackets import bracket, limits_of
-from .cache import SAMPLE_SHARE
+from .cache import SAMPLE_BYTES, Sampling
 from .digits import key_bits
 from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
@@ -27,16 +27,12 @@ from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin, interpolate, refine, select_gathered
 from .sinks import Count, Gather, Opened, SharedBounds, Sink
 from .sources import Area
-from .windows import Pixels, Window
+from .windows import Pixels
 
 # If a channel has no more values than this, they are gathered without a look at samples. So are
 # those of which one in TAIL, or fewer, are enough.
 FEW = 1 << 16
 TAIL = 64
-# Rows and columns of a tile that is sampled; neighbours are alike, so tiles are many and small.
-TILE = (32, 48)
-LEAST_TILES = 4
-
 
 # An image, and the pixels of the mask of those that are measured, or None for all.
 MaskedChain = tuple[Chained, Pixels | None]
@@ -200,14 +196,9 @@ def _by_digits(groups: Sequence[_Group]) -> list[list[Quantiles]]:
 
 def _sample(opened: Opened, where: Pixels | None) -> list[Block]:
     """The values of a few tiles, shape (c, ...); NaN outside the mask."""
-    height, width = opened.program.height, opened.program.width
-    rows, columns = min(TILE[0], height), min(TILE[1], width)
-    n = max(LEAST_TILES, round(SAMPLE_SHARE * height * width / (rows * columns)))
-    rng = np.random.default_rng(0)  # the same tiles in every run
-    tiles = []
-    for _ in range(n):
-        top, left = (int(rng.integers(most + 1)) for most in (height - rows, width - columns))
-        tile = Window(top, top + rows, left, left + columns)
+    chunks = [array for _, _, array in opened.pixels.pieces]
+    samples = []
+    for tile in Sampling(SAMPLE_BYTES, 1, rim=0).places((0, 0, 0), chunks):
         values = opened.values(tile)
-        tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))
-    return tiles
+        samples.append(values if where is None else np.where(where.read(tile), values, np.nan))
+    return samples

@@ -15,7 +15,7 @@ from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
 from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Several blocks for each thread, so that none has to wait long for the last one to end.
 BLOCKS_PER_THREAD = 2
@@ -47,9 +47,11 @@ class Opened:
 
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
-        """The program and its numbers, without the `Keep` that would still write to a block."""
+        """The program and its numbers, without a `KeepResult` that would still write."""
         pairs = list(zip(self.program.operations, self.numbers, strict=True))
-        left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]
+        left = [
+            pair for pair in pairs if not isinstance(pair[1], ResultSoFar) or pair[1].is_complete
+        ]
         program = replace(self.program, operations=tuple(operation for operation, _ in left))
         return program, [taken for _, taken in left]
 
@@ -244,7 +246,7 @@ class Gather(Sink):
             if n_since > min(n_merged, self.limits.most - n_merged):
                 together = merge_lists(parts, self.limits)
                 if together is None:
-                    for _ in strips:  # a `Keep` in the program needs the others, too
+                    for _ in strips:  # a `KeepResult` in the program needs the others, too
                         pass
                     return None
                 parts = [together]
