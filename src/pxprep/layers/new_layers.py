@@ -78,7 +78,7 @@ def as_element(
 
 
 def coarsened(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """The means over blocks of pixels, NaN ignored, rounded for integers; of the image's type."""
+    """Means over rectangles of pixels, NaN ignored, rounded for integers; of the image's type."""
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
