@@ -321,6 +321,18 @@ FAULTS = [
         "return self._n_left < _area(self._window)",
     ),
     Fault(
+        "of several sinks, each keeps the last strip alone",
+        "engine/sinks.py",
+        "totals = [sink.merge_unless_none([*pair]) for sink, *pair in both] or parts",
+        "totals = parts",
+    ),
+    Fault(
+        "integers are counted in too few slots",
+        "engine/digits.py",
+        "return -(-max(slots) // RUN) * RUN",
+        "return max(slots) // RUN * RUN",
+    ),
+    Fault(
         "arrays of one name are one array",
         "engine/graphs.py",
         "    if all(_is_unique(",
