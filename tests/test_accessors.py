@@ -48,8 +48,8 @@ def image():
 
 @pytest.mark.parametrize("name", ops.__all__)
 def test_pixels_are_freed_with_the_image(image, name):
-    # At once, and not when Python collects garbage: or a chain would hold all that it made. What Numba
-    # compiles in a first call may leave garbage of its own.
+    # At once, and not when Python collects garbage: or a chain would hold all that it made. In a
+    # first call, Numba may compile, which may leave garbage of its own.
     getattr(image.astype(np.float32).pxprep, name)(*ARGUMENTS[name])
     gc.disable()
     try:
