@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..aliases import Array, Block
+from .cache import NO_CACHE
 from .jobs import BlockJob
 from .lazy import LazyChain
 from .memory import empty
@@ -52,6 +53,6 @@ class BlockChain(LazyChain):
     def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
         reading = self.source.reading((0, 0, 0))
-        points = () if reading.cache is None else self._keeping_points
+        points = () if reading.cache is NO_CACHE else self._keeping_points
         job = BlockJob(self.program, window, reading, (), (*self.numbers, where), sink, points)
         return job(*self.others)

@@ -25,7 +25,7 @@ from dask.typing import Key
 
 from ..aliases import Array, Block, DType
 from .axes import AXES, chunk_keys
-from .cache import EDGE_BYTES, Sampling
+from .cache import EDGE_BYTES, NO_CACHE, Sampling
 from .chains import Chain
 from .digits import integer_offset
 from .gathering import Bounds, Gathered, Limits
@@ -316,7 +316,7 @@ class LazyChain(Chain):
         make_edges = partial(Edges, depth=self.program.depth, gate=opens)
         neighbours, around = self._neighbours(graph, name, index, make_edges, box=box, lazy=lazy)
         constants, needed = self._constants(index, numbers)
-        keeping_points = self._keeping_points if reading.cache is not None else ()
+        keeping_points = self._keeping_points if reading.cache is not NO_CACHE else ()
         window = self.source.window(index)
         job = BlockJob(
             self.program, window, reading, neighbours, constants, sink, keeping_points, opens
@@ -397,7 +397,7 @@ class LazyChain(Chain):
         source, over = self.source, area.source(self.source.chunks)
         window = source.window(index)
         around = window.grown(depth, self.program.height, self.program.width)
-        cache = None if source.cache is None else source.cache.beside(area.name)
+        cache = source.cache.beside(area.name)
         readings = [
             (source.window(block), replace(over.reading(block), index=block, cache=cache))
             for block in [index, *source.neighbours(index, around)]
