@@ -27,6 +27,7 @@ from pxprep import Pipeline
 from pxprep.engine import backends, brackets, gathering, lazy, quantiles
 from pxprep.engine.cache import Sampling
 from pxprep.engine.gathering import Bounds
+from pxprep.engine.windows import Window
 
 # Some images here have nothing, or infinities, in a channel: that is said, and not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")
@@ -84,7 +85,7 @@ def test_what_may_not_be_gathered_is_counted(most, times, monkeypatch):
 
 def corners(sampling, index, chunks):
     """A look at the corner of each block."""
-    return [(slice(8), slice(8))]
+    return [Window(0, 8, 0, 8)]
 
 
 @pytest.mark.parametrize(("factor", "q"), [(1e-6, 30), (1e6, 70)])
