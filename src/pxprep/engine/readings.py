@@ -17,12 +17,12 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 from dask.typing import Key
 
-from ..aliases import Array, Block, DType
+from ..aliases import Array, Block
 from ..store.zarr_chunks import direct, require_there
 from .axes import AXES, standard_axes
 from .cache import NO_CACHE, ImageCache, edges_of
 from .graphs import Graph
-from .windows import Index, ResultSoFar, Window
+from .windows import Index
 
 # The functions in Dask's tasks that read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
@@ -63,16 +63,6 @@ class Reading:
         if not self.graph:
             return self._read(others)
         return self.cache.blocks(self.index, partial(self._read, others))
-
-    def kept(self, token: str) -> ResultSoFar | None:
-        """The block as it was kept by that name, or None; see `ImageCache.kept`."""
-        return self.cache.kept(self.index, token)
-
-    def start_keeping(
-        self, token: str, window: Window, shape: tuple[int, ...], dtype: DType
-    ) -> ResultSoFar | None:
-        """Room for the block by that name, or None; see `ImageCache.start_keeping`."""
-        return self.cache.start_keeping(self.index, token, window, shape, dtype)
 
     def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
+from typing import Any
 
 import dask.array as da
 from dask.typing import Key
@@ -30,7 +31,7 @@ Gate = tuple[Array, bool]
 
 @dataclass(frozen=True, eq=False)
 class PassTasks:
-    """The graph of a pass, which one of the methods makes.
+    """Makes the graph of a pass, or only the task of a block.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class PassTasks:
             after = line_task(graph, self.name, number) if self.chain.program.depth else []
             for index in line:
                 keys = chunk_keys(self.name, sink.axes, index, n_chunks)
-                task = (*self._task(index, sink), *after)
+                task = (*self.block_task(index, sink), *after)
                 if n_chunks == 1:
                     graph[keys[0]] = task
                     continue
@@ -75,13 +76,13 @@ class PassTasks:
         graph, parts = self._graph, list[Key]()
         for number, index in enumerate(self.chain.source.indices()):
             parts.append((f"{self.name}-block", number))
-            graph[parts[-1]] = self._task(index, sink)
+            graph[parts[-1]] = self.block_task(index, sink)
         merge = merge_in_order if sink.in_order else merge_in_tree
         total = merge(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
         graph[(self.name, *[0] * ndim)] = (close, total)
         return graph
 
-    def _task(self, index: Index, sink: Sink) -> tuple[object, ...]:
+    def block_task(self, index: Index, sink: Sink) -> tuple[Any, ...]:
         """The task that runs the program on a block; tasks that it needs are added to the graph."""
         source, program = self.chain.source, self.chain.program
         reading, window = source.reading(index), source.window(index)
