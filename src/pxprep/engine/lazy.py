@@ -104,7 +104,7 @@ class LazyChain(Chain):
         a lazy box: if its item is not None when it is computed, nothing is counted.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        shape = (sum(self._channels_per_chunk), n_prefixes, N_SLOTS)
+        shape = (self.shape[0], n_prefixes, N_SLOTS)
         most = prod(self.source.shape[1:])
         sink = Count(None, level, zeros, partial(_as_counts, shape=shape), most)
         gate = None if unless is None else (unless, True)
@@ -126,7 +126,7 @@ class LazyChain(Chain):
 
     def sums(self, float_type: DType, where: Area | None = None) -> Array:
         """Exact sums of the result, or of an area of it: a Dask array with a row per channel."""
-        shape = (sum(self._channels_per_chunk), BinLayout.of(float_type).row_size)
+        shape = (self.shape[0], BinLayout.of(float_type).row_size)
         return self._reduced("sums", AddUp(float_type), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
@@ -147,7 +147,7 @@ class LazyChain(Chain):
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
         left_out = None if zeros else integer_offset(self.source.dtype)
-        shape = (sum(self._channels_per_chunk), 1, N_SLOTS)
+        shape = (self.shape[0], 1, N_SLOTS)
         graph = {(name, 0, 0, 0): (_first_counts, only_key(survey), left_out, shape)}
         chunks = tuple((size,) for size in shape)
         layer = MaterializedLayer(graph)

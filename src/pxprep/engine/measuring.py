@@ -156,10 +156,6 @@ class _Group:
 
         return Count(prefixes, level, self.zeros, select, self.n_values)
 
-    def settled(self, selection: Block) -> Quantiles:
-        """A quantile, once all digits are counted."""
-        return Quantiles.of(interpolate(selection, dtype=self.dtype))
-
     def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
         """The bounds between which values are gathered; None if it is better to count digits.
 
@@ -189,7 +185,7 @@ def _by_digits(groups: Sequence[_Group]) -> list[list[Quantiles]]:
         for n, selected in zip(going_on, run(passes), strict=True):
             selections[n] = selected
     return [
-        [group.settled(selection) for selection in selected]
+        [Quantiles.of(interpolate(selection, dtype=group.dtype)) for selection in selected]
         for group, selected in zip(groups, selections, strict=True)
     ]
 
