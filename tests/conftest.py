@@ -1,5 +1,6 @@
 """Fixtures: images and the means to see that nothing is computed."""
 
+import gc
 import signal
 import sys
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ collect_ignore = ["small_cohorts.py"]
 if find_spec("spatialdata") is None:
     collect_ignore += ["commands.py", "contention.py", "crash.py", "differential", "powercut.py"]
     collect_ignore += ["stores.py", "tiff_files.py"]
+
+# What is imported and collected stays to the end: garbage is not looked for in it.
+gc.disable()
 
 # A shell lets its background jobs, and all that they start, ignore Ctrl-C; tests are about it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -50,7 +54,7 @@ SLOW_TESTS = """
     test_nothing_that_is_computed_imports_distributed
     test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
     test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
-    test_read_only_store test_steps_after_keep_where_see_nothing_outside
+    test_steps_after_keep_where_see_nothing_outside
     test_the_command_line_names_them_by_position test_the_reference_is_what_it_was
     test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
     test_works_in_a_forked_process
@@ -90,6 +94,12 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in once:
             item.add_marker("once")
         seen.add(test)
+
+
+def pytest_collection_finish():
+    """From here on garbage is looked for, in what tests make."""
+    gc.enable()
+    gc.freeze()
 
 
 LABELS = ("DAPI", "CD3", "CD20", "CD45", "Ki67", "PanCK", "SMA", "CD8")

@@ -38,6 +38,20 @@ def add_layers(store, writer, n_layers=NEW_LAYERS):
         )
 
 
+def add_at_once(store, n_writers, n_layers):
+    """Add layers in so many processes; where forks are safe, they need not import all anew."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    writers = [
+        context.Process(target=add_layers, args=(store, writer, n_layers))
+        for writer in range(n_writers)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    sys.exit(sum(writer.exitcode != 0 for writer in writers))
+
+
 def replace_often(store, writer, seconds, ready, results):
     """Replace a layer of one's own, and add some on the way."""
     warnings.simplefilter("ignore")

@@ -93,6 +93,10 @@ def test_what_it_says_is_not_said_again(fovs, masks):
     cohort = Cohort(fovs, pool="pixels")
     with pytest.raises(ParameterError, match="a Cohort has its own pool: set it where it is made"):
         Cohort(fovs).quantile_norm(pool="pixels")
+    with pytest.raises(ParameterError, match=r"a Cohort has its own pool: .* got None"):
+        Cohort(fovs).quantile_norm(pool=None)
+    with pytest.raises(ParameterError, match=r"a Cohort has its own pool: .* got None"):
+        Pipeline.sparrow().fit(cohort, pool=None)
     with pytest.raises(ParameterError, match="a Cohort has its own where: set it where it is made"):
         ops.quantile_norm(cohort, where=masks)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Makes `q-sum.png`: what the mask drops of dense and of sparse counts, and why.
+"""Makes `q-sum.png`: what `sum_mask` drops of dense and of sparse counts, and why.
 
 `python docs/images/q_sum.py`
 """

@@ -14,9 +14,11 @@ DType = np.dtype[Any]
 # A value of a float type.
 Real = np.floating[Any]
 
-# What a channel is called; an image; a batch of images.
+# The name of a channel.
 Label = Hashable
+# The name of an image.
 ImageName = Hashable
+# The name of a batch of images.
 BatchName = Hashable
 # One value for all channels, one per channel in order, or by label (`...` for the rest).
 PerChannel = float | Sequence[float] | Mapping[Any, float]

@@ -78,7 +78,10 @@ def labels_or_positions(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
 
 
 def usual_channels(each: Iterable[Sequence[Label]]) -> tuple[Label, ...]:
-    """The channels that most images have, of the channels of each; in the order of the first."""
+    """The channels that most images have, of the channels of each.
+
+    They are in the order of the first image that has them.
+    """
     by_set: dict[frozenset[Label], list[Sequence[Label]]] = {}
     for labels in each:
         by_set.setdefault(frozenset(labels), []).append(labels)

@@ -36,12 +36,13 @@ class Part:
         What it is.
     header, rows
         Texts of a table; none for a line. A table may have no header.
-    numbers
+    right_aligned
         Which columns, counted from 0, are aligned at the right.
     line
-        A text instead of a table. With a table, notebooks show that, and plain text this.
+        A text instead of a table. If there are both, notebooks show the table and plain text the
+        line.
     count
-        How many items the part has, shown behind the title; None shows nothing.
+        How many items the part has, shown after the title; None shows nothing.
     more
         How many of them have no row.
     is_open
@@ -51,7 +52,7 @@ class Part:
     title: str
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-    numbers: range = range(0)
+    right_aligned: range = range(0)
     line: str = ""
     count: int | None = None
     more: int = 0
@@ -66,7 +67,7 @@ class Part:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
-                cell.rjust(width) if i in self.numbers else cell.ljust(width)
+                cell.rjust(width) if i in self.right_aligned else cell.ljust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in rows
@@ -91,7 +92,7 @@ class Part:
         )
 
     def _row(self, cells: Sequence[str], tag: str) -> str:
-        kinds = [' class="number"' if i in self.numbers else "" for i in range(len(cells))]
+        kinds = [' class="number"' if i in self.right_aligned else "" for i in range(len(cells))]
         row = [
             f"<{tag}{kind}>{escape(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True)
         ]

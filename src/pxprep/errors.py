@@ -55,8 +55,8 @@ _SPELLING: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str
 def spelled(parameter: str) -> str:
     """The words for a parameter in a message, for example ``sigma['CD3']``.
 
-    In Python they are the parameter as given; the command puts its own option there
-    (``--overwrite``), so that parameters without an option need no such words.
+    In Python they are the parameter as given. The command puts its option in its place
+    (``--overwrite``); a parameter without an option stays as given.
     """
     return _SPELLING.get()(parameter)
 

@@ -155,9 +155,9 @@ class StepMethods(Generic[Made]):
             Percent, 0 to 100.
         reference
             Images with the same channels on which the threshold is measured; None for `images`.
-            Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A pixel
-            whose sum exceeds the threshold by no more than rounding (2**-18 of the threshold, 2**-47
-            for float64) is dropped, too.
+            Pixie and sparrow/harpy drop pixels of the blurred image by a threshold of the un-blurred
+            one. A pixel whose sum exceeds the threshold by no more than rounding (2**-18 of the
+            threshold, 2**-47 for float64) is dropped, too.
         threshold
             The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
             ``fov``, each image's own.
@@ -503,7 +503,8 @@ class StepMethods(Generic[Made]):
             which the key ``...`` stands for the channels that are not named.
         zeros
             Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
-            all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+            all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
+            them back to 0.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
             ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
@@ -775,9 +776,9 @@ class StepMethods(Generic[Made]):
     def zscore(self, *, pool: Pool = "mean", where: object = None) -> Made:
         """Subtract the mean of each channel, and divide by its standard deviation.
 
-        Both are of the finite values, zeros included, and of the exact sums of these and of their
-        squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
-        images' means is subtracted, and the mean of their standard deviations divides.
+        Both are those of the finite values, zeros included, made from exact sums of the values and of
+        their squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of
+        the images' means is subtracted, and the mean of their standard deviations divides.
 
         Parameters
         ----------
@@ -808,8 +809,9 @@ class StepMethods(Generic[Made]):
 
         Notes
         -----
-        The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
-        few very bright pixels change both numbers: `robust_zscore` is not led by them.
+        The standard deviation is the root of the mean squared distance from the mean (``ddof=0``), as
+        that of ``numpy.std`` is by default. A few very bright pixels change both numbers:
+        `robust_zscore` is not led by them.
 
         Examples
         --------
@@ -903,7 +905,7 @@ class StepMethods(Generic[Made]):
             and divided by that of its background. Channels that are not needed may be in it.
         drop
             Whether the backgrounds are left out afterwards: they are not in the result, and steps
-            behind this one neither measure nor sum them. At least one channel must be left.
+            after this one neither measure nor sum them. At least one channel must be left.
 
         Returns
         -------

@@ -499,7 +499,8 @@ def percentile_clip(
         which the key ``...`` stands for the channels that are not named.
     zeros
         Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
-        all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+        all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
+        them back to 0.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
         ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
@@ -773,9 +774,9 @@ def median(images: AnyImages, size: PerChannel = 3) -> AnyImages:
 def zscore(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> AnyImages:
     """Subtract the mean of each channel, and divide by its standard deviation.
 
-    Both are of the finite values, zeros included, and of the exact sums of these and of their
-    squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
-    images' means is subtracted, and the mean of their standard deviations divides.
+    Both are those of the finite values, zeros included, made from exact sums of the values and of
+    their squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of
+    the images' means is subtracted, and the mean of their standard deviations divides.
 
     Parameters
     ----------
@@ -809,8 +810,9 @@ def zscore(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> A
 
     Notes
     -----
-    The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
-    few very bright pixels change both numbers: `robust_zscore` is not led by them.
+    The standard deviation is the root of the mean squared distance from the mean (``ddof=0``), as
+    that of ``numpy.std`` is by default. A few very bright pixels change both numbers:
+    `robust_zscore` is not led by them.
 
     Examples
     --------
@@ -906,7 +908,7 @@ def subtract_channels(
         and divided by that of its background. Channels that are not needed may be in it.
     drop
         Whether the backgrounds are left out afterwards: they are not in the result, and steps
-        behind this one neither measure nor sum them. At least one channel must be left.
+        after this one neither measure nor sum them. At least one channel must be left.
 
     Returns
     -------

@@ -1,11 +1,9 @@
-"""The command in real subprocesses; bad input also by calling `main`."""
+"""The command: its page, and every option of `run`."""
 
 import inspect
 import json
 import re
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import spatialdata
 from spatialdata.models import Image2DModel, Labels2DModel
 
 import pxprep
-from commands import elements, run, same_layer
+from commands import elements, same_layer
 from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import values
 from pxprep.cli.bundled_options import WaitOptions
@@ -46,11 +44,7 @@ def test_the_page(tmp_path, call, monkeypatch):
     for line in COMMANDS:
         program, command, *arguments = shlex.split(line)
         assert program == "pxprep"
-        if command == "demo":  # one in a process of its own, the others here
-            done = run(command, *arguments, cwd=tmp_path)
-            code, printed, errors = done.returncode, done.stdout, done.stderr
-        else:
-            code, printed, errors = call(command, *arguments)
+        code, printed, errors = call(command, *arguments)
         assert (code, errors) == (0, ""), line
         said.setdefault((command, "--json" in arguments), printed)
     assert (len(said), len(COMMANDS)) == (9, 12)
@@ -171,16 +165,6 @@ def test_page_tells_all(call):
     assert rows == listed
     exit_codes = re.findall(r"^\| (\d+) \|", PAGE, re.M)
     assert exit_codes == re.findall(r"\b(\d+)\b", printed[printed.index("Exit codes") :])
-
-
-def test_help_needs_no_large_package():
-    code = (
-        "import sys, pxprep.cli; "
-        "heavy = {'spatialdata', 'matplotlib', 'zarr'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 # --- every option ---------------------------------------------------------------------------------

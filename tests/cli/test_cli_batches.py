@@ -65,6 +65,23 @@ def _table(folder, *rows):
     return file
 
 
+@pytest.mark.parametrize("as_numbers", [False, True])
+def test_batches_that_are_called_by_numbers(tmp_path, as_numbers, call):
+    """As texts, as a table has them, or as numbers, of a fit in Python."""
+    store, file = tmp_path / "study.zarr", tmp_path / "fitted.json"
+    sdata = make_study(store)
+    batches = {name: number if as_numbers else str(number) for number, name in enumerate(BATCHES)}
+    fitted = STEPS.fit({name: sdata[name] for name in BATCHES}, by=batches)
+    file.write_text(fitted.to_json())
+    expected = fitted.transform(sdata["other"], by=batches["fov2"])
+    for by in ("2", f"{_table(tmp_path, 'other,2')}:staining"):
+        for command in (["apply", file, store], ["run", store, "--fitted", file]):
+            options = ["--layer", "other", "--output", "new", "--by", by, "--overwrite", "--quiet"]
+            code, _, errors = call(*command, *options)
+            assert (code, errors) == (0, "")
+            np.testing.assert_array_equal(spatialdata.read_zarr(store)["new"], expected)
+
+
 @pytest.mark.parametrize(
     ("folders", "names"),
     [

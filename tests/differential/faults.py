@@ -290,7 +290,7 @@ FAULTS = [
     ),
     Fault(
         "blocks go through steps that measure by themselves before these have measured",
-        "pipeline/recipes.py",
+        "pipeline/base_pipeline.py",
         "Step.operation not in operations and not own",
         "Step.operation not in operations",
     ),

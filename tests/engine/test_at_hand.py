@@ -151,7 +151,7 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
 
     monkeypatch.setattr(neighbours, "blur", counting)
     cohort = ImageSet.of(fovs)
-    with cohort.keeping(memory, SPARROW.depth(cohort.labels), results=True):
+    with cohort.sharing_reads(memory, SPARROW.depth(cohort.labels), results=True):
         made = SPARROW.fit(fovs).transform(fovs)
         targets = {name: np.full(SHAPE, -1, "f4") for name in made}
         backends.store([image.data for image in made.values()], list(targets.values()))

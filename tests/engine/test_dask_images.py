@@ -17,7 +17,7 @@ from oracle import assert_agrees, assert_same_bits
 from pxprep import Pipeline, ops
 from pxprep.engine.graphs import adopt
 from pxprep.errors import ImageError
-from pxprep.pipeline.recipes import Function
+from pxprep.pipeline.base_pipeline import Function
 from pxprep.steps import Step
 
 SHAPE, CHUNKS = (2, 13, 11), (1, 4, 6)

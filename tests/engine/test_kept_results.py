@@ -51,7 +51,7 @@ def blurred(monkeypatch):
 def written(image, pipeline, memory, *, results=True, where=None, pool=None):
     """What fitting and writing a lazy image gives, block by block, as the wrapper does it."""
     cohort = ImageSet.of({"fov": image})
-    with cohort.keeping(memory, pipeline.depth(cohort.labels), results=results):
+    with cohort.sharing_reads(memory, pipeline.depth(cohort.labels), results=results):
         made = pipeline.fit({"fov": image}, pool=pool, where=where).transform(image, fov="fov")
         target = np.full(image.shape, -1, made.dtype)
         backends.store([made.data], [target])
@@ -138,7 +138,7 @@ def test_what_is_kept_serves_several_at_once(memory):
         backends.store([made.data], [found])
         return found
 
-    with ImageSet.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).sharing_reads(memory, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         with ThreadPoolExecutor(4) as pool:
             for found in pool.map(write, [made] * 8):
@@ -151,7 +151,7 @@ def test_what_was_written_can_be_written_again(memory, blurred):
     image, pipeline = an_image(), PIPELINES["reference"]
     expected = pipeline.fit_transform(image.compute())
     blurred.clear()
-    with ImageSet.of(image).keeping(memory, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).sharing_reads(memory, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         for _ in range(2):
             found = np.full(image.shape, -1, made.dtype)
@@ -218,7 +218,7 @@ def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
     found, use = [], ResultSoFar.use
     monkeypatch.setattr(ResultSoFar, "use", lambda kept: found.append(kept) or use(kept))
     expected = pipeline.fit_transform(image.compute())
-    with ImageSet.of(image).keeping(PLENTY, pipeline.depth(list("abcd")), results=True):
+    with ImageSet.of(image).sharing_reads(PLENTY, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
         with pytest.raises(TypeError):
             backends.store([made.data], [None])
@@ -272,7 +272,7 @@ def test_masks_of_what_is_measured():
 def test_other_numbers_are_other_results():
     """Names of what is kept tell one fit from another in the same context."""
     image = an_image()
-    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).sharing_reads(PLENTY, 4, results=True):
         for q in (99, 90):
             pipeline = Pipeline.sparrow(q=q, sigma=1)
             found = pipeline.fit(image).transform(image).compute()
@@ -390,9 +390,9 @@ def test_in_memory_a_reference_to_what_has_been_written_over():
 @pytest.mark.parametrize(("memory", "beside"), [(0, 0), (1, 2)])
 def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, beside):
     image = an_image()
-    with ImageSet.of(image).keeping(memory, 4):
+    with ImageSet.of(image).sharing_reads(memory, 4):
         assert computing.n_workers() == n_cores() + beside
-        with ImageSet.of(image).keeping(PLENTY, 4):
+        with ImageSet.of(image).sharing_reads(PLENTY, 4):
             assert computing.n_workers() == n_cores() + beside, "it is not ours"
     assert computing.n_workers() == n_cores()
 
@@ -400,7 +400,7 @@ def test_threads_that_wait_hold_memory_and_are_few_where_there_is_none(memory, b
 def test_results_are_lazy_beyond_the_context():
     """A graph that was made within it computes what is no longer kept."""
     image, pipeline = an_image(), PIPELINES["reference"]
-    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).sharing_reads(PLENTY, 4, results=True):
         made = pipeline.fit(image).transform(image)
         dict(made.__dask_graph__())
     assert_same_bits(made.compute(), pipeline.fit_transform(image.compute()))
@@ -409,6 +409,6 @@ def test_results_are_lazy_beyond_the_context():
 def test_volumes():
     values = np.random.default_rng(0).gamma(0.5, 20, (3, 4, 50, 60)).astype("f4")
     image = xr.DataArray(da.from_array(values, chunks=(1, 2, 32, 32)), dims=("c", "z", "y", "x"))
-    with ImageSet.of(image).keeping(PLENTY, 4, results=True):
+    with ImageSet.of(image).sharing_reads(PLENTY, 4, results=True):
         found = PIPELINES["reference"].fit(image).transform(image).compute()
     assert_same_bits(found, PIPELINES["reference"].fit_transform(image.compute()))

@@ -1,5 +1,7 @@
 """Layers and images become OME-TIFFs, which have the same bits, names and pixel sizes."""
 
+import itertools
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -25,8 +27,14 @@ def bits(values):
     return np.ascontiguousarray(values).view(np.uint8)
 
 
-@pytest.mark.parametrize("dtype", exporting.TYPES)
-@pytest.mark.parametrize("shape", [(3, 101, 83), (3, 512, 1024), (3, 1, 1), (3, 2, 40, 530)])
+SHAPES = [(3, 101, 83), (3, 1, 1), (3, 2, 40, 530)]
+# Two whole tiles: their bytes are those of any other tile, whatever the type.
+WHOLE_TILES = [((3, 512, 1024), dtype) for dtype in ("uint16", "float64")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [*itertools.product(SHAPES, exporting.TYPES), *WHOLE_TILES]
+)
 def test_the_same_bits_are_read_again(dtype, shape, tmp_path):
     values = pixels(shape, dtype)
     if values.dtype.kind == "f":

@@ -78,6 +78,15 @@ def test_options(files, call, case):
     assert pxprep.provenance(sdata, next(iter(layers))).source.endswith(next(iter(layers)))
 
 
+def test_the_options_are_kept_with_the_layers(files, call, tmp_path):
+    call("import", *CASES["crop"][0], "new.zarr", "--quiet")
+    options = {"crop": True, "names_from": "files"}
+    sdata = pxprep.io.import_images(tmp_path / "fovs", tmp_path / "other.zarr", **options)
+    kept = pxprep.provenance(spatialdata.read_zarr("new.zarr"), "fov0").parameters["import"]
+    assert {key: kept[key] for key in options} == options
+    assert kept == pxprep.provenance(sdata, "fov0").parameters["import"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

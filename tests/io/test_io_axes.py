@@ -45,7 +45,7 @@ def as_image(values, axes):
 @pytest.mark.parametrize(("kind", "layout"), CASES)
 def test_channels_in_other_axes(tmp_path, kind, layout, monkeypatch):
     shape, how, axes = KINDS[kind]
-    monkeypatch.setattr(stacks, "BLOCK", 70)
+    monkeypatch.setattr(stacks, "SIDE", 70)
     values, file = pixels(shape), tmp_path / "slide.tif"
     tifffile.imwrite(file, values, **how, **layout)
     expected = as_image(values, axes)

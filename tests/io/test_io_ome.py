@@ -101,7 +101,7 @@ def test_what_tells_nothing_is_not_needed(tmp_path, case):
 
 
 def test_a_text_without_end(monkeypatch):
-    with pytest.raises(ValueError, match="they are 67108865 signs long"):
+    with pytest.raises(ValueError, match="they are 67108865 characters long"):
         parse_ome("<" * ((1 << 26) + 1))
 
 

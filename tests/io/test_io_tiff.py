@@ -16,7 +16,7 @@ from tiff_files import GRAY, LAYOUTS, NAMES, check, one, pixels, write_ome
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ome_tiff(tmp_path, layout, monkeypatch):
     """However the pixels lie in the file, in blocks smaller than the image."""
-    monkeypatch.setattr(stacks, "BLOCK", 40)
+    monkeypatch.setattr(stacks, "SIDE", 40)
     values = pixels()
     write_ome(tmp_path / "slide.ome.tiff", values, layout=LAYOUTS[layout])
     images = read_tiff(tmp_path / "slide.ome.tiff")

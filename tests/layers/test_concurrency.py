@@ -37,13 +37,12 @@ def python(code, *arguments):
 def test_three_writers_keep_all_their_layers(tmp_path):
     sdata = make_study(tmp_path / "study.zarr")
     code = (
-        "import sys; sys.path.insert(0, '.'); from contention import add_layers\n"
-        "add_layers(sys.argv[1], sys.argv[2], 5)"
+        "import sys; sys.path.insert(0, '.'); from contention import add_at_once\n"
+        "if __name__ == '__main__': add_at_once(sys.argv[1], 3, 5)"
     )
-    writers = [python(code, sdata.path, number) for number in range(3)]
-    for writer in writers:
-        _, errors = writer.communicate(timeout=120)
-        assert writer.returncode == 0, errors
+    process = python(code, sdata.path)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
     names = {f"w{writer}-{number}" for writer in range(3) for number in range(5)}
     consolidated = json.loads((sdata.path / "zarr.json").read_text())["consolidated_metadata"]
     assert {f"images/{name}/s0" for name in names} <= set(consolidated["metadata"])

@@ -18,7 +18,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.io import import_images
 from pxprep.layers import destination, new_layers, read_images
-from pxprep.layers.records import Origins
+from pxprep.layers.layer_provenance import Origins
 from pxprep.store import transactions
 
 METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}

@@ -206,6 +206,20 @@ def test_new_images_name_their_batch(make_image):
         assert_same_bits(own["new"], early.transform(new))
 
 
+@pytest.mark.parametrize("names", [(2, 1), (0.5, 0.25)])
+def test_a_batch_with_a_number_for_its_name(make_image, names):
+    cohort = five(make_image)
+    batches = dict(zip(("early", "late", "third"), (*names, 7), strict=True))
+    fitted = SPARROW.fit(cohort, by={name: batches[batch] for name, batch in BATCHES.items()})
+    new = make_image("float32", (3, 20, 18), seed=9).rename("new")
+    early = SPARROW.fit(members(cohort, "early")).transform(new)
+    for by in (names[0], np.array([names[0]])[0]):
+        assert_same_bits(fitted.transform(new, by=by), early)
+    for by in (3, True):
+        with pytest.raises(ParameterError, match="by must be a "):
+            fitted.transform(new, by=by)
+
+
 def test_images_that_are_left_out_have_their_batch(make_image):
     cohort = five(make_image)
     fitted = SPARROW.fit(cohort, by=BATCHES, exclude="fov0")

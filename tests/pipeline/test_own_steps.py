@@ -14,6 +14,7 @@ from pxprep import FittedPipeline, Pipeline
 from pxprep.engine.programs import Divide
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.steps import Blur, QuantileNorm, Step, SumMask
+from pxprep.steps.percentile_clip import ClipBetween
 
 
 def test_fitted_numbers_are_not_lazy(image):
@@ -240,3 +241,30 @@ def test_a_step_that_measures_by_itself_sees_what_the_steps_before_made(image, p
         made = pipeline.fit_transform(given)
         assert_same_bits(made.compute(), pipeline.fit(given).transform(given).compute())
         np.testing.assert_array_equal(made.max(["y", "x"]).values, 1)
+
+
+def test_an_operation_of_two_numbers_is_told_of_the_reference(image):
+    """As one of one number is, so that it can compare with what its step was measured on."""
+    told = []
+
+    @dataclass(frozen=True)
+    class Between(ClipBetween):
+        def noticing(self, take_note, reference):
+            told.append(reference)
+            return self
+
+    @dataclass(frozen=True)
+    class ClippedToRange(Step):
+        kind = "clipped_to_range"
+        operands = ("low", "high")
+        reference: str | None = "input"
+
+        def measure(self, cohort):
+            return {"low": cohort[0].min(["y", "x"]), "high": cohort[0].max(["y", "x"])}
+
+        def operation(self, labels):
+            return Between()
+
+    Pipeline().quantile_norm(90).then(ClippedToRange()).fit_transform(image)
+    assert told
+    assert all(reference is not None for reference in told)

@@ -1,4 +1,4 @@
-"""Figures of what a mask drops, and of the numbers of a cohort."""
+"""Figures of what `sum_mask` drops, and of the numbers of a cohort."""
 
 import numpy as np
 import pytest

@@ -81,7 +81,7 @@ def test_dropped_pixels_have_their_own_colour_and_are_explained(image, after):
     wanted = to_rgba(DROPPED)
     assert (np.isclose(colours, wanted).all(axis=-1) == dropped).all()
     (text,) = axes[1, 0].get_legend().get_texts()
-    assert text.get_text() == "dropped by the mask"
+    assert text.get_text() == "no value"
 
 
 def test_nothing_dropped_nothing_explained(image):

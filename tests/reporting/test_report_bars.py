@@ -1,4 +1,4 @@
-"""Scale bars in the report's pictures, names that stay in sight, and notes on z-scores."""
+"""Scale bars in the report's pictures, names that stay in sight, and findings about z-scores."""
 
 import shutil
 
@@ -80,7 +80,7 @@ def test_names_of_the_heatmap_stay_in_sight(file, tmp_path):
     assert names == 4
 
 
-def test_notes_on_z_scores(write):
+def test_findings_about_z_scores(write):
     values = np.random.default_rng(0).normal(size=(4, 6, 6))
     values[1], values[2], values[3] = np.nan, 3, 0
     image = xr.DataArray(values, dims=("c", "y", "x"), coords={"c": ["good", "none", "flat", "0"]})

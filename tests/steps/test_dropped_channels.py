@@ -275,13 +275,13 @@ REFUSED = {
         lambda p: p.sum_mask(5, reference="input"),
         ParameterError,
         "reference of step 'sum_mask' must have the channels that the step sees, got 'input', "
-        "behind which step 'subtract_channels' drops 'AF', 'blank': name 'subtract_channels'",
+        "after which step 'subtract_channels' drops 'AF', 'blank': name 'subtract_channels'",
     ),
     "measured before two steps": (
         lambda p: p.subtract_channels({"CD8": "CD3"}, drop=True).sum_mask(5, reference="input"),
         ParameterError,
-        "got 'input', behind which step 'subtract_channels' drops 'AF', 'blank' and step "
-        "'subtract_channels_2' drops 'CD3': name 'subtract_channels_2' or a step behind that",
+        "got 'input', after which step 'subtract_channels' drops 'AF', 'blank' and step "
+        "'subtract_channels_2' drops 'CD3': name 'subtract_channels_2' or a later step",
     ),
     "by two steps": (
         lambda p: p.subtract_channels({"CD3": "CD8"}, drop=True).clip({"AF": 1, "CD8": 2, ...: 3}),

@@ -1,4 +1,4 @@
-"""Where a mask drops far more than `q_sum` percent of the pixels that have a sum, it says so."""
+"""Where `sum_mask` drops far more than `q_sum` percent of the pixels with a sum, it says so."""
 
 import re
 import warnings

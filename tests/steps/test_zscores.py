@@ -197,3 +197,9 @@ def test_images_are_compared_by_their_deviation(make_image):
     assert "deviation" not in shown
     (axis,) = plot_cohort(fitted)
     assert axis.get_xlabel() == "standard deviation of each image / median"
+
+
+def test_the_figure_says_that_median_distances_are_compared(make_image):
+    fitted = Pipeline().robust_zscore().fit(cohort_of(make_image))
+    (ax,) = plot_cohort(fitted)
+    assert ax.get_xlabel() == "median distance of each image / median"

@@ -16,7 +16,7 @@ import spatialdata
 import pxprep
 from pxprep import Pipeline
 from pxprep.errors import StoreError
-from pxprep.store import files, moving, transactions
+from pxprep.store import contents, files, transactions
 from stores import layers, make_study, same
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes")
@@ -85,8 +85,8 @@ def forge(store, **changes):
         "moves": [
             {
                 "place": ["images", "fov0"],
-                "new": moving.identity(stage),
-                "old": moving.identity(store / "images" / "fov0"),
+                "new": contents.identity(stage),
+                "old": contents.identity(store / "images" / "fov0"),
             }
         ],
     }
@@ -98,7 +98,7 @@ def forge(store, **changes):
 def move(store, **changes):
     """The one move of `forge`, with changes."""
     stage = store / "images" / "made"
-    whole = {"place": ["images", "fov0"], "new": moving.identity(stage), "old": None}
+    whole = {"place": ["images", "fov0"], "new": contents.identity(stage), "old": None}
     return {key: value for key, value in {**whole, **changes}.items() if value is not ...}
 
 

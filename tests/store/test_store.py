@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pxprep.errors import StoreError
-from pxprep.store import files, journal, moving, staging, transactions
+from pxprep.store import contents, files, journal, moving, staging, transactions
 from pxprep.store.places import Place
 from text_stores import Listing, layers, publish, staged, tree, write
 
@@ -314,12 +314,12 @@ def test_store_must_be_a_folder(tmp_path):
 def test_identity_survives_a_copy_and_tells_layers_apart(store):
     copy = store / "copy"
     shutil.copytree(store / "images" / "old", copy)
-    first = moving.identity(copy)
-    assert first == moving.identity(store / "images" / "old")
-    assert first != moving.identity(store / "images" / "other")
+    first = contents.identity(copy)
+    assert first == contents.identity(store / "images" / "old")
+    assert first != contents.identity(store / "images" / "other")
     (copy / "0" / "zarr.json").write_text("an array of another shape")
-    assert moving.identity(copy) != first
-    assert moving.identity(store / "none") is None
+    assert contents.identity(copy) != first
+    assert contents.identity(store / "none") is None
 
 
 # --- what the operating system offers -------------------------------------------------------------

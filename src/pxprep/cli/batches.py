@@ -2,21 +2,35 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ParameterError, did_you_mean
 
+if TYPE_CHECKING:
+    from ..aliases import BatchName
 
-def parse_by(text: str | None) -> object:
+
+def parse_by(text: str | None, fitted: "Iterable[BatchName]" = ()) -> object:
     """The parameter `by`: a level, batches by layer from a column of a table, or a batch.
 
-    In the table's first column are the names of the layers.
+    In the table's first column are the names of the layers. `fitted` are the batches that a fit
+    had, which may be called by numbers.
     """
+    known = {str(batch): batch for batch in fitted}
     if text is None:
         return None
+    if text in known:
+        return known[text]
     if text.isdecimal():
         return int(text)
     file, is_table, column = text.rpartition(":")
-    return _column(Path(file), column) if is_table else text
+    if not is_table:
+        return text
+    batches = _column(Path(file), column)
+    return {
+        layer: None if batch is None else known.get(batch, batch)
+        for layer, batch in batches.items()
+    }
 
 
 def by_store(by: object, names: Iterable[str]) -> object:

@@ -11,7 +11,7 @@ from . import values
 from .stores import RASTERS, names_for
 
 if TYPE_CHECKING:
-    from ..aliases import Label
+    from ..aliases import BatchName, Label
     from ..images.masks import Mask
     from ..io import Panel
     from ..pipeline.pipeline import FittedPipeline, Pipeline
@@ -39,8 +39,8 @@ class StepOptions:
         o.step_option(
             "--q-sum",
             metavar="VALUE",
-            help="Percent: pixels whose sum is not above this quantile of the sums are dropped, or "
-            "none. Default: 5.",
+            help="Percent: pixels whose sum is not above this quantile of the sums are dropped; "
+            "none leaves out the step. Default: 5.",
         ),
     ] = None
     q_post: Annotated[
@@ -113,7 +113,7 @@ class PipelineOptions(StepOptions):
         ),
     ] = None
 
-    def steps(self, fitted: Path | None = None) -> "Steps":
+    def steps(self, fitted: Path | None = None) -> "AskedSteps":
         """The steps that they ask for, or a file of fitted ones; files are read."""
         from ..io import read_panel
         from ..pipeline.pipeline import FittedPipeline, Pipeline
@@ -135,20 +135,20 @@ class PipelineOptions(StepOptions):
                 f"them: leave out its columns {', '.join(told)}",
             )
         if fitted is not None:
-            return Steps.fitted(FittedPipeline.from_json(fitted), channels)
-        recipe = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
-        return Steps(given, recipe, channels, panel)
+            return AskedSteps.fitted(FittedPipeline.from_json(fitted), channels)
+        own = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
+        return AskedSteps(given, own, channels, panel)
 
 
 @dataclass(frozen=True)
-class Steps:
+class AskedSteps:
     """The steps: by parameters that were given, or a pipeline from a file, and the channels.
 
     Attributes
     ----------
     given
         Parameters of `Pipeline.sparrow`, channels by the text that was typed.
-    recipe
+    pipeline
         What was in the file.
     channels
         The channels that were typed, or else those that a panel keeps or a fitted pipeline has;
@@ -158,21 +158,26 @@ class Steps:
     """
 
     given: Mapping[str, Any]
-    recipe: "Pipeline | FittedPipeline | None"
+    pipeline: "Pipeline | FittedPipeline | None"
     channels: list[Any] | None
     panel: "Panel | None" = None
 
     @classmethod
-    def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "Steps":
+    def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "AskedSteps":
         """A fitted pipeline, for the channels that it was fitted to or for others."""
         known = None if fitted.channels is None else list(fitted.channels)
         return cls({}, fitted, channels or known)
 
+    @property
+    def batches(self) -> "set[BatchName]":
+        """The batches of a fitted pipeline; empty if it has none, or nothing is fitted yet."""
+        return set(getattr(self.pipeline, "batches", {}).values())
+
     def parameters(self, labels: "Sequence[Label]") -> dict[str, Any]:
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""
         steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
-        if self.recipe is not None:
-            steps["pipeline"] = self.recipe
+        if self.pipeline is not None:
+            steps["pipeline"] = self.pipeline
         elif self.panel is not None:
             steps = {**_numbers(self.panel, labels, self.channels), **steps}
         return {"channels": values.with_labels(self.channels, labels), **steps}
@@ -220,7 +225,8 @@ class MaskOptions:
     where_not: Annotated[
         bool,
         o.mask_option(
-            "--where-not", help="Measure all other pixels instead, as those of no artefact."
+            "--where-not",
+            help="Measure all other pixels instead, for instance those outside artefacts.",
         ),
     ] = False
 

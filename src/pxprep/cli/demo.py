@@ -152,8 +152,8 @@ def _cleaned(
     times: dict[str, float],
 ) -> tuple["FittedPipeline", "Passes"]:
     """Make the new layers; their numbers, and what the passes took."""
+    from ..layers.layer_provenance import provenance
     from ..layers.preprocess import pixel_clustering_preprocess
-    from ..layers.records import provenance
     from ..reporting import Passes
 
     passes = Passes(show)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from .answers import Document
-from .bundled_options import Steps
+from .bundled_options import AskedSteps
 from .inspect_store import described_pixels, layer_in_words, repair_in_words
 from .stores import labels_of
 
@@ -20,7 +20,7 @@ def planned(
     sdata: "SpatialData",
     layers: Sequence[str],
     outputs: Sequence[str],
-    steps: Steps,
+    steps: AskedSteps,
     how: Mapping[str, object],
 ) -> dict[str, object]:
     """What would be done, to answer it; raises what doing it would raise before any work."""

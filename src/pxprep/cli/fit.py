@@ -12,7 +12,7 @@ from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
 from .batches import batches_here, by_store, parse_by
-from .bundled_options import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
+from .bundled_options import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
 from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
@@ -52,8 +52,8 @@ def fit(
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
         batches = by_store(batches, images) if len(stores) > 1 else batches
-        recipe = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
-        fitted = recipe.fit(
+        chosen = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
+        fitted = chosen.fit(
             images,
             pool=pool.value_or_none,
             where=masks or None,
@@ -86,7 +86,7 @@ def apply(
     waiting: WaitOptions,
     answer: AnswerOptions,
 ) -> None:
-    """Apply fitted numbers to image layers, those of the channels that were fitted.
+    """Apply fitted numbers to image layers; only the channels that were fitted are used.
 
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.
@@ -95,10 +95,10 @@ def apply(
     from ..pipeline.pipeline import FittedPipeline
 
     fitted = FittedPipeline.from_json(file)
-    steps = Steps.fitted(fitted)
+    steps = AskedSteps.fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
     documents: list[dict[str, object]] = []
-    batches = parse_by(by)
+    batches = parse_by(by, steps.batches)
     with only_answers_on_stdout():
         todo = []
         for store in stores:
@@ -128,7 +128,11 @@ def _check_file(file: Path, overwrite: bool) -> None:
 
 
 def _cohort(
-    stores: Sequence[Path], asked: Sequence[str], steps: Steps, mask: MaskOptions, dtype: str | None
+    stores: Sequence[Path],
+    asked: Sequence[str],
+    steps: AskedSteps,
+    mask: MaskOptions,
+    dtype: str | None,
 ) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     from ..layers.masks import asked_masks, read_masks
@@ -145,7 +149,7 @@ def _cohort(
             found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
             over = read_masks(sdata, asked_masks(mask.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
-        masks |= {prefix + name: mask for name, mask in over.items()}
+        masks |= {prefix + name: one for name, one in over.items()}
     return images, masks, parameters
 
 

@@ -19,7 +19,7 @@ CHUNKS = 1024
 
 
 class NamesFrom(StrEnum):
-    """What names the channels of a TIFF for each."""
+    """What names the channels where each is a TIFF of its own."""
 
     metadata = "metadata"
     files = "files"
@@ -92,8 +92,8 @@ def import_(
         NamesFrom | None,
         _reading(
             "--names-from",
-            help="What names the channels of a TIFF for each. Default: metadata, if each channel "
-            "has its own name there.",
+            help="Where each channel is a TIFF of its own: what names the channels. Default: "
+            "metadata, if each channel has its own name there.",
         ),
     ] = None,
     crop: Annotated[
@@ -137,39 +137,35 @@ def import_(
 
     All layers appear together when all are written; until then the store is as it was.
     """
-    from ..io import import_images, open_images
-    from ..io.importing import by_layer
+    from ..io.importing import import_as_layers
 
     chunk_sizes = values.chunk_sizes(chunks) if chunks else CHUNKS
     factors = values.scale_factors(scale_factors) if scale_factors else None
     started = time.perf_counter()
     with only_answers_on_stdout():
-        channels = channel or None
-        found = open_images(
+        sdata, layers = import_as_layers(
             source,
-            channels,
-            panel=panel,
-            axes=axes,
-            images=image or None,
-            acquisitions=acquisition or None,
-            subfolder=subfolder,
-            names_from=values.text_of(names_from),
-            crop=crop,
-        )
-        images = by_layer(found)
-        sdata = import_images(
-            images,
             store,
-            channels=channels,
-            overwrite=overwrite,
-            progress=answer.has_progress,
+            channel or None,
+            {
+                "channel_names": None,
+                "panel": panel,
+                "axes": axes,
+                "images": image or None,
+                "acquisitions": acquisition or None,
+                "subfolder": subfolder,
+                "names_from": values.text_of(names_from),
+                "crop": crop or None,
+            },
             chunks=chunk_sizes,
             scale_factors=factors,
+            overwrite=overwrite,
+            progress=answer.has_progress,
             wait=waiting.seconds,
         )
         document = {
             "store": str(store),
             "seconds": round(time.perf_counter() - started, 3),
-            "layers": described(sdata, "images", list(images)),
+            "layers": described(sdata, "images", layers),
         }
     answer.give(document, in_words(document))

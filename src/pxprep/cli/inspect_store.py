@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from spatialdata import SpatialData
 
-    from ..layers.records import Origins
+    from ..layers.layer_provenance import Origins
 
 
 def inspect(store: o.Store, answer: AnswerOptions) -> None:
@@ -44,7 +44,7 @@ def inspect(store: o.Store, answer: AnswerOptions) -> None:
 
 def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
     """What there is to say about images or labels, without reading a pixel."""
-    from ..layers.records import Origins
+    from ..layers.layer_provenance import Origins
 
     origins = Origins(sdata)
     return [_described(sdata, origins, kind, name) for name in names]

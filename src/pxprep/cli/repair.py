@@ -12,8 +12,8 @@ def repair(
 ) -> None:
     """Complete or remove what interrupted writes have left in a store.
 
-    Layers that were being published are completed, others removed; `pxprep run` does the
-    same before it begins.
+    Layers that were being published are completed; what had only been staged is removed.
+    `pxprep run` does the same before it begins.
     """
     from ..layers import preprocess
 

@@ -11,7 +11,7 @@ from . import options as o
 from . import values
 from .answers import AnswerOptions, Document, only_answers_on_stdout
 from .batches import parse_by
-from .bundled_options import LayerOptions, MaskOptions, PipelineOptions, Steps, WaitOptions
+from .bundled_options import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
 from .dry_run import plan_in_words, planned
 from .inspect_store import described, layer_in_words
 from .messages import say
@@ -54,7 +54,7 @@ def run(
         "pool": pool.value_or_none,
         "keep_outside": not drop_outside,
         "exclude": exclude,
-        "by": parse_by(by),
+        "by": parse_by(by, steps.batches),
         "memory": values.memory(memory),
         "report": report,
         "wait": waiting.seconds,
@@ -87,7 +87,7 @@ def make_layers(
     sdata: "SpatialData",
     layers: Sequence[str],
     outputs: Sequence[str],
-    steps: Steps,
+    steps: AskedSteps,
     how: Mapping[str, Any],
     progress: bool,
 ) -> dict[str, object]:
@@ -120,7 +120,7 @@ def in_words(document: Document) -> str:
 def _telling_what_is_written(store: Path, outputs: Sequence[str]) -> Iterator[None]:
     """An interrupt says which layers are new in the store, unless it says so already."""
     from ..layers.backing import layer_folder
-    from ..store.moving import identity
+    from ..store.contents import identity
 
     before = {name: identity(layer_folder(store, name)) for name in outputs}
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ..aliases import Label
-    from ..layers.records import Origins
+    from ..layers.layer_provenance import Origins
 
 # How SpatialData warns of an element that it cannot read.
 _DAMAGED = re.compile(r"(images|labels|points|shapes|tables)(/[^:]*)?: ")
@@ -104,7 +104,7 @@ def require_once(names: Sequence[str], option: str) -> None:
 
 def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
     """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
-    from ..layers.records import Origins
+    from ..layers.layer_provenance import Origins
 
     origins = Origins(sdata)
 

@@ -141,18 +141,18 @@ def scheduler_of(arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def without_computing() -> Iterator[None]:
-    """A context in which Dask computes nothing for this thread: None comes out in place of results.
+def at_once() -> Iterator[None]:
+    """A context: what this thread has Dask compute is computed in this thread.
 
+    It is for many tasks that do next to nothing, which threads or a cluster would only slow down.
     Dask's setting holds for all threads, so what others compute meanwhile is passed on to the
     scheduler that they had.
     """
     this_thread, compute_others = get_ident(), scheduler_of([])
 
     def scheduler(graph: Any, keys: Any, **options: Any) -> Any:
-        if get_ident() != this_thread:
-            return compute_others(graph, keys, **options)
-        return [None] * len(keys) if isinstance(keys, list) else None
+        compute = get_sync if get_ident() == this_thread else compute_others
+        return compute(graph, keys, **options)
 
     with config.set(scheduler=scheduler):
         yield

@@ -18,7 +18,7 @@ from .chains import Chain
 from .memory import empty
 from .programs import KeepResult
 from .progress import counted
-from .sinks import Fill, Opened, Sink
+from .sinks import Fill, Opened, Several, Sink
 from .threads import n_threads, run_all
 from .windows import Pixels, ResultSoFar, Window
 
@@ -100,22 +100,30 @@ class Pass:
     ----------
     chain
         The image, and what is run on it.
-    sink
-        What becomes of the result; passes over several images may share one.
+    sinks
+        What becomes of the result: one sink, or several that measure. Passes may share a sink.
     where
         The mask of the pixels that are measured, or None for all.
     """
 
     chain: Chained
-    sink: Sink
+    sinks: tuple[Sink, ...]
     where: Pixels | None = None
 
+    def blocks(self, n: int) -> list[Window]:
+        """The blocks in which the image is looked at: `n`, or as many times that as sinks want."""
+        return self.chain.blocks(n * min(sink.blocks_per_thread for sink in self.sinks))
 
-def run(passes: Sequence[Pass]) -> list[Any]:
-    """Run passes, all their blocks in one queue.
+    def run_block(self, window: Window) -> list[Any]:
+        """Look at a block; returns what each of the sinks keeps."""
+        if len(self.sinks) > 1:
+            parts: list[Any] = self.chain.run_block(Several(self.sinks), window, self.where)
+            return parts
+        return [self.chain.run_block(self.sinks[0], window, self.where)]
 
-    Returns what each sink has made of its passes; sinks are in the order of their first pass.
-    """
+
+def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
+    """Run passes, all their blocks in one queue; returns what each sink has made of its passes."""
     numbers = [number for each in passes for number in each.chain.numbers]
     kept = [number for number in numbers if isinstance(number, ResultSoFar)]
     filled = [id(one) for one in kept if not one.is_complete]
@@ -123,22 +131,19 @@ def run(passes: Sequence[Pass]) -> list[Any]:
         raise RuntimeError("two passes at a time would fill the same array")
     # One image alone must have blocks for all threads; many images share the threads.
     share = -(-n_threads() // max(1, len(passes)))
-    blocks = [
-        (each, window)
-        for each in passes
-        for window in each.chain.blocks(share * each.sink.blocks_per_thread)
-    ]
-    expected = Counter(id(each.sink) for each, _ in blocks)
-    results = {id(each.sink): _Result(each.sink, expected[id(each.sink)]) for each in passes}
+    blocks = [(each, window) for each in passes for window in each.blocks(share)]
+    expected = Counter(sink for each, _ in blocks for sink in each.sinks)
+    results = {sink: _Result(sink, n_blocks) for sink, n_blocks in expected.items()}
 
     def run_block(block: tuple[Pass, Window]) -> None:
         each, window = block
-        results[id(each.sink)].add(each.chain.run_block(each.sink, window, each.where))
+        for sink, part in zip(each.sinks, each.run_block(window), strict=True):
+            results[sink].add(part)
         count()
 
     with counted(len(blocks)) as count:
         run_all(run_block, blocks)
-    return [result.value for result in results.values()]
+    return {sink: result.value for sink, result in results.items()}
 
 
 class _Result:
@@ -180,5 +185,5 @@ def begin_at_result(chain: Chained) -> ArrayChain:
 def results(chains: Sequence[Chained]) -> list[Block]:
     """The results of chains as arrays; images that nobody else needs are written over."""
     targets = [chain.target() for chain in chains]
-    run([Pass(chain, Fill(out)) for chain, out in zip(chains, targets, strict=True)])
+    run([Pass(chain, (Fill(out),)) for chain, out in zip(chains, targets, strict=True)])
     return targets

@@ -55,6 +55,11 @@ class Opened:
         program = replace(self.program, operations=tuple(operation for operation, _ in left))
         return program, [taken for _, taken in left]
 
+    def finished(self, strip: Window) -> "Opened":
+        """The result in a strip, as a chain to which nothing more is to happen."""
+        values = self.program.run(self.pixels, strip, self.numbers, noted=True)
+        return Opened(replace(self.program, operations=()), Pixels.of(values, strip), ())
+
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x); nothing is kept of it."""
         program, numbers = self._without_keeping
@@ -75,6 +80,9 @@ class Sink:
     def given(self, *waited: Any) -> Self:
         """The sink with what it takes, which is computed only when the tasks of a graph run."""
         raise NotImplementedError
+
+    def prepare(self, opened: Opened, where: Pixels | None) -> None:
+        """Learn of the chain and its mask what the sink needs to know before its first block."""
 
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the chain on a block, and return what the sink keeps of the result.
@@ -106,6 +114,26 @@ class Fill(Sink):
         """Write a block."""
         target = self.out[:, :, *window.slices]
         opened.program.write(opened.pixels, window, opened.numbers, [target])
+
+
+@dataclass(frozen=True, eq=False)
+class Several(Sink):
+    """Several sinks that measure: the chain is run once for all of them."""
+
+    sinks: tuple[Sink, ...]
+    measures = True
+
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> list[Any]:
+        """Run a block strip by strip; returns what each of the sinks keeps of the result."""
+        for sink in self.sinks:
+            sink.prepare(opened, where)
+        totals: list[Any] = []
+        for strip in opened.program.strips(window, opened.pixels):
+            finished = opened.finished(strip)
+            parts = [sink.run_block(finished, strip, where) for sink in self.sinks]
+            both = zip(self.sinks, totals, parts, strict=True) if totals else ()
+            totals = [sink.merge_unless_none([*pair]) for sink, *pair in both] or parts
+        return totals
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +246,11 @@ class Gather(Sink):
     def given(self, bounds: Bounds | Block) -> Self:
         """The sink with these bounds, which may come in a box."""
         return replace(self, bounds=bounds if isinstance(bounds, Bounds) else bounds[0])
+
+    def prepare(self, opened: Opened, where: Pixels | None) -> None:
+        """Choose the bounds, if they are not known yet."""
+        if isinstance(self.bounds, SharedBounds):
+            self.bounds.of(opened, where)
 
     def run_block(
         self, opened: Opened, window: Window, where: Pixels | None

@@ -19,7 +19,10 @@ from ..errors import (
 
 
 def check_names(names: Sequence[ImageName], what: str) -> None:
-    """Raise ImageError unless images, of which one is called `what`, can be kept by these names."""
+    """Raise ImageError unless these names of images can be written to files.
+
+    Messages call an image `what`.
+    """
     bad = [name for name in names if not is_label(name)] or unwritable(names)
     if bad:
         raise ImageError(

@@ -50,7 +50,7 @@ def known_batches(
             f"{spelled('by')} names batches, and the numbers were fitted without any: leave it "
             f"out, or fit with by=; got {by!r:.200}"
         )
-    if isinstance(by, str):
+    if _is_batch(by, fitted.values()):
         by = dict.fromkeys(names, by)
     asked = parse_batches(by, names, "mean", others=list(fitted))
     batches = {**fitted, **own, **asked}
@@ -66,6 +66,14 @@ def known_batches(
             f"{listed_names(there)}"
         )
     return tuple(batches[name] for name in names)
+
+
+def _is_batch(by: object, known: Iterable[BatchName]) -> bool:
+    """Whether `by` is the name of one batch; a number that no batch is called is a level."""
+    if isinstance(by, str):
+        return True
+    name = plain(by) if np.ndim(by) == 0 else None  # type: ignore[arg-type]
+    return is_label(name) and not isinstance(name, bool) and name in known
 
 
 def parse_batches(

@@ -61,9 +61,10 @@ def staying(
     after: xr.DataArray,
     known: Sequence[Label],
 ) -> Sequence[Label] | None:
-    """Which of some channels beside an image stay, in which order; None for all as they are.
+    """Which of the channels `known` of what lies beside an image stay, and in which order.
 
-    Those that were chosen; for None all but those that the image had before and lacks after.
+    None if all stay as they are. Those that were chosen; for None all but those that the image had
+    before and lacks after.
     """
     if chosen is not None:
         return chosen if set(chosen) <= set(known) else None

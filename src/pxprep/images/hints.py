@@ -146,7 +146,7 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
 
 
 def _renamed(image: xr.DataArray) -> dict[object, str]:
-    """By the dims of an image those that they are likely to be, where they are called otherwise."""
+    """For dims with other names: which of c, z, y and x each is likely to be."""
     found: dict[object, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]

@@ -72,41 +72,47 @@ def pixels(image: xr.DataArray) -> Array:
 
 
 def shared_pixels(image: xr.DataArray) -> Array:
-    """As `pixels`, for callers that compute a lazy image with other things: both then share it."""
+    """As `pixels`, but of a lazy image no more than a view of its own Dask array.
+
+    Callers who compute it with other arrays that are made from the image compute it once.
+    """
     return standard_axes(image.data, "".join(map(str, image.dims)))
 
 
 def like(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (c, z, y, x), in the dims, coordinates, name and attrs of `image`."""
-    return _labeled(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
+    return _like(backends.to_dims(array, [str(dim) for dim in image.dims]), image)
 
 
-def hollow(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
-    """The labels of an image with only some of its channels, around pixels that are all 0."""
-    channels = xr.Dataset({"places": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
+def placeholder(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
+    """A placeholder for an image with only some of its channels: its dims and coordinates.
+
+    Its pixels are zeros that take no memory.
+    """
+    channels = xr.Dataset({"positions": (CHANNEL, range(image.sizes[CHANNEL]))}, image.coords)
     sizes = {**image.sizes, CHANNEL: len(kept)}
     nothing = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
-    labels = select_known_channels(channels, kept).coords
-    return xr.DataArray(nothing, labels, image.dims, image.name, image.attrs)
+    coords = select_known_channels(channels, kept).coords
+    return xr.DataArray(nothing, coords, image.dims, image.name, image.attrs)
 
 
 def like_plane(image: xr.DataArray, array: Array) -> xr.DataArray:
     """`array`, with axes (1, z, y, x), in the dims and coordinates of `image` without channels."""
     array = backends.to_dims(array, [str(dim) for dim in image.dims])
     plane = image.isel({CHANNEL: 0}, drop=True)
-    return _labeled(array.squeeze(image.dims.index(CHANNEL)), plane)
+    return _like(array.squeeze(image.dims.index(CHANNEL)), plane)
 
 
-def _labeled(array: Array, template: xr.DataArray) -> xr.DataArray:
+def _like(array: Array, template: xr.DataArray) -> xr.DataArray:
     # xarray drops the attrs of results only if its option keep_attrs is False.
     attrs = {} if xr.get_options()["keep_attrs"] is False else template.attrs
     if array.shape == template.shape:
-        labeled = template.copy(deep=False, data=array)  # faster: coordinates are not checked again
-        labeled.attrs, labeled.encoding = attrs, {}
-        return labeled
-    labeled = xr.DataArray(array, dims=template.dims, coords=template.coords, attrs=attrs)
-    labeled.name = template.name  # None as an argument would take the name of a Dask array
-    return labeled
+        made = template.copy(deep=False, data=array)  # faster: coordinates are not checked again
+        made.attrs, made.encoding = attrs, {}
+        return made
+    made = xr.DataArray(array, dims=template.dims, coords=template.coords, attrs=attrs)
+    made.name = template.name  # None as an argument would take the name of a Dask array
+    return made
 
 
 def as_float(image: xr.DataArray) -> xr.DataArray:

@@ -1,6 +1,6 @@
 """Numbers of images: labeled by image and batch, joined, and those of each image taken out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -74,11 +74,11 @@ def labeled_numbers(
     return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
 
 
-def as_coordinate(labels: Sequence[Label]) -> NumpyArray:
-    """Labels as an array that keeps each one's type."""
-    types = {type(label) for label in labels}
+def as_coordinate(names: Sequence[Hashable]) -> NumpyArray:
+    """Names of channels, images or batches as an array that keeps each one's type."""
+    types = {type(name) for name in names}
     if len(types) == 1 and types <= {str, int, float}:
-        return np.array(labels)
-    array = np.empty(len(labels), object)
-    array[:] = labels
+        return np.array(names)
+    array = np.empty(len(names), object)
+    array[:] = names
     return array

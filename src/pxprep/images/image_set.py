@@ -28,7 +28,7 @@ from ..engine.windows import Pixels
 from ..errors import ImageError, ParameterError
 from .alignment import aligned, check_names
 from .containers import Rebuild, is_in_datasets, take_out, the_one
-from .image import checked, hollow, like, pixels
+from .image import checked, like, pixels, placeholder
 from .image_numbers import numbers_of_each, rows_of
 from .masks import areas_of
 from .parameters import parse_pool
@@ -255,9 +255,9 @@ class ImageSet(Sequence[xr.DataArray]):
             return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
-        """For each image, where the sums come from that gave the threshold for that of `cohort`.
+        """For each image of `cohort`, where the sums can be taken that gave its threshold.
 
-        See `reference` of `KeepAbove`; None where they are not at hand.
+        See `reference` of `KeepAbove`; None where they cannot be taken.
         """
         if self.is_lazy or cohort.is_lazy:
             if self.is_masked:
@@ -297,15 +297,16 @@ class ImageSet(Sequence[xr.DataArray]):
         if len(names) == 1:
             return self.apply(operation, [array.data for array in own[0]], reference)
         pairs = zip(*own, strict=True)
-        return self.apply(operation, [np.stack([one.data, two.data]) for one, two in pairs])
+        stacked = [np.stack([one.data, two.data]) for one, two in pairs]
+        return self.apply(operation, stacked, reference)
 
     def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
         """The cohort of these of its channels, in the order that they have; others are dropped."""
         if len(kept) == len(self.labels):
             return self
-        places, told = [self.labels.index(label) for label in kept], self.already_told
-        pick = PickChannels(tuple(places))
-        images = [hollow(image, kept) for image in self]
+        positions, told = [self.labels.index(label) for label in kept], self.already_told
+        pick = PickChannels(tuple(positions))
+        images = [placeholder(image, kept) for image in self]
         chains = tuple(chain.then(pick) for chain in self.chains)
         if not chains:
             arrays = (backends.apply(pixels(image), pick) for image in self)
@@ -315,7 +316,7 @@ class ImageSet(Sequence[xr.DataArray]):
             images=tuple(images),
             chains=chains,
             channels=None if self.channels is None else tuple(kept),
-            already_told=told[:, places] if np.shape(told)[1:] == (len(self.labels),) else told,
+            already_told=told[:, positions] if np.shape(told)[1:] == (len(self.labels),) else told,
         )
 
     def with_channels(self, channels: Sequence[Label] | None) -> "ImageSet":
@@ -359,17 +360,11 @@ class ImageSet(Sequence[xr.DataArray]):
         return replace(self, chains=known) if len(known) == len(self) else None
 
     def keeping_results(self) -> "ImageSet":
-        """The same cohort, of whose chains the first pass keeps what comes out.
-
-        If pixels of all images are pooled, each image is in two passes at a time, and only one may
-        fill an array: the chains are run before.
-        """
-        if self.pool == "pixels" and len(self) > 1:
-            return self.with_results()
+        """The same cohort, of whose chains the first pass keeps what comes out."""
         return self._with(chains=tuple(chain.keeping_result() for chain in self.chains))
 
     def with_results(self) -> "ImageSet":
-        """The same cohort, all of whose operations have been run, in a pass or now."""
+        """The same cohort with the results of its operations: as a pass kept them, or made here."""
         return self._with(chains=tuple(map(begin_at_result, self.chains)))
 
     @property
@@ -400,13 +395,13 @@ class ImageSet(Sequence[xr.DataArray]):
         arrays = (*(image.data for image in self.images), *self.areas)
         return any(map(backends.is_lazy, arrays))
 
-    def keeping(
+    def sharing_reads(
         self, memory: int | None, depth: int, *, results: bool = False
     ) -> AbstractContextManager[None]:
         """A context in which passes over lazy images keep what they read for each other.
 
-        `memory` is for how many bytes, None a share of what is available. `depth` is how far blurs
-        will read around a block. `results` tells that images are also transformed in this context,
+        `memory` is for how many bytes, None a share of what is available. `depth` is how far the
+        steps read around a pixel. `results` tells that images are also transformed in this context,
         so that blurred blocks are worth keeping.
         """
         images = [pixels(image) for image in self.images]
@@ -433,12 +428,12 @@ def _held(
 ) -> ImageSet:
     """The images of a cohort, which has its own variable, mask and pool."""
     own = holder.image_set
-    for name, value in (
-        ("variable", variable),
-        ("where", where),
-        ("pool", None if pool in ("mean", own.pool) else pool),
+    for name, value, is_told in (
+        ("variable", variable, variable is not None),
+        ("where", where, where is not None),
+        ("pool", pool, pool not in ("mean", own.pool)),  # "mean" is what is taken if none is given
     ):
-        if value is not None:
+        if is_told:
             raise beside_cohort(name, value)
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:

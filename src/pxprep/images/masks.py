@@ -231,7 +231,7 @@ def _read(
 
 
 def _check_labels(masks: Sequence[Mask]) -> None:
-    """Raise ParameterError if no image has a pixel with one of the labels that are asked for."""
+    """Raise ParameterError if a label that is asked for is in no image."""
     for labels in {mask.labels for mask in masks if mask.labels != NONZERO and not mask.inverted}:
         arrays = [_array_of(mask).data for mask in masks if mask.labels == labels]
         if any(map(backends.is_lazy, arrays)):

@@ -114,14 +114,14 @@ def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
     return levels
 
 
-def coarser_labels(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """`image` cut to the size, and with the coordinates and attrs, of means over squares of pixels.
+def with_coarser_coordinates(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
+    """`image` cut to the size of means over rectangles of pixels, with their coordinates and attrs.
 
     Its values are not the means: the caller puts them in. Coordinates along the dims that are
     numbers become means over the same pixels; others are left out.
     """
-    smaller = cut_to_size(image, factors).assign_coords(_coords_of_blocks(image, factors))
-    return smaller.assign_attrs(_attrs_of_blocks(image, factors))
+    smaller = cut_to_size(image, factors).assign_coords(_coords_of_rectangles(image, factors))
+    return smaller.assign_attrs(_attrs_of_rectangles(image, factors))
 
 
 def cut_to_size(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
@@ -137,22 +137,22 @@ def means_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> Array:
     return backends.coarsen(shared_pixels(image), (z, y, x), dtype=processing_dtype(image))
 
 
-def _coords_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[object, object]:
+def _coords_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[object, object]:
     return {
-        name: (coord.dims, _block_means(coord, factors), coord.attrs)
+        name: (coord.dims, _means_along(coord, factors), coord.attrs)
         for name, coord in image.coords.items()
         if coord.ndim == 1 and coord.dims[0] in factors and coord.dtype.kind in "iuf"
     }
 
 
-def _block_means(coord: xr.DataArray, factors: ScaleFactors) -> object:
+def _means_along(coord: xr.DataArray, factors: ScaleFactors) -> object:
     factor = factors[str(coord.dims[0])]
     whole = coord.values[: coord.size - coord.size % factor].astype(np.float64)
     return whole.reshape(-1, factor).mean(axis=1)
 
 
-def _attrs_of_blocks(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
-    """The sizes of pixels, and SpatialData's transformations, for means over squares of pixels."""
+def _attrs_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
+    """The sizes of pixels, and SpatialData's transformations, for means over rectangles."""
     attrs: dict[str, object] = {}
     sizes, places = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
     if isinstance(sizes, Mapping) and all(isinstance(size, Real) for size in sizes.values()):
@@ -188,10 +188,10 @@ def coarser_scales(
         changed = {dim for dim, size in sizes.items() if size != scale.sizes[dim]}
         along = [name for name, coord in scale.coords.items() if changed & set(coord.dims)]
         coarsened = backends.coarsen(array, (z, y, x), dtype=dtype)
-        coords = _coords_of_blocks(finest, by_dim)
+        coords = _coords_of_rectangles(finest, by_dim)
         moved = {name: coords[name] for name in along if name in coords}
         coarser = like(scale.drop_vars(along), coarsened).assign_coords(moved)
-        for key, new in ((SIZES, finest.attrs), (TRANSFORMS, _attrs_of_blocks(finest, by_dim))):
+        for key, new in ((SIZES, finest.attrs), (TRANSFORMS, _attrs_of_rectangles(finest, by_dim))):
             was_moved = finest.attrs.get(key) is not scales[0].attrs.get(key)
             if was_moved and key in coarser.attrs and key in new:
                 coarser.attrs[key] = new[key]

@@ -255,9 +255,10 @@ def _reduced(
     lineages: set[str],
     stay: Callable[[Sequence[Label]], Sequence[Label] | None],
 ) -> dict[str, xr.Dataset]:
-    """The datasets at and above images, and all that inherit their labels, without the others.
+    """The datasets; some of them keep only the channels that stay.
 
-    `stay` says which of some channels stay, None for all.
+    Those are the ones at and above images, and those that inherit their labels. `stay` says which
+    of some channels stay, None for all.
     """
     reduced = {}
     for path, dataset in datasets.items():

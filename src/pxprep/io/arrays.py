@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from ..aliases import DType, Label, NumpyArray
 from ..store.zarr_chunks import Region
 
-# The dims of an image in their usual order; z only in a stack.
+# The dims of an image in their usual order; z only where there are planes.
 DIMS = ("c", "z", "y", "x")
 
 
@@ -53,7 +53,7 @@ class FilePixels(ABC):
 
 
 class Joined(FilePixels):
-    """The channels of several images, one behind the other, cut to a common size at the upper left.
+    """The channels of several images, one after the other, cut to a common size at the upper left.
 
     Parameters
     ----------

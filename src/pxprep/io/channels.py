@@ -178,7 +178,7 @@ def _images(found: Sequence[TiffContents]) -> list[TiffContents]:
 
 
 def _is_mask(name: str, images: Sequence[str]) -> bool:
-    """Whether a file is called as a mask, or as an image and something behind it."""
+    """Whether a file is called as a mask, or as an image and something after it."""
     continues = any(name.startswith(f"{image}{sign}") for image in images for sign in "_-. ")
     return continues or MASK.search(name) is not None
 

@@ -24,7 +24,7 @@ from ..layers.spatial_data import transformations_of
 from ..store.files import WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .importing import MICRONS
-from .stacks import MISSING
+from .stacks import NO_TIFFFILE
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -98,7 +98,7 @@ def export_images(
     try:
         import tifffile  # noqa: F401
     except ImportError as error:
-        raise ParameterError(MISSING) from error
+        raise ParameterError(NO_TIFFFILE) from error
     may_replace = parse_bool(overwrite, "overwrite")
     target = parse_path(folder, "folder", "a folder")
     found = {
@@ -227,9 +227,9 @@ def _tiles(image: xr.DataArray) -> Iterator[NumpyArray]:
     rows = TILE * max(1, AT_A_TIME // row)
     for plane in np.ndindex(*image.shape[:-2]):
         for top in range(0, height, rows):
-            strip = image[(*plane, slice(top, top + rows))].values
-            for y in range(0, len(strip), TILE):
+            band = image[(*plane, slice(top, top + rows))].values
+            for y in range(0, len(band), TILE):
                 for x in range(0, width, TILE):
-                    tile = strip[y : y + TILE, x : x + TILE]
+                    tile = band[y : y + TILE, x : x + TILE]
                     missing = [(0, TILE - size) for size in tile.shape]
                     yield np.pad(tile, missing) if np.any(missing) else tile

@@ -69,10 +69,10 @@ def read_folder(
     -------
     dict of str to xarray.DataArray
         By name of the folder, in natural order (fov2 before fov10); of several images in a folder,
-        with the name of each behind it. Dims ``c``, ``y``, ``x``, of stacks ``c``, ``z``, ``y``,
+        followed by the name of each. Dims ``c``, ``y``, ``x``, with planes ``c``, ``z``, ``y``,
         ``x``; channels in natural order of their files, whose names without ``.tif``, ``.tiff`` or
         ``.ome.tiff`` are the labels if metadata do not tell them. A channel that several cycles
-        have gets the cycle behind its label, as "DAPI(Cycle1)". Type of the files, in native byte
+        have gets the cycle after its label, as "DAPI(Cycle1)". Type of the files, in native byte
         order; of files of several types the one that holds all their values. The attr
         ``source`` tells the folder.
 

@@ -53,7 +53,7 @@ def read_imc(
     Returns
     -------
     dict of str to xarray.DataArray
-        By name: the file's without its suffix; of several, with the description of each behind it,
+        By name: the file's without its suffix; of several, followed by the description of each,
         or its number where it has none of its own. Dims ``c``, ``y``, ``x``, float32. Labels are
         those that the user of the instrument gave; the metal ("Ir191") for channels without, and
         both, as "DNA(Ir191)", where several have one label. The attrs ``source`` and
@@ -106,10 +106,12 @@ def imc_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.Data
     images: dict[str, xr.DataArray] = {}
     for file, found in by_file.items():
         kept = _kept(found, options.acquisitions, file)
-        names = image_names(file, [pixels.name for pixels in kept], [one.number for one in kept])
+        names = image_names(
+            file, [acquisition.name for acquisition in kept], [one.number for one in kept]
+        )
         require_new(names, images, file)
-        for name, pixels in zip(names, kept, strict=True):
-            images[name] = _image(pixels, options, name)
+        for name, acquisition in zip(names, kept, strict=True):
+            images[name] = _image(acquisition, options, name)
     if not images:
         raise ImageError(f"{', '.join(str(file) for file in by_file)!r:.300} has no acquisitions")
     return agreed(images, options.channels)
@@ -245,7 +247,7 @@ def _acquisitions_of(file: Path) -> list[Acquisition]:
             raise
         warn(f"{error!s:.300}: its text files are read instead")
         return [Acquisition.of_text(text, text.stem[len(file.stem) + 1 :]) for text in texts]
-    return [_or_text(pixels, file) for pixels in found]
+    return [_or_text(acquisition, file) for acquisition in found]
 
 
 def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
@@ -262,17 +264,17 @@ def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
     )
 
 
-def _or_text(pixels: Acquisition, file: Path) -> Acquisition:
+def _or_text(acquisition: Acquisition, file: Path) -> Acquisition:
     """An acquisition of an ``.mcd`` file, or where it is broken that of its text file."""
-    texts = [text for text in texts_beside(file) if text.stem.endswith(f"_{pixels.number}")]
-    if not pixels.why_broken or len(texts) != 1:
-        return pixels
+    texts = [text for text in texts_beside(file) if text.stem.endswith(f"_{acquisition.number}")]
+    if not acquisition.why_broken or len(texts) != 1:
+        return acquisition
     warn(
-        f"acquisition {pixels.number} of {str(file)!r}: {pixels.why_broken}; "
+        f"acquisition {acquisition.number} of {str(file)!r}: {acquisition.why_broken}; "
         f"{texts[0].name!r} is read instead"
     )
-    found = Acquisition.of_text(texts[0], pixels.name)
-    found.um_per_pixel = pixels.um_per_pixel
+    found = Acquisition.of_text(texts[0], acquisition.name)
+    found.um_per_pixel = acquisition.um_per_pixel
     return found
 
 
@@ -307,7 +309,7 @@ def _check_acquisitions(
     """Raise ParameterError unless the user named acquisitions that are there."""
     if numbers is None:
         return
-    known = sorted({pixels.number for found in by_file.values() for pixels in found})
+    known = sorted({acquisition.number for found in by_file.values() for acquisition in found})
     is_sequence = isinstance(numbers, Sequence) and not isinstance(numbers, str)
     if not is_sequence or not numbers or not set(numbers) <= set(known):
         raise ParameterError(
@@ -320,14 +322,20 @@ def _kept(
     found: Sequence[Acquisition], numbers: Sequence[int] | None, file: Path
 ) -> list[Acquisition]:
     """The acquisitions that are wanted; broken ones are left out, or an error if asked for."""
-    chosen = [pixels for pixels in found if numbers is None or pixels.number in numbers]
-    broken = [f"{pixels.number}, {pixels.why_broken}" for pixels in chosen if pixels.why_broken]
-    whole = [pixels for pixels in chosen if not pixels.why_broken]
+    chosen = [
+        acquisition for acquisition in found if numbers is None or acquisition.number in numbers
+    ]
+    broken = [
+        f"{acquisition.number}, {acquisition.why_broken}"
+        for acquisition in chosen
+        if acquisition.why_broken
+    ]
+    whole = [acquisition for acquisition in chosen if not acquisition.why_broken]
     if not broken:
         return whole
     listed = f"{'; '.join(broken):.500}"
     if numbers is not None or not whole:
-        others = [pixels.number for pixels in found if not pixels.why_broken]
+        others = [acquisition.number for acquisition in found if not acquisition.why_broken]
         raise ImageError(
             f"{str(file)!r} has broken acquisitions: {listed}; {spelled('acquisitions=')} "
             f"chooses others, of {others}"
@@ -336,16 +344,20 @@ def _kept(
     return whole
 
 
-def _image(pixels: Acquisition, options: FileOptions, name: str) -> xr.DataArray:
-    attrs: dict[str, object] = {"source": str(pixels.file)}
-    if pixels.um_per_pixel:
-        attrs[SIZES] = pixels.um_per_pixel
-    image = lazy_image(pixels, pixels.shape, pixels.labels, attrs).chunk({"c": 1})
+def _image(acquisition: Acquisition, options: FileOptions, name: str) -> xr.DataArray:
+    attrs: dict[str, object] = {"source": str(acquisition.file)}
+    if acquisition.um_per_pixel:
+        attrs[SIZES] = acquisition.um_per_pixel
+    image = lazy_image(acquisition, acquisition.shape, acquisition.labels, attrs).chunk({"c": 1})
     if options.panel is None:
         return image
-    known = [pixels.metals, [metal.strip("()") for metal in pixels.metals], pixels.labels]
-    what = f"acquisition {name!r} of {str(pixels.file)!r}"
-    pairs = options.panel.labels(known, len(pixels.labels), what, by_order=False)
+    known = [
+        acquisition.metals,
+        [metal.strip("()") for metal in acquisition.metals],
+        acquisition.labels,
+    ]
+    what = f"acquisition {name!r} of {str(acquisition.file)!r}"
+    pairs = options.panel.labels(known, len(acquisition.labels), what, by_order=False)
     return with_channels(image, pairs)
 
 

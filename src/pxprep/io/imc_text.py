@@ -1,4 +1,7 @@
-"""The text files of imaging mass cytometry: a line for each pixel, whole up to where it is cut."""
+"""The text files of imaging mass cytometry: a line for each pixel.
+
+Of a file that was cut off, the whole lines are read.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def is_imc_text(file: Path) -> bool:
 
 
 def read_header(file: Path) -> Text:
-    """The channels and the size; of the pixels, the first row and the last one are read."""
+    """The channels and the size; of the pixels, the first row and the last pixel are read."""
     with file.open("rb") as text:
         columns = _decoded(text.readline()).strip("\ufeff\r\n").split("\t")
         if columns[: len(BEGINNING)] != BEGINNING:

@@ -81,7 +81,7 @@ def import_images(
     overwrite
         Whether layers of the same names are replaced.
     progress
-        True shows a bar for each layer.
+        True shows a bar while layers are written, several at a time.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds.
@@ -119,29 +119,59 @@ def import_images(
     >>> list(sdata.images), sdata["fov0"].dims, sdata["fov0"].c.values.tolist()[:2]
     (['fov0', 'fov1', 'fov2'], ('c', 'y', 'x'), ['DAPI', 'CD45'])
     """
+    sdata, _ = import_as_layers(
+        source,
+        store,
+        channels,
+        {
+            "channel_names": channel_names,
+            "panel": panel,
+            "axes": axes,
+            "images": images,
+            "acquisitions": acquisitions,
+            "subfolder": subfolder,
+            "names_from": names_from,
+            "crop": crop or None,
+        },
+        chunks=chunks,
+        scale_factors=scale_factors,
+        overwrite=overwrite,
+        progress=progress,
+        wait=wait,
+    )
+    return sdata
+
+
+def import_as_layers(
+    source: str | Path | Mapping[str, xr.DataArray],
+    store: str | Path,
+    channels: Sequence[Label] | None,
+    about_files: Mapping[str, Any],
+    *,
+    chunks: Any,
+    scale_factors: Sequence[object] | None,
+    overwrite: object,
+    progress: object,
+    wait: object,
+) -> tuple[SpatialData, list[str]]:
+    """The store after `import_images`, and the names of its new layers.
+
+    `about_files` are the parameters of `open_images` by name, None for those that are not given.
+    """
     folder = parse_path(store, "store", "a SpatialData store").expanduser().resolve()
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar = parse_progress(progress)
-    about_files = {
-        "channel_names": channel_names,
-        "panel": panel,
-        "axes": axes,
-        "images": images,
-        "acquisitions": acquisitions,
-        "subfolder": subfolder,
-        "names_from": names_from,
-        "crop": crop or None,
-    }
     given = {name: value for name, value in about_files.items() if value is not None}
-    by_name = by_layer(_images(source, channels, given))
+    by_name = _by_layer(_images(source, channels, given))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in by_name.items()}
     check_installed()
     with _opened(folder, list(by_name), seconds) as sdata:
+        panel = about_files["panel"]
         kept = {"channels": channels, **about_files, "panel": None if panel is None else str(panel)}
         kept |= {"chunks": chunks, "scale_factors": scale_factors}
         parameters = to_json_types({IMPORT: kept})
         _write(sdata, by_name, layouts, parameters, may_replace, seconds, bar)
-    return sdata
+    return sdata, list(by_name)
 
 
 def _write(
@@ -168,8 +198,8 @@ def _write(
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
-    identities = {name: source.identity for name, source in sources.items()}
-    destination.put(elements, Run(parameters, identities, NOT_FITTED), bar, {})
+    fingerprints = {name: source.fingerprint for name, source in sources.items()}
+    destination.put(elements, Run(parameters, fingerprints, NOT_FITTED), bar, {})
 
 
 def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:
@@ -184,7 +214,7 @@ def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, x
     return agreed(images, channels)
 
 
-def by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+def _by_layer(images: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     """The images by the names of their layers, lazily and with dims in the usual order.
 
     Characters that SpatialData does not allow in names become ``_``.

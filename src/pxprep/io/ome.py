@@ -26,7 +26,7 @@ UM_PER_UNIT = {
     "m": 1e6,
 }
 # More than real ones have; a text that is larger is not parsed.
-MOST_SIGNS = 1 << 26
+MOST_CHARACTERS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Ome:
 
 def parse_ome(text: str) -> Ome:
     """The metadata in a text; ValueError if it tells of no image."""
-    if len(text) > MOST_SIGNS:
-        raise ValueError(f"they are {len(text)} signs long")
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"they are {len(text)} characters long")
     # Entities may grow without limit.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("they define a type of document")
@@ -112,7 +112,10 @@ def _image(element: ElementTree.Element) -> OmeImage:
 
 
 def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
-    """The channels of the pages of each file, in their order; none if there are several times."""
+    """The channels of the pages of each file, in their order.
+
+    None if there are several time points.
+    """
     if _whole(pixels.get("SizeT"), 1) > 1:
         return {}
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
@@ -125,7 +128,7 @@ def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
         uuid = next((one.text or "" for one in data if _tag(one) == "UUID"), "").strip()
         first = [_whole(data.get(f"First{axis}"), 0) for axis in order]
         start = first[0] + sizes[0] * (first[1] + sizes[1] * first[2]) if len(order) == 3 else 0
-        count = min(_whole(data.get("PlaneCount"), 1), MOST_SIGNS >> 8)
+        count = min(_whole(data.get("PlaneCount"), 1), MOST_CHARACTERS >> 8)
         numbers = range(start, start + count)
         found.setdefault(uuid, []).extend(n // steps % sizes[channel] for n in numbers)
     return found

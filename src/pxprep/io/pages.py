@@ -41,7 +41,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class PageLayout:
+class PageOrder:
     """How an image lies in pages.
 
     Attributes
@@ -107,7 +107,7 @@ class TiffPixels(FilePixels):
         Type of the pixels.
     """
 
-    def __init__(self, pages: Sequence[Page], layout: PageLayout, dtype: DTypeLike) -> None:
+    def __init__(self, pages: Sequence[Page], layout: PageOrder, dtype: DTypeLike) -> None:
         super().__init__(layout.shape, dtype)
         self.pages = tuple(pages)
         self.layout = layout
@@ -200,7 +200,7 @@ def _decode(
 
 
 def is_planar_page(page: TiffPage) -> bool:
-    """Whether a page holds one plane behind the other for its samples."""
+    """Whether a page holds one plane after the other for its samples."""
     return bool(page.axes[:1] == "S")
 
 

@@ -16,15 +16,15 @@ from ..errors import ImageError, ParameterError, PxprepError, spelled
 from .axes import meanings
 from .ome import Ome, OmeImage
 from .page_names import names_of_pages
-from .pages import Page, PageLayout, TiffPixels, is_planar_page, segment_size
+from .pages import Page, PageOrder, TiffPixels, is_planar_page, segment_size
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
-MISSING = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
+NO_TIFFFILE = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
 # Rows and columns that are read at once, as far as tiles and strips allow.
-BLOCK = 1024
+SIDE = 1024
 # What a page holds whose samples are colours: RGB, CMYK, YCbCr, CIELab and its relatives.
 COLOURS = {2, 5, 6, 8, 9, 10}
 SMALL = re.compile(r"(thumbnail|macro|label|overview)( image)?", re.IGNORECASE)
@@ -39,7 +39,7 @@ def opened(file: Path, alone: bool = False) -> Iterator[TiffFile]:
     try:
         from tifffile import TiffFile
     except ImportError as error:
-        raise ParameterError(MISSING) from error
+        raise ParameterError(NO_TIFFFILE) from error
     try:
         with TiffFile(file, _multifile=not alone) as tiff:
             yield tiff
@@ -111,7 +111,7 @@ class Stack:
         return bool(is_coloured and whole and (n_samples == 3 or is_rgba))
 
     @property
-    def is_beside(self) -> bool:
+    def is_picture_or_preview(self) -> bool:
         """Whether it is a picture, or a small view of what another image shows."""
         return self.is_picture or SMALL.fullmatch(self.name.strip()) is not None
 
@@ -158,13 +158,13 @@ class Stack:
         return TiffPixels(self._pages(what), self._layout(letters, what), np.dtype(page.dtype))
 
     def chunk_sizes(self, pixels: TiffPixels) -> tuple[int, ...]:
-        """Sizes of chunks for reading: whole TIFF tiles or strips, about `BLOCK` on each side."""
+        """Sizes of chunks for reading: whole TIFF tiles or strips, about `SIDE` on each side."""
         layout, page = pixels.layout, self.keyframe
         first = 1
         if layout.c and layout.c[-1] == len(layout.sizes) - 3 and not layout.is_planar:
             first = layout.n_together
         whole = (1, 1) if pixels.pages[0].stored is not None else segment_size(page)
-        edge = max(64, int(BLOCK / first**0.5))
+        edge = max(64, int(SIDE / first**0.5))
         own = dict(zip((len(layout.sizes) - 2, len(layout.sizes) - 1), whole, strict=True))
         rows, columns = (
             min(
@@ -181,7 +181,7 @@ class Stack:
         is_told = len(self.names) == pixels.shape[0] and not pixels.layout.z
         return self.names if is_told or self.about.labels else ()
 
-    def _layout(self, letters: str, what: str) -> PageLayout:
+    def _layout(self, letters: str, what: str) -> PageOrder:
         page = self.keyframe
         n_leading = len(self.sizes) - len(page.shape)
         # Samples, rows and columns of a page come last, in this order.
@@ -194,7 +194,7 @@ class Stack:
                 by_letter.get(letter, []).append(place)
         if len(by_letter["Y"]) != 1 or len(by_letter["X"]) != 1:
             raise ImageError(f"{what} must have rows and columns, it has the axes {self.axes}")
-        return PageLayout(
+        return PageOrder(
             tuple(map(int, sizes)),
             is_planar_page(page),
             tuple(by_letter["C"]),

@@ -51,9 +51,9 @@ def read_tiff(
     Returns
     -------
     dict of str to xarray.DataArray
-        By name: the file's without its suffix; where the file holds several images, with the name
-        of each in the metadata behind it, or its number from 0. Dims ``c``, ``y``, ``x``, of a
-        stack ``c``, ``z``, ``y``, ``x``; type as in the file, in native byte order. The attrs
+        By name: the file's without its suffix; where the file holds several images, followed
+        by the name of each in the metadata, or its number from 0. Dims ``c``, ``y``, ``x``, with
+        planes ``c``, ``z``, ``y``, ``x``; type as in the file, in native byte order. The attrs
         ``source`` and ``um_per_pixel`` tell the file, and micrometres by dim where the metadata do.
 
     Raises

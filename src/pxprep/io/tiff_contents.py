@@ -59,7 +59,7 @@ class TiffContents:
                 for number, (name, stack) in enumerate(names.items())
                 if {name, stack.name, str(number)} & set(options.images)
             }
-        kept = {name: stack for name, stack in names.items() if not stack.is_beside}
+        kept = {name: stack for name, stack in names.items() if not stack.is_picture_or_preview}
         if kept and len(kept) < len(names):
             out = [_told(name, stack) for name, stack in names.items() if name not in kept]
             warn(

@@ -15,8 +15,7 @@ import numpy as np
 
 from ..errors import LayerError, StoreError, spelled
 from ..store import files
-from ..store.contents import ome_attrs, token_in
-from ..store.moving import identity
+from ..store.contents import identity, ome_attrs, token_in
 from ..store.zarr_chunks import folder_of, missing_chunks_message
 from .layouts import scales_of
 
@@ -154,7 +153,7 @@ def _check_there(arrays: Mapping[Path, ZarrArray], what: str) -> None:
     for folder, opened in arrays.items():
         try:
             found = open_array(store=opened.store, path=opened.path, mode="r")
-        except (FileNotFoundError, ValueError) as error:  # zarr's own are both
+        except (FileNotFoundError, ValueError) as error:  # zarr's own are of both types
             raise LayerError(
                 f"{what} is not on disk any more: {str(folder)!r} was removed or damaged after it "
                 "had been opened; read the store again"
@@ -180,13 +179,14 @@ class SourceState:
 
     Attributes
     ----------
-    identity
-        A hash that differs between images; a layer has the same in a copy of the store.
+    fingerprint
+        A text that differs between images: hashes of the layers that they are read from, and what
+        Dask calls the rest. A layer has the same in a copy of the store.
     folders
         The folders that it is read from: layers, or arrays that are not part of one.
     """
 
-    identity: str
+    fingerprint: str
     folders: frozenset[Path]
 
     @classmethod

@@ -304,7 +304,7 @@ class Destination:
         changed = [
             name
             for name, source in sources.items()
-            if name not in replaced and source.identity != run["sources"].get(name)
+            if name not in replaced and source.fingerprint != run["sources"].get(name)
         ]
         return f"its source {changed} was another" if changed else ""
 
@@ -314,7 +314,7 @@ class Destination:
         """Add the elements to the object, through its store if it has one."""
         if self.store is None:
             entries = {name: run.entry(self.pairs[name], one) for name, one in elements.items()}
-            kept = merged(self.sdata.attrs.get(KEY), run.note(entries), list(elements))
+            kept = merged(self.sdata.attrs.get(KEY), run.record(entries), list(elements))
             for name, element in elements.items():
                 put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
@@ -354,20 +354,23 @@ class Destination:
             transactions.transaction(store, contents, self.wait) as transaction,
         ):
             while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
-                batch = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
-                group |= batch
-                new = {name: run.entry(self.pairs[name], one) for name, one in batch.items()}
+                some = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
+                group |= some
+                new = {name: run.entry(self.pairs[name], one) for name, one in some.items()}
                 marks = {name: {key: entry[key] for key in MARK} for name, entry in new.items()}
-                stage(transaction.stage, batch, marks)
+                stage(transaction.stage, some, marks)
                 entries |= new
             staged = monotonic()
             places = [Place("images", name) for name in entries]
             guard = partial(self._check_still, store, list(group))
-            transaction.publish(places, run.note(entries), guard)
+            transaction.publish(places, run.record(entries), guard)
         return min(PATIENCE * (monotonic() - staged), MOST_SECONDS)
 
     def _n_at_once(self, waiting: Sized, begun: Sized) -> int:
-        """How many layers are written at once: those that wait, but one by one only a few."""
+        """How many layers are written at once: all that wait, up to `MOST_AT_ONCE`.
+
+        One by one: a single layer first, then one for each core.
+        """
         most = MOST_AT_ONCE if not self.one_by_one else n_cores() if begun else 1
         return min(len(waiting), most)
 

@@ -78,7 +78,7 @@ def as_element(
 
 
 def coarsened(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """The means over blocks of pixels, NaN ignored, rounded for integers; of the image's type."""
+    """Means over rectangles of pixels, NaN ignored, rounded for integers; of the image's type."""
     is_float = image.dtype.kind == "f"
     # A float32 does not hold every integer.
     means: xr.DataArray = ops.coarsen(image if is_float else image.astype(np.float64), factors)
@@ -131,14 +131,14 @@ def stage(
 
 
 def _describe(root: Path, elements: Mapping[str, object], options: Mapping[str, object]) -> None:
-    """Have SpatialData write all of elements but their pixels, with its options, to `root`."""
+    """Have SpatialData write elements without pixels, with its options, to the store `root`."""
     from spatialdata import SpatialData
 
     empty = {}
     for name, element in elements.items():
         arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
         empty[name] = with_data(element, arrays)
-    with computing.without_computing():
+    with computing.at_once():
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 

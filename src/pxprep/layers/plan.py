@@ -22,7 +22,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.run import labels_along, pass_names
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
-from .request import Request, recipe_of
+from .request import Request, pipeline_of
 from .spatial_data import check_sdata
 from .work import Prepared, Work
 
@@ -75,7 +75,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     given = dict(call.arguments)
     check_sdata(given.pop("sdata"))
     request = Request.parsed(**given)
-    work = Work.found(sdata, request, changes=False)
+    work = Work.of(sdata, request, changes=False)
     store = work.destination.store
     general: dict[str, Any] = {
         "work": work,
@@ -86,11 +86,11 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     if not work.pairs:
         return Plan(**general)
     prepared = Prepared.of(work)
-    kept = labels_along(recipe_of(work.steps).steps, prepared.cohort.labels)[-1]
+    kept = labels_along(pipeline_of(work.pipeline).steps, prepared.cohort.labels)[-1]
     measured: list[str] = []
-    if isinstance(work.steps, Pipeline):
-        measured = pass_names(work.steps.steps, without(prepared.cohort, request.exclude))
-        work.steps.warn_of_remarks(prepared.cohort.labels)
+    if isinstance(work.pipeline, Pipeline):
+        measured = pass_names(work.pipeline.steps, without(prepared.cohort, request.exclude))
+        work.pipeline.warn_of_remarks(prepared.cohort.labels)
     return Plan(
         **general,
         reads=prepared.images,
@@ -105,7 +105,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
 
 def step_names(plan: Plan) -> list[str]:
     """What the steps are called, in order."""
-    return [name for name, _ in recipe_of(plan.work.steps).steps]
+    return [name for name, _ in pipeline_of(plan.work.pipeline).steps]
 
 
 def _processed(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:

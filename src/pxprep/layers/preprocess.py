@@ -21,7 +21,7 @@ from ..store.transactions import Repaired
 from .destination import repair_store
 from .harpy_names import refusing_harpy_names
 from .reports import write_report
-from .request import Request, recipe_of
+from .request import Request, pipeline_of
 from .spatial_data import check_sdata
 from .work import Prepared, Work
 
@@ -232,25 +232,27 @@ def pixel_clustering_preprocess(
         report=report,
         progress=progress,
     )
-    work = Work.found(sdata, request)
-    steps: object = _make_layers(work) if work.pairs else work.steps
+    work = Work.of(sdata, request)
+    fitted: object = _make_layers(work) if work.pairs else work.pipeline
     work.destination.refresh()
     if request.report is not None:
-        write_report(request.report, sdata, work.destination.pairs, steps, request.passes)
+        write_report(request.report, sdata, work.destination.pairs, fitted, request.passes)
     return sdata
 
 
 def _make_layers(work: Work) -> FittedPipeline:
-    """Read, measure, apply, write; the steps with their numbers."""
-    request, steps = work.request, work.steps
+    """Read, measure, apply, write; the fitted pipeline."""
+    request, pipeline = work.request, work.pipeline
     prepared = Prepared.of(work)
     images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
     batches = prepared.batches
-    depth = recipe_of(steps).depth(cohort.labels)
+    depth = pipeline_of(pipeline).depth(cohort.labels)
     # `fit` and `transform` take images; what `cohort` keeps in memory belongs to these very arrays.
-    with ToldOnce(), cohort.keeping(request.memory, depth, results=True):
-        if isinstance(steps, Pipeline):
-            steps = steps.fit(
+    with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
+        fitted = (
+            pipeline
+            if isinstance(pipeline, FittedPipeline)
+            else pipeline.fit(
                 images,
                 pool=request.pool,
                 where=masks,
@@ -258,14 +260,15 @@ def _make_layers(work: Work) -> FittedPipeline:
                 by=batches,
                 progress=request.passes,
             )
-        processed = steps.transform(images, by=batches)
+        )
+        processed = fitted.transform(images, by=batches)
         if not request.keep_outside:
             processed = ops.keep_where(processed, masks)
         elements = {
             output: prepared.element(name, processed[name]) for output, name in work.pairs.items()
         }
-        work.destination.put(elements, work.run_with(steps), request.passes, request.compressor)
-    return steps
+        work.destination.put(elements, work.run_with(fitted), request.passes, request.compressor)
+    return fitted
 
 
 def repair(path: str | Path, *, wait: bool | float = True) -> Repaired:

@@ -1,4 +1,4 @@
-"""What made a layer: kept in the attrs of a SpatialData object and its store, and read again."""
+"""Records of what made layers, in the attrs of a SpatialData object and its store."""
 
 from __future__ import annotations
 
@@ -13,104 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LayerError, ParameterError, StoreError
+from ..errors import ParameterError, StoreError
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.provenance import IMPORT, Provenance
+from ..pipeline.provenance import IMPORT
 from ..store.contents import KEY, Json, read_attrs, token_in
 from ..store.places import broken_name_rule
-from .backing import check_there, layer_folder
+from .backing import layer_folder
 from .layouts import scales_of
-from .spatial_data import check_sdata, store_path
 
 if TYPE_CHECKING:
-    from spatialdata import SpatialData
-
-__all__ = ["provenance"]
+    pass
 
 FORMAT = 1
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
-
-
-def provenance(sdata: SpatialData, layer: str) -> Provenance:
-    """What made a layer: pipeline, numbers, source, versions and time.
-
-    Parameters
-    ----------
-    sdata
-        In memory or backed by a zarr store.
-    layer
-        Name of a layer that `pixel_clustering_preprocess` or `pxprep.io.import_images` made.
-
-    Returns
-    -------
-    Provenance
-
-    Raises
-    ------
-    LayerError
-        If there is no such layer, pxprep did not make it, or it was replaced or removed since.
-
-    Examples
-    --------
-    >>> import pxprep
-    >>> from pxprep.datasets import tissue
-    >>> from spatialdata import SpatialData
-    >>> from spatialdata.models import Image2DModel
-    >>> fov = tissue(size=64)["fov0"]
-    >>> element = Image2DModel.parse(fov.data, dims=fov.dims, c_coords=fov.c.values.tolist())
-    >>> sdata = SpatialData(images={"fov0": element})
-    >>> sdata = pxprep.pixel_clustering_preprocess(sdata, "fov0", "clean", q=98)
-    >>> made = pxprep.provenance(sdata, "clean")
-    >>> made.source, made.parameters["pipeline"]["steps"][0]["name"]
-    ('fov0', 'quantile_norm')
-    >>> made.fitted().transform(fov).sizes["c"]
-    10
-    """
-    return Origins(sdata).of(layer)
-
-
-class Origins:
-    """Looks up the provenance of layers; the records in the store are read only once."""
-
-    def __init__(self, sdata: SpatialData) -> None:
-        check_sdata(sdata)
-        self._sdata = sdata
-        self._store = store_path(sdata)
-
-    def of(self, layer: str) -> Provenance:
-        """The provenance of a layer; raises LayerError as `provenance` does."""
-        images = self._sdata.images
-        if layer not in images:
-            raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
-        records, token = self._kept(layer)
-        entry = records.layers.get(layer)
-        if entry is None:
-            raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
-        # A copy that SpatialData wrote has no mark: then shape, type and channels must agree.
-        if token not in (None, entry["token"]) or _summary(images[layer]) != entry["image"]:
-            raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
-        run = records.runs[entry["run"]]
-        return Provenance(
-            layer=layer,
-            source=entry["source"],
-            time=datetime.fromisoformat(entry["time"]),
-            parameters=run["parameters"],
-            versions=run["versions"],
-            run=entry["run"],
-            _fitted=run["fitted"],
-        )
-
-    def _kept(self, layer: str) -> tuple[Records, str | None]:
-        """The records, from where this layer is, and the token in its mark there."""
-        if self._store is not None and layer_folder(self._store, layer).is_dir():
-            return self._on_disk, token_on_disk(self._store, layer)
-        if self._store is not None:
-            check_there(self._sdata.images[layer], f"layer {layer!r}")
-        return Records.parsed(self._sdata.attrs.get(KEY)), None
-
-    @cached_property
-    def _on_disk(self) -> Records:
-        return Records.parsed(self._store and read_attrs(self._store).get(KEY))
 
 
 @dataclass(frozen=True)
@@ -162,9 +77,9 @@ class Records:
         return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
 
 
-def merged(kept: object, note: object, placed: Sequence[str]) -> Json:
+def merged(kept: object, new_record: object, placed: Sequence[str]) -> Json:
     """The records after the layers `placed` were added; runs without layers are removed."""
-    records, new = Records.parsed(kept), Records.parsed(note)
+    records, new = Records.parsed(kept), Records.parsed(new_record)
     unknown = sorted(set(placed) - set(new.layers))
     if unknown:
         raise StoreError(f"nothing says what made the new layers {unknown}; nothing was changed")
@@ -208,22 +123,22 @@ class Run:
             "source": source,
             "token": uuid.uuid4().hex,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image": _summary(element),
+            "image": summary(element),
         }
 
-    def note(self, entries: Mapping[str, Json]) -> Json:
+    def record(self, entries: Mapping[str, Json]) -> Json:
         """What to keep of the run, and of new layers by name."""
-        record = {
+        run = {
             "parameters": self.parameters,
             "sources": dict(self.sources),
             "versions": {package: version(package) for package in PACKAGES},
             "fitted": self.fitted,
         }
-        return {"format": FORMAT, "runs": {self.run_id: record}, "layers": dict(entries)}
+        return {"format": FORMAT, "runs": {self.run_id: run}, "layers": dict(entries)}
 
 
 def _check_run(run: Any) -> None:
-    """Raise ValueError unless a run is kept as `Run.note` has it, as far as anything here reads."""
+    """Raise ValueError unless a run is as `Run.record` keeps it, as far as anything here reads."""
     _require(isinstance(run, Mapping), "a run that is a mapping")
     for key in ("parameters", "sources", "versions"):
         _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
@@ -240,7 +155,7 @@ def _check_run(run: Any) -> None:
 
 
 def _check_entry(name: Any, entry: Any, runs: Mapping[str, object]) -> None:
-    """Raise ValueError unless what is kept of a layer is as `Run.note` has it."""
+    """Raise ValueError unless what is kept of a layer is as `Run.record` has it."""
     why = broken_name_rule(name)
     _require(not why, f"layers whose name must {why}, got {name!r:.300}")
     what = f"of layer {name!r} its run, source, token, time and image"
@@ -261,7 +176,8 @@ def token_on_disk(store: Path, layer: str) -> str | None:
     return token_in(folder) if folder.is_dir() else None
 
 
-def _summary(element: object) -> Json:
+def summary(element: object) -> Json:
+    """What tells a layer from another one that was put in its place."""
     finest = scales_of(element)[0]
     labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None
     return {"shape": list(finest.shape), "dtype": str(finest.dtype), "channels": labels}

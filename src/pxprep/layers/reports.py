@@ -14,8 +14,8 @@ from ..reporting.checks import check_file, check_title
 from ..reporting.fovs import Fov
 from ..reporting.page import write
 from ..steps.function import ImageFunction
+from .layer_provenance import Origins
 from .reading import read_checked
-from .records import Origins
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -120,13 +120,13 @@ def _title(source: str, layer: str) -> str:
 
 
 def write_report(
-    file: Path, sdata: SpatialData, pairs: Mapping[str, str], steps: Any, passes: Passes
+    file: Path, sdata: SpatialData, pairs: Mapping[str, str], fitted: Any, passes: Passes
 ) -> None:
     """Write the report of a run that has just ended; `pairs` as in `compared_layers`."""
     origins = Origins(sdata)
     made = [origins.of(name) for name in pairs]
     try:
-        write(file, compared_layers(sdata, pairs, steps), steps, passes=passes, made=made)
+        write(file, compared_layers(sdata, pairs, fitted), fitted, passes=passes, made=made)
     except OSError as error:
         raise StoreError(
             f"the report {str(file)!r} could not be written: {error}; the layers were"

@@ -21,8 +21,8 @@ from ..images.parameters import (
     parse_pool,
     parse_wait,
 )
+from ..pipeline.base_pipeline import BasePipeline
 from ..pipeline.pipeline import FittedPipeline, Pipeline
-from ..pipeline.recipes import Recipe
 from ..reporting.checks import check_file
 from ..store.json import to_json_types
 from .destination import parse_compressor
@@ -38,7 +38,7 @@ class Request:
     ----------
     pairs
         By name of each new layer, the name of the layer it is made from.
-    steps
+    pipeline
         What is done to the layers.
     channels, pool, chunks, scale_factors
         As they were given.
@@ -57,7 +57,7 @@ class Request:
     """
 
     pairs: Mapping[str, str]
-    steps: Pipeline | FittedPipeline
+    pipeline: Pipeline | FittedPipeline
     channels: Sequence[Label] | None
     dtype: DType | None
     pool: Pool
@@ -105,13 +105,13 @@ class Request:
 
         `given` are those of the steps that `pipeline` takes the place of.
         """
-        steps = chosen_steps(pipeline, given)
+        chosen = chosen_pipeline(pipeline, given)
         passes = Passes(progress)
         file = None if report is None else check_file(report, "report")
         pairs = _paired_names(img_layer, output_layer)
         return cls(
             pairs=pairs,
-            steps=steps,
+            pipeline=chosen,
             channels=channels,
             dtype=parse_float_dtype(dtype),
             pool=parse_pool(pool),
@@ -120,9 +120,9 @@ class Request:
             given_compressor=compressor,
             compressor=parse_compressor(compressor),
             masks=asked_masks(where, list(pairs.values())),
-            keep_outside=parse_keep_outside(keep_outside, where, steps),
-            exclude=_excluded(exclude, list(pairs.values()), pool, steps),
-            batches=_batches(by, list(pairs.values()), pool, steps),
+            keep_outside=parse_keep_outside(keep_outside, where, chosen),
+            exclude=_excluded(exclude, list(pairs.values()), pool, chosen),
+            batches=_batches(by, list(pairs.values()), pool, chosen),
             memory=parse_memory(memory),
             overwrite=parse_bool(overwrite, "overwrite"),
             resume=parse_bool(resume, "resume"),
@@ -148,16 +148,19 @@ class Request:
             asked["exclude"] = list(self.exclude)
         if self.batches:
             asked["by"] = self.batches
-        return {"pipeline": _kept(recipe_of(self.steps), must=self.resume), **to_json_types(asked)}
+        return {
+            "pipeline": _kept(pipeline_of(self.pipeline), must=self.resume),
+            **to_json_types(asked),
+        }
 
 
-def recipe_of(steps: Pipeline | FittedPipeline) -> Pipeline:
-    """The steps without their numbers."""
-    return steps.pipeline if isinstance(steps, FittedPipeline) else steps
+def pipeline_of(pipeline: Pipeline | FittedPipeline) -> Pipeline:
+    """The pipeline without its numbers."""
+    return pipeline.pipeline if isinstance(pipeline, FittedPipeline) else pipeline
 
 
-def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
-    """The steps of the user's own, or the reference order with the parameters that were given."""
+def chosen_pipeline(pipeline: object, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
+    """The pipeline that was given, or the reference order with the parameters that were given."""
     if pipeline is None:
         return Pipeline.sparrow(**given)
     if not isinstance(pipeline, Pipeline | FittedPipeline):
@@ -171,11 +174,11 @@ def chosen_steps(pipeline: object, given: Mapping[str, Any]) -> Pipeline | Fitte
 
 
 def _excluded(
-    exclude: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
+    exclude: object, layers: Sequence[str], pool: object, pipeline: Pipeline | FittedPipeline
 ) -> tuple[ImageName, ...]:
     """The layers that are not measured; raises if that has no effect."""
     excluded = parse_exclude(exclude, layers, parse_pool(pool))
-    if excluded and isinstance(steps, FittedPipeline):
+    if excluded and isinstance(pipeline, FittedPipeline):
         raise ParameterError(
             f"{spelled('exclude')} says what is not measured, and a FittedPipeline measures "
             "nothing: leave it out"
@@ -184,11 +187,11 @@ def _excluded(
 
 
 def _batches(
-    by: object, layers: Sequence[str], pool: object, steps: Pipeline | FittedPipeline
+    by: object, layers: Sequence[str], pool: object, pipeline: Pipeline | FittedPipeline
 ) -> dict[ImageName, BatchName]:
     """The batch of each layer, by name; raises where one has none."""
-    if isinstance(steps, FittedPipeline):
-        known = known_batches(layers, by, steps.batches, steps.fovs, {})
+    if isinstance(pipeline, FittedPipeline):
+        known = known_batches(layers, by, pipeline.batches, pipeline.fovs, {})
         return dict(zip(layers, known, strict=True)) if known else {}
     batches = parse_batches(by, layers, parse_pool(pool))
     if by is not None:
@@ -219,13 +222,13 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _kept(recipe: Recipe, must: bool) -> object:
-    """The steps in JSON; their text if JSON cannot keep them, unless it `must`."""
+def _kept(pipeline: BasePipeline, must: bool) -> object:
+    """The pipeline in JSON; its text if JSON cannot keep it, unless it `must`."""
     try:
-        return recipe.to_dict()
+        return pipeline.to_dict()
     except ParameterError as error:
         if must:
             raise ParameterError(
                 f"{spelled('resume')} must tell runs apart by their steps: {error}"
             ) from error
-        return repr(recipe)
+        return repr(pipeline)

@@ -11,15 +11,15 @@ import xarray as xr
 
 from ..aliases import BatchName, Pool
 from ..images.image_set import ImageSet
+from ..pipeline.base_pipeline import functions_of
 from ..pipeline.pipeline import FittedPipeline, Pipeline
-from ..pipeline.recipes import functions_of
 from .destination import Destination, check_outputs
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
 from .new_layers import as_element
 from .reading import read_layers
 from .records import Run
-from .request import Request, recipe_of
+from .request import Request, pipeline_of
 from .spatial_data import element_of, transformations_of
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Work:
         What was asked for.
     destination
         Where the new layers go.
-    steps
-        The steps of the request, with the numbers of an interrupted run that is resumed.
+    pipeline
+        That of the request, with the numbers of an interrupted run that is resumed.
     masks
         The masks by name of the layer; empty if all pixels are measured.
     sources
@@ -55,19 +55,19 @@ class Work:
     sdata: SpatialData
     request: Request
     destination: Destination
-    steps: Pipeline | FittedPipeline
+    pipeline: Pipeline | FittedPipeline
     masks: LayerMasks
     sources: Mapping[str, SourceState]
     parameters: dict[str, object]
     run: Run | None
 
     @classmethod
-    def found(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
+    def of(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
         """The work for a request; raises LayerError if something is missing or in the way.
 
         Without `changes` the store is not repaired.
         """
-        pairs, steps = request.pairs, request.steps
+        pairs, pipeline = request.pairs, request.pipeline
         check_outputs(sdata, pairs)
         destination = Destination.of(sdata, pairs, request.wait, changes)
         layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
@@ -75,14 +75,14 @@ class Work:
         sources = sources_of(layers, masks)
         parameters, run = request.parameters(), None
         if request.resume:
-            given = steps if isinstance(steps, FittedPipeline) else None
+            given = pipeline if isinstance(pipeline, FittedPipeline) else None
             destination, run = destination.resuming(sources, dict(parameters), given)
         if run is not None:
-            functions = functions_of(recipe_of(steps))
-            steps = FittedPipeline.from_json(json.dumps(run.fitted), functions)
+            functions = functions_of(pipeline_of(pipeline))
+            pipeline = FittedPipeline.from_json(json.dumps(run.fitted), functions)
         destination.check_new(request.overwrite)
         destination = destination.checked(sources, parameters)
-        return cls(sdata, request, destination, steps, masks, sources, parameters, run)
+        return cls(sdata, request, destination, pipeline, masks, sources, parameters, run)
 
     @property
     def pairs(self) -> dict[str, str]:
@@ -91,8 +91,8 @@ class Work:
 
     def run_with(self, fitted: FittedPipeline) -> Run:
         """What is kept of the run, with its numbers."""
-        identities = {name: source.identity for name, source in self.sources.items()}
-        return self.run or Run.of(self.parameters, identities, fitted)
+        fingerprints = {name: source.fingerprint for name, source in self.sources.items()}
+        return self.run or Run.of(self.parameters, fingerprints, fitted)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Prepared:
         layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
         masks = {name: work.masks[name] for name in images} if work.masks else None
         batches = {name: request.batches[name] for name in images} if request.batches else None
-        cohort = _checked_cohort(work.steps, images, request.pool, masks, batches)
+        cohort = _checked_cohort(work.pipeline, images, request.pool, masks, batches)
         # The aligned arrays: what is kept of them belongs to these very objects.
         images = dict(zip(images, cohort, strict=True))
         return cls(sdata, images, layouts, masks, batches, cohort)
@@ -142,15 +142,15 @@ class Prepared:
 
 
 def _checked_cohort(
-    steps: Pipeline | FittedPipeline,
+    pipeline: Pipeline | FittedPipeline,
     images: Mapping[str, xr.DataArray],
     pool: Pool,
     where: LayerMasks | None,
     by: Mapping[str, BatchName] | None,
 ) -> ImageSet:
     """The images as a cohort; raises what fitting and transforming them would raise."""
-    if isinstance(steps, FittedPipeline):
-        return steps.checked(images, by=by, where=where)
+    if isinstance(pipeline, FittedPipeline):
+        return pipeline.checked(images, by=by, where=where)
     cohort = ImageSet.of(images, pool, where=where)
-    steps.check(cohort.labels)
+    pipeline.check(cohort.labels)
     return cohort

@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import BatchName, ImageName, Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
-from ..steps.image_values import COUNTS, OF_IMAGES, has_image_values
+from ..steps.image_values import COUNTS, IMAGE_VALUES, has_image_values
 from .run import NamedSteps
 
 Table = tuple[list[str], list[list[str]]]
@@ -104,7 +104,7 @@ def shortened(names: Sequence[Hashable]) -> str:
 
 def _applied_numbers(numbers: xr.Dataset) -> Mapping[object, xr.DataArray]:
     """The numbers that a step applies, without those that they were made from."""
-    details = (*OF_IMAGES, *COUNTS) if has_image_values(numbers) else ()
+    details = (*IMAGE_VALUES, *COUNTS) if has_image_values(numbers) else ()
     return {name: array for name, array in numbers.items() if name not in details}
 
 

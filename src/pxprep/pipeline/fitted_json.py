@@ -15,23 +15,23 @@ from ..images.parameters import parse_choice, parse_count, parse_pool
 from ..steps.base import Step, measures
 from ..steps.function import ImageFunction
 from ..steps.image_values import has_image_values
-from ..store.json import decode_numbers, parsed_object
-from .recipes import Recipe
+from ..steps.json import decode_numbers
+from ..store.json import parsed_object
+from .base_pipeline import BasePipeline
+from .json_form import BATCHES
 from .run import labels_along
 
-AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+AnyPipeline = TypeVar("AnyPipeline", bound=BasePipeline)
 
 KEYS = {"pipeline", "channels", "pool", "fovs", "dtype", "numbers"}
-# Only where images were measured in batches.
-BATCHES = "batches"
 # A limit for files that say only how many channels there are: so many labels are made up.
 MOST_CHANNELS = 100_000
 
 
 def parsed(
-    text: str, recipe_class: type[AnyRecipe], functions: Mapping[str, ImageFunction] | None
+    text: str, pipeline_class: type[AnyPipeline], functions: Mapping[str, ImageFunction] | None
 ) -> dict[str, Any]:
-    """The fields of a `FittedPipeline` whose pipeline is a `recipe_class`, checked.
+    """The fields of a `FittedPipeline` whose pipeline is a `pipeline_class`, checked.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def parsed(
         raise ParameterError(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
-    pipeline = recipe_class.from_dict(data["pipeline"], functions or {})
+    pipeline = pipeline_class.from_dict(data["pipeline"], functions or {})
     (labels, n_channels), fovs = _channels(data["channels"]), _labels(data["fovs"], "fovs")
     pool = parse_pool(data["pool"])
     keys = tuple(range(n_channels)) if labels is None else labels

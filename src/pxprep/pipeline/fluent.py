@@ -127,9 +127,10 @@ class FluentSteps:
             Percent, 0 to 100.
         reference
             Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
-            image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
-            blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds the threshold
-            by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is dropped, too.
+            image as it came; None for the output of the step before. Pixie and sparrow/harpy drop
+            pixels of the blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds
+            the threshold by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is
+            dropped, too.
         threshold
             The threshold, if it is known; then nothing is measured.
         zeros
@@ -368,7 +369,8 @@ class FluentSteps:
             which the key ``...`` stands for the channels that are not named.
         zeros
             Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
-            all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+            all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
+            them back to 0.
         name
             What the step is called; None for its kind, the second of that kind ``kind_2``.
 
@@ -553,9 +555,9 @@ class FluentSteps:
     def zscore(self, *, name: str | None = None) -> Self:
         """Subtract the mean of each channel, and divide by its standard deviation.
 
-        Both are of the finite values, zeros included, and of the exact sums of these and of their
-        squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
-        images' means is subtracted, and the mean of their standard deviations divides.
+        Both are those of the finite values, zeros included, made from exact sums of the values and of
+        their squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of
+        the images' means is subtracted, and the mean of their standard deviations divides.
 
         Parameters
         ----------
@@ -575,8 +577,9 @@ class FluentSteps:
 
         Notes
         -----
-        The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
-        few very bright pixels change both numbers: `robust_zscore` is not led by them.
+        The standard deviation is the root of the mean squared distance from the mean (``ddof=0``), as
+        that of ``numpy.std`` is by default. A few very bright pixels change both numbers:
+        `robust_zscore` is not led by them.
         """
         return self.then(Zscore(), name)
 
@@ -639,7 +642,7 @@ class FluentSteps:
             and divided by that of its background. Channels that are not needed may be in it.
         drop
             Whether the backgrounds are left out afterwards: they are not in the result, and steps
-            behind this one neither measure nor sum them. At least one channel must be left.
+            after this one neither measure nor sum them. At least one channel must be left.
         name
             What the step is called; None for its kind, the second of that kind ``kind_2``.
 

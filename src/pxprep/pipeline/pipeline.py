@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from ..images.parameters import parse_memory
 from ..steps.function import ImageFunction
 from ..steps.image_values import EVERYTHING
 from . import fitted_json, saved
-from .fitted_recipe import FittedRecipe
-from .recipes import Recipe
+from .base_fitted import BaseFittedPipeline
+from .base_pipeline import BasePipeline
 from .review import require_updatable, updated
 from .run import (
     INPUT,
@@ -31,13 +31,10 @@ from .run import (
     run,
 )
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["FittedPipeline", "Pipeline"]
 
 
-class Pipeline(Recipe):
+class Pipeline(BasePipeline):
     """Steps in any order, to be fitted to one image or a cohort.
 
     Parameters
@@ -83,7 +80,8 @@ class Pipeline(Recipe):
         """Measure one image or a cohort.
 
         A lazy image is computed block by block in a pass for each statistic, and not held in memory
-        beyond `memory`. So are the images of a cohort, lazy or not, however many there are.
+        beyond `memory`. Images of a cohort are measured block by block, too, whether they are lazy
+        or in memory.
 
         Parameters
         ----------
@@ -154,7 +152,7 @@ class Pipeline(Recipe):
             cohort = cohort.chained()
         elif len(cohort) > 1:
             cohort = cohort.as_lazy()
-        with ToldOnce(), cohort.keeping(memory, self.depth(cohort.labels)):
+        with ToldOnce(), cohort.sharing_reads(memory, self.depth(cohort.labels)):
             steps = run(self.steps, cohort, bar=bar, in_this_process=in_memory, with_output=False)
             numbers = {name: step_numbers for name, step_numbers, _ in steps}
         return FittedPipeline(
@@ -221,7 +219,7 @@ class Pipeline(Recipe):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPipeline(FittedRecipe):
+class FittedPipeline(BaseFittedPipeline):
     """A pipeline with its numbers: what `Pipeline.fit` returns.
 
     Attributes

@@ -30,7 +30,7 @@ Far = tuple[ImageName, Label | None, float, float, float, float, str]
 
 def find_outliers(
     measured: Mapping[str, xr.Dataset],
-    labels: Mapping[str, Sequence[Label]],
+    seen_by: Mapping[str, Sequence[Label]],
     batches: Mapping[ImageName, BatchName],
     score: object,
     fold: object,
@@ -50,7 +50,7 @@ def find_outliers(
         for name, numbers in measured.items()
         if has_image_values(numbers)
         for positions in rows_together(numbers[FOV].values.tolist(), batches)
-        for row in _far(numbers.isel({FOV: positions}), labels[name], least_score, least_fold)
+        for row in _far(numbers.isel({FOV: positions}), seen_by[name], least_score, least_fold)
     ]
     # An image without signal is infinitely far.
     rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
@@ -104,10 +104,10 @@ def ratios_in_batches(
 
 
 def ratios_to_median(quantiles: NumpyArray) -> NumpyArray:
-    """Ratio of each image's quantile (fov, c) to the median of all; 0 where it is no multiple.
+    """Ratios of each image's quantile (fov, c) to the median of all; NaN where that is 0.
 
-    It is none in an image without signal, and where the quantile and the median have different
-    signs. NaN in channels whose median is 0.
+    0 where the quantile is no positive multiple of the median: in an image without signal, and
+    where the two have different signs.
     """
     medians = np.array([_median(column) for column in quantiles.T])
     with np.errstate(all="ignore"):

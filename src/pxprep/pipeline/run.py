@@ -3,7 +3,7 @@
 A step of the user's own may return anything.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -130,8 +130,7 @@ def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
             last = [*gone.values()][-1]
             raise ParameterError(
                 f"reference of step {name!r} must have the channels that the step sees, got "
-                f"{step.reference!r}, behind which {_in_words(gone)}: name {last!r} or a step "
-                "behind that"
+                f"{step.reference!r}, after which {_in_words(gone)}: name {last!r} or a later step"
             )
         try:
             step.check(seen)
@@ -283,12 +282,3 @@ def _evaluation(
             return list(computing.compute(*arrays, local=in_this_process))
 
     return evaluate
-
-
-def free_name(kind: str, taken: Container[str]) -> str:
-    """The name of a step of this kind that was given none: the second is ``kind_2``."""
-    name, count = kind, 1
-    while name in taken:
-        count += 1
-        name = f"{kind}_{count}"
-    return name

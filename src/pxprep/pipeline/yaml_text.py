@@ -10,10 +10,8 @@ from typing import Any, ClassVar
 import yaml
 
 from ..errors import ParameterError
-from .run import free_name
+from .json_form import FORMAT, free_name
 
-# The version of the texts in which pipelines are kept, in JSON as in YAML.
-FORMAT = 1
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
 OTHERS = "..."
 # Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts.
@@ -54,7 +52,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Writes what `_Loader` reads, with steps further in than the list."""
+    """Writes what `_Loader` reads; items of lists are indented below their key."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, object]] = {}
 
@@ -72,7 +70,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
 
 
 def to_text(pipeline: Mapping[str, Any]) -> str:
-    """YAML of what `Recipe.to_dict` gives."""
+    """YAML of what `BasePipeline.to_dict` gives."""
     taken: set[str] = set()
     steps = [_written(step, taken) for step in pipeline["steps"]]
     document = {"format": pipeline["format"], "steps": steps}
@@ -81,7 +79,7 @@ def to_text(pipeline: Mapping[str, Any]) -> str:
 
 
 def parsed(text: str) -> dict[str, object]:
-    """What `Recipe.from_dict` takes, or a ParameterError that says the line."""
+    """What `BasePipeline.from_dict` takes, or a ParameterError that says the line."""
     try:
         document = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

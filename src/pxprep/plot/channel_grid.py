@@ -15,7 +15,7 @@ from .layout import (
     EDGE,
     GREY,
     SMALL,
-    blocks,
+    axes_of_channels,
     columns_of,
     legend_below,
     new_axes,
@@ -92,7 +92,7 @@ def channels(
     >>> axes = tissue(size=64)["fov0"].pxprep.plot.channels(["DAPI", "CD3", "CD20"])
     >>> axes.shape
     (1, 3)
-    >>> [axis.get_title() for axis in axes[0]]
+    >>> [ax.get_title() for ax in axes[0]]
     ['DAPI', 'CD3', 'CD20']
     """
     require_matplotlib()
@@ -105,15 +105,15 @@ def channels(
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])
         axes = new_axes(len(channels), size, rows=1, left=EDGE, below=0 if shared else BELOW)
-    places = blocks(axes, len(channels), rows=1)
+    places = axes_of_channels(axes, len(channels), rows=1)
     (shown,) = computing.compute(thinned(image, max_pixels))
     shown = as_floats(shown)
     high = upper_limit(shown) if shared else None
-    for title, (axis,), thumbnail in zip(titles_of(image), places, shown, strict=False):
-        limit = draw(axis, thumbnail, high)
-        write_title(axis, title)
+    for title, (ax,), thumbnail in zip(titles_of(image), places, shown, strict=False):
+        limit = draw(ax, thumbnail, high)
+        write_title(ax, title)
         if not shared:
-            axis.set_xlabel(
+            ax.set_xlabel(
                 f"0 to {number_text(limit)}", fontsize=SMALL, labelpad=1.5, color=GREY, loc="left"
             )
     draw_scale_bar(places[0][0], image, max_pixels)
@@ -122,7 +122,7 @@ def channels(
     return as_axes_array(axes)
 
 
-def _explain(axis: "Axes", shown: NumpyArray, high: float | None) -> None:
+def _explain(ax: "Axes", shown: NumpyArray, high: float | None) -> None:
     """Say below the last row what all thumbnails have in common."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
@@ -134,4 +134,4 @@ def _explain(axis: "Axes", shown: NumpyArray, high: float | None) -> None:
     if not np.isfinite(shown).all():
         handles.append(patch(DROPPED, "no value"))
     if handles:
-        legend_below(axis, handles, 0 if high is not None else BELOW)
+        legend_below(ax, handles, 0 if high is not None else BELOW)

@@ -15,7 +15,7 @@ from ..errors import ParameterError
 from ..images.image_numbers import FOV
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import ratios_in_batches
-from ..steps.image_values import compared, has_image_values
+from ..steps.image_values import compared, compared_as, has_image_values
 from .layout import (
     BLUE,
     EDGE,
@@ -27,7 +27,7 @@ from .layout import (
     VERMILION,
     cut_text,
     legend_below,
-    place,
+    new_axes_at,
     require_matplotlib,
 )
 from .shown import AxesArray, as_axes_array, new_figure
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-# Inches: a row, a panel's width, and what is around.
-ROW, PANEL, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
-# Least room for names at the right of a panel.
+# Inches: a row, a plot's width, and what is around.
+ROW, PLOT, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
+# Least room for names at the right of a plot.
 LEAST_RIGHT = 0.4
 SUMS = "all channels"
 IMAGE: dict[str, object] = {"marker": "o", "color": BLUE, "alpha": 0.6}
 OUTLIER: dict[str, object] = {"marker": "D", "color": VERMILION}
 SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
-# The axis shows at least this ratio in either direction, and has at most so many numbers.
+# The x axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
 
 
@@ -58,11 +58,11 @@ def cohort(
 ) -> AxesArray:
     """Show the quantiles of each image of a cohort, and mark those far from the others.
 
-    One panel for each step that measures quantiles, one row for each channel: a dot for each image
-    at the ratio of its quantile, or of its standard deviation for `zscore`, to the median of all
-    images (of its batch). What `FittedPipeline.outliers` finds is an orange diamond, with the
-    image's name at the right. Images without signal in a channel, or below 0 where the median is
-    above, are crosses at the left edge.
+    One plot for each step that measures quantiles, one row for each channel: a dot for each image
+    at the ratio of its quantile (of its standard deviation for `zscore`, of its median distance for
+    `robust_zscore`) to the median of all images (of its batch). What `FittedPipeline.outliers`
+    finds is an orange diamond, with the image's name at the right. Images without signal in a
+    channel, or below 0 where the median is above, are crosses at the left edge.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def cohort(
     steps
         Names of the steps to show; None for all that measure quantiles.
     score, fold
-        As for `FittedPipeline.outliers`; up to `fold` in either direction the panel is shaded.
+        As for `FittedPipeline.outliers`; up to `fold` in either direction the plot is shaded.
     axes
         Axes to draw on, an array with one for each step. None makes a figure.
 
@@ -96,7 +96,7 @@ def cohort(
     >>> fovs = tissue(n_fovs=5, size=64)
     >>> fovs["fov2"][{"c": 3}] *= 5
     >>> axes = cohort(Pipeline.sparrow().fit(fovs))
-    >>> [axis.get_title() for axis in axes]
+    >>> [ax.get_title() for ax in axes]
     ['quantile_norm', 'sum_mask', 'post_norm']
     """
     require_matplotlib()
@@ -104,12 +104,12 @@ def cohort(
         raise ParameterError(f"fitted must be a FittedPipeline, got {fitted!r:.200}")
     names = chosen_steps(fitted, steps)
     outliers = fitted.outliers(score, fold)
-    panels = [_Panel.of(fitted, name, outliers) for name in names]
-    drawn = _new_axes(panels) if axes is None else _given_axes(axes, len(panels))
-    for axis, panel in zip(drawn, panels, strict=True):
-        panel.draw(axis, float(fold))
+    plots = [_StepPlot.of(fitted, name, outliers) for name in names]
+    drawn = _new_axes(plots) if axes is None else _given_axes(axes, len(plots))
+    for ax, plot in zip(drawn, plots, strict=True):
+        plot.draw(ax, float(fold))
     # Below what is lowest, and of that the leftmost.
-    _explain(min(drawn, key=lambda axis: axis.get_position().p0.tolist()[::-1]), panels)
+    _explain(min(drawn, key=lambda ax: ax.get_position().p0.tolist()[::-1]), plots)
     return as_axes_array(drawn)
 
 
@@ -142,8 +142,8 @@ def chosen_steps(fitted: FittedPipeline, steps: object) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """The panel of one step.
+class _StepPlot:
+    """The plot of one step.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class _Panel:
     fovs: list[str]
 
     @classmethod
-    def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _Panel:
+    def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _StepPlot:
         quantiles = compared(fitted.measured[step])
         has_channels = CHANNEL in quantiles.dims
         labels: list[Label] = [*fitted.seen_by[step]] if has_channels else [None]
@@ -179,7 +179,7 @@ class _Panel:
             far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
         return cls(
             step=step,
-            what="standard deviation" if quantiles.name == "deviation" else "quantile",
+            what=compared_as(fitted.measured[step]),
             rows=[cut_text(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels],
             ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,
@@ -194,54 +194,54 @@ class _Panel:
     @property
     def right(self) -> float:
         """Room for the names of outliers, in inches."""
-        return max(0.15 + LETTER * max(map(len, self.notes)), LEAST_RIGHT)
+        return max(0.15 + LETTER * max(map(len, self.far_names)), LEAST_RIGHT)
 
     @property
-    def notes(self) -> list[str]:
+    def far_names(self) -> list[str]:
         """For each channel the images that are far from the others."""
         names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
         return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
 
-    def draw(self, axis: Axes, fold: float) -> None:
-        """Draw the panel."""
+    def draw(self, ax: Axes, fold: float) -> None:
+        """Draw the plot."""
         from matplotlib.ticker import NullLocator
 
         limit = self._limit(fold)
-        axis.set_xscale("log")
-        axis.set_xlim(1 / limit, limit)
-        axis.set_ylim(len(self.rows) - 0.5, -0.5)
-        axis.axvspan(1 / fold, fold, color="#ececec", linewidth=0)
-        axis.axvline(1, color=GREY, linewidth=0.8)
-        self._draw_marks(axis, limit)
-        for row, note in enumerate(self.notes):
-            axis.text(
+        ax.set_xscale("log")
+        ax.set_xlim(1 / limit, limit)
+        ax.set_ylim(len(self.rows) - 0.5, -0.5)
+        ax.axvspan(1 / fold, fold, color="#ececec", linewidth=0)
+        ax.axvline(1, color=GREY, linewidth=0.8)
+        self._draw_marks(ax, limit)
+        for row, names in enumerate(self.far_names):
+            ax.text(
                 1.02,
                 row,
-                note,
-                transform=axis.get_yaxis_transform(),
+                names,
+                transform=ax.get_yaxis_transform(),
                 va="center",
                 fontsize=SMALL,
                 color=VERMILION,
                 parse_math=False,
             )
-        axis.set_yticks(range(len(self.rows)), self.rows, fontsize=FONT - 1, parse_math=False)
+        ax.set_yticks(range(len(self.rows)), self.rows, fontsize=FONT - 1, parse_math=False)
         ticks = _ticks(limit)
-        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=FONT - 1)
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_title(self.step, fontsize=FONT, pad=4, parse_math=False)
-        axis.tick_params(length=2)
-        axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.set_xlabel(f"{self.what} of each image / median", fontsize=FONT - 1, labelpad=2)
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=FONT - 1)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_title(self.step, fontsize=FONT, pad=4, parse_math=False)
+        ax.tick_params(length=2)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.set_xlabel(f"{self.what} of each image / median", fontsize=FONT - 1, labelpad=2)
 
     def _limit(self, fold: float) -> float:
-        """The largest ratio, in either direction, that is on the axis."""
+        """The largest ratio, in either direction, that is on the x axis."""
         ratios = self.ratios[self.ratios > 0]
         farthest = np.exp(np.abs(np.log(ratios)).max(initial=0))
         return float(max(1.2 * farthest, 1.2 * fold, LEAST_RATIO))
 
-    def _draw_marks(self, axis: Axes, limit: float) -> None:
+    def _draw_marks(self, ax: Axes, limit: float) -> None:
         rows = np.broadcast_to(np.arange(len(self.rows)), self.ratios.shape)
         is_silent = self.ratios == 0
         places = np.where(is_silent, 1 / limit, self.ratios)
@@ -252,7 +252,7 @@ class _Panel:
             (is_silent & self.far, {**SILENT, "color": VERMILION}),
         ]
         for chosen, how in marks:
-            axis.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how)
+            ax.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how)
 
 
 def _ticks(limit: float) -> list[float]:
@@ -263,53 +263,53 @@ def _ticks(limit: float) -> list[float]:
     return [float(base) ** power for power in range(-step * (most // step), most + 1, step)]
 
 
-def _explain(axis: Axes, panels: Sequence[_Panel]) -> None:
-    """Say below an axis what the marks are."""
+def _explain(ax: Axes, plots: Sequence[_StepPlot]) -> None:
+    """Say below some axes what the marks are."""
     from matplotlib.lines import Line2D
 
     is_seen = {
         "an image": True,
-        "far from the others": any((panel.far & (panel.ratios > 0)).any() for panel in panels),
-        "no signal, or below 0": any((panel.ratios == 0).any() for panel in panels),
+        "far from the others": any((plot.far & (plot.ratios > 0)).any() for plot in plots),
+        "no signal, or below 0": any((plot.ratios == 0).any() for plot in plots),
     }
     handles = [
         Line2D([], [], linestyle="", markersize=4, label=label, **how)
         for (label, seen), how in zip(is_seen.items(), (IMAGE, OUTLIER, SILENT), strict=True)
         if seen
     ]
-    legend_below(axis, handles, 0.42, left=0.4, handletextpad=0.2)
+    legend_below(ax, handles, 0.42, left=0.4, handletextpad=0.2)
 
 
-def _new_axes(panels: Sequence[_Panel]) -> NumpyArray:
-    """Axes side by side; a panel of one row stands below the one before it."""
-    columns: list[list[_Panel]] = []
-    for panel in panels:
-        if columns and len(panel.rows) == 1:
-            columns[-1].append(panel)
+def _new_axes(plots: Sequence[_StepPlot]) -> NumpyArray:
+    """Axes side by side; a plot of one row stands below the one before it."""
+    columns: list[list[_StepPlot]] = []
+    for plot in plots:
+        if columns and len(plot.rows) == 1:
+            columns[-1].append(plot)
         else:
-            columns.append([panel])
+            columns.append([plot])
     widths = [
         [max(getattr(p, side) for p in column) for side in ("left", "right")] for column in columns
     ]
     heights = [sum(TITLE + ROW * len(p.rows) + BELOW for p in column) for column in columns]
-    figure = new_figure(sum(left + PANEL + right for left, right in widths) + EDGE, max(heights))
+    figure = new_figure(sum(left + PLOT + right for left, right in widths) + EDGE, max(heights))
     axes, x = [], 0.0
     for column, (left, right) in zip(columns, widths, strict=True):
         y = 0.0
-        for panel in column:
-            height = ROW * len(panel.rows)
-            axes.append(place(figure, x + left, y + TITLE, PANEL, height))
+        for plot in column:
+            height = ROW * len(plot.rows)
+            axes.append(new_axes_at(figure, x + left, y + TITLE, PLOT, height))
             y += TITLE + height + BELOW
-        x += left + PANEL + right
+        x += left + PLOT + right
     made = np.empty(len(axes), object)
     made[:] = axes
     return made
 
 
-def _given_axes(axes: object, n_panels: int) -> NumpyArray:
+def _given_axes(axes: object, n_plots: int) -> NumpyArray:
     given = np.ravel(np.asarray(axes, object))
-    if len(given) != n_panels or not all(hasattr(axis, "scatter") for axis in given):
+    if len(given) != n_plots or not all(hasattr(ax, "scatter") for ax in given):
         raise ParameterError(
-            f"axes must be an array of {n_panels} Axes, one for each step, got {axes!r:.200}"
+            f"axes must be an array of {n_plots} Axes, one for each step, got {axes!r:.200}"
         )
     return given

@@ -11,7 +11,7 @@ from ..engine import computing
 from ..errors import ImageError
 from .given import one_image
 from .layout import (
-    blocks,
+    axes_of_channels,
     columns_of,
     legend_below,
     new_axes,
@@ -82,7 +82,7 @@ def compare(
     >>> axes = compare(image, image.pxprep.preprocess(), ["DAPI", "CD3", "CD20"])
     >>> axes.shape
     (2, 3)
-    >>> [axis.get_title() for axis in axes[0]]
+    >>> [ax.get_title() for ax in axes[0]]
     ['DAPI', 'CD3', 'CD20']
 
     To keep it: ``axes.save("compare.png")``.
@@ -97,21 +97,21 @@ def compare(
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])
         axes = new_axes(len(channels), size, rows=2)
-    pairs = blocks(axes, len(channels), rows=2)
+    pairs = axes_of_channels(axes, len(channels), rows=2)
     shown = computing.compute(thinned(before, max_pixels), thinned(after, max_pixels))
     titles = titles_of(after)
     for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
-        for axis, thumbnail in zip(pair, thumbnails, strict=True):
-            draw(axis, as_floats(thumbnail))
+        for ax, thumbnail in zip(pair, thumbnails, strict=True):
+            draw(ax, as_floats(thumbnail))
         write_title(pair[0], title)
     draw_scale_bar(pairs[0][0], before, max_pixels)
     turn_off(pairs[len(channels) :])
     first_of_rows = pairs[: len(channels) : axes.shape[1]]
     for pair in first_of_rows:
-        for axis, label in zip(pair, ("before", "after"), strict=True):
-            write_side(axis, label)
+        for ax, label in zip(pair, ("before", "after"), strict=True):
+            write_side(ax, label)
     if not np.isfinite(shown[1]).all():
-        legend_below(first_of_rows[-1][1], [patch(DROPPED, "dropped by the mask")])
+        legend_below(first_of_rows[-1][1], [patch(DROPPED, "no value")])
     return as_axes_array(axes)
 
 

@@ -17,14 +17,14 @@ from .layout import (
     LEGEND,
     ORANGE,
     legend_below,
-    one_axis,
+    new_axes_at,
+    one_ax,
     patch,
-    place,
     require_matplotlib,
 )
 from .scale_bar import draw_scale_bar
 from .shown import AxesArray, as_axes_array, new_figure
-from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_note
+from .thumbnails import DROPPED, bare, parse_max_pixels, thinned_image, thinning_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,27 +78,27 @@ def mask(image: xr.DataArray, *, axes: object = None, max_pixels: int = 512) -> 
     require_matplotlib()
     image = one_image(image)
     max_pixels = parse_max_pixels(max_pixels)
-    axis = one_axis(axes)
+    ax = one_ax(axes)
     part = thinned_image(image, max_pixels)
     is_exact = part.size == image.size or not backends.is_lazy(image.data)
     whole = image if is_exact else part
     kinds, n_dropped = computing.compute(pixel_kinds(part), count_dropped(whole))
     n_pixels = whole.size // whole.sizes[CHANNEL]
-    axis = _new_axis(*kinds.shape) if axis is None else axis
-    _draw(axis, kinds)
-    draw_scale_bar(axis, image, max_pixels)
+    ax = _new_ax(*kinds.shape) if ax is None else ax
+    _draw(ax, kinds)
+    draw_scale_bar(ax, image, max_pixels)
     share = percent_text(int(n_dropped), n_pixels)
     title = (
         f"{share} dropped\n{n_dropped:,} of {n_pixels:,} pixels"
         if is_exact
-        else f"about {share} dropped\nseen in {thinning_note(image, max_pixels)}"
+        else f"about {share} dropped\nseen in {thinning_text(image, max_pixels)}"
     )
-    axis.set_title(title, loc="left", fontsize=FONT, pad=3)
-    return as_axes_array(axis)
+    ax.set_title(title, loc="left", fontsize=FONT, pad=3)
+    return as_axes_array(ax)
 
 
 def pixel_kinds(image: xr.DataArray) -> Array:
-    """For each pixel (y, x) its place in `KINDS`, uint8; lazy if the image is."""
+    """For each pixel (y, x) its position in `KINDS`, uint8; lazy if the image is."""
     finite: xr.DataArray = xr.apply_ufunc(np.isfinite, image, dask="allowed")
     has_any, has_all = finite.any(CHANNEL), finite.all(CHANNEL)
     kinds = (~has_any + 2 * (has_any & ~has_all)).astype(np.uint8)
@@ -125,21 +125,21 @@ def percent_text(part: int, whole: int) -> str:
     return "more than 99.9 %" if percent > 99.9 else f"{percent:.1f} %"
 
 
-def _new_axis(n_rows: int, n_columns: int) -> "Axes":
+def _new_ax(n_rows: int, n_columns: int) -> "Axes":
     scale = SIZE / max(n_rows, n_columns)
     # Wide enough to be seen.
     width, height = max(n_columns * scale, EDGE), max(n_rows * scale, EDGE)
     figure = new_figure(max(width + 2 * EDGE, LEAST_FIGURE), TITLE + height + LEGEND)
-    return place(figure, EDGE, TITLE, width, height)
+    return new_axes_at(figure, EDGE, TITLE, width, height)
 
 
-def _draw(axis: "Axes", kinds: NumpyArray) -> None:
+def _draw(ax: "Axes", kinds: NumpyArray) -> None:
     from matplotlib.colors import ListedColormap
 
-    axis.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
-    bare(axis)
+    ax.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
+    bare(ax)
     entries = list(KINDS.items())[: 2 + bool((kinds == 2).any())]
     handles = [patch(colour, label) for label, colour in entries]
     for handle in handles:
         handle.set_edgecolor(DROPPED)
-    legend_below(axis, handles)
+    legend_below(ax, handles)

@@ -25,7 +25,7 @@ from .layout import (
     SMALL,
     VERMILION,
     WIDTH,
-    blocks,
+    axes_of_channels,
     columns_of,
     legend_below,
     new_axes,
@@ -36,7 +36,7 @@ from .layout import (
     write_title,
 )
 from .shown import AxesArray, as_axes_array
-from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_note
+from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -91,9 +91,10 @@ def histogram(
     after
         The same image after preprocessing, which is shown below; None for none.
     fitted
-        Whose quantiles are drawn as lines: what channels are divided by, exactly as fitted, where
-        it was measured on `before`, and where it lies in `after` if only steps follow that change
-        each pixel by itself. Dotted: the quantile of this image alone, if it is of a cohort.
+        A fitted pipeline whose numbers are drawn as lines: in `before` those that were measured on
+        the input; in `after` those of steps from which on every step changes each pixel by itself,
+        moved as these steps move pixels. Dotted: what this image alone would give, if several were
+        fitted together.
     channels
         Labels of the channels to show, in that order; None for those of `after`, or of `before`.
     fov
@@ -153,27 +154,27 @@ def histogram(
         lines = fitted_lines(fitted, before.name if fov is None else fov)
     if axes is None:
         axes = _new_axes(len(channels), len(images))
-    places = blocks(axes, len(channels), rows=len(images))
+    places = axes_of_channels(axes, len(channels), rows=len(images))
     shown = computing.compute(*(thinned(image, max_pixels) for image in images.values()))
     used = places[: len(channels)]
     for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
-        for axis, thumbnail, key in zip(row, thumbnails, channels, strict=True):
-            draw_histogram(axis, thumbnail, lines[side], key, bins, COLOURS[side])
+        for ax, thumbnail, key in zip(row, thumbnails, channels, strict=True):
+            draw_histogram(ax, thumbnail, lines[side], key, bins, COLOURS[side])
     most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
     titles = titles_of(list(images.values())[-1])
-    for i, (title, block) in enumerate(zip(titles, used, strict=True)):
-        write_title(block[0], title)
+    for i, (title, own) in enumerate(zip(titles, used, strict=True)):
+        write_title(own[0], title)
         is_first = i % axes.shape[1] == 0
-        for side, axis in zip(images, block, strict=True):
-            scale_counts(axis, int(most), numbers=is_first)
+        for side, ax in zip(images, own, strict=True):
+            scale_counts(ax, int(most), numbers=is_first)
             if is_first:
-                write_side(axis, "pixels" if after is None else f"pixels {side}")
+                write_side(ax, "pixels" if after is None else f"pixels {side}")
     turn_off(places[len(channels) :])
-    for block in used[-axes.shape[1] :]:
-        block[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
+    for own in used[-axes.shape[1] :]:
+        own[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
     lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
     drawn = [line for side in images for line in lines[side]]
-    _explain(lowest, drawn, thinning_note(before, max_pixels))
+    _explain(lowest, drawn, thinning_text(before, max_pixels))
     return as_axes_array(axes)
 
 
@@ -267,16 +268,16 @@ def _line(label: str, style: str, values: xr.DataArray) -> Line:
 
 
 def draw_histogram(
-    axis: "Axes", values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int, colour: str
+    ax: "Axes", values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int, colour: str
 ) -> None:
     """Draw the bars of the finite `values`, and the lines of a channel."""
     bars = Bars.of(values, lines, channel, bins)
-    axis.stairs(bars.counts, bars.edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
+    ax.stairs(bars.counts, bars.edges, baseline=LEAST_COUNT / 2, fill=True, color=colour)
     for line, value in bars.marks:
-        axis.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
+        ax.axvline(value, label=line.label, linestyle=line.style, color="black", linewidth=1.1)
     if not bars.values.size:
-        axis.text(0.5, 0.5, "no values", ha="center", transform=axis.transAxes, fontsize=SMALL)
-    axis.set_xlim(bars.edges[0], bars.edges[-1])
+        ax.text(0.5, 0.5, "no values", ha="center", transform=ax.transAxes, fontsize=SMALL)
+    ax.set_xlim(bars.edges[0], bars.edges[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,22 +324,22 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     return edges
 
 
-def scale_counts(axis: "Axes", most: int, *, numbers: bool) -> None:
-    """A logarithmic axis for counts up to `most`, with few numbers at both."""
+def scale_counts(ax: "Axes", most: int, *, numbers: bool) -> None:
+    """A logarithmic y axis for counts up to `most`, with few numbers at both."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    axis.set_yscale("log")
-    axis.set_ylim(LEAST_COUNT, 2 * max(most, 1))
-    axis.yaxis.set_major_locator(LogLocator(numticks=4))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(lambda value, _: tick_text(value))
-    low, high = axis.get_xlim()
+    ax.set_yscale("log")
+    ax.set_ylim(LEAST_COUNT, 2 * max(most, 1))
+    ax.yaxis.set_major_locator(LogLocator(numticks=4))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(lambda value, _: tick_text(value))
+    low, high = ax.get_xlim()
     ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high))
     # Not where a number would stick out.
     ticks = ticks[(ticks >= low) & (ticks <= high - 0.07 * (high - low))]
-    axis.set_xticks(ticks, [tick_text(tick) for tick in ticks.tolist()])
-    axis.tick_params(labelsize=SMALL, length=2, pad=1.5, labelleft=numbers)
-    axis.spines[["top", "right"]].set_visible(False)
+    ax.set_xticks(ticks, [tick_text(tick) for tick in ticks.tolist()])
+    ax.tick_params(labelsize=SMALL, length=2, pad=1.5, labelleft=numbers)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def tick_text(value: float) -> str:
@@ -349,8 +350,8 @@ def tick_text(value: float) -> str:
     return f"{value:g}"
 
 
-def _explain(axis: "Axes", lines: Sequence[Line], note: str) -> None:
-    """Say below an axis what the lines are, and which pixels were counted."""
+def _explain(ax: "Axes", lines: Sequence[Line], note: str) -> None:
+    """Say below some axes what the lines are, and which pixels were counted."""
     from matplotlib.lines import Line2D
 
     used = {line.style for line in lines}
@@ -363,4 +364,4 @@ def _explain(axis: "Axes", lines: Sequence[Line], note: str) -> None:
         title: dict[str, Any] = (
             {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
         )
-        legend_below(axis, handles, BELOW + LABEL, **title)
+        legend_below(ax, handles, BELOW + LABEL, **title)

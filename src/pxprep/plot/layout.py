@@ -22,7 +22,7 @@ MOST_COLUMNS = 8
 # Lengths in inches: the width of a thumbnail in a full row, the limits for any, and what is around.
 WIDTH = 1.35
 LEAST, MOST = 0.6, 2.7
-GAP, BLOCK_GAP, EDGE = 0.05, 0.12, 0.05
+GAP, ROW_GAP, EDGE = 0.05, 0.12, 0.05
 TITLE, LABEL, LEGEND = 0.22, 0.25, 0.3
 # Room for the legend.
 LEAST_FIGURE = 1.8
@@ -46,8 +46,8 @@ def require_matplotlib() -> None:
 
 def columns_of(n_channels: int) -> int:
     """In how many columns channels are shown: rows are wrapped, and about equally long."""
-    n_blocks = -(-n_channels // MOST_COLUMNS)
-    return -(-n_channels // n_blocks)
+    n_rows = -(-n_channels // MOST_COLUMNS)
+    return -(-n_channels // n_rows)
 
 
 def thumbnail_size(n_columns: int, aspect: float) -> tuple[float, float]:
@@ -88,21 +88,21 @@ def new_axes(
     """
     width, height = size
     n_columns = columns_of(n_channels)
-    n_blocks = -(-n_channels // n_columns)
+    n_rows = -(-n_channels // n_columns)
     row_height = height + below + GAP
-    block_height = TITLE + rows * row_height - GAP
+    channel_height = TITLE + rows * row_height - GAP
     figure_width = max(left + n_columns * (width + gap) - gap + EDGE, LEAST_FIGURE)
-    figure_height = EDGE + n_blocks * (block_height + BLOCK_GAP) - BLOCK_GAP + legend
+    figure_height = EDGE + n_rows * (channel_height + ROW_GAP) - ROW_GAP + legend
     figure = new_figure(figure_width, figure_height)
-    axes = np.empty((rows * n_blocks, n_columns), object)
+    axes = np.empty((rows * n_rows, n_columns), object)
     for row, column in np.ndindex(axes.shape):
         x = left + column * (width + gap)
-        y = EDGE + row // rows * (block_height + BLOCK_GAP) + TITLE + row % rows * row_height
-        axes[row, column] = place(figure, x, y, width, height)
+        y = EDGE + row // rows * (channel_height + ROW_GAP) + TITLE + row % rows * row_height
+        axes[row, column] = new_axes_at(figure, x, y, width, height)
     return as_axes_array(axes)
 
 
-def place(figure: "Figure", x: float, y: float, width: float, height: float) -> "Axes":
+def new_axes_at(figure: "Figure", x: float, y: float, width: float, height: float) -> "Axes":
     """New axes in a figure, in inches from its top left corner."""
     figure_width, figure_height = figure.get_size_inches()
     return figure.add_axes(
@@ -115,7 +115,7 @@ def place(figure: "Figure", x: float, y: float, width: float, height: float) -> 
     )
 
 
-def blocks(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
+def axes_of_channels(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple["Axes", ...]]:
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
@@ -126,13 +126,13 @@ def blocks(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple["Axes", .
             "got " + (f"shape {shape}" if shape is not None else repr(axes))
         )
     return [
-        block
+        own
         for i in range(0, shape[0], rows)
-        for block in zip(*(axes[i + row] for row in range(rows)), strict=True)
+        for own in zip(*(axes[i + row] for row in range(rows)), strict=True)
     ]
 
 
-def one_axis(axes: object) -> "Axes | None":
+def one_ax(axes: object) -> "Axes | None":
     """The one Axes that was given, or None; raises ParameterError if it is something else."""
     if isinstance(axes, AxesArray) and axes.size == 1:
         axes = axes.item()
@@ -143,9 +143,9 @@ def one_axis(axes: object) -> "Axes | None":
 
 def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
     """Hide the axes that no channel needs."""
-    for block in unused:
-        for axis in block:
-            axis.set_axis_off()
+    for own in unused:
+        for ax in own:
+            ax.set_axis_off()
 
 
 def titles_of(image: xr.DataArray) -> list[str]:
@@ -154,12 +154,12 @@ def titles_of(image: xr.DataArray) -> list[str]:
     return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
 
 
-def write_title(axis: "Axes", title: str) -> None:
+def write_title(ax: "Axes", title: str) -> None:
     """Write the title as large as fits, to the width of a usual letter."""
-    width = 72 * axis.get_window_extent().width / axis.figure.dpi
+    width = 72 * ax.get_window_extent().width / ax.figure.dpi
     size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
     most = max(int(width / (0.6 * size)), 4)
-    axis.set_title(cut_text(title, most), fontsize=size, pad=3, parse_math=False)
+    ax.set_title(cut_text(title, most), fontsize=size, pad=3, parse_math=False)
 
 
 def cut_text(text: str, most: int) -> str:
@@ -167,25 +167,25 @@ def cut_text(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def write_side(axis: "Axes", text: str) -> None:
+def write_side(ax: "Axes", text: str) -> None:
     """Write what a row of axes shows, at its left."""
-    inches = axis.get_window_extent().height / axis.figure.dpi
+    inches = ax.get_window_extent().height / ax.figure.dpi
     size = min(FONT, max(72 * inches / (0.55 * len(text)), SMALL))
-    axis.set_ylabel(text, fontsize=size, labelpad=3)
+    ax.set_ylabel(text, fontsize=size, labelpad=3)
 
 
 def legend_below(
-    axis: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: object
+    ax: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: object
 ) -> None:
     """A row of entries below axes, so many inches `down` and to the `left`."""
     from matplotlib.transforms import ScaledTranslation
 
-    away = ScaledTranslation(-left, -down, axis.figure.dpi_scale_trans)
-    axis.legend(
+    away = ScaledTranslation(-left, -down, ax.figure.dpi_scale_trans)
+    ax.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 0),
-        bbox_transform=axis.transAxes + away,
+        bbox_transform=ax.transAxes + away,
         borderaxespad=0.3,
         borderpad=0,
         handlelength=1,

@@ -17,9 +17,9 @@ from .layout import (
     LETTER,
     MOST_LETTERS,
     cut_text,
-    one_axis,
+    new_axes_at,
+    one_ax,
     patch,
-    place,
     require_matplotlib,
     titles_of,
 )
@@ -95,7 +95,7 @@ def composite(
     require_matplotlib()
     image = one_image(image)
     max_pixels = parse_max_pixels(max_pixels)
-    axis = one_axis(axes)
+    ax = one_ax(axes)
     colours = _parse_colours(image, channels)
     chosen = select_channels(image, list(colours))
     (shown,) = computing.compute(thinned(chosen, max_pixels))
@@ -104,14 +104,14 @@ def composite(
     handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]
     if not np.isfinite(shown).any(axis=0).all():
         handles.append(patch(DROPPED, "no value"))
-    if axis is None:
-        axis = _new_axis(shown[0].shape, [str(handle.get_label()) for handle in handles])
+    if ax is None:
+        ax = _new_ax(shown[0].shape, [str(handle.get_label()) for handle in handles])
     limits = [upper_limit(plane) for plane in shown]
-    axis.imshow(mixed(shown, limits, list(colours.values())))
-    bare(axis)
-    _explain(axis, handles)
-    draw_scale_bar(axis, image, max_pixels)
-    return as_axes_array(axis)
+    ax.imshow(mixed(shown, limits, list(colours.values())))
+    bare(ax)
+    _explain(ax, handles)
+    draw_scale_bar(ax, image, max_pixels)
+    return as_axes_array(ax)
 
 
 def mixed(values: NumpyArray, limits: Sequence[float], colours: Sequence[str]) -> NumpyArray:
@@ -159,20 +159,20 @@ def _parse_colours(
     return dict(channels)
 
 
-def _new_axis(shape: tuple[int, ...], entries: Sequence[str]) -> "Axes":
+def _new_ax(shape: tuple[int, ...], entries: Sequence[str]) -> "Axes":
     """Axes as wide as the picture, with room for the entries of a legend at the right."""
     height, width = (max(SIZE * n / max(shape), EDGE) for n in shape)
     beside = 0.35 + LETTER * max(map(len, entries))
     figure = new_figure(EDGE + width + beside, 2 * EDGE + max(height, LINE * len(entries)))
-    return place(figure, EDGE, EDGE, width, height)
+    return new_axes_at(figure, EDGE, EDGE, width, height)
 
 
-def _explain(axis: "Axes", handles: Sequence["Patch"]) -> None:
+def _explain(ax: "Axes", handles: Sequence["Patch"]) -> None:
     """Say at the right which colour is which channel."""
     for handle in handles:
         handle.set_edgecolor(DROPPED)
         handle.set_linewidth(0.5)
-    legend = axis.legend(
+    legend = ax.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(1, 1),

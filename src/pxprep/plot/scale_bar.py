@@ -18,7 +18,7 @@ PART = 0.3
 AWAY, THICKNESS = 0.045, 2.2
 
 
-def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
+def draw_scale_bar(ax: "Axes", image: xr.DataArray, max_pixels: int) -> None:
     """Draw one into a picture of an image, if the size of its pixels is known."""
     size = um_per_pixel(image)
     if size is None:
@@ -31,7 +31,7 @@ def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
 
     # White with a dark rim: seen on black and on paper.
     rim = [withStroke(linewidth=THICKNESS + 1.4, foreground="#1c2126")]
-    axis.plot(
+    ax.plot(
         [1 - AWAY - part, 1 - AWAY],
         [AWAY, AWAY],
         color="white",
@@ -40,10 +40,10 @@ def draw_scale_bar(axis: "Axes", image: xr.DataArray, max_pixels: int) -> None:
         path_effects=rim,
         scalex=False,
         scaley=False,
-        transform=axis.transAxes,
+        transform=ax.transAxes,
         zorder=5,
     )
-    axis.annotate(
+    ax.annotate(
         length_text(length),
         (1 - AWAY - part / 2, AWAY),
         xycoords="axes fraction",

@@ -43,7 +43,7 @@ def thinned_image(image: xr.DataArray, max_pixels: int) -> xr.DataArray:
     return image.isel(y=step, x=step)
 
 
-def thinning_note(image: xr.DataArray, max_pixels: int) -> str:
+def thinning_text(image: xr.DataArray, max_pixels: int) -> str:
     """Which pixels are shown, in words; nothing if all of them are."""
     step = step_of(image, max_pixels)
     pixels = "" if step == 1 else f"1 in {step} pixels of 1 in {step} rows"
@@ -66,18 +66,18 @@ def upper_limit(values: NumpyArray) -> float:
     return float(high)
 
 
-def draw(axis: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
+def draw(ax: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
     """Draw floats from 0 to `high`, None for their own limit, which is returned."""
     high = upper_limit(thumbnail) if high is None else high
-    axis.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
-    bare(axis)
+    ax.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
+    bare(ax)
     return high
 
 
-def bare(axis: "Axes") -> None:
+def bare(ax: "Axes") -> None:
     """Take ticks and frame away."""
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
 
 
 def coloured(thumbnail: NumpyArray, levels: int = 64) -> tuple[NumpyArray, NumpyArray]:

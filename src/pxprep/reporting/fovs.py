@@ -13,7 +13,7 @@ from ..images.image_set import ImageSet
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.comparison import require_same_size
 from ..plot.dropped_pixels import count_dropped
-from ..plot.thumbnails import thinned, thinning_note
+from ..plot.thumbnails import thinned, thinning_text
 
 # Where an image, and a channel of an image, is shown: by its name, and None or the channel.
 Anchors = Mapping[tuple[ImageName, Label | None], str]
@@ -52,13 +52,13 @@ class PicturedPixels:
     ----------
     before, after
         `before` is None where the image is no longer there.
-    note
+    thinning
         Which pixels these are; nothing if all.
     """
 
     before: NumpyArray | None
     after: NumpyArray
-    note: str
+    thinning: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,5 +126,5 @@ def look(fov: Fov) -> tuple[Seen, PicturedPixels]:
     n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
     return (
         Seen(fov, int(n_dropped), n_pixels),
-        PicturedPixels(before, after, thinning_note(fov.after, MOST_PIXELS)),
+        PicturedPixels(before, after, thinning_text(fov.after, MOST_PIXELS)),
     )

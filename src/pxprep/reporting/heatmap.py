@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..aliases import Label, NumpyArray
+from ..aliases import ImageName, NumpyArray
 from ..plot.layout import cut_text
 from .distances import Distances
 from .fovs import Anchors
@@ -69,8 +69,8 @@ class Heatmap:
 
 def heatmaps(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
     anchors: Anchors,
 ) -> list[Heatmap]:
     """One of the first images, and one of the others, if there are many.
@@ -94,8 +94,8 @@ def heatmaps(
 
 def _heatmap(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
     anchors: Anchors,
 ) -> Heatmap:
     columns = {step: distances.columns(step) for step in distances.ratios}
@@ -134,8 +134,8 @@ def _heatmap(
 
 def _marks(
     distances: Distances,
-    order: Sequence[Label],
-    titles: Mapping[Label, str],
+    order: Sequence[ImageName],
+    titles: Mapping[ImageName, str],
     anchors: Anchors,
     starts: Mapping[str, float],
     top: float,

@@ -148,7 +148,7 @@ def write(
         script=script,
         hashes={"style": _hash(style), "script": _hash(script)},
         facts=tables.facts(seen, fitted, distances.outliers, passes),
-        notes=tables.notes(fitted, fovs),
+        findings=tables.findings(fitted, fovs),
         heatmaps=heatmaps(
             distances, distances.sorted(fitted.fovs), sections.titles, sections.anchors
         ),

@@ -163,7 +163,7 @@ def bar_places(
     return [(rim, RIM), (np.s_[high:low, left:right], BAR)]
 
 
-def mask(image: NumpyArray, side: int) -> tuple[Drawing, Mapping[str, str]]:
+def dropped_pixels(image: NumpyArray, side: int) -> tuple[Drawing, Mapping[str, str]]:
     """Which pixels were dropped; and the colours of the kinds of pixels that there are."""
     step = step_to(image, side)
     kinds = pixel_kinds(xr.DataArray(image[:, ::step, ::step], dims=(CHANNEL, "y", "x")))

@@ -17,7 +17,7 @@ from ..plot.scale_bar import bar_length, length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
 from .fovs import Anchors, Fov, PicturedPixels, Seen
-from .pictures import Card, Drawing, cards, composite, mask, sides, step_to
+from .pictures import Card, Drawing, cards, composite, dropped_pixels, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
 MOST_CARDS, FEWEST = 4000, 2
@@ -36,10 +36,10 @@ class Section:
     is_far: bool
     headline: str
     share: str
-    note: str
+    shown: str
     bar: str
     composite: Drawing
-    mask: Drawing
+    dropped: Drawing
     kinds: Mapping[str, str]
     cards: Sequence[Card]
     rest: str
@@ -58,7 +58,7 @@ class Sections:
     anchors
         Where images and their channels are shown.
     channels
-        The places of the channels that are pictured, by the name of the image.
+        The positions of the channels that are pictured, by the name of the image.
     mixed
         The channels of composites, and their colours.
     sides
@@ -67,9 +67,9 @@ class Sections:
 
     fitted: FittedPipeline
     distances: Distances
-    titles: Mapping[Label, str]
+    titles: Mapping[ImageName, str]
     anchors: Anchors
-    channels: Mapping[Label, Sequence[int]]
+    channels: Mapping[ImageName, Sequence[int]]
     mixed: Mapping[Label, str]
     sides: tuple[int, int]
     _made: dict[ImageName, Section] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Sections:
             for c in self.channels[fov.name]
             for label in [self.fitted.remaining[c]]
         }
-        dropped, kinds = mask(pixels.after, side)
+        dropped, kinds = dropped_pixels(pixels.after, side)
         bar, length = _bar(fov)
         n_left = len(self.fitted.remaining) - len(chosen)
         self._made[fov.name] = Section(
@@ -129,10 +129,10 @@ class Sections:
             is_far=bool(reasons),
             headline=self.distances.headline(fov.name),
             share=percent_text(seen.n_dropped, seen.n_pixels),
-            note=_note(fov, pixels, side),
+            shown=_shown(fov, pixels, side),
             bar=length,
             composite=self._composite(pixels, lines["before"], bar),
-            mask=dropped,
+            dropped=dropped,
             kinds=kinds,
             cards=list(cards(pixels, lines, chosen, side, bar)),
             rest=f"{n_left:,} channels that are nearer to the median have no pictures here."
@@ -142,16 +142,16 @@ class Sections:
 
     def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar: float) -> Drawing:
         """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
-        places = [self.fitted.remaining.index(label) for label in self.mixed]
+        positions = [self.fitted.remaining.index(label) for label in self.mixed]
         fitted = next((line.values for line in lines if line.style == "--"), {})
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
         limits = [limit if limit is not None and limit > 0 else None for limit in known]
-        return composite(image[places], limits, list(self.mixed.values()), self.sides[1], bar)
+        return composite(image[positions], limits, list(self.mixed.values()), self.sides[1], bar)
 
 
 def _pictured(distances: Distances, name: ImageName, most: int) -> list[int]:
-    """The places of the remaining channels that are pictured: outliers first, then in order."""
+    """The positions of the remaining channels that are pictured: outliers first, then in order."""
     remaining = distances.remaining
     odd = [remaining.index(c) for c in distances.reasons(name) if c in remaining]
     far = distances.of_channels(name)[[distances.labels.index(label) for label in remaining]]
@@ -170,11 +170,11 @@ def _bar(fov: Fov) -> tuple[float, str]:
     return length / width, length_text(length)
 
 
-def _note(fov: Fov, pixels: PicturedPixels, side: int) -> str:
+def _shown(fov: Fov, pixels: PicturedPixels, side: int) -> str:
     """Which pixels are shown, and how wide the image is."""
     step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
     means = f"means of {step} x {step} pixels" if step > 1 else ""
-    shown = " in ".join(filter(None, [pixels.note, means]))
+    shown = " in ".join(filter(None, [pixels.thinning, means]))
     width = ""
     if size:
         wide = length_text(size * fov.after.sizes["x"])

@@ -1,4 +1,4 @@
-"""The words and numbers of a report: facts, notes and tables."""
+"""The words and numbers of a report: facts, findings and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Table:
     ----------
     caption, header, rows
         The texts of the table.
-    numbers
+    right_aligned
         Which columns, counted from 0, are aligned at the right.
     is_sortable
         Whether readers may want its rows in another order, or only some of them.
@@ -55,7 +55,7 @@ class Table:
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    numbers: range = range(0)
+    right_aligned: range = range(0)
     is_sortable: bool = False
 
 
@@ -84,9 +84,9 @@ def facts(
     return found
 
 
-def notes(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
+def findings(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     """What was odd about the images."""
-    found = [note for step in measuring_steps(fitted) for note in _findings(fitted, step)]
+    found = [one for step in measuring_steps(fitted) for one in _findings_of(fitted, step)]
     dropped = [str(label) for label in fitted.labels if label not in fitted.remaining]
     if dropped:
         found.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
@@ -99,7 +99,7 @@ def notes(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _findings(fitted: FittedPipeline, step: str) -> Iterator[str]:
+def _findings_of(fitted: FittedPipeline, step: str) -> Iterator[str]:
     numbers = fitted.measured[step]
     if CHANNEL not in numbers["counted"].dims:
         return
@@ -194,8 +194,9 @@ def outliers_table(
     header = ["image", "channel", "step", "reason", "quantile", "median"]
     caption = (
         "Quantiles more than 1.5 times above or below the median of all images"
-        f"{' of the batch' if distances.batches else ''}, with a modified "
-        "z-score above 3.5; the farthest first."
+        f"{' of the batch' if distances.batches else ''}, with a modified z-score above 3.5; the "
+        "farthest first. Of zscore the standard deviations are compared, of robust_zscore the "
+        "median distances."
     )
     return Table(caption, header, rows, range(4, 6), is_sortable=True)
 

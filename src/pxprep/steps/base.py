@@ -18,8 +18,8 @@ from ..channels import per_channel, require_known
 from ..engine.programs import Operation
 from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
 from ..images.image_set import AnyImages, ImageSet
-from ..store.json import decode_parameter, encode_parameter
 from .batches import measure_batches
+from .json import decode_parameter, encode_parameter
 from .parameters import Parser
 from .statistic_base import Statistic
 
@@ -151,7 +151,10 @@ class Step:
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None
     ) -> ImageSet:
-        """The images of a cohort after the `operation` of this step, measured on a reference."""
+        """The images after this step, given the numbers.
+
+        `reference` is the cohort on which these were measured, if it is another.
+        """
         operation = self.operation(cohort.labels)
         if operation is None:
             made = cohort.map(partial(self.apply, numbers=numbers))

@@ -1,4 +1,4 @@
-"""What is measured of each image: values, how many there are, and flags that say what was found.
+"""What is measured of each image: image values, counts, and flags that say what was found.
 
 Flags are bits for each channel of an image: no value, negative ones, infinite ones. Users are
 warned of each once.
@@ -18,9 +18,9 @@ from ..errors import listed
 # For each image, how many values were counted, negative, infinite.
 COUNTS = ("counted", "negative", "infinite")
 LOWER = "quantile_low"
-# The other variables with a value for each image. Images are compared by the first of these that a
-# step has; of two quantiles that is the upper one.
-OF_IMAGES = ("quantile", "deviation", LOWER, "median", "mean")
+# What the image values are called. Images are compared by the first of these that a step has: of
+# two quantiles by the upper one.
+IMAGE_VALUES = ("quantile", "deviation", LOWER, "median", "mean")
 
 # What was found in a channel of an image.
 EMPTY, NEGATIVE, INFINITE = 1, 2, 4
@@ -34,7 +34,8 @@ class ImageValues:
     Attributes
     ----------
     values
-        Axes (fov, value, c); one row for all images if their pixels were taken together.
+        The image values, axes (fov, value, c); one row for all images if their pixels were taken
+        together.
     flags
         What was found, axes (fov, c).
     already_told
@@ -103,13 +104,20 @@ class ImageValues:
 
 
 def has_image_values(numbers: xr.Dataset) -> bool:
-    """Whether the dataset also holds the values of each image that its numbers were made from."""
-    return set(COUNTS) <= set(numbers) and not set(OF_IMAGES).isdisjoint(numbers)
+    """Whether the dataset also holds the image values that its numbers were made from."""
+    return set(COUNTS) <= set(numbers) and not set(IMAGE_VALUES).isdisjoint(numbers)
 
 
 def compared(numbers: xr.Dataset) -> xr.DataArray:
     """The values by which images are compared, from numbers of a `Statistic`."""
-    return numbers[next(name for name in OF_IMAGES if name in numbers)]
+    return numbers[next(name for name in IMAGE_VALUES if name in numbers)]
+
+
+def compared_as(numbers: xr.Dataset) -> str:
+    """What the values are by which images are compared, in words."""
+    if "median" in numbers:
+        return "median distance"
+    return "standard deviation" if "deviation" in numbers else "quantile"
 
 
 def flags_of(numbers: xr.Dataset) -> Array:

@@ -32,7 +32,7 @@ def check_numbers(
     rules: Mapping[str, Rule],
     dims: tuple[str, ...],
     pool: str | None = "mean",
-    of_images: Sequence[str] = (),
+    always_by_image: Sequence[str] = (),
 ) -> None:
     """Raise ParameterError unless numbers from a file have the names in `rules`, and obey them.
 
@@ -46,14 +46,14 @@ def check_numbers(
         Those of the numbers of one image.
     pool
         If None, every number has the dim fov.
-    of_images
-        Numbers that always have it.
+    always_by_image
+        Numbers that have it for every pool.
     """
     if set(numbers) != set(rules):
         raise ParameterError(f"they must be {sorted(rules)}, got {sorted(map(str, numbers))}")
     for name, rule in rules.items():
         array = numbers[name]
-        expected = (FOV, *dims) if name in of_images or pool is None else dims
+        expected = (FOV, *dims) if name in always_by_image or pool is None else dims
         kinds = "iu" if rule is COUNT else "f"
         if array.dims != expected or array.dtype.kind not in kinds:
             raise ParameterError(

@@ -32,7 +32,8 @@ class PercentileClip(Step):
         which the key ``...`` stands for the channels that are not named.
     zeros
         Whether zeros count in the quantiles: ``"exclude"`` or ``"include"``. They are clipped as
-        all others: a `low` above 0 raises them to it, and `minmax` brings them back to 0.
+        all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
+        them back to 0.
 
     Raises
     ------

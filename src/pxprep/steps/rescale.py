@@ -10,7 +10,7 @@ from ..errors import ParameterError, did_you_mean
 from ..images.image import as_float, like
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_count
-from ..images.scales import ScaleFactors, coarser_labels, means_of_rectangles
+from ..images.scales import ScaleFactors, means_of_rectangles, with_coarser_coordinates
 
 __all__ = ["rescale"]
 
@@ -69,7 +69,7 @@ def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
 def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     if set(factors.values()) == {1}:
         return as_float(image)
-    return like(coarser_labels(image, factors), means_of_rectangles(image, factors))
+    return like(with_coarser_coordinates(image, factors), means_of_rectangles(image, factors))
 
 
 def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:

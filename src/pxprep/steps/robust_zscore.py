@@ -16,6 +16,7 @@ from .base import Step
 from .image_values import COUNTS, ImageValues
 from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, Rule, check_numbers
 from .quantiles import QuantileStatistic
+from .standardize import Standardize
 from .statistic_base import Statistic
 
 __all__ = ["RobustZscore"]
@@ -62,15 +63,6 @@ class RobustZscore(Step):
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Subtracting the one, dividing by the other."""
         return Standardize()
-
-
-@dataclass(frozen=True)
-class Standardize(Operation):
-    """The first of two measured numbers is subtracted, and the rest divided by the second."""
-
-    def __call__(self, strip: Strip, numbers: Any) -> None:
-        """Subtract and divide."""
-        blocks.standardize(strip.block(), numbers)
 
 
 @dataclass(frozen=True)
@@ -131,7 +123,7 @@ class CenterAndSpread(Statistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The median; the spread is no value of a channel."""
+        """The median; the spread is no intensity."""
         return {"center": "median"}
 
     @property
@@ -168,7 +160,7 @@ class CenterAndSpread(Statistic):
         dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
-        """The numbers made again from the values of each image."""
+        """The numbers made again from the image values."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
         rest = already_told, labels, pool, dtype, step

@@ -96,7 +96,7 @@ def _read(
             f"{parameter} must be a CSV file of numbers with labels above and in front, got "
             f"{str(path)!r}: {error}"
         ) from error
-    # R leaves out the corner where it is told to.
+    # `write.table` of R writes no name above the column of labels.
     columns = header if rows and len(header) == len(rows[0]) - 1 else header[1:]
     uneven = [row[0] for row in rows if len(row) != len(columns) + 1]
     if uneven or not rows:

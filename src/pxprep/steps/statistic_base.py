@@ -1,7 +1,7 @@
-"""What a step measures of a cohort: values of each image, and the numbers made of them.
+"""What a step measures of a cohort: image values, and the numbers made of them.
 
-One object says which values are wanted, what the cohort's numbers are, what is said of it, which
-numbers from a file it accepts, and how numbers of more images join in.
+One object says which image values are wanted, what the cohort's numbers are, what is said of it,
+which numbers from a file it accepts, and how numbers of more images join in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Measurement(NamedTuple):
     Attributes
     ----------
     values
-        Axes (fov, value, c).
+        The image values, axes (fov, value, c).
     counts
         How many pixels were counted, negative, infinite; axes (fov, c) each.
     """
@@ -37,7 +37,10 @@ class Measurement(NamedTuple):
     counts: tuple[Array, ...]
 
     def split_off_pooled(self, n_images: int) -> "tuple[Measurement, Measurement]":
-        """The rows of the images, and the last row, of all pixels; if there is none, all twice."""
+        """The rows of the images; and apart from them the last row, that of all pixels together.
+
+        Without such a row, all rows, twice.
+        """
         if len(self.values) == n_images:
             return self, self
         each, pooled = (
@@ -52,7 +55,7 @@ class Statistic:
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """For numbers that are intensities, the values of images that they are made from, by name.
+        """By name of each number that is an intensity, the image value that it is made from.
 
         Such as ``{"scale": "quantile"}``: figures mark both.
         """
@@ -75,7 +78,7 @@ class Statistic:
         dtype: DType,
         step: str,
     ) -> dict[str, xr.Variable]:
-        """The numbers made again from the values of each image that `numbers` holds.
+        """The numbers made again from the image values that `numbers` holds.
 
         `already_told`, axes (fov, c), are flags that the user was already warned of.
         """
@@ -83,12 +86,13 @@ class Statistic:
 
 
 class ImageStatistic(Statistic):
-    """For each channel one or two values of each image, and what is made of them.
+    """For each channel one or two image values, and what is made of them.
 
-    Subclasses name the numbers that the step applies, one for each value, and say what they are.
+    Subclasses name the numbers that the step applies, one for each image value, and say what they
+    are.
     """
 
-    # What the numbers are called, and what they must be, one for each value.
+    # What the numbers are called, and what they must be, one for each image value.
     number_names: ClassVar[tuple[str, ...]]
     rules: ClassVar[tuple[Rule, ...]]
     # Whether sums over channels are measured in place of channels.
@@ -96,11 +100,11 @@ class ImageStatistic(Statistic):
 
     @property
     def value_names(self) -> Sequence[str]:
-        """What the values of each image are called."""
+        """What the image values are called."""
         raise NotImplementedError
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:
-        """The values of each image; and those that the cohort's numbers are made of.
+        """The image values; and those that the cohort's numbers are made of.
 
         The latter are the same, or a single row for the pixels of all images.
         """
@@ -111,7 +115,10 @@ class ImageStatistic(Statistic):
         raise NotImplementedError
 
     def is_constant(self, values: Array) -> Array | bool:
-        """Where nothing can be made of values, axes (fov, value, c), as if all were empty."""
+        """Where channels count as empty although they have values, as all of these are equal.
+
+        `values` are those of images, axes (fov, value, c).
+        """
         return False
 
     def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:

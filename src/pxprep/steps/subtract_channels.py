@@ -37,7 +37,7 @@ class SubtractChannels(Step):
         and divided by that of its background. Channels that are not needed may be in it.
     drop
         Whether the backgrounds are left out afterwards: they are not in the result, and steps
-        behind this one neither measure nor sum them. At least one channel must be left.
+        after this one neither measure nor sum them. At least one channel must be left.
 
     Raises
     ------
@@ -108,11 +108,11 @@ class SubtractChannels(Step):
         return [label for label in labels if label not in gone]
 
     def operation(self, labels: Sequence[Label]) -> Operation:
-        """The subtraction, by the places of the channels."""
-        places = {label: place for place, label in enumerate(labels)}
+        """The subtraction, by the positions of the channels."""
+        positions = {label: position for position, label in enumerate(labels)}
         return SubtractOthers(
             tuple(
-                (places[label], places[other], self._factor(label, other))
+                (positions[label], positions[other], self._factor(label, other))
                 for label, other in self.backgrounds.items()
             )
         )

@@ -39,9 +39,10 @@ class SumMask(Step):
         Percent, 0 to 100.
     reference
         Name of the earlier step whose output the threshold is measured on, ``"input"`` for the
-        image as it came; None for the output of the step before. Pixie and sparrow/harpy mask the
-        blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds the threshold
-        by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is dropped, too.
+        image as it came; None for the output of the step before. Pixie and sparrow/harpy drop
+        pixels of the blurred image by a threshold of the un-blurred one. A pixel whose sum exceeds
+        the threshold by no more than rounding (2**-18 of the threshold, 2**-47 for float64) is
+        dropped, too.
     threshold
         The threshold, if it is known; then nothing is measured.
     zeros
@@ -113,7 +114,7 @@ class KeepAbove(Operation):
     of_others
         Whether the threshold was measured on the sums of a reference, and not on these.
     say
-        Makes the warning about pixels that are above the threshold in the reference only.
+        Makes the warning about dropped pixels that exceed the threshold in the reference.
     reference
         Where the sums of the reference come from: the number of operations of this program after
         which they can be taken, or a separate chain.
@@ -129,7 +130,10 @@ class KeepAbove(Operation):
     is_pointwise = False
 
     def noticing(self, take_note: TakeNote, reference: object) -> Operation:
-        """The same operation, which notes how many pixels it drops that the reference has."""
+        """The same operation, which notes how many of the dropped pixels are lost.
+
+        Those are pixels that exceed the threshold in the reference.
+        """
         if reference is None or not self.of_others:
             return self
         return replace(self, reference=reference, note=take_note("sum_mask", self.say))
@@ -190,9 +194,9 @@ def sum_mask(
         Percent, 0 to 100.
     reference
         Images with the same channels on which the threshold is measured; None for `images`.
-        Pixie and sparrow/harpy mask the blurred image by a threshold of the un-blurred one. A pixel
-        whose sum exceeds the threshold by no more than rounding (2**-18 of the threshold, 2**-47
-        for float64) is dropped, too.
+        Pixie and sparrow/harpy drop pixels of the blurred image by a threshold of the un-blurred
+        one. A pixel whose sum exceeds the threshold by no more than rounding (2**-18 of the
+        threshold, 2**-47 for float64) is dropped, too.
     threshold
         The threshold, if it is known; then nothing is measured. A DataArray may be lazy; along
         ``fov``, each image's own.
@@ -249,9 +253,9 @@ def sum_mask(
     each: Sequence[object] = [threshold] * len(cohort)
     if isinstance(threshold, xr.DataArray):
         each = cohort.by_image(threshold, "threshold")
-    limits = [parse_threshold(one) for one in each]
+    thresholds = [parse_threshold(one) for one in each]
     operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
-    made: AnyImages = cohort.apply(operation, limits, others).as_given()
+    made: AnyImages = cohort.apply(operation, thresholds, others).as_given()
     return made
 
 

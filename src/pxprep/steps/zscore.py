@@ -13,7 +13,7 @@ from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import ImageValues
 from .number_rules import DIVISOR, FINITE, Rule
-from .robust_zscore import Standardize
+from .standardize import Standardize
 from .statistic_base import ImageStatistic, Measurement, Statistic
 
 __all__ = ["Zscore"]
@@ -23,9 +23,9 @@ __all__ = ["Zscore"]
 class Zscore(Step):
     """Subtract the mean of each channel, and divide by its standard deviation.
 
-    Both are of the finite values, zeros included, and of the exact sums of these and of their
-    squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of the
-    images' means is subtracted, and the mean of their standard deviations divides.
+    Both are those of the finite values, zeros included, made from exact sums of the values and of
+    their squares: the same bits whatever the chunks. Of a cohort pooled by ``"mean"``, the mean of
+    the images' means is subtracted, and the mean of their standard deviations divides.
 
     Warns
     -----
@@ -35,8 +35,9 @@ class Zscore(Step):
 
     Notes
     -----
-    The standard deviation is that of all values as a whole, as ``numpy.std`` has it by default. A
-    few very bright pixels change both numbers: `robust_zscore` is not led by them.
+    The standard deviation is the root of the mean squared distance from the mean (``ddof=0``), as
+    that of ``numpy.std`` is by default. A few very bright pixels change both numbers:
+    `robust_zscore` is not led by them.
 
     Examples
     --------
@@ -72,7 +73,7 @@ class MeanAndDeviation(ImageStatistic):
 
     @property
     def made_from(self) -> Mapping[str, str]:
-        """The mean; the spread is no value of a channel."""
+        """The mean; the spread is no intensity."""
         return {"center": "mean"}
 
     def measure_images(self, cohort: ImageSet) -> tuple[Measurement, Measurement]:

@@ -4,6 +4,7 @@ The root's files are only ever replaced whole and flushed. The table (zarr's con
 is made from what is on disk, by SpatialData, in a copy of the metadata without the data.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ KEY = "pxprep"
 # The files that say what a folder holds; layers that differ differ in one of them.
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 # How deep elements lie in a store.
-ELEMENTS = 1
+ELEMENT_LEVEL = 1
 
 Json = dict[str, Any]
 
@@ -29,7 +30,7 @@ Json = dict[str, Any]
 class Contents(Protocol):
     """What a store keeps about its layers beside them, with a table of contents or without one."""
 
-    def check(self, note: object, placed: Sequence[str]) -> None:
+    def check(self, record: object, placed: Sequence[str]) -> None:
         """Raise StoreError unless `announce` of these would succeed."""
 
     def has_table(self) -> bool:
@@ -41,8 +42,10 @@ class Contents(Protocol):
         `scratch` is the name of a folder that may be made on the way.
         """
 
-    def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
-        """Keep `note` of the layers that were placed, and make the table anew, durably."""
+    def announce(
+        self, record: object, placed: Sequence[str], has_table: bool, scratch: Path
+    ) -> None:
+        """Keep the `record` of the layers that were placed, and make the table anew, durably."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,16 @@ class RootContents:
     store
         The store's folder.
     merge
-        Given what is kept under our key and a note of new layers, and the names of those that were
-        placed: what is to be kept.
+        Given what is kept under our key and a record of new layers, and the names of those that
+        were placed: what is to be kept.
     """
 
     store: Path
     merge: Callable[[object, object, Sequence[str]], object]
 
-    def check(self, note: object = None, placed: Sequence[str] = ()) -> None:
-        """Raise StoreError if the table of contents could not be made, or `note` not be kept."""
-        self._noted(read_attrs(self.store, through_links=False), note, placed)
+    def check(self, record: object = None, placed: Sequence[str] = ()) -> None:
+        """Raise StoreError if the table of contents could not be made, or `record` not be kept."""
+        self._recorded(read_attrs(self.store, through_links=False), record, placed)
         for folder, nodes in _nodes(self.store):
             for node in nodes.values():
                 _object(node)
@@ -94,22 +97,39 @@ class RootContents:
             (self.store / ".zmetadata").unlink()
             files.flush_entry(self.store)
 
-    def announce(self, note: object, placed: Sequence[str], table: bool, scratch: Path) -> None:
+    def announce(
+        self, record: object, placed: Sequence[str], has_table: bool, scratch: Path
+    ) -> None:
         """Write attrs that tell of the layers placed, and the consolidated metadata anew."""
         shutil.rmtree(scratch, ignore_errors=True)
         copy = scratch / "root.zarr"
-        _copy_metadata(self.store, copy, deep=table)
+        _copy_metadata(self.store, copy, deep=has_table)
         if placed:
-            edit_attrs(copy, lambda attrs: self._noted(attrs, note, placed))
-        if table:
+            edit_attrs(copy, lambda attrs: self._recorded(attrs, record, placed))
+        if has_table:
             _consolidate(copy)
         # In zarr format 2 the table tells of the attrs, too: it comes last.
         for name in ("zarr.json", ".zattrs", ".zmetadata"):
             if (copy / name).exists():
                 _replace_if_new(self.store / name, (copy / name).read_bytes(), scratch)
 
-    def _noted(self, attrs: Json, note: object, placed: Sequence[str]) -> Json:
-        return {**attrs, KEY: self.merge(attrs.get(KEY), note, placed)}
+    def _recorded(self, attrs: Json, record: object, placed: Sequence[str]) -> Json:
+        return {**attrs, KEY: self.merge(attrs.get(KEY), record, placed)}
+
+
+def identity(folder: Path) -> str | None:
+    """A hash of a layer's metadata files, which a copy shares; None where there is no folder."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - False, too, for a name that cannot be one
+        return None
+    digest = hashlib.sha256()
+    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    for part in (folder, *parts):
+        for file in (part / name for name in METADATA):
+            if file.is_file():
+                content = files.read_file(file, through_links=True)
+                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
+                digest.update(content)
+    return digest.hexdigest()
 
 
 def check_store(folder: Path) -> None:
@@ -193,7 +213,7 @@ def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]
         found = {name: child / name for name in METADATA if os.path.lexists(child / name)}
         if not set(found) - {".zattrs"}:
             continue
-        if level != ELEMENTS and child.is_symlink():
+        if level != ELEMENT_LEVEL and child.is_symlink():
             raise StoreError(f"{str(child)!r} must not be a link; nothing was changed")
         yield child, found
         is_array = ".zarray" in found or (

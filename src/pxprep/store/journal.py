@@ -46,15 +46,15 @@ class Journal:
     ----------
     moves
         What goes where.
-    table
+    has_table
         Whether the store has a table of contents.
-    note
+    record
         What is to be kept of the elements.
     """
 
     moves: Sequence[Move]
-    table: bool
-    note: object
+    has_table: bool
+    record: object
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +64,7 @@ class Journal:
     def write(self, folder: Path) -> None:
         """Write it to the folder of a transaction, in one step."""
         moves = [{**vars(move), "place": list(move.place)} for move in self.moves]
-        data = {"format": FORMAT, "moves": moves, "table": self.table, "note": self.note}
+        data = {"format": FORMAT, "moves": moves, "table": self.has_table, "note": self.record}
         content = json.dumps(data).encode()
         if len(content) > files.MOST_BYTES:
             raise StoreError(

@@ -1,33 +1,17 @@
 """Carries out a journal: puts staged elements in their places, and takes them back; durably."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from ..errors import StoreError
 from . import files
-from .contents import METADATA, Contents
+from .contents import METADATA, Contents, identity
 from .journal import Journal, Move
 from .places import KINDS
 
 # In the folder of a transaction: a store that holds what is staged, and a folder for drafts.
 STAGE, SCRATCH = "stage.zarr", "scratch"
-
-
-def identity(folder: Path) -> str | None:
-    """A hash of a layer's metadata files, which a copy shares; None where there is no folder."""
-    if not os.path.isdir(folder):  # noqa: PTH112 - False, too, for a name that cannot be one
-        return None
-    digest = hashlib.sha256()
-    parts = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    for part in (folder, *parts):
-        for file in (part / name for name in METADATA):
-            if file.is_file():
-                content = files.read_file(file, through_links=True)
-                digest.update(f"{file.relative_to(folder)} {len(content)} ".encode())
-                digest.update(content)
-    return digest.hexdigest()
 
 
 def check_journal(store: Path, folder: Path, journal: Journal, contents: Contents) -> None:
@@ -39,7 +23,7 @@ def check_journal(store: Path, folder: Path, journal: Journal, contents: Content
     for move in journal.moves:
         move.place.within(store)
         move.place.within(folder / STAGE)
-    contents.check(journal.note, journal.names)
+    contents.check(journal.record, journal.names)
 
 
 def carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -> list[str]:
@@ -50,7 +34,7 @@ def carry_out(store: Path, folder: Path, journal: Journal, contents: Contents) -
         _make_parent(store, folder, number, move)
         if _put(store, folder, number, move):
             placed.append(move.place.name)
-    contents.announce(journal.note, placed, journal.table, folder / SCRATCH)
+    contents.announce(journal.record, placed, journal.has_table, folder / SCRATCH)
     return placed
 
 

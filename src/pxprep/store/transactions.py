@@ -20,9 +20,9 @@ from typing import NamedTuple
 from ..errors import StoreError, spelled
 from . import files, staging
 from . import journal as journal_module
-from .contents import Contents
+from .contents import Contents, identity
 from .journal import Journal, Move
-from .moving import SCRATCH, STAGE, carry_out, check_journal, identity, take_back
+from .moving import SCRATCH, STAGE, carry_out, check_journal, take_back
 from .places import Place
 
 PUBLISHED = "the new layers had been published when the interrupt came: read the store again"
@@ -143,7 +143,7 @@ class Transaction:
         return self.folder / STAGE
 
     def publish(
-        self, places: Iterable[Place], note: object, guard: Callable[[], None] = lambda: None
+        self, places: Iterable[Place], record: object, guard: Callable[[], None] = lambda: None
     ) -> None:
         """Put staged elements in their places, all of them or none.
 
@@ -151,7 +151,7 @@ class Transaction:
         ----------
         places
             In the store; each is staged at the same place in `stage`.
-        note
+        record
             For `Contents.announce`; JSON.
         guard
             Called under the lock; raises if somebody has changed what this relies on.
@@ -176,7 +176,7 @@ class Transaction:
                 )
                 for place in places
             ]
-            journal = Journal(moves, self.contents.has_table(), note)
+            journal = Journal(moves, self.contents.has_table(), record)
             check_journal(self.store, self.folder, journal, self.contents)
             _uninterrupted(partial(self._commit, journal), PUBLISHED)
 
@@ -203,7 +203,7 @@ class Transaction:
         try:
             for number, move in reversed(list(enumerate(journal.moves))):
                 take_back(self.store, self.folder, number, move)
-            self.contents.announce(None, (), journal.table, self.folder / SCRATCH)
+            self.contents.announce(None, (), journal.has_table, self.folder / SCRATCH)
             journal_module.remove(self.folder)
         except Exception:
             call = f"pxprep.repair({str(self.store)!r})"
@@ -249,8 +249,8 @@ def _complete(store: Path, folder: Path, contents: Contents) -> list[str]:
     return placed
 
 
-def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
-    """Call `work`; Ctrl-C is held back until it is done, and `note` is then added to the error."""
+def _uninterrupted(work: Callable[[], None], message: str = "") -> None:
+    """Call `work`; Ctrl-C is held back until it is done, and then has `message` as a note."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         work()
@@ -265,6 +265,6 @@ def _uninterrupted(work: Callable[[], None], note: str = "") -> None:
         try:
             handler(*received[0])
         except KeyboardInterrupt as interrupt:
-            if note:
-                interrupt.add_note(note)
+            if message:
+                interrupt.add_note(message)
             raise

@@ -202,9 +202,9 @@ def direct(value: object) -> object:
         return value
     import zarr
 
-    # A class derived from the local store may do anything to the bytes; zarr 2 has none.
     if not isinstance(value, zarr.Array):
         return value
+    # Exactly this class: a derived one may change the bytes. zarr 2 has no such class.
     is_local = type(value.store) is _local_store()
     if not is_local and type(value.store).__module__ not in NEVER_WAIT:
         return value

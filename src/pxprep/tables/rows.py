@@ -172,7 +172,7 @@ def _rows(
 
 
 def _in_order(band: NumpyArray) -> NumpyArray:
-    """A band, axes (..., z, y, x), with its pixels behind each other as in the table."""
+    """A band, axes (..., z, y, x), with its pixels one after the other as in the table."""
     before = band.ndim - len(PIXEL_ORDER)
     axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
     return band.transpose(axes).reshape(*band.shape[:before], -1)

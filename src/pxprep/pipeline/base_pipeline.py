@@ -1,4 +1,4 @@
-"""Recipes: named steps in an order."""
+"""The base of pipelines: named steps in an order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from ..steps.function import Function, ImageFunction
 from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
-from .run import INPUT, check_along, free_name, labels_along
-from .yaml_text import FORMAT
+from .json_form import FORMAT, free_name
+from .run import INPUT, check_along, labels_along
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Recipe(Displayable, FluentSteps):
+class BasePipeline(Displayable, FluentSteps):
     """Base class of `pxprep.Pipeline`: named steps, how they are built and saved; no fitting."""
 
     steps: tuple[tuple[str, Step], ...]
@@ -61,14 +61,14 @@ class Recipe(Displayable, FluentSteps):
         norm_sum: bool = True,
         cap_max: PerChannel | None = None,
     ) -> Self:
-        """The order of sparrow/harpy: zero sums do not count in the mask's threshold.
+        """The order of sparrow/harpy: zero sums do not count in the threshold of `sum_mask`.
 
         Parameters
         ----------
         q, q_post
             Percent, per channel or for all; None leaves out the step.
         q_sum
-            Percent; None leaves out the mask. Its threshold is measured before the blur.
+            Percent; None leaves out `sum_mask`. Its threshold is measured before the blur.
         sigma
             Pixels, per channel or for all; None leaves out the blur.
         norm_sum
@@ -294,9 +294,9 @@ class Recipe(Displayable, FluentSteps):
         return display.pipeline_display(self.steps)
 
 
-def functions_of(recipe: Recipe) -> dict[str, ImageFunction]:
-    """The functions that steps call, by the step's name, as `Recipe.from_json` takes them."""
-    return {name: step.function for name, step in recipe.steps if isinstance(step, Function)}
+def functions_of(pipeline: BasePipeline) -> dict[str, ImageFunction]:
+    """The functions that steps call, by the step's name, as `BasePipeline.from_json` takes them."""
+    return {name: step.function for name, step in pipeline.steps if isinstance(step, Function)}
 
 
 def _kind_of(step: Step) -> str:

@@ -11,10 +11,11 @@ import xarray as xr
 from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..displays import Display, Displayable
 from ..errors import ParameterError
-from ..store.json import encode_numbers, to_text
+from ..steps.json import encode_numbers
+from ..store.json import to_text
 from . import display, saved
-from .fitted_json import BATCHES
-from .recipes import Recipe
+from .base_pipeline import BasePipeline
+from .json_form import BATCHES
 from .review import find_outliers
 from .run import labels_along, numbers_together
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedRecipe(Displayable):
+class BaseFittedPipeline(Displayable):
     """Base class of `pxprep.FittedPipeline`, which says what the attributes are."""
 
-    pipeline: Recipe
+    pipeline: BasePipeline
     channels: tuple[Label, ...] | None
     n_channels: int
     pool: Pool
@@ -64,12 +65,13 @@ class FittedRecipe(Displayable):
         ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
         ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
         ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
-        the rest is divided by. ``..._quantile`` are the quantiles of each image (of two, the upper:
-        the lower ones are ``..._quantile_low``), ``zscore_mean`` and ``..._deviation`` the mean and
-        the standard deviation of each image, ``..._counted`` how many pixels they are of,
-        ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels were
-        left out as infinite. Of a channel that was dropped before a step, that step's numbers are
-        NaN; those in ``measured`` do not have it.
+        the rest is divided by. Of each image, ``..._quantile`` are the quantiles (of two, the
+        upper: the lower ones are ``..._quantile_low``), ``robust_zscore_median`` and
+        ``..._quantile`` the median and the median distance from it, ``zscore_mean`` and
+        ``..._deviation`` the mean and the standard deviation, ``..._counted`` how many pixels they
+        are of, ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels
+        were left out as infinite. Of a channel that was dropped before a step, that step's numbers
+        are NaN; those in ``measured`` do not have it.
         """
         return numbers_together(self.measured, self.seen_by, self.labels)
 
@@ -82,8 +84,8 @@ class FittedRecipe(Displayable):
         `score` **and** it differs from the median by more than a factor of `fold`, so that in a
         cohort of very similar images not every small difference counts. An image in which a channel
         has no signal is far off where most images have some. With fewer than three images nothing
-        is. Of steps that measure two quantiles, the upper ones are compared, and of `zscore` the
-        standard deviations.
+        is. Of steps that measure two quantiles, the upper ones are compared, of `zscore` the
+        standard deviations, and of `robust_zscore` the median distances.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class FittedRecipe(Displayable):
         saved.save(path, overwrite, {saved.JSON: self.to_json})
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FittedRecipe):
+        if not isinstance(other, BaseFittedPipeline):
             return NotImplemented
         return (
             self.pipeline == other.pipeline
