@@ -217,7 +217,7 @@ FAULTS = [
     # Masks
     Fault(
         "masks of lazy images are those of the block before",
-        "engine/lazy.py",
+        "engine/tasks.py",
         "for block in [index, *source.neighbours(index, around)]",
         "for block in [index, *source.neighbours(index, window)]",
     ),

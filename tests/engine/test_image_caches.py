@@ -17,7 +17,7 @@ from pxprep import Pipeline
 from pxprep.engine import (
     sources,
 )
-from pxprep.engine.cache import Budget, ImageCache, Sampling, default_memory, edges_of
+from pxprep.engine.cache import NO_CACHE, Budget, ImageCache, Sampling, default_memory, edges_of
 from pxprep.engine.windows import Window
 
 F4 = np.dtype("float32")
@@ -132,7 +132,7 @@ def test_fitting_keeps_blocks_within_its_memory_and_nothing_after(memory, monkey
     total, largest_block = sum(n_bytes for n_bytes, _ in kept), 3 * 30 * 50 * 4
     assert min(2 * array.nbytes, memory) - largest_block <= total <= memory
     assert not any(cache._read or cache._sampled for _, cache in kept)
-    assert all(source.cache is None for source in sources._SOURCES.values())
+    assert all(source.cache is NO_CACHE for source in sources._SOURCES.values())
 
 
 # Threads

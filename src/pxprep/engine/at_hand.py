@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..aliases import Array, Block
-from .jobs import BlockJob
 from .lazy import LazyChain
 from .memory import empty
 from .sinks import Sink
@@ -51,7 +50,5 @@ class BlockChain(LazyChain):
 
     def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
-        reading = self.source.reading((0, 0, 0))
-        points = () if reading.cache is None else self._keeping_points
-        job = BlockJob(self.program, window, reading, (), (*self.numbers, where), sink, points)
+        job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink)
         return job(*self.others)

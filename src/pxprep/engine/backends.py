@@ -23,7 +23,15 @@ from ..aliases import Array, Block, DType
 from . import blocks, graphs, passes
 from .at_hand import BlockChain
 from .axes import AXES, own_axes, standard_axes
-from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, ImageCache, Sampling
+from .cache import (
+    COHORT_SAMPLE_BYTES,
+    EDGE_BYTES,
+    NO_CACHE,
+    SAMPLE_BYTES,
+    Budget,
+    ImageCache,
+    Sampling,
+)
 from .computing import compute, computes_here, scheduler_of, some_wait
 from .lazy import LazyChain, in_axes, numbers_of, storing, with_numbers
 from .notes import Note
@@ -148,7 +156,7 @@ def keeping(
     sources = [
         source
         for image in images
-        if is_lazy(image) and (source := LazyChain.of(image).source).cache is None
+        if is_lazy(image) and (source := LazyChain.of(image).source).cache is NO_CACHE
     ]
     sampled, caches = sample_bytes(len(sources)), []
     for source in sources:
@@ -163,7 +171,7 @@ def keeping(
             yield
     finally:
         for source, cache in zip(sources, caches, strict=True):
-            source.cache = None
+            source.cache = NO_CACHE
             cache.close()
 
 

@@ -56,9 +56,6 @@ class Budget:
             self._left -= n_bytes
             return True
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return Budget, (0,)
-
 
 class Sampling(NamedTuple):
     """How much is sampled of an image."""
@@ -193,11 +190,10 @@ class ImageCache:
     def beside(self, name: str) -> "ImageCache":
         """The cache of what lies over the image, such as a mask; both share their budgets."""
         with self._lock:
-            if name not in self._beside:
+            if self._is_open and name not in self._beside:
                 budgets = self._budgets["blocks"], self._budgets["edges"]
                 self._beside[name] = ImageCache(*budgets, leader=self)
-                self._beside[name]._is_open = self._is_open
-            return self._beside[name]
+            return self._beside.get(name, self)
 
     def samples(self) -> dict[Index, list[Block]]:
         """Tiles of the blocks that were read, with axes (c, z, y, x), by index in order."""
@@ -237,7 +233,16 @@ class ImageCache:
         self._sampled[index] = [cut(chunks, place) for place in places]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return ImageCache, (Budget(0), Budget(0))
+        return _no_cache, ()
+
+
+# What images have whose passes share nothing: it keeps nothing.
+NO_CACHE = ImageCache(Budget(0), Budget(0))
+NO_CACHE.close()
+
+
+def _no_cache() -> ImageCache:
+    return NO_CACHE
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:

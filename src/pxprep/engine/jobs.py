@@ -163,7 +163,7 @@ class BlockJob:
     def _kept(self) -> tuple[int, ResultSoFar | None]:
         """The block as an earlier pass has kept it, and after how many operations that is."""
         for done, name in reversed(self.keeping_points):
-            kept = self.reading.kept(name)
+            kept = self.reading.cache.kept(self.reading.index, name)
             if kept is not None:
                 return done, kept
         return 0, None
@@ -176,7 +176,8 @@ class BlockJob:
         first = replace(self.program, operations=self.program.operations[:done])
         n_channels = first.out_channels(pixels.n_channels)
         shape = n_channels, pixels.planes, *self.window.shape
-        return done, self.reading.start_keeping(name, self.window, shape, self.program.dtype)
+        place = self.reading.index, name, self.window
+        return done, self.reading.cache.start_keeping(*place, shape, self.program.dtype)
 
 
 @dataclass(frozen=True)

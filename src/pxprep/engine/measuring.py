@@ -169,10 +169,6 @@ class _Group:
 
         return Count(prefixes, level, self.zeros, select, self.n_values)
 
-    def settled(self, selection: Block) -> Quantiles:
-        """A quantile, once all digits are counted."""
-        return Quantiles.of(interpolate(selection, dtype=self.dtype))
-
     def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
         """The bounds between which values are gathered; None if it is better to count digits.
 
@@ -200,7 +196,7 @@ def _by_digits(groups: Sequence[_Group]) -> dict[_Group, list[Quantiles]]:
         made = _run(sinks)
         selections |= {group: made[sink] for group, sink in sinks.items()}
     return {
-        group: [group.settled(selection) for selection in selected]
+        group: [Quantiles.of(interpolate(selection, dtype=group.dtype)) for selection in selected]
         for group, selected in selections.items()
     }
 

@@ -124,8 +124,8 @@ class Pass:
 
 def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
     """Run passes, all their blocks in one queue; returns what each sink has made of its passes."""
-    chains = [each.chain for each in passes if isinstance(each.chain, ArrayChain)]
-    kept = [one for chain in chains for one in chain.numbers if isinstance(one, ResultSoFar)]
+    numbers = [number for each in passes for number in each.chain.numbers]
+    kept = [number for number in numbers if isinstance(number, ResultSoFar)]
     filled = [id(one) for one in kept if not one.is_complete]
     if len(set(filled)) < len(filled):
         raise RuntimeError("two passes at a time would fill the same array")

@@ -17,12 +17,12 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 from dask.typing import Key
 
-from ..aliases import Array, Block, DType
+from ..aliases import Array, Block
 from ..store.zarr_chunks import direct, require_there
 from .axes import AXES, standard_axes
-from .cache import ImageCache, edges_of
+from .cache import NO_CACHE, ImageCache, edges_of
 from .graphs import Graph
-from .windows import Index, ResultSoFar, Window
+from .windows import Index
 
 # The functions in Dask's tasks that read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
@@ -47,7 +47,7 @@ class Reading:
     index
         Which block is read.
     cache
-        Keeps what is read for the next pass, if there is one.
+        Keeps what is read for the next pass.
     """
 
     graph: Graph
@@ -56,34 +56,17 @@ class Reading:
     sliced: frozenset[Key] = frozenset()
     axes: str = AXES
     index: Index = (0, 0, 0)
-    cache: ImageCache | None = None
+    cache: ImageCache = NO_CACHE
 
     def run(self, others: Sequence[object]) -> list[Block]:
         """The chunks of the block, given the values of `others`."""
-        if self.cache is None or not self.graph:
+        if not self.graph:
             return self._read(others)
         return self.cache.blocks(self.index, partial(self._read, others))
 
-    def kept(self, token: str) -> ResultSoFar | None:
-        """The block as it was kept by that name, or None; see `ImageCache.kept`."""
-        return None if self.cache is None else self.cache.kept(self.index, token)
-
-    def start_keeping(
-        self, token: str, window: Window, shape: tuple[int, ...], dtype: DType
-    ) -> ResultSoFar | None:
-        """Room for the block by that name, or None; see `ImageCache.start_keeping`."""
-        if self.cache is None:
-            return None
-        return self.cache.start_keeping(self.index, token, window, shape, dtype)
-
     def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
-        if self.cache is None:
-            return self._edges(depth, others)
-        return self.cache.edges(self.index, depth, partial(self._edges, depth, others))
-
-    def _edges(self, depth: int, others: Sequence[object]) -> list[Block]:
-        return edges_of(self.run(others), depth)
+        return self.cache.edges(self.index, depth, lambda: edges_of(self.run(others), depth))
 
     def _read(self, others: Sequence[object]) -> list[Block]:
         sliced = [

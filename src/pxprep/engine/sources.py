@@ -22,7 +22,7 @@ from dask.typing import Key
 from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
-from .cache import SAMPLE_BYTES, ImageCache, Sampling, cut
+from .cache import NO_CACHE, SAMPLE_BYTES, Sampling, cut
 from .graphs import OWN, adopt
 from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
 from .windows import Index, Window
@@ -65,7 +65,7 @@ class Source:
         self.axes = axes
         by_axis = dict(zip(axes, array.chunks, strict=True))
         self.chunks: tuple[tuple[int, ...], ...] = tuple(by_axis.get(axis, (1,)) for axis in AXES)
-        self.cache: ImageCache | None = None
+        self.cache = NO_CACHE
         self._readings: dict[Index, Reading] = {}
 
     @classmethod
@@ -146,10 +146,8 @@ class Source:
         reading = self._readings.get(index)
         if reading is None:
             reading = self._inlined.reading(self._keys(index))
-            reading = self._readings[index] = replace(reading, axes=self.axes)
-        if self.cache is None:
-            return reading
-        return replace(reading, index=index, cache=self.cache)
+            reading = self._readings[index] = replace(reading, axes=self.axes, index=index)
+        return reading if self.cache is NO_CACHE else replace(reading, cache=self.cache)
 
     def needed_alone(self) -> tuple[object, ...] | None:
         """The values of `others` for reading an image of one block.
@@ -166,13 +164,12 @@ class Source:
 
         They are what the cache has sampled, or are cut from blocks that are in memory.
         """
-        cache = self.cache
-        tiles_of = {} if cache is None else cache.samples()
-        places = dict(cache.places) if cache is not None and tiles_of else self._places
+        tiles_of = self.cache.samples()
+        places = dict(self.cache.places) if tiles_of else self._places
         tiles_of = tiles_of or self._in_memory(places)
         masks = []
         for area in areas:
-            kept = {} if cache is None else cache.beside(area.name).samples()
+            kept = self.cache.beside(area.name).samples()
             sampled = kept or area.source(self.chunks)._in_memory(places)
             masks.append({index: list(map(area.choose, tiles)) for index, tiles in sampled.items()})
         return [
