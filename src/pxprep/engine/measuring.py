@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin, interpolate, refine, select_gathered
-from .sinks import Count, Gather, Opened, SharedBounds, Sink
+from .sinks import Count, Gather, Opened, SharedBounds
 from .sources import Area
 from .windows import Pixels
 
@@ -74,7 +73,7 @@ def measure_quantiles(
     parts = [as_chain_and_mask(*image) for image in images]
     asked = [_Group(parts, group, q, zeros) for group in groups]
     sinks = {group: group.gathering() for group in asked if group.is_gathered}
-    made = _run(sinks)
+    made = run(_passes(sinks))
     gathered = {group: made[sink] for group, sink in sinks.items() if made[sink] is not None}
     counted = _by_digits([group for group in asked if group not in gathered])
     return [
@@ -193,7 +192,7 @@ def _by_digits(groups: Sequence[_Group]) -> dict[_Group, list[Quantiles]]:
     for level in range(max((group.n_digits for group in groups), default=0)):
         going_on = [group for group in groups if level < group.n_digits]
         sinks = {group: group.counting(level, selections[group]) for group in going_on}
-        made = _run(sinks)
+        made = run(_passes(sinks))
         selections |= {group: made[sink] for group, sink in sinks.items()}
     return {
         group: [Quantiles.of(interpolate(selection, dtype=group.dtype)) for selection in selected]
@@ -201,14 +200,14 @@ def _by_digits(groups: Sequence[_Group]) -> dict[_Group, list[Quantiles]]:
     }
 
 
-def _run(sinks: Mapping[_Group, Gather] | Mapping[_Group, Count]) -> dict[Sink, Any]:
-    """Run a pass over each image, with the sinks of all groups that it is in."""
+def _passes(sinks: Mapping[_Group, Gather] | Mapping[_Group, Count]) -> list[Pass]:
+    """A pass over each image, with the sinks of all groups that it is in."""
     passes: dict[int, Pass] = {}
     for group, sink in sinks.items():
         for position, (chain, where) in zip(group.positions, group.parts, strict=True):
             before = passes[position].sinks if position in passes else ()
             passes[position] = Pass(chain, (*before, sink), where)
-    return run([*passes.values()])
+    return [*passes.values()]
 
 
 def _sample(opened: Opened, where: Pixels | None) -> list[Block]:

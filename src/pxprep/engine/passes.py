@@ -114,12 +114,10 @@ class Pass:
         """The blocks in which the image is looked at: `n`, or as many times that as sinks want."""
         return self.chain.blocks(n * min(sink.blocks_per_thread for sink in self.sinks))
 
-    def run_block(self, window: Window) -> list[Any]:
-        """Look at a block; returns what each of the sinks keeps."""
-        if len(self.sinks) > 1:
-            parts: list[Any] = self.chain.run_block(Several(self.sinks), window, self.where)
-            return parts
-        return [self.chain.run_block(self.sinks[0], window, self.where)]
+    @cached_property
+    def sink(self) -> Sink:
+        """All sinks as one."""
+        return self.sinks[0] if len(self.sinks) == 1 else Several(self.sinks)
 
 
 def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
@@ -137,8 +135,10 @@ def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
 
     def run_block(block: tuple[Pass, Window]) -> None:
         each, window = block
-        for sink, part in zip(each.sinks, each.run_block(window), strict=True):
-            results[sink].add(part)
+        part = each.chain.run_block(each.sink, window, each.where)
+        parts = [part] if len(each.sinks) == 1 else part
+        for sink, own in zip(each.sinks, parts, strict=True):
+            results[sink].add(own)
         count()
 
     with counted(len(blocks)) as count:

@@ -251,7 +251,9 @@ def apply_step(
     step.check(cohort.labels)
     for remark in step.remarks(cohort.labels):
         warn(f"{step.kind}: {remark}")
-    made: AnyImages = step.applied(cohort, step.measure(cohort)).as_given()
+    if step.operation(cohort.labels) is not None and not cohort.is_lazy:
+        cohort = cohort.chained()
+    made: AnyImages = step.applied(cohort, step.measure(cohort)).as_images().as_given()
     return made
 
 
