@@ -277,7 +277,7 @@ class ImageMethods(StepMethods[Made]):
         )
 
 
-class Accessor(Displayable, ImageMethods[Any]):
+class Accessor(Displayable, ImageMethods[Images]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on

@@ -11,8 +11,10 @@ NumpyArray = np.ndarray[Any, np.dtype[Any]]
 # One in `engine/`: pixels of a block, or what is found in them.
 Block = NumpyArray
 DType = np.dtype[Any]
+# A JSON object.
+Json = dict[str, Any]
 # A value of a float type.
-Real = np.floating[Any]
+Real = np.float32 | np.float64
 
 # The name of a channel.
 Label = Hashable

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..aliases import Array
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ImageError, PxprepError, type_name
@@ -172,7 +173,7 @@ def _axes(shape: Sequence[int]) -> tuple[str, ...]:
     return axes
 
 
-def _line_to_label(array: Any, name: str) -> str:
+def _line_to_label(array: Array, name: str) -> str:
     """The line that labels the axes of an array."""
     is_known = isinstance(array, np.ndarray) or backends.is_lazy(array)
     held = name if is_known else f"dask.array.from_array({name})"

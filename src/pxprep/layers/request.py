@@ -150,7 +150,7 @@ class Request:
             asked["by"] = self.batches
         return {
             "pipeline": _kept(pipeline_of(self.pipeline), must=self.resume),
-            **to_json_types(asked),
+            **{name: to_json_types(value) for name, value in asked.items()},
         }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import hypot
-from typing import Any
+from typing import SupportsFloat
 
 import xarray as xr
 
@@ -44,7 +44,7 @@ def um_per_pixel(image: xr.DataArray) -> float | None:
     return None
 
 
-def _length(value: Any) -> float | None:
+def _length(value: SupportsFloat | str) -> float | None:
     try:
         length = float(value)
     except (TypeError, ValueError):
