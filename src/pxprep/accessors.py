@@ -6,11 +6,11 @@ Methods import what they need when they are called, so that importing the packag
 from collections.abc import Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import xarray as xr
 
-from .aliases import Images, Label, PerChannel, Pool
+from .aliases import Images, Label, PerChannel, PixelTable, Pool
 from .displays import Display, Displayable, Part, counted, in_a_line
 from .errors import PxprepError
 from .images.datatree import TREES
@@ -204,7 +204,7 @@ class ImageMethods(StepMethods[Made]):
         file: str | Path | None = None,
         overwrite: bool = False,
         variable: object = None,
-    ) -> Any:
+    ) -> PixelTable:
         """Pixels as a table for clustering; as `pxprep.pixel_table`.
 
         Parameters

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from ..aliases import Json, Label
+from ..aliases import Json, Label, Parameters
 from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
@@ -205,7 +205,7 @@ def _write(
 def _images(
     source: str | Path | Mapping[str, xr.DataArray],
     channels: Sequence[Label] | None,
-    given: Mapping[str, Any],
+    given: Parameters,
 ) -> dict[str, xr.DataArray]:
     """The images that the user gave or named, checked and with the same channels."""
     if not isinstance(source, Mapping):

@@ -1,12 +1,12 @@
 """Reads fitted pipelines from JSON: what is wrong with one is said at once, not when it is used."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import BatchName, ImageName, Label
+from ..aliases import BatchName, ImageName, Label, Parameters
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
@@ -30,7 +30,7 @@ MOST_CHANNELS = 100_000
 
 def parsed(
     text: str, pipeline_class: type[AnyPipeline], functions: Mapping[str, ImageFunction] | None
-) -> dict[str, Any]:
+) -> Parameters:
     """The fields of a `FittedPipeline` whose pipeline is a `pipeline_class`, checked.
 
     Raises

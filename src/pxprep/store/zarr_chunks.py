@@ -289,12 +289,12 @@ def _dtype_on_disk(array: Any) -> DType | None:
     return dtype.newbyteorder(serializer.get("configuration", {}).get("endian") or "=")
 
 
-def _codec(compressor: Any) -> object:
+def _codec(compressor: object) -> object:
     """The codec of numcodecs that a compressor of zarr is, or one of its own; None if unknown."""
     from numcodecs import get_codec
 
     if not hasattr(compressor, "to_dict"):
-        return compressor if compressor.codec_id in CODECS else None
+        return compressor if getattr(compressor, "codec_id", None) in CODECS else None
     described = compressor.to_dict()
     if described["name"] not in CODECS:
         return None
