@@ -212,10 +212,10 @@ class Step:
                 "defines your own step first)"
             )
         cls = _KINDS[kind]
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        known = {field.name for field in fields(cls)}
         required = {
             field.name
-            for field in fields(cls)  # type: ignore[arg-type]
+            for field in fields(cls)
             if field.default is MISSING and field.default_factory is MISSING
         }
         if not required <= set(values) <= known:
