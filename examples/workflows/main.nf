@@ -18,7 +18,7 @@ process PXPREP {
     tuple val(name), path('report.html'), emit: report
     tuple val(name), path('tiffs/*.ome.tiff'), emit: tiffs
 
-    // One process for all steps: they change one store, which other processes would only link to.
+    // One process for all steps: they share one store, which other processes would only link to.
     script:
     """
     pxprep import '${images}' study.zarr --quiet

@@ -92,6 +92,26 @@ def test_channels_by_what_the_file_calls_them(tmp_path):
     check(one(read_tiff(tmp_path / "slide.ome.tif", panel=panel)), pixels()[::-1])
 
 
+HEADINGS = ["channel,metal", "channel,Metal Tag", "name,metal", "name,channel", "marker,metal_tag"]
+
+
+@pytest.mark.parametrize("headings", HEADINGS)
+def test_a_column_of_metals(tmp_path, headings):
+    """It is what the file calls the channels, also where the names are in `channel`."""
+    panel = write(tmp_path, f"{headings}\nDAPI,Ir191\nCD3,Pr141\nCD20,Nd142\n")
+    assert read_panel(panel).names == tuple(NAMES)
+    assert read_panel(panel).keys == ("Ir191", "Pr141", "Nd142")
+    write_ome(tmp_path / "slide.ome.tif", pixels(), names=["Nd142", "Ir191", "Pr141"])
+    check(one(read_tiff(tmp_path / "slide.ome.tif", panel=panel)), pixels()[[1, 2, 0]])
+
+
+def test_a_column_of_metals_beside_two_of_names(tmp_path):
+    panel = write(tmp_path, "name,channel,metal\nDAPI,DAPI,Ir191\nCD3,CD3,Pr141\n")
+    assert read_panel(panel).keys == ("Ir191", "Pr141")
+    panel = write(tmp_path, "name,channel\nDAPI,DAPI\nCD3,CD3\n")
+    assert read_panel(panel).keys == ()
+
+
 def test_imc(tmp_path):
     values = counts()
     write_mcd(tmp_path / "s1.mcd", [("a", PANEL, values)])

@@ -140,9 +140,9 @@ def read_panel(path: str | Path) -> Panel:
     path
         CSV, TSV, or one name on a line. A header is looked for: names are in a column ``name``,
         ``marker_name``, ``marker``, ``target`` or ``channel`` (steinbock's ``panel.csv``, mcmicro's
-        ``markers.csv``). ``channel`` beside ``name`` is what files call the channel, as "Ir191";
-        ``keep`` (0 or 1) says which are used, or ``remove`` which are not. ``sigma``, ``q``,
-        ``q_post`` and ``cap_max`` are numbers by channel for the pipeline.
+        ``markers.csv``). ``channel`` beside ``name`` is what files call the channel, as "Ir191",
+        or else ``metal``; ``keep`` (0 or 1) says which are used, or ``remove`` which are not.
+        ``sigma``, ``q``, ``q_post`` and ``cap_max`` are numbers by channel for the pipeline.
 
     Returns
     -------
@@ -176,9 +176,8 @@ def read_panel(path: str | Path) -> Panel:
         return _made(file, lines, names, keys)
     columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
-    keys = next((columns[heading] for heading in KEYS if heading in columns), [])
-    if keys == names:
-        keys = []
+    # The column of the names, or one like it, tells nothing of what files call the channels.
+    keys = next((columns[key] for key in KEYS if key in columns and columns[key] != names), [])
     names = [name or (keys[n] if keys else "") for n, name in enumerate(names)]
     keep = [_truth(text, KEPT, file) for text in columns.get(KEPT, [""] * len(names))]
     gone = [_truth(text or "0", REMOVED, file) for text in columns.get(REMOVED, [""] * len(names))]
