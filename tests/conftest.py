@@ -64,7 +64,7 @@ MANY_CASES = """
     test_accessors test_at_once test_background test_blocks_and_neighbours test_blur
     test_blur_kernels test_brackets test_byte_order test_chunk_writing test_cli_bad_input
     test_cohorts test_dask_images test_differential test_fitted_json test_forged_stores
-    test_gathering test_histogram test_keepers test_kernels test_layer_bad_input test_laziness
+    test_gathering test_histogram test_image_caches test_kernels test_layer_bad_input test_laziness
     test_lazy_writing test_mask_passes test_mask_plots test_masked_cohorts test_names_on_disk
     test_notes test_ops test_outliers test_own_steps test_passes test_pixels test_plot
     test_plots test_positions test_programs test_provenance test_q_sum test_quantile test_ranges

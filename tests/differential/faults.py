@@ -127,8 +127,8 @@ FAULTS = [
     Fault(
         "counts of a block are lost when they are added",
         "engine/sinks.py",
-        "for part in parts[1:]:",
-        "for part in parts[2:]:",
+        "for part in parts:\n        total",
+        "for part in parts[1:]:\n        total",
     ),
     Fault(
         "merged in order, a result is lost",
@@ -217,7 +217,7 @@ FAULTS = [
     # Masks
     Fault(
         "masks of lazy images are those of the block before",
-        "engine/lazy.py",
+        "engine/tasks.py",
         "for block in [index, *source.neighbours(index, around)]",
         "for block in [index, *source.neighbours(index, window)]",
     ),
@@ -319,6 +319,18 @@ FAULTS = [
         "engine/windows.py",
         "return self._n_left == 0",
         "return self._n_left < _area(self._window)",
+    ),
+    Fault(
+        "of several sinks, each keeps the last strip alone",
+        "engine/sinks.py",
+        "totals = [sink.merge_unless_none([*pair]) for sink, *pair in both] or parts",
+        "totals = parts",
+    ),
+    Fault(
+        "integers are counted in too few slots",
+        "engine/digits.py",
+        "return -(-max(slots) // RUN) * RUN",
+        "return max(slots) // RUN * RUN",
     ),
     Fault(
         "arrays of one name are one array",

@@ -205,7 +205,9 @@ class Runner:
         given = {name: resolved(value, names) for name, value in step.parameters.items()}
         measures = {"pool": self.case.pool, "where": self.where()}
         if step.kind == "function":
-            return _mapped(FUNCTIONS[given["function"]], current)
+            own = FUNCTIONS[given["function"]]
+            # A pipeline brings the dims back into their order.
+            return _mapped(lambda image: own(image).transpose(*image.dims), current)
         if step.kind in OWN:
             alone = Pipeline([("own", OWN[step.kind]())])
             if step.reference is None:

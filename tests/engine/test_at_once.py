@@ -81,7 +81,7 @@ def test_lists_at_once_have_the_bits_of_fit_and_transform(order, pool, monkeypat
 
 @pytest.mark.parametrize("order", ["bq", "qbmspc"])
 def test_images_of_one_type_at_once_may_pool_their_pixels(order):
-    # Each image is then measured by itself and with the others, in two passes at a time.
+    # Each image is then measured by itself and with the others, in one pass.
     images = [image_of(some_values("f4", (3, rows, 40), seed=rows)) for rows in (30, 50)]
     pipeline = pipeline_of(order)
     expected = pipeline.fit(images, pool="pixels").transform(images)

@@ -276,11 +276,11 @@ def test_tiles_are_as_wide_as_later_passes_read(sigma):
     program = Program((BlurEach((sigma,)),), values.dtype, 500, 520)
     sampling = Sampling.for_depth(1 << 30, 1, program.depth)
     assert sampling.rim == min(max(RIM, program.depth), MOST_RIM)
-    rows, columns = sampling.places((0, 0, 0), [values])[0]
-    top, left = rows.start + sampling.rim, columns.start + sampling.rim
+    tile = sampling.places((0, 0, 0), [values])[0]
+    top, left = tile.top + sampling.rim, tile.left + sampling.rim
     window = Window(top, top + CORE[0], left, left + CORE[1])
     whole = program.run(Pixels.of(values), window, [None])
-    (made,) = processed(program, [Sample(values[:, :, rows, columns])], [None])
+    (made,) = processed(program, [Sample(values[:, :, *tile.slices])], [None])
     assert made.shape == whole.shape == (1, 1, *CORE)
     if program.depth <= MOST_RIM:
         np.testing.assert_array_equal(made, whole)
@@ -300,7 +300,7 @@ def test_what_is_kept_is_sampled_for_the_depth_of_later_passes():
     array = image.data[:, None]
     with backends.keeping([array], 0, 33):
         source = lazy.LazyChain.of(array).source
-        assert source.keeper._sampling.rim == 33
+        assert source.cache._sampling.rim == 33
 
 
 # --- brackets -------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from oracle import assert_same_bits
 from pxprep import Mask, Pipeline
 from pxprep.engine import backends, computing, neighbours
 from pxprep.engine import programs as operations
-from pxprep.engine.cache import Budget, Keeper
+from pxprep.engine.cache import Budget, ImageCache
 from pxprep.engine.threads import n_cores
-from pxprep.engine.windows import Kept, Pixels, Window
+from pxprep.engine.windows import Pixels, ResultSoFar, Window
 from pxprep.images.image_set import ImageSet
 from pxprep.steps import Blur
 from pxprep.steps.blur import BlurEach
@@ -65,10 +65,10 @@ def step_by_step(image, fitted):
     return image
 
 
-def room_of(keeper, index, token, shape):
+def room_of(cache, index, token, shape):
     """Room for a block whose size is all that matters."""
     place = Window(0, shape[2], 0, shape[3])
-    return keeper.start_keeping(index, token, place, shape, np.dtype("f4"))
+    return cache.start_keeping(index, token, place, shape, np.dtype("f4"))
 
 
 PIPELINES = {
@@ -175,40 +175,48 @@ def test_threads_that_measure_and_write_the_same_at_once(name, memory, monkeypat
 
 def test_what_is_kept_is_made_and_taken_by_one_who_is_alone():
     upper, lower = Window(0, 3, 0, 4), Window(3, 5, 0, 4)
-    kept = Kept(np.zeros((2, 1, 5, 4), "f4"), Window(0, 5, 0, 4))
+    kept = ResultSoFar(np.zeros((2, 1, 5, 4), "f4"), Window(0, 5, 0, 4))
     kept.put(upper)
     assert not kept.claim(), "it is not complete"
     assert not kept.use(), "it is being made"
-    kept.leave()
-    assert kept.use(), "who made it failed on the way: another goes on"
-    assert not kept.use()
+    assert not kept.is_lost
     kept.put(lower)
     assert kept.use()
     assert not kept.claim(), "another uses it"
     kept.leave()
     assert kept.claim()
-    assert kept.is_claimed
+    assert kept.is_lost
+    assert not kept.use()
+
+
+def test_what_its_maker_left_unfinished_is_made_anew():
+    cache, index = ImageCache(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
+    kept = room_of(cache, index, "name", (1, 1, 5, 5))
+    kept.put(Window(0, 3, 0, 5))
+    kept.leave()
+    assert cache.kept(index, "name") is None
+    assert room_of(cache, index, "name", (1, 1, 5, 5)) is not kept
     assert not kept.use()
 
 
 def test_there_is_no_second_room_for_what_is_being_made():
-    keeper, index = Keeper(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
-    kept = room_of(keeper, index, "name", (1, 1, 5, 5))
-    assert keeper.kept(index, "name") is None
-    assert room_of(keeper, index, "name", (1, 1, 5, 5)) is None
-    assert room_of(keeper, index, "other", (1, 1, 5, 5)) is not None
+    cache, index = ImageCache(Budget(PLENTY), Budget(0), results=True), (0, 0, 0)
+    kept = room_of(cache, index, "name", (1, 1, 5, 5))
+    assert cache.kept(index, "name") is None
+    assert room_of(cache, index, "name", (1, 1, 5, 5)) is None
+    assert room_of(cache, index, "other", (1, 1, 5, 5)) is not None
     kept.put(Window(0, 5, 0, 5))
-    assert keeper.kept(index, "name") is kept
+    assert cache.kept(index, "name") is kept
     kept.leave()
     assert kept.claim()
-    again = room_of(keeper, index, "name", (1, 1, 5, 5))
+    again = room_of(cache, index, "name", (1, 1, 5, 5))
     assert not np.shares_memory(again.pixels, kept.pixels)
 
 
 def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
     image, pipeline = an_image(), PIPELINES["reference"]
-    found, use = [], Kept.use
-    monkeypatch.setattr(Kept, "use", lambda kept: found.append(kept) or use(kept))
+    found, use = [], ResultSoFar.use
+    monkeypatch.setattr(ResultSoFar, "use", lambda kept: found.append(kept) or use(kept))
     expected = pipeline.fit_transform(image.compute())
     with ImageSet.of(image).sharing_reads(PLENTY, pipeline.depth(list("abcd")), results=True):
         made = pipeline.fit(image).transform(image)
@@ -222,14 +230,14 @@ def test_who_uses_what_is_kept_leaves_it_also_after_an_error(monkeypatch):
 
 
 def test_nothing_is_kept_that_nobody_will_write(blurred, monkeypatch):
-    keys, close = set(), Keeper.close
+    keys, close = set(), ImageCache.close
 
-    def look_and_close(keeper):
-        keys.update(key[0] for key in keeper._read)
-        keys.update(["made"] if keeper._results else [])
-        close(keeper)
+    def look_and_close(cache):
+        keys.update(key[0] for key in cache._read)
+        keys.update(["made"] if cache._results else [])
+        close(cache)
 
-    monkeypatch.setattr(Keeper, "close", look_and_close)
+    monkeypatch.setattr(ImageCache, "close", look_and_close)
     image = an_image()
     PIPELINES["reference"].fit(image, memory=PLENTY)
     assert keys == {"blocks", "edges"}
@@ -274,35 +282,36 @@ def test_other_numbers_are_other_results():
 def test_what_is_kept_takes_the_place_of_what_was_read():
     read = np.ones((2, 1, 50, 60), "u2")
     budget = Budget(10 * read.nbytes)
-    keeper = Keeper(budget, Budget(PLENTY), depth=3, results=True)
+    cache = ImageCache(budget, Budget(PLENTY), depth=3, results=True)
     index = 0, 0, 0
-    keeper.blocks(index, lambda: [read])
+    cache.blocks(index, lambda: [read])
     assert not budget.take(9 * read.nbytes + 1)
-    kept = room_of(keeper, index, "name", (2, 1, 50, 60))
+    kept = room_of(cache, index, "name", (2, 1, 50, 60))
+    kept.put(Window(0, 50, 0, 60))
     kept.leave()
-    assert keeper.kept(index, "name") is kept
-    assert keeper.kept(index, "other") is keeper.kept((0, 0, 1), "name") is None
+    assert cache.kept(index, "name") is kept
+    assert cache.kept(index, "other") is cache.kept((0, 0, 1), "name") is None
     assert budget.take(8 * read.nbytes)
     assert not budget.take(1)
-    (chunk,) = keeper.blocks(index, lambda: [read + 1])
+    (chunk,) = cache.blocks(index, lambda: [read + 1])
     assert (chunk == 2).all(), "what was read is kept beside"
-    top, *_ = keeper.edges(index, 3, lambda: pytest.fail("the edges are needed by others"))
+    top, *_ = cache.edges(index, 3, lambda: pytest.fail("the edges are needed by others"))
     np.testing.assert_array_equal(top, read[:, :, :3])
 
 
 @pytest.mark.parametrize("results", [True, False])
 def test_there_is_no_room_where_nothing_can_be_kept(results):
-    keeper = Keeper(Budget(99 if results else PLENTY), Budget(0), results=results)
-    assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
-    assert keeper.kept((0, 0, 0), "name") is None
+    cache = ImageCache(Budget(99 if results else PLENTY), Budget(0), results=results)
+    assert room_of(cache, (0, 0, 0), "name", (1, 1, 5, 5)) is None
+    assert cache.kept((0, 0, 0), "name") is None
 
 
 def test_nothing_is_kept_after_the_end():
-    keeper = Keeper(Budget(PLENTY), Budget(0), results=True)
-    room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5))
-    keeper.close()
-    assert keeper.kept((0, 0, 0), "name") is None
-    assert room_of(keeper, (0, 0, 0), "name", (1, 1, 5, 5)) is None
+    cache = ImageCache(Budget(PLENTY), Budget(0), results=True)
+    room_of(cache, (0, 0, 0), "name", (1, 1, 5, 5))
+    cache.close()
+    assert cache.kept((0, 0, 0), "name") is None
+    assert room_of(cache, (0, 0, 0), "name", (1, 1, 5, 5)) is None
 
 
 @pytest.mark.parametrize("planes", [1, 2])
@@ -314,20 +323,20 @@ def test_nothing_is_kept_after_the_end():
 def test_a_program_goes_on_from_what_is_kept_and_leaves_it_as_it_is(after, number, planes):
     values = np.random.default_rng(0).gamma(0.5, 2, (2, planes, 40, 9)).astype("f4")
     values[0, 0, 3, 3] = np.nan
-    whole, blur = Window(0, 40, 0, 9), BlurEach((1.0, 2.0))
-    part, f4 = Window(5, 31, 0, 9), np.dtype("f4")
+    blur, part, f4 = BlurEach((1.0, 2.0)), Window(5, 31, 0, 9), np.dtype("f4")
 
     def run(array, steps, numbers):
         return operations.Program(steps, f4, 40, 9).run(Pixels.of(array), part, numbers)
 
     blurred = run(values, (blur,), [None])
     expected = run(values, (blur, after), [None, number])
-    kept = Kept(np.zeros_like(values), whole)
+    pixels = np.zeros_like(values)
+    kept = ResultSoFar(pixels[:, :, *part.slices], part)
     for array in (values, np.full_like(values, np.nan)):
-        found = run(array, (blur, operations.Keep(), after), [None, kept, number])
+        found = run(array, (blur, operations.KeepResult(), after), [None, kept, number])
         assert found.tobytes() == expected.tobytes()
         assert kept.at(part).tobytes() == blurred.tobytes()
-    assert not kept.pixels[:, :, 31:].any()
+    assert not pixels[:, :, 31:].any()
 
 
 @pytest.mark.parametrize(

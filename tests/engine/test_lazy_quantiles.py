@@ -24,9 +24,10 @@ from counted_images import (
 )
 from oracle import assert_same_bits
 from pxprep import Pipeline
-from pxprep.engine import backends, brackets, gathering, lazy, quantiles
+from pxprep.engine import backends, brackets, gathering, quantiles, tasks
 from pxprep.engine.cache import Sampling
 from pxprep.engine.gathering import Bounds
+from pxprep.engine.windows import Window
 
 # Some images here have nothing, or infinities, in a channel: that is said, and not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::pxprep.PxprepWarning")
@@ -84,7 +85,7 @@ def test_what_may_not_be_gathered_is_counted(most, times, monkeypatch):
 
 def corners(sampling, index, chunks):
     """A look at the corner of each block."""
-    return [(slice(8), slice(8))]
+    return [Window(0, 8, 0, 8)]
 
 
 @pytest.mark.parametrize(("factor", "q"), [(1e-6, 30), (1e6, 70)])
@@ -190,8 +191,8 @@ def test_passes_share_edges_that_are_small(dims, look, monkeypatch):
     monkeypatch.setattr(quantiles, "bracket", LOOKS[look][0])
     values = some_values(shape=(3, 40, 36))
     n_edges, n_reads = [], []
-    for limit in (lazy.EDGE_BYTES, 0):
-        monkeypatch.setattr(lazy, "EDGE_BYTES", limit)
+    for limit in (tasks.EDGE_BYTES, 0):
+        monkeypatch.setattr(tasks, "EDGE_BYTES", limit)
         image, reads = counted(values, (3, 10, 12))
         result = image.transpose(*dims).pxprep.preprocess(sigma=0.5)
         n_edges.append(len(edge_keys(result)))
@@ -222,7 +223,7 @@ def stored_by_us(image, out):
 )
 def test_few_edges_are_held_at_once(blocks, store, n_runs, monkeypatch):
     """Those along two of the shorter lines of blocks, and of a few blocks that are under way."""
-    monkeypatch.setattr(lazy, "EDGE_BYTES", 0)
+    monkeypatch.setattr(tasks, "EDGE_BYTES", 0)
     held = []
 
     def look(key, value, graph, state, *_):
@@ -240,7 +241,7 @@ def test_few_edges_are_held_at_once(blocks, store, n_runs, monkeypatch):
 
 
 def test_a_part_of_an_image_needs_the_blocks_around_it(monkeypatch):
-    monkeypatch.setattr(lazy, "EDGE_BYTES", 0)
+    monkeypatch.setattr(tasks, "EDGE_BYTES", 0)
     values = some_values(shape=(2, 64, 64))
     image, reads = counted(values, (2, 8, 8))
     blurred = image.pxprep.blur(0.5)

@@ -7,10 +7,11 @@ import xarray as xr
 
 import oracle
 from pxprep import ops
-from pxprep.engine import brackets, exact_quantiles, measuring, passes, programs
+from pxprep.engine import brackets, measuring, passes, programs
 from pxprep.engine.gathering import Bounds
 from pxprep.engine.passes import ArrayChain, Pass, run
 from pxprep.engine.programs import Divide
+from pxprep.engine.quantiles import exact_quantiles
 from pxprep.engine.sinks import Fill
 from pxprep.steps.arcsinh import Arcsinh
 from pxprep.steps.blur import BlurEach
@@ -57,7 +58,7 @@ def test_two_passes_never_fill_one_array():
     chain = ArrayChain(np.ones((1, 1, 4, 4), "f4")).then(BlurEach((1.0,))).keeping_result()
     outs = [np.empty((1, 1, 4, 4), "f4") for _ in range(2)]
     with pytest.raises(RuntimeError, match="the same array"):
-        run([Pass(chain, Fill(out)) for out in outs])
+        run([Pass(chain, (Fill(out),)) for out in outs])
 
 
 def test_a_result_is_kept_whole_where_too_much_would_be_gathered(monkeypatch):
@@ -74,7 +75,7 @@ def test_a_result_is_kept_whole_where_too_much_would_be_gathered(monkeypatch):
         found = exact_quantiles([chain], np.array([50.0]), [[0]])
         expected = np.arcsinh(image / np.float32(5))
         np.testing.assert_array_equal(found.value, oracle.quantile(expected, 50)[np.newaxis])
-        np.testing.assert_array_equal(passes.begin_at_result(chain).array, expected)
+        np.testing.assert_array_equal(passes.begin_at_result(chain).source, expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -111,7 +112,7 @@ def test_blocks_change_no_bit(monkeypatch, n_threads, least):
     whole = opened.values(opened.pixels.pieces[0][1])
     out = np.empty(chain.shape, chain.dtype)
     with dask.config.set(num_workers=n_threads):
-        run([Pass(chain, Fill(out))])
+        run([Pass(chain, (Fill(out),))])
     assert out.tobytes() == np.ascontiguousarray(whole).tobytes()
 
 
@@ -133,4 +134,4 @@ def test_an_error_in_a_pass_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(passes, "LEAST_VALUES", 1)
     chain = ArrayChain(np.ones((3, 1, 37, 23), "f4")).then(Divide(), "no numbers")
     with pytest.raises((TypeError, AttributeError)):
-        run([Pass(chain, Fill(np.empty((3, 1, 37, 23), "f4")))])
+        run([Pass(chain, (Fill(np.empty((3, 1, 37, 23), "f4")),))])

@@ -12,8 +12,9 @@ import oracle
 from counted_images import counted, looks_everywhere
 from oracle import assert_same_bits
 from pxprep import Pipeline, ops
-from pxprep.engine import backends, brackets, exact_quantiles, quantiles
+from pxprep.engine import backends, brackets, quantiles
 from pxprep.engine.gathering import Bounds
+from pxprep.engine.quantiles import exact_quantiles
 from pxprep.steps import PercentileClip
 
 POOLS = ["mean", "pixels", None]

@@ -16,7 +16,8 @@ from masked_images import (
 )
 from oracle import plain
 from pxprep import Mask, Pipeline
-from pxprep.engine import brackets, cache, quantiles
+from pxprep.engine import brackets, quantiles
+from pxprep.engine.cache import Budget, ImageCache, Sampling
 
 # --- laziness, passes, memory ---------------------------------------------------------------------
 
@@ -129,20 +130,20 @@ def test_fitting_a_large_lazy_image_holds_little(make_image):
     assert peak < 0.6 * image.nbytes, f"{peak / image.nbytes:.2f} of the image"
 
 
-def test_a_keeper_beside_another_samples_the_same_places():
+def test_a_cache_beside_another_samples_the_same_places():
     block = np.arange(2 * 800 * 2100).reshape(2, 1, 800, 2100)
-    nothing = cache.Budget(0)
-    keeper = cache.Keeper(nothing, nothing, cache.Sampling(1 << 20, 1))
-    beside = keeper.beside("mask")
+    nothing = Budget(0)
+    cache = ImageCache(nothing, nothing, Sampling(1 << 20, 1))
+    beside = cache.beside("mask")
     beside.blocks((0, 0, 0), lambda: [block[:1] % 2])  # read before the image: no sample yet
     assert not beside.samples()
-    keeper.blocks((0, 0, 0), lambda: [block])
+    cache.blocks((0, 0, 0), lambda: [block])
     beside.blocks((0, 0, 0), lambda: [block[:1] % 2])
-    (tiles,), (masks,) = keeper.samples().values(), beside.samples().values()
+    (tiles,), (masks,) = cache.samples().values(), beside.samples().values()
     assert len(tiles) > 1
     for tile, mask in zip(tiles, masks, strict=True):
         np.testing.assert_array_equal(tile[:1] % 2, mask)
-    assert keeper.beside("mask") is beside
-    keeper.close()
+    assert cache.beside("mask") is beside
+    cache.close()
     assert not beside.samples()
-    assert not keeper.beside("late")._is_open
+    assert not cache.beside("late")._is_open

@@ -23,7 +23,15 @@ from ..aliases import Array, Block, DType
 from . import blocks, graphs, passes
 from .at_hand import BlockChain
 from .axes import AXES, own_axes, standard_axes
-from .cache import COHORT_SAMPLE_BYTES, EDGE_BYTES, SAMPLE_BYTES, Budget, Keeper, Sampling
+from .cache import (
+    COHORT_SAMPLE_BYTES,
+    EDGE_BYTES,
+    NO_CACHE,
+    SAMPLE_BYTES,
+    Budget,
+    ImageCache,
+    Sampling,
+)
 from .computing import compute, computes_here, scheduler_of, some_wait
 from .lazy import LazyChain, in_axes, numbers_of, storing, with_numbers
 from .notes import Note
@@ -80,7 +88,7 @@ def read_here(image: Array) -> BlockChain | None:
     None if the user chose another scheduler or threads of their own, or if the image cannot be read
     without Dask.
     """
-    return BlockChain.of(image) if is_lazy(image) and computes_here(image) else None
+    return BlockChain.if_readable(image) if is_lazy(image) and computes_here(image) else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -148,13 +156,13 @@ def keeping(
     sources = [
         source
         for image in images
-        if is_lazy(image) and (source := LazyChain.of(image).source).keeper is None
+        if is_lazy(image) and (source := LazyChain.of(image).source).cache is NO_CACHE
     ]
-    sampled, keepers = sample_bytes(len(sources)), []
+    sampled, caches = sample_bytes(len(sources)), []
     for source in sources:
         sampling = Sampling.for_depth(sampled, len(list(source.indices())), depth)
-        keepers.append(Keeper(of_blocks, of_edges, sampling, depth, results=results))
-        source.keeper = keepers[-1]
+        caches.append(ImageCache(of_blocks, of_edges, sampling, depth, results=results))
+        source.cache = caches[-1]
     # A thread that waits for a block holds memory, so there are more threads only if memory may be
     # used. Where an outer `keeping` holds the images, it has decided already.
     more_threads = some_wait() if n_bytes and sources else nullcontext()
@@ -162,9 +170,9 @@ def keeping(
         with more_threads:
             yield
     finally:
-        for source, keeper in zip(sources, keepers, strict=True):
-            source.keeper = None
-            keeper.close()
+        for source, cache in zip(sources, caches, strict=True):
+            source.cache = NO_CACHE
+            cache.close()
 
 
 def per_channel(

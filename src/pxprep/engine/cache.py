@@ -11,21 +11,20 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Block, DType
-from .windows import Index, Kept, Window
+from .windows import Index, ResultSoFar, Window
 
 # What is kept: ("blocks", which block), or ("edges", which block, how wide).
 KeptKey = tuple[str, Index] | tuple[str, Index, int]
-# Rows and columns of a block.
-Place = tuple[slice, slice]
 # Neighbours are alike, so many small tiles are sampled. A tile is a core of this size, and a rim
 # around it that a blur takes away: of RIM pixels, or as many as a blur needs up to MOST_RIM. With
 # wider rims there would be too few tiles.
 CORE = (32, 48)
 RIM = 8
 MOST_RIM = 96
-# The share of an image that tiles hold; and how many bytes they take at most, of one image and of a
-# cohort.
+# The share of an image that tiles hold, and how many there are at least; and how many bytes they
+# take at most, of one image and of a cohort.
 SAMPLE_SHARE = 1 / 64
+LEAST_TILES = 4
 SAMPLE_BYTES = 32 << 20
 COHORT_SAMPLE_BYTES = 128 << 20
 # Edges of blocks are kept up to so many bytes, even where no blocks are kept: they are small.
@@ -57,9 +56,6 @@ class Budget:
             self._left -= n_bytes
             return True
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return Budget, (0,)
-
 
 class Sampling(NamedTuple):
     """How much is sampled of an image."""
@@ -76,12 +72,13 @@ class Sampling(NamedTuple):
         """
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
-    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Place]:
-        """Where tiles of this block lie; there may be none, if other blocks have enough."""
+    def places(self, index: Sequence[int], chunks: Sequence[Block]) -> list[Window]:
+        """Where tiles lie in this block; there may be none, if other blocks have enough."""
         sizes = chunks[0].shape[2:]
         tile = [min(core + 2 * self.rim, size) for core, size in zip(CORE, sizes, strict=True)]
         n_bytes = sum(chunk[:, :, 0, 0].nbytes for chunk in chunks) * tile[0] * tile[1]
-        wanted = max(1, round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1])))
+        share = round(SAMPLE_SHARE * sizes[0] * sizes[1] / (tile[0] * tile[1]))
+        wanted = max(-(-LEAST_TILES // self.n_blocks), share)
         affordable = self.n_bytes / max(1, self.n_blocks * n_bytes)
         # Elsewhere in each block, and the same in every run.
         rng = np.random.default_rng(list(index))
@@ -90,11 +87,11 @@ class Sampling(NamedTuple):
             top, left = (
                 int(rng.integers(size - side + 1)) for size, side in zip(sizes, tile, strict=True)
             )
-            places.append((slice(top, top + tile[0]), slice(left, left + tile[1])))
+            places.append(Window(top, top + tile[0], left, left + tile[1]))
         return places
 
 
-class Keeper:
+class ImageCache:
     """Keeps what was read of one image until it is closed. In another process it keeps nothing.
 
     Parameters
@@ -106,7 +103,7 @@ class Keeper:
     depth
         How wide the edges are that later passes need, if that is known.
     leader
-        For a mask: the keeper of its image, which decides where tiles are sampled.
+        For a mask: the cache of its image, which decides where tiles are sampled.
     results
         Whether blocks are kept as they were processed, instead of as they were read.
     """
@@ -117,19 +114,19 @@ class Keeper:
         edges: Budget,
         sampling: Sampling | None = None,
         depth: int = 0,
-        leader: "Keeper | None" = None,
+        leader: "ImageCache | None" = None,
         results: bool = False,
     ) -> None:
         self._depth = depth
         self._keeps_results = results
-        self._results: dict[Index, dict[str, Kept]] = {}
+        self._results: dict[tuple[Index, str], ResultSoFar] = {}
         self._leader = leader
         self._budgets = {"blocks": blocks, "edges": edges}
         self._sampling = sampling
         self._read: dict[KeptKey, list[Block]] = {}
         self._sampled: dict[Index, list[Block]] = {}
-        self.places: dict[Index, list[Place]] = {}
-        self._beside: dict[str, Keeper] = {}
+        self.places: dict[Index, list[Window]] = {}
+        self._beside: dict[str, ImageCache] = {}
         self._seen: set[Index] = set()
         self._is_open = True
         self._lock = Lock()
@@ -151,12 +148,12 @@ class Keeper:
         """The edges of a block: those that were kept, or else read now."""
         return self._get(("edges", index, depth), read)
 
-    def kept(self, index: Index, token: str) -> Kept | None:
+    def kept(self, index: Index, token: str) -> ResultSoFar | None:
         """A processed block that was kept by that name, or None.
 
         The caller becomes a user of it, and must call its `leave`.
         """
-        kept = self._results.get(index, {}).get(token)
+        kept = self._results.get((index, token))
         return kept if kept is not None and kept.use() else None
 
     def start_keeping(
@@ -166,16 +163,16 @@ class Keeper:
         window: Window,
         shape: tuple[int, ...],
         dtype: DType,
-    ) -> Kept | None:
-        """A `Kept` for a processed block by that name; None if the budget has no room for it.
+    ) -> ResultSoFar | None:
+        """Room for a processed block by that name; None if the budget has none.
 
         The block as it was read is forgotten, as later passes need only its edges. The caller fills
         it, is a user of it, and must call its `leave`.
         """
         if not (self._keeps_results and self._is_open):
             return None
-        before = self._results.get(index, {}).get(token)
-        if before is not None and not before.is_claimed:
+        before = self._results.get((index, token))
+        if before is not None and not before.is_lost:
             return None  # another thread is making it
         read = self._read.get(("blocks", index), [])
         n_bytes = prod(shape) * dtype.itemsize - sum(array.nbytes for array in read)
@@ -183,21 +180,20 @@ class Keeper:
             return None
         if read and self._depth:
             self.edges(index, self._depth, partial(edges_of, read, self._depth))
-        kept = Kept(np.empty(shape, dtype), window)
+        kept = ResultSoFar(np.empty(shape, dtype), window)
         with self._lock:
             if self._is_open:
                 self._read.pop(("blocks", index), None)
-                self._results[index] = {**self._results.get(index, {}), token: kept}
+                self._results[index, token] = kept
         return kept
 
-    def beside(self, name: str) -> "Keeper":
-        """The keeper of what lies over the image, such as a mask; both share their budgets."""
+    def beside(self, name: str) -> "ImageCache":
+        """The cache of what lies over the image, such as a mask; both share their budgets."""
         with self._lock:
-            if name not in self._beside:
+            if self._is_open and name not in self._beside:
                 budgets = self._budgets["blocks"], self._budgets["edges"]
-                self._beside[name] = Keeper(*budgets, leader=self)
-                self._beside[name]._is_open = self._is_open
-            return self._beside[name]
+                self._beside[name] = ImageCache(*budgets, leader=self)
+            return self._beside.get(name, self)
 
     def samples(self) -> dict[Index, list[Block]]:
         """Tiles of the blocks that were read, with axes (c, z, y, x), by index in order."""
@@ -210,8 +206,8 @@ class Keeper:
             self._read.clear()
             self._results.clear()
             self._sampled.clear()
-            for keeper in self._beside.values():
-                keeper.close()
+            for cache in self._beside.values():
+                cache.close()
 
     def _get(self, key: KeptKey, read: Callable[[], list[Block]]) -> list[Block]:
         kept = self._read.get(key)
@@ -237,18 +233,27 @@ class Keeper:
         self._sampled[index] = [cut(chunks, place) for place in places]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Keeper, (Budget(0), Budget(0))
+        return _no_cache, ()
+
+
+# What images have whose passes share nothing: it keeps nothing.
+NO_CACHE = ImageCache(Budget(0), Budget(0))
+NO_CACHE.close()
+
+
+def _no_cache() -> ImageCache:
+    return NO_CACHE
 
 
 def edges_of(chunks: Sequence[Block], depth: int) -> list[Block]:
     """The edges of a block, as `Window.edges` divides them; its chunks are given."""
     height, width = chunks[0].shape[2:]
-    return [cut(chunks, part.slices) for part in Window(0, height, 0, width).edges(depth)]
+    return [cut(chunks, part) for part in Window(0, height, 0, width).edges(depth)]
 
 
-def cut(chunks: Sequence[Block], place: Place) -> Block:
-    """The part of a block that lies at `place`, with all channels; its chunks are given."""
-    return np.concatenate([chunk[(slice(None), slice(None), *place)] for chunk in chunks])
+def cut(chunks: Sequence[Block], window: Window) -> Block:
+    """A window of a block, with all channels; its chunks are given."""
+    return np.concatenate([chunk[:, :, *window.slices] for chunk in chunks])
 
 
 def default_memory() -> int:

@@ -19,7 +19,7 @@ from dask.local import get_sync
 from ..aliases import Array
 from ..store.zarr_chunks import require_there
 from .sources import stored_in
-from .threads import n_cores
+from .threads import n_cores, wait_whatever
 
 # So many more threads than cores, as a thread that waits for a disk leaves its core idle.
 WAITING_THREADS = 2
@@ -83,14 +83,7 @@ class _RestingPool(ThreadPoolExecutor):
         """Wait until no task is left, however often the user interrupts."""
         waiting = Thread(target=self._wait_for_all)
         waiting.start()
-        interrupt = None
-        while waiting.is_alive():
-            try:
-                waiting.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
+        wait_whatever(waiting.join)
 
     def _wait_for_all(self) -> None:
         # Once all threads are at the barrier, none runs a task that came before. A list of the

@@ -3,12 +3,13 @@
 Pure functions on NumPy arrays.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ..aliases import Block, DType
-from .kernels.counts import count_floats, count_integers
+from .kernels.counts import RUN, count_floats, count_integers
 
 
 def key_bits(dtype: DType) -> int:
@@ -21,6 +22,15 @@ def key_bits(dtype: DType) -> int:
 def integer_offset(dtype: DType) -> int:
     """What is added to integers of at most 16 bits so that none is negative."""
     return 0 if dtype.kind in "bu" else -int(np.iinfo(dtype).min)
+
+
+def slots_for(blocks: Iterable[Block]) -> int:
+    """How many slots are enough to count the first digit in these blocks of integers.
+
+    It is a multiple of RUN. Real images have no very large values.
+    """
+    slots = [int(block.max(initial=0)) + integer_offset(block.dtype) + 1 for block in blocks]
+    return -(-max(slots) // RUN) * RUN
 
 
 def count_digits(
@@ -40,15 +50,16 @@ def count_digits(
     zeros
         Whether zeros count.
     counts
-        uint32, shape (c, n, 65537); the last slot counts the infinities. Where two prefixes of a
-        channel are the same, only the first is counted: see `repeat_counts`.
+        uint32, shape (c, n, slot). There are N_SLOTS slots, the last one for infinities; for
+        integers `slots_for` them are enough. Where two prefixes of a channel are the same, only the
+        first is counted: see `repeat_counts`.
     """
     if key_bits(block.dtype) == 16:
         offset = integer_offset(block.dtype)
         for channel, slots in zip(block, counts[:, 0], strict=True):
             values = _flat(channel, block.dtype.newbyteorder("="))
             before = slots[offset]
-            # The fewer slots there are, the faster it is: real images have no very large values.
+            # The fewer slots there are, the faster it is.
             n_slots = int(values.max(initial=0)) + offset + 1
             count_integers(values, offset, slots[:n_slots])
             if not zeros:

@@ -22,6 +22,9 @@ LEAST_HELD = 1 << 10
 # for GROWTH times as many, and so on.
 FIRST_VALUES = 1 << 12
 GROWTH = 16
+# What every statistic counts beside its numbers: values, and which of them are negative, and
+# infinite ones. Fields of the types of its results.
+COUNTS = [(name, np.int64) for name in ("counted", "negative", "infinite")]
 # What a `tally` counts.
 COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 

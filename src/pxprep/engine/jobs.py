@@ -19,11 +19,11 @@ from .cache import CORE, Sampling, cut
 from .gathering import Bounds
 from .kernels.counts import DIGIT_BITS
 from .memory import empty
-from .programs import Keep, Program
+from .programs import KeepResult, Program
 from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # In a job: in place of numbers that are given only when it runs; and in place of how many chunks of
 # a neighbour are given, if only its edges are.
@@ -142,14 +142,14 @@ class BlockJob:
             else:
                 chunks = self.reading.run(others)
                 pixels = Pixels(_stacked(self.window, chunks) + around, sum(map(len, chunks)))
-            # Masks are read after the image: a keeper samples them at the image's places.
+            # Masks are read after the image: its cache samples them at the same places.
             numbers = [_filled_in(number, given) for number in self.numbers]
             if kept is None:
                 done, kept = self._start_keeping(pixels)
             program = self.program
             if kept is not None:
                 operations = list(program.operations)
-                operations[done:done], numbers[done:done] = [Keep()], [kept]
+                operations[done:done], numbers[done:done] = [KeepResult()], [kept]
                 program = replace(program, operations=tuple(operations))
             n = len(program.operations)
             *waited, where = numbers[n:]
@@ -160,23 +160,24 @@ class BlockJob:
             if kept is not None:
                 kept.leave()
 
-    def _kept(self) -> tuple[int, Kept | None]:
+    def _kept(self) -> tuple[int, ResultSoFar | None]:
         """The block as an earlier pass has kept it, and after how many operations that is."""
         for done, name in reversed(self.keeping_points):
-            kept = self.reading.kept(name)
+            kept = self.reading.cache.kept(self.reading.index, name)
             if kept is not None:
                 return done, kept
         return 0, None
 
-    def _start_keeping(self, pixels: Pixels) -> tuple[int, Kept | None]:
-        """A `Kept` for the block, if a later pass will need it; after how many operations."""
+    def _start_keeping(self, pixels: Pixels) -> tuple[int, ResultSoFar | None]:
+        """Room for the block, if a later pass will need it, and after how many operations."""
         if not (self.keeping_points and self.sink.measures):
             return 0, None
         done, name = self.keeping_points[-1]
         first = replace(self.program, operations=self.program.operations[:done])
         n_channels = first.out_channels(pixels.n_channels)
         shape = n_channels, pixels.planes, *self.window.shape
-        return done, self.reading.start_keeping(name, self.window, shape, self.program.dtype)
+        place = self.reading.index, name, self.window
+        return done, self.reading.cache.start_keeping(*place, shape, self.program.dtype)
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ class Store(Sink):
         shape = sum(self.write.channels_per_chunk), pixels.planes, *window.shape
         for number in numbers:
             # Its shape is another if channels are dropped after the block was kept.
-            if isinstance(number, Kept) and number.pixels.shape == shape and number.claim():
+            if isinstance(number, ResultSoFar) and number.pixels.shape == shape and number.claim():
                 program.write(pixels, window, numbers, [number.pixels])
                 self._put(number.pixels, window)
                 return
@@ -315,14 +316,6 @@ class Bracketing:
         given = iter(later)
         numbers = [_filled_in(number, given) for number in self.numbers]
         return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
-
-
-def first_counts(survey: Block, left_out: int | None) -> Block:
-    """The counts of a survey; the count of the digit `left_out`, if any, becomes 0."""
-    counts: Block = survey[0].counts.copy()
-    if left_out is not None:
-        counts[:, :, left_out] = 0
-    return counts
 
 
 def processed(

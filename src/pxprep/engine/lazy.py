@@ -4,16 +4,12 @@ A `Chain` is a source and a program to run on it. It becomes a Dask array with o
 block, of all channels: the task reads the block's chunks, runs the program, and returns the result.
 The layer of the graph holds the chain. So the next operation makes a longer chain of the same
 source instead of adding tasks, and a statistic makes a pass of its own over the source.
-
-To read a block, a task runs a part of the source's own graph (see `sources`). If a blur needs what
-lies around the block, other tasks read the neighbours and return their edges.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -24,63 +20,41 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
 from ..aliases import Array, Block, DType
-from .axes import AXES, chunk_keys
-from .blocks import float_dtype
-from .cache import EDGE_BYTES, Sampling
+from .axes import AXES
+from .cache import NO_CACHE, Sampling
+from .chains import Chain
 from .digits import integer_offset
 from .gathering import Bounds, Gathered, Limits
-from .graphs import Graph, LazyGraph, line_task, merge_in_order, merge_in_tree, only_key
+from .graphs import Graph, LazyGraph, only_key
 from .jobs import (
-    EDGES,
     LATER,
-    BlockJob,
     Bracketing,
-    Edges,
     MaskReading,
     Store,
     Survey,
     Write,
     boxed,
-    first_counts,
     processed,
 )
 from .kernels.counts import N_SLOTS
-from .programs import AddChannels, Operation, Program
-from .readings import Reading
+from .programs import AddChannels
 from .sinks import AddUp, Count, Gather, Sink
 from .sources import Area, Source
 from .sums import BinLayout
-from .windows import Index, Window
+from .tasks import Gate, PassTasks
 
 Then = Callable[[Sequence[Gathered]], Any]
 Choose = Callable[[Sequence[Block]], Bounds | None]
-# A lazy box, and which content lets a pass run: True if the box must hold None, False if it must
-# hold something else.
-Gate = tuple[Array, bool]
-
-
-@dataclass(frozen=True)
-class BoundOperation:
-    """An operation of a chain, and what it takes: numbers (a small array), an area, or None."""
-
-    operation: Operation
-    numbers: Array | Area | None
 
 
 @dataclass(frozen=True, eq=False)
-class LazyChain:
-    """Operations on a source.
+class LazyChain(Chain):
+    """A lazy image, and the operations that are to happen to it.
 
-    Attributes
-    ----------
-    source
-        What is read.
-    operations
-        In their order, each with what it takes.
+    What an operation takes is a small array, which may be lazy, an area, or None.
     """
 
     source: Source
-    operations: tuple[BoundOperation, ...] = ()
 
     @classmethod
     def of(cls, array: Array) -> "LazyChain":
@@ -88,40 +62,23 @@ class LazyChain:
         layer = _top_layer(array)
         return cls(Source.of(array)) if layer is None or layer.axes != AXES else layer.chain
 
-    @property
-    def float_type(self) -> DType:
-        """Type of what comes out of any operation."""
-        return float_dtype(self.source.array.dtype)
-
-    def then(self, operation: Operation, numbers: Array | Area | None = None) -> "LazyChain":
-        """The chain with one more operation."""
-        return replace(self, operations=(*self.operations, BoundOperation(operation, numbers)))
-
-    def n_operations_before(self, other: "LazyChain") -> int | None:
+    def n_operations_before(self, other: Chain) -> int | None:
         """How many operations this chain has, if another chain goes on from it; else None.
 
         Also None if one of them reads neighbours: then it would take long to run them once more.
         """
+        if not isinstance(other, LazyChain):
+            return None
         n = len(self.operations)
-        begins = other.operations[:n]
-        is_alike = len(begins) == n and all(map(operator.is_, begins, self.operations))
-        goes_on = is_alike and self.source.array is other.source.array
+        own = self.source.array, *self.operations, *self.numbers
+        begun = other.source.array, *other.operations[:n], *other.numbers[:n]
+        goes_on = len(own) == len(begun) and all(map(operator.is_, own, begun))
         return n if goes_on and not self.program.depth else None
-
-    @cached_property
-    def program(self) -> Program:
-        """What runs on each block."""
-        _, _, height, width = self.source.shape
-        operations = tuple(bound.operation for bound in self.operations)
-        return Program(operations, self.float_type, height, width)
 
     @cached_property
     def token(self) -> str:
         """A hash that tells the result of the chain from any other, for names of arrays."""
-        numbers = [
-            None if bound.numbers is None else getattr(bound.numbers, "name", bound.numbers)
-            for bound in self.operations
-        ]
+        numbers = [getattr(number, "name", number) for number in self.numbers]
         return tokenize(self.source.array.name, self.source.axes, self.program, numbers)
 
     def array(self, axes: str = AXES) -> Array:
@@ -129,9 +86,9 @@ class LazyChain:
         chunks = dict(zip(AXES, self.source.chunks, strict=True))
         chunks["c"] = self._channels_per_chunk
         name = f"pxprep-{axes}-{self.token}"
-        layer = ChainLayer(LazyGraph(partial(self._graph, name, axes)), self, axes)
-        dtype = self.program.out_dtype(self.source.array.dtype)
-        return self._dask_array(name, layer, [chunks[axis] for axis in axes], dtype)
+        sink = Write(self._channels_per_chunk, axes)
+        layer = ChainLayer(LazyGraph(lambda: self._tasks(name).writing(sink)), self, axes)
+        return self._dask_array(name, layer, [chunks[axis] for axis in axes], self.dtype)
 
     def counts(
         self,
@@ -147,7 +104,7 @@ class LazyChain:
         a lazy box: if its item is not None when it is computed, nothing is counted.
         """
         n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        shape = (sum(self._channels_per_chunk), n_prefixes, N_SLOTS)
+        shape = (self.shape[0], n_prefixes, N_SLOTS)
         most = prod(self.source.shape[1:])
         sink = Count(None, level, zeros, partial(_as_counts, shape=shape), most)
         gate = None if unless is None else (unless, True)
@@ -169,7 +126,7 @@ class LazyChain:
 
     def sums(self, float_type: DType, where: Area | None = None) -> Array:
         """Exact sums of the result, or of an area of it: a Dask array with a row per channel."""
-        shape = (sum(self._channels_per_chunk), BinLayout.of(float_type).row_size)
+        shape = (self.shape[0], BinLayout.of(float_type).row_size)
         return self._reduced("sums", AddUp(float_type), [where], shape, np.dtype(np.int64))
 
     def surveyed(self, n_bytes: int, where: Area | None = None) -> Array:
@@ -177,7 +134,7 @@ class LazyChain:
 
         Its samples have about `n_bytes` at most. `where` is the area that is measured.
         """
-        plain = replace(self, operations=())
+        plain = replace(self, operations=(), numbers=())
         sampling = Sampling(n_bytes, len(list(self.source.indices())))
         given = [*self._areas(), where]
         return plain._reduced("surveyed", Survey(sampling), given, (1,), np.dtype(object))
@@ -189,9 +146,10 @@ class LazyChain:
         """
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"
-        left_out = None if zeros else integer_offset(self.source.array.dtype)
-        graph = {(name, 0, 0, 0): (first_counts, only_key(survey), left_out)}
-        chunks = (sum(self._channels_per_chunk),), (1,), (N_SLOTS,)
+        left_out = None if zeros else integer_offset(self.source.dtype)
+        shape = (self.shape[0], 1, N_SLOTS)
+        graph = {(name, 0, 0, 0): (_first_counts, only_key(survey), left_out, shape)}
+        chunks = tuple((size,) for size in shape)
         layer = MaterializedLayer(graph)
         return self._dask_array(name, layer, chunks, np.dtype(np.int64), survey)
 
@@ -224,14 +182,12 @@ class LazyChain:
 
     def _areas(self, where: Area | None = None) -> list[Area]:
         """The areas that the operations take, and then `where`."""
-        areas = [*(bound.numbers for bound in self.operations), where]
-        return [area for area in areas if isinstance(area, Area)]
+        return [area for area in (*self.numbers, where) if isinstance(area, Area)]
 
     @property
     def _sampled_numbers(self) -> list[object]:
         """What operations take; the class `MaskReading` in place of an area, see `processed`."""
-        numbers = (bound.numbers for bound in self.operations)
-        return [MaskReading if isinstance(number, Area) else number for number in numbers]
+        return [MaskReading if isinstance(number, Area) else number for number in self.numbers]
 
     def _reduced(
         self,
@@ -251,7 +207,10 @@ class LazyChain:
         token = tokenize(self.token, sink, [getattr(value, "name", value) for value in waits_for])
         name = f"pxprep-{kind}-{token}"
         close = partial(_closed, sink, dtype.hasobject)
-        make = partial(self._reducing_graph, name, len(shape), sink, close, numbers, gate)
+
+        def make() -> Graph:
+            return self._tasks(name, numbers, gate).reducing(sink, close, len(shape))
+
         layer = MaterializedLayer(LazyGraph(make))
         return self._dask_array(name, layer, [(size,) for size in shape], dtype, *waits_for)
 
@@ -271,7 +230,7 @@ class LazyChain:
     def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
-        numbers = (*(bound.numbers for bound in self.operations), *more)
+        numbers = (*self.numbers, *more)
         areas = (number for number in numbers if isinstance(number, Area))
         for source in (self.source, *(area.source(self.source.chunks) for area in areas)):
             layers.update(source.layers)
@@ -290,125 +249,11 @@ class LazyChain:
         """How many channels each chunk of the result has."""
         return self.program.channels_per_chunk(self.source.chunks[0])
 
-    def _graph(self, name: str, axes: str) -> Graph:
-        graph: Graph = {}
-        n_chunks = len(self._channels_per_chunk)
-        sink = Write(self._channels_per_chunk, axes)
-        for number, line in enumerate(self.source.lines()):
-            after = line_task(graph, name, number) if self.program.depth else []
-            for index in line:
-                keys = chunk_keys(name, axes, index, n_chunks)
-                task = (*self._task(graph, name, index, sink), *after)
-                if n_chunks == 1:
-                    graph[keys[0]] = task
-                    continue
-                whole = (f"{name}-block", *index)
-                graph[whole] = task
-                for chunk, key in enumerate(keys):
-                    graph[key] = (operator.getitem, whole, chunk)
-        return graph
-
-    def _reducing_graph(
-        self,
-        name: str,
-        ndim: int,
-        sink: Sink,
-        close: Callable[[object], Block],
-        numbers: Sequence[object],
-        gate: Gate | None,
-    ) -> Graph:
-        graph: Graph = {}
-        parts: list[Key] = []
-        for number, index in enumerate(self.source.indices()):
-            parts.append((f"{name}-block", number))
-            graph[parts[-1]] = self._task(graph, name, index, sink, numbers, gate)
-        merge = merge_in_order if sink.in_order else merge_in_tree
-        total = merge(graph, f"{name}-merged", sink.merge_unless_none, parts)
-        graph[(name, *[0] * ndim)] = (close, total)
-        return graph
-
-    def _task(
-        self,
-        graph: Graph,
-        name: str,
-        index: Index,
-        sink: Sink,
-        more: Sequence[object] = (None,),
-        gate: Gate | None = None,
-    ) -> tuple[object, ...]:
-        """The task that runs the program on a block; tasks that it needs are added to `graph`.
-
-        `more` is what the sink takes, and last the area that is measured, or None.
-        """
-        reading = self.source.reading(index)
-        box = [] if gate is None else [only_key(gate[0])]
-        opens = None if gate is None else gate[1]
-        numbers = (*(bound.numbers for bound in self.operations), *more)
-        lazy = [only_key(number) for number in numbers if isinstance(number, da.Array)]
-        # Edges that are only for this pass wait for what the block waits for: else they would be
-        # made, and held, long before the block needs them.
-        make_edges = partial(Edges, depth=self.program.depth, gate=opens)
-        neighbours, around = self._neighbours(graph, name, index, make_edges, box=box, lazy=lazy)
-        constants, needed = self._constants(index, numbers)
-        keeping_points = self._keeping_points if reading.keeper is not None else ()
-        window = self.source.window(index)
-        job = BlockJob(
-            self.program, window, reading, neighbours, constants, sink, keeping_points, opens
-        )
-        return (job, *box, *reading.others, *around, *needed)
-
-    def _neighbours(
-        self,
-        graph: Graph,
-        name: str,
-        index: Index,
-        make_edges: Callable[[Reading], Edges],
-        *,
-        box: Sequence[Key],
-        lazy: Sequence[Key],
-    ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
-        """The `neighbours` of a `BlockJob`, and the keys whose results it gets for them.
-
-        Tasks that read neighbours and cut their edges are added to `graph`; `make_edges` makes one,
-        which then waits for `box` and `lazy`.
-        """
-        program, source = self.program, self.source
-        neighbours: list[tuple[Window, int]] = []
-        keys: list[Key] = []
-        for neighbour in source.neighbours(index, program.reads(source.window(index))):
-            reading = source.reading(neighbour)
-            if not reading.graph:  # in memory: nothing is read twice
-                neighbours.append((source.window(neighbour), len(reading.keys)))
-                keys.extend(reading.keys)
-                continue
-            if self._shares_edges:
-                edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
-                job = (Edges(reading, program.depth), *reading.others)
-            else:
-                edges = (f"{name}-edges", *neighbour)
-                job = (make_edges(reading), *box, *reading.others, *lazy)
-            graph.setdefault(edges, job)
-            neighbours.append((source.window(neighbour), EDGES))
-            keys.append(edges)
-        return tuple(neighbours), keys
-
-    def _constants(
-        self, index: Index, numbers: Sequence[object]
-    ) -> tuple[tuple[object, ...], list[Key]]:
-        """The `numbers` of a `BlockJob`, and the keys whose results it gets for them."""
-        constants: list[object] = []
-        keys: list[Key] = []
-        for number, depth in zip_longest(numbers, self.program.depths_after, fillvalue=0):
-            if isinstance(number, da.Array):
-                keys.append(only_key(number))
-                constants.append(LATER)
-            elif isinstance(number, Area):
-                mask = self._mask(number, index, depth)
-                keys.extend(key for _, reading in mask.readings for key in reading.others)
-                constants.append(mask)
-            else:
-                constants.append(number)
-        return tuple(constants), keys
+    def _tasks(
+        self, name: str, more: Sequence[object] = (None,), gate: Gate | None = None
+    ) -> PassTasks:
+        points = () if self.source.cache is NO_CACHE else self._keeping_points
+        return PassTasks(self, name, points, more, gate)
 
     @cached_property
     def _keeping_points(self) -> tuple[tuple[int, str], ...]:
@@ -418,35 +263,13 @@ class LazyChain:
         """
         keeping_points = []
         for done in range(1, len(self.operations) + 1):
-            first, rest = self.program.operations[:done], self.program.operations[done:]
+            first, rest = self.operations[:done], self.operations[done:]
             keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
             reaches = [any(operation.depth for operation in part) for part in (first, rest)]
             if keeps_channels and reaches == [True, False]:
-                keeping_points.append(
-                    (done, replace(self, operations=self.operations[:done]).token)
-                )
+                begun = replace(self, operations=first, numbers=self.numbers[:done])
+                keeping_points.append((done, begun.token))
         return tuple(keeping_points)
-
-    def _mask(self, area: Area, index: Index, depth: int) -> MaskReading:
-        """What reads an area in a block and `depth` pixels around it."""
-        source, over = self.source, area.source(self.source.chunks)
-        window = source.window(index)
-        around = window.grown(depth, self.program.height, self.program.width)
-        keeper = None if source.keeper is None else source.keeper.beside(area.name)
-        readings = [
-            (source.window(block), replace(over.reading(block), index=block, keeper=keeper))
-            for block in [index, *source.neighbours(index, around)]
-        ]
-        return MaskReading(area.choose, tuple(readings))
-
-    @cached_property
-    def _shares_edges(self) -> bool:
-        """Whether the edges of all blocks are so small that passes may share the tasks for them."""
-        n_channels, planes, height, width = self.source.shape
-        _, _, rows, columns = (len(sizes) for sizes in self.source.chunks)
-        pixels = 2 * self.program.depth * (rows * width + columns * height)
-        values = n_channels * planes * pixels
-        return values * int(self.source.array.dtype.itemsize) <= EDGE_BYTES
 
 
 class ChainLayer(MaterializedLayer):
@@ -468,11 +291,20 @@ def _closed(sink: Sink, is_boxed: bool, total: object) -> Block:
     return boxed(made) if is_boxed else made
 
 
+def _first_counts(survey: Block, left_out: int | None, shape: tuple[int, ...]) -> Block:
+    """The counts of a survey; the count of the digit `left_out`, if any, becomes 0."""
+    counts = _as_counts(survey[0].counts, shape=shape)
+    if left_out is not None:
+        counts[:, :, left_out] = 0
+    return counts
+
+
 def _as_counts(total: Block | None, *, shape: tuple[int, ...]) -> Block:
-    """The counts, or zeros where nothing was counted."""
-    if total is None:
-        return np.broadcast_to(np.int64(0), shape)
-    return total.astype(np.int64, copy=False)
+    """The counts in this shape, with zeros for slots that they lack, or if there are none."""
+    counts = np.zeros(shape, np.int64)
+    if total is not None:
+        counts[..., : total.shape[-1]] = total
+    return counts
 
 
 def _top_layer(array: Array) -> ChainLayer | None:
@@ -497,7 +329,7 @@ def storing(array: Array, target: object) -> Array | None:
 def numbers_of(array: Array) -> dict[str, Array]:
     """The lazy numbers that the chains in the graph of a Dask array take, by their names."""
     chains = [layer.chain for layer in array.dask.layers.values() if isinstance(layer, ChainLayer)]
-    numbers = [bound.numbers for chain in chains for bound in chain.operations]
+    numbers = [number for chain in chains for number in chain.numbers]
     return {one.name: one for one in numbers if isinstance(one, da.Array)}
 
 

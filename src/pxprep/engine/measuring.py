@@ -10,7 +10,7 @@ Which way is the fastest depends on how many pixels there are, and of what type:
 All ways give the same order statistics, to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
@@ -19,24 +19,20 @@ import numpy as np
 
 from ..aliases import Block, DType
 from .brackets import bracket, limits_of
-from .cache import SAMPLE_SHARE
+from .cache import SAMPLE_BYTES, Sampling
 from .digits import key_bits
 from .gathering import SPARE, Bounds, Limits
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin, interpolate, refine, select_gathered
-from .sinks import Count, Gather, Opened, SharedBounds, Sink
+from .sinks import Count, Gather, Opened, SharedBounds
 from .sources import Area
-from .windows import Pixels, Window
+from .windows import Pixels
 
 # If a channel has no more values than this, they are gathered without a look at samples. So are
 # those of which one in TAIL, or fewer, are enough.
 FEW = 1 << 16
 TAIL = 64
-# Rows and columns of a tile that is sampled; neighbours are alike, so tiles are many and small.
-TILE = (32, 48)
-LEAST_TILES = 4
-
 
 # An image, and the pixels of the mask of those that are measured, or None for all.
 MaskedChain = tuple[Chained, Pixels | None]
@@ -75,24 +71,39 @@ def measure_quantiles(
         For each group and quantile; arrays of shape (c,).
     """
     parts = [as_chain_and_mask(*image) for image in images]
-    asked = [_Group([parts[position] for position in group], q, zeros) for group in groups]
-    sinks = [group.gathering() if group.is_gathered else None for group in asked]
-    pairs = list(zip(asked, sinks, strict=True))
-    passes = [each for group, sink in pairs if sink is not None for each in group.passes(sink)]
-    results = iter(run(passes) if passes else [])
-    gathered: list[Quantiles | None] = [None if sink is None else next(results) for sink in sinks]
-    left = [group for group, one in zip(asked, gathered, strict=True) if one is None]
-    counted = iter(_by_digits(left))
-    return [next(counted) if one is None else one.apart(len(q)) for one in gathered]
+    asked = [_Group(parts, group, q, zeros) for group in groups]
+    sinks = {group: group.gathering() for group in asked if group.is_gathered}
+    made = run(_passes(sinks))
+    gathered = {group: made[sink] for group, sink in sinks.items() if made[sink] is not None}
+    counted = _by_digits([group for group in asked if group not in gathered])
+    return [
+        gathered[group].apart(len(q)) if group in gathered else counted[group] for group in asked
+    ]
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The quantiles of a group of images, yet to be measured."""
+    """The quantiles of a group of images, yet to be measured.
 
-    parts: Sequence[MaskedChain]
+    Attributes
+    ----------
+    images
+        All images.
+    positions
+        Which of them are in the group.
+    q, zeros
+        As for `measure_quantiles`.
+    """
+
+    images: Sequence[MaskedChain]
+    positions: Sequence[int]
     q: Block
     zeros: bool
+
+    @cached_property
+    def parts(self) -> list[MaskedChain]:
+        """The images of the group."""
+        return [self.images[position] for position in self.positions]
 
     @cached_property
     def n_values(self) -> int:
@@ -111,15 +122,12 @@ class _Group:
 
     @property
     def is_gathered(self) -> bool:
-        """Whether to try to gather the values: many of them can be if all images can be sampled."""
+        """Whether to try to gather the values: many can be where bounds can be chosen before."""
         if self.n_values <= FEW:
             return True
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
-        return self.n_digits > 1 and (are_in_memory or len(self.parts) == 1)
-
-    def passes(self, sink: Sink) -> list[Pass]:
-        """A pass over each image; all share the sink."""
-        return [Pass(chain, sink, where) for chain, where in self.parts]
+        are_bounded = are_in_memory or len(self.parts) == 1 or self._is_of_tails
+        return self.n_digits > 1 and are_bounded
 
     def gathering(self) -> Gather:
         """The sink that gathers values between bounds, and makes `Quantiles` of them, or None.
@@ -160,10 +168,6 @@ class _Group:
 
         return Count(prefixes, level, self.zeros, select, self.n_values)
 
-    def settled(self, selection: Block) -> Quantiles:
-        """A quantile, once all digits are counted."""
-        return Quantiles.of(interpolate(selection, dtype=self.dtype))
-
     def bounds(self, opened: Opened, where: Pixels | None) -> Bounds | None:
         """The bounds between which values are gathered; None if it is better to count digits.
 
@@ -182,32 +186,35 @@ class _Group:
         return bracket(samples, flat, self.zeros, n_bytes)
 
 
-def _by_digits(groups: Sequence[_Group]) -> list[list[Quantiles]]:
+def _by_digits(groups: Sequence[_Group]) -> dict[_Group, list[Quantiles]]:
     """The quantiles of each group, found by counting digit after digit."""
-    selections: list[list[Block]] = [[] for _ in groups]
+    selections: dict[_Group, list[Block]] = {group: [] for group in groups}
     for level in range(max((group.n_digits for group in groups), default=0)):
-        going_on = [n for n, group in enumerate(groups) if level < group.n_digits]
-        sinks = [groups[n].counting(level, selections[n]) for n in going_on]
-        pairs = zip(going_on, sinks, strict=True)
-        passes = [each for n, sink in pairs for each in groups[n].passes(sink)]
-        for n, selected in zip(going_on, run(passes), strict=True):
-            selections[n] = selected
-    return [
-        [group.settled(selection) for selection in selected]
-        for group, selected in zip(groups, selections, strict=True)
-    ]
+        going_on = [group for group in groups if level < group.n_digits]
+        sinks = {group: group.counting(level, selections[group]) for group in going_on}
+        made = run(_passes(sinks))
+        selections |= {group: made[sink] for group, sink in sinks.items()}
+    return {
+        group: [Quantiles.of(interpolate(selection, dtype=group.dtype)) for selection in selected]
+        for group, selected in selections.items()
+    }
+
+
+def _passes(sinks: Mapping[_Group, Gather] | Mapping[_Group, Count]) -> list[Pass]:
+    """A pass over each image, with the sinks of all groups that it is in."""
+    passes: dict[int, Pass] = {}
+    for group, sink in sinks.items():
+        for position, (chain, where) in zip(group.positions, group.parts, strict=True):
+            before = passes[position].sinks if position in passes else ()
+            passes[position] = Pass(chain, (*before, sink), where)
+    return [*passes.values()]
 
 
 def _sample(opened: Opened, where: Pixels | None) -> list[Block]:
     """The values of a few tiles, shape (c, ...); NaN outside the mask."""
-    height, width = opened.program.height, opened.program.width
-    rows, columns = min(TILE[0], height), min(TILE[1], width)
-    n = max(LEAST_TILES, round(SAMPLE_SHARE * height * width / (rows * columns)))
-    rng = np.random.default_rng(0)  # the same tiles in every run
-    tiles = []
-    for _ in range(n):
-        top, left = (int(rng.integers(most + 1)) for most in (height - rows, width - columns))
-        tile = Window(top, top + rows, left, left + columns)
+    chunks = [array for _, _, array in opened.pixels.pieces]
+    samples = []
+    for tile in Sampling(SAMPLE_BYTES, 1, rim=0).places((0, 0, 0), chunks):
         values = opened.values(tile)
-        tiles.append(values if where is None else np.where(where.read(tile), values, np.nan))
-    return tiles
+        samples.append(values if where is None else np.where(where.read(tile), values, np.nan))
+    return samples

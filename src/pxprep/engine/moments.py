@@ -44,7 +44,8 @@ def exact_moments(
         rows = rows if evaluate is None else evaluate(rows)
     else:
         parts = [as_chain_and_mask(*pair) for pair in zip(images, areas, strict=True)]
-        rows = run([Pass(chain, AddUp(float_type), where) for chain, where in parts])
+        passes = [Pass(chain, (AddUp(float_type),), where) for chain, where in parts]
+        rows = [*run(passes).values()]
     if together:
         rows = [*rows, sum(rows[1:], rows[0])]
     return _moments(rows, float_type)

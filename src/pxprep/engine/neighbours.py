@@ -181,19 +181,18 @@ def subtract_opening(
     pixels: Pixels,
     window: Window,
     radii: Sequence[int],
-    scale: Block | None = None,
+    scale: Block | None,
     *,
-    dtype: DType,
     height: int,
     width: int,
+    out: Block,
 ) -> Block:
     """The pixels of a window minus their opening by a disc: a white top-hat.
 
     `pixels` hold what it reads, two radii around. What lies outside the image, and NaNs, are left
-    out. `scale`, `height` and `width` are as for `blur`.
+    out. `scale`, `height`, `width` and `out` are as for `blur`.
     """
-    out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
-    divisors = divisors_of(scale, pixels.n_channels, dtype)
+    divisors = divisors_of(scale, pixels.n_channels, out.dtype)
     for radius, channels in _channels_alike(np.asarray(radii)):
         if radius > 0:
             # A disc that covers the whole image from any of its pixels is large enough.
@@ -202,7 +201,7 @@ def subtract_opening(
         elif scale is None:
             out[_slice(channels)] = pixels.read(window)[_slice(channels)]  # bit for bit
         else:
-            divide_stretches(pixels.stretches(window, dtype, channels), divisors, list(out))
+            divide_stretches(pixels.stretches(window, out.dtype, channels), divisors, list(out))
     return out
 
 

@@ -14,82 +14,52 @@ from typing import Any
 
 from ..aliases import Block, DType
 from .at_hand import BlockChain
-from .blocks import float_dtype
+from .chains import Chain
 from .memory import empty
-from .programs import Keep, Operation, Program
+from .programs import KeepResult
 from .progress import counted
-from .sinks import Fill, Opened, Sink
+from .sinks import Fill, Opened, Several, Sink
 from .threads import n_threads, run_all
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Values of a block: with fewer, threads wait for Python, and for each other, longer than they work.
 LEAST_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayChain:
+class ArrayChain(Chain):
     """An image in memory, and the operations that are to happen to it.
+
+    Its source is an array with axes (c, z, y, x), of any real dtype, byte order and memory layout;
+    it is never written to, unless it `is_own`. A mask among the numbers comes as `Pixels`.
 
     Attributes
     ----------
-    array
-        Axes (c, z, y, x); any real dtype, byte order and memory layout; never written to.
-    operations
-        In their order.
-    numbers
-        For each operation what it takes: measured numbers, the `Pixels` of a mask, or None.
     is_own
         Whether nobody else needs the array, so that it may be written over.
     """
 
-    array: Block
-    operations: tuple[Operation, ...] = ()
-    numbers: tuple[object, ...] = ()
     is_own: bool = False
 
     def shared(self) -> "ArrayChain":
         """The same chain, whose array somebody else may still need."""
         return replace(self, is_own=False)
 
-    def then(self, operation: Operation, numbers: object = None) -> "ArrayChain":
-        """The chain with one more operation."""
-        return replace(
-            self,
-            operations=(*self.operations, operation),
-            numbers=(*self.numbers, numbers),
-        )
-
-    @property
-    def float_type(self) -> DType:
-        """Type of what comes out of any operation."""
-        return float_dtype(self.array.dtype)
-
-    @cached_property
-    def program(self) -> Program:
-        """What runs on each block."""
-        return Program(self.operations, self.float_type, *self.array.shape[2:])
-
     @cached_property
     def opened(self) -> Opened:
         """The chain with all its pixels: those around any block are among them."""
-        return Opened(self.program, Pixels.of(self.array), self.numbers)
-
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        return (self.program.out_channels(len(self.array)), *self.array.shape[1:])
-
-    @property
-    def dtype(self) -> DType:
-        """Type of the result."""
-        return self.program.out_dtype(self.array.dtype)
+        return Opened(self.program, Pixels.of(self.source), self.numbers)
 
     def blocks(self, n: int) -> list[Window]:
         """The image in about `n` blocks of whole rows; fewer if they would be too small."""
-        height, width = self.array.shape[2:]
-        n = max(1, min(n, height, self.array.size // LEAST_VALUES))
+        height, width = self.source.shape[2:]
+        n = max(1, min(n, height, self.source.size // LEAST_VALUES))
         tops = [height * block // n for block in range(n + 1)]
         return [Window(top, bottom, 0, width) for top, bottom in pairwise(tops)]
+
+    def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
+        """Run the chain on a block, and return what a sink keeps of the result."""
+        return sink.run_block(self.opened, window, where)
 
     def in_rows(self, rows: range, window: Window) -> Block:
         """The result in some rows, and in the columns of a window; the chain must not blur."""
@@ -97,14 +67,14 @@ class ArrayChain:
 
     def target(self) -> Block:
         """An array for the result: the image itself if it may be written over, else a new one."""
-        is_alike = self.array.dtype == self.dtype and self.array.shape == self.shape
+        is_alike = self.source.dtype == self.dtype and self.source.shape == self.shape
         fits = self.is_own and not self.program.depth and is_alike
-        return self.array if fits else empty(self.shape, self.dtype)
+        return self.source if fits else empty(self.shape, self.dtype)
 
     def keeping_result(self) -> "ArrayChain":
         """The chain whose result the first pass over it keeps."""
-        height, width = self.array.shape[2:]
-        return self.then(Keep(), Kept(self.target(), Window(0, height, 0, width)))
+        height, width = self.source.shape[2:]
+        return self.then(KeepResult(), ResultSoFar(self.target(), Window(0, height, 0, width)))
 
     def astype(self, dtype: DType) -> "ArrayChain":
         """A new chain: the result of this one, computed now, in a wider type."""
@@ -112,15 +82,10 @@ class ArrayChain:
         return ArrayChain(made.astype(dtype, copy=False), is_own=True)
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> ResultSoFar | None:
         """Where the result is kept; None if it is not."""
         last = self.numbers[-1] if self.numbers else None
-        return last if isinstance(last, Kept) else None
-
-    @property
-    def is_cheap(self) -> bool:
-        """Whether it takes less time to run it once more than to keep the result."""
-        return all(operation.is_cheap for operation in self.operations)
+        return last if isinstance(last, ResultSoFar) else None
 
 
 # A chain whose passes are run now, without a Dask graph.
@@ -135,50 +100,50 @@ class Pass:
     ----------
     chain
         The image, and what is run on it.
-    sink
-        What becomes of the result; passes over several images may share one.
+    sinks
+        What becomes of the result: one sink, or several that measure. Passes may share a sink.
     where
         The mask of the pixels that are measured, or None for all.
     """
 
     chain: Chained
-    sink: Sink
+    sinks: tuple[Sink, ...]
     where: Pixels | None = None
 
+    def blocks(self, n: int) -> list[Window]:
+        """The blocks in which the image is looked at: `n`, or as many times that as sinks want."""
+        return self.chain.blocks(n * min(sink.blocks_per_thread for sink in self.sinks))
 
-def run(passes: Sequence[Pass]) -> list[Any]:
-    """Run passes, all their blocks in one queue.
+    @cached_property
+    def sink(self) -> Sink:
+        """All sinks as one."""
+        return self.sinks[0] if len(self.sinks) == 1 else Several(self.sinks)
 
-    Returns what each sink has made of its passes; sinks are in the order of their first pass.
-    """
-    chains = [each.chain for each in passes if isinstance(each.chain, ArrayChain)]
-    kept = [one for chain in chains for one in chain.numbers if isinstance(one, Kept)]
+
+def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
+    """Run passes, all their blocks in one queue; returns what each sink has made of its passes."""
+    numbers = [number for each in passes for number in each.chain.numbers]
+    kept = [number for number in numbers if isinstance(number, ResultSoFar)]
     filled = [id(one) for one in kept if not one.is_complete]
     if len(set(filled)) < len(filled):
         raise RuntimeError("two passes at a time would fill the same array")
     # One image alone must have blocks for all threads; many images share the threads.
     share = -(-n_threads() // max(1, len(passes)))
-    blocks = [
-        (each, window)
-        for each in passes
-        for window in each.chain.blocks(share * each.sink.blocks_per_thread)
-    ]
-    expected = Counter(id(each.sink) for each, _ in blocks)
-    results = {id(each.sink): _Result(each.sink, expected[id(each.sink)]) for each in passes}
+    blocks = [(each, window) for each in passes for window in each.blocks(share)]
+    expected = Counter(sink for each, _ in blocks for sink in each.sinks)
+    results = {sink: _Result(sink, n_blocks) for sink, n_blocks in expected.items()}
 
     def run_block(block: tuple[Pass, Window]) -> None:
         each, window = block
-        chain = each.chain
-        if isinstance(chain, ArrayChain):
-            part = each.sink.run_block(chain.opened, window, each.where)
-        else:
-            part = chain.run_block(each.sink, window, each.where)
-        results[id(each.sink)].add(part)
+        part = each.chain.run_block(each.sink, window, each.where)
+        parts = [part] if len(each.sinks) == 1 else part
+        for sink, own in zip(each.sinks, parts, strict=True):
+            results[sink].add(own)
         count()
 
     with counted(len(blocks)) as count:
         run_all(run_block, blocks)
-    return [result.value for result in results.values()]
+    return {sink: result.value for sink, result in results.items()}
 
 
 class _Result:
@@ -220,5 +185,5 @@ def begin_at_result(chain: Chained) -> ArrayChain:
 def results(chains: Sequence[Chained]) -> list[Block]:
     """The results of chains as arrays; images that nobody else needs are written over."""
     targets = [chain.target() for chain in chains]
-    run([Pass(chain, Fill(out)) for chain, out in zip(chains, targets, strict=True)])
+    run([Pass(chain, (Fill(out),)) for chain, out in zip(chains, targets, strict=True)])
     return targets

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..aliases import Block, DType
 from . import blocks
 from .notes import Note, TakeNote
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -90,15 +90,11 @@ class Strip:
 
     def block(self) -> Block:
         """The strip as a block that may be written to; what was delayed is done now."""
-        if self._scale is not None:
-            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
-            made = np.empty(shape, self.program.dtype)
-            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
-            self.become(made, self.window)
-        elif self._sums is not None:
-            blocks.keep_above(self.undropped, self._sums)
+        block = self.undropped
+        if self._sums is not None:
+            blocks.keep_above(block, self._sums)
             self._sums = None
-        return self.undropped
+        return block
 
     def values(self) -> Block:
         """The strip as a block that must not be written to."""
@@ -109,7 +105,12 @@ class Strip:
     @property
     def undropped(self) -> Block:
         """As `block`, but pixels that are yet to be dropped still have their values."""
-        if self._block is None:
+        if self._scale is not None:
+            shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
+            made = np.empty(shape, self.program.dtype)
+            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
+            self.become(made, self.window)
+        elif self._block is None:
             read = self.pixels.read(self.window)
             self.become(np.array(read, self.program.dtype, order="C"), self.window)
         return self._block  # type: ignore[return-value]
@@ -125,11 +126,6 @@ class Strip:
         if self._sums is not None:
             self.block()
         return self.pixels, self._scale
-
-    @property
-    def is_dropping(self) -> bool:
-        """Whether pixels are yet to be dropped."""
-        return self._sums is not None
 
     def sums(self) -> Block:
         """The sums over channels, NaN where pixels were dropped."""
@@ -205,8 +201,8 @@ class Divide(Operation):
 
 
 @dataclass(frozen=True)
-class Keep(Operation):
-    """The pixels are put into a `Kept` block for later passes.
+class KeepResult(Operation):
+    """The pixels are put into a `ResultSoFar`, for later passes.
 
     If an earlier pass has put them there, the program begins here, with those. No operation after
     this one may read neighbours.
@@ -295,7 +291,7 @@ class Program:
     def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """A program of the first `n` operations and the sum over channels; what those take."""
         pairs = list(zip(self.operations, numbers, strict=True))
-        first = [pair for pair in pairs if not isinstance(pair[0], Keep)][:n]
+        first = [pair for pair in pairs if not isinstance(pair[0], KeepResult)][:n]
         operations = (*(operation for operation, _ in first), AddChannels())
         return replace(self, operations=operations), [*(taken for _, taken in first), None]
 
@@ -375,7 +371,7 @@ class Program:
             mask = None if where is None else where.read(strip)
             if mask is None:
                 yield self.run(pixels, strip, numbers, noted=True)
-            elif mask.any() or any(isinstance(one, Keep) for one in self.operations):
+            elif mask.any() or any(isinstance(one, KeepResult) for one in self.operations):
                 yield blocks.inside(self.run(pixels, strip, numbers, noted=True), mask)
 
     def _strip(
@@ -389,9 +385,9 @@ class Program:
     ) -> Strip:
         begin, reads = 0, self.reads(window)
         for position, kept in enumerate(numbers):
-            if isinstance(kept, Kept):
+            if isinstance(kept, ResultSoFar):
                 target = kept.at(window)
-                if kept.has(window):
+                if kept.is_complete:
                     begin, reads = position + 1, window
                     pixels, target = Pixels.of(target, window), None
         strip = Strip(pixels, reads, self, target)

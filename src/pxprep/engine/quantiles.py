@@ -51,7 +51,7 @@ def exact_quantiles(
         Percent, shape (c,), or (quantile, c) for several.
     groups
         Positions of the images whose pixels are taken together. An image may be in several groups:
-        its pixels are read once for all of them.
+        a lazy one is read once for all of them.
     zeros
         Whether zeros are counted.
     evaluate

@@ -17,12 +17,12 @@ from dask.core import get, get_dependencies
 from dask.layers import ArraySliceDep
 from dask.typing import Key
 
-from ..aliases import Array, Block, DType
+from ..aliases import Array, Block
 from ..store.zarr_chunks import direct, require_there
 from .axes import AXES, standard_axes
-from .cache import Keeper, edges_of
+from .cache import NO_CACHE, ImageCache, edges_of
 from .graphs import Graph
-from .windows import Index, Kept, Window
+from .windows import Index
 
 # The functions in Dask's tasks that read a part of an array on disk.
 SLICING = (getter, getter_nofancy)
@@ -46,8 +46,8 @@ class Reading:
         The axes of the chunks as they come; what `run` returns has the axes (c, z, y, x).
     index
         Which block is read.
-    keeper
-        Keeps what is read for the next pass, if there is one.
+    cache
+        Keeps what is read for the next pass.
     """
 
     graph: Graph
@@ -56,48 +56,31 @@ class Reading:
     sliced: frozenset[Key] = frozenset()
     axes: str = AXES
     index: Index = (0, 0, 0)
-    keeper: Keeper | None = None
+    cache: ImageCache = NO_CACHE
 
     def run(self, others: Sequence[object]) -> list[Block]:
         """The chunks of the block, given the values of `others`."""
-        if self.keeper is None or not self.graph:
+        if not self.graph:
             return self._read(others)
-        return self.keeper.blocks(self.index, partial(self._read, others))
-
-    def kept(self, token: str) -> Kept | None:
-        """The block as it was kept by that name, or None; see `Keeper.kept`."""
-        return None if self.keeper is None else self.keeper.kept(self.index, token)
-
-    def start_keeping(
-        self, token: str, window: Window, shape: tuple[int, ...], dtype: DType
-    ) -> Kept | None:
-        """A `Kept` for the block by that name, or None; see `Keeper.start_keeping`."""
-        if self.keeper is None:
-            return None
-        return self.keeper.start_keeping(self.index, token, window, shape, dtype)
+        return self.cache.blocks(self.index, partial(self._read, others))
 
     def edges(self, depth: int, others: Sequence[object]) -> list[Block]:
         """What lies within `depth` pixels of the block's edges, as `edges_of` cuts it."""
-        if self.keeper is None:
-            return self._edges(depth, others)
-        return self.keeper.edges(self.index, depth, partial(self._edges, depth, others))
-
-    def _edges(self, depth: int, others: Sequence[object]) -> list[Block]:
-        return edges_of(self.run(others), depth)
+        return self.cache.edges(self.index, depth, lambda: edges_of(self.run(others), depth))
 
     def _read(self, others: Sequence[object]) -> list[Block]:
         sliced = [
             direct(value) if key in self.sliced else value
             for key, value in zip(self.others, others, strict=True)
         ]
-        cache: dict[Key, Any] = dict(zip(self.others, sliced, strict=True))
-        missing = [key for key in self.keys if key not in cache]
+        known: dict[Key, Any] = dict(zip(self.others, sliced, strict=True))
+        missing = [key for key in self.keys if key not in known]
         results = (
-            dict(zip(missing, get(self.graph, missing, cache), strict=True)) if missing else {}
+            dict(zip(missing, get(self.graph, missing, known), strict=True)) if missing else {}
         )
         for value in others:
             require_there(value)
-        chunks = [results[key] if key in results else cache[key] for key in self.keys]
+        chunks = [results[key] if key in results else known[key] for key in self.keys]
         return [standard_axes(chunk, self.axes) for chunk in chunks]
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..aliases import Array, Block, DType, Real
 from .digits import bit_constants, integer_offset, key_bits
-from .gathering import COUNTED, INFINITE, NEGATIVE, Gathered
-from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS
+from .gathering import COUNTED, COUNTS, INFINITE, NEGATIVE, Gathered
+from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 
 # How far the selection of one channel has come. A quantile lies between the values at two
 # neighbouring ranks, `weight` of the way from the first to the second. For each of the two,
@@ -21,25 +21,14 @@ from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS
 # keys begin with those digits. `counted`, `negative` and `infinite` are as in `Quantiles`.
 SELECTION = np.dtype(
     [
-        ("counted", np.int64),
-        ("negative", np.int64),
-        ("infinite", np.int64),
+        *COUNTS,
         ("rank", np.int64, (2,)),
         ("prefix", np.uint64, (2,)),
         ("weight", np.float64),
     ]
 )
-# The counts of so many digits are added up, to find among which of them a rank falls.
-RUN = 256
 # The fields of `Quantiles`.
-SETTLED = np.dtype(
-    [
-        ("value", np.float64),
-        ("counted", np.int64),
-        ("negative", np.int64),
-        ("infinite", np.int64),
-    ]
-)
+SETTLED = np.dtype([("value", np.float64), *COUNTS])
 
 
 class Quantiles(NamedTuple):
@@ -101,7 +90,7 @@ def begin(counts: Block, q: Block, *, dtype: DType) -> Block:
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = sums.sum(axis=1)
     selection["negative"] = counts[:, 0, :zero].sum(axis=1, dtype=np.int64)
-    selection["infinite"] = counts[:, 0, INFINITE_SLOT]
+    selection["infinite"] = counts[:, 0, INFINITE_SLOT:].sum(axis=1)  # integers have no such slot
     selection["rank"], selection["weight"] = _ranks(selection["counted"], q)
     return _take_digits(counts, sums[:, np.newaxis], selection)
 
@@ -142,7 +131,7 @@ def _take_digits(counts: Block, sums: Block, selection: Block) -> Block:
     `sums` are those of runs of `counts`.
     """
     rank = selection["rank"]
-    sums = np.broadcast_to(sums, (*rank.shape, N_DIGITS // RUN))
+    sums = np.broadcast_to(sums, (*rank.shape, sums.shape[-1]))
     runs = np.broadcast_to(_runs(counts), (*rank.shape, *sums.shape[2:], RUN))
     digit, before = np.zeros_like(rank), np.zeros_like(rank)
     for position, wanted in np.ndenumerate(rank):
@@ -168,7 +157,7 @@ def interpolate(selection: Block, *, dtype: DType) -> Block:
     settled = np.empty(len(selection), SETTLED)
     value = _between(low, high, selection["weight"])
     settled["value"] = np.where(selection["counted"] > 0, value, np.nan)
-    for name in ("counted", "negative", "infinite"):
+    for name, _ in COUNTS:
         settled[name] = selection[name]
     return settled
 

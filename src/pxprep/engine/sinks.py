@@ -12,11 +12,10 @@ import numpy as np
 from ..aliases import Block, DType
 from . import digits
 from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
-from .kernels.counts import N_SLOTS
-from .memory import empty
+from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
-from .windows import Kept, Pixels, Window
+from .windows import Pixels, ResultSoFar, Window
 
 # Several blocks for each thread, so that none has to wait long for the last one to end.
 BLOCKS_PER_THREAD = 2
@@ -48,11 +47,18 @@ class Opened:
 
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
-        """The program and its numbers, without the `Keep` that would still write to a block."""
+        """The program and its numbers, without a `KeepResult` that would still write."""
         pairs = list(zip(self.program.operations, self.numbers, strict=True))
-        left = [pair for pair in pairs if not isinstance(pair[1], Kept) or pair[1].is_complete]
+        left = [
+            pair for pair in pairs if not isinstance(pair[1], ResultSoFar) or pair[1].is_complete
+        ]
         program = replace(self.program, operations=tuple(operation for operation, _ in left))
         return program, [taken for _, taken in left]
+
+    def finished(self, strip: Window) -> "Opened":
+        """The result in a strip, as a chain to which nothing more is to happen."""
+        values = self.program.run(self.pixels, strip, self.numbers, noted=True)
+        return Opened(replace(self.program, operations=()), Pixels.of(values, strip), ())
 
     def values(self, window: Window) -> Block:
         """The result in a window, axes (c, z, y, x); nothing is kept of it."""
@@ -74,6 +80,9 @@ class Sink:
     def given(self, *waited: Any) -> Self:
         """The sink with what it takes, which is computed only when the tasks of a graph run."""
         raise NotImplementedError
+
+    def prepare(self, opened: Opened, where: Pixels | None) -> None:
+        """Learn of the chain and its mask what the sink needs to know before its first block."""
 
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the chain on a block, and return what the sink keeps of the result.
@@ -108,6 +117,26 @@ class Fill(Sink):
 
 
 @dataclass(frozen=True, eq=False)
+class Several(Sink):
+    """Several sinks that measure: the chain is run once for all of them."""
+
+    sinks: tuple[Sink, ...]
+    measures = True
+
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> list[Any]:
+        """Run a block strip by strip; returns what each of the sinks keeps of the result."""
+        for sink in self.sinks:
+            sink.prepare(opened, where)
+        totals: list[Any] = []
+        for strip in opened.program.strips(window, opened.pixels):
+            finished = opened.finished(strip)
+            parts = [sink.run_block(finished, strip, where) for sink in self.sinks]
+            both = zip(self.sinks, totals, parts, strict=True) if totals else ()
+            totals = [sink.merge_unless_none([*pair]) for sink, *pair in both] or parts
+        return totals
+
+
+@dataclass(frozen=True, eq=False)
 class Count(Sink):
     """Counts how many pixels of the result have which digit; see `digits.count_digits`.
 
@@ -137,9 +166,10 @@ class Count(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Block:
         """Count a block."""
         program, pixels, prefixes = opened.program, opened.pixels, self.prefixes
-        n_prefixes = 1 if prefixes is None else prefixes.shape[1]
-        counts = empty((opened.n_channels, n_prefixes, N_SLOTS), np.dtype(np.uint32))
-        counts[...] = 0
+        n_prefixes, n_slots = 1 if prefixes is None else prefixes.shape[1], N_SLOTS
+        if not program.operations and digits.key_bits(pixels.dtype) == DIGIT_BITS:
+            n_slots = digits.slots_for(values for *_, values in pixels.within(window))
+        counts = np.zeros((opened.n_channels, n_prefixes, n_slots), np.uint32)
         if program.operations or where is not None:
             for values in program.values_in_strips(pixels, window, opened.numbers, where):
                 digits.count_digits(values, prefixes, self.level, self.zeros, counts)
@@ -151,7 +181,7 @@ class Count(Sink):
         return counts
 
     def merge(self, parts: Sequence[Block]) -> Block:
-        """The sum of the counts, in a type that holds it."""
+        """The sum of the counts, in a type that holds it; those of some may have fewer slots."""
         return sum_of(parts, np.dtype(np.uint32 if self.most < 1 << 32 else np.int64))
 
     def finish(self, total: Block | None) -> Any:
@@ -217,6 +247,11 @@ class Gather(Sink):
         """The sink with these bounds, which may come in a box."""
         return replace(self, bounds=bounds if isinstance(bounds, Bounds) else bounds[0])
 
+    def prepare(self, opened: Opened, where: Pixels | None) -> None:
+        """Choose the bounds, if they are not known yet."""
+        if isinstance(self.bounds, SharedBounds):
+            self.bounds.of(opened, where)
+
     def run_block(
         self, opened: Opened, window: Window, where: Pixels | None
     ) -> list[Gathered] | None:
@@ -244,7 +279,7 @@ class Gather(Sink):
             if n_since > min(n_merged, self.limits.most - n_merged):
                 together = merge_lists(parts, self.limits)
                 if together is None:
-                    for _ in strips:  # a `Keep` in the program needs the others, too
+                    for _ in strips:  # a `KeepResult` in the program needs the others, too
                         pass
                     return None
                 parts = [together]
@@ -294,9 +329,11 @@ class AddUp(Sink):
 
 
 def sum_of(parts: Sequence[Block], dtype: DType = INT64) -> Block:
-    """The sum of several arrays of counts, or of rows of sums, in a new array."""
-    total = empty(parts[0].shape, dtype)
-    total[...] = parts[0]
-    for part in parts[1:]:
-        total += part
+    """The sum of several arrays of counts, or of rows of sums, in a new array.
+
+    Where the last axis is shorter, zeros are missing.
+    """
+    total = np.zeros((*parts[0].shape[:-1], max(part.shape[-1] for part in parts)), dtype)
+    for part in parts:
+        total[..., : part.shape[-1]] += part
     return total

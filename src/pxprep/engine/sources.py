@@ -19,10 +19,10 @@ from dask.array.core import slices_from_chunks
 from dask.base import tokenize
 from dask.typing import Key
 
-from ..aliases import Array, Block
+from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
-from .cache import SAMPLE_BYTES, Keeper, Place, Sampling, cut
+from .cache import NO_CACHE, SAMPLE_BYTES, Sampling, cut
 from .graphs import OWN, adopt
 from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
 from .windows import Index, Window
@@ -65,7 +65,7 @@ class Source:
         self.axes = axes
         by_axis = dict(zip(axes, array.chunks, strict=True))
         self.chunks: tuple[tuple[int, ...], ...] = tuple(by_axis.get(axis, (1,)) for axis in AXES)
-        self.keeper: Keeper | None = None
+        self.cache = NO_CACHE
         self._readings: dict[Index, Reading] = {}
 
     @classmethod
@@ -93,6 +93,12 @@ class Source:
     def shape(self) -> tuple[int, ...]:
         """Sizes along c, z, y and x."""
         return tuple(sum(sizes) for sizes in self.chunks)
+
+    @property
+    def dtype(self) -> DType:
+        """Type of the pixels as they are read."""
+        dtype: DType = self.array.dtype
+        return dtype
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], ...]:
@@ -140,10 +146,8 @@ class Source:
         reading = self._readings.get(index)
         if reading is None:
             reading = self._inlined.reading(self._keys(index))
-            reading = self._readings[index] = replace(reading, axes=self.axes)
-        if self.keeper is None:
-            return reading
-        return replace(reading, index=index, keeper=self.keeper)
+            reading = self._readings[index] = replace(reading, axes=self.axes, index=index)
+        return reading if self.cache is NO_CACHE else replace(reading, cache=self.cache)
 
     def needed_alone(self) -> tuple[object, ...] | None:
         """The values of `others` for reading an image of one block.
@@ -158,15 +162,14 @@ class Source:
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
         """Tiles of the image, with those of areas over it, as far as they need not be read first.
 
-        They are what the keeper has sampled, or are cut from blocks that are in memory.
+        They are what the cache has sampled, or are cut from blocks that are in memory.
         """
-        keeper = self.keeper
-        tiles_of = {} if keeper is None else keeper.samples()
-        places = dict(keeper.places) if keeper is not None and tiles_of else self._places
+        tiles_of = self.cache.samples()
+        places = dict(self.cache.places) if tiles_of else self._places
         tiles_of = tiles_of or self._in_memory(places)
         masks = []
         for area in areas:
-            kept = {} if keeper is None else keeper.beside(area.name).samples()
+            kept = self.cache.beside(area.name).samples()
             sampled = kept or area.source(self.chunks)._in_memory(places)
             masks.append({index: list(map(area.choose, tiles)) for index, tiles in sampled.items()})
         return [
@@ -177,7 +180,7 @@ class Source:
         ]
 
     @cached_property
-    def _places(self) -> dict[Index, list[Place]]:
+    def _places(self) -> dict[Index, list[Window]]:
         """Where blocks are sampled, if all of them are in memory; else nothing."""
         indices = list(self.indices())
         sampling = Sampling(SAMPLE_BYTES, len(indices))
@@ -189,7 +192,7 @@ class Source:
             places[index] = sampling.places(index, chunks)
         return places
 
-    def _in_memory(self, places: Mapping[Index, Sequence[Place]]) -> dict[Index, list[Block]]:
+    def _in_memory(self, places: Mapping[Index, Sequence[Window]]) -> dict[Index, list[Block]]:
         """The tiles at `places` of those blocks that are in memory."""
         in_memory = {index: self._chunks_in_memory(index) for index in places}
         return {

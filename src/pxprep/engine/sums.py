@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Array, Block, DType
+from .gathering import COUNTS
 from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, count_kinds
-
-N_COUNTS = 3
 
 
 class BinLayout(NamedTuple):
@@ -42,12 +41,12 @@ class BinLayout(NamedTuple):
     @property
     def row_size(self) -> int:
         """How many int64 a row has."""
-        return N_COUNTS + self.n_words + self.n_square_words
+        return len(COUNTS) + self.n_words + self.n_square_words
 
     def parts(self, row: Block) -> tuple[Block, Block, Block]:
         """The counts, the sum and the sum of squares in a row: views."""
-        end = N_COUNTS + self.n_words
-        return row[:N_COUNTS], row[N_COUNTS:end], row[end:]
+        end = len(COUNTS) + self.n_words
+        return row[: len(COUNTS)], row[len(COUNTS) : end], row[end:]
 
 
 _LAYOUTS = {
@@ -55,15 +54,7 @@ _LAYOUTS = {
     8: BinLayout(1074, 69, 135, (2048, LANES, 4)),
 }
 # The fields of `Moments`, for each channel.
-MOMENTS = np.dtype(
-    [
-        ("mean", np.float64),
-        ("deviation", np.float64),
-        ("counted", np.int64),
-        ("negative", np.int64),
-        ("infinite", np.int64),
-    ]
-)
+MOMENTS = np.dtype([("mean", np.float64), ("deviation", np.float64), *COUNTS])
 
 
 class Moments(NamedTuple):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
@@ -59,7 +60,7 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         queue.clear()  # after an error, no other item is begun
         # A helper for which the pool has had no thread yet is not waited for.
         begun = [helper for helper in helpers if not helper.cancel()]
-        _wait_for(begun)
+        wait_whatever(partial(wait, begun))  # no thread works any more
     for helper in begun:
         helper.result()
 
@@ -80,12 +81,12 @@ def _help_out(work: Callable[[Item], object], queue: deque[Item]) -> None:
         raise
 
 
-def _wait_for(helpers: "list[Future[None]]") -> None:
-    """Wait until no thread works any more, however often the user interrupts."""
+def wait_whatever(wait: Callable[[], object]) -> None:
+    """Call a function that waits until it has returned, however often the user interrupts."""
     interrupt = None
     while True:
         try:
-            wait(helpers)
+            wait()
             break
         except KeyboardInterrupt as error:
             interrupt = error

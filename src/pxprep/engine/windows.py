@@ -195,8 +195,8 @@ def _steps(array: Block) -> tuple[list[int], bool]:
     return steps, are_whole and steps[3] == 1 and min(steps) >= 0
 
 
-class Kept:
-    """A block as it is between two operations, kept by one pass for later ones.
+class ResultSoFar:
+    """A block as it is between two operations of a program, kept by one pass for later ones.
 
     The thread that makes it fills it alone; once all its pixels are there, several threads may use
     it at once. It counts its users, and the maker is the first.
@@ -212,7 +212,6 @@ class Kept:
     def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
         self._window = window
-        self._made: set[Window] = set()
         self._n_left = _area(window)
         self._users = 1
         self._is_claimed = False
@@ -221,11 +220,11 @@ class Kept:
     def use(self) -> bool:
         """Become a user until `leave`, and return True; or return False if that is not possible.
 
-        It is not possible while the maker fills the block, as values there are intermediate, nor
-        once somebody has claimed it.
+        It is not possible before the maker has filled the block, as values there are intermediate,
+        nor once somebody has claimed it.
         """
         with self._lock:
-            is_free = not self._is_claimed and (self._users == 0 or self.is_complete)
+            is_free = self.is_complete and not self._is_claimed
             self._users += is_free
             return is_free
 
@@ -235,9 +234,9 @@ class Kept:
             self._users -= 1
 
     @property
-    def is_claimed(self) -> bool:
-        """Whether somebody has claimed the block, and writes over it."""
-        return self._is_claimed
+    def is_lost(self) -> bool:
+        """Whether nobody can use it: its maker left it unfinished, or somebody has claimed it."""
+        return self._is_claimed or (self._users == 0 and not self.is_complete)
 
     def claim(self) -> bool:
         """Claim the block, to write over it, if it is complete and nobody else uses it.
@@ -255,12 +254,7 @@ class Kept:
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
-            self._made.add(window)
             self._n_left -= _area(window)
-
-    def has(self, window: Window) -> bool:
-        """Whether the pixels of a window are there."""
-        return window in self._made or self.is_complete
 
     @property
     def is_complete(self) -> bool:

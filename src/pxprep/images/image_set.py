@@ -360,13 +360,7 @@ class ImageSet(Sequence[xr.DataArray]):
         return replace(self, chains=known) if len(known) == len(self) else None
 
     def keeping_results(self) -> "ImageSet":
-        """The same cohort, of whose chains the first pass keeps what comes out.
-
-        If pixels of all images are pooled, each image is in two passes at a time, and only one may
-        fill an array: the chains are run before.
-        """
-        if self.pool == "pixels" and len(self) > 1:
-            return self.with_results()
+        """The same cohort, of whose chains the first pass keeps what comes out."""
         return self._with(chains=tuple(chain.keeping_result() for chain in self.chains))
 
     def with_results(self) -> "ImageSet":

@@ -15,6 +15,7 @@ import xarray as xr
 
 from ..aliases import Json, Label
 from ..channels import per_channel, require_known
+from ..engine.notes import ToldOnce
 from ..engine.programs import Operation
 from ..errors import ChannelError, ParameterError, PxprepError, type_name, warn
 from ..images.image_set import AnyImages, ImageSet
@@ -253,8 +254,12 @@ def apply_step(
     step.check(cohort.labels)
     for remark in step.remarks(cohort.labels):
         warn(f"{step.kind}: {remark}")
-    made: AnyImages = step.applied(cohort, step.measure(cohort)).as_given()
-    return made
+    if step.operation(cohort.labels) is not None and not cohort.is_lazy:
+        cohort = cohort.chained()
+    numbers = step.measure(cohort)
+    with ToldOnce():
+        made: AnyImages = step.applied(cohort, numbers).as_images().as_given()
+        return made
 
 
 def measures(step: Step, labels: Sequence[Label]) -> bool:

@@ -112,8 +112,8 @@ class SubtractOpening(Operation):
             strip.want,
             self.radii,
             scale,
-            dtype=program.dtype,
             height=program.height,
             width=program.width,
+            out=strip.new_block(),
         )
         strip.become(flattened, strip.want)

@@ -68,6 +68,6 @@ class DivideBySums(Operation):
         """Divide."""
         sums = strip.sums()
         strip.notice(self.note, lambda own: [(sums[:, *own.within(strip.window)] < 0).sum()])
-        block = strip.undropped if strip.is_dropping else strip.block()
+        block = strip.undropped
         blocks.divide_by_sums(block, sums)
         strip.become(block, strip.window)

@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -100,8 +100,9 @@ def flush(folder: Path) -> None:
         elif entry.is_file(follow_symlinks=False):
             files.append(entry.path)
     with ThreadPoolExecutor(FLUSHING_THREADS) as pool:
-        for entries in (files, folders):
-            list(pool.map(flush_entry, entries))
+        for paths in (files, folders):
+            shares = [paths[first::FLUSHING_THREADS] for first in range(FLUSHING_THREADS)]
+            list(pool.map(_flush_entries, shares))
 
 
 @contextmanager
@@ -148,6 +149,11 @@ def flushing(folder: Path) -> Iterator[None]:
         thread.join()
     if failed:
         raise failed[0]
+
+
+def _flush_entries(paths: Iterable[str]) -> None:
+    for path in paths:
+        flush_entry(path)
 
 
 def flush_entry(path: str | Path) -> None:
@@ -335,11 +341,14 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path)
+    """All files and folders below a folder; links are not followed."""
+    folders: list[str | Path] = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 def folder_times(folder: Path) -> list[tuple[str, int, int]]:

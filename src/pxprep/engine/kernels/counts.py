@@ -14,6 +14,8 @@ N_DIGITS = 1 << DIGIT_BITS
 # One slot behind the digits counts the infinities.
 INFINITE_SLOT = N_DIGITS
 N_SLOTS = N_DIGITS + 1
+# The counts of so many digits are added up, to find among which of them a rank falls.
+RUN = 256
 # Where there are many values, they are counted in turn in so many arrays, which are added up in the
 # end. Neighbours are mostly alike, and one count that grows twice in a row waits for itself.
 LANES = 4

@@ -17,7 +17,7 @@ from pxprep import Pipeline
 from pxprep.engine import (
     sources,
 )
-from pxprep.engine.cache import Budget, Keeper, Sampling, default_memory, edges_of
+from pxprep.engine.cache import NO_CACHE, Budget, ImageCache, Sampling, default_memory, edges_of
 from pxprep.engine.windows import Window
 
 F4 = np.dtype("float32")
@@ -30,25 +30,25 @@ def a_block(seed, size=100):
     return [np.full((2, 1, size, size), seed, F4)]
 
 
-def test_a_keeper_keeps_blocks_until_the_budget_is_spent():
+def test_a_cache_keeps_blocks_until_the_budget_is_spent():
     reads = Counter()
 
     def read(index):
         reads[index] += 1
         return a_block(index)
 
-    keeper = Keeper(Budget(int(2.5 * a_block(0)[0].nbytes)), Budget(0))
+    cache = ImageCache(Budget(int(2.5 * a_block(0)[0].nbytes)), Budget(0))
     for index in (0, 1, 2, 3) * 3:
-        (chunk,) = keeper.blocks((0, 0, index), partial(read, index))
+        (chunk,) = cache.blocks((0, 0, index), partial(read, index))
         assert (chunk == index).all()
     assert reads == {0: 1, 1: 1, 2: 3, 3: 3}
 
 
-def test_a_keeper_holds_no_more_than_its_budget_of_arrays_that_are_views():
+def test_a_cache_holds_no_more_than_its_budget_of_arrays_that_are_views():
     whole = np.zeros((2, 1, 1000, 100), F4)
     alive = weakref.ref(whole)
-    keeper = Keeper(Budget(whole.nbytes // 5), Budget(0))
-    keeper.blocks((0, 0, 0), lambda held=whole: [held[:, :, ::10]])
+    cache = ImageCache(Budget(whole.nbytes // 5), Budget(0))
+    cache.blocks((0, 0, 0), lambda held=whole: [held[:, :, ::10]])
     del whole
     gc.collect()
     assert alive() is None, "ten times the budget is held by a view"
@@ -59,10 +59,10 @@ def test_a_keeper_holds_no_more_than_its_budget_of_arrays_that_are_views():
 def test_kept_edges_are_those_of_the_block(budget, depth):
     chunks = [some_values(shape=(n, 2, 40, 50), seed=n) for n in (1, 2)]
     block = np.concatenate(chunks)
-    keeper = Keeper(Budget(0), Budget(budget), depth=depth)
-    keeper.blocks((0, 0, 0), lambda: chunks)
+    cache = ImageCache(Budget(0), Budget(budget), depth=depth)
+    cache.blocks((0, 0, 0), lambda: chunks)
     for _ in range(2):
-        edges = keeper.edges(
+        edges = cache.edges(
             (0, 0, 0), depth, lambda: pytest.fail("read") if budget else edges_of(chunks, depth)
         )
         seen = np.zeros((40, 50), int)
@@ -76,31 +76,31 @@ def test_kept_edges_are_those_of_the_block(budget, depth):
         np.testing.assert_array_equal(seen, near)
 
 
-def held(keeper):
-    """Whether a keeper keeps a block that it is given, any part of it or its edges."""
+def held(cache):
+    """Whether a cache keeps a block that it is given, any part of it or its edges."""
     (whole,) = a_block(1)
     alive = weakref.ref(whole)
-    keeper.blocks((0, 0, 0), lambda chunk=whole: [chunk])
-    keeper.edges((0, 0, 0), 3, lambda chunk=whole: edges_of([chunk], 3))
+    cache.blocks((0, 0, 0), lambda chunk=whole: [chunk])
+    cache.edges((0, 0, 0), 3, lambda chunk=whole: edges_of([chunk], 3))
     reads = []
-    keeper.blocks((0, 0, 0), lambda: reads.append("block") or a_block(2))
-    keeper.edges((0, 0, 0), 3, lambda: reads.append("edges") or edges_of(a_block(2), 3))
+    cache.blocks((0, 0, 0), lambda: reads.append("block") or a_block(2))
+    cache.edges((0, 0, 0), 3, lambda: reads.append("edges") or edges_of(a_block(2), 3))
     del whole
     gc.collect()
-    found = {"samples": keeper.samples(), "array": alive() is not None}
+    found = {"samples": cache.samples(), "array": alive() is not None}
     return {"block", "edges"} - set(reads) | {name for name, is_held in found.items() if is_held}
 
 
-def test_a_keeper_keeps_blocks_edges_and_samples_until_it_is_closed():
-    keeper = Keeper(Budget(1 << 20), Budget(1 << 20), Sampling(1 << 20, 1), depth=3)
-    assert held(keeper) == {"block", "edges", "samples", "array"}
-    keeper.close()
-    assert held(keeper) == set()
+def test_a_cache_keeps_blocks_edges_and_samples_until_it_is_closed():
+    cache = ImageCache(Budget(1 << 20), Budget(1 << 20), Sampling(1 << 20, 1), depth=3)
+    assert held(cache) == {"block", "edges", "samples", "array"}
+    cache.close()
+    assert held(cache) == set()
 
 
-def test_a_keeper_on_another_machine_keeps_nothing():
-    keeper = Keeper(Budget(1 << 20), Budget(1 << 20), Sampling(1 << 20, 1), depth=3)
-    assert held(pickle.loads(pickle.dumps(keeper))) == set()
+def test_a_cache_on_another_machine_keeps_nothing():
+    cache = ImageCache(Budget(1 << 20), Budget(1 << 20), Sampling(1 << 20, 1), depth=3)
+    assert held(pickle.loads(pickle.dumps(cache))) == set()
 
 
 def test_the_default_memory_is_a_number_of_bytes():
@@ -118,21 +118,21 @@ def test_numbers_do_not_depend_on_memory(memory):
 
 @pytest.mark.parametrize("memory", [0, 40_000, 10**6])
 def test_fitting_keeps_blocks_within_its_memory_and_nothing_after(memory, monkeypatch):
-    kept, close = [], Keeper.close
+    kept, close = [], ImageCache.close
 
-    def look_and_close(keeper):
-        blocks = [arrays for key, arrays in keeper._read.items() if key[0] == "blocks"]
-        kept.append((sum(array.nbytes for arrays in blocks for array in arrays), keeper))
-        close(keeper)
+    def look_and_close(cache):
+        blocks = [arrays for key, arrays in cache._read.items() if key[0] == "blocks"]
+        kept.append((sum(array.nbytes for arrays in blocks for array in arrays), cache))
+        close(cache)
 
-    monkeypatch.setattr(Keeper, "close", look_and_close)
+    monkeypatch.setattr(ImageCache, "close", look_and_close)
     array, _ = counted_array(some_values(shape=(3, 90, 200)), (2, 30, 50))
     Pipeline.sparrow(sigma=1).fit({0: image_of(array), 1: image_of(array + 1)}, memory=memory)
     assert len(kept) == 2
     total, largest_block = sum(n_bytes for n_bytes, _ in kept), 3 * 30 * 50 * 4
     assert min(2 * array.nbytes, memory) - largest_block <= total <= memory
-    assert not any(keeper._read or keeper._sampled for _, keeper in kept)
-    assert all(source.keeper is None for source in sources._SOURCES.values())
+    assert not any(cache._read or cache._sampled for _, cache in kept)
+    assert all(source.cache is NO_CACHE for source in sources._SOURCES.values())
 
 
 # Threads
