@@ -140,7 +140,7 @@ def type_text(annotation: Any) -> str:
     """What a type checker needs to see of the type of a field."""
     aliases = importlib.import_module("pxprep.aliases")
     names = {getattr(aliases, name): name for name in ALIASES}
-    names |= {bool: "bool", float: "float", str: "str", Any: "Any"}
+    names |= {bool: "bool", float: "float", str: "str", Any: "object"}
     if hasattr(annotation, "__metadata__"):
         return names[annotation.__origin__]
     if annotation in names:
@@ -163,7 +163,7 @@ def parsed(source: str) -> tuple[list[Parameter], list[Parameter], str, Docstrin
 
     def parameter(arg: ast.arg, default: ast.expr | None) -> Parameter:
         value = None if default is None else ast.unparse(default).replace("'", '"')
-        return Parameter(arg.arg, ast.unparse(arg.annotation or ast.Name("Any")), value, "")
+        return Parameter(arg.arg, ast.unparse(arg.annotation or ast.Name("object")), value, "")
 
     positional = node.args.args
     missing = [None] * (len(positional) - len(node.args.defaults))
@@ -320,7 +320,6 @@ def files() -> dict[Path, str]:
     ops = "\n".join(
         [
             HEAD + OPS_DOC,
-            "from typing import Any\n",
             imported(".aliases", sorted([*ALIASES, "Pool"])),
             "from .images.image_set import AnyImages",
             imported(".steps", sorted(own)),
@@ -347,21 +346,21 @@ def files() -> dict[Path, str]:
             "They import what they need when called, so that importing the package stays fast.",
             '"""\n',
             "from collections.abc import Mapping",
-            "from typing import Any, Generic, TypeVar\n",
+            "from typing import Generic, TypeVar\n",
             "import xarray as xr\n",
-            imported(".aliases", sorted([*ALIASES, "Pool"])) + "\n",
+            imported(".aliases", sorted([*ALIASES, "Images", "Pool", "SizeFactor"])) + "\n",
             "# The type that these methods return: that of the image or tree, or `Cohort`.",
             'Made = TypeVar("Made")\n\n',
             "class StepMethods(Generic[Made]):",
             '    """Methods that call the function of their name with images."""\n',
-            "    _images: Any\n",
+            "    _images: Images\n",
             "\n".join(methods),
         ]
     )
     fluent = "\n".join(
         [
             HEAD + '"""The steps as methods that add one to a pipeline."""\n',
-            "from typing import Any, Self\n",
+            "from typing import Self\n",
             imported("..aliases", sorted(ALIASES)),
             imported("..steps", sorted(STEPS)) + "\n\n",
             "class FluentSteps:",

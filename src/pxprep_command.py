@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from types import TracebackType
-from typing import Any
 
 INTERRUPTED = 130
 # Whether this process is the command: it imports of the package only what it uses.
@@ -48,7 +47,7 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def _leave(*_: Any) -> None:
+def _leave(*_: object) -> None:
     """End the process at once."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

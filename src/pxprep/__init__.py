@@ -5,7 +5,7 @@ it is first used, SpatialData, Matplotlib and Jinja2 only by the functions that 
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import errors
 from .errors import PxprepError, PxprepWarning
@@ -63,7 +63,7 @@ _MODULES = {
 
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Import what is used for the first time."""
         from importlib import import_module, metadata
 

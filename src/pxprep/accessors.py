@@ -6,11 +6,11 @@ Methods import what they need when they are called, so that importing the packag
 from collections.abc import Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import xarray as xr
 
-from .aliases import Images, Label, PerChannel, Pool
+from .aliases import Images, Label, PerChannel, PixelTable, Pool
 from .displays import Display, Displayable, Part, counted, in_a_line
 from .errors import PxprepError
 from .images.datatree import TREES
@@ -205,7 +205,7 @@ class ImageMethods(StepMethods[Made]):
         file: str | Path | None = None,
         overwrite: bool = False,
         variable: object = None,
-    ) -> Any:
+    ) -> PixelTable:
         """Pixels as a table for clustering; as `pxprep.pixel_table`.
 
         Parameters
@@ -278,7 +278,7 @@ class ImageMethods(StepMethods[Made]):
         )
 
 
-class Accessor(Displayable, ImageMethods[Any]):
+class Accessor(Displayable, ImageMethods[Images]):
     """Preprocessing steps on a labeled multichannel image, or on a tree of them, as ``.pxprep``.
 
     On an `xarray.DataArray` each method returns a new image, on an `xarray.DataTree` a new tree, on

@@ -1,7 +1,7 @@
 """Cohorts: images that are measured together, as a value of their own."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Self
 
 import xarray as xr
 
@@ -105,7 +105,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
         """How the cohort is measured."""
         return self.image_set.pool
 
-    def as_given(self) -> Any:
+    def as_given(self) -> Images:
         """The images in the form in which they came: a list, a dict, a tree or one image."""
         return self.image_set.as_given()
 

@@ -5,11 +5,11 @@ They import what they need when called, so that importing the package stays fast
 """
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import xarray as xr
 
-from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
+from .aliases import Backgrounds, Factors, Images, PerChannel, Pool, SizeFactor, Zeros
 
 # The type that these methods return: that of the image or tree, or `Cohort`.
 Made = TypeVar("Made")
@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 class StepMethods(Generic[Made]):
     """Methods that call the function of their name with images."""
 
-    _images: Any
+    _images: Images
 
     def quantile_norm(
         self,
@@ -883,7 +883,7 @@ class StepMethods(Generic[Made]):
         self,
         backgrounds: Backgrounds,
         scale: Factors = 1,
-        exposures: Any = None,
+        exposures: object = None,
         drop: bool = False,
     ) -> Made:
         """Subtract from some channels another one times a factor; negative results become 0.
@@ -952,7 +952,7 @@ class StepMethods(Generic[Made]):
 
         return apply_step(SubtractChannels(backgrounds, scale, exposures, drop), self._images)
 
-    def compensate(self, matrix: Any, method: str = "nnls") -> Made:
+    def compensate(self, matrix: object, method: str = "nnls") -> Made:
         """Undo the spillover of channels into each other, which was measured on single stains.
 
         In each pixel a channel shows its own signal and fractions of others'. The signals before the
@@ -1088,7 +1088,7 @@ class StepMethods(Generic[Made]):
 
         return ops.divide(self._images, scale)
 
-    def rescale(self, factor: int | Mapping[Any, int]) -> Made:
+    def rescale(self, factor: SizeFactor) -> Made:
         """Images with larger pixels: means over squares of pixels, which stay where they are.
 
         So images of instruments with different pixel sizes can be clustered together. As `coarsen`

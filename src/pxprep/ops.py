@@ -17,8 +17,6 @@ processed at ``scale0``; its coarser scales are made again.
 ``docs/method.md`` says what each step means and where it comes from.
 """
 
-from typing import Any
-
 from .aliases import Backgrounds, Factors, PerChannel, Pool, Zeros
 from .images.image_set import AnyImages
 from .steps import (
@@ -882,7 +880,7 @@ def subtract_channels(
     images: AnyImages,
     backgrounds: Backgrounds,
     scale: Factors = 1,
-    exposures: Any = None,
+    exposures: object = None,
     drop: bool = False,
 ) -> AnyImages:
     """Subtract from some channels another one times a factor; negative results become 0.
@@ -952,7 +950,7 @@ def subtract_channels(
     return apply_step(SubtractChannels(backgrounds, scale, exposures, drop), images)
 
 
-def compensate(images: AnyImages, matrix: Any, method: str = "nnls") -> AnyImages:
+def compensate(images: AnyImages, matrix: object, method: str = "nnls") -> AnyImages:
     """Undo the spillover of channels into each other, which was measured on single stains.
 
     In each pixel a channel shows its own signal and fractions of others'. The signals before the

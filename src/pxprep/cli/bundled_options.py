@@ -1,17 +1,17 @@
 """Options that several commands have together, and what they ask for as parameters."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from . import options as o
 from . import values
 from .stores import RASTERS, names_for
 
 if TYPE_CHECKING:
-    from ..aliases import BatchName, Label
+    from ..aliases import BatchName, Label, Parameters
     from ..images.masks import Mask
     from ..io import Panel
     from ..pipeline.pipeline import FittedPipeline, Pipeline
@@ -69,7 +69,7 @@ class StepOptions:
         ),
     ] = None
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> "Parameters":
         """Those that were typed, as parameters of `Pipeline.sparrow`, channels by text."""
         by_channel = {
             "q": self.q,
@@ -157,9 +157,9 @@ class AskedSteps:
         The table of markers: its numbers hold for steps whose option was not typed.
     """
 
-    given: Mapping[str, Any]
+    given: "Parameters"
     pipeline: "Pipeline | FittedPipeline | None"
-    channels: list[Any] | None
+    channels: "Sequence[Label] | None"
     panel: "Panel | None" = None
 
     @classmethod
@@ -173,7 +173,7 @@ class AskedSteps:
         """The batches of a fitted pipeline; empty if it has none, or nothing is fitted yet."""
         return set(getattr(self.pipeline, "batches", {}).values())
 
-    def parameters(self, labels: "Sequence[Label]") -> dict[str, Any]:
+    def parameters(self, labels: "Sequence[Label]") -> "Parameters":
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""
         steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
         if self.pipeline is not None:
@@ -319,7 +319,7 @@ class LayerOptions:
         ),
     ] = False
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> "Parameters":
         """Parameters of `pixel_clustering_preprocess`."""
         return {
             "chunks": values.chunk_sizes(self.chunks) if self.chunks else None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
@@ -79,7 +79,7 @@ def _listed(title: str, items: Iterable[str]) -> list[str]:
     return [f"{title}:", *lines] if lines else []
 
 
-def _described(name: str, scales: "Sequence[xr.DataArray]", source: str | None) -> dict[str, Any]:
+def _described(name: str, scales: "Sequence[xr.DataArray]", source: str | None) -> Document:
     """What `pxprep inspect` would say of a layer; its bytes are those of uncompressed pixels."""
     return {
         "name": name,

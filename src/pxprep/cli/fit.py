@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from .stores import chosen_layers, labels_of, names_for, naming, opened, require
 if TYPE_CHECKING:
     import xarray as xr
 
+    from ..aliases import Parameters
     from ..images.masks import Mask
 
 
@@ -133,14 +134,14 @@ def _cohort(
     steps: AskedSteps,
     mask: MaskOptions,
     dtype: str | None,
-) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", dict[str, Any]]:
+) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", "Parameters"]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
     from ..layers.masks import asked_masks, read_masks
     from ..layers.reading import read_checked
 
     images: dict[str, xr.DataArray] = {}
     masks: dict[str, Mask | None] = {}
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
     for store, prefix in zip(stores, _prefixes(stores), strict=True):
         with naming(store):
             sdata = opened(store, mask.kinds)

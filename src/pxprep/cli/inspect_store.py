@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
@@ -42,7 +42,7 @@ def inspect(store: o.Store, answer: AnswerOptions) -> None:
     answer.give(document, _in_words(document))
 
 
-def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[dict[str, Any]]:
+def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[Document]:
     """What there is to say about images or labels, without reading a pixel."""
     from ..layers.layer_provenance import Origins
 
@@ -62,7 +62,7 @@ def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -
     }
 
 
-def described_pixels(scales: "Sequence[xr.DataArray]") -> dict[str, Any]:
+def described_pixels(scales: "Sequence[xr.DataArray]") -> Document:
     """What there is to say about the scales of a layer, finest first, without reading them."""
     from ..channels import channel_labels
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any
+from typing import TextIO
 
 import typer
 
@@ -97,13 +97,20 @@ def only_own_messages() -> Iterator[None]:
         warnings.simplefilter("default", PxprepWarning)
         show = warnings.showwarning
 
-        def show_in_a_line(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def show_in_a_line(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, PxprepWarning):
                 say(f"warning: {message}", "yellow")
             else:
-                show(message, category, *where)
+                show(message, category, filename, lineno, file, line)
 
-        warnings.showwarning = show_in_a_line  # type: ignore[assignment]
+        warnings.showwarning = show_in_a_line
         try:
             yield
         finally:

@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import options as o
 from . import values
@@ -19,6 +19,8 @@ from .stores import chosen_layers, labels_of, names_for, opened
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+
+    from ..aliases import Parameters
 
 
 def run(
@@ -88,7 +90,7 @@ def make_layers(
     layers: Sequence[str],
     outputs: Sequence[str],
     steps: AskedSteps,
-    how: Mapping[str, Any],
+    how: "Parameters",
     progress: bool,
 ) -> dict[str, object]:
     """Make layers; what to answer about them."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from ..aliases import Label
+
+Number = TypeVar("Number")
 
 NONE = "none"
 REST = "*"
@@ -88,7 +90,7 @@ def _by_name(
     return found[None]
 
 
-def _parsed(text: str, option: str, number: Callable[[str], object], expected: str) -> Any:
+def _parsed(text: str, option: str, number: Callable[[str], Number], expected: str) -> Number:
     try:
         return number(text)
     except ValueError:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -135,7 +134,7 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
     return found
 
 
-def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
+def _pairs(value: object) -> Iterable[tuple[object, object]] | None:
     """Names of images and batches as they are given; None if that is something else."""
     if isinstance(value, HOLDING):
         return None
@@ -145,10 +144,9 @@ def _pairs(value: Any) -> Iterable[tuple[object, object]] | None:
         if value.dims != (FOV,) or FOV not in value.coords:
             return None
         return zip(value.coords[FOV].values.tolist(), value.values.tolist(), strict=True)
-    is_column = (
-        hasattr(value, "items") and hasattr(value, "index") and getattr(value, "ndim", 0) == 1
-    )
-    return list(value.items()) if is_column else None
+    if hasattr(value, "items") and hasattr(value, "index") and getattr(value, "ndim", 0) == 1:
+        return list(value.items())
+    return None
 
 
 def _of_level(level: int, names: Sequence[ImageName]) -> dict[ImageName, BatchName]:

@@ -1,11 +1,10 @@
 """How a user holds images: one, a list, a mapping, a dataset or a tree; taken out, and put back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import xarray as xr
 
-from ..aliases import ImageName, Label
+from ..aliases import ImageName, Images, Label
 from ..errors import ImageError
 from .dataset_variables import images_of, with_images
 from .datatree import TREES, is_tree
@@ -14,7 +13,7 @@ from .image import IMAGE_IN_WORDS
 from .trees import check_pyramid, named_leaves, read_leaf, with_leaves
 
 # Puts images, and the channels that were chosen of them (None for all), into the user's own form.
-Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Any]
+Rebuild = Callable[[Sequence[xr.DataArray], Sequence[Label] | None], Images]
 # What holds images as variables.
 HOLDING = (xr.Dataset, *TREES)
 

@@ -1,7 +1,6 @@
 """Images that are left out when others are measured, as the user names them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ..aliases import ImageName
 from ..channels import is_label, plain
@@ -54,12 +53,12 @@ def parse_exclude(
     return excluded
 
 
-def _names(value: Any) -> list[object]:
+def _names(value: object) -> list[object]:
     """One name, several, or those in a table that `FittedPipeline.outliers` returned."""
     if value is None:
         return []
-    if hasattr(value, "columns") and FOV in value.columns:
-        return list(value[FOV].tolist())
+    if hasattr(value, "columns") and hasattr(value, "get") and FOV in value.columns:
+        return list(value.get(FOV).tolist())
     if is_label(plain(value)):
         return [plain(value)]
     if not isinstance(value, Iterable) or not all(map(is_label, several := [*map(plain, value)])):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from ..aliases import Array
 from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ImageError, PxprepError, type_name
@@ -24,7 +24,7 @@ SEVERAL = "t time timepoint timepoints fov fovs s sample samples image images sc
 AXES = {2: "yx", 3: "cyx", 4: "czyx", 5: "tczyx"}
 
 
-def what_came(value: Any, name: str = "image") -> str:
+def what_came(value: object, name: str = "image") -> str:
     """The type of something that is no image, and how it becomes one or several."""
     came = f"got {type_name(type(value))}"
     if isinstance(value, xr.Dataset):
@@ -32,14 +32,16 @@ def what_came(value: Any, name: str = "image") -> str:
     if isinstance(value, str | Path):
         return f"{came}, the path {str(value)!r:.200}{_written(_line_to_open(value))}"
     if type(value).__qualname__ == "SpatialData":
+        names = list(getattr(value, "images", ()))
         return (
             f"{came}: pxprep.pixel_clustering_preprocess makes new layers of its layers; to have "
-            "those as images, " + _written(_line_to_read_layers("sdata", list(value.images)), "")
+            "those as images, " + _written(_line_to_read_layers("sdata", names), "")
         )
-    if hasattr(value, "dtype") and len(getattr(value, "shape", ())) in AXES:
+    shape = getattr(value, "shape", ())
+    if hasattr(value, "dtype") and len(shape) in AXES:
         line = _line_to_label(value, name)
         return (
-            f"{came} of shape {tuple(value.shape)}: its axes must be labeled, and coords={{'c': "
+            f"{came} of shape {tuple(shape)}: its axes must be labeled, and coords={{'c': "
             f"names}} there names its channels{_written(line)}"
         )
     return came
@@ -172,7 +174,7 @@ def _axes(shape: Sequence[int]) -> tuple[str, ...]:
     return axes
 
 
-def _line_to_label(array: Any, name: str) -> str:
+def _line_to_label(array: Array, name: str) -> str:
     """The line that labels the axes of an array."""
     is_known = isinstance(array, np.ndarray) or backends.is_lazy(array)
     held = name if is_known else f"dask.array.from_array({name})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, BatchName, ImageName, Label, Pool
+from ..aliases import Array, BatchName, ImageName, Images, Label, Pool
 from ..channels import (
     CHANNEL,
     Labeled,
@@ -416,7 +416,7 @@ class ImageSet(Sequence[xr.DataArray]):
         n_bytes = default_memory() if memory is None else memory
         return backends.keeping(images, n_bytes, depth, results=results)
 
-    def as_given(self) -> Any:
+    def as_given(self) -> Images:
         """The images in the form in which they came."""
         return self.rebuild(self.images, self.channels)
 

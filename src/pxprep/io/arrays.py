@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -42,7 +41,7 @@ class FilePixels(ABC):
     def __getitem__(self, selection: object) -> NumpyArray:
         given = selection if isinstance(selection, tuple) else (selection,)
         region: list[tuple[int, int]] = []
-        rest: list[Any] = []
+        rest: list[slice | NumpyArray] = []
         for number, size in enumerate(self.shape):
             part = given[number] if number < len(given) else slice(None)
             ends, left = _ends(part, size)
@@ -82,7 +81,7 @@ class Joined(FilePixels):
         return out
 
 
-def _ends(part: Any, size: int) -> tuple[tuple[int, int], object]:
+def _ends(part: int | slice | NumpyArray, size: int) -> tuple[tuple[int, int], slice | NumpyArray]:
     """Where a selection along an axis begins and ends, and what it selects of that."""
     positions = np.arange(size)[part]
     if not positions.size:

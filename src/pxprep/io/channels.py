@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from ..aliases import Label
 from ..errors import ChannelError, ImageError, listed_names, spelled, warn
 from .arrays import Joined, lazy_image
 from .file_options import FILES, METADATA, FileOptions
@@ -128,11 +128,11 @@ def _own_name(found: TiffContents) -> str:
     return labels[0] or "" if len(labels) == 1 else ""
 
 
-def read_fov(channels: Mapping[Any, Channel], options: FileOptions) -> xr.DataArray:
+def read_fov(
+    labels: Sequence[Label], files: Sequence[Channel], options: FileOptions
+) -> xr.DataArray:
     """One field of view from the file of each of its channels."""
-    found = [
-        find_images(one, alone=True) if isinstance(one, Path) else one for one in channels.values()
-    ]
+    found = [find_images(one, alone=True) if isinstance(one, Path) else one for one in files]
     for one in found:
         picture = next((stack for stack in one.stacks if stack.is_picture), None)
         if picture is not None:
@@ -156,7 +156,7 @@ def read_fov(channels: Mapping[Any, Channel], options: FileOptions) -> xr.DataAr
     chunks = [max(sizes) for sizes in zip(*sizes_of_each, strict=True)]
     sources = {str(one.file.parent) for one in found}
     source = sources.pop() if len(sources) == 1 else str(found[0].file.parent.parent)
-    return lazy_image(Joined(parts), chunks, list(channels), {"source": source})
+    return lazy_image(Joined(parts), chunks, labels, {"source": source})
 
 
 def _images(found: Sequence[TiffContents]) -> list[TiffContents]:
@@ -203,7 +203,8 @@ def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict
         elif missing_files(unit[0].ome, unit[0].file) and all(one.is_single for one in unit):
             _check_set(unit)
             folder = unit[0].file.parent
-            image = read_fov(_labelled(folder, unit, options), options)
+            by_label = _labelled(folder, unit, options)
+            image = read_fov(list(by_label), list(by_label.values()), options)
             images.append((unit[0].file, {stem(unit[0].file): image}))
         else:
             opened.append(find_images(unit[0].file))

@@ -147,7 +147,7 @@ def read_fovs(
     for folder in folders:
         if folder.name in by_fov:
             own = by_fov[folder.name]
-            images[folder.name] = read_fov({label: own[str(label)] for label in labels}, options)
+            images[folder.name] = read_fov(labels, [own[str(label)] for label in labels], options)
             continue
         own_images = images_of_files(several[folder.name], options)
         for name, image in own_images.items():

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import Json, Label, Parameters
 from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
@@ -49,7 +49,7 @@ def import_images(
     subfolder: str | None = None,
     names_from: str | None = None,
     crop: bool = False,
-    chunks: Any = 1024,
+    chunks: object = 1024,
     scale_factors: Sequence[object] | None = None,
     overwrite: bool = False,
     progress: object = False,
@@ -144,9 +144,9 @@ def import_as_layers(
     source: str | Path | Mapping[str, xr.DataArray],
     store: str | Path,
     channels: Sequence[Label] | None,
-    about_files: Mapping[str, Any],
+    about_files: Mapping[str, object],
     *,
-    chunks: Any,
+    chunks: object,
     scale_factors: Sequence[object] | None,
     overwrite: object,
     progress: object,
@@ -167,7 +167,7 @@ def import_as_layers(
         panel = about_files["panel"]
         kept = {"channels": channels, **about_files, "panel": None if panel is None else str(panel)}
         kept |= {"chunks": chunks, "scale_factors": scale_factors}
-        parameters = to_json_types({IMPORT: kept})
+        parameters = {IMPORT: to_json_types(kept)}
         _write(sdata, by_name, layouts, parameters, may_replace, seconds, bar)
     return sdata, list(by_name)
 
@@ -176,7 +176,7 @@ def _write(
     sdata: SpatialData,
     images: Mapping[str, xr.DataArray],
     layouts: Mapping[str, Layout],
-    parameters: Any,
+    parameters: Json,
     may_replace: bool,
     wait: float | None,
     bar: Progress,
@@ -200,7 +200,11 @@ def _write(
     destination.put(elements, Run(parameters, fingerprints, NOT_FITTED), bar, {})
 
 
-def _images(source: Any, channels: Any, given: Mapping[str, Any]) -> dict[str, xr.DataArray]:
+def _images(
+    source: str | Path | Mapping[str, xr.DataArray],
+    channels: Sequence[Label] | None,
+    given: Parameters,
+) -> dict[str, xr.DataArray]:
     """The images that the user gave or named, checked and with the same channels."""
     if not isinstance(source, Mapping):
         return open_images(source, channels, **given)

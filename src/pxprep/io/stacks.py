@@ -19,7 +19,7 @@ from .page_names import names_of_pages
 from .pages import Page, PageOrder, TiffPixels, is_planar_page, segment_size
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
 NO_TIFFFILE = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
@@ -79,7 +79,7 @@ class Stack:
     axes: str
     sizes: tuple[int, ...]
     pages: Sequence[Any]
-    keyframe: Any
+    keyframe: TiffPage
     offset: int | None = None
     names: Sequence[str | None] = ()
     about: OmeImage = field(default_factory=OmeImage)
@@ -88,13 +88,11 @@ class Stack:
     def of(cls, series: TiffPageSeries, file: Path) -> Stack:
         """The image that a series of tifffile is."""
         offset = None if series.is_multifile else series.dataoffset
-        pages: Any = list(series)
-        return cls(
-            file, series.name, series.axes, tuple(series.shape), pages, series.keyframe, offset
-        )
+        sizes = tuple(series.shape)
+        return cls(file, series.name, series.axes, sizes, list(series), series.keyframe, offset)
 
     @classmethod
-    def of_pages(cls, pages: Sequence[Any], file: Path, names: Sequence[str] = ()) -> Stack:
+    def of_pages(cls, pages: Sequence[TiffPage], file: Path, names: Sequence[str] = ()) -> Stack:
         """Pages of one size, each a channel."""
         first = pages[0]
         sizes = (len(pages), *first.shape)
@@ -145,8 +143,8 @@ class Stack:
                 f"channels, say what the axes are: {spelled(axes)}"
             )
         page = self.keyframe
-        is_whole = page.dtype is not None and tuple(page.shape) == self.sizes[-len(page.shape) :]
-        if not is_whole or page.imagedepth != 1:
+        is_whole = tuple(page.shape) == self.sizes[-len(page.shape) :]
+        if page.dtype is None or not is_whole or page.imagedepth != 1:
             raise ImageError(
                 f"{what} must have a page of numbers for each plane, got pages of shape "
                 f"{page.shape} and {page.bitspersample} bits per sample"

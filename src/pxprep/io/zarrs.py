@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from ..aliases import Json
 from ..engine.backends import from_zarr
 from ..errors import ImageError, ParameterError, StoreError
 from ..images.scales import SIZES
@@ -70,7 +70,7 @@ def _groups(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def _attrs(group: Path) -> dict[str, Any]:
+def _attrs(group: Path) -> Json:
     """The attributes of a group, of either format; those of OME-Zarr 0.5 lie under "ome"."""
     try:
         attrs = read_attrs(group)
@@ -115,7 +115,7 @@ def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
 
 
 def _um_per_pixel(
-    parts: Sequence[Mapping[str, Any]], dims: Sequence[str], units: Mapping[str, str]
+    parts: Sequence[Json], dims: Sequence[str], units: Mapping[str, str]
 ) -> dict[str, float]:
     """Micrometres by dim, where the metadata tell the unit."""
     factors = dict.fromkeys(dims, 1.0)

@@ -12,13 +12,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..aliases import Json
 from ..engine.progress import Progress
 from ..engine.threads import n_cores
 from ..errors import LayerError, ParameterError, StoreError, spelled, warn
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..store import staging, transactions
-from ..store.contents import KEY, Json, RootContents, read_attrs
+from ..store.contents import KEY, RootContents, read_attrs
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
 from . import new_layers
 from .backing import Snapshot, SourceState, check_dependents, is_whole, layer_folder

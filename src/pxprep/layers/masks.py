@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from ..aliases import Json
 from ..errors import LayerError, ParameterError, spelled
 from ..images.masks import Mask, each_mask
 from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
-from ..store.contents import Json
 from .backing import SourceState
 from .layouts import scales_of
 from .spatial_data import element_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
@@ -77,22 +78,22 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     request = Request.parsed(**given)
     work = Work.of(sdata, request, changes=False)
     store = work.destination.store
-    general: dict[str, Any] = {
-        "work": work,
-        "cache_bytes": default_memory() if request.memory is None else request.memory,
-        "n_threads": n_cores(),
-        "free_disk": None if store is None else shutil.disk_usage(store).free,
-    }
+    plan = partial(
+        Plan,
+        work=work,
+        cache_bytes=default_memory() if request.memory is None else request.memory,
+        n_threads=n_cores(),
+        free_disk=None if store is None else shutil.disk_usage(store).free,
+    )
     if not work.pairs:
-        return Plan(**general)
+        return plan()
     prepared = Prepared.of(work)
     kept = labels_along(pipeline_of(work.pipeline).steps, prepared.cohort.labels)[-1]
     measured: list[str] = []
     if isinstance(work.pipeline, Pipeline):
         measured = pass_names(work.pipeline.steps, without(prepared.cohort, request.exclude))
         work.pipeline.warn_of_remarks(prepared.cohort.labels)
-    return Plan(
-        **general,
+    return plan(
         reads=prepared.images,
         writes={
             output: scales_of(prepared.element(name, _processed(prepared.images[name], kept)))

@@ -13,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..aliases import Json
 from ..errors import ParameterError, StoreError
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.provenance import IMPORT
-from ..store.contents import KEY, Json, read_attrs, token_in
+from ..store.contents import KEY, read_attrs, token_in
 from ..store.places import broken_name_rule
 from .backing import layer_folder
 from .layouts import scales_of
@@ -42,10 +43,10 @@ class Records:
                 f"attrs[{KEY!r}] must be of format {FORMAT}, got {kept!r:.100}: a newer pxprep "
                 "wrote it, or another program; nothing was changed"
             )
-        runs: Any = kept.get("runs")
-        layers: Any = kept.get("layers")
         try:
-            _require(isinstance(runs, Mapping) and isinstance(layers, Mapping), "runs and layers")
+            runs, layers = (
+                _mapping(kept.get(key), "runs and layers") for key in ("runs", "layers")
+            )
             for run in runs.values():
                 _check_run(run)
             for name, entry in layers.items():
@@ -134,16 +135,18 @@ class Run:
         return {"format": FORMAT, "runs": {self.run_id: run}, "layers": dict(entries)}
 
 
-def _check_run(run: Any) -> None:
+def _check_run(kept: object) -> None:
     """Raise ValueError unless a run is as `Run.record` keeps it, as far as anything here reads."""
-    _require(isinstance(run, Mapping), "a run that is a mapping")
-    for key in ("parameters", "sources", "versions"):
-        _require(isinstance(run.get(key), Mapping), f"a run with a mapping of {key}")
-    texts = [*run["sources"].values(), *run["versions"].values(), run["versions"].get("pxprep")]
+    run = _mapping(kept, "a run that is a mapping")
+    parameters, sources, versions = (
+        _mapping(run.get(key), f"a run with a mapping of {key}")
+        for key in ("parameters", "sources", "versions")
+    )
+    texts = [*sources.values(), *versions.values(), versions.get("pxprep")]
     _require(all(isinstance(text, str) for text in texts), "sources and versions that are text")
     _require(isinstance(run.get("fitted"), Mapping | str), "a run with what was fitted")
-    if IMPORT not in run["parameters"]:
-        pipeline = run["parameters"].get("pipeline")
+    if IMPORT not in parameters:
+        pipeline = parameters.get("pipeline")
         steps = pipeline.get("steps") if isinstance(pipeline, Mapping) else None
         named = isinstance(steps, list) and all(
             isinstance(step, Mapping) and isinstance(step.get("as"), str) for step in steps
@@ -151,15 +154,22 @@ def _check_run(run: Any) -> None:
         _require(named or isinstance(pipeline, str), "a run with the steps of a pipeline")
 
 
-def _check_entry(name: Any, entry: Any, runs: Mapping[str, object]) -> None:
+def _check_entry(name: object, kept: object, runs: Mapping[str, object]) -> None:
     """Raise ValueError unless what is kept of a layer is as `Run.record` has it."""
     why = broken_name_rule(name)
     _require(not why, f"layers whose name must {why}, got {name!r:.300}")
     what = f"of layer {name!r} its run, source, token, time and image"
-    _require(isinstance(entry, Mapping) and isinstance(entry.get("image"), Mapping), what)
+    entry = _mapping(kept, what)
+    _mapping(entry.get("image"), what)
     texts = [entry.get(key) for key in ("run", "source", "token", "time")]
     _require(all(isinstance(text, str) for text in texts) and entry["run"] in runs, what)
     datetime.fromisoformat(entry["time"])
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"they must hold {what}")
+    return value
 
 
 def _require(holds: bool, what: str) -> None:

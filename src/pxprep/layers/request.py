@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
-from ..aliases import BatchName, DType, ImageName, Label, Pool
+from ..aliases import BatchName, DType, ImageName, Label, Parameters, Pool
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.batches import known_batches, parse_batches, require_batches
@@ -150,7 +149,7 @@ class Request:
             asked["by"] = self.batches
         return {
             "pipeline": _kept(pipeline_of(self.pipeline), must=self.resume),
-            **to_json_types(asked),
+            **{name: to_json_types(value) for name, value in asked.items()},
         }
 
 
@@ -159,7 +158,7 @@ def pipeline_of(pipeline: Pipeline | FittedPipeline) -> Pipeline:
     return pipeline.pipeline if isinstance(pipeline, FittedPipeline) else pipeline
 
 
-def chosen_pipeline(pipeline: object, given: Mapping[str, Any]) -> Pipeline | FittedPipeline:
+def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPipeline:
     """The pipeline that was given, or the reference order with the parameters that were given."""
     if pipeline is None:
         return Pipeline.sparrow(**given)

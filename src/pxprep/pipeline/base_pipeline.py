@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..aliases import Label, PerChannel, Zeros
+from ..aliases import Json, Label, PerChannel, Zeros
 from ..channels import unwritable
 from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
@@ -262,16 +262,17 @@ class BasePipeline(Displayable, FluentSteps):
         """
         return saved.read(text, lambda found: cls.from_dict(parsed_object(found), functions or {}))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """What `to_json` writes, as a dict."""
         steps = [{"as": name, **step.to_dict()} for name, step in self.steps]
         return {"format": FORMAT, "steps": steps}
 
     @classmethod
-    def from_dict(cls, data: Any, functions: Mapping[str, ImageFunction]) -> Self:
+    def from_dict(cls, data: object, functions: Mapping[str, ImageFunction]) -> Self:
         """What `to_dict` described."""
+        known = isinstance(data, Mapping) and data.get("format") == FORMAT
         entries = data.get("steps") if isinstance(data, Mapping) else None
-        if not isinstance(entries, list) or data.get("format") != FORMAT:
+        if not known or not isinstance(entries, list):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,6 +9,7 @@ import xarray as xr
 from ..aliases import BatchName, ImageName, Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
+from ..steps.base import Step
 from ..steps.image_values import COUNTS, IMAGE_VALUES, has_image_values
 from .run import NamedSteps
 
@@ -108,7 +108,7 @@ def _applied_numbers(numbers: xr.Dataset) -> Mapping[object, xr.DataArray]:
     return {name: array for name, array in numbers.items() if name not in details}
 
 
-def _step(step: Any) -> str:
+def _step(step: Step) -> str:
     parameters = ", ".join(
         f"{field.name}={_parameter(getattr(step, field.name))}"
         for field in fields(step)

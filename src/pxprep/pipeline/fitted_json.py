@@ -1,12 +1,12 @@
 """Reads fitted pipelines from JSON: what is wrong with one is said at once, not when it is used."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import BatchName, ImageName, Label
+from ..aliases import BatchName, ImageName, Label, Parameters
 from ..channels import CHANNEL, is_label, unwritable
 from ..errors import ParameterError
 from ..images.batches import require_batches
@@ -30,7 +30,7 @@ MOST_CHANNELS = 100_000
 
 def parsed(
     text: str, pipeline_class: type[AnyPipeline], functions: Mapping[str, ImageFunction] | None
-) -> dict[str, Any]:
+) -> Parameters:
     """The fields of a `FittedPipeline` whose pipeline is a `pipeline_class`, checked.
 
     Raises
@@ -86,18 +86,22 @@ def _channels(value: object) -> tuple[tuple[Label, ...] | None, int]:
     return None, n_channels
 
 
-def _batches(value: Any, fovs: Sequence[ImageName], pool: str | None) -> dict[ImageName, BatchName]:
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_label, value))
+
+
+def _batches(
+    value: object, fovs: Sequence[ImageName], pool: str | None
+) -> dict[ImageName, BatchName]:
     """The batch of each image, of pairs; raises ParameterError."""
-    is_pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(is_label, pair)) for pair in value
-    )
-    if pool is None or not is_pairs or unwritable(batch for _, batch in value):
+    pairs = value if isinstance(value, list) and all(map(_is_pair, value)) else None
+    if pool is None or pairs is None or unwritable(batch for _, batch in pairs):
         raise ParameterError(
             f"{BATCHES} must be pairs of an image and its batch, a text or a number, and pool must "
             f"not be null, got {value!r:.300}"
         )
-    names = _labels([name for name, _ in value], f"the images of {BATCHES}")
-    batches = dict(zip(names, (batch for _, batch in value), strict=True))
+    names = _labels([name for name, _ in pairs], f"the images of {BATCHES}")
+    batches = dict(zip(names, (batch for _, batch in pairs), strict=True))
     require_batches(batches, fovs)
     return batches
 

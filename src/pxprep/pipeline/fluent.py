@@ -1,7 +1,7 @@
 # Made by `python .ci/generate_methods.py` from the files of `steps/`: do not edit.
 """The steps as methods that add one to a pipeline."""
 
-from typing import Any, Self
+from typing import Self
 
 from ..aliases import Backgrounds, Factors, PerChannel, Zeros
 from ..steps import (
@@ -617,7 +617,7 @@ class FluentSteps:
         self,
         backgrounds: Backgrounds,
         scale: Factors = 1,
-        exposures: Any = None,
+        exposures: object = None,
         drop: bool = False,
         *,
         name: str | None = None,
@@ -667,7 +667,7 @@ class FluentSteps:
         """
         return self.then(SubtractChannels(backgrounds, scale, exposures, drop), name)
 
-    def compensate(self, matrix: Any, method: str = "nnls", *, name: str | None = None) -> Self:
+    def compensate(self, matrix: object, method: str = "nnls", *, name: str | None = None) -> Self:
         """Undo the spillover of channels into each other, which was measured on single stains.
 
         In each pixel a channel shows its own signal and fractions of others'. The signals before the

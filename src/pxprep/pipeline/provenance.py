@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from ..aliases import Json
 from ..displays import Display, Displayable, Part, value_text
 from ..errors import ParameterError
 from ..steps.base import is_none_if_left_out
@@ -42,7 +42,7 @@ class Provenance(Displayable):
     layer: str
     source: str
     time: datetime
-    parameters: Mapping[str, Any]
+    parameters: Json
     versions: Mapping[str, str]
     run: str
     # The fitted pipeline as JSON has it; a text with the reason if it could not be kept.

@@ -6,9 +6,9 @@ A step of the user's own may return anything.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ..aliases import Array, ImageName, Label
@@ -239,7 +239,7 @@ def _arrays_of(numbers: xr.Dataset) -> list[Array]:
     return [variable.data for variable in numbers.variables.values()]
 
 
-def _over_channels(value: Any, rule: str) -> xr.DataArray:
+def _over_channels(value: npt.ArrayLike, rule: str) -> xr.DataArray:
     if np.ndim(value) > 1:
         raise ImageError(f"{rule}, got {value!r:.200}")
     return xr.DataArray(value, dims=(CHANNEL,) if np.ndim(value) else ())

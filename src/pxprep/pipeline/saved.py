@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import ParameterError, PxprepError, StoreError, spelled
 from ..images.parameters import parse_bool, parse_path
@@ -43,7 +43,7 @@ def save(path: object, overwrite: object, texts: Mapping[str, Callable[[], str]]
         raise StoreError(f"{str(place)!r} cannot be written: {error}") from error
 
 
-def read(text: object, parse: Callable[[Any], Read]) -> Read:
+def read(text: str | Path, parse: Callable[[str], Read]) -> Read:
     """What `parse` makes of JSON text, or of that in the file whose path is given.
 
     Raises

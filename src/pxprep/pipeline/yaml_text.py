@@ -5,10 +5,11 @@ Such a text has the types of JSON and no more: no tags, no aliases, and no `yes`
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import yaml
 
+from ..aliases import Json
 from ..errors import ParameterError
 from ..steps.base import is_none_if_left_out
 from .json_form import FORMAT, free_name
@@ -70,7 +71,7 @@ for _kind, _pattern in _WORDS.items():
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
 
 
-def to_text(pipeline: Mapping[str, Any]) -> str:
+def to_text(pipeline: Json) -> str:
     """YAML of what `BasePipeline.to_dict` gives."""
     taken: set[str] = set()
     steps = [_written(step, taken) for step in pipeline["steps"]]
@@ -97,7 +98,7 @@ def parsed(text: str) -> dict[str, object]:
     }
 
 
-def _written(step: Mapping[str, Any], taken: set[str]) -> object:
+def _written(step: Json, taken: set[str]) -> object:
     """A step as its kind, or its kind with parameters, and its name if that is another."""
     kind, name = step["name"], step["as"]
     has_own_name = name != free_name(kind, taken)
@@ -112,7 +113,7 @@ def _written(step: Mapping[str, Any], taken: set[str]) -> object:
     return {kind: given or None} | ({"as": name} if has_own_name else {})
 
 
-def _read(entry: Any, taken: set[str]) -> dict[str, object]:
+def _read(entry: object, taken: set[str]) -> dict[str, object]:
     """A step as JSON has it."""
     rule = "a step must be its kind, or 'kind: {parameter: value}', perhaps with 'as: name'"
     if isinstance(entry, str):
@@ -130,7 +131,7 @@ def _read(entry: Any, taken: set[str]) -> dict[str, object]:
     return {"as": name, "name": kind, "configuration": configuration}
 
 
-def _plain(value: Any) -> object:
+def _plain(value: object) -> object:
     """A parameter without the words that JSON needs for a mapping by channel."""
     if isinstance(value, Mapping):
         if any(label == OTHERS for label, _ in value.get("channels", [[OTHERS, None]])):
@@ -140,7 +141,7 @@ def _plain(value: Any) -> object:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _encoded(value: Any) -> object:
+def _encoded(value: object) -> object:
     """A parameter as JSON has it."""
     if isinstance(value, Mapping):
         named = [[key, _encoded(item)] for key, item in value.items() if key != OTHERS]

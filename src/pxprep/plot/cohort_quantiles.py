@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,10 +40,18 @@ if TYPE_CHECKING:
 ROW, PLOT, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 # Least room for names at the right of a plot.
 LEAST_RIGHT = 0.4
+
+
+class Mark(NamedTuple):
+    """How an image is drawn."""
+
+    marker: str
+    color: str
+    alpha: float | None = None
+
+
 SUMS = "all channels"
-IMAGE: dict[str, object] = {"marker": "o", "color": BLUE, "alpha": 0.6}
-OUTLIER: dict[str, object] = {"marker": "D", "color": VERMILION}
-SILENT: dict[str, Any] = {"marker": "x", "color": GREY}
+IMAGE, OUTLIER, SILENT = Mark("o", BLUE, 0.6), Mark("D", VERMILION), Mark("x", GREY)
 # The x axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
 
@@ -249,10 +257,10 @@ class _StepPlot:
             (~is_silent & ~self.far, IMAGE),
             (~is_silent & self.far, OUTLIER),
             (is_silent & ~self.far, SILENT),
-            (is_silent & self.far, {**SILENT, "color": VERMILION}),
+            (is_silent & self.far, SILENT._replace(color=VERMILION)),
         ]
         for chosen, how in marks:
-            ax.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how)
+            ax.scatter(places[chosen], rows[chosen], s=16, clip_on=False, zorder=3, **how._asdict())
 
 
 def _ticks(limit: float) -> list[float]:
@@ -273,7 +281,7 @@ def _explain(ax: Axes, plots: Sequence[_StepPlot]) -> None:
         "no signal, or below 0": any((plot.ratios == 0).any() for plot in plots),
     }
     handles = [
-        Line2D([], [], linestyle="", markersize=4, label=label, **how)
+        Line2D([], [], linestyle="", markersize=4, label=label, **how._asdict())
         for (label, seen), how in zip(is_seen.items(), (IMAGE, OUTLIER, SILENT), strict=True)
         if seen
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
@@ -49,7 +49,7 @@ WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.56
 # And for what the numbers below the last row are.
 LABEL = 0.14
 # What the lines are.
-STYLES: dict[Any, str] = {"--": "fitted number", ":": "of this image alone"}
+STYLES: dict[Literal["--", ":"], str] = {"--": "fitted number", ":": "of this image alone"}
 # Of the logarithmic axis: below one pixel.
 LEAST_COUNT = 0.7
 COLOURS = {"before": BLUE, "after": VERMILION}
@@ -361,7 +361,5 @@ def _explain(ax: "Axes", lines: Sequence[Line], note: str) -> None:
         if style in used
     ]
     if handles or note:
-        title: dict[str, Any] = (
-            {"title": f"counted: {note}", "title_fontsize": FONT - 1} if note else {}
-        )
-        legend_below(ax, handles, BELOW + LABEL, **title)
+        title = f"counted: {note}" if note else None
+        legend_below(ax, handles, BELOW + LABEL, title=title, title_fontsize=FONT - 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from ..aliases import Images
 from ..engine.progress import PassRecord
@@ -24,6 +24,8 @@ from .sections import Sections
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+Item = TypeVar("Item")
 
 
 def report(
@@ -115,7 +117,7 @@ def report(
     )
 
 
-def _sequence(value: object, kind: type, parameter: str, rule: str) -> Sequence[Any]:
+def _sequence(value: object, kind: type[Item], parameter: str, rule: str) -> Sequence[Item]:
     if value is None:
         return ()
     if not isinstance(value, Sequence) or not all(isinstance(item, kind) for item in value):

@@ -6,14 +6,14 @@ image -> image into a pipeline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from types import NoneType
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import Json, Label
 from ..channels import per_channel, require_known
 from ..engine.notes import ToldOnce
 from ..engine.programs import Operation
@@ -68,6 +68,8 @@ class Step:
     """
 
     kind: ClassVar[str]
+    # Every subclass is a dataclass.
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
     reference: str | None = None
     # Names of the measured numbers that are handed to `operation`: none, one or two.
     operands: ClassVar[tuple[str, ...]] = ()
@@ -174,16 +176,16 @@ class Step:
         if statistic is not None:
             statistic.check(numbers, pool)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """``{"name": kind, "configuration": parameters}``, of plain JSON types."""
         configuration = {
             field.name: encode_parameter(getattr(self, field.name), f"{self.kind}.{field.name}")
-            for field in fields(self)  # type: ignore[arg-type]
+            for field in fields(self)
         }
         return {"name": self.kind, "configuration": configuration}
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> "Step":
+    def from_dict(data: Json) -> "Step":
         """The step that `to_dict` described.
 
         Parameters
@@ -209,10 +211,10 @@ class Step:
                 "defines your own step first)"
             )
         cls = _KINDS[kind]
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        known = {field.name for field in fields(cls)}
         required = {
             field.name
-            for field in fields(cls)  # type: ignore[arg-type]
+            for field in fields(cls)
             if field.default is MISSING and field.default_factory is MISSING
         }
         if not required <= set(values) <= known:
@@ -311,7 +313,7 @@ def _parsers(cls: type[Step]) -> dict[str, Parser]:
     return _PARSERS[cls]
 
 
-def _find_parsers(cls: type[Any]) -> Iterator[tuple[str, Parser]]:
+def _find_parsers(cls: type[Step]) -> Iterator[tuple[str, Parser]]:
     types = {field.name: field.type for field in fields(cls)}
     if any(isinstance(one, str) for one in types.values()):
         types = get_type_hints(cls, include_extras=True)

@@ -55,7 +55,7 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
                 f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
             )
     expected = {CHANNEL: len(cohort.labels)}
-    # Any size along FOV will do here; `by_image` looks at it.
+    # The size along FOV does not matter here; `by_image` looks at it.
     sizes = {**scale.sizes, FOV: 0} if isinstance(scale, xr.DataArray) else {}
     if sizes != {**expected, FOV: 0}:
         raise ParameterError(

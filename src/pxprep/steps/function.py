@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import xarray as xr
 
+from ..aliases import Json
 from ..errors import ParameterError
 from .base import Step
 
@@ -49,6 +50,6 @@ class Function(Step):
         result: xr.DataArray = self.function(image)
         return result
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """The kind of step only: code is not kept."""
         return {"name": self.kind, "configuration": {}}

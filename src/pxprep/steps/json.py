@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -105,9 +104,9 @@ def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Var
     return xr.Variable(dims, np.array(values, dtype).reshape(shape))
 
 
-def _decoded_value(value: Any, dtype: DType) -> object:
+def _decoded_value(value: object, dtype: DType) -> object:
     """A value that an array of that type can hold; raises ValueError or OverflowError."""
-    if dtype.kind == "f" and type(value) in (int, float, str):
+    if dtype.kind == "f" and isinstance(value, int | float | str) and type(value) is not bool:
         if isinstance(value, str) and value not in NOT_FINITE:
             raise ValueError(f"it must be a number or one of {NOT_FINITE}, got {value!r:.100}")
         number = float(value)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..aliases import NumpyArray
+from ..aliases import Array, NumpyArray
 from ..channels import CHANNEL
 from ..engine import backends
 from ..engine.programs import AddChannels
@@ -72,7 +71,7 @@ class QuantileStatistic(ImageStatistic):
             if (numbers[low] > numbers[high]).any():
                 raise ParameterError(f"{low} must not be above {high}")
 
-    def _arrays(self, cohort: ImageSet) -> list[Any]:
+    def _arrays(self, cohort: ImageSet) -> list[Array]:
         """What is measured of each image."""
         if not self.of_sums:
             return cohort.arrays

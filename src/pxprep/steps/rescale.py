@@ -1,11 +1,10 @@
 """Images with larger pixels, which stay where they are."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import xarray as xr
 
-from ..aliases import ImageName
+from ..aliases import ImageName, SizeFactor
 from ..errors import ParameterError, did_you_mean
 from ..images.image import as_float, like
 from ..images.image_set import AnyImages, ImageSet
@@ -17,7 +16,7 @@ __all__ = ["rescale"]
 RULE = "a whole number of pixels, at least 1"
 
 
-def rescale(images: AnyImages, factor: int | Mapping[Any, int]) -> AnyImages:
+def rescale(images: AnyImages, factor: SizeFactor) -> AnyImages:
     """Images with larger pixels: means over squares of pixels, which stay where they are.
 
     So images of instruments with different pixel sizes can be clustered together. As `coarsen`

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -62,7 +61,7 @@ def _parse_fraction(item: object, name: str, is_own: bool) -> float:
 
 
 def _table(
-    value: Any, parameter: str
+    value: object, parameter: str
 ) -> tuple[list[Label], list[Label], Sequence[Sequence[object]]]:
     """Labels of rows and of columns, and rows of numbers."""
     if isinstance(value, str | Path):
@@ -75,7 +74,7 @@ def _table(
         rows, columns = (value.coords[dim].values.tolist() for dim in value.dims)
         return rows, columns, value.values.tolist()
     if hasattr(value, "columns") and hasattr(value, "index"):
-        return value.index.tolist(), value.columns.tolist(), value.to_numpy().tolist()
+        return value.index.tolist(), value.columns.tolist(), np.asarray(value).tolist()
     raise ParameterError(
         f"{parameter} must be a pandas.DataFrame, an xarray.DataArray with labels along two dims, "
         "the path of a CSV file, or a mapping of labels to mappings of labels to fractions, "

@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from ..aliases import Json
 from ..errors import StoreError
 from . import files
 from .json import loads
@@ -23,8 +24,6 @@ KEY = "pxprep"
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 # How deep elements lie in a store.
 ELEMENT_LEVEL = 1
-
-Json = dict[str, Any]
 
 
 class Contents(Protocol):

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..aliases import Json
 from ..errors import StoreError
 from . import files
 from .json import loads
@@ -93,7 +93,7 @@ class Journal:
     def _parsed(cls, data: object) -> "Journal":
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"it must be of format {FORMAT}, got {data!r:.100}")
-        _require_keys(data, {"format", "moves", "table", "note"})
+        _with_keys(data, {"format", "moves", "table", "note"})
         if not isinstance(data["table"], bool) or not isinstance(data["moves"], list):
             raise ValueError("it must hold a list of moves, and whether there is a table")
         moves = [_parsed_move(move) for move in data["moves"]]
@@ -114,17 +114,18 @@ def remove(folder: Path) -> None:
     files.flush_entry(folder)
 
 
-def _parsed_move(data: Any) -> Move:
-    _require_keys(data, {"place", "new", "old"})
+def _parsed_move(data: object) -> Move:
+    entry = _with_keys(data, {"place", "new", "old"})
     for name in ("new", "old"):
-        value = data[name]
+        value = entry[name]
         if not (name == "old" and value is None) and not (
             isinstance(value, str) and IDENTITY.fullmatch(value)
         ):
             raise ValueError(f"an identity must be 64 digits, got {value!r:.100}")
-    return Move(Place.parsed(data["place"]), data["new"], data["old"])
+    return Move(Place.parsed(entry["place"]), entry["new"], entry["old"])
 
 
-def _require_keys(data: object, keys: set[str]) -> None:
+def _with_keys(data: object, keys: set[str]) -> Json:
     if not isinstance(data, dict) or set(data) != keys:
         raise ValueError(f"an entry must hold {sorted(keys)}, got {data!r:.300}")
+    return data

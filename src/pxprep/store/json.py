@@ -3,28 +3,29 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
+from ..aliases import Json
 from ..errors import ParameterError
 
 # Lists and objects within each other: more than anything of ours has, less than Python can take.
 MOST_LEVELS = 100
 
 
-def loads(text: str | bytes, **options: Any) -> object:
+def loads(text: str | bytes, read: Callable[[str | bytes], object] = json.loads) -> object:
     """What JSON text says, whoever wrote it; a ValueError if it is not JSON, or nested too deeply.
 
-    `options` are those of `json.loads`.
+    `read` is `json.loads`, or that with options.
     """
     too_deep = f"it must have at most {MOST_LEVELS} lists and objects within each other"
     try:
-        found = json.loads(text, **options)
+        found = read(text)
     except RecursionError:
         raise ValueError(too_deep) from None
-    level: list[Any] = [[found]]
+    level: list[dict[str, object] | list[object]] = [[found]]
     for _ in range(MOST_LEVELS + 1):
         items = (node.values() if isinstance(node, dict) else node for node in level)
         level = [item for node in items for item in node if isinstance(item, dict | list)]
@@ -48,10 +49,14 @@ def _finite(text: str) -> float:
     return number
 
 
-def parsed_object(text: str) -> Mapping[str, object]:
+# As JSON is defined: without infinities and NaN, and with each name of an object once.
+_STRICT = partial(json.loads, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+
+
+def parsed_object(text: str) -> Json:
     """The JSON object that `text` is, or a ParameterError."""
     try:
-        data = loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        data = loads(text, _STRICT)
     except (TypeError, ValueError) as error:
         raise ParameterError(
             f"text must be JSON, or the path of a file that ends in .json: {error}"
@@ -69,7 +74,7 @@ def to_text(data: Mapping[str, object]) -> str:
         raise ParameterError(f"JSON cannot keep a parameter: {error}") from error
 
 
-def to_json_types(value: object) -> Any:
+def to_json_types(value: object) -> object:
     """Values in JSON types; what JSON has no type for becomes its text."""
     if isinstance(value, Mapping):
         return {str(key): to_json_types(item) for key, item in value.items()}

@@ -7,7 +7,7 @@ both are checked, and no folder on the way may be a link that leads out of the s
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import files
 from .files import MAX_NAME
@@ -42,10 +42,9 @@ class Place(NamedTuple):
     name: str
 
     @classmethod
-    def parsed(cls, value: Any) -> "Place":
+    def parsed(cls, value: object) -> "Place":
         """The place that a list of kind and name says; raises ValueError unless both are valid."""
-        is_pair = isinstance(value, list) and len(value) == 2
-        kind, name = value if is_pair else ("", "")
+        kind, name = value if isinstance(value, list) and len(value) == 2 else ("", "")
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"a place must be a kind of elements and a name, got {value!r:.100}")
         why = broken_name_rule(name)

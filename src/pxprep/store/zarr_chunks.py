@@ -182,7 +182,7 @@ class StoreChunks(ZarrChunks):
 
         return default_buffer_prototype()
 
-    def _encoded(self, index: tuple[int, ...]) -> Any:
+    def _encoded(self, index: tuple[int, ...]) -> bytes | None:
         """The bytes of a chunk; None if there are none: zarr knows what that stands for."""
         key = f"{self._array.path}/{self._key(index)}".lstrip("/")
         getting = self._array.store.get(key, self._prototype)
@@ -232,7 +232,7 @@ def folder_of(array: Any) -> Path | None:
     return Path(store.path, array.path) if is_local else None
 
 
-def require_there(value: Any) -> None:
+def require_there(value: object) -> None:
     """Raise StoreError if `value` is a zarr array whose folder is gone.
 
     All that zarr reads from it would have the fill value.
@@ -241,7 +241,9 @@ def require_there(value: Any) -> None:
         return
     import zarr
 
-    folder = folder_of(value) if isinstance(value, zarr.Array) else None
+    if not isinstance(value, zarr.Array):
+        return
+    folder = folder_of(value)
     # A store that is derived from zarr's may call its files as it likes.
     if folder is None or type(value.store).__module__.partition(".")[0] != "zarr":
         return
@@ -287,12 +289,12 @@ def _dtype_on_disk(array: Any) -> DType | None:
     return dtype.newbyteorder(serializer.get("configuration", {}).get("endian") or "=")
 
 
-def _codec(compressor: Any) -> object:
+def _codec(compressor: object) -> object:
     """The codec of numcodecs that a compressor of zarr is, or one of its own; None if unknown."""
     from numcodecs import get_codec
 
     if not hasattr(compressor, "to_dict"):
-        return compressor if compressor.codec_id in CODECS else None
+        return compressor if getattr(compressor, "codec_id", None) in CODECS else None
     described = compressor.to_dict()
     if described["name"] not in CODECS:
         return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..aliases import PixelTable
 from ..errors import ParameterError, StoreError
 from ..images.image_numbers import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
@@ -27,7 +28,7 @@ GROUP_ROWS = 2**17
 
 def maker_of(
     to: object, file: object, overwrite: object
-) -> Callable[[Columns, Iterator[Rows]], Any]:
+) -> Callable[[Columns, Iterator[Rows]], PixelTable]:
     """The function that makes the table; raises ParameterError if anything it needs is missing."""
     kind = parse_choice(to, "to", list(MAKERS))
     may_replace = parse_bool(overwrite, "overwrite")
@@ -147,7 +148,7 @@ def _grouped(columns: Columns, pieces: Iterable[Rows]) -> Iterator[Rows]:
         yield rest
 
 
-MAKERS: dict[str, Callable[..., Any]] = {
+MAKERS: dict[str, Callable[..., PixelTable]] = {
     "pandas": _as_frame,
     "anndata": _as_anndata,
     "parquet": _as_parquet,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
-from ..aliases import ImageName, Images, Label
+from ..aliases import ImageName, Images, Label, PixelTable
 from ..errors import ParameterError
 from ..images.hints import require_numpy_or_dask
 from ..images.image_set import ImageSet
@@ -32,7 +31,7 @@ def pixel_table(
     file: str | Path | None = None,
     overwrite: bool = False,
     variable: object = None,
-) -> Any:
+) -> PixelTable:
     """Pixels as a table for clustering: a row for each that is finite in every channel.
 
     A pixel that a step dropped is NaN in every channel and has no row; nor has one that is NaN or
