@@ -18,7 +18,7 @@ from ..aliases import Array
 
 Graph = dict[Key, Any]
 # Makes one result of several.
-Merge = Callable[[Sequence[object]], Any]
+Merge = Callable[[Sequence[object]], object]
 
 # In a tree, so many partial results are merged by one task: each may be as large as a small block.
 FAN_IN = 4

@@ -43,7 +43,7 @@ from .sources import Area, Source
 from .sums import BinLayout
 from .tasks import Gate, PassTasks
 
-Then = Callable[[Sequence[Gathered]], Any]
+Then = Callable[[Sequence[Gathered]], object]
 Choose = Callable[[Sequence[Block]], Bounds | None]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from dask.callbacks import Callback
@@ -19,7 +19,7 @@ GIB = 2**30
 # The places of functions in a callback of Dask, which is a tuple of them.
 START, START_STATE, PRETASK, POSTTASK, FINISH = range(5)
 # Given the description of a pass, returns a context in which the pass is computed.
-Progress = Callable[[str], AbstractContextManager[Any]]
+Progress = Callable[[str], AbstractContextManager[object]]
 # At the level INFO it says which pass begins, and what each took. It is not shown by default.
 LOG = logging.getLogger("pxprep")
 
@@ -59,7 +59,7 @@ def _bar_of(value: object, parameter: str) -> Progress:
     if not callable(value):
         raise ParameterError(rule)
 
-    def bar(description: str) -> AbstractContextManager[Any]:
+    def bar(description: str) -> AbstractContextManager[object]:
         context = value(description)
         if not isinstance(context, AbstractContextManager):
             raise ParameterError(f"{rule}, which returned {context!r}")
@@ -68,7 +68,7 @@ def _bar_of(value: object, parameter: str) -> Progress:
     return bar
 
 
-def tqdm_bar(description: str) -> AbstractContextManager[Any]:
+def tqdm_bar(description: str) -> AbstractContextManager[object]:
     """A tqdm bar that counts Dask tasks."""
     try:
         from tqdm.dask import TqdmCallback
@@ -76,8 +76,8 @@ def tqdm_bar(description: str) -> AbstractContextManager[Any]:
         raise ParameterError(
             "progress=True needs the package tqdm: pip install 'pxprep[spatialdata]'"
         ) from error
-    bar: AbstractContextManager[Any] = TqdmCallback(desc=description, unit="task", file=sys.stderr)
-    return bar
+    bar = TqdmCallback(desc=description, unit="task", file=sys.stderr)
+    return cast("AbstractContextManager[object]", bar)
 
 
 @contextmanager

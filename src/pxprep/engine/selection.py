@@ -6,7 +6,7 @@ counted over the values that share that one, and so on until the whole key is kn
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -162,11 +162,12 @@ def interpolate(selection: Block, *, dtype: DType) -> Block:
     return settled
 
 
-def _between(low: Any, high: Any, weight: Any) -> Any:
+def _between(low: Block, high: Block, weight: Block) -> Block:
     # As numpy.quantile does: from the nearer end.
     with np.errstate(over="ignore", invalid="ignore"):
         step = high - low
-        return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+        value: Block = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
+        return value
 
 
 def _decode(keys: Block, dtype: DType) -> Block:

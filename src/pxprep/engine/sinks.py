@@ -153,7 +153,7 @@ class Count(Sink):
     prefixes: Block | None
     level: int
     zeros: bool
-    select: Callable[[Any], Any]
+    select: Callable[[Any], object]
     most: float = inf
     # Counts are as large as a small block of pixels, so there are few of them.
     blocks_per_thread = 1
@@ -184,7 +184,7 @@ class Count(Sink):
         """The sum of the counts, in a type that holds it; those of some may have fewer slots."""
         return sum_of(parts, np.dtype(np.uint32 if self.most < 1 << 32 else np.int64))
 
-    def finish(self, total: Block | None) -> Any:
+    def finish(self, total: Block | None) -> object:
         """What `select` makes of the counts of all blocks."""
         return self.select(total)
 
@@ -240,7 +240,7 @@ class Gather(Sink):
     bounds: Bounds | SharedBounds | None
     zeros: bool
     limits: Limits
-    select: Callable[[Sequence[Gathered]], Any]
+    select: Callable[[Sequence[Gathered]], object]
     measures = in_order = True
 
     def given(self, bounds: Bounds | Block) -> Self:
@@ -295,7 +295,7 @@ class Gather(Sink):
         """What was gathered from all; None if that is too much."""
         return merge_lists(parts, self.limits)
 
-    def finish(self, total: list[Gathered] | None) -> Any:
+    def finish(self, total: list[Gathered] | None) -> object:
         """What `select` makes of the values of all blocks; None if they were too many."""
         return None if total is None else self.select(total)
 

@@ -42,7 +42,7 @@ ROW, PLOT, TITLE, BELOW = 0.19, 2.4, 0.25, 0.62
 LEAST_RIGHT = 0.4
 
 
-class Mark(NamedTuple):
+class Symbol(NamedTuple):
     """How an image is drawn."""
 
     marker: str
@@ -51,7 +51,7 @@ class Mark(NamedTuple):
 
 
 SUMS = "all channels"
-IMAGE, OUTLIER, SILENT = Mark("o", BLUE, 0.6), Mark("D", VERMILION), Mark("x", GREY)
+IMAGE, OUTLIER, SILENT = Symbol("o", BLUE, 0.6), Symbol("D", VERMILION), Symbol("x", GREY)
 # The x axis shows at least this ratio in either direction, and has at most so many numbers.
 LEAST_RATIO, MOST_TICKS = 2.2, 7
 
