@@ -144,6 +144,22 @@ def test_keep_where_takes_another_mask_than_that_of_the_cohort(fovs, masks):
 
 
 @with_trees
+def test_keep_where_by_the_name_of_a_mask_in_the_tree(fovs, masks):
+    beside = {
+        name: xr.Dataset({"image": fov, "other": fov, "cells": masks[name]})
+        for name, fov in fovs.items()
+    }
+    cohort = Cohort(TREE.from_dict(beside), variable="image", pool="pixels")
+    for given in (cohort, Cohort(cohort, pool="pixels"), cohort.blur(0)):
+        for where in ("cells", Mask("cells")):
+            kept = given.keep_where(where)
+            for name, image in ops.keep_where(fovs, masks).items():
+                assert_same_bits(kept[name], image.rename("image"))
+    with pytest.raises(ParameterError, match="where takes names, as 'cells', of variables beside"):
+        Cohort(fovs).keep_where("cells")
+
+
+@with_trees
 def test_no_image_of_a_generator_is_lost(fovs):
     datasets = [xr.Dataset({"raw": fov.isel(x=slice(24))}) for fov in fovs.values()]
     for held in (datasets, [TREE(dataset) for dataset in datasets]):

@@ -11,6 +11,7 @@ from .channels import CHANNEL
 from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
+from .images.containers import HOLDING
 from .images.image_set import HoldsImages, ImageSet
 from .images.listing import image_parts
 
@@ -85,6 +86,10 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
         by: object = None,
     ) -> None:
         self.image_set = in_batches(ImageSet.of(images, pool, variable, where=where), by)
+        if isinstance(images, HOLDING):
+            self.came_in = (images, variable)
+        elif isinstance(images, HoldsImages):
+            self.came_in = images.came_in
 
     @property
     def _images(self) -> "Cohort":  # what the methods of `ImageMethods` work on
@@ -120,7 +125,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
                 "a Cohort with a mask keeps its size: make a new one of the images that are smaller"
             )
         made = object.__new__(type(self))
-        made.image_set = image_set
+        made.image_set, made.came_in = image_set, self.came_in
         return made
 
     def __getitem__(self, name: ImageName) -> xr.DataArray:

@@ -189,6 +189,11 @@ BAD = {
         2,
         r"--fitted.*takes the place of the other steps.*leave out its columns sigma",
     ),
+    "pool of a fit": (
+        ["run", "study.zarr", *RAW, *OUT, "--fitted", "fitted.json", "--pool", "pixels"],
+        1,
+        r"--pool says how layers are measured.*got 'pixels', it was fitted with 'mean'",
+    ),
     "waits twice": (["repair", "study.zarr", "--wait", "1", "--no-wait"], 2, r"not both"),
 }
 

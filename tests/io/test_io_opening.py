@@ -91,6 +91,22 @@ def test_folders_of_one_name_are_taken_together(tmp_path):
     check(open_images(tmp_path, NAMES, subfolder="*/TIFs")["fov0"], pixels())
 
 
+def test_a_subfolder_of_folders_that_are_called_like_cycles(tmp_path):
+    for name in ("Cycle1", "Cycle2"):
+        write_fov(tmp_path / "roi" / name)
+        raw = write_fov(tmp_path / "roi" / name / "raw")
+    images = open_images(tmp_path / "roi", NAMES, subfolder="raw")
+    assert list(images) == ["Cycle1", "Cycle2"]
+    check(images["Cycle2"], raw)
+
+
+@pytest.mark.parametrize("subfolder", ["", ".", "/raw", "a**", 5])
+def test_what_is_no_subfolder(tmp_path, subfolder):
+    write_fov(tmp_path / "fov0")
+    with pytest.raises(ParameterError, match="subfolder must be the name of a folder in each"):
+        open_images(tmp_path, subfolder=subfolder)
+
+
 def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(ParameterError, match=r"path must hold images of one kind.* none of them"):
         open_images(tmp_path)

@@ -150,6 +150,7 @@ BAD = {
     "keep": ("name,keep\nDAPI,maybe\n", "keep must be 0 or 1, got 'maybe'"),
     "nothing kept": ("name,keep\nDAPI,0\n", "keeps no channel"),
     "a number": ("name,sigma\nDAPI,wide\n", "sigma must be a number, got 'wide'"),
+    "no table": ("name,keep\n" + "0" * 200_000, "is no table: field larger"),
     "cells": ("name,keep\n\nDAPI,1\n,\nCD3\n", "must have 2 cells in each line, line 5 has 1"),
 }
 

@@ -184,6 +184,8 @@ def test_a_fitted_pipeline_measures_nothing_but_keeps_what_is_inside(sdata):
     np.testing.assert_array_equal(found["fov0"], wanted)
     with pytest.raises(ParameterError, match="a FittedPipeline measures nothing"):
         clean(sdata, ["fov0"], ["x"], pipeline=fitted, where="regions0")
+    with pytest.raises(ParameterError, match="pool says how layers are measured, and a Fitted"):
+        clean(sdata, ["fov0"], ["x"], pipeline=fitted, pool="pixels")
 
 
 # --- what is kept of it ---------------------------------------------------------------------------

@@ -296,6 +296,10 @@ def test_warnings_name_the_batch(make_image):
         ({"fov0": "a", "fov1": "b"}, {}, "by must give each image a batch, got none for 'fov2'"),
         ({"fov0": "a", "fov1": None, "fov2": "a"}, {}, "got none for 'fov1'"),
         (pd.Series({"fov0": 1, "fov1": np.nan, "fov2": 1}), {}, "got none for 'fov1'"),
+        *(
+            (pd.Series(values, list(BATCHES)[:3], dtype=dtype), {}, "got none for 'fov1'")
+            for values, dtype in ((["a", None, "b"], "string"), ([1, None, 2], "Int64"))
+        ),
         (
             {"fov0": 1, "fov1": 1, "fov2": 1, "fvo2": 1},
             {},
@@ -309,6 +313,7 @@ def test_warnings_name_the_batch(make_image):
         (xr.DataArray(["a", "b", "a"], dims="fov"), {}, "by must be a mapping"),
         (0, {}, "by must be a level above all images of a tree, 0 for the uppermost, got 0 for"),
         ({"fov0": [1], "fov1": 1, "fov2": 1}, {}, r"by must call batches by texts .* got \[1\]"),
+        ({"fov0": np.eye(2), "fov1": 1, "fov2": 1}, {}, "by must call batches by texts .* array"),
         (pd.Series(list("abab"), ["fov0", "fov1", "fov2", "fov0"]), {}, "once, got 'fov0' again"),
     ],
 )

@@ -214,6 +214,7 @@ def test_bad_matrix_is_refused_before_work(name, make_image, no_compute):
         (",CD3,CD20\nCD3,1,x\n", "could not convert"),
         (",CD3,CD20\nCD3,1,0\nCD20,1\n", "as many numbers .*2; got others in .'CD20'"),
         (",CD3,CD20\n", "as many numbers"),
+        ("0" * 200_000, "matrix must be a CSV file .*: field larger"),
         (",CD3,CD3\nCD3,1,0\n", "'CD3' more than once"),
     ],
 )

@@ -61,7 +61,7 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
     except (OSError, ValueError) as error:
         raise ParameterError(f"{rule}; {str(file)!r} cannot be read: {error}") from error
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    by_line = cells_by_line(text, delimiter)
+    by_line = cells_by_line(text, delimiter, f"{rule}; {str(file)!r}")
     header, *rows = by_line.values() or [[]]
     if column not in header[1:]:
         got = f"{column!r}{did_you_mean([column], header[1:])}"

@@ -123,7 +123,7 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
         name, batch = plain(key), plain(given)
         if name in found:
             raise ParameterError(f"{spelled('by')} must name each image once, got {name!r} again")
-        if batch is None or batch != batch:  # what a table has where nothing is written
+        if _is_missing(batch):
             continue
         if not is_label(batch) or unwritable([batch]):
             raise ParameterError(
@@ -132,6 +132,16 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
             )
         found[name] = batch
     return found
+
+
+def _is_missing(batch: object) -> bool:
+    """Whether this is what a table has where nothing is written."""
+    try:
+        return batch is None or bool(batch != batch)
+    except TypeError:  # pandas.NA: also what it is unequal to is not known
+        return True
+    except ValueError:  # an array
+        return False
 
 
 def _pairs(value: object) -> Iterable[tuple[object, object]] | None:

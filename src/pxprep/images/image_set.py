@@ -52,6 +52,9 @@ class HoldsImages:
     """Something that holds a set of images, and says how it is measured: a `pxprep.Cohort`."""
 
     image_set: "ImageSet"
+    # The tree or Dataset of the images, in which masks may lie beside them, and the name of the
+    # variable that is the image; None if they came in something else.
+    came_in: tuple[object, object] | None = None
 
     def holding(self, image_set: "ImageSet") -> "HoldsImages":
         """The same with other images."""

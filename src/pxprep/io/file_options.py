@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..aliases import Label
 from ..channels import parse_channels, told_apart
@@ -59,7 +59,7 @@ class FileOptions:
             parse_axes(axes),
             _parse_images(images),
             acquisitions,
-            subfolder,
+            _parse_subfolder(subfolder),
             names_from,
             parse_bool(crop, "crop"),
         )
@@ -85,6 +85,19 @@ class FileOptions:
                 f"name{why}; give {spelled('channel_names')}, all of them in the order of the file"
             )
         return list(enumerate(names))
+
+
+def _parse_subfolder(value: object) -> str | None:
+    if value is None:
+        return None
+    path = PurePath(value if isinstance(value, str | PurePath) else "")
+    odd = [part for part in path.parts if "**" in part and part != "**"]
+    if not path.parts or path.anchor or odd:
+        raise ParameterError(
+            f"{spelled('subfolder')} must be the name of a folder in each field of view, or a "
+            f"pattern such as '*', got {value!r:.300}"
+        )
+    return str(value)
 
 
 def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:

@@ -125,7 +125,7 @@ def read_folder(
         names_from=names_from,
         crop=crop,
     )
-    return read_fovs(fov_folders(folder, subfolder), options)
+    return read_fovs(fov_folders(folder, options.subfolder), options)
 
 
 def read_fovs(

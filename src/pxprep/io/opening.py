@@ -128,7 +128,7 @@ def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
         return zarr_images(files, options)
     if kind == IMC:
         return imc_images(files, options)
-    if kind == FOVS and not cycles_of(path):
+    if kind == FOVS and (options.subfolder is not None or not cycles_of(path)):
         return read_fovs(fov_folders(path, options.subfolder), options)
     if path.is_dir():
         return read_fovs({path: tiffs_of_fov(path)}, options)

@@ -233,17 +233,23 @@ def _text(file: Path) -> str:
         return content.decode("latin-1")
 
 
-def cells_by_line(text: str, delimiter: str) -> dict[int, list[str]]:
-    """The cells of each line of a table that is not empty, by the number of the line from 1."""
+def cells_by_line(text: str, delimiter: str, called: str) -> dict[int, list[str]]:
+    """The cells of each line of a table that is not empty, by the number of the line from 1.
+
+    Raises ParameterError, in which the table is `called` so, if that is none.
+    """
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-    return {line: row for line, row in cells if any(row)}
+    try:
+        return {line: row for line, row in cells if any(row)}
+    except csv.Error as error:
+        raise ParameterError(f"{called} is no table: {error}") from error
 
 
 def _rows(text: str, file: Path) -> dict[int, list[str]]:
     """The cells of each line that is not empty, by its number from 1."""
     for delimiter in "\t;,":
-        rows = cells_by_line(text, delimiter)
+        rows = cells_by_line(text, delimiter, _called(file))
         widths = [len(row) for row in rows.values()]
         if not rows or (len(set(widths)) == 1 and widths[0] > 1):
             return rows

@@ -113,7 +113,7 @@ class Request:
             pipeline=chosen,
             channels=channels,
             dtype=parse_float_dtype(dtype),
-            pool=parse_pool(pool),
+            pool=_pooled(pool, chosen),
             chunks=chunks,
             scale_factors=scale_factors,
             given_compressor=compressor,
@@ -170,6 +170,19 @@ def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPip
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
         )
     return pipeline
+
+
+def _pooled(pool: object, pipeline: Pipeline | FittedPipeline) -> Pool:
+    """How the layers are measured; raises if a fitted pipeline says otherwise."""
+    asked = parse_pool(pool)
+    if not isinstance(pipeline, FittedPipeline):
+        return asked
+    if asked not in (pipeline.pool, signature(Pipeline.fit).parameters["pool"].default):
+        raise ParameterError(
+            f"{spelled('pool')} says how layers are measured, and a FittedPipeline measures "
+            f"nothing: leave it out; got {asked!r}, it was fitted with {pipeline.pool!r}"
+        )
+    return pipeline.pool
 
 
 def _excluded(

@@ -60,7 +60,7 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
         # Which of its pixels are measured is another matter, and stays as it is.
         cohort = ImageSet.of(images)
         own = dict(zip(cohort.names, cohort, strict=True))
-        cohort = replace(cohort, areas=areas_of(where, own, images))
+        cohort = replace(cohort, areas=areas_of(where, own, *(images.came_in or (images,))))
     else:
         cohort = ImageSet.of(images, where=where)
     made: AnyImages = only_measured_pixels(cohort).as_given()

@@ -90,7 +90,7 @@ def _read(
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         header, *rows = [row for row in csv.reader(lines) if row]
         numbers = [[float(item) for item in row[1:]] for row in rows]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ParameterError(
             f"{parameter} must be a CSV file of numbers with labels above and in front, got "
             f"{str(path)!r}: {error}"
