@@ -325,6 +325,17 @@ def test_channels_without_names(tmp_path, call):
     assert code == 0, errors
     expected = raw.sel(c=[2, 0]).pxprep.preprocess(sigma=[0, 1])
     same_layer(store, "clean", expected)
+    # The same steps from a file, which knows no image.
+    assert call("pipeline", *options.split()[-4:], "--write", tmp_path / "steps.yaml")[0] == 0
+    options = ["--layer=raw", "--output=again", "--channel=2", "--channel=0"]
+    code, _, errors = call("run", store, *options, "--pipeline", tmp_path / "steps.yaml")
+    assert code == 0, errors
+    same_layer(store, "again", expected)
+    pytest.importorskip("tifffile")
+    code, _, errors = call("export", store, tmp_path, "--layer", "raw", "--channel", "2")
+    assert code == 0, errors
+    (image,) = pxprep.io.open_images(tmp_path / "raw.ome.tiff").values()
+    np.testing.assert_array_equal(image[0], pixels[2])
 
 
 @pytest.mark.skipif(

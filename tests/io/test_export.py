@@ -174,7 +174,12 @@ def test_what_is_refused_leaves_nothing(tmp_path):
             ({"a": good}, {"channels": ["CD4"]}, "CD4"),
         ],
         ParameterError: [
-            ({"a/b": good}, {}, "the name of an image must be that of a file"),
+            *(
+                ({name: good}, {}, "the name of an image must be that of a file")
+                for name in ("a/b", "a\x07", "a\udcff", "a" * 250)
+            ),
+            (good, {}, r"images must be .*, as \{'fov0': image\}, got DataArray"),
+            ([good], {"img_layer": "a"}, "images must be a SpatialData object, .* got list"),
             ({"a": good, "A": good}, {}, "each layer once"),
             ({"a": good}, {"img_layer": "b"}, r"some of the images \['a'\], got \['b'\]"),
             ({"a": good}, {"overwrite": 1}, "overwrite must be"),
@@ -206,3 +211,5 @@ def test_files_are_replaced_as_a_whole_or_not_at_all(tmp_path):
     assert file.read_bytes() == before
     with pytest.raises(ParameterError, match="folder must be a folder, got the file"):
         export_images({"a": image}, file)
+    with pytest.raises(StoreError, match=r"a.ome.tiff' cannot be written: .*directory"):
+        export_images({"a": image}, file / "below")

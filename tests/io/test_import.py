@@ -239,6 +239,7 @@ def test_a_killed_import(tmp_path, study):
 
 BAD = {
     "store": ({"store": 3}, ParameterError, "store must be the path of a SpatialData store, got 3"),
+    "below a file": ({"store": Path(__file__) / "new.zarr"}, StoreError, "cannot be written: "),
     "source": ({"source": "nowhere"}, ParameterError, "path does not exist"),
     "no images": ({"source": {}}, ParameterError, "source must hold images by name"),
     "names": ({"source": {1: pixels()}}, ParameterError, "source must hold images by name"),

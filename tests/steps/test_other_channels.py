@@ -75,6 +75,7 @@ def test_exposures_come_in_any_form():
     for exposures in (
         {"a": 300, "b": 150, "other": 1},
         pd.Series([150, 300], ["b", "a"]),
+        pd.Series([150, 300, np.nan, 1, 2], ["b", "a", "empty", "twice", "twice"]),
         image.exposure,
     ):
         step = SubtractChannels({"a": "b"}, exposures=exposures)
@@ -119,6 +120,11 @@ BAD = {
         ({"CD3": "DAPI"}, 1, {"CD3": 3, "DAPI": 0}),
         ParameterError,
         "number above 0",
+    ),
+    "empty exposure": (
+        ({"CD3": "DAPI"}, 1, {"CD3": 3, "DAPI": np.nan}),
+        ParameterError,
+        r"exposures\['DAPI'\] must be a number above 0, got nan",
     ),
     "one exposure": (({"CD3": "DAPI"}, 1, 5), ParameterError, "exposures must be a mapping"),
     "exposures over another dim": (

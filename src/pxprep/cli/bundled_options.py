@@ -177,7 +177,7 @@ class AskedSteps:
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""
         steps = {name: values.with_labels(value, labels) for name, value in self.given.items()}
         if self.pipeline is not None:
-            steps["pipeline"] = self.pipeline
+            steps["pipeline"] = values.steps_with_labels(self.pipeline, labels)
         elif self.panel is not None:
             steps = {**_numbers(self.panel, labels, self.channels), **steps}
         return {"channels": values.with_labels(self.channels, labels), **steps}

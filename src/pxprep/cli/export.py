@@ -8,7 +8,8 @@ import typer
 
 from . import options as o
 from .answers import AnswerOptions, only_answers_on_stdout
-from .stores import chosen_layers, naming, opened
+from .stores import chosen_layers, labels_of, naming, opened
+from .values import with_labels
 
 
 def export(
@@ -42,7 +43,8 @@ def export(
     with only_answers_on_stdout(), naming(store):
         sdata = opened(store)
         layers = chosen_layers(sdata, layer, made_too=True)
-        files = export_images(sdata, folder, layers, channels=channel or None, overwrite=overwrite)
+        channels = with_labels(channel, labels_of(sdata, layers[0])) if channel else None
+        files = export_images(sdata, folder, layers, channels=channels, overwrite=overwrite)
     document = {
         "store": str(store),
         "seconds": round(time.perf_counter() - started, 3),

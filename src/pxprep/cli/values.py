@@ -1,13 +1,15 @@
 """Typed values of options become parameters of the library, which has the rules about values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from ..aliases import Label
+    from ..pipeline.pipeline import FittedPipeline, Pipeline
 
 Number = TypeVar("Number")
 
@@ -61,7 +63,7 @@ def text_of(choice: StrEnum | None) -> str | None:
     return None if choice is None else choice.value
 
 
-def with_labels(value: object, labels: "Sequence[Label]") -> object:
+def with_labels(value: object, labels: "Sequence[Label]") -> Any:
     """Names as the labels that an image has, which may be numbers; other names stay."""
     known = {str(label): label for label in labels}
     if isinstance(value, dict):
@@ -69,6 +71,35 @@ def with_labels(value: object, labels: "Sequence[Label]") -> object:
     if isinstance(value, list):
         return [known.get(name, name) for name in value]
     return value
+
+
+def steps_with_labels(
+    pipeline: "Pipeline | FittedPipeline", labels: "Sequence[Label]"
+) -> "Pipeline | FittedPipeline":
+    """A pipeline whose steps name channels by the labels that an image has; see `with_labels`.
+
+    Fitted ones stay: what they were fitted to told the labels.
+    """
+    from ..pipeline.pipeline import Pipeline
+
+    known = {str(label): label for label in labels if not isinstance(label, str)}
+
+    def renamed(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {known.get(name, name): renamed(item) for name, item in value.items()}
+        return known.get(value, value) if isinstance(value, str) else value
+
+    if not known or not isinstance(pipeline, Pipeline):
+        return pipeline
+    steps = []
+    for name, step in pipeline.steps:
+        by_channel = {
+            field.name: renamed(value)
+            for field in fields(step)
+            if isinstance(value := getattr(step, field.name), Mapping)
+        }
+        steps.append((name, replace(step, **by_channel) if by_channel else step))
+    return Pipeline(steps)
 
 
 def _by_name(

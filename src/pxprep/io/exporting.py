@@ -21,7 +21,7 @@ from ..layers.layouts import scales_of
 from ..layers.new_layers import coarsened
 from ..layers.reading import parse_names, read_checked
 from ..layers.spatial_data import transformations_of
-from ..store.files import WRITE_ERRORS, drafted, flush_entry
+from ..store.files import MAX_NAME, WRITE_ERRORS, drafted, flush_entry
 from .arrays import DIMS
 from .stacks import NO_TIFFFILE
 
@@ -135,6 +135,11 @@ def _chosen(
             )
         found = {name: checked(images[name], f"image {name!r}") for name in names}
         return {name: select_channels(image, channels) for name, image in found.items()}
+    if not hasattr(images, "images"):
+        raise ParameterError(
+            "images must be a SpatialData object, or images by name, as {'fov0': image}, got "
+            f"{type(images).__qualname__}"
+        )
     layers = list(images.images) if img_layer is None else img_layer
     read = read_checked(images, layers, channels)
     sizes = {name: _um_per_pixel(images.images[name]) for name in read}
@@ -168,8 +173,9 @@ def _known_sizes(image: xr.DataArray) -> dict[str, float]:
 
 def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
     """An image in the order of a file; raises if a file cannot hold it."""
-    if not name or set(name) & set("/\\\0"):
-        raise ParameterError(f"the name of an image must be that of a file, got {name!r}")
+    is_good = name and not set(name) & set("/\\") and not NOT_XML.search(name)
+    if not is_good or len(f"{name}{ENDING}".encode()) > MAX_NAME:
+        raise ParameterError(f"the name of an image must be that of a file, got {name!r:.300}")
     if image.dtype.name not in TYPES:
         raise ImageError(
             f"image {name!r} must have one of the types of OME-TIFF, {', '.join(TYPES)}, got "

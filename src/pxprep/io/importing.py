@@ -24,6 +24,7 @@ from ..layers.records import Run
 from ..layers.spatial_data import check_installed
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
+from ..store.files import WRITE_ERRORS
 from ..store.json import to_json_types
 from .arrays import DIMS
 from .names import agreed
@@ -257,7 +258,12 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
         return
     sdata = SpatialData()
     check_outputs(sdata, layers, "layer")
-    sdata.write(folder)
+    try:
+        sdata.write(folder)
+    except OSError as error:
+        if error.errno not in WRITE_ERRORS:
+            raise
+        raise StoreError(f"the store {str(folder)!r} cannot be written: {error}") from error
     made = set(folder.rglob("*"))
     try:
         yield sdata

@@ -4,14 +4,14 @@ A field of a step that has one of these types is parsed when the step is made; o
 each channel is checked against the channels, and read by `Step.each`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, cast
 
 import xarray as xr
 
-from ..aliases import Backgrounds, Factors, PerChannel, Zeros
+from ..aliases import Backgrounds, Factors, Label, PerChannel, Zeros
 from ..channels import CHANNEL, ByLabel, is_label, labels_or_positions, plain
 from ..errors import ParameterError
 from ..images.parameters import (
@@ -80,21 +80,29 @@ def parse_factors(value: object, parameter: str) -> object:
     return parsed
 
 
-def parse_exposures(value: Any, parameter: str) -> ByLabel | None:
-    """Numbers above 0 by label: a mapping, a Series of pandas, or an image's coordinate."""
+def parse_exposures(value: Any, needed: Sequence[Label]) -> ByLabel | None:
+    """Numbers above 0, of those of the channels `needed` that are named, by label.
+
+    They come in a mapping, a Series of pandas, or an image's coordinate; what that says of other
+    channels is not looked at.
+    """
     if value is None:
         return None
     if isinstance(value, xr.DataArray) and value.dims == (CHANNEL,):
         value = dict(zip(labels_or_positions(value), value.values.tolist(), strict=True))
-    elif hasattr(value, "index") and hasattr(value, "to_dict"):
-        if not value.index.is_unique:
-            raise ParameterError(f"{parameter} must name each channel once, got {value.index!r}")
-        value = value.to_dict()
-    if not isinstance(value, Mapping):
+    is_series = hasattr(value, "index") and hasattr(value, "to_dict")
+    if not is_series and not isinstance(value, Mapping):
         raise ParameterError(
-            f"{parameter} must be a mapping of channel labels to exposure times, got {value!r:.200}"
+            f"exposures must be a mapping of channel labels to exposure times, got {value!r:.200}"
         )
-    return cast(ByLabel, parse_positive(value, parameter))
+    times: dict[object, object] = {}
+    for label, time in value.items():
+        name = plain(label)
+        if name in times:
+            raise ParameterError(f"exposures must name each channel once, got {name!r} again")
+        if name in needed:
+            times[name] = time
+    return cast(ByLabel, parse_positive(times, "exposures")) if times else ByLabel({})
 
 
 Percent = Annotated[PerChannel, Parser(parse_quantile)]
@@ -117,4 +125,3 @@ OneNumber = Annotated[
 ]
 OtherChannels = Annotated[Backgrounds, Parser(parse_backgrounds, per_channel=False)]
 Scale = Annotated[Factors, Parser(parse_factors, per_channel=False)]
-Exposures = Annotated[Any, Parser(parse_exposures, per_channel=False)]

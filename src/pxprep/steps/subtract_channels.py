@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..aliases import Label
 from ..channels import listed_labels, require_known, require_same
@@ -10,7 +10,7 @@ from ..engine import blocks
 from ..engine.programs import Operation, Strip
 from ..errors import ChannelError
 from .base import Step
-from .parameters import Exposures, OtherChannels, Scale, YesOrNo
+from .parameters import OtherChannels, Scale, YesOrNo, parse_exposures
 
 __all__ = ["SubtractChannels"]
 
@@ -75,7 +75,7 @@ class SubtractChannels(Step):
     kind: ClassVar[str] = "subtract_channels"
     backgrounds: OtherChannels
     scale: Scale = 1
-    exposures: Exposures = None
+    exposures: Any = None
     drop: YesOrNo = False
 
     def __post_init__(self) -> None:
@@ -85,10 +85,10 @@ class SubtractChannels(Step):
             named = [label for label in self.scale if label is not ...]
             others = changed if ... in self.scale else ()
             require_same(tuple(dict.fromkeys([*named, *others])), changed, "scale")
+        needed = tuple(dict.fromkeys([*changed, *self.backgrounds.values()]))
+        object.__setattr__(self, "exposures", parse_exposures(self.exposures, needed))
         if self.exposures is not None:
-            needed = tuple(dict.fromkeys([*changed, *self.backgrounds.values()]))
-            given = tuple(label for label in self.exposures if label in needed)
-            require_same(given, needed, "exposures")
+            require_same(tuple(self.exposures), needed, "exposures")
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError if the image lacks a channel."""

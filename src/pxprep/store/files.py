@@ -28,7 +28,10 @@ LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # Numbers of errors of the system when it cannot write, whatever a task did.
 WRITE_ERRORS = {
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
+    for name in (
+        *("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM"),
+        *("ENAMETOOLONG", "ENOTDIR"),
+    )
     if hasattr(errno, name)
 }
 # The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
