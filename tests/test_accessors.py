@@ -11,6 +11,7 @@ import xarray as xr
 from pxprep import Pipeline, ops, pixel_table
 from pxprep.accessors import Accessor
 from pxprep.errors import ParameterError
+from pxprep.steps import Blur
 
 ARGUMENTS = {
     "quantile_norm": (98,),
@@ -94,6 +95,15 @@ def test_fit_and_transform(image):
     fitted = image.pxprep.fit(pipeline)
     assert fitted == pipeline.fit(image)
     xr.testing.assert_identical(image.pxprep.transform(fitted), fitted.transform(image))
+    for method, odd, message in (
+        ("fit", Blur(2), r"fit takes a Pipeline, got Blur\(.*put steps into one"),
+        ("fit", fitted, "fit takes a Pipeline, got a FittedPipeline: transform takes it"),
+        ("fit", "sparrow", "fit takes a Pipeline, got 'sparrow'$"),
+        ("transform", pipeline, "transform takes a FittedPipeline, got a Pipeline: fit takes it"),
+        ("transform", Blur(2), r"transform takes a FittedPipeline, got Blur\("),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            getattr(image.pxprep, method)(odd)
 
 
 def test_preprocess_selects_channels_by_label(image):

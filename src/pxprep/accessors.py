@@ -12,7 +12,7 @@ import xarray as xr
 
 from .aliases import Images, Label, PerChannel, PixelTable, Pool
 from .displays import Display, Displayable, Part, counted, in_a_line
-from .errors import PxprepError
+from .errors import ParameterError, PxprepError
 from .images.datatree import TREES
 from .methods import Made, StepMethods
 
@@ -143,6 +143,7 @@ class ImageMethods(StepMethods[Made]):
             leaves an image without a batch, `exclude` leaves a batch without images, or one of both
             names an image that is not there.
         """
+        _require("fit", pipeline, "Pipeline", "transform")
         return pipeline.fit(
             self._images,
             pool=pool,
@@ -190,6 +191,7 @@ class ImageMethods(StepMethods[Made]):
         ParameterError
             If the batch of an image is not known, or was not part of the fit.
         """
+        _require("transform", fitted, "FittedPipeline", "fit")
         made: Made = fitted.transform(self._images, fov=fov, by=by, variable=variable)
         return made
 
@@ -333,6 +335,22 @@ class Accessor(Displayable, ImageMethods[Images]):
             return Display("pxprep methods", "of no image", [Part("Problem", line=str(error))])
         summary = f"of {counted(len(images), 'images')}"
         return Display("pxprep methods", summary, [*image_parts(images), _methods_part()])
+
+
+def _require(method: str, value: object, kind: str, other: str) -> None:
+    """Raise ParameterError unless `method` got a pipeline of this kind; `other` takes the other."""
+    from .pipeline.pipeline import FittedPipeline, Pipeline
+    from .steps.base import Step
+
+    kinds = {"Pipeline": Pipeline, "FittedPipeline": FittedPipeline}
+    if isinstance(value, kinds[kind]):
+        return
+    got = f"{value!r:.200}"
+    if isinstance(value, Pipeline | FittedPipeline):
+        got = f"a {type(value).__qualname__}: {other} takes it"
+    elif kind == "Pipeline" and isinstance(value, Step):
+        got += "; put steps into one, as pxprep.Pipeline([step])"
+    raise ParameterError(f"{method} takes a {kind}, got {got}")
 
 
 NAME = "pxprep"

@@ -109,6 +109,8 @@ def test_layers_without_provenance(sdata):
         provenance(sdata, "fov0")
     with pytest.raises(LayerError, match=r"'none' does not exist.*fov0"):
         provenance(sdata, "none")
+    with pytest.raises(LayerError, match=r"layer must be the name of one, got \['fov0'\]"):
+        provenance(sdata, ["fov0"])
     with pytest.raises(ParameterError, match="sdata"):
         provenance({}, "fov0")
 

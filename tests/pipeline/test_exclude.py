@@ -33,6 +33,10 @@ def test_every_form_of_images_and_of_names(make_image):
     both = ["fov0", "fov2"]
     for exclude in (both, tuple(both), set(both), np.array(both), iter(both), [*both, "fov0"]):
         assert STEPS.fit(cohort, exclude=exclude) == expected
+    fovs = STEPS.fit(cohort, pool=None).numbers.fov
+    assert STEPS.fit(cohort, exclude=fovs[[0, 2]]) == expected
+    for one in (fovs[1], fovs.values[1], np.array("fov1")):
+        assert STEPS.fit(cohort, exclude=one) == STEPS.fit(cohort, exclude="fov1")
     assert Cohort(cohort).fit(STEPS, exclude=both) == expected
     for places in ([0, 2], np.flatnonzero([True, False, True]), [np.int64(0), np.uint8(2)]):
         assert STEPS.fit(list(cohort.values()), exclude=places).fovs == (1,)

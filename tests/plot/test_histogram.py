@@ -180,6 +180,20 @@ def test_histogram_long_numbers_have_room():
     assert texts_that_stick_out(axis.figure) == []
 
 
+def test_channels_in_any_form(image, after, fitted):
+    labels = image.c[:2].values.tolist()
+    for form in (lambda: image.c[:2], lambda: iter(labels), lambda: tuple(labels)):
+        for axes in (
+            plot.channels(image, form()),
+            plot.histogram(image, channels=form(), fitted=fitted),
+            plot.compare(image, after, form()),
+        ):
+            titles = [ax.get_title() for ax in axes.flat]
+            assert [title for title in titles if title] == labels
+        legend = plot.composite(image, form()).flat[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()][:2] == labels
+
+
 def test_histogram_needs_the_fitted_channels_and_image(image, fitted):
     other = image.assign_coords(c=[f"{c}x" for c in image.c.values])
     with pytest.raises(ChannelError, match=r"fitted has no numbers for.*'DAPIx'"):

@@ -290,6 +290,8 @@ def test_axes_of_the_wrong_shape(image, shape):
 def test_axes_that_are_no_array(image):
     with pytest.raises(ParameterError, match=r"axes must be a 2-D array .*, got 'here'"):
         compare(image, image, axes="here")
+    with pytest.raises(ParameterError, match=r"axes must hold matplotlib's Axes, got .*5"):
+        compare(image, image, ["DAPI"], axes=np.full((2, 1), 5))
 
 
 @pytest.mark.parametrize("max_pixels", [0, -1, 2.5, None, True])

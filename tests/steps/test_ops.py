@@ -9,7 +9,7 @@ import oracle
 from checked_steps import check, only_warning, row, run
 from oracle import STEPS, assert_agrees, assert_same_bits, plain
 from pxprep import PxprepWarning, ops
-from pxprep.errors import ChannelError
+from pxprep.errors import ChannelError, ParameterError
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64", "uint64", ">u2", ">i4")
 FLOATS = ("float16", "float32", "float64", ">f4", ">f8")
@@ -304,3 +304,7 @@ def test_scales_are_matched_by_label(make_image):
     assert_same_bits(ops.divide(image, scale[::-1]), expected)
     with pytest.raises(ChannelError, match=r"scale: .*unknown 'other'"):
         ops.divide(image, scale.assign_coords(c=[*image.c.values[:2], "other"]))
+    for dtype in (str, object, complex, "M8[D]"):
+        for odd in (scale.astype(int).astype(dtype), scale.astype(int).astype(dtype).chunk()):
+            with pytest.raises(ParameterError, match="scale must hold real numbers, got dtype"):
+                ops.divide(image, odd)

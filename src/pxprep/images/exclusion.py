@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import xarray as xr
+
 from ..aliases import ImageName
 from ..channels import is_label, plain
 from ..errors import ParameterError, listed_names, spelled
@@ -59,6 +62,8 @@ def _names(value: object) -> list[object]:
         return []
     if hasattr(value, "columns") and hasattr(value, "get") and FOV in value.columns:
         return list(value.get(FOV).tolist())
+    if isinstance(value, np.ndarray | xr.DataArray) and value.ndim < 2:
+        value = value.values.tolist() if isinstance(value, xr.DataArray) else value.tolist()
     if is_label(plain(value)):
         return [plain(value)]
     if not isinstance(value, Iterable) or not all(map(is_label, several := [*map(plain, value)])):

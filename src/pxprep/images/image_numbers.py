@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import BatchName, ImageName, Label, NumpyArray
-from ..channels import CHANNEL, Labeled
+from ..channels import CHANNEL, Labeled, is_label, plain
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import require_numpy_or_dask
 
@@ -51,6 +51,16 @@ def numbers_of_each(
             f"{listed_names(unknown)}; it has those of {listed_names(known)}"
         )
     return [numbers.isel({FOV: position[name]}, drop=True) for name in names]
+
+
+def parse_fov(value: object) -> ImageName:
+    """The name of one image; raises ParameterError."""
+    if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
+        value = value.item()
+    name = plain(value)
+    if not is_label(name):
+        raise ParameterError(f"fov must be the name of one image, got {value!r:.200}")
+    return name
 
 
 def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:

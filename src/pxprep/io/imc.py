@@ -311,7 +311,7 @@ def _check_acquisitions(
         return
     known = sorted({acquisition.number for found in by_file.values() for acquisition in found})
     is_sequence = isinstance(numbers, Sequence) and not isinstance(numbers, str)
-    if not is_sequence or not numbers or not set(numbers) <= set(known):
+    if not is_sequence or not numbers or not all(number in known for number in numbers):
         raise ParameterError(
             f"{spelled('acquisitions')} must be a sequence of some of {known}, the numbers of "
             f"those in {', '.join(repr(str(file)) for file in by_file):.300}, got {numbers!r}"

@@ -68,6 +68,8 @@ class Origins:
     def of(self, layer: str) -> Provenance:
         """The provenance of a layer; raises LayerError as `provenance` does."""
         images = self._sdata.images
+        if not isinstance(layer, str):
+            raise LayerError(f"layer must be the name of one, got {layer!r:.200}")
         if layer not in images:
             raise LayerError(f"layer {layer!r} does not exist; images are {sorted(images)}")
         records, token = self._kept(layer)

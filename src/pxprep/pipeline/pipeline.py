@@ -15,6 +15,7 @@ from ..errors import ImageError, ParameterError
 from ..images.batches import in_batches, known_batches
 from ..images.exclusion import without
 from ..images.image import processing_dtype
+from ..images.image_numbers import parse_fov
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
 from ..steps.function import ImageFunction
@@ -292,6 +293,7 @@ class FittedPipeline(BaseFittedPipeline):
             If channels are missing or unknown; the message lists both.
         """
         cohort = self.checked(images, by=by, variable=variable)
+        fov = None if fov is None else parse_fov(fov)
         if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
             name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
             cohort = replace(cohort, names=cohort.names if name is None else (name,))

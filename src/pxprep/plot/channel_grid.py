@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import labels_or_positions, select_channels
+from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..images.parameters import parse_choice
 from .given import one_image
@@ -99,8 +99,7 @@ def channels(
     image = one_image(image)
     shared = parse_choice(contrast, "contrast", CONTRASTS) == "shared"
     max_pixels = parse_max_pixels(max_pixels)
-    if channels is None:
-        channels = labels_or_positions(image)
+    channels = parse_channels(channels) or labels_or_positions(image)
     image = select_channels(image, channels)
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), image.sizes["y"] / image.sizes["x"])

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import labels_or_positions, select_channels
+from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ImageError
 from .given import one_image
@@ -91,8 +91,7 @@ def compare(
     before, after = one_image(before, "before"), one_image(after, "after")
     require_same_size(before, after)
     max_pixels = parse_max_pixels(max_pixels)
-    if channels is None:
-        channels = labels_or_positions(after)
+    channels = parse_channels(channels) or labels_or_positions(after)
     before, after = select_channels(before, channels), select_channels(after, channels)
     if axes is None:
         size = thumbnail_size(columns_of(len(channels)), before.sizes["y"] / before.sizes["x"])

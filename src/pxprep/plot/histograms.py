@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import labels_or_positions, select_channels
+from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ChannelError, ParameterError
 from ..images.image_numbers import BATCH, FOV, rows_of
@@ -143,8 +143,7 @@ def histogram(
         images["after"] = one_image(after, "after")
         require_same_size(images["before"], images["after"])
     before, last = images["before"], [*images.values()][-1]
-    if channels is None:
-        channels = labels_or_positions(last)
+    channels = parse_channels(channels) or labels_or_positions(last)
     bins = parse_count(bins, "bins", "a whole number of at least 1")
     max_pixels = parse_max_pixels(max_pixels)
     images = {side: select_channels(image, channels) for side, image in images.items()}

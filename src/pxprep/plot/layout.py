@@ -125,6 +125,9 @@ def axes_of_channels(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple
             f"plt.subplots({rows}, {n_channels}, squeeze=False) gives for {n_channels} channels, "
             "got " + (f"shape {shape}" if shape is not None else repr(axes))
         )
+    odd = [ax for ax in axes.flat if not hasattr(ax, "set_axis_off")]
+    if odd:
+        raise ParameterError(f"axes must hold matplotlib's Axes, got {odd[0]!r:.200}")
     return [
         own
         for i in range(0, shape[0], rows)

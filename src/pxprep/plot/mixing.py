@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import labels_or_positions, select_channels
+from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ParameterError
 from .given import one_image
@@ -140,9 +140,8 @@ def _parse_colours(
     most = len(COLOURS)
     if channels is None:
         channels = labels_or_positions(image)[:most]
-    labels = list(channels) if isinstance(channels, Sequence | Mapping) else channels
-    # Refuses what is no sequence of labels.
-    select_channels(image, channels if isinstance(channels, str) else labels)
+    labels = parse_channels(list(channels) if isinstance(channels, Mapping) else channels) or []
+    select_channels(image, labels)
     if len(labels) > most:
         raise ParameterError(
             f"channels must be at most {most}, as more colours cannot be told apart, got "

@@ -50,6 +50,8 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     cohort = ImageSet.of(images)
     if isinstance(scale, xr.DataArray):
         require_numpy_or_dask(scale, "scale", "scale", ParameterError)
+        if scale.dtype.kind not in "biuf":
+            raise ParameterError(f"scale must hold real numbers, got dtype {scale.dtype}")
         if scale.chunks is None and not (np.isfinite(scale) & (scale != 0)).all():
             raise ParameterError(
                 f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
