@@ -43,7 +43,12 @@ class Opened:
     @property
     def n_channels(self) -> int:
         """How many channels the result has."""
-        return self.program.out_channels(self.pixels.n_channels)
+        n_channels, left = self.pixels.n_channels, self.program.operations
+        for position, taken in enumerate(self.numbers):
+            # The pixels may be those that were kept, of which channels had been dropped before.
+            if isinstance(taken, ResultSoFar):
+                n_channels, left = len(taken.pixels), self.program.operations[position + 1 :]
+        return replace(self.program, operations=left).out_channels(n_channels)
 
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
