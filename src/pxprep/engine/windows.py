@@ -198,8 +198,9 @@ def _steps(array: Block) -> tuple[list[int], bool]:
 class ResultSoFar:
     """A block as it is between two operations of a program, kept by one pass for later ones.
 
-    The thread that makes it fills it alone; once all its pixels are there, several threads may use
-    it at once. It counts its users, and the maker is the first.
+    One pass fills it: of a lazy image one thread, of an image in memory all threads of the pass.
+    Once all its pixels are there, several threads may use it at once. Passes over lazy images count
+    its users, and the maker is the first.
 
     Parameters
     ----------
