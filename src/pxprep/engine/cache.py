@@ -66,9 +66,9 @@ class Sampling(NamedTuple):
 
     @classmethod
     def for_depth(cls, n_bytes: int, n_blocks: int, depth: int) -> "Sampling":
-        """With rims so wide that a program has the whole core, if it reads `depth` pixels around.
+        """With rims of `depth` pixels, but of at most MOST_RIM.
 
-        But no rim is wider than MOST_RIM.
+        So a program that reads so far around makes the whole core.
         """
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 

@@ -94,7 +94,7 @@ class Strip:
         """The strip as a block that may be written to; what was delayed is done now."""
         block = self.undropped
         if self._sums is not None:
-            blocks.keep_above(block, self._sums)
+            blocks.drop_where_nan(block, self._sums)
             self._sums = None
         return block
 

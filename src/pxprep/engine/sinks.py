@@ -24,7 +24,7 @@ INT64 = np.dtype(np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A chain whose pixels are at hand.
+    """A chain whose pixels were read.
 
     Attributes
     ----------
@@ -79,7 +79,8 @@ class Sink:
     # Whether it measures: then a later pass will run the same operations once more.
     measures: ClassVar[bool] = False
     # Whether a graph merges the parts of blocks in order, not as a tree. So only one large total is
-    # held, or, if there is nothing to merge, few edges of blocks.
+    # held. A sink that keeps nothing of a block is merged in order so that neighbouring blocks run
+    # one after the other, and few edges are held.
     in_order: ClassVar[bool] = False
 
     def given(self, *waited: Any) -> Self:

@@ -215,7 +215,7 @@ class ResultSoFar:
     def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
         self._window = window
-        self._n_left = _area(window)
+        self._n_left = _n_pixels(window)
         self._users = 1
         self._is_claimed = False
         self._lock = Lock()
@@ -257,7 +257,7 @@ class ResultSoFar:
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
-            self._n_left -= _area(window)
+            self._n_left -= _n_pixels(window)
 
     @property
     def is_complete(self) -> bool:
@@ -270,6 +270,6 @@ def _n_before(rows: range, end: int) -> int:
     return len(range(rows.start, min(end, rows.stop), rows.step))
 
 
-def _area(window: Window) -> int:
+def _n_pixels(window: Window) -> int:
     rows, columns = window.shape
     return rows * columns
