@@ -327,7 +327,8 @@ def processed(
     Pixels near the border of a sample depend on others outside it. So a rim is left out, of as many
     pixels as the program reads around, or fewer if less than a core would remain.
 
-    Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that is the mask of the pixels that are measured: outside it the result is NaN.
+    Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
+    is the mask of the pixels that are measured: outside it the result is NaN.
     """
     made = []
     for block, masks in samples:
