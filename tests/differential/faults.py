@@ -318,7 +318,7 @@ FAULTS = [
         "a block that is half made is taken for whole",
         "engine/windows.py",
         "return self._n_left == 0",
-        "return self._n_left < _area(self._window)",
+        "return self._n_left < _n_pixels(self._window)",
     ),
     Fault(
         "of several sinks, each keeps the last strip alone",

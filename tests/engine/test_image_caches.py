@@ -17,7 +17,15 @@ from pxprep import Pipeline
 from pxprep.engine import (
     sources,
 )
-from pxprep.engine.cache import NO_CACHE, Budget, ImageCache, Sampling, default_memory, edges_of
+from pxprep.engine.cache import (
+    NO_CACHE,
+    Budget,
+    ImageCache,
+    Sampling,
+    _left_in_groups,
+    default_memory,
+    edges_of,
+)
 from pxprep.engine.windows import Window
 
 F4 = np.dtype("float32")
@@ -106,6 +114,47 @@ def test_a_cache_on_another_machine_keeps_nothing():
 def test_the_default_memory_is_a_number_of_bytes():
     assert isinstance(default_memory(), int)
     assert default_memory() >= 0
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "names"),
+    [
+        ("0::/jobs/job7", "jobs/job7", ("memory.max", "memory.current")),
+        ("0::/jobs/job7/step0", "jobs/job7", ("memory.max", "memory.current")),
+        ("0::/", "", ("memory.max", "memory.current")),
+        (
+            "5:memory:/jobs/job7",
+            "memory/jobs/job7",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+    ],
+)
+def test_the_limit_of_a_job_or_a_container_is_seen(line, place, names, tmp_path):
+    own, group = tmp_path / "cgroup", tmp_path / "groups" / place
+    own.write_text(f"9:cpu:/elsewhere\n{line}\n")
+    group.mkdir(parents=True)
+    for name, n_bytes in zip(names, (8000, 5000), strict=True):
+        (group / name).write_text(f"{n_bytes}\n")
+    (group / "memory.stat").write_text("anon 3000\ninactive_file 1500\n")
+    assert list(_left_in_groups(own, tmp_path / "groups")) == [4500]
+    (group / names[0]).write_text("max\n")
+    assert list(_left_in_groups(own, tmp_path / "groups")) == []
+
+
+def test_two_threads_that_read_the_same_pay_once():
+    budget = Budget(200)
+    cache = ImageCache(budget, Budget(0))
+    block = [np.zeros(60, np.uint8).reshape(1, 1, 6, 10)]
+
+    def read():
+        if len(reads) == 0:
+            reads.append(cache.blocks((0, 0, 0), lambda: block))  # as another thread meanwhile
+        return block
+
+    reads = []
+    cache.blocks((0, 0, 0), read)
+    assert budget.take(140)
+    assert not budget.take(1)
 
 
 @pytest.mark.parametrize("memory", ["64 kB", 0, None, "2 GiB", 1])

@@ -255,7 +255,7 @@ def test_values_are_kept_where_sums_exceed_the_limit(dtype):
     values = rough_values(dtype)
     sums = np.tile(np.array([1, 2, 3, np.nan, np.inf], dtype), 8)
     expected = np.where(sums > 2, expect(values, values), dtype.type(np.nan))
-    blocks.sums_above(sums, np.array(2.0))
+    blocks.drop_low_sums(sums, np.array(2.0))
     keep_values(values, sums, dtype.type(np.nan))
     assert_same_bits(values, expected)
 
@@ -264,7 +264,7 @@ def test_values_are_kept_where_sums_exceed_the_limit(dtype):
 def test_sums_are_compared_with_the_threshold_before_it_is_rounded(limit):
     sums = np.array([np.nextafter(F4.type(limit), s, dtype=F4) for s in (-9, limit, 9)], F4)
     expected = np.where(sums.astype(F8) > limit, sums, np.nan)
-    blocks.sums_above(sums, np.array(limit))
+    blocks.drop_low_sums(sums, np.array(limit))
     np.testing.assert_array_equal(sums, expected)
 
 

@@ -72,6 +72,28 @@ def test_an_error_ends_it_and_leaves_no_thread_at_work(wrong):
     assert len(begun) == n_begun
 
 
+def test_a_thread_is_waited_for_even_if_an_interrupt_hides_it(monkeypatch):
+    """Ctrl-C may come after the pool has taken a helper, and before anybody else knows of it."""
+    pool, begun, ended = ThreadPoolExecutor(1), threading.Event(), threading.Event()
+
+    class Interrupted:
+        def submit(self, *call):
+            pool.submit(*call)
+            begun.wait(20)
+            raise KeyboardInterrupt
+
+    def work(_):
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    monkeypatch.setattr(threads, "_executor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(work, range(10))
+    assert ended.is_set()
+    pool.shutdown()
+
+
 def test_work_may_call_for_work():
     done = []
 

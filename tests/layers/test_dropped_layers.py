@@ -18,6 +18,7 @@ BLURRED_FIRST = Pipeline([*Pipeline().blur(1).quantile_norm(98).steps, *SUBTRACT
 CHAINS = {
     "blur, then drop": BLURRED_FIRST.sum_norm(),
     "drop, then blur": SUBTRACTED.blur(1).sum_mask(5).post_norm(99),
+    "drop, then measure twice": SUBTRACTED.blur(1).quantile_norm(99).zscore(),
     "drop last": Pipeline().quantile_norm(98).then(SUBTRACTED.steps[0][1]),
 }
 chains = pytest.mark.parametrize("name", CHAINS)
@@ -53,6 +54,18 @@ def test_layers_have_the_channels_that_are_left(name, first, how, tmp_path):
     table = pixel_table(sdata, new_names, fraction=0.1)
     assert list(table.columns[:3]) == LEFT
     assert not set(table.columns) & {"CD3"}
+
+
+def test_digits_of_a_result_so_far_whose_channels_were_dropped(tmp_path):
+    sdata = backed(tmp_path)
+    names, new_names = ["pyramid", "fov0"], ["pyramid_new", "fov0_new"]
+    images = {name: scales(sdata[name])[0].compute() for name in names}
+    pipeline = SUBTRACTED.blur(1).quantile_norm(60)
+    how = {"pipeline": pipeline, "pool": "pixels"}
+    pxprep.pixel_clustering_preprocess(sdata, names, new_names, **how)
+    expected = pipeline.fit_transform(images, pool="pixels")
+    for name, new in zip(names, new_names, strict=True):
+        np.testing.assert_array_equal(scales(sdata[new])[0].values, expected[name].values)
 
 
 def test_a_layer_in_the_place_of_its_source_and_its_report(tmp_path):

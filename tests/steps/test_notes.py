@@ -109,6 +109,14 @@ def test_what_was_measured_is_told_of_by_the_name_of_the_step(by):
     assert [text.split(":")[0] for text in said] == [where]
 
 
+def test_a_plane_that_is_computed_twice_counts_once():
+    image = xr.concat([dark(0), dark(1)], "z").chunk(z=1)
+    _, lazy = told(lambda: image.pxprep.log1p())
+    for _ in range(2):
+        assert told(lambda: lazy.isel(z=0).compute())[0] == []
+    assert len(told(lambda: lazy.isel(z=1).compute())[0]) == 1
+
+
 def test_a_lazy_image_is_told_of_when_all_of_it_was_computed():
     said, lazy = told(lambda: dark().chunk(CHUNKS).pxprep.log1p())
     assert said == []

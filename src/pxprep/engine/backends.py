@@ -326,7 +326,10 @@ def to_dims(array: Array, dims: Sequence[str]) -> Array:
 
 
 def as_lazy(image: Array) -> Array:
-    """`image` as a Dask array; a NumPy image is cut into blocks of all channels, one per thread."""
+    """`image` as a Dask array; a NumPy image is cut into blocks of all channels, one per core.
+
+    There are fewer if they would have less than LEAST_ROWS rows.
+    """
     if is_lazy(image):
         return image
     size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))

@@ -132,13 +132,13 @@ def keep_inside(block: Block, mask: Block) -> None:
     np.copyto(block, block.dtype.type(np.nan), where=~mask)
 
 
-def keep_above(block: Block, sums: Block) -> None:
+def drop_where_nan(block: Block, sums: Block) -> None:
     """Make pixels of the block missing in every channel where `sums` are NaN."""
     for channel in block:
         keep_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
-def sums_above(sums: Block, threshold: Block, *, of_others: bool = False) -> None:
+def drop_low_sums(sums: Block, threshold: Block, *, of_others: bool = False) -> None:
     """Make sums NaN that do not exceed `threshold`.
 
     If the threshold was measured `of_others`, on other sums, those that exceed it by no more than

@@ -17,8 +17,9 @@ LEAST_TILE_SPREADS = 2.0
 # So many ranks more, for samples of few values.
 SPARE_RANKS = 20
 # If few tiles hold the tail, the spread between tiles underestimates the error. So a bracket
-# extends at least by LEAST_SHARE of the sample to each side, and by as many values as there are in
-# LEAST_MARGIN_TILES tiles, if that is no more than MOST_TILES_SHARE of the sample.
+# extends at least by LEAST_SHARE of the sample to each side, and by as many values as
+# LEAST_MARGIN_TILES tiles hold, but for this by no more than MOST_TILES_SHARE of the sample. Where
+# there is no room, less must do.
 LEAST_SHARE = 1 / 64
 LEAST_MARGIN_TILES = 2
 MOST_TILES_SHARE = 1 / 8

@@ -1,6 +1,6 @@
 """What passes over one image share: blocks, read or processed, edges, and a sample; and memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import prod
 from operator import itemgetter
@@ -66,9 +66,9 @@ class Sampling(NamedTuple):
 
     @classmethod
     def for_depth(cls, n_bytes: int, n_blocks: int, depth: int) -> "Sampling":
-        """With rims so wide that a program has the whole core, if it reads `depth` pixels around.
+        """With rims of `depth` pixels, but of at most MOST_RIM.
 
-        But no rim is wider than MOST_RIM.
+        So a program that reads so far around makes the whole core.
         """
         return cls(n_bytes, n_blocks, min(max(RIM, depth), MOST_RIM))
 
@@ -105,7 +105,7 @@ class ImageCache:
     leader
         For a mask: the cache of its image, which decides where tiles are sampled.
     results
-        Whether blocks are kept as they were processed, instead of as they were read.
+        Whether blocks are also kept as they were processed, in place of what was read.
     """
 
     def __init__(
@@ -214,11 +214,17 @@ class ImageCache:
         if kept is not None:
             return kept
         made = read()
-        budget = self._budgets[key[0]]
-        if self._is_open and budget.take(sum(array.nbytes for array in made)):
+        n_bytes = sum(array.nbytes for array in made)
+        with self._lock:
+            # Another thread may have read the same meanwhile: its bytes are taken once.
+            is_kept = self._is_open and key not in self._read
+            is_kept = is_kept and self._budgets[key[0]].take(n_bytes)
+            if is_kept:
+                self._read[key] = made
+        if is_kept:
             made = [_alone(array) for array in made]
             with self._lock:
-                if self._is_open:
+                if self._is_open and key in self._read:
                     self._read[key] = made
         return made
 
@@ -264,12 +270,39 @@ def default_memory() -> int:
         return 0
     fields = dict(line.split(":", 1) for line in lines)
     available = [int(fields["MemAvailable"].split()[0]) << 10] if "MemAvailable" in fields else [0]
-    group = Path("/sys/fs/cgroup")
+    return int(SHARE * max(0, min([*available, *_left_in_groups()])))
+
+
+def _left_in_groups(
+    own: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """How many bytes each group of processes that this one is in may still get, if it has a limit.
+
+    Containers, and jobs of a cluster, are such groups.
+    """
     try:
-        limit, used = (
-            (group / name).read_text().strip() for name in ("memory.max", "memory.current")
-        )
-        available.append(int(limit) - int(used))
-    except (OSError, ValueError):
-        pass  # no limit of its own
-    return int(SHARE * max(0, min(available)))
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # Of the second version of groups there is one line, without controllers.
+        if controllers not in ("", "memory"):
+            continue
+        root = groups / controllers
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        names = names if controllers else ("memory.max", "memory.current")
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(root):
+                yield from _left_in(group, *names)
+
+
+def _left_in(group: Path, limit: str, used: str) -> Iterator[int]:
+    """How many bytes one group may still get; what it holds of files can be had, too."""
+    try:
+        left = int((group / limit).read_text()) - int((group / used).read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # "max" is no limit
+        return
+    yield left + int(counts.get("inactive_file", 0))

@@ -125,7 +125,7 @@ def _computed(arrays: Sequence[Array], local: bool) -> tuple[Array, ...]:
     if not here:
         return tuple(dask_compute(*arrays, scheduler=scheduler))
     # The pool is for this computation alone: another thread may compute at the same time.
-    with ThreadPoolExecutor(n_cores() if local else n_workers()) as pool:
+    with ThreadPoolExecutor(n_workers()) as pool:
         return tuple(dask_compute(*arrays, scheduler=threaded.get, pool=pool))
 
 

@@ -105,7 +105,7 @@ def _renamed_graph(array: Array, name: str) -> Graph:
 
 
 def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> object:
-    """A value of a graph with new keys in place of the old ones; `key` is the new key of itself."""
+    """A value of a graph with new keys in place of the old ones; `key` is a task's own new key."""
     if isinstance(value, tuple) and value and callable(value[0]):  # as older versions write a task
         return (value[0], *(_renamed(each, keys) for each in value[1:]))
     if isinstance(value, list):

@@ -25,8 +25,8 @@ from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
 from .windows import Pixels, ResultSoFar, Window
 
-# In a job: in place of numbers that are given only when it runs; and in place of how many chunks of
-# a neighbour are given, if only its edges are.
+# LATER stands in a job for a number that the job gets when it runs. EDGES stands for the number of
+# a neighbour's chunks where the job gets only its edges.
 LATER = "later"
 EDGES = -1
 
@@ -104,8 +104,8 @@ class BlockJob:
     keeping_points
         Where the block may be kept for later passes: after how many operations, and by what name.
     gate
-        None: the job always runs. Otherwise the first value is a box: with True the job runs only
-        if the box holds None, with False only if it holds something else.
+        None: the job always runs. Otherwise the first value is a box. True: the job runs only if
+        the box holds None; False: only if it holds something.
     """
 
     program: Program
@@ -142,6 +142,7 @@ class BlockJob:
             else:
                 chunks = self.reading.run(others)
                 pixels = Pixels(_stacked(self.window, chunks) + around, sum(map(len, chunks)))
+            pixels.part = self.reading.index[0]
             # Masks are read after the image: its cache samples them at the same places.
             numbers = [_filled_in(number, given) for number in self.numbers]
             if kept is None:
@@ -323,8 +324,10 @@ def processed(
 ) -> list[Block]:
     """What a program makes of samples, each run as if it were an image of its own.
 
-    The rim of a sample, whose pixels depend on others outside, is left out as far as a core
-    remains. Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
+    Pixels near the border of a sample depend on others outside it. So a rim is left out, of as many
+    pixels as the program reads around, or fewer if less than a core would remain.
+
+    Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
     is the mask of the pixels that are measured: outside it the result is NaN.
     """
     made = []

@@ -142,7 +142,8 @@ class LazyChain(Chain):
     def first_counts(self, zeros: bool, n_bytes: int, where: Area | None = None) -> Array:
         """As `counts` for the first digit, from a first look at a source of small integers.
 
-        So one pass serves these counts and `bounds`. The chain must have no operations.
+        The same first look serves `bounds` of later operations on this source. The chain must have
+        no operations.
         """
         survey = self.surveyed(n_bytes, where)
         name = f"pxprep-first-counts-{tokenize(survey.name, zeros)}"

@@ -29,8 +29,8 @@ from .sinks import Count, Gather, Opened, SharedBounds
 from .sources import Area
 from .windows import Pixels
 
-# If a channel has no more values than this, they are gathered without a look at samples. So are
-# those of which one in TAIL, or fewer, are enough.
+# If a channel has no more values than this, they are gathered without a look at samples. Nor are
+# samples looked at if, for each quantile, one value in TAIL or fewer is enough.
 FEW = 1 << 16
 TAIL = 64
 

@@ -57,13 +57,17 @@ class _HeldMemory:
 
     def take(self, n_bytes: int) -> mmap.mmap | None:
         """The smallest piece that fits an array of so many bytes; None if none does."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return None  # another thread has it, or an interrupt came while it was taken
+        try:
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
             piece = min(fitting, key=len)
             self._pieces.remove(piece)
             return piece
+        finally:
+            self._lock.release()
 
     def hold(self, piece: mmap.mmap) -> None:
         """Hold a piece; the oldest ones go back to the system if it is more than may be held."""

@@ -51,8 +51,9 @@ class Strip:
         self.program = program
         # The pixels that the operations after the one that runs need.
         self.want = window
-        # The pixels wanted in the end, if notes are taken of them.
+        # The pixels wanted in the end, if notes are taken of them, and the chunk along z.
         self.noted_window: Window | None = None
+        self.part: int | None = None
         # What the program began with: pixels, and what each operation takes. None if it began with
         # pixels that an earlier pass had kept.
         self.begun: tuple[Pixels, Sequence[object]] | None = None
@@ -66,7 +67,8 @@ class Strip:
         if note is not None and self.noted_window is not None:
             rows, columns = self.noted_window.shape
             n_values = self.pixels.n_channels * self.pixels.planes * rows * columns
-            note.take(self.noted_window, n_values, partial(count, self.noted_window))
+            counted = partial(count, self.noted_window)
+            note.take(self.noted_window, n_values, counted, self.part)
 
     def become(self, block: Block, window: Window) -> None:
         """Go on as a new block of the pixels of `window`; the block may be written to."""
@@ -92,7 +94,7 @@ class Strip:
         """The strip as a block that may be written to; what was delayed is done now."""
         block = self.undropped
         if self._sums is not None:
-            blocks.keep_above(block, self._sums)
+            blocks.drop_where_nan(block, self._sums)
             self._sums = None
         return block
 
@@ -383,7 +385,7 @@ class Program:
         *,
         noted: bool,
     ) -> Strip:
-        begin, reads = 0, self.reads(window)
+        begin, reads, part = 0, self.reads(window), pixels.part
         for position, kept in enumerate(numbers):
             if isinstance(kept, ResultSoFar):
                 target = kept.at(window)
@@ -393,6 +395,7 @@ class Program:
         strip = Strip(pixels, reads, self, target)
         if noted:
             strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)
+            strip.part = part
         for position in range(begin, len(self.operations)):
             strip.want = window.grown(self.depths_after[position], self.height, self.width)
             self.operations[position](strip, numbers[position])

@@ -29,7 +29,7 @@ def parse_progress(value: object, parameter: str = "progress") -> Progress:
 
     Each pass is logged in any case.
     """
-    # `Passes` has parsed what it was given itself.
+    # A `Passes` logs by itself: its own `progress` was parsed when it was made.
     return value if isinstance(value, Passes) else _logged(_bar_of(value, parameter))
 
 

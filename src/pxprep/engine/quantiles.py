@@ -12,11 +12,13 @@ This module measures lazy images; images in memory are left to `measuring`.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from ..aliases import Array, Block, DType
 from . import backends
+from .blocks import float_dtype
 from .brackets import bracket, limits_of
 from .digits import key_bits
 from .gathering import Bounds
@@ -179,7 +181,7 @@ def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> A
     image, area = part
     if not backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
         return None
-    choose = partial(bracket, q=q, zeros=zeros, n_bytes=image.nbytes)
+    choose = partial(bracket, q=q, zeros=zeros, n_bytes=_float_bytes(image))
     bounds = backends.chain_of(image).bounds(backends.sample_bytes(n_images), choose, area)
     return _gathered(part, bounds, q, zeros)
 
@@ -187,7 +189,7 @@ def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> A
 def _gathered(part: MaskedImage, bounds: Bounds | Array, q: Block, zeros: bool) -> Array:
     """A lazy box with the `Quantiles` of an image, or with None if one lies outside the bounds."""
     image, area = part
-    limits = limits_of(q, int(np.prod(image.shape[1:])), int(image.dtype.itemsize))
+    limits = limits_of(q, prod(image.shape[1:]), float_dtype(image.dtype).itemsize)
     chain = backends.chain_of(image)
     return chain.gathered(bounds, zeros, limits, partial(select_gathered, q=q), area)
 
@@ -219,7 +221,12 @@ def _bracket_of(part: MaskedImage, q: Block, zeros: bool) -> Bounds | None:
     if key_bits(image.dtype) == DIGIT_BITS:
         return None
     samples = backends.chain_of(image).samples(area) if backends.is_lazy(image) else []
-    return bracket(samples, q, zeros, image.nbytes)
+    return bracket(samples, q, zeros, _float_bytes(image))
+
+
+def _float_bytes(image: Array) -> int:
+    """How many bytes an image has as the floats that are gathered of it."""
+    return int(prod(image.shape)) * float_dtype(image.dtype).itemsize
 
 
 def _count(

@@ -24,7 +24,7 @@ INT64 = np.dtype(np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A chain whose pixels are at hand.
+    """A chain whose pixels were read.
 
     Attributes
     ----------
@@ -43,7 +43,12 @@ class Opened:
     @property
     def n_channels(self) -> int:
         """How many channels the result has."""
-        return self.program.out_channels(self.pixels.n_channels)
+        n_channels, left = self.pixels.n_channels, self.program.operations
+        for position, taken in enumerate(self.numbers):
+            # The pixels may be those that were kept, of which channels had been dropped before.
+            if isinstance(taken, ResultSoFar):
+                n_channels, left = len(taken.pixels), self.program.operations[position + 1 :]
+        return replace(self.program, operations=left).out_channels(n_channels)
 
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
@@ -74,7 +79,8 @@ class Sink:
     # Whether it measures: then a later pass will run the same operations once more.
     measures: ClassVar[bool] = False
     # Whether a graph merges the parts of blocks in order, not as a tree. So only one large total is
-    # held, or, if there is nothing to merge, few edges of blocks.
+    # held. A sink that keeps nothing of a block is merged in order so that neighbouring blocks run
+    # one after the other, and few edges are held.
     in_order: ClassVar[bool] = False
 
     def given(self, *waited: Any) -> Self:

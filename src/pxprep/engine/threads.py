@@ -7,11 +7,10 @@ inside a block's work, or from many threads at once, never waits for a free thre
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from threading import Lock
-from typing import TypeVar
+from threading import Condition, Lock
+from typing import Generic, TypeVar
 
 from dask import config
 
@@ -48,37 +47,62 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item]) -> None:
     items
         What it is called with.
     """
-    queue = deque(items)
-    n_helpers = min(n_threads(), len(queue)) - 1
-    helpers: list[Future[None]] = []
+    shared = _SharedWork(work, items)
     try:
-        for _ in range(n_helpers):
-            helpers.append(_executor().submit(_help_out, work, queue))
-        for item in _taken(queue):
+        for _ in range(min(n_threads(), shared.n_items) - 1):
+            _executor().submit(shared.help_out)
+        for item in shared.taken():
             work(item)
     finally:
-        queue.clear()  # after an error, no other item is begun
-        # A helper for which the pool has had no thread yet is not waited for.
-        begun = [helper for helper in helpers if not helper.cancel()]
-        wait_whatever(partial(wait, begun))  # no thread works any more
-    for helper in begun:
-        helper.result()
+        wait_whatever(shared.end)
+    shared.raise_error()
 
 
-def _taken(queue: deque[Item]) -> Iterator[Item]:
-    """One item after the other, as long as other threads have left some."""
-    with suppress(IndexError):
-        while True:
-            yield queue.popleft()
+class _SharedWork(Generic[Item]):
+    """Items that several threads take one after the other, and how many threads are at it."""
 
+    def __init__(self, work: Callable[[Item], object], items: Iterable[Item]) -> None:
+        self._work = work
+        self._left = deque(items)
+        self.n_items = len(self._left)
+        self._n_helping = 0
+        self._changed = Condition()
+        self._error: BaseException | None = None
 
-def _help_out(work: Callable[[Item], object], queue: deque[Item]) -> None:
-    try:
-        for item in _taken(queue):
-            work(item)
-    except BaseException:
-        queue.clear()
-        raise
+    def taken(self) -> Iterator[Item]:
+        """One item after the other, as long as other threads have left some."""
+        with suppress(IndexError):
+            while True:
+                yield self._left.popleft()
+
+    def help_out(self) -> None:
+        """Work on items until none is left, in a thread that nobody may be waiting for."""
+        with self._changed:
+            self._n_helping += 1
+        try:
+            for item in self.taken():
+                self._work(item)
+        except BaseException as error:
+            self._left.clear()
+            self._error = error
+        finally:
+            with self._changed:
+                self._n_helping -= 1
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Have nobody begin another item, and wait until none is being worked on.
+
+        A helper for which the pool has had no thread yet is not waited for: it finds no item.
+        """
+        self._left.clear()
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_helping == 0)
+
+    def raise_error(self) -> None:
+        """Raise what went wrong in a helper, if anything did."""
+        if self._error is not None:
+            raise self._error
 
 
 def wait_whatever(wait: Callable[[], object]) -> None:

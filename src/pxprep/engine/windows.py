@@ -110,6 +110,8 @@ class Pixels:
     """
 
     def __init__(self, pieces: Iterable[tuple[int, Window, Block]], n_channels: int) -> None:
+        # Which chunk along z these are of, if an image comes in several: notes tell them apart.
+        self.part: int | None = None
         self.pieces = list(pieces)
         self.n_channels = n_channels
         _, _, first = self.pieces[0]
@@ -198,8 +200,9 @@ def _steps(array: Block) -> tuple[list[int], bool]:
 class ResultSoFar:
     """A block as it is between two operations of a program, kept by one pass for later ones.
 
-    The thread that makes it fills it alone; once all its pixels are there, several threads may use
-    it at once. It counts its users, and the maker is the first.
+    One pass fills it: of a lazy image one thread, of an image in memory all threads of the pass.
+    Once all its pixels are there, several threads may use it at once. Passes over lazy images count
+    its users, and the maker is the first.
 
     Parameters
     ----------
@@ -212,7 +215,7 @@ class ResultSoFar:
     def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
         self._window = window
-        self._n_left = _area(window)
+        self._n_left = _n_pixels(window)
         self._users = 1
         self._is_claimed = False
         self._lock = Lock()
@@ -254,7 +257,7 @@ class ResultSoFar:
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
-            self._n_left -= _area(window)
+            self._n_left -= _n_pixels(window)
 
     @property
     def is_complete(self) -> bool:
@@ -267,6 +270,6 @@ def _n_before(rows: range, end: int) -> int:
     return len(range(rows.start, min(end, rows.stop), rows.step))
 
 
-def _area(window: Window) -> int:
+def _n_pixels(window: Window) -> int:
     rows, columns = window.shape
     return rows * columns

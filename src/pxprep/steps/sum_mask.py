@@ -141,7 +141,7 @@ class KeepAbove(Operation):
     def __call__(self, strip: Strip, numbers: Any) -> None:
         """Drop those pixels."""
         sums = strip.sums()
-        blocks.sums_above(sums, numbers, of_others=self.of_others)
+        blocks.drop_low_sums(sums, numbers, of_others=self.of_others)
         values = self._reference_sums(strip)
         if values is not None:
             height = strip.program.height

@@ -35,9 +35,9 @@ class Kernel:
     def compiled(self) -> Any:
         """The function that Numba has made of it, and of the kernels that it calls."""
         with _LOCK:
-            # Numba cannot call a `Kernel`: those that this one calls become Numba's functions. Only
-            # those in this module's own globals do: a kernel of another module that calls further
-            # kernels must not be called from here.
+            # Numba cannot call a `Kernel`: those that this one calls become Numba's functions, as
+            # far as they are globals of its own module. So a kernel must not call one of another
+            # module that calls kernels itself.
             names = self._function.__globals__
             for name, value in list(names.items()):
                 if isinstance(value, Kernel):
