@@ -1092,7 +1092,7 @@ class StepMethods(Generic[Made]):
         """Images with larger pixels: means over squares of pixels, which stay where they are.
 
         So images of instruments with different pixel sizes can be clustered together. As `coarsen`
-        along ``y`` and ``x``, NaN ignored, but it keeps coordinates, pixel sizes and transformations.
+        along ``y`` and ``x``, NaN ignored, but it keeps coordinates.
 
         Parameters
         ----------
@@ -1107,7 +1107,8 @@ class StepMethods(Generic[Made]):
             Like the image or the cohort, float32 or float64, lazy if they are; each mean is taken in float64 and
             rounded once. Coordinates along ``y`` and ``x`` that are numbers are their means over the
             same pixels; others are left out. ``attrs["um_per_pixel"]``, and the transformations that
-            SpatialData keeps in ``attrs["transform"]``, are those of the larger pixels.
+            SpatialData keeps in ``attrs["transform"]``, are those of the larger pixels; one size for
+            all dimensions becomes a mapping where the image has ``z``.
 
         Raises
         ------
@@ -1135,7 +1136,8 @@ class StepMethods(Generic[Made]):
     def coarsen(self, factors: Mapping[str, int]) -> Made:
         """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
 
-        Unlike `rescale` it drops the coordinates along their dimensions.
+        Unlike `rescale` it drops the coordinates along their dimensions. Pixel sizes and
+        transformations in attrs follow, as those of `rescale` do.
 
         Parameters
         ----------

@@ -141,14 +141,36 @@ def test_pixel_sizes_are_kept(tmp_path):
     file = tmp_path / "slide.ome.tiff"
     tifffile.imwrite(file, pixels(), photometric="minisblack", metadata=metadata)
     import_images(file, tmp_path / "new.zarr", scale_factors=[2])
-    transformations = get_transformation(
-        spatialdata.read_zarr(tmp_path / "new.zarr")["slide"], get_all=True
-    )
-    matrices = {
+    assert diagonals(tmp_path, "slide") == {"global": [1, 1, 1], "microns": [0.25, 0.5, 1]}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "microns"),
+    [
+        (0.5, [0.5, 0.5, 1]),
+        ("0.5", [0.5, 0.5, 1]),
+        ({"y": "0.25", "x": 0.5}, [0.25, 0.5, 1]),
+        ({"y": 0, "x": 0.5}, None),
+        ({"y": 0.5, "x": None}, None),
+        ({"y": 0.5, "x": float("inf")}, None),
+        (-1, None),
+    ],
+)
+def test_pixel_sizes_of_images_in_memory(tmp_path, sizes, microns):
+    """By dim or for all; where one is not known there are no micrometres."""
+    image = xr.DataArray(pixels(), dims=("c", "y", "x"), attrs={"um_per_pixel": sizes})
+    import_images({"slide": image}, tmp_path / "new.zarr")
+    found = {"global": [1, 1, 1], "microns": microns}
+    assert diagonals(tmp_path, "slide") == {key: one for key, one in found.items() if one}
+
+
+def diagonals(folder, layer):
+    """The scales of a layer on disk along y and x, by coordinate system."""
+    sdata = spatialdata.read_zarr(folder / "new.zarr")
+    return {
         system: item.to_affine_matrix(("y", "x"), ("y", "x")).diagonal().tolist()
-        for system, item in transformations.items()
+        for system, item in get_transformation(sdata[layer], get_all=True).items()
     }
-    assert matrices == {"global": [1, 1, 1], "microns": [0.25, 0.5, 1]}
 
 
 def test_images_in_memory(tmp_path):

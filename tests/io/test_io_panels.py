@@ -61,6 +61,14 @@ def test_numbers_for_the_pipeline(tmp_path):
     assert panel.q_post == {"CD3": 99.9}
 
 
+def test_numbers_of_channels_that_are_not_kept(tmp_path):
+    """They are left out: a name of several cycles is kept once, and has the number of that row."""
+    text = "marker_name,remove,sigma,q,q_post,cap_max\nCD3,,2,98,97,3\nCD8,,1,,,\n"
+    panel = read_panel(write(tmp_path, text + "CD3,TRUE,0,90,91,1\nBlank,TRUE,0,90,91,1\n"))
+    assert panel.sigma == {"CD3": 2, "CD8": 1}
+    assert (panel.q, panel.q_post, panel.cap_max) == ({"CD3": 98}, {"CD3": 97}, {"CD3": 3})
+
+
 KEEP = "channel,name,keep\nIr191,DAPI,1\nPr141,CD3,0\nNd142,CD20,1\n"
 
 
@@ -90,6 +98,15 @@ def test_channels_by_what_the_file_calls_them(tmp_path):
     check(image, pixels()[[1, 2, 0]])
     write_ome(tmp_path / "slide.ome.tif", pixels(), names=NAMES[::-1])
     check(one(read_tiff(tmp_path / "slide.ome.tif", panel=panel)), pixels()[::-1])
+
+
+@pytest.mark.parametrize("rows", ["CD3,A\nCD3,B\n", "CD3,A\nCD3,B\nDAPI,C\n"])
+def test_two_names_for_a_channel(tmp_path, rows):
+    write_ome(tmp_path / "slide.ome.tif", pixels(), names=NAMES)
+    panel = write(tmp_path, "channel,name\n" + rows)
+    words = r"must keep each channel of image 'slide' of .* once, 'CD3' is there as 'A', 'B'$"
+    with pytest.raises(ChannelError, match=words):
+        read_tiff(tmp_path / "slide.ome.tif", panel=panel)
 
 
 HEADINGS = ["channel,metal", "channel,Metal Tag", "name,metal", "name,channel", "marker,metal_tag"]

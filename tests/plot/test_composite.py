@@ -112,12 +112,13 @@ PICTURES = {
 }
 
 
+@pytest.mark.parametrize("sizes", [0.5, {"y": 0.5, "x": 0.5}])
 @pytest.mark.parametrize("name", PICTURES)
-def test_scale_bars_where_the_size_of_a_pixel_is_known(name):
+def test_scale_bars_where_the_size_of_a_pixel_is_known(name, sizes):
     image = numbered(2, 30, 200)
     assert not PICTURES[name](image).lines
     # 200 pixels of half a micrometre are 100: the bar is 20, as 50 is more than 30 % of it.
-    part, text = bar_of(PICTURES[name](image.assign_attrs(um_per_pixel={"y": 0.5, "x": 0.5})))
+    part, text = bar_of(PICTURES[name](image.assign_attrs(um_per_pixel=sizes)))
     assert text == "20 µm"
     assert part == pytest.approx(0.2)
 
@@ -143,6 +144,7 @@ def test_scale_bar_units(size, text):
     [
         {"um_per_pixel": "half"},
         {"um_per_pixel": {"y": 1}},
+        {"um_per_pixel": -1},
         {"um_per_pixel": {"x": -1}},
         {"um_per_pixel": {"x": None}},
         {"transform": "global"},

@@ -196,10 +196,30 @@ def test_every_image_and_channel_is_pictured(page, fovs):
 
 def test_composites_have_the_brightness_of_the_cohort(page, fovs, fitted):
     """The fitted scale of a channel has its full colour, so that images can be compared."""
-    scales = fitted.numbers.quantile_norm_scale
+    check_composites(page, fovs, fitted.numbers.quantile_norm_scale)
+
+
+def test_composites_of_clipped_images(write, fovs):
+    """The upper quantile has the full colour, not the lower one."""
+    fitted = Pipeline().percentile_clip(1, 99).minmax().fit(fovs)
+    page = write(fovs, fitted.transform(fovs), fitted)
+    check_composites(page, fovs, fitted.numbers.percentile_clip_high)
+
+
+@pytest.mark.parametrize("pipeline", [Pipeline().zscore(), Pipeline().threshold(q=50)])
+def test_composites_where_no_number_is_one_of_bright_pixels(write, fovs, pipeline):
+    """They are as bright as the image says, as where nothing is measured."""
+    fits = [each.fit(fovs) for each in (pipeline, Pipeline().clip(1e9))]
+    pages = [write(fovs, fitted.transform(fovs), fitted) for fitted in fits]
+    for name in fovs:
+        (one,), (other,) = (page.image(f"Composite of {name}") for page in pages)
+        np.testing.assert_array_equal(one, other)
+
+
+def check_composites(page, fovs, scales):
     for name, image in fovs.items():
         expected = np.zeros((40, 40, 3))
-        for label, colour in zip(fitted.labels, COLOURS, strict=False):
+        for label, colour in zip(image.c.values, COLOURS, strict=False):
             strength = np.clip(image.sel(c=label).values / float(scales.sel(c=label)), 0, 1)
             expected += strength[..., None] * np.array(to_rgb(colour))
         (shown,) = page.image(f"Composite of {name}")

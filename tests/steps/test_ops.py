@@ -233,8 +233,24 @@ def test_coarsen_drops_coordinates_that_no_longer_fit(make_image):
     image = make_image().assign_coords(x=np.arange(17), row=("y", np.arange(23)), stage=7)
     result = ops.coarsen(image, {"y": 2, "x": 2})
     assert set(result.coords) == {"c", "stage"}
-    assert (result.name, result.attrs) == (image.name, image.attrs)
+    larger = {**image.attrs, "um_per_pixel": 2 * image.attrs["um_per_pixel"]}
+    assert (result.name, result.attrs) == (image.name, larger)
     assert set(ops.coarsen(image, {"x": 2}).coords) == {"c", "row", "stage"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "factors", "expected"),
+    [
+        (0.5, {"y": 4, "x": 4}, 2),
+        (0.5, {"x": 4}, {"y": 0.5, "x": 2}),
+        ({"y": 0.5, "x": 0.25}, {"y": 2, "x": 4}, {"y": 1, "x": 1}),
+        ({"y": 0.5, "x": 0.25}, {"y": 1}, {"y": 0.5, "x": 0.25}),
+    ],
+)
+def test_coarsened_pixels_are_larger(sizes, factors, expected, make_image):
+    image = make_image().assign_attrs(um_per_pixel=sizes)
+    assert ops.coarsen(image, factors).attrs == {**image.attrs, "um_per_pixel": expected}
+    assert image.attrs["um_per_pixel"] == sizes
 
 
 # Nothing to measure, and other things worth a warning

@@ -57,6 +57,22 @@ def test_attrs_that_are_something_else_stay(sizes, make_image):
     assert ops.rescale(image, 2).attrs == image.attrs
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes", "expected"),
+    [
+        ((3, 24, 18), 0.5, 1),
+        ((3, 24, 18), "0.5", 1),
+        ((3, 2, 24, 18), 0.5, {"z": 0.5, "y": 1, "x": 1}),
+        ((3, 2, 24, 18), {"z": None, "y": 0.5, "x": 0.25}, {"z": None, "y": 1, "x": 0.5}),
+        ((3, 24, 18), {"y": "0.5", "x": "unknown"}, {"y": 1, "x": "unknown"}),
+    ],
+)
+def test_pixel_sizes_that_are_known(shape, sizes, expected, make_image):
+    """Along y and x they are larger; z, and what is no size, stays."""
+    image = make_image(shape=shape).assign_attrs(um_per_pixel=sizes)
+    assert ops.rescale(image, 2).attrs == {**image.attrs, "um_per_pixel": expected}
+
+
 def test_images_of_two_instruments(make_image):
     cohort = {"fine": make_image(shape=(3, 24, 18)), "coarse": make_image(shape=(3, 12, 9))}
     for factor in ({"fine": 2, "coarse": 1}, {"fine": 2, ...: 1}):
@@ -123,6 +139,9 @@ def test_layers_stay_where_they_lie(shape, scale_factors):
         assert before.keys() == after.keys()
         for dim, ends in before.items():
             np.testing.assert_allclose(after[dim], ends)
+        moved = spatialdata.get_extent(element.pxprep.coarsen({"y": 4, "x": 4}), system)
+        for dim, ends in moved.items():
+            np.testing.assert_allclose(ends, after[dim])
     expected = model.parse(oracle.coarsen(pixels, {"y": 4, "x": 4}), **given)
     for one, other, own in zip(*map(scales, (made, expected, element)), strict=True):
         assert one.shape == other.shape

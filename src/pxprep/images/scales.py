@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,14 @@ def known_length(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return length if 0 < length < float("inf") else None
+
+
+def known_sizes(image: xr.DataArray) -> dict[str, float]:
+    """Micrometres of a pixel by dim, as far as attrs tell them: a size for each dim, or for all."""
+    sizes = image.attrs.get(SIZES)
+    of_dims = sizes if isinstance(sizes, Mapping) else dict.fromkeys(SPATIAL, sizes)
+    told = {dim: known_length(of_dims.get(dim)) for dim in SPATIAL if dim in image.dims}
+    return {dim: size for dim, size in told.items() if size is not None}
 
 
 def factors_between(scales: Sequence[xr.DataArray], names: Sequence[str]) -> list[ScaleFactors]:
@@ -129,20 +136,25 @@ def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
 
 
 def with_coarser_coordinates(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """`image` cut to the size of means over rectangles of pixels, with their coordinates and attrs.
+    """`cut_to_size`, with coordinates.
 
-    Its values are not the means: the caller puts them in. Coordinates along the dims that are
-    numbers become means over the same pixels; others are left out.
+    Coordinates along the dims that are numbers become means over the same pixels; others are left
+    out.
     """
-    smaller = cut_to_size(image, factors).assign_coords(_coords_of_rectangles(image, factors))
-    return smaller.assign_attrs(_attrs_of_rectangles(image, factors))
+    return cut_to_size(image, factors).assign_coords(_coords_of_rectangles(image, factors))
 
 
 def cut_to_size(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """`image` cut to the size of means over rectangles, without the coordinates along them."""
+    """`image` cut to the size of means over rectangles of pixels, with the attrs of these.
+
+    It has no coordinates along them. Its values are not the means: the caller puts them in.
+    """
     along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
     sizes = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}
-    return image.drop_vars(along).isel(sizes)
+    smaller = image.drop_vars(along).isel(sizes)
+    if set(factors.values()) <= {1}:
+        return smaller
+    return smaller.assign_attrs(_attrs_of_rectangles(image, factors))
 
 
 def means_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> Array:
@@ -167,12 +179,8 @@ def _means_along(coord: xr.DataArray, factors: ScaleFactors) -> object:
 
 def _attrs_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
     """The sizes of pixels, and SpatialData's transformations, for means over rectangles."""
-    attrs: dict[str, object] = {}
     sizes, places = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
-    if isinstance(sizes, Mapping) and all(isinstance(size, Real) for size in sizes.values()):
-        attrs[SIZES] = {dim: size * factors.get(dim, 1) for dim, size in sizes.items()}
-    if isinstance(sizes, Real) and len(set(factors.values())) == 1:
-        attrs[SIZES] = sizes * max(factors.values())
+    attrs: dict[str, object] = {} if sizes is None else {SIZES: _larger(sizes, image, factors)}
     if isinstance(places, Mapping) and all(hasattr(one, "to_affine") for one in places.values()):
         axes = tuple(dim for dim in ("x", "y", "z") if dim in image.dims)
         scale = np.diag([*(factors.get(dim, 1.0) for dim in axes), 1.0])
@@ -182,6 +190,24 @@ def _attrs_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[str
             for system, affine in affines.items()
         }
     return attrs
+
+
+def _larger(sizes: object, image: xr.DataArray, factors: ScaleFactors) -> object:
+    """Sizes of pixels in attrs, by dim or for all, those that are known times the factors.
+
+    One for all dims becomes one for each where the factors differ.
+    """
+    if isinstance(sizes, Mapping):
+        return {
+            dim: size if length is None or factors.get(dim, 1) == 1 else length * factors[dim]
+            for dim, size in sizes.items()
+            for length in [known_length(size)]
+        }
+    length = known_length(sizes)
+    if length is None:
+        return sizes
+    by_dim = {dim: length * factors.get(dim, 1) for dim in SPATIAL if dim in image.dims}
+    return by_dim if len(set(by_dim.values())) > 1 else by_dim["x"]
 
 
 def coarser_scales(

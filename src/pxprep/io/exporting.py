@@ -16,7 +16,7 @@ from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_path
-from ..images.scales import MICRON_SYSTEMS, SIZES, known_length
+from ..images.scales import MICRON_SYSTEMS, SIZES, known_sizes
 from ..layers.layouts import scales_of
 from ..layers.new_layers import coarsened
 from ..layers.reading import parse_names, read_checked
@@ -163,14 +163,6 @@ def _um_per_pixel(element: object) -> dict[str, float]:
     return {dim: float(size) for dim, size in zip(dims, sizes, strict=True)}
 
 
-def _known_sizes(image: xr.DataArray) -> dict[str, float]:
-    """Micrometres of a pixel by dim, as far as attrs tell them: a size for each dim, or for all."""
-    sizes = image.attrs.get(SIZES)
-    of_dims = sizes if isinstance(sizes, Mapping) else dict.fromkeys(image.dims, sizes)
-    told = {dim: known_length(of_dims.get(dim)) for dim in DIMS[1:] if dim in image.dims}
-    return {dim: size for dim, size in told.items() if size is not None}
-
-
 def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
     """An image in the order of a file; raises if a file cannot hold it."""
     is_good = name and not set(name) & set("/\\") and not NOT_XML.search(name)
@@ -208,7 +200,7 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     labels = [str(label) for label in labels_or_positions(image)]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata: dict[str, object] = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
-    for dim, size in _known_sizes(image).items():
+    for dim, size in known_sizes(image).items():
         metadata |= {f"PhysicalSize{dim.upper()}": size, f"PhysicalSize{dim.upper()}Unit": "µm"}
     levels = list(_levels(image))
     with tifffile.TiffWriter(file, bigtiff=True, ome=True) as tiff:

@@ -15,7 +15,7 @@ from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
-from ..images.scales import MICRONS, SIZES
+from ..images.scales import MICRONS, known_sizes
 from ..layers.backing import SourceState
 from ..layers.destination import Destination, check_outputs, repair_store
 from ..layers.layouts import Layout
@@ -278,8 +278,8 @@ def _transformations(image: xr.DataArray) -> dict[str, object]:
     """The transformations to pixels, and to micrometres where these are known."""
     from spatialdata.transformations import Identity, Scale
 
-    sizes = image.attrs.get(SIZES)
-    if not isinstance(sizes, Mapping) or not {"y", "x"} <= set(sizes):
+    sizes = known_sizes(image)
+    if not {"y", "x"} <= set(sizes):
         return {"global": Identity()}
     axes = tuple(str(dim) for dim in image.dims if dim in sizes)
     return {"global": Identity(), MICRONS: Scale([sizes[dim] for dim in axes], axes)}

@@ -37,7 +37,8 @@ class Panel:
     keep
         Whether each channel is used; empty if all are.
     sigma, q, q_post, cap_max
-        Numbers by name of the channel, as `Pipeline.sparrow` takes them; empty if there are none.
+        Numbers by name of those channels that are used, as `Pipeline.sparrow` takes them; empty if
+        there are none.
     source
         The file.
     in_order
@@ -84,7 +85,8 @@ class Panel:
         if not self.in_order:
             for own in known:
                 for keys in filter(None, (self.keys, self.names)):
-                    if all(keys[row] in own for row in rows):
+                    if all(own.count(keys[row]) == 1 for row in rows):
+                        self._check_keys(keys, what)
                         self._tell()
                         return [(own.index(keys[row]), self.names[row]) for row in rows]
         if by_order and n_channels == len(self.names):
@@ -103,6 +105,18 @@ class Panel:
             f"{f', called {listed_names(called)}' if called else ''}; it has {len(rows)} to keep: "
             f"{listed_names([(self.keys or self.names)[row] for row in rows])}"
         )
+
+    def _check_keys(self, keys: Sequence[str], what: str) -> None:
+        """Raise unless each used row stands for a channel of its own."""
+        rows_of: dict[str, list[int]] = {}
+        for row in self.kept:
+            rows_of.setdefault(keys[row], []).append(row)
+        for key, rows in rows_of.items():
+            if len(rows) > 1:
+                raise ChannelError(
+                    f"{spelled('panel')} {self.source!r} must keep each channel of {what} once, "
+                    f"{key!r} is there as {listed_names([self.names[row] for row in rows])}"
+                )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
@@ -181,15 +195,16 @@ def read_panel(path: str | Path) -> Panel:
     names = [name or (keys[n] if keys else "") for n, name in enumerate(names)]
     keep = [_truth(text, KEPT, file) for text in columns.get(KEPT, [""] * len(names))]
     gone = [_truth(text or "0", REMOVED, file) for text in columns.get(REMOVED, [""] * len(names))]
+    kept = [one and not other for one, other in zip(keep, gone, strict=True)]
+    # A name may be there again among the channels that are not kept.
     numbers = {
         parameter: {
             name: _number(text, parameter, file)
-            for name, text in zip(names, columns.get(heading, ()), strict=False)
-            if text
+            for name, text, is_kept in zip(names, columns.get(heading, ()), kept, strict=False)
+            if text and is_kept
         }
         for heading, parameter in NUMBERS.items()
     }
-    kept = [one and not other for one, other in zip(keep, gone, strict=True)]
     return _made(file, lines[1:], names, keys, kept, numbers)
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from ..errors import ImageError
 from ..images.datatree import is_tree
 from ..images.image import checked
-from ..images.scales import MICRON_SYSTEMS, SIZES, known_length
+from ..images.scales import MICRON_SYSTEMS, known_length, known_sizes
 from ..images.trees import named_leaves, read_leaf
 
 
@@ -28,9 +28,9 @@ def one_image(image: object, parameter: str = "image") -> xr.DataArray:
 
 def um_per_pixel(image: xr.DataArray) -> float | None:
     """Micrometres from one pixel to the next along x; None where they are not known."""
-    sizes = image.attrs.get(SIZES)
-    if isinstance(sizes, Mapping) and "x" in sizes:
-        return known_length(sizes["x"])
+    sizes = known_sizes(image)
+    if "x" in sizes:
+        return sizes["x"]
     # What SpatialData keeps: a transformation by the name of a coordinate system.
     systems: object = image.attrs.get("transform")
     for name in MICRON_SYSTEMS:

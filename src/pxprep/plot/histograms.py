@@ -57,8 +57,9 @@ COLOURS = {"before": BLUE, "after": VERMILION}
 
 @dataclass(frozen=True)
 class Line:
-    """A fitted number: its value in each channel, and how it is drawn."""
+    """A fitted number: its name in its step, what a legend says, its values, how it is drawn."""
 
+    number: str
     label: str
     values: Mapping[Label, float]
     style: str
@@ -209,12 +210,12 @@ def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
         is_after = step.reference is None and all(
             _is_pointwise(later, fitted.seen_by[after]) for after, later in steps[position:]
         )
-        for label, style, values in _marks(name, step, measured[name], fitted):
+        for number, label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:
-                lines["before"].append(_line(label, style, values))
+                lines["before"].append(_line(number, label, style, values))
             if is_after:
                 moved = _moved(values.astype(fitted.dtype), steps[position:], measured)
-                lines["after"].append(_line(label, style, moved))
+                lines["after"].append(_line(number, label, style, moved))
     return lines
 
 
@@ -226,16 +227,16 @@ def _is_pointwise(step: Step, labels: Sequence[Label]) -> bool:
 
 def _marks(
     name: str, step: Step, numbers: xr.Dataset, fitted: FittedPipeline
-) -> Iterator[tuple[str, str, xr.DataArray]]:
-    """Label, style and values of the quantiles that a step applies, and of the image's own."""
+) -> Iterator[tuple[str, str, str, xr.DataArray]]:
+    """The quantiles that a step applies, and the image's own: what `Line` has of each."""
     statistic = step.statistic(fitted.seen_by[name])
     for applied, own in () if statistic is None else statistic.made_from.items():
         if {FOV, BATCH} & set(numbers[applied].dims):
             continue
         label = name if applied == "scale" else f"{name} {applied}"
-        yield label, "--", numbers[applied]
+        yield applied, label, "--", numbers[applied]
         if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
-            yield f"{label} of this image", ":", numbers[own]
+            yield applied, f"{label} of this image", ":", numbers[own]
 
 
 def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
@@ -260,10 +261,9 @@ def _moved(
     return image.isel(y=0, x=0)
 
 
-def _line(label: str, style: str, values: xr.DataArray) -> Line:
-    return Line(
-        label, dict(zip(labels_or_positions(values), values.values.tolist(), strict=True)), style
-    )
+def _line(number: str, label: str, style: str, values: xr.DataArray) -> Line:
+    by_label = dict(zip(labels_or_positions(values), values.values.tolist(), strict=True))
+    return Line(number, label, by_label, style)
 
 
 def draw_histogram(

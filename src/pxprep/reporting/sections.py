@@ -25,6 +25,9 @@ MOST_CARDS, FEWEST = 4000, 2
 FEW = 3
 # So many channels can be told apart in a small picture.
 MIXED = 4
+# Numbers of steps that bright pixels have; others, as a mean or a lower quantile, most pixels are
+# above. A maximum may be that of a single pixel.
+BRIGHT = ("scale", "high")
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,10 @@ class Sections:
         )
 
     def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar_part: float) -> Drawing:
-        """Before: as bright as the whole cohort's quantiles say, so that images can be compared."""
+        """Before: as bright as the whole cohort's upper quantiles say, so that images compare."""
         positions = [self.fitted.remaining.index(label) for label in self.mixed]
-        fitted = next((line.values for line in lines if line.style == "--"), {})
+        bright = [line for line in lines if line.style == "--" and line.number in BRIGHT]
+        fitted = bright[0].values if bright else {}
         image = pixels.after if pixels.before is None else pixels.before
         known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
         limits = [limit if limit is not None and limit > 0 else None for limit in known]

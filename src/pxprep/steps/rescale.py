@@ -20,7 +20,7 @@ def rescale(images: AnyImages, factor: SizeFactor) -> AnyImages:
     """Images with larger pixels: means over squares of pixels, which stay where they are.
 
     So images of instruments with different pixel sizes can be clustered together. As `coarsen`
-    along ``y`` and ``x``, NaN ignored, but it keeps coordinates, pixel sizes and transformations.
+    along ``y`` and ``x``, NaN ignored, but it keeps coordinates.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def rescale(images: AnyImages, factor: SizeFactor) -> AnyImages:
         Like `images`, float32 or float64, lazy if they are; each mean is taken in float64 and
         rounded once. Coordinates along ``y`` and ``x`` that are numbers are their means over the
         same pixels; others are left out. ``attrs["um_per_pixel"]``, and the transformations that
-        SpatialData keeps in ``attrs["transform"]``, are those of the larger pixels.
+        SpatialData keeps in ``attrs["transform"]``, are those of the larger pixels; one size for
+        all dimensions becomes a mapping where the image has ``z``.
 
     Raises
     ------

@@ -117,7 +117,8 @@ def pixel_sum(images: AnyImages) -> AnyImages:
 def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
     """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
 
-    Unlike `rescale` it drops the coordinates along their dimensions.
+    Unlike `rescale` it drops the coordinates along their dimensions. Pixel sizes and
+    transformations in attrs follow, as those of `rescale` do.
 
     Parameters
     ----------
