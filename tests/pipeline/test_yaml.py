@@ -25,6 +25,7 @@ LABELS = [
     "1:30",
     "",
     " x",
+    "a\x85b",
 ]
 TRICKY = {**{label: 90 + i / 7 for i, label in enumerate(LABELS)}, 5: 50, 2.5: 1e-7, ...: 99}
 

@@ -149,6 +149,7 @@ def test_scale_bar_units(size, text):
         {"um_per_pixel": {"x": None}},
         {"transform": "global"},
         {"transform": {"global": None}},
+        {"transform": {"microns": 5}},
     ],
 )
 def test_no_scale_bar_where_the_size_is_not_known(attrs):

@@ -5,6 +5,7 @@ Such a text has the types of JSON and no more: no tags, no aliases, and no `yes`
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import yaml
@@ -76,8 +77,10 @@ def to_text(pipeline: Json) -> str:
     taken: set[str] = set()
     steps = [_written(step, taken) for step in pipeline["steps"]]
     document = {"format": pipeline["format"], "steps": steps}
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return HEAD + text
+    write = partial(yaml.dump, document, Dumper=_Dumper, sort_keys=False, width=100)
+    text: str = write(allow_unicode=True)
+    # A reader takes this sign for the end of a line.
+    return HEAD + (write(allow_unicode=False) if "\x85" in text else text)
 
 
 def parsed(text: str) -> dict[str, object]:

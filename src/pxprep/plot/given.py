@@ -34,7 +34,7 @@ def um_per_pixel(image: xr.DataArray) -> float | None:
     # What SpatialData keeps: a transformation by the name of a coordinate system.
     systems: object = image.attrs.get("transform")
     for name in MICRON_SYSTEMS:
-        if isinstance(systems, Mapping) and name in systems:
+        if isinstance(systems, Mapping) and hasattr(systems.get(name), "to_affine_matrix"):
             matrix = systems[name].to_affine_matrix(("x", "y"), ("x", "y"))
             return known_length(hypot(matrix[0][0], matrix[1][0]))
     return None
