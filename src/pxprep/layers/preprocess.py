@@ -113,7 +113,7 @@ def pixel_clustering_preprocess(
         and `cap_max`; a `FittedPipeline` is applied as it is, and nothing is measured.
     pool
         ``"mean"`` of each layer's quantiles, quantiles over the ``"pixels"`` of all layers, or
-        None: each layer by itself.
+        None: each layer by itself. A `FittedPipeline` has its own, and takes no other.
     where
         Mask of the pixels that are measured: the name of a labels layer (all labels but 0, at the
         finest scale); a `pxprep.Mask`, for some labels or all others; an `xarray.DataArray`; or one
