@@ -62,11 +62,12 @@ def test_numbers_for_the_pipeline(tmp_path):
 
 
 def test_numbers_of_channels_that_are_not_kept(tmp_path):
-    """They are left out: a name of several cycles is kept once, and has the number of that row."""
-    text = "marker_name,remove,sigma,q,q_post,cap_max\nCD3,,2,98,97,3\nCD8,,1,,,\n"
-    panel = read_panel(write(tmp_path, text + "CD3,TRUE,0,90,91,1\nBlank,TRUE,0,90,91,1\n"))
-    assert panel.sigma == {"CD3": 2, "CD8": 1}
-    assert (panel.q, panel.q_post, panel.cap_max) == ({"CD3": 98}, {"CD3": 97}, {"CD3": 3})
+    """A name of several cycles is kept once, and has the number of that row, or none."""
+    text = "marker_name,remove,sigma,q,q_post,cap_max\nCD3,,2,,97,3\nCD8,,1,,,\n"
+    panel = read_panel(write(tmp_path, text + "CD3,TRUE,0,90,91,1\nBlank,TRUE,0,,,\n"))
+    # Blank may still be chosen by hand.
+    assert panel.sigma == {"CD3": 2, "CD8": 1, "Blank": 0}
+    assert (panel.q, panel.q_post, panel.cap_max) == ({}, {"CD3": 97}, {"CD3": 3})
 
 
 KEEP = "channel,name,keep\nIr191,DAPI,1\nPr141,CD3,0\nNd142,CD20,1\n"

@@ -37,8 +37,8 @@ class Panel:
     keep
         Whether each channel is used; empty if all are.
     sigma, q, q_post, cap_max
-        Numbers by name of those channels that are used, as `Pipeline.sparrow` takes them; empty if
-        there are none.
+        Numbers by name of the channel, as `Pipeline.sparrow` takes them; empty if there are none.
+        Of several rows with one name, those of the row that is used.
     source
         The file.
     in_order
@@ -196,12 +196,13 @@ def read_panel(path: str | Path) -> Panel:
     keep = [_truth(text, KEPT, file) for text in columns.get(KEPT, [""] * len(names))]
     gone = [_truth(text or "0", REMOVED, file) for text in columns.get(REMOVED, [""] * len(names))]
     kept = [one and not other for one, other in zip(keep, gone, strict=True)]
-    # A name may be there again among the channels that are not kept.
+    # A name may be there again among the channels that are not kept, as DAPI of another cycle.
+    used = {name for name, is_kept in zip(names, kept, strict=True) if is_kept}
     numbers = {
         parameter: {
             name: _number(text, parameter, file)
             for name, text, is_kept in zip(names, columns.get(heading, ()), kept, strict=False)
-            if text and is_kept
+            if text and (is_kept or name not in used)
         }
         for heading, parameter in NUMBERS.items()
     }
