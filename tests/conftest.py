@@ -30,20 +30,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What `-m "not slow"` leaves out, beside tests with a mark of their own.
 # Files that take long, start processes or fill disks:
 SLOW_FILES = """
-    test_chunk_faults test_cli test_cli_batches test_cli_exclude test_cli_interrupts
-    test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency
-    test_distributed test_examples test_excluded_layers test_export test_faults
+    test_chunk_faults test_cli test_cli_batches test_cli_dry_run test_cli_exclude
+    test_cli_interrupts test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency
+    test_distributed test_dropped_layers test_examples test_excluded_layers test_export test_faults
     test_import test_kept_results test_layer_batches test_layer_chunks test_layer_masks
     test_layer_reports test_layer_scales test_lazy_quantiles
     test_start_up test_properties test_readme test_removed_layers
-    test_report test_spatialdata test_writing
+    test_report test_report_in_browser test_spatialdata test_writing
 """
 # Single tests of a second or more:
 SLOW_TESTS = """
-    test_a_cluster test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
+    test_a_cluster test_a_crop_of_a_layer
+    test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
     test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
     test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
     test_completion test_dead_staging_is_removed_and_a_live_one_is_not
+    test_each_batch_is_as_it_would_be_alone test_images_of_a_dataset_are_a_cohort
     test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
     test_import_leaves_matplotlib_alone test_import_of_a_name_that_is_taken_meanwhile
     test_the_package_works_where_nothing_can_be_cached test_layers_are_told_of_together
