@@ -11,6 +11,7 @@ from dask.callbacks import Callback
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracle
 from counted_images import (
     LOOKS,
     SHAPE,
@@ -270,3 +271,26 @@ def test_cohorts_have_the_bits_of_eager_ones(pool, look, monkeypatch):
         assert_same_bits(one, other)
     fitted = pipeline.fit([counted(values)[0] for values in cohort()], pool=pool)
     assert fitted == pipeline.fit([image_of(values) for values in cohort()], pool=pool)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("f2", 4), ("f4", 4), ("i8", 4), ("f8", 8)])
+def test_limits_are_those_of_the_floats_that_are_gathered(dtype, size, monkeypatch):
+    sizes, limits_of, bracket = [], quantiles.limits_of, quantiles.bracket
+
+    def look_at_limits(q, n_values, itemsize):
+        sizes.append(itemsize)
+        return limits_of(q, n_values, itemsize)
+
+    def look_at_bracket(samples, q, zeros, n_bytes):
+        sizes.append(n_bytes / image.size)
+        return bracket(samples, q, zeros, n_bytes)
+
+    monkeypatch.setattr(quantiles, "limits_of", look_at_limits)
+    monkeypatch.setattr(quantiles, "bracket", look_at_bracket)
+    image = np.random.default_rng(0).integers(0, 99, (2, 1, 30, 40)).astype(dtype)
+    lazy = da.from_array(image, chunks=(2, 1, 15, 40))
+    found = quantiles.exact_quantiles([lazy], np.array([60.0, 99]), [[0]])
+    expected = oracle.quantile(image, np.array([60.0, 99]))
+    np.testing.assert_array_equal(found.value.compute()[0], expected)
+    assert len(sizes) == 2
+    assert set(sizes) == {size}

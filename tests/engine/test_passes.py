@@ -1,5 +1,7 @@
 """Images in memory: passes over blocks, and which way a quantile is found."""
 
+from dataclasses import dataclass
+
 import dask
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from pxprep import ops
 from pxprep.engine import brackets, measuring, passes, programs
 from pxprep.engine.gathering import Bounds
 from pxprep.engine.passes import ArrayChain, Pass, run
-from pxprep.engine.programs import Divide
+from pxprep.engine.programs import Divide, Operation
 from pxprep.engine.quantiles import exact_quantiles
 from pxprep.engine.sinks import Fill
+from pxprep.engine.sources import Area
 from pxprep.steps.arcsinh import Arcsinh
 from pxprep.steps.blur import BlurEach
 
@@ -89,6 +92,72 @@ def test_quantiles_of_all_pixels_of_several_images(way, dtype):
     np.testing.assert_array_equal(
         found.counted, [(together != 0).sum(axis=(1, 2, 3)) for together in groups]
     )
+
+
+@dataclass(frozen=True)
+class Squares(Operation):
+    """Says of which strips it makes the squares."""
+
+    run_on: list
+
+    def __call__(self, strip, numbers):
+        self.run_on.append(strip.window)
+        np.square(strip.block(), out=strip.block())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("q", [99.5, 60])
+def test_an_image_is_run_once_for_all_groups_that_it_is_in(monkeypatch, q, masked):
+    monkeypatch.setattr(passes, "LEAST_VALUES", 100)
+    monkeypatch.setattr(programs, "STRIP_VALUES", 150)
+    images = [values("float32", (3, 1, n, 20), n) for n in (23, 40)]
+    masks = [np.random.default_rng(n).random((n, 20)) < 0.7 for n in (23, 40)]
+    run_on = [[], []]
+    chains = [
+        ArrayChain(image).then(Squares(own)) for image, own in zip(images, run_on, strict=True)
+    ]
+    areas = [Area(mask, "yx", None, False) for mask in masks] if masked else []
+    found = exact_quantiles(chains, np.full(3, q), [[0], [1], [0, 1]], areas=areas)
+    for image, own in zip(images, run_on, strict=True):
+        rows = sorted(row for window in own for row in range(window.top, window.bottom))
+        assert rows == list(range(image.shape[2]))
+    squares = [
+        np.where(mask, image**2, np.nan) if masked else image**2
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    for row, together in zip(found.value, [*squares, np.concatenate(squares, axis=2)], strict=True):
+        np.testing.assert_array_equal(row, oracle.quantile(together, q))
+
+
+def test_samples_are_of_the_whole_image_if_it_is_in_several_groups(monkeypatch):
+    monkeypatch.setattr(measuring, "FEW", 0)
+    monkeypatch.setattr(programs, "STRIP_VALUES", 150)
+    sampled, sample = [], measuring._sample
+
+    def look_and_sample(opened, where):
+        sampled.append(opened.pixels.pieces[0][1])
+        return sample(opened, where)
+
+    monkeypatch.setattr(measuring, "_sample", look_and_sample)
+    images = [values("float32", (3, 1, n, 20), n) for n in (23, 40)]
+    chains = [ArrayChain(image).then(Squares([])) for image in images]
+    found = exact_quantiles(chains, np.full(3, 60), [[0], [1], [0, 1]])
+    assert set(sampled) == {(0, 23, 0, 20), (0, 40, 0, 20)}
+    squares = [image**2 for image in images]
+    for row, together in zip(found.value, [*squares, np.concatenate(squares, axis=2)], strict=True):
+        np.testing.assert_array_equal(row, oracle.quantile(together, 60))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+def test_integers_are_counted_whatever_their_largest_value(dtype):
+    ends = np.iinfo(dtype)
+    for some in ([0, 0, 1], [ends.max, 0, 3], [ends.min, ends.max, 0], [ends.min, ends.min, 1]):
+        image = np.array(some, dtype).reshape(1, 1, 1, 3).repeat(40_000, 3)
+        found = exact_quantiles([image, image // 2], np.array([70.0]), [[0], [1], [0, 1]])
+        groups = [image, image // 2, np.concatenate([image, image // 2], axis=3)]
+        for row, together in zip(found.value, groups, strict=True):
+            np.testing.assert_array_equal(row, oracle.quantile(together, 70))
+        assert (found.infinite == 0).all()
 
 
 def test_what_is_not_measured_is_not_seen(way):

@@ -1,11 +1,13 @@
 """The threads that passes share: errors, interrupts, calls within calls, forks."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -92,6 +94,38 @@ def test_a_thread_is_waited_for_even_if_an_interrupt_hides_it(monkeypatch):
         run_all(work, range(10))
     assert ended.is_set()
     pool.shutdown()
+
+
+def test_an_error_of_a_helper_holds_nothing_once_it_was_caught():
+    """Not until Python collects garbage, as large images may hang on it."""
+
+    class Held(list):
+        pass
+
+    def fail_in(held):
+        meeting = threading.Barrier(2, timeout=20)
+
+        def work(item):
+            meeting.wait()
+            if threading.current_thread() is not threading.main_thread():
+                raise ValueError(f"wrong {len(held)}")
+
+        with pytest.raises(ValueError, match="wrong"):
+            run_all(work, range(2))
+
+    held = Held()
+    alive = weakref.ref(held)
+    gc.disable()
+    try:
+        fail_in(held)
+        del held
+        for _ in range(1000):  # the pool's own thread lets go a moment later
+            if alive() is None:
+                break
+            time.sleep(0.001)
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_work_may_call_for_work():

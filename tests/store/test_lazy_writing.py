@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from threading import get_ident
+from threading import Barrier, get_ident
 
 import dask
 import dask.array as da
@@ -186,6 +186,20 @@ def test_nothing_is_written_of_arrays_without_pixels(tmp_path):
     da.store([empty], [zarr.open_array(tmp_path / "own")], lock=False)
     assert files(tmp_path / "own") == before
     assert chunk_files(tmp_path / "own") == {}
+
+
+def test_threads_of_this_process_are_as_many_as_the_user_says():
+    meeting = Barrier(3, timeout=20)
+
+    def meet(block):
+        meeting.wait()
+        return block
+
+    values = np.arange(3)
+    lazy = da.from_array(values, chunks=1).map_blocks(meet, dtype=values.dtype, meta=values[:0])
+    with dask.config.set(num_workers=3):
+        (made,) = computing.compute(lazy, local=True)
+    np.testing.assert_array_equal(made, values)
 
 
 def test_at_once_is_said_of_this_thread_alone():

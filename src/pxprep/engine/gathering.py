@@ -24,7 +24,7 @@ FIRST_VALUES = 1 << 12
 GROWTH = 16
 # What every statistic counts beside its numbers: values, and which of them are negative, and
 # infinite ones. Fields of the types of its results.
-COUNTS = [(name, np.int64) for name in ("counted", "negative", "infinite")]
+COUNT_FIELDS = [(name, np.int64) for name in ("counted", "negative", "infinite")]
 # What a `tally` counts.
 COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 

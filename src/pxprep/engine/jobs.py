@@ -142,7 +142,7 @@ class BlockJob:
             else:
                 chunks = self.reading.run(others)
                 pixels = Pixels(_stacked(self.window, chunks) + around, sum(map(len, chunks)))
-            pixels.part = self.reading.index[0]
+            pixels.z_chunk = self.reading.index[0]
             # Masks are read after the image: its cache samples them at the same places.
             numbers = [_filled_in(number, given) for number in self.numbers]
             if kept is None:

@@ -58,7 +58,7 @@ class _HeldMemory:
     def take(self, n_bytes: int) -> mmap.mmap | None:
         """The smallest piece that fits an array of so many bytes; None if none does."""
         if not self._lock.acquire(blocking=False):
-            return None  # another thread has it, or an interrupt came while it was taken
+            return None  # another thread has the lock, or an interrupt has left it taken
         try:
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:

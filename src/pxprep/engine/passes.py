@@ -111,7 +111,7 @@ class Pass:
     where: Pixels | None = None
 
     def blocks(self, n: int) -> list[Window]:
-        """The blocks in which the image is looked at: `n`, or as many times that as sinks want."""
+        """The blocks in which the image is looked at: `n` times as many as sinks want, about."""
         return self.chain.blocks(n * min(sink.blocks_per_thread for sink in self.sinks))
 
     @cached_property

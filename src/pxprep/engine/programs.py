@@ -51,9 +51,9 @@ class Strip:
         self.program = program
         # The pixels that the operations after the one that runs need.
         self.want = window
-        # The pixels wanted in the end, if notes are taken of them, and the chunk along z.
+        # The pixels wanted in the end, if notes are taken of them, and which chunk along z.
         self.noted_window: Window | None = None
-        self.part: int | None = None
+        self.z_chunk: int | None = None
         # What the program began with: pixels, and what each operation takes. None if it began with
         # pixels that an earlier pass had kept.
         self.begun: tuple[Pixels, Sequence[object]] | None = None
@@ -68,7 +68,7 @@ class Strip:
             rows, columns = self.noted_window.shape
             n_values = self.pixels.n_channels * self.pixels.planes * rows * columns
             counted = partial(count, self.noted_window)
-            note.take(self.noted_window, n_values, counted, self.part)
+            note.take(self.noted_window, n_values, counted, self.z_chunk)
 
     def become(self, block: Block, window: Window) -> None:
         """Go on as a new block of the pixels of `window`; the block may be written to."""
@@ -385,7 +385,7 @@ class Program:
         *,
         noted: bool,
     ) -> Strip:
-        begin, reads, part = 0, self.reads(window), pixels.part
+        begin, reads, z_chunk = 0, self.reads(window), pixels.z_chunk
         for position, kept in enumerate(numbers):
             if isinstance(kept, ResultSoFar):
                 target = kept.at(window)
@@ -395,7 +395,7 @@ class Program:
         strip = Strip(pixels, reads, self, target)
         if noted:
             strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)
-            strip.part = part
+            strip.z_chunk = z_chunk
         for position in range(begin, len(self.operations)):
             strip.want = window.grown(self.depths_after[position], self.height, self.width)
             self.operations[position](strip, numbers[position])

@@ -53,7 +53,7 @@ def exact_quantiles(
         Percent, shape (c,), or (quantile, c) for several.
     groups
         Positions of the images whose pixels are taken together. An image may be in several groups:
-        a lazy one is read once for all of them.
+        a pass reads it once for all of them.
     zeros
         Whether zeros are counted.
     evaluate

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..aliases import Array, Block, DType, Real
 from .digits import bit_constants, integer_offset, key_bits
-from .gathering import COUNTED, COUNTS, INFINITE, NEGATIVE, Gathered
+from .gathering import COUNT_FIELDS, COUNTED, INFINITE, NEGATIVE, Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 
 # How far the selection of one channel has come. A quantile lies between the values at two
@@ -21,14 +21,14 @@ from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 # keys begin with those digits. `counted`, `negative` and `infinite` are as in `Quantiles`.
 SELECTION = np.dtype(
     [
-        *COUNTS,
+        *COUNT_FIELDS,
         ("rank", np.int64, (2,)),
         ("prefix", np.uint64, (2,)),
         ("weight", np.float64),
     ]
 )
 # The fields of `Quantiles`.
-SETTLED = np.dtype([("value", np.float64), *COUNTS])
+SETTLED = np.dtype([("value", np.float64), *COUNT_FIELDS])
 
 
 class Quantiles(NamedTuple):
@@ -157,7 +157,7 @@ def interpolate(selection: Block, *, dtype: DType) -> Block:
     settled = np.empty(len(selection), SETTLED)
     value = _between(low, high, selection["weight"])
     settled["value"] = np.where(selection["counted"] > 0, value, np.nan)
-    for name, _ in COUNTS:
+    for name, _ in COUNT_FIELDS:
         settled[name] = selection[name]
     return settled
 

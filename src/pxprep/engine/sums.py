@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Array, Block, DType
-from .gathering import COUNTS
+from .gathering import COUNT_FIELDS
 from .kernels.sums import LANES, WORD, add_doubles, add_integers, add_singles, count_kinds
 
 
@@ -41,12 +41,12 @@ class BinLayout(NamedTuple):
     @property
     def row_size(self) -> int:
         """How many int64 a row has."""
-        return len(COUNTS) + self.n_words + self.n_square_words
+        return len(COUNT_FIELDS) + self.n_words + self.n_square_words
 
     def parts(self, row: Block) -> tuple[Block, Block, Block]:
         """The counts, the sum and the sum of squares in a row: views."""
-        end = len(COUNTS) + self.n_words
-        return row[: len(COUNTS)], row[len(COUNTS) : end], row[end:]
+        end = len(COUNT_FIELDS) + self.n_words
+        return row[: len(COUNT_FIELDS)], row[len(COUNT_FIELDS) : end], row[end:]
 
 
 _LAYOUTS = {
@@ -54,7 +54,7 @@ _LAYOUTS = {
     8: BinLayout(1074, 69, 135, (2048, LANES, 4)),
 }
 # The fields of `Moments`, for each channel.
-MOMENTS = np.dtype([("mean", np.float64), ("deviation", np.float64), *COUNTS])
+MOMENTS = np.dtype([("mean", np.float64), ("deviation", np.float64), *COUNT_FIELDS])
 
 
 class Moments(NamedTuple):

@@ -100,9 +100,16 @@ class _SharedWork(Generic[Item]):
             self._changed.wait_for(lambda: self._n_helping == 0)
 
     def raise_error(self) -> None:
-        """Raise what went wrong in a helper, if anything did."""
-        if self._error is not None:
-            raise self._error
+        """Raise what went wrong in a helper, if anything did.
+
+        It is held no longer: it holds all that the helper worked with, and this object as well.
+        """
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
 
 
 def wait_whatever(wait: Callable[[], object]) -> None:

@@ -111,7 +111,7 @@ class Pixels:
 
     def __init__(self, pieces: Iterable[tuple[int, Window, Block]], n_channels: int) -> None:
         # Which chunk along z these are of, if an image comes in several: notes tell them apart.
-        self.part: int | None = None
+        self.z_chunk: int | None = None
         self.pieces = list(pieces)
         self.n_channels = n_channels
         _, _, first = self.pieces[0]

@@ -177,7 +177,7 @@ def _pooled(pool: object, pipeline: Pipeline | FittedPipeline) -> Pool:
     asked = parse_pool(pool)
     if not isinstance(pipeline, FittedPipeline):
         return asked
-    if asked not in (pipeline.pool, signature(Pipeline.fit).parameters["pool"].default):
+    if asked not in (pipeline.pool, "mean"):  # which is what is taken if none is given
         raise ParameterError(
             f"{spelled('pool')} says how layers are measured, and a FittedPipeline measures "
             f"nothing: leave it out; got {asked!r}, it was fitted with {pipeline.pool!r}"

@@ -13,10 +13,11 @@ import xarray as xr
 
 from ..aliases import Array, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
+from ..engine.gathering import COUNT_FIELDS
 from ..errors import listed
 
 # For each image, how many values were counted, negative, infinite.
-COUNTS = ("counted", "negative", "infinite")
+COUNTS = tuple(name for name, _ in COUNT_FIELDS)
 LOWER = "quantile_low"
 # What the image values are called. Images are compared by the first of these that a step has: of
 # two quantiles by the upper one.
