@@ -320,7 +320,7 @@ def test_scales_are_matched_by_label(make_image):
     assert_same_bits(ops.divide(image, scale[::-1]), expected)
     with pytest.raises(ChannelError, match=r"scale: .*unknown 'other'"):
         ops.divide(image, scale.assign_coords(c=[*image.c.values[:2], "other"]))
-    for dtype in (str, object, complex, "M8[D]"):
+    for dtype in (str, object, complex, "M8[ns]"):
         for odd in (scale.astype(int).astype(dtype), scale.astype(int).astype(dtype).chunk()):
             with pytest.raises(ParameterError, match="scale must hold real numbers, got dtype"):
                 ops.divide(image, odd)
