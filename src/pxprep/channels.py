@@ -170,6 +170,8 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
         return None
     if isinstance(channels, xr.DataArray):
         channels = channels.values
+    if isinstance(channels, np.ndarray):
+        channels = channels.tolist()  # of an array without dims its one value
     if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
         raise ParameterError(
             f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"

@@ -22,7 +22,11 @@ BAD = {
     "one pixel": (a_mask((1, 1)), "sizes of the image"),
     "coordinates": (
         a_mask().assign_coords(y=np.arange(45) + 0.5),
-        "coordinates along 'y', which begin with 0, got 0.5",
+        "coordinates along 'y', got 0.5 where the image has 0 ",
+    ),
+    "other end": (
+        a_mask().assign_coords(y=[*range(44), 99]),
+        "coordinates along 'y', got 99 where the image has 44 ",
     ),
     "name": ("cells", "takes names, as 'cells', of variables beside the images in a tree"),
     "labels": (Mask(a_mask().astype("i4"), [1, 9]), "no pixel has the labels 9; there are 0, 1"),
@@ -55,6 +59,13 @@ def test_bad_masks_are_refused_before_any_work(bad, make_image, no_compute):
         for call in calls:
             with no_compute(), pytest.raises(ParameterError, match=message):
                 call(one)
+
+
+def test_an_unknown_label_is_told_the_labels_of_all_images(make_image):
+    images = [make_image("uint16", SHAPE)] * 2
+    where = [Mask(a_mask().astype("i4") + more, 9) for more in (0, 4)]
+    with pytest.raises(ParameterError, match=r"labels 9; there are 0, 1, 4, 5$"):
+        ops.quantile(images, where=where)
 
 
 @pytest.mark.parametrize("labels", ["all", 1.5, [], [1.5], [True], None, {"a": 1}])

@@ -76,13 +76,19 @@ def test_masks_stay_with_their_images(make_image):
         (3.5, {}, "got 3.5; there are"),
         ([["fov1"]], {}, "exclude must be the name of an image, a sequence of names"),
         (object(), {}, "exclude must be the name of an image, a sequence of names"),
-        (True, {}, "got True; there are"),
+        (True, {}, "exclude must be the name of an image, .* got True"),
         ("fov1", {"pool": None}, "with pool=None each has its own"),
     ],
 )
 def test_bad_names(exclude, how, message, make_image):
     with pytest.raises(ParameterError, match=message):
         STEPS.fit(cohort_of(make_image), exclude=exclude, **how)
+
+
+@pytest.mark.parametrize("exclude", [False, [True, False, False], np.array([False, True, False])])
+def test_true_and_false_are_no_names_of_images_in_a_list(exclude, make_image):
+    with pytest.raises(ParameterError, match="exclude must be the name of an image, a sequence"):
+        STEPS.fit([*cohort_of(make_image).values()], exclude=exclude)
 
 
 def test_one_image_cannot_be_left_out(make_image):

@@ -141,10 +141,21 @@ class Numbers(Step):
     what: object = None
 
     def measure(self, cohort):
-        return {"quantile": MEASURED[self.what]}
+        return {NAMES.get(self.what, "quantile"): MEASURED[self.what]}
 
     def apply(self, image, numbers):
         return image
+
+
+def test_own_numbers_of_one_name_are_refused(image):
+    pipeline = Pipeline([("a", Numbers("low")), ("a_low", Numbers("scalar"))])
+    with pytest.raises(ParameterError, match="got 'a' and 'a_low': 'a_low_quantile' could be"):
+        pipeline.fit(image)
+
+
+def test_own_numbers_must_not_be_called_like_a_dim(image):
+    with pytest.raises(ImageError, match="no name may be that of a dim, got 'fov'"):
+        Pipeline([Numbers("dim")]).fit(image)
 
 
 MEASURED = {
@@ -156,10 +167,16 @@ MEASURED = {
         dims="c",
         coords={"c": LABELS, "marker": ("c", ["x", "y", "z"]), "stage": 3},
     ),
+    "low": 1.0,
+    "missing": np.nan,
+    "dim": 1.0,
     "square": np.eye(3),
     "short": [1.0, 2.0],
     "strangers": xr.DataArray([1.0, 2.0, 3.0], dims="c", coords={"c": ["a", "b", "d"]}),
 }
+
+
+NAMES = {"low": "low_quantile", "dim": "fov"}
 
 
 @pytest.mark.parametrize("what", ["scalar", "array", "labeled", "more"])
@@ -287,3 +304,8 @@ def test_texts_of_each_image_are_shown(image):
     fitted = Pipeline([Kinds()]).fit([image, image * 0, image], pool=None)
     assert "kind = bright or dim\n" in repr(fitted)
     assert "kind = bright\n" in repr(Pipeline([Kinds()]).fit([image, image * 0]))
+
+
+def test_numbers_that_are_missing_of_all_images_are_shown(image):
+    fitted = Pipeline([Numbers("missing")]).fit([image, image], pool=None)
+    assert "quantile = nan\n" in repr(fitted)

@@ -64,6 +64,16 @@ def test_names_are_unique_and_chosen():
     assert [name for name, _ in pipeline.steps] == ["blur", "blur_2", "wide", "sqrt", "sqrt_2"]
 
 
+@pytest.mark.parametrize("first", ["x", "x_quantile"])
+def test_no_two_steps_have_numbers_of_one_name(image, first):
+    # Of `x` the low quantile of each image, of `x_quantile` the lower limit.
+    (second,) = {"x", "x_quantile"} - {first}
+    with pytest.raises(ParameterError, match=f"'{first}' and '{second}': 'x_quantile_low'"):
+        Pipeline().percentile_clip(name=first).percentile_clip(name=second)
+    fitted = Pipeline().percentile_clip(name="x").percentile_clip(name="x_low").fit(image)
+    assert len(fitted.numbers) == sum(map(len, fitted.measured.values()))
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [

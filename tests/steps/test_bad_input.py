@@ -208,6 +208,7 @@ BAD_VALUES = {
         ("CD3", ParameterError, "did you mean ['CD3']?"),
         ([], ParameterError, "at least one"),
         (3, ParameterError, "got 3"),
+        (np.array("CD3"), ParameterError, "did you mean ['CD3']?"),
         ({"CD3"}, ParameterError, "{'CD3'}"),
         (["CD3", "DAPI", "CD3"], ChannelError, "'CD3' more than once"),
         (["cd3", "nope"], ChannelError, "'cd3', 'nope'", "did you mean 'CD3'?", "'CD20'"),
@@ -435,6 +436,12 @@ def test_unknown_shapes(step, no_compute):
     rows = da.ones((3, 4, 5), chunks=(3, 2, 5))[:, da.ones(4, chunks=2) > 0]
     with no_compute(), pytest.raises(ImageError, match=r"image .*must have a known shape"):
         STEPS[step](image_of(rows))
+
+
+def test_the_reference_of_one_image_is_one_image(make_image, no_compute):
+    image = make_image()
+    error = raised(lambda reference: ops.sum_mask(image, 5, reference), [image], no_compute)
+    check(error, ImageError, "reference", "must be one image", "a cohort of [0]")
 
 
 def test_references_with_other_channels(make_image, no_compute):

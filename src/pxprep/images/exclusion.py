@@ -64,11 +64,16 @@ def _names(value: object) -> list[object]:
         return list(value.get(FOV).tolist())
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim < 2:
         value = value.values.tolist() if isinstance(value, xr.DataArray) else value.tolist()
-    if is_label(plain(value)):
+    if _is_name(plain(value)):
         return [plain(value)]
-    if not isinstance(value, Iterable) or not all(map(is_label, several := [*map(plain, value)])):
+    if not isinstance(value, Iterable) or not all(map(_is_name, several := [*map(plain, value)])):
         raise ParameterError(
             f"{spelled('exclude')} must be the name of an image, a sequence of names, or what "
             f"FittedPipeline.outliers returns, got {value!r:.200}"
         )
     return several
+
+
+def _is_name(value: object) -> bool:
+    """Whether an image may be called so; True and False would be taken for 1 and 0."""
+    return is_label(value) and not isinstance(value, bool)

@@ -194,9 +194,13 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
         if dim in image.indexes and dim in array.indexes:
             own, other = image.indexes[dim], array.indexes[dim]
             if not own.equals(other):
+                pairs = zip(own, other, strict=True)
+                first, got = next(
+                    (pair for pair in pairs if pair[0] != pair[1]), (own[0], other[0])
+                )
                 raise ParameterError(
-                    f"{spelled(called)} must have the image's coordinates along {dim!r}, which "
-                    f"begin with {own[0]}, got {other[0]} (if the pixels do correspond: "
+                    f"{spelled(called)} must have the image's coordinates along {dim!r}, got "
+                    f"{got!s} where the image has {first!s} (if the pixels do correspond: "
                     f"mask.drop_vars({dim!r}))"
                 )
 
@@ -239,7 +243,7 @@ def _check_labels(masks: Sequence[Mask]) -> None:
         found = np.any([np.isin(labels, array) for array in arrays], axis=0)
         missing = [label for label, is_there in zip(labels, found, strict=True) if not is_there]
         if missing:
-            there = np.unique(arrays[0]).tolist()
+            there = np.unique(np.concatenate([np.unique(array) for array in arrays])).tolist()
             raise ParameterError(
                 f"{spelled('where')}: no pixel has the labels {listed_names(missing)}; there are "
                 f"{listed_names(there)}"

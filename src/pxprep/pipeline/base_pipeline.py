@@ -17,7 +17,7 @@ from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
 from .json_form import FORMAT, free_name
-from .run import INPUT, check_along, labels_along
+from .run import INPUT, check_along, check_number_names, labels_along, numbers_that_may_be
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -49,6 +49,7 @@ class BasePipeline(Displayable, FluentSteps):
                     f"{sorted(taken)}, got {step.reference!r}"
                 )
             named.append((name, step))
+        check_number_names({name: numbers_that_may_be(step) for name, step in named})
         object.__setattr__(self, "steps", tuple(named))
 
     @classmethod

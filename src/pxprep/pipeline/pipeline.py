@@ -8,13 +8,11 @@ from typing import NoReturn
 import numpy as np
 
 from ..aliases import Images, Pool
-from ..channels import channel_labels
 from ..engine.notes import ToldOnce
-from ..engine.progress import Progress, parse_progress
+from ..engine.progress import parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.batches import in_batches, known_batches
 from ..images.exclusion import without
-from ..images.image import processing_dtype
 from ..images.image_numbers import parse_fov
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
@@ -23,14 +21,9 @@ from ..steps.image_values import EVERYTHING
 from . import fitted_json, saved
 from .base_fitted import BaseFittedPipeline
 from .base_pipeline import BasePipeline
+from .fitting import measured_fields
 from .review import require_updatable, updated
-from .run import (
-    INPUT,
-    apply_numbers,
-    as_own_floats,
-    references,
-    run,
-)
+from .run import INPUT, apply_numbers, as_own_floats, references, run
 
 __all__ = ["FittedPipeline", "Pipeline"]
 
@@ -136,37 +129,10 @@ class Pipeline(BasePipeline):
         bar = parse_progress(progress)
         budget = parse_memory(memory)
         cohort = in_batches(ImageSet.of(images, pool, variable, where=where), by)
-        fitted = self._fit(without(cohort, exclude), bar, budget)
+        fields = measured_fields(self, without(cohort, exclude), bar, budget)
         self.warn_of_remarks(cohort.labels)
         # Images that are left out have a batch, too, whose numbers they get.
-        return replace(fitted, batches=cohort.batch_of_each())
-
-    def _fit(self, cohort: ImageSet, bar: Progress, memory: int | None = None) -> "FittedPipeline":
-        self.check(cohort.labels)
-        in_memory = not cohort.is_lazy
-        chained = cohort.chained_if_readable() if self.is_fused else None
-        # Block by block no whole image is held; pipelines with functions of the user need whole
-        # arrays.
-        if chained is not None:
-            cohort = chained
-        elif in_memory and self.is_fused:
-            cohort = cohort.chained()
-        elif len(cohort) > 1:
-            cohort = cohort.as_lazy()
-        with ToldOnce(), cohort.sharing_reads(memory, self.depth(cohort.labels)):
-            steps = run(self.steps, cohort, bar=bar, in_this_process=in_memory, with_output=False)
-            numbers = {name: step_numbers for name, step_numbers, _ in steps}
-        return FittedPipeline(
-            pipeline=self,
-            channels=channel_labels(cohort[0]),
-            n_channels=len(cohort.labels),
-            pool=cohort.pool,
-            fovs=cohort.names,
-            measured=numbers,
-            dtype=np.result_type(*(processing_dtype(image) for image in cohort)),
-            is_masked=cohort.is_masked,
-            batches=cohort.batch_of_each(),
-        )
+        return FittedPipeline(**{**fields, "batches": cohort.batch_of_each()})
 
     def transform(self, images: object, **options: object) -> NoReturn:
         """Only a fitted pipeline can: `fit` first, or `fit_transform` in one go.
@@ -382,15 +348,17 @@ class FittedPipeline(BaseFittedPipeline):
             raise ImageError(f"images must have names that were not fitted, got {twice} again")
         fovs = (*self.fovs, *cohort.names)
         # Warnings are for all images together.
-        new = self.pipeline._fit(cohort.with_already_told(EVERYTHING), bar, budget)
+        new_images = cohort.with_already_told(EVERYTHING)
+        new = FittedPipeline(**measured_fields(self.pipeline, new_images, bar, budget))
         dtype = np.result_type(self.dtype, new.dtype)
         batches = {**self.batches, **new.batches}
         measured = updated(
             self.pipeline.steps, self.measured, new.measured, cohort, fovs, batches, dtype
         )
         masked = new.is_masked or self.is_masked  # None if that is not known
-        made = replace(self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked)
-        return replace(made, batches=batches)
+        return replace(
+            self, fovs=fovs, measured=measured, dtype=dtype, is_masked=masked, batches=batches
+        )
 
     @classmethod
     def from_json(

@@ -3,7 +3,7 @@
 A step of the user's own may return anything.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 
@@ -22,7 +22,7 @@ from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_nu
 from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measures
 from ..steps.batches import measure_statistic, side_by_side
-from ..steps.image_values import flags_of, has_image_values
+from ..steps.image_values import COUNTS, IMAGE_VALUES, flags_of, has_image_values
 from ..steps.keep_where import only_measured_pixels
 
 INPUT = "input"
@@ -97,6 +97,30 @@ def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label
     return along
 
 
+def number_name(step: str, number: object) -> str:
+    """What a number of a step is called in `FittedPipeline.numbers`."""
+    return f"{step}_{number}"
+
+
+def check_number_names(by_step: Mapping[str, Iterable[object]]) -> None:
+    """Raise ParameterError if numbers of two steps would have one name; `by_step` has them all."""
+    owners: dict[str, str] = {}
+    for step, numbers in by_step.items():
+        for name in (number_name(step, number) for number in numbers):
+            other = owners.setdefault(name, step)
+            if other != step:
+                raise ParameterError(
+                    f"steps must have names that keep their numbers apart, got {other!r} and "
+                    f"{step!r}: {name!r} could be a number of either; give one another name"
+                )
+
+
+def numbers_that_may_be(step: Step) -> set[str]:
+    """The numbers that a step may measure, as far as that is known before it does."""
+    has_statistic = type(step).statistic is not Step.statistic
+    return {*step.operands, *IMAGE_VALUES, *COUNTS} if has_statistic else set()
+
+
 def numbers_together(
     measured: Mapping[str, xr.Dataset],
     seen_by: Mapping[str, Sequence[Label]],
@@ -112,7 +136,7 @@ def numbers_together(
         return own.reindex({CHANNEL: as_coordinate(labels)})
 
     variables: dict[str, xr.DataArray] = {
-        f"{name}_{variable}": over_all(name, array)
+        number_name(name, variable): over_all(name, array)
         for name, numbers in measured.items()
         for variable, array in numbers.data_vars.items()
     }
@@ -225,6 +249,8 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
         raise ImageError(f"{rule}, got {measured!r:.200}")
     arrays, batches = {}, rows_of(cohort.batches)
     for variable, value in measured.items():
+        if variable in (CHANNEL, FOV, BATCH):
+            raise ImageError(f"{rule}, and no name may be that of a dim, got {variable!r}")
         array = value if isinstance(value, xr.DataArray) else _over_channels(value, rule)
         if CHANNEL in array.coords and CHANNEL in array.dims:
             array = reorder_channels(array, cohort.labels, f"measure of step {name!r}")

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import xarray as xr
 
 from ..aliases import ImageName, SizeFactor
-from ..errors import ParameterError, did_you_mean
+from ..errors import ParameterError
+from ..images.alignment import require_image_names
 from ..images.image import as_float, like
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_count
@@ -76,13 +77,8 @@ def _factors(factor: object, cohort: ImageSet) -> list[ScaleFactors]:
     """By dimension, for each image."""
     by_name: dict[ImageName, object] = dict.fromkeys(cohort.names, factor)
     if isinstance(factor, Mapping):
-        unknown = [name for name in factor if name is not ... and name not in by_name]
-        if unknown:
-            hint = did_you_mean(unknown, by_name)
-            raise ParameterError(
-                f"factor must name images of the cohort, got {unknown!r:.200}{hint}; there are "
-                f"{list(by_name)!r:.300}"
-            )
+        asked = [name for name in factor if name is not ...]
+        require_image_names(asked, cohort.names, "factor")
         left = [name for name in by_name if name not in factor]
         if left and ... not in factor:
             raise ParameterError(

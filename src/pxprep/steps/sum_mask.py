@@ -270,7 +270,11 @@ def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
         raise beside_cohort("where", where)
     if not cohort.is_one and set(cohort.names) == set(others.names):
         others = others.only([others.names.index(name) for name in cohort.names])
-    elif cohort.is_one != others.is_one or not cohort.is_one:
+    elif cohort.is_one and not others.is_one:
+        raise ImageError(
+            f"reference must be one image, as images is, got a cohort of {list(others.names)}"
+        )
+    elif not cohort.is_one:
         raise ImageError(
             f"reference must hold one image for each image, called {list(cohort.names)}, got "
             f"{list(others.names)}"
