@@ -237,8 +237,7 @@ class ImageMethods(StepMethods[Made]):
         overwrite
             Whether `file` may be replaced.
         variable
-            Name of the variable that is the image, if `images` is a tree whose datasets have
-            several.
+            Name of the variable that is the image, in a tree whose datasets have several.
 
         Returns
         -------

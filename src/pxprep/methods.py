@@ -100,7 +100,7 @@ class StepMethods(Generic[Made]):
         sigma
             Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
             mapping by channel label, in which the key ``...`` stands for the channels that are not
-            named. 0 leaves a channel as it is, bit for bit; None all of them.
+            named. 0 leaves a channel as it is, bit for bit, and None all channels.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class StepMethods(Generic[Made]):
         Notes
         -----
         Channels are summed one after the other in their order, in the type of the result. Pixie and
-        sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+        sparrow/harpy do this so that pixels cluster by composition and not by brightness.
 
         Examples
         --------
@@ -431,8 +431,8 @@ class StepMethods(Generic[Made]):
         """Subtract the background of each channel, and of each z-plane.
 
         With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
-        `constant`, it is that number everywhere. No value is below 0 after, but in channels with a
-        radius of 0, which stay as they are.
+        `constant`, it is that number everywhere. Afterwards no value is below 0, except in channels
+        with a radius of 0, which stay as they are.
 
         Parameters
         ----------
@@ -1142,11 +1142,12 @@ class StepMethods(Generic[Made]):
         Parameters
         ----------
         factors
-            Their size in pixels by dimension. Pixels at the end that fill no rectangle are left out.
+            Size of the rectangles in pixels, by dimension. Pixels at the end that fill no rectangle are
+            left out.
 
         Returns
         -------
-        xarray.DataArray
+        xarray.DataArray or cohort
             Float32 or float64, without coordinates along the coarsened dimensions; lazy if `images`
             are. Each mean is taken in float64 and rounded once.
 
@@ -1174,7 +1175,7 @@ class StepMethods(Generic[Made]):
 
         Returns
         -------
-        xarray.DataArray
+        xarray.DataArray or cohort
             The dims of `images` without ``c``, float32 or float64; lazy if they are.
 
         Raises
@@ -1212,7 +1213,7 @@ class StepMethods(Generic[Made]):
             Whether zeros count: ``"exclude"`` or ``"include"``.
         pool
             How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself.
+            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured; as for `quantile_norm`.
 
@@ -1222,7 +1223,7 @@ class StepMethods(Generic[Made]):
             Dim ``c``, and ``fov`` for a cohort with ``pool=None``, ``batch`` for one in batches;
             float64; NaN where nothing counts; lazy if `images` or the mask are. Equal to
             ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit; for a
-            cohort, the mean over the images of that.
+            cohort with ``pool="mean"``, the mean over the images of that.
 
         Raises
         ------

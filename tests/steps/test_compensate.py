@@ -190,7 +190,7 @@ BAD = {
     "NaN": (frame([[1, np.nan], [0, 1]]), ParameterError, r"matrix\['CD3', 'CD20'\] .*nan"),
     "array": (np.eye(3), ParameterError, "matrix must be a pandas.DataFrame.*got ndarray"),
     "unlabeled": (xr.DataArray(np.eye(3)), ParameterError, "with labels along two dims"),
-    "empty": ({}, ParameterError, "matrix must be .* inverted, got one of 0"),
+    "empty": ({}, ParameterError, "matrix must name at least one channel, got none"),
     "no file": ("there/is/none.csv", ParameterError, "matrix must be a CSV file.*none.csv"),
 }
 

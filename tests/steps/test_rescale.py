@@ -98,7 +98,7 @@ def test_images_of_two_instruments(make_image):
         (10, r"not more than an image has, got 10 for \{'y': 12, 'x': 9\} of image 'b'"),
         ({"a": 2}, r"under the key \.\.\. \(Ellipsis\); missing \['b'\]"),
         ({"a": 2, "b": 0.5}, r"got 0\.5"),
-        ({"aa": 2, ...: 1}, r"must name images of the cohort, got \['aa'\] \(did you mean 'a'\?\)"),
+        ({"aa": 2, ...: 1}, r"must name images of the cohort, got 'aa' \(did you mean 'a'\?\)"),
     ],
 )
 def test_bad_factors(factor, message, make_image, no_compute):

@@ -52,7 +52,8 @@ def aligned(
 ) -> list[xr.DataArray]:
     """The images with one order of channels; raises an error that says which image differs how.
 
-    `called` is what messages call each image. For `order` None it is that of most images.
+    `called` is what messages call each image. `order` None is that of the first image which has the
+    channels that most have.
     """
     dims = Counter(frozenset(image.dims) for image in images).most_common(1)[0][0]
     odd = [

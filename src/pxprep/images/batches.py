@@ -12,7 +12,7 @@ from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .alignment import require_image_names
 from .containers import HOLDING
 from .image_numbers import FOV
-from .image_set import ImageSet, beside_cohort
+from .image_set import ImageSet, cohort_has_its_own
 
 WHAT = (
     "a mapping of the names of images to their batches, a pandas Series or an xarray.DataArray "
@@ -25,7 +25,7 @@ def in_batches(cohort: ImageSet, by: object) -> ImageSet:
     if by is None:
         return cohort
     if cohort.batches:
-        raise beside_cohort("by", by)
+        raise cohort_has_its_own("by", by)
     batches = parse_batches(by, cohort.names, cohort.pool)
     require_batches(batches, cohort.names)
     return replace(cohort, batches=tuple(batches[name] for name in cohort.names))

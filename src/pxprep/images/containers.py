@@ -105,7 +105,7 @@ def _of_dataset(
 
 
 def the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:
-    """What holds nothing but the image gives it back as it is."""
+    """What a single image is put back into: nothing, it is returned as it is."""
     return made[0]
 
 

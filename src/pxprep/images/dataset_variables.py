@@ -63,8 +63,8 @@ def staying(
 ) -> Sequence[Label] | None:
     """Which of the channels `known` of what lies beside an image stay, and in which order.
 
-    None if all stay as they are. Those that were chosen; for None all but those that the image had
-    before and lacks after.
+    Those that were `chosen`; if that is None, all but those that the image had before and lacks
+    after. None if all stay as they are.
     """
     if chosen is not None:
         return chosen if set(chosen) <= set(known) else None

@@ -26,9 +26,9 @@ def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
 def numbers_of_each(
     numbers: Labeled, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
 ) -> list[Labeled]:
-    """The numbers of each image: of numbers along ``fov`` its own, by name; else all.
+    """For each image its own numbers, by name, of those along ``fov``; else all of them.
 
-    Of numbers along ``batch``, those of its batch.
+    Of those along ``batch``, the numbers of its batch.
     """
     if isinstance(numbers, xr.DataArray):
         require_numpy_or_dask(numbers, parameter, parameter, ParameterError)

@@ -83,7 +83,8 @@ class ImageSet(BaseImageSet):
         variable
             Name of the variable of a tree's datasets that is the image.
         labels
-            Channels that the images must have, and their order; None for those that most have.
+            Channels that the images must have, and their order; None for those that most have, in
+            the order of the first image that has them.
         what
             What an image is called in messages.
         where
@@ -310,7 +311,7 @@ class ImageSet(BaseImageSet):
         return self.rebuild(self.images, self.channels)
 
 
-def beside_cohort(parameter: str, value: object) -> ParameterError:
+def cohort_has_its_own(parameter: str, value: object) -> ParameterError:
     """The error for a parameter that a Cohort has of its own, given with one."""
     return ParameterError(
         f"a Cohort has its own {parameter}: set it where it is made, pxprep.Cohort(..., "
@@ -329,7 +330,7 @@ def _held(
         ("pool", pool, pool not in ("mean", own.pool)),  # "mean" is what is taken if none is given
     ):
         if is_told:
-            raise beside_cohort(name, value)
+            raise cohort_has_its_own(name, value)
 
     def rebuild(made: Sequence[xr.DataArray], channels: Sequence[Label] | None) -> object:
         chosen = None if channels is None else tuple(channels)

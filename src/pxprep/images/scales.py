@@ -136,7 +136,7 @@ def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
 
 
 def with_coarser_coordinates(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """`cut_to_size`, with coordinates.
+    """What `cut_to_size` returns, with coordinates along the dims that become smaller.
 
     Coordinates along the dims that are numbers become means over the same pixels; others are left
     out.

@@ -60,18 +60,26 @@ class BaseFittedPipeline(Displayable):
     def numbers(self) -> xr.Dataset:
         """All that was measured as one dataset, over ``c`` (and ``fov`` or ``batch``).
 
-        Variables are called by step and number. ``quantile_norm_scale`` and ``post_norm_scale`` are
-        what channels are divided by, ``sum_mask_threshold`` what sums must exceed,
-        ``percentile_clip_low`` and ``..._high`` what channels are clipped to, ``minmax_min`` and
-        ``..._max`` what becomes 0 and 1, ``threshold_value`` what values are compared with,
-        ``zscore_center`` and ``robust_zscore_center`` what is subtracted and ``..._spread`` what
-        the rest is divided by. Of each image, ``..._quantile`` are the quantiles (of two, the
-        upper: the lower ones are ``..._quantile_low``), ``robust_zscore_median`` and
-        ``..._quantile`` the median and the median distance from it, ``zscore_mean`` and
-        ``..._deviation`` the mean and the standard deviation, ``..._counted`` how many pixels they
-        are of, ``..._negative`` how many of those are below zero, ``..._infinite`` how many pixels
-        were left out as infinite. Of a channel that was dropped before a step, that step's numbers
-        are NaN; those in ``measured`` do not have it.
+        Variables are called by step and number. What steps apply:
+
+        - ``quantile_norm_scale``, ``post_norm_scale``: what channels are divided by
+        - ``sum_mask_threshold``: what sums must exceed
+        - ``percentile_clip_low``, ``..._high``: what channels are clipped to
+        - ``minmax_min``, ``..._max``: what becomes 0 and 1
+        - ``threshold_value``: what values are compared with
+        - ``zscore_center``, ``..._spread`` (also of ``robust_zscore``): what is subtracted, and
+          what the rest is divided by
+
+        What was measured of each image:
+
+        - ``..._quantile``, ``..._quantile_low``: the quantile, or the upper one of two; the lower
+        - ``robust_zscore_median``, ``..._quantile``: the median, and the median distance from it
+        - ``zscore_mean``, ``..._deviation``: the mean and the standard deviation
+        - ``..._counted``, ``..._negative``, ``..._infinite``: how many pixels these are of, how
+          many of them are below zero, and how many others were left out as infinite
+
+        Of a channel that was dropped before a step, that step's numbers are NaN; those in
+        ``measured`` do not have it.
         """
         return numbers_together(self.measured, self.seen_by, self.labels)
 
@@ -84,8 +92,8 @@ class BaseFittedPipeline(Displayable):
         `score` **and** it differs from the median by more than a factor of `fold`, so that in a
         cohort of very similar images not every small difference counts. An image in which a channel
         has no signal is far off where most images have some. With fewer than three images nothing
-        is. Of steps that measure two quantiles, the upper ones are compared, of `zscore` the
-        standard deviations, and of `robust_zscore` the median distances.
+        is far off. Of steps that measure two quantiles, the upper ones are compared, of `zscore`
+        the standard deviations, and of `robust_zscore` the median distances.
 
         Parameters
         ----------

@@ -9,6 +9,7 @@ import xarray as xr
 from ..aliases import BatchName, ImageName, Label
 from ..channels import CHANNEL
 from ..displays import Display, Part, counted, in_a_line
+from ..errors import listed
 from ..steps.base import Step
 from ..steps.image_values import COUNTS, IMAGE_VALUES, has_image_values
 from .run import NamedSteps
@@ -97,9 +98,8 @@ def fitted_display(
 
 
 def shortened(names: Sequence[Hashable]) -> str:
-    """The first names in a line."""
-    more = len(names) - MOST_NAMES
-    return in_a_line(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    """The first names in a line, and how many more there are."""
+    return listed([*map(str, names)], MOST_NAMES)
 
 
 def _applied_numbers(numbers: xr.Dataset) -> Mapping[object, xr.DataArray]:

@@ -84,7 +84,7 @@ class FluentSteps:
         sigma
             Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
             mapping by channel label, in which the key ``...`` stands for the channels that are not
-            named. 0 leaves a channel as it is, bit for bit; None all of them.
+            named. 0 leaves a channel as it is, bit for bit, and None all channels.
         name
             What the step is called; None for its kind, the second of that kind ``kind_2``.
 
@@ -181,7 +181,7 @@ class FluentSteps:
         Notes
         -----
         Channels are summed one after the other in their order, in the type of the result. Pixie and
-        sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+        sparrow/harpy do this so that pixels cluster by composition and not by brightness.
         """
         return self.then(SumNorm(), name)
 
@@ -310,8 +310,8 @@ class FluentSteps:
         """Subtract the background of each channel, and of each z-plane.
 
         With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
-        `constant`, it is that number everywhere. No value is below 0 after, but in channels with a
-        radius of 0, which stay as they are.
+        `constant`, it is that number everywhere. Afterwards no value is below 0, except in channels
+        with a radius of 0, which stay as they are.
 
         Parameters
         ----------

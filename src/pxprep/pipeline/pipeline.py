@@ -40,7 +40,9 @@ class Pipeline(BasePipeline):
     Raises
     ------
     ParameterError
-        If a name occurs twice, or a step's `reference` is not the name of an earlier step.
+        If a name occurs twice, a step's `reference` is not the name of an earlier step, or numbers
+        of two steps would have one name, as of two `percentile_clip` called ``x`` and
+        ``x_quantile``.
 
     Examples
     --------

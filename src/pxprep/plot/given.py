@@ -8,7 +8,7 @@ import xarray as xr
 from ..errors import ImageError
 from ..images.datatree import is_tree
 from ..images.image import checked
-from ..images.scales import MICRON_SYSTEMS, known_length, known_sizes
+from ..images.scales import MICRON_SYSTEMS, TRANSFORMS, known_length, known_sizes
 from ..images.trees import named_leaves, read_leaf
 
 
@@ -32,7 +32,7 @@ def um_per_pixel(image: xr.DataArray) -> float | None:
     if "x" in sizes:
         return sizes["x"]
     # What SpatialData keeps: a transformation by the name of a coordinate system.
-    systems: object = image.attrs.get("transform")
+    systems: object = image.attrs.get(TRANSFORMS)
     for name in MICRON_SYSTEMS:
         if isinstance(systems, Mapping) and hasattr(systems.get(name), "to_affine_matrix"):
             matrix = systems[name].to_affine_matrix(("x", "y"), ("x", "y"))

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# What is beyond this quantile, and some, is counted in the last bar.
-TAIL, SOME = 0.999, 1.25
+# Bars go up to this quantile, times this factor; what is beyond is counted in the last one.
+TAIL, BEYOND_TAIL = 0.999, 1.25
 # Inches: each plot, the room left of, between and below them for numbers, and two lines of legend.
 WIDEST, HEIGHT, LEFT, GAP, BELOW, LEGEND = 2.7, 0.8, 0.5, 0.2, 0.17, 0.56
 # And for what the numbers below the last row are.
@@ -208,7 +208,7 @@ def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     for position, (name, step) in enumerate(steps):
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
-            _is_pointwise(later, fitted.seen_by[after]) for after, later in steps[position:]
+            _is_pointwise(later, fitted.seen_by[own_name]) for own_name, later in steps[position:]
         )
         for number, label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:
@@ -313,7 +313,7 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     """Edges of bins from 0 or the lowest value to a little above nearly all, and all `marks`."""
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
-    span = SOME * (max([tail, *marks]) - low) or 1.0
+    span = BEYOND_TAIL * (max([tail, *marks]) - low) or 1.0
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)

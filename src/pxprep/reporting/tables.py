@@ -15,7 +15,7 @@ from ..engine.progress import PassRecord, pass_table
 from ..pipeline import display
 from ..pipeline.display import shortened
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.provenance import Provenance
+from ..pipeline.provenance import PIPELINE, Provenance
 from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..plot.dropped_pixels import percent_text
 from ..plot.layout import number_text
@@ -216,7 +216,7 @@ def provenance_tables(made: Sequence[Provenance]) -> Iterator[Table]:
     yield Table("Layers, and what they were made from.", ["layer", "source", "time", "run"], rows)
     for run in dict.fromkeys(one.run for one in made):
         first = next(one for one in made if one.run == run)
-        asked = {key: value for key, value in first.parameters.items() if key != "pipeline"}
+        asked = {key: value for key, value in first.parameters.items() if key != PIPELINE}
         rows = [[key, value_text(value)] for key, value in asked.items()]
         yield Table(f"What run {run} was asked for.", ["parameter", "value"], rows)
         versions = [[package, number] for package, number in first.versions.items()]

@@ -30,7 +30,7 @@ class Blur(Step):
     sigma
         Standard deviation in pixels, 0 or more. One number; a sequence in channel order; or a
         mapping by channel label, in which the key ``...`` stands for the channels that are not
-        named. 0 leaves a channel as it is, bit for bit; None all of them.
+        named. 0 leaves a channel as it is, bit for bit, and None all channels.
 
     Raises
     ------

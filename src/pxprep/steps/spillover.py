@@ -35,7 +35,9 @@ def parse_spillover(value: object, parameter: str) -> ByLabel:
             if row != column and number > 0:
                 found[row][column] = number
     parsed = ByLabel({label: ByLabel(of_row) for label, of_row in found.items()})
-    if not parsed or np.linalg.matrix_rank(as_array(parsed)) < len(parsed):
+    if not parsed:
+        raise ParameterError(f"{parameter} must name at least one channel, got none")
+    if np.linalg.matrix_rank(as_array(parsed)) < len(parsed):
         raise ParameterError(
             f"{parameter} must be a matrix that can be inverted, got one of {len(parsed)} channels "
             "in which some cannot be told from mixtures of others"

@@ -21,8 +21,8 @@ class SubtractBackground(Step):
     """Subtract the background of each channel, and of each z-plane.
 
     With `radius`, the background is what is wider than a disc of that radius (white top-hat). With
-    `constant`, it is that number everywhere. No value is below 0 after, but in channels with a
-    radius of 0, which stay as they are.
+    `constant`, it is that number everywhere. Afterwards no value is below 0, except in channels
+    with a radius of 0, which stay as they are.
 
     Parameters
     ----------

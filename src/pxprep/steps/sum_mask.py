@@ -15,7 +15,7 @@ from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_noth
 from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
 from ..errors import ImageError, ParameterError
-from ..images.image_set import AnyImages, ImageSet, beside_cohort
+from ..images.image_set import AnyImages, ImageSet, cohort_has_its_own
 from ..images.parameters import parse_threshold
 from .base import Step
 from .number_rules import FINITE, check_numbers
@@ -267,7 +267,7 @@ def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
     """
     others = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
     if others.is_masked and where is not None:
-        raise beside_cohort("where", where)
+        raise cohort_has_its_own("where", where)
     if not cohort.is_one and set(cohort.names) == set(others.names):
         others = others.only([others.names.index(name) for name in cohort.names])
     elif cohort.is_one and not others.is_one:

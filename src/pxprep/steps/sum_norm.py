@@ -29,7 +29,7 @@ class SumNorm(Step):
     Notes
     -----
     Channels are summed one after the other in their order, in the type of the result. Pixie and
-    sparrow/harpy normalise so, that pixels cluster by composition rather than brightness.
+    sparrow/harpy do this so that pixels cluster by composition and not by brightness.
 
     Examples
     --------

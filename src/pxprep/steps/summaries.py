@@ -41,7 +41,7 @@ def quantile(
         Whether zeros count: ``"exclude"`` or ``"include"``.
     pool
         How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself.
+        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured; as for `quantile_norm`.
 
@@ -51,7 +51,7 @@ def quantile(
         Dim ``c``, and ``fov`` for a cohort with ``pool=None``, ``batch`` for one in batches;
         float64; NaN where nothing counts; lazy if `images` or the mask are. Equal to
         ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit; for a
-        cohort, the mean over the images of that.
+        cohort with ``pool="mean"``, the mean over the images of that.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def pixel_sum(images: AnyImages) -> AnyImages:
 
     Returns
     -------
-    xarray.DataArray
+    xarray.DataArray or cohort
         The dims of `images` without ``c``, float32 or float64; lazy if they are.
 
     Raises
@@ -126,11 +126,12 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     factors
-        Their size in pixels by dimension. Pixels at the end that fill no rectangle are left out.
+        Size of the rectangles in pixels, by dimension. Pixels at the end that fill no rectangle are
+        left out.
 
     Returns
     -------
-    xarray.DataArray
+    xarray.DataArray or cohort
         Float32 or float64, without coordinates along the coarsened dimensions; lazy if `images`
         are. Each mean is taken in float64 and rounded once.
 
