@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pxprep import steps
+from pxprep.datasets import tissue
 
 pytest.importorskip("matplotlib")
 
@@ -76,3 +77,19 @@ def test_a_picture_is_drawn(tmp_path, script, name):
     figure = found() if callable(found) else SCRIPTS[script]["draw"](found)
     figure.savefig(tmp_path / "drawn.png")
     assert (tmp_path / "drawn.png").stat().st_size > 10_000
+
+
+def test_pipelines_of_the_page_drop_the_glass():
+    """Those of docs/choosing.md, on the images of its pictures; and where the constant is from."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", (DOCS / "choosing.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(snippet, "choosing.md", "exec"), names)
+    counts = tissue()["fov0"]
+    camera = SCRIPTS["choosing"]["seen_by_a_camera"](counts)
+    glass = (counts == 0).all("c").values
+    for pipeline, image in ((names["ions"], counts), (names["camera"], camera)):
+        dropped = pipeline.fit_transform(image).isnull().any("c").values
+        assert dropped[glass].mean() > 0.9
+        assert dropped[~glass].mean() < 0.05
+    left = camera.pxprep.subtract_background(radius=40).values[:, glass]
+    assert 80 < np.quantile(left, 0.99) < 90

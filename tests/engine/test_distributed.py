@@ -1,6 +1,7 @@
 """The same numbers on a real cluster of processes."""
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import xarray as xr
 
 import pxprep
 from pxprep import Pipeline
+from pxprep.datasets import tissue
 from pxprep.engine import backends, computing
 from pxprep.store.zarr_chunks import direct
 
@@ -181,6 +183,23 @@ def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, mon
     ]
     assert written[0] == written[1]
     assert len([path for path in written[0] if path.name.isdigit()]) == 9 + 4
+
+
+@pytest.mark.once
+def test_the_script_of_the_page_runs(tmp_path):
+    """As a file: each worker that starts runs it, too."""
+    pytest.importorskip("zarr")
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?LocalCluster.*?)```", page, re.DOTALL)
+    image = "from pxprep.datasets import tissue\nimage = tissue(size=64)['fov0'].chunk(y=32)\n"
+    script = tmp_path / "script.py"
+    script.write_text(image + snippet.replace("n_workers=4", "n_workers=2"))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = tissue(size=64)["fov0"].pxprep.preprocess().values
+    np.testing.assert_array_equal(da.from_zarr(tmp_path / "clean.zarr").compute(), expected)
 
 
 @pytest.mark.once
