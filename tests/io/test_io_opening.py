@@ -32,7 +32,9 @@ def test_folders_of_ome_tiffs(tmp_path):
     with pytest.raises(ChannelError, match=r"'s11' lacks 'CD20' and also has 'CD8'"):
         open_images(tmp_path)
     write_ome(tmp_path / "s9.ome.tif", pixels())
-    with pytest.raises(ImageError, match=r"s9\.ome\.tiff' holds \['s9'\], as another file does"):
+    with pytest.raises(
+        ImageError, match=r"s9\.ome\.tiff' holds \['s9'\], as another file or folder does"
+    ):
         open_images(tmp_path, ["CD3"])
 
 

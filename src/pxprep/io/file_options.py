@@ -1,4 +1,4 @@
-"""What the user says about files, as they do not say it themselves: the same for all kinds."""
+"""What the user says about files of any kind, where these do not say it themselves."""
 
 from __future__ import annotations
 

@@ -55,6 +55,14 @@ class Panel:
     source: str = "channel_names"
     in_order: bool = False
 
+    def __post_init__(self) -> None:
+        for what in ("keys", "keep"):
+            if len(getattr(self, what)) not in (0, len(self.names)):
+                raise ParameterError(
+                    f"{what} must have an entry for each of the {len(self.names)} names, or none, "
+                    f"got {getattr(self, what)!r:.300}"
+                )
+
     @property
     def kept(self) -> list[int]:
         """The rows that are used."""
@@ -188,6 +196,8 @@ def read_panel(path: str | Path) -> Panel:
     if not set(headings) & set(NAMES):
         names, keys = _without_header([first, *others], file)
         return _made(file, lines, names, keys)
+    if not others:
+        raise ParameterError(f"{_called(file)} must hold names of channels, it has only a header")
     columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
     # The column of the names, or one like it, tells nothing of what files call the channels.

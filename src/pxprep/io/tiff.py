@@ -42,8 +42,8 @@ def read_tiff(
         A table of markers that tells them, see `read_panel`.
     axes
         What the axes of the file are, in its order: "C" for channels (of several axes, too), "Z",
-        "Y" and "X". None goes by the file, and if that says that they are time, depth or samples of
-        a pixel, by whether there are as many names.
+        "Y" and "X". None takes what the file says; an axis of time, depth or samples of a pixel is
+        taken for channels if there are as many names.
     images
         Names, in the file or as they are returned, or numbers of the images to read. None for all,
         but for RGB pictures, thumbnails, labels and overviews beside others.
