@@ -132,8 +132,8 @@ def pixel_clustering_preprocess(
     memory
         How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
         or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
-        that is available; 0 keeps nothing but a sample and the edges of chunks, for images larger
-        than memory.
+        that is available; 0, for images larger than memory, keeps nothing but a sample and the
+        edges of chunks.
     compressor
         Codec and level of the new layers' chunks, as ``{"lz4": 1}`` or ``{"zstd": 3}``, levels 0 to
         9; needs spatialdata 0.8. None is what SpatialData chooses.
