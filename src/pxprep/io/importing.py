@@ -158,7 +158,7 @@ def import_as_layers(
 
     `about_files` are the parameters of `open_images` by name, None for those that are not given.
     """
-    folder = parse_path(store, "store", "a SpatialData store").expanduser().resolve()
+    folder = parse_path(store, "store", "a SpatialData store").resolve()
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
     bar, wanted = parse_progress(progress), parse_channels(channels)
     given = {name: value for name, value in about_files.items() if value is not None}

@@ -21,7 +21,7 @@ from ..images.parameters import parse_path
 
 def existing_path(path: object, parameter: str = "path") -> Path:
     """The file or folder that the user gave, or a ParameterError."""
-    found = parse_path(path, parameter, "a file or a folder").expanduser()
+    found = parse_path(path, parameter, "a file or a folder")
     if not found.exists():
         raise ParameterError(f"{spelled(parameter)} does not exist: {str(found)!r}")
     # A link keeps its name.
