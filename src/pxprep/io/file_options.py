@@ -65,9 +65,9 @@ class FileOptions:
         )
 
     @property
-    def counts(self) -> Collection[int]:
+    def channel_counts(self) -> Collection[int]:
         """How many channels a file may have for the names that were given; empty without."""
-        return set() if self.panel is None else self.panel.counts
+        return set() if self.panel is None else self.panel.channel_counts
 
     def labels(
         self, own: Sequence[str | None], n_channels: int, what: str, why: str = ""

@@ -69,7 +69,7 @@ class Panel:
         return [n for n in range(len(self.names)) if not self.keep or self.keep[n]]
 
     @property
-    def counts(self) -> set[int]:
+    def channel_counts(self) -> set[int]:
         """How many channels a file may have for the table to fit by order."""
         return {len(self.names)} if self.in_order else {len(self.names), len(self.kept)}
 

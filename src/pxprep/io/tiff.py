@@ -138,12 +138,12 @@ def images_of(found: TiffContents, options: FileOptions) -> dict[str, xr.DataArr
     images = {}
     for name, stack in found.chosen(options).items():
         try:
-            pixels = stack.pixels(options.axes, options.counts)
+            pixels = stack.pixels(options.axes, options.channel_counts)
             labels = options.labels(
                 stack.channel_names(pixels),
                 pixels.shape[0],
                 f"image {name!r} of {str(found.file)!r}",
-                f" (its OME metadata: {found.unread})" if found.unread else "",
+                f" (its OME metadata: {found.why_unread})" if found.why_unread else "",
             )
         except (ChannelError, ImageError) as error:
             _tell_images(error, [found])

@@ -140,11 +140,11 @@ def pixel_clustering_preprocess(
     progress
         True shows a bar for each pass over the data.
     resume
-        False: the new layers appear in the store together, when all are finished. True: in groups.
-        A group ends when four times as long has passed as the last publishing took, a minute at
-        most, and the layers that were begun by then are finished. Those that an interrupted call
-        with the same parameters has published are kept and not made again, unless chunks of them
-        are missing.
+        False: the new layers appear in the store together, when all are finished. True: in groups,
+        one after the other. A group has the layers that are begun within four times as long as
+        publishing the group before took, a minute at most. Layers that an interrupted call with the
+        same parameters has published are kept and not made again, unless chunks of them are
+        missing.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.
