@@ -162,6 +162,7 @@ BAD = {
         r"STORE must name each only once, got \['study\.zarr'\]",
     ),
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
+    "demo of nothing": (["demo", "d", "--fovs", "0"], 1, r"--fovs must be a whole number"),
     "demo in place of another": (["demo", ".", "--size", "3", "--overwrite"], 1, r"size must be"),
     "demo again": (["demo", "."], 1, r"tissue\.zarr' exists already; --overwrite"),
     "command": (["rum"], 2, r"No such command 'rum'"),

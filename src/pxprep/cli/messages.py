@@ -21,6 +21,7 @@ _NAMES_HERE = {
     "channel_names": "panel",
     "images": "image",
     "acquisitions": "acquisition",
+    "n_fovs": "fovs",
 }
 _LETTERS = string.ascii_letters + string.digits + "_"
 
