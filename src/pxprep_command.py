@@ -9,7 +9,7 @@ import sys
 from types import TracebackType
 
 INTERRUPTED = 130
-# Whether this process is the command: it imports of the package only what it uses.
+# Whether this process is the command; then `pxprep/__init__.py` does not import the accessors.
 is_running = False
 
 

@@ -11,6 +11,8 @@ NumpyArray = np.ndarray[Any, np.dtype[Any]]
 # One in `engine/`: pixels of a block, or what is found in them.
 Block = NumpyArray
 DType = np.dtype[Any]
+# A part of an array: start and stop along each axis.
+Region = Sequence[tuple[int, int]]
 # A JSON object.
 Json = dict[str, Any]
 # Parameters by name, for a call with all of them.

@@ -156,7 +156,14 @@ BAD = {
         1,
         r"--layer must name each only once, got \['fov0'\]",
     ),
+    "apply to a store twice": (
+        ["apply", "fitted.json", "study.zarr", "study.zarr", *RAW, *OUT],
+        1,
+        r"STORE must name each only once, got \['study\.zarr'\]",
+    ),
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
+    "demo of nothing": (["demo", "d", "--fovs", "0"], 1, r"--fovs must be a whole number"),
+    "demo in place of another": (["demo", ".", "--size", "3", "--overwrite"], 1, r"size must be"),
     "demo again": (["demo", "."], 1, r"tissue\.zarr' exists already; --overwrite"),
     "command": (["rum"], 2, r"No such command 'rum'"),
     "option": (["run", "study.zarr", *RAW, *OUT, "--sigmas", "2"], 2, r"--sigmas"),
@@ -176,6 +183,11 @@ BAD = {
         ["run", "study.zarr", *RAW, *OUT, "--q", "CD3=9", "--q", "99"],
         2,
         r"for the rest write \*=VALUE",
+    ),
+    "two scales at once": (
+        ["run", "study.zarr", *RAW, *OUT, "--scale-factors", "2,2"],
+        2,
+        r"--scale-factors.*repeated for each scale, got '2,2'",
     ),
     "level": (["run", "study.zarr", *RAW, *OUT, "--compressor", "lz4"], 2, r"CODEC:LEVEL"),
     "pool": (["run", "study.zarr", *RAW, *OUT, "--pool", "median"], 2, r"--pool"),
@@ -212,6 +224,7 @@ def bad(tmp_path_factory):
     (folder / "broken.zarr" / "zarr.json").write_text("{")
     (folder / "empty").mkdir()
     (folder / "tissue.zarr").mkdir()
+    (folder / "tissue.zarr" / "zarr.json").write_text("{}")
     (folder / "text.json").write_text("no JSON")
     (folder / "bytes.json").write_bytes(b"\xff\xfe\x00")
     (folder / "panel.csv").write_text("channel,sigma\nCD3,2\nCD20,1\n")

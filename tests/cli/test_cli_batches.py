@@ -117,8 +117,19 @@ def test_a_part_of_a_path_is_no_batch(folders, tmp_path, steps, call):
     file = tmp_path / "no.json"
     code, _, errors = call("fit", *stores, "--layer", "fov*", *steps, "--output", file, "--by", "1")
     assert code == 1
-    assert "--by must be FILE.csv:COLUMN, or 0 for the stores of several, got 1" in errors
+    assert "in its first column, or 0 with several stores, got '1'" in errors
     assert not file.exists()
+
+
+def test_a_table_of_another_program(tmp_path, steps, call):
+    """With semicolons and in Latin-1, as Excel writes it in some countries."""
+    store, file, table = (tmp_path / name for name in ("a.zarr", "fitted.json", "färbung.csv"))
+    make_study(store)
+    rows = ["layer;Färbung", *(f"{name};{batch}" for name, batch in BATCHES.items())]
+    table.write_text("\n".join(rows), encoding="latin-1")
+    options = ["--layer", "fov*", *steps, "--output", file, "--by", f"{table}:Färbung"]
+    assert call("fit", store, *options) == (0, "", "")
+    assert FittedPipeline.from_json(file).batches == BATCHES
 
 
 @pytest.mark.parametrize(
@@ -150,8 +161,8 @@ def test_bad_tables(rows, column, message, tmp_path, steps, call):
     ("by", "message"),
     [
         ("no.csv:staining", "with the names of layers in its first column; 'no.csv' cannot be"),
-        ("May", "--by must be a mapping of the names of images to their batches"),
-        ("0", "--by must be a level above all images of a tree"),
+        ("May", "--by must be FILE.csv:COLUMN, a table with the names of layers in its first"),
+        ("0", "or 0 with several stores, got '0'"),
     ],
 )
 def test_bad_values(by, message, tmp_path, steps, call):

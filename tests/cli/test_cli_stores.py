@@ -55,18 +55,25 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     )
     assert (code, errors) == (0, "")
     assert [each["store"] for each in json.loads(printed)["stores"]] == [str(first), str(second)]
-    # What was done before the second store failed is kept, and said.
-    call("apply", file, second, "--layer", "fov1", "--output", "extra")
-    code, printed, errors = call(
-        "apply", file, first, second, "--layer", "fov1", "--output", "extra"
-    )
-    assert (code, printed) == (1, "")
-    assert f"{str(second)!r}: --output 'extra' exists already; --overwrite replaces it" in errors
-    assert f"; done before and kept: {str(first)!r}" in errors
-    assert "extra" in spatialdata.read_zarr(first).images
     for store in (first, second):
         chosen = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
         same_layer(store, "fov1_x", fitted.transform(chosen))
+    # All stores are checked before the first is written to.
+    call("apply", file, second, "--layer", "fov1", "--output", "extra")
+    apply = ["apply", file, first, second, "--layer", "fov1", "--output"]
+    code, printed, errors = call(*apply, "extra")
+    assert (code, printed) == (1, "")
+    assert f"{str(second)!r}: --output 'extra' exists already; --overwrite replaces it" in errors
+    assert "extra" not in spatialdata.read_zarr(first).images
+    # What was done before the second store failed is kept, and said.
+    for chunk in (second / "images" / "fov1").rglob("c/*/0/0"):
+        chunk.write_bytes(b"rotten")
+    code, printed, errors = call(*apply, "more")
+    assert (code, printed) == (1, "")
+    assert f"pxprep: {str(second)!r}: " in errors
+    assert "is damaged" in errors
+    assert f"; done before and kept: {str(first)!r}" in errors
+    assert "more" in spatialdata.read_zarr(first).images
 
 
 def test_outliers_are_shown(tmp_path, call):

@@ -106,6 +106,14 @@ def test_layers_of_a_store(tmp_path):
     assert one(read_tiff(files["fov1"])).c.values.tolist() == LABELS
 
 
+def test_channels_from_an_iterator(tmp_path):
+    for images in ({name: image_of(pixels()) for name in "ab"}, make()):
+        layers = list(images)[:2] if isinstance(images, dict) else ["fov0", "fov1"]
+        files = export_images(images, tmp_path, layers, channels=iter(["CD20", "DAPI"]))
+        for file in files.values():
+            assert one(read_tiff(file)).c.values.tolist() == ["CD20", "DAPI"]
+
+
 def test_pixel_sizes_go_through_a_store(tmp_path):
     image = image_of(pixels((3, 50, 60)), um_per_pixel={"y": 0.377, "x": 0.5})
     volume = image_of(pixels((3, 2, 50, 60)), um_per_pixel={"z": 1.5, "y": 0.377, "x": 0.5})
@@ -179,6 +187,8 @@ def test_what_is_refused_leaves_nothing(tmp_path):
                 for name in ("a/b", "a\x07", "a\udcff", "a" * 250)
             ),
             (good, {}, r"images must be .*, as \{'fov0': image\}, got DataArray"),
+            ({}, {}, "images must hold at least one image"),
+            (SpatialData(), {}, "images must hold at least one image"),
             ([good], {"img_layer": "a"}, "images must be a SpatialData object, .* got list"),
             ({"a": good, "A": good}, {}, "each layer once"),
             ({"a": good}, {"img_layer": "b"}, r"some of the images \['a'\], got \['b'\]"),
@@ -209,7 +219,7 @@ def test_files_are_replaced_as_a_whole_or_not_at_all(tmp_path):
         export_images({"a": lazy}, tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ome.tiff"]
     assert file.read_bytes() == before
-    with pytest.raises(ParameterError, match="folder must be a folder, got the file"):
+    with pytest.raises(ParameterError, match="folder must not be a file, got"):
         export_images({"a": image}, file)
     with pytest.raises(StoreError, match=r"a.ome.tiff' cannot be written: .*directory"):
         export_images({"a": image}, file / "below")

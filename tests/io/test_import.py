@@ -385,7 +385,7 @@ def test_the_page(tmp_path, monkeypatch, call, capsys):
     ("arguments", "code", "words"),
     [
         (["codex.tiff"], 1, "0 of 3 channels have a name; give --panel, all of them in"),
-        (["codex.tiff", "--names", "nowhere"], 1, "panel does not exist: 'nowhere'"),
+        (["codex.tiff", "--names", "nowhere"], 1, "--panel does not exist: 'nowhere'"),
         (["mibi", "--channel", "CD4"], 1, "--channel: no channel 'CD4' (did you mean 'CD3'?)"),
         (["mibi", "--chunks", "0"], 1, "--chunks must be a positive number of pixels"),
         (["mibi", "--chunks", "many"], 2, "must be a whole number or DIM=NUMBER, got 'many'"),

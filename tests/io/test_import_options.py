@@ -100,7 +100,7 @@ def test_the_options_are_kept_with_the_layers(files, call, tmp_path):
         (["s1.mcd", "--acquisition", "7"], "--acquisition must be a sequence of some of [1, 2, 3]"),
         (["s1.mcd", "--image", "a"], "--image must be left out"),
         (["fovs", "--names-from", "files"], "--crop cuts all to the size that they share"),
-        (["codex.tif", "--panel", "none.csv"], "panel does not exist: 'none.csv'"),
+        (["codex.tif", "--panel", "none.csv"], "--panel does not exist: 'none.csv'"),
     ],
 )
 def test_messages_speak_of_options(files, call, capsys, arguments, words):

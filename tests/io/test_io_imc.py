@@ -33,6 +33,9 @@ def test_acquisitions_without_names_of_their_own(tmp_path):
     write_mcd(tmp_path / "s1.mcd", [("ROI", PANEL, counts()), ("ROI", PANEL, counts())])
     assert list(read_imc(tmp_path / "s1.mcd")) == ["s1_1", "s1_2"]
     assert list(read_imc(tmp_path / "s1.mcd", acquisitions=[2])) == ["s1"]
+    # The first is called like the number of the second, which has no name.
+    write_mcd(tmp_path / "s2.mcd", [("2", PANEL, counts()), ("", PANEL, counts())])
+    assert list(read_imc(tmp_path / "s2.mcd")) == ["s2_1", "s2_2"]
     for bad in ([3], [], "1", 1, [[1]]):
         with pytest.raises(ParameterError, match=r"acquisitions must be a sequence of some of \[1"):
             read_imc(tmp_path / "s1.mcd", acquisitions=bad)

@@ -11,7 +11,7 @@ import tifffile
 
 from imc_files import PANEL, counts, write_mcd, write_txt
 from pxprep.errors import ChannelError, ImageError, ParameterError
-from pxprep.io import open_images
+from pxprep.io import export_images, open_images, read_tiff
 from tiff_files import GRAY, NAMES, check, pixels, write_fov, write_ome
 
 
@@ -32,7 +32,9 @@ def test_folders_of_ome_tiffs(tmp_path):
     with pytest.raises(ChannelError, match=r"'s11' lacks 'CD20' and also has 'CD8'"):
         open_images(tmp_path)
     write_ome(tmp_path / "s9.ome.tif", pixels())
-    with pytest.raises(ImageError, match=r"s9\.ome\.tiff' holds \['s9'\], as another file does"):
+    with pytest.raises(
+        ImageError, match=r"s9\.ome\.tiff' holds \['s9'\], as another file or folder does"
+    ):
         open_images(tmp_path, ["CD3"])
 
 
@@ -51,6 +53,16 @@ def test_folders_of_imc(tmp_path):
     assert list(open_images(tmp_path)) == ["s2"]  # the .txt file holds the same
     (tmp_path / "s2.mcd").unlink()
     assert list(open_images(tmp_path)) == ["s2_a"]
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    write_ome(tmp_path / "a.ome.tiff", pixels())
+    image = read_tiff("~/a.ome.tiff")["a"]
+    assert export_images({"b": image}, "~/more") == {"b": tmp_path / "more" / "b.ome.tiff"}
+    with pytest.raises(ParameterError, match="path does not exist: '~nobody here"):
+        read_tiff("~nobody here/a.ome.tiff")
 
 
 def test_links_keep_their_names(tmp_path, monkeypatch):

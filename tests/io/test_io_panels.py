@@ -11,7 +11,7 @@ import tifffile
 from imc_files import PANEL, counts, write_mcd
 from pxprep import PxprepWarning
 from pxprep.errors import ChannelError, ParameterError
-from pxprep.io import open_images, read_panel, read_tiff
+from pxprep.io import Panel, open_images, read_panel, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
 
 FORMS = {
@@ -166,6 +166,7 @@ BAD = {
     "no name without a header": ("DAPI,1\n,2\n", "line 2 has none"),
     "twice": ("name\nDAPI\nDAPI\n", "'DAPI' more than once"),
     "keep": ("name,keep\nDAPI,maybe\n", "keep must be 0 or 1, got 'maybe'"),
+    "only a header": ("name,sigma\n", "must hold names of channels, it has only a header"),
     "nothing kept": ("name,keep\nDAPI,0\n", "keeps no channel"),
     "a number": ("name,sigma\nDAPI,wide\n", "sigma must be a number, got 'wide'"),
     "no table": ("name,keep\n" + "0" * 200_000, "is no table: field larger"),
@@ -179,6 +180,12 @@ def test_bad_tables(tmp_path, bad):
     with pytest.raises((ParameterError, ChannelError), match=words) as caught:
         read_panel(write(tmp_path, text))
     assert "panel.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["keys", "keep"])
+def test_own_panels_of_other_lengths(what):
+    with pytest.raises(ParameterError, match=f"^{what} must have an entry for each of the 3 names"):
+        Panel(tuple(NAMES), **{what: ("Ir191",)})
 
 
 def test_tables_that_do_not_fit(tmp_path):

@@ -42,6 +42,17 @@ def test_several_slides_in_a_folder(tmp_path):
     assert list(read_folder(tmp_path)) == ["p1_s0", "p1_s1", "p2_s0", "p2_s1"]
 
 
+@pytest.mark.parametrize("write", [write_fov, lambda folder: write_ome(folder / "s.tif", pixels())])
+def test_a_folder_that_is_called_like_an_image_of_another(write, tmp_path):
+    for name in ("p1", "p1_s0"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        write_ome(tmp_path / "p1" / f"s{number}.ome.tif", pixels(seed=number))
+    write(tmp_path / "p1_s0")
+    with pytest.raises(ImageError, match=r"p1_s0' holds \['p1_s0'\], as another file or folder"):
+        read_folder(tmp_path, NAMES)
+
+
 def test_slides_beside_fields_of_view(tmp_path):
     """A folder with a TIFF for each channel, and one with a TIFF of all."""
     values = write_fov(tmp_path / "a", NAMES)

@@ -66,6 +66,9 @@ BAD = [
     ({"img_layer": "cells"}, LayerError, "img_layer 'cells' must be an image.*labels"),
     ({"img_layer": []}, ParameterError, r"img_layer.*\[\]"),
     ({"img_layer": 3}, ParameterError, "img_layer.*3"),
+    # A set has no order in which its layers would go with the new ones.
+    ({"img_layer": {"fov0"}}, ParameterError, "img_layer must be the name.*{'fov0'}"),
+    ({"output_layer": frozenset("a")}, ParameterError, "output_layer must be the name"),
     ({"img_layer": ["fov0", "fov0"], "output_layer": ["a", "b"]}, ParameterError, "img_layer"),
     ({"img_layer": ["fov0", "fov1"]}, ParameterError, "output_layer.*1 for 2"),
     (

@@ -222,6 +222,12 @@ def test_layers_of_several_runs(memory, file):
         report_layers(file, memory, NEW)
 
 
+def test_layers_from_an_iterator(memory, file):
+    pixel_clustering_preprocess(memory, NAMES, NEW, channels=CHANNELS)
+    report_layers(file, memory, iter(NEW))
+    assert all(name in file.read_text() for name in NEW)
+
+
 def test_source_that_has_another_size(memory, file):
     pixel_clustering_preprocess(memory, "fov0", "new0", channels=CHANNELS)
     del memory.images["fov0"]
@@ -235,8 +241,12 @@ def test_source_that_has_another_size(memory, file):
     [
         ("new", LayerError, "'new' does not exist"),
         ("fov0", LayerError, "'fov0' has no provenance"),
-        ([], ParameterError, r"layers must be a name or a sequence of names, got \[\]"),
-        (3, ParameterError, "layers must be a name"),
+        (
+            [],
+            ParameterError,
+            r"layers must be the name of a layer or a sequence of names, got \[\]",
+        ),
+        (3, ParameterError, "layers must be the name of a layer"),
     ],
 )
 def test_bad_layers(memory, file, no_compute, layers, kind, message):

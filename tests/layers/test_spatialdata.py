@@ -2,6 +2,7 @@
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -11,7 +12,7 @@ import spatialdata
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
 
-from pxprep import Pipeline, PxprepWarning, pixel_clustering_preprocess
+from pxprep import Pipeline, PxprepWarning, pixel_clustering_preprocess, provenance
 from pxprep.errors import LayerError, ParameterError
 from pxprep.layers import read_images
 from spatial_objects import LABELS, backed, cells, counts, labeled, layer, make
@@ -88,6 +89,14 @@ def test_channels_are_chosen_by_label_in_their_order(sdata):
     expected = labeled(counts(0)).sel(c=["CD20", "DAPI"]).pxprep.preprocess()
     np.testing.assert_array_equal(sdata["clean"].values, expected.values)
     assert sdata["clean"].c.values.tolist() == ["CD20", "DAPI"]
+
+
+@pytest.mark.parametrize("kind", [iter, np.array, pd.Index, lambda names: xr.DataArray(names)])
+def test_channels_of_any_kind_are_kept_as_labels(kind, sdata):
+    names, new = ["fov0", "fov1"], ["clean0", "clean1"]
+    pixel_clustering_preprocess(sdata, names, new, channels=kind(["CD20", "DAPI"]))
+    assert [sdata[name].c.values.tolist() for name in new] == [["CD20", "DAPI"]] * 2
+    assert provenance(sdata, "clean1").parameters["channels"] == ["CD20", "DAPI"]
 
 
 def test_dtype(sdata):
@@ -188,6 +197,8 @@ def test_read_images(sdata):
     assert images["pyramid"].shape == (1, 96, 130)
     assert all(image.dtype == np.float64 for image in images.values())
     assert all(isinstance(image.data, da.Array) for image in images.values())
+    both = read_images(sdata, iter(images), channels=iter(["CD3"]))
+    assert [image.shape[0] for image in both.values()] == [1, 1]
     assert read_images(sdata, "fov0", dtype="float32")["fov0"].dtype == np.float32
     assert read_images(sdata, "fov0")["fov0"].dtype == np.uint16
     with pytest.raises(ParameterError, match=r"^layers must be the name of a layer or a sequence"):

@@ -169,9 +169,10 @@ class AskedSteps:
         return cls({}, fitted, channels or known)
 
     @property
-    def batches(self) -> "set[BatchName]":
-        """The batches of a fitted pipeline; empty if it has none, or nothing is fitted yet."""
-        return set(getattr(self.pipeline, "batches", {}).values())
+    def batches(self) -> "set[BatchName] | None":
+        """The batches of a fitted pipeline; None if nothing is fitted yet."""
+        batches = getattr(self.pipeline, "batches", None)
+        return None if batches is None else set(batches.values())
 
     def parameters(self, labels: "Sequence[Label]") -> "Parameters":
         """Parameters of `pixel_clustering_preprocess` for images with these labels."""

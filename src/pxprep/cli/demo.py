@@ -116,23 +116,23 @@ def _compile() -> None:
 
 
 def _make_room(store: Path, overwrite: bool) -> None:
-    if not store.exists():
-        store.parent.mkdir(parents=True, exist_ok=True)
-    elif overwrite:
-        shutil.rmtree(store)
-    else:
+    """Make the folder of a store; raises where a store is that is not to be replaced."""
+    if store.exists() and not overwrite:
         raise PxprepError(f"{str(store)!r} exists already; --overwrite replaces it")
+    store.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _stored_cohort(
     store: Path, size: int, n_fovs: int, seed: int
 ) -> tuple["SpatialData", list[str]]:
-    """The made-up cohort as a SpatialData object that is backed by `store`."""
+    """The made-up cohort as a SpatialData object that is backed by `store`, whose old one goes."""
     from spatialdata import SpatialData
 
     from ..datasets import tissue
 
     cohort = tissue(n_fovs=n_fovs, size=size, seed=seed)
+    if store.exists():
+        shutil.rmtree(store)
     SpatialData(images={name: _element(fov) for name, fov in cohort.items()}).write(store)
     return SpatialData.read(store), list(cohort)
 

@@ -11,8 +11,9 @@ from ..errors import ParameterError
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
-from .batches import batches_here, by_store, parse_by
+from .batches import EACH_STORE, batches_here, by_store, parse_by
 from .bundled_options import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
+from .dry_run import planned
 from .run import in_words, make_layers, repaired
 from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
 
@@ -48,18 +49,19 @@ def fit(
     from ..store import files
 
     steps = pipeline.steps()
-    batches = parse_by(by)
+    require_once([str(store) for store in stores], "STORE")
+    is_by_store = by == EACH_STORE and len(stores) > 1
+    batches = None if is_by_store else parse_by(by)
     _check_file(output, overwrite)
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
-        batches = by_store(batches, images) if len(stores) > 1 else batches
         chosen = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
         fitted = chosen.fit(
             images,
             pool=pool.value_or_none,
             where=masks or None,
             exclude=exclude,
-            by=batches,
+            by=by_store(images) if is_by_store else batches,
             memory=values.memory(memory),
             progress=answer.has_progress,
         )
@@ -92,9 +94,9 @@ def apply(
     Every store gets its own new layers; all of them are read and checked before the first is
     written to.
     """
-    from ..layers.reading import read_checked
     from ..pipeline.pipeline import FittedPipeline
 
+    require_once([str(store) for store in stores], "STORE")
     fitted = FittedPipeline.from_json(file)
     steps = AskedSteps.fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
@@ -106,16 +108,13 @@ def apply(
             with naming(store):
                 sdata = repaired(store, waiting.seconds)
                 layers = chosen_layers(sdata, layer)
-                own = batches_here(batches, layers)
-                fitted.checked(read_checked(sdata, layers, steps.channels), by=own)
-                todo.append((store, sdata, layers))
-        for store, sdata, layers in todo:
-            with naming(store, done=stores[: len(documents)]):
                 own = {**how, "by": batches_here(batches, layers)}
-                outputs = names_for(layers, output)
-                documents.append(
-                    make_layers(sdata, layers, outputs, steps, own, answer.has_progress)
-                )
+                asked = sdata, layers, names_for(layers, output), steps, own
+                planned(*asked)  # raises what would be raised before any work
+                todo.append((store, asked))
+        for store, asked in todo:
+            with naming(store, done=stores[: len(documents)]):
+                documents.append(make_layers(*asked, answer.has_progress))
     words = "\n".join(map(in_words, documents))
     answer.give({"stores": documents}, words)
 
@@ -156,7 +155,6 @@ def _cohort(
 
 def _prefixes(stores: Sequence[Path]) -> list[str]:
     """What the names of layers begin with: nothing for one store, else the store's name or path."""
-    require_once([str(store) for store in stores], "STORE")
     if len(stores) == 1:
         return [""]
     names = [store.name.removesuffix(".zarr") for store in stores]

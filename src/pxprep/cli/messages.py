@@ -21,14 +21,15 @@ _NAMES_HERE = {
     "channel_names": "panel",
     "images": "image",
     "acquisitions": "acquisition",
+    "n_fovs": "fovs",
 }
 _LETTERS = string.ascii_letters + string.digits + "_"
 
 
 def as_option(parameter: str, options: Mapping[str, str]) -> str:
-    """A parameter of the library, as ``q_sum`` or ``axes='CYX'``, as one of a command's options.
+    """The option for a parameter of the library: ``--axes 'CYX'`` for ``axes='CYX'``.
 
-    These are by the names of their parameters; what is none of them is called as it is.
+    `options` are those of the command, by parameter. A parameter without an option stays as it is.
     """
     if parameter == "...":
         return "'*', as in '*=VALUE'"

@@ -121,8 +121,9 @@ By = Annotated[
         "--by",
         metavar="FILE:COLUMN",
         show_default=False,
-        help="Layers of one batch are measured together, without the others: a column of a CSV "
-        "table whose first one names the layers, or, of several stores, 0: each is a batch.",
+        help="Layers of one batch are measured together, without the others. Batches are in a "
+        "column of a CSV table whose first column names the layers; or 0, with several stores: "
+        "each store is a batch.",
     ),
 ]
 ByFitted = Annotated[
@@ -131,7 +132,7 @@ ByFitted = Annotated[
         "--by",
         metavar="FILE:COLUMN",
         show_default=False,
-        help="Batches of layers that were not fitted: a column of a CSV table whose first one "
+        help="Batches of layers that were not fitted: a column of a CSV table whose first column "
         "names the layers, or the name of one batch for all.",
     ),
 ]

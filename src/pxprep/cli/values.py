@@ -44,6 +44,9 @@ def scale_factors(texts: Sequence[str]) -> list[object]:
     if list(texts) == [NONE]:
         return []
     expected = f"a whole number, DIM=NUMBER,DIM=NUMBER or {NONE}"
+    for text in texts:
+        if "," in text and "=" not in text:
+            wrong("--scale-factors", f"must be {expected}, repeated for each scale, got {text!r}")
     return [_by_name(text.split(","), "--scale-factors", int, expected) for text in texts]
 
 

@@ -136,7 +136,10 @@ def parse_pool(value: object) -> Pool:
 
 
 def parse_path(value: object, parameter: str, what: str) -> Path:
-    """The path of `what`, a file or a folder; of names that a file system can hold."""
+    """The path of `what`, a file or a folder, ``~`` being the home folder.
+
+    Its names must be those that a file system can hold.
+    """
     if not isinstance(value, str | Path) or not str(value):
         raise ParameterError(f"{spelled(parameter)} must be the path of {what}, got {value!r:.300}")
     if REMOTE.match(str(value)):
@@ -146,7 +149,8 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
             f"{address!r}; an array there is read lazily as an image: write "
             f"{line_for_address(address)}"
         )
-    path = Path(value)
+    # Not `Path.expanduser`, which fails with a RuntimeError on the home of an unknown user.
+    path = Path(os.path.expanduser(value))  # noqa: PTH111
     try:
         longest = max(len(os.fsencode(part)) for part in ("", *path.parts))
     except UnicodeEncodeError:

@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
 
-from ..aliases import DType, Label, NumpyArray
-from ..store.zarr_chunks import Region
+from ..aliases import DType, Label, NumpyArray, Region
 
 # The dims of an image in their usual order; z only where there are planes.
 DIMS = ("c", "z", "y", "x")

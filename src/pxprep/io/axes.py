@@ -30,7 +30,7 @@ def meanings(
     axes: str,
     sizes: Sequence[int],
     asked: str | None,
-    counts: Collection[int],
+    channel_counts: Collection[int],
     what: str,
 ) -> str:
     """What each axis of a file is: C, Z, Y or X; of axes of length 1, what the file says.
@@ -41,7 +41,7 @@ def meanings(
         As the file says.
     asked
         What the user says.
-    counts
+    channel_counts
         The numbers of channels that fit the names the user gave; empty if there are none.
     what
         The image, for messages.
@@ -54,9 +54,9 @@ def meanings(
     channels = but_depth
     is_natural = len(but_depth) <= 1 and all(axes[n] in CHANNEL_AXES for n in but_depth)
     count, count_all = (prod(sizes[n] for n in some) for some in (but_depth, others))
-    if count not in counts and count_all in counts:
+    if count not in channel_counts and count_all in channel_counts:
         channels = others
-    elif not is_natural and count not in counts:
+    elif not is_natural and count not in channel_counts:
         raise ImageError(f"{what} has {_told(axes, sizes)}: {_remedy(axes, others, count_all)}")
     return "".join("C" if n in channels else axis for n, axis in enumerate(axes))
 

@@ -14,7 +14,6 @@ from ..errors import ChannelError, ImageError, listed_names, spelled, warn
 from .arrays import Joined, lazy_image
 from .file_options import FILES, METADATA, FileOptions
 from .names import stem
-from .stacks import missing_files
 from .tiff import images_of_all
 from .tiff_contents import TiffContents, find_images
 
@@ -80,7 +79,7 @@ def _check_set(found: Sequence[TiffContents]) -> None:
     """Raise ImageError if a file of a set is missing."""
     ome = next(one.ome for one in found if one.ome.is_set)
     opened = {ome.files.get(one.ome.uuid) for one in found}
-    missing = [name for name in missing_files(ome, found[0].file) if name not in opened]
+    missing = [name for name in ome.missing_files(found[0].file.parent) if name not in opened]
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "
@@ -200,7 +199,7 @@ def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict
     for unit in kept:
         if isinstance(unit, TiffContents):
             opened.append(unit)
-        elif missing_files(unit[0].ome, unit[0].file) and all(one.is_single for one in unit):
+        elif unit[0].ome.missing_files(unit[0].file.parent) and all(one.is_single for one in unit):
             _check_set(unit)
             folder = unit[0].file.parent
             by_label = _labelled(folder, unit, options)

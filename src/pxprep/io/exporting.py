@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray
-from ..channels import labels_or_positions, select_channels
+from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine.progress import parse_progress
 from ..errors import ChannelError, ImageError, ParameterError, StoreError, spelled
 from ..images.image import checked
@@ -82,7 +82,7 @@ def export_images(
     What is read back by `read_tiff` has the same bits, channels and pixel sizes (those of a
     coordinate system of micrometres, such as "microns", or else of attrs ``um_per_pixel``). Each
     further level is half as large: means of the finest pixels, NaN ignored, rounded for integers.
-    Memory: some rows of one channel, 128 MB or a row of tiles. Layers with several channels in a
+    Memory: some rows of one channel, 128 MiB or a row of tiles. Layers with several channels in a
     chunk are read once for each.
 
     Examples
@@ -126,22 +126,25 @@ def _chosen(
     channels: Sequence[Label] | None,
 ) -> dict[str, xr.DataArray]:
     """The images by name, with the channels and pixel sizes that are known."""
+    if not isinstance(images, Mapping) and not hasattr(images, "images"):
+        raise ParameterError(
+            "images must be a SpatialData object, or images by name, as {'fov0': image}, got "
+            f"{type(images).__qualname__}"
+        )
+    wanted = parse_channels(channels)
+    known = images if isinstance(images, Mapping) else images.images
+    if not known:
+        raise ParameterError("images must hold at least one image, got none")
+    names = list(known) if img_layer is None else parse_names(img_layer, "img_layer")
     if isinstance(images, Mapping):
-        names = list(images) if img_layer is None else parse_names(img_layer, "img_layer")
         missing = [name for name in names if name not in images]
         if missing or not all(isinstance(name, str) and name for name in names):
             raise ParameterError(
                 f"img_layer must name some of the images {list(images)}, got {names}"
             )
         found = {name: checked(images[name], f"image {name!r}") for name in names}
-        return {name: select_channels(image, channels) for name, image in found.items()}
-    if not hasattr(images, "images"):
-        raise ParameterError(
-            "images must be a SpatialData object, or images by name, as {'fov0': image}, got "
-            f"{type(images).__qualname__}"
-        )
-    layers = list(images.images) if img_layer is None else img_layer
-    read = read_checked(images, layers, channels)
+        return {name: select_channels(image, wanted) for name, image in found.items()}
+    read = read_checked(images, names, wanted)
     sizes = {name: _um_per_pixel(images.images[name]) for name in read}
     return {
         name: image.assign_attrs({SIZES: sizes[name]}) if sizes[name] else image
@@ -183,10 +186,11 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
 def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
     """Raise an error unless the files can be written, each under a name of its own."""
     if folder.exists() and not folder.is_dir():
-        raise ParameterError(f"folder must be a folder, got the file {str(folder)!r}")
+        raise ParameterError(f"folder must not be a file, got {str(folder)!r}")
     if len({name.casefold() for name in files}) < len(files):
         raise ParameterError(
-            f"{spelled('img_layer')} must name each layer once (in any case), got {[*files]}"
+            f"{spelled('img_layer')} must name each layer once, also without regard to case, got "
+            f"{[*files]}"
         )
     there = [str(file) for file in files.values() if file.exists()]
     if there and not may_replace:

@@ -1,4 +1,4 @@
-"""What the user says about files, as they do not say it themselves: the same for all kinds."""
+"""What the user says about files of any kind, where these do not say it themselves."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class FileOptions:
         )
 
     @property
-    def counts(self) -> Collection[int]:
+    def channel_counts(self) -> Collection[int]:
         """How many channels a file may have for the names that were given; empty without."""
-        return set() if self.panel is None else self.panel.counts
+        return set() if self.panel is None else self.panel.channel_counts
 
     def labels(
         self, own: Sequence[str | None], n_channels: int, what: str, why: str = ""

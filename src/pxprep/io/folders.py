@@ -12,12 +12,12 @@ from ..aliases import Label
 from ..errors import ParameterError, warn
 from .channels import Channel, channels_of, images_of_files, read_fov
 from .file_options import FileOptions
-from .names import agreed, agreed_channels, existing_path, stem
+from .names import agreed, agreed_channels, existing_path, require_new, stem
 from .panels import Panel
 from .stacks import SUFFIXES
 from .tiff_contents import TiffContents, check_images
 
-# Where the channels of a field of view lie if not in its own folder; in any case.
+# Where the channels of a field of view lie if not in its own folder; upper or lower case.
 SUBFOLDER = "tifs"
 # What folders of masks are called that lie beside those of images.
 MASKS = re.compile(r"(.*[^a-z])?(masks?|labels?|segmentations?|seg)", re.IGNORECASE)
@@ -54,7 +54,8 @@ def read_folder(
         A table of markers, see `read_panel`, that knows the channels by their files or by what the
         metadata call them: it tells which are used, and what they are called.
     axes, images
-        Axes and images of the TIFFs, if those say something else; see `read_tiff`.
+        Axes of the TIFFs, if these say something else, and which of their images to read; see
+        `read_tiff`.
     subfolder
         Where in the folder of a field of view the TIFFs lie; a pattern, as ``"*"``, takes several
         folders together. None takes those in that folder itself, or else in its subfolder ``TIFs``,
@@ -147,11 +148,16 @@ def read_fovs(
     for folder in folders:
         if folder.name in by_fov:
             own = by_fov[folder.name]
-            images[folder.name] = read_fov(labels, [own[str(label)] for label in labels], options)
-            continue
-        own_images = images_of_files(several[folder.name], options)
-        for name, image in own_images.items():
-            images[_name(folder, name, len(own_images), len(folders))] = image
+            image = read_fov(labels, [own[str(label)] for label in labels], options)
+            found_here = {folder.name: image}
+        else:
+            several_here = images_of_files(several[folder.name], options)
+            found_here = {
+                _name(folder, name, len(several_here), len(folders)): image
+                for name, image in several_here.items()
+            }
+        require_new(found_here, images, folder)
+        images |= found_here
     return agreed(images, options.channels)
 
 
@@ -220,11 +226,11 @@ def tiffs_in(folder: Path) -> list[Path]:
 def naturally(paths: Iterable[Path]) -> list[Path]:
     """Paths in natural order, but for hidden ones."""
     shown = [path for path in paths if not path.name.startswith(".")]
-    return sorted(shown, key=lambda path: [*map(_number_or_text, DIGITS.split(str(path)))])
+    return sorted(shown, key=lambda path: _numbers_and_texts(str(path)))
 
 
-def _number_or_text(part: str) -> int | str:
-    return int(part) if DIGITS.fullmatch(part) else part
+def _numbers_and_texts(name: str) -> list[int | str]:
+    return [int(part) if part.isdecimal() else part for part in DIGITS.split(name)]
 
 
 def _renamed(own: dict[str, Channel], options: FileOptions, folder: Path) -> dict[str, Channel]:

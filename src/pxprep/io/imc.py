@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ..aliases import Label, NumpyArray
+from ..aliases import Label, NumpyArray, Region
 from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
 from ..images.scales import SIZES
-from ..store.zarr_chunks import Region
 from .arrays import FilePixels, lazy_image, with_channels
 from .file_options import FileOptions
 from .imc_text import is_imc_text, read_header, read_pixels
@@ -163,17 +162,22 @@ class Acquisition(FilePixels):
     @classmethod
     def of_text(cls, file: Path, name: str = "") -> Acquisition:
         """The acquisition in a ``.txt`` file."""
-        text = read_header(file)
-        if text.n_missing:
+        header = read_header(file)
+        if header.n_missing:
             warn(
-                f"{str(file)!r} was interrupted: {text.n_missing} pixels of its last row of "
-                f"{text.size[1]} are missing, and are 0"
+                f"{str(file)!r} was interrupted: {header.n_missing} pixels of its last row of "
+                f"{header.size[1]} are missing, and are 0"
             )
         number = NUMBER.search(file.stem)
         found = cls(
-            file, int(number[1]) if number else 0, text.size, text.labels, text.metals, name=name
+            file,
+            int(number[1]) if number else 0,
+            header.size,
+            header.labels,
+            header.metals,
+            name=name,
         )
-        found.n_missing = text.n_missing
+        found.n_missing = header.n_missing
         return found
 
     def read(self, region: Region) -> NumpyArray:

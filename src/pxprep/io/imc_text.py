@@ -23,7 +23,7 @@ TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Text:
+class Header:
     """What a text file tells before its pixels are read.
 
     Attributes
@@ -49,7 +49,7 @@ def is_imc_text(file: Path) -> bool:
         return text.read(len(beginning) + 4).lstrip(b"\xef\xbb\xbf").startswith(beginning)
 
 
-def read_header(file: Path) -> Text:
+def read_header(file: Path) -> Header:
     """The channels and the size; of the pixels, the first row and the last pixel are read."""
     with file.open("rb") as text:
         columns = _decoded(text.readline()).strip("\ufeff\r\n").split("\t")
@@ -73,7 +73,7 @@ def read_header(file: Path) -> Text:
         raise ImageError(f"{str(file)!r} cannot be read as IMC: it has no pixels")
     width = max(width, last[1] + 1)
     matches = [match for match in found if match is not None]
-    return Text(
+    return Header(
         tuple(match["label"].strip() for match in matches),
         tuple(f"{match['metal']}{match['mass']}" for match in matches),
         (last[0] + 1, width),

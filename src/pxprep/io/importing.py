@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..aliases import Json, Label, Parameters
+from ..channels import parse_channels
 from ..engine.progress import Progress, parse_progress
 from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
@@ -157,16 +158,16 @@ def import_as_layers(
 
     `about_files` are the parameters of `open_images` by name, None for those that are not given.
     """
-    folder = parse_path(store, "store", "a SpatialData store").expanduser().resolve()
+    folder = parse_path(store, "store", "a SpatialData store").resolve()
     may_replace, seconds = parse_bool(overwrite, "overwrite"), parse_wait(wait)
-    bar = parse_progress(progress)
+    bar, wanted = parse_progress(progress), parse_channels(channels)
     given = {name: value for name, value in about_files.items() if value is not None}
-    by_name = _by_layer(_images(source, channels, given))
+    by_name = _by_layer(_images(source, wanted, given))
     layouts = {layer: _layout(image, chunks, scale_factors) for layer, image in by_name.items()}
     check_installed()
     with _opened(folder, list(by_name), seconds) as sdata:
         panel = about_files["panel"]
-        kept = {"channels": channels, **about_files, "panel": None if panel is None else str(panel)}
+        kept = {"channels": wanted, **about_files, "panel": None if panel is None else str(panel)}
         kept |= {"chunks": chunks, "scale_factors": scale_factors}
         parameters = {IMPORT: to_json_types(kept)}
         _write(sdata, by_name, layouts, parameters, may_replace, seconds, bar)

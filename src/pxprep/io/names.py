@@ -21,9 +21,9 @@ from ..images.parameters import parse_path
 
 def existing_path(path: object, parameter: str = "path") -> Path:
     """The file or folder that the user gave, or a ParameterError."""
-    found = parse_path(path, parameter, "a file or a folder").expanduser()
+    found = parse_path(path, parameter, "a file or a folder")
     if not found.exists():
-        raise ParameterError(f"{parameter} does not exist: {str(found)!r}")
+        raise ParameterError(f"{spelled(parameter)} does not exist: {str(found)!r}")
     # A link keeps its name.
     return found.resolve() if found.name in ("", "..") else found.parent.resolve() / found.name
 
@@ -36,21 +36,22 @@ def stem(file: Path) -> str:
 def image_names(file: Path, own: Sequence[str], numbers: Sequence[int]) -> list[str]:
     """Names of the images in a file: the file's, and if there are several, of each its own.
 
-    One that has none of its own gets its number.
+    One that has none of its own gets its number; all do, if one is called like another's number.
     """
     if len(own) == 1:
         return [stem(file)]
-    return [
-        f"{stem(file)}_{name if name and own.count(name) == 1 else number}"
+    told: list[object] = [
+        name if name and own.count(name) == 1 else str(number)
         for name, number in zip(own, numbers, strict=True)
     ]
+    return [f"{stem(file)}_{one}" for one in (told if len(set(told)) == len(told) else numbers)]
 
 
 def require_new(names: Iterable[str], known: Mapping[str, object], file: Path) -> None:
     """Raise ImageError if images in a file or folder are called as known ones of another."""
     twice = sorted(set(names) & set(known))
     if twice:
-        raise ImageError(f"{str(file)!r} holds {twice}, as another file does: rename one")
+        raise ImageError(f"{str(file)!r} holds {twice}, as another file or folder does: rename one")
 
 
 def agreed(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from xml.etree import ElementTree
 
 # Micrometres in a unit of length, as OME writes it, or others do.
@@ -41,14 +42,14 @@ class OmeImage:
         Labels of the channels; None for those without.
     um_per_pixel
         Size of a pixel in micrometres, by dim.
-    planes
+    channels_of_pages
         For each file of a set, by its UUID: the channel of each page that the metadata name.
     """
 
     name: str = ""
     labels: Sequence[str | None] = ()
     um_per_pixel: Mapping[str, float] = field(default_factory=dict)
-    planes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    channels_of_pages: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Ome:
     def is_set(self) -> bool:
         """Whether the images lie in several files."""
         return len(self.files) > 1
+
+    def missing_files(self, folder: Path) -> list[str]:
+        """The names of the files that are not in a folder."""
+        return [name for name in self.files.values() if not (folder / Path(name).name).is_file()]
 
 
 def parse_ome(text: str) -> Ome:
@@ -108,11 +113,11 @@ def _image(element: ElementTree.Element) -> OmeImage:
         if size and unit:
             sizes[dim] = size * unit
     labels = [channel.get("Name", "").strip() or None for channel in _below(pixels, "Channel")]
-    return OmeImage(name, labels, sizes, _planes(pixels))
+    return OmeImage(name, labels, sizes, _channels_of_pages(pixels))
 
 
-def _planes(pixels: ElementTree.Element) -> dict[str, list[int]]:
-    """The channels of the pages of each file, in their order.
+def _channels_of_pages(pixels: ElementTree.Element) -> dict[str, list[int]]:
+    """The channel of each page, in their order, by UUID of the file.
 
     Empty if there are several time points.
     """

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..aliases import DType, NumpyArray
+from ..aliases import DType, NumpyArray, Region
 from ..engine.windows import Window
 from ..errors import ImageError
-from ..store.zarr_chunks import Region
 from .arrays import FilePixels
 
 if TYPE_CHECKING:

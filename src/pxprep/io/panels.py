@@ -55,13 +55,21 @@ class Panel:
     source: str = "channel_names"
     in_order: bool = False
 
+    def __post_init__(self) -> None:
+        for what in ("keys", "keep"):
+            if len(getattr(self, what)) not in (0, len(self.names)):
+                raise ParameterError(
+                    f"{what} must have an entry for each of the {len(self.names)} names, or none, "
+                    f"got {getattr(self, what)!r:.300}"
+                )
+
     @property
     def kept(self) -> list[int]:
         """The rows that are used."""
         return [n for n in range(len(self.names)) if not self.keep or self.keep[n]]
 
     @property
-    def counts(self) -> set[int]:
+    def channel_counts(self) -> set[int]:
         """How many channels a file may have for the table to fit by order."""
         return {len(self.names)} if self.in_order else {len(self.names), len(self.kept)}
 
@@ -180,7 +188,7 @@ def read_panel(path: str | Path) -> Panel:
     (('DNA', 'CD3'), ('Ir191', 'Pr141'), {'DNA': 0.0, 'CD3': 2.0})
     """
     file = existing_path(path, "panel")
-    rows = _rows(_text(file), file)
+    rows = table_rows(file, _called(file))
     if not rows:
         raise ParameterError(f"{_called(file)} must hold names of channels, it is empty")
     lines, (first, *others) = list(rows), rows.values()
@@ -188,6 +196,8 @@ def read_panel(path: str | Path) -> Panel:
     if not set(headings) & set(NAMES):
         names, keys = _without_header([first, *others], file)
         return _made(file, lines, names, keys)
+    if not others:
+        raise ParameterError(f"{_called(file)} must hold names of channels, it has only a header")
     columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
     # The column of the names, or one like it, tells nothing of what files call the channels.
@@ -235,12 +245,34 @@ def _called(file: Path) -> str:
     return f"{spelled('panel')} {str(file)!r}"
 
 
-def _text(file: Path) -> str:
+def table_rows(file: Path, called: str) -> dict[int, list[str]]:
+    """The cells of each line of a table that is not empty, by the number of the line from 1.
+
+    Cells lie between tabs, semicolons or commas. Raises ParameterError, in which the table is
+    `called` so, if it cannot be read.
+    """
+    text = _text(file, called)
+    for delimiter in "\t;,":
+        rows = _cells_by_line(text, delimiter, called)
+        widths = [len(row) for row in rows.values()]
+        if not rows or (len(set(widths)) == 1 and widths[0] > 1):
+            return rows
+        odd = [line for line, row in rows.items() if len(row) != widths[0]]
+        if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
+            raise ParameterError(
+                f"{called} must have {widths[0]} cells in each line, line {odd[0]} has "
+                f"{len(rows[odd[0]])}"
+            )
+    lines = enumerate(text.splitlines(), start=1)
+    return {number: [line.strip().strip('"')] for number, line in lines if line.strip()}
+
+
+def _text(file: Path, called: str) -> str:
     """The text of a file, of whatever program: UTF-8 with a mark or without, UTF-16, Latin-1."""
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise ParameterError(f"{_called(file)} cannot be read: {error}") from error
+        raise ParameterError(f"{called} cannot be read: {error}") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", errors="replace")
     try:
@@ -249,34 +281,13 @@ def _text(file: Path) -> str:
         return content.decode("latin-1")
 
 
-def cells_by_line(text: str, delimiter: str, called: str) -> dict[int, list[str]]:
-    """The cells of each line of a table that is not empty, by the number of the line from 1.
-
-    Raises ParameterError, in which the table is `called` so, if that is none.
-    """
+def _cells_by_line(text: str, delimiter: str, called: str) -> dict[int, list[str]]:
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
     try:
         return {line: row for line, row in cells if any(row)}
     except csv.Error as error:
         raise ParameterError(f"{called} is no table: {error}") from error
-
-
-def _rows(text: str, file: Path) -> dict[int, list[str]]:
-    """The cells of each line that is not empty, by its number from 1."""
-    for delimiter in "\t;,":
-        rows = cells_by_line(text, delimiter, _called(file))
-        widths = [len(row) for row in rows.values()]
-        if not rows or (len(set(widths)) == 1 and widths[0] > 1):
-            return rows
-        odd = [line for line, row in rows.items() if len(row) != widths[0]]
-        if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
-            raise ParameterError(
-                f"{_called(file)} must have {widths[0]} cells in each line, line "
-                f"{odd[0]} has {len(rows[odd[0]])}"
-            )
-    lines = enumerate(text.splitlines(), start=1)
-    return {number: [line.strip().strip('"')] for number, line in lines if line.strip()}
 
 
 def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str], list[str]]:

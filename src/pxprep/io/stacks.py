@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ImageError, ParameterError, PxprepError, spelled
 from .axes import meanings
-from .ome import Ome, OmeImage
+from .ome import OmeImage
 from .page_names import names_of_pages
 from .pages import Page, PageOrder, TiffPixels, is_planar_page, segment_size
 
@@ -132,10 +132,10 @@ class Stack:
         """The image with the names that its pages have for themselves."""
         return replace(self, names=tuple(names_of_pages(self.pages)))
 
-    def pixels(self, asked: str | None, counts: Collection[int]) -> TiffPixels:
+    def pixels(self, asked: str | None, channel_counts: Collection[int]) -> TiffPixels:
         """What reads the image, given the axes and the numbers of channels that the user named."""
         what = f"an image in {str(self.file)!r}"
-        rgba = self.is_picture and self.n_channels == 4 and 4 in counts
+        rgba = self.is_picture and self.n_channels == 4 and 4 in channel_counts
         if self.is_picture and asked is None and not rgba:
             axes = f"axes={self.axes.replace('S', 'C')!r}"
             raise ImageError(
@@ -151,7 +151,7 @@ class Stack:
             )
         if page.dtype.kind not in "buif":
             raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
-        letters = meanings(self.axes, self.sizes, asked, counts, what)
+        letters = meanings(self.axes, self.sizes, asked, channel_counts, what)
         self._check_decoder(what)
         return TiffPixels(self._pages(what), self._page_order(letters, what), np.dtype(page.dtype))
 
@@ -232,8 +232,3 @@ class Stack:
 def _check_length(path: str, end: int, what: str) -> None:
     if Path(path).stat().st_size < end:
         raise ImageError(f"{what} is not complete: {path!r} ends before its last pixel")
-
-
-def missing_files(ome: Ome, file: Path) -> list[str]:
-    """The names of the files of a set that are not beside a file."""
-    return [name for name in ome.files.values() if not (file.parent / Path(name).name).is_file()]

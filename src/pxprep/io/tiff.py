@@ -42,8 +42,8 @@ def read_tiff(
         A table of markers that tells them, see `read_panel`.
     axes
         What the axes of the file are, in its order: "C" for channels (of several axes, too), "Z",
-        "Y" and "X". None goes by the file, and if that says that they are time, depth or samples of
-        a pixel, by whether there are as many names.
+        "Y" and "X". None takes what the file says; an axis of time, depth or samples of a pixel is
+        taken for channels if there are as many names.
     images
         Names, in the file or as they are returned, or numbers of the images to read. None for all,
         but for RGB pictures, thumbnails, labels and overviews beside others.
@@ -138,12 +138,12 @@ def images_of(found: TiffContents, options: FileOptions) -> dict[str, xr.DataArr
     images = {}
     for name, stack in found.chosen(options).items():
         try:
-            pixels = stack.pixels(options.axes, options.counts)
+            pixels = stack.pixels(options.axes, options.channel_counts)
             labels = options.labels(
                 stack.channel_names(pixels),
                 pixels.shape[0],
                 f"image {name!r} of {str(found.file)!r}",
-                f" (its OME metadata: {found.unread})" if found.unread else "",
+                f" (its OME metadata: {found.why_unread})" if found.why_unread else "",
             )
         except (ChannelError, ImageError) as error:
             _tell_images(error, [found])

@@ -12,7 +12,7 @@ from .file_options import FileOptions
 from .names import image_names
 from .ome import Ome, parse_ome
 from .page_names import imagej_labels, mibi_pages
-from .stacks import Stack, missing_files, opened
+from .stacks import Stack, opened
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -30,14 +30,14 @@ class TiffContents:
         The images.
     ome
         What the OME metadata of the file tell.
-    unread
+    why_unread
         Why the OME metadata could not be used; empty if they could, or if there are none.
     """
 
     file: Path
     stacks: Sequence[Stack]
     ome: Ome = field(default_factory=Ome)
-    unread: str = ""
+    why_unread: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +85,7 @@ def find_images(file: Path, *, alone: bool = False) -> TiffContents:
             ome = parse_ome(tiff.ome_metadata or "")
         except ValueError as error:
             tiff.is_ome = False  # tifffile does not read them either
-            return TiffContents(file, _stacks_of(tiff, file), unread=f"{error!s:.200}")
+            return TiffContents(file, _stacks_of(tiff, file), why_unread=f"{error!s:.200}")
         return _of_ome(tiff, file, ome, alone)
 
 
@@ -94,7 +94,7 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
     if alone and ome.is_set:
         tiff.is_ome = False
         return _own_pages(TiffContents(file, _stacks_of(tiff, file), ome))
-    missing = missing_files(ome, file) if ome.is_set else []
+    missing = ome.missing_files(file.parent) if ome.is_set else []
     if missing:
         raise ImageError(
             f"{str(file)!r} is one of the {len(ome.files)} files of an OME-TIFF, of which "
@@ -102,14 +102,14 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
         )
     stacks = [Stack.of(series, file) for series in tiff.series]
     n_pages = len(tiff.pages)
-    unread = ""
+    why_unread = ""
     if any(stack.is_missing for stack in stacks):
         told = sum(len(stack.pages) for stack in stacks)
-        unread = f"they tell of {told} planes, it has {n_pages} pages"
+        why_unread = f"they tell of {told} planes, it has {n_pages} pages"
     elif len(stacks) != len(ome.images):
-        unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
-    if unread:
-        return TiffContents(file, _plain_stacks(file), ome, unread)
+        why_unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
+    if why_unread:
+        return TiffContents(file, _plain_stacks(file), ome, why_unread)
     pairs = zip(stacks, ome.images, strict=True)
     return TiffContents(file, [stack.with_about(about) for stack, about in pairs], ome)
 
@@ -124,7 +124,7 @@ def _plain_stacks(file: Path) -> list[Stack]:
 def _own_pages(found: TiffContents) -> TiffContents:
     """The images of one file of a set, with those names that the metadata have for its pages."""
     for about in found.ome.images:
-        channels = about.planes.get(found.ome.uuid, ())
+        channels = about.channels_of_pages.get(found.ome.uuid, ())
         kept = list(dict.fromkeys(channels))
         if len(found.stacks) == 1 and kept and max(kept) < len(about.labels):
             own = replace(about, labels=[about.labels[channel] for channel in kept])

@@ -102,7 +102,7 @@ def stage(
     store
         The store that the elements are for, whose format they get.
     root
-        The stage, on the file system of the other store.
+        The stage, on the same file system as `store`.
     elements
         The elements by name.
     marks

@@ -44,7 +44,7 @@ class Plan:
     writes
         By name of the new layer, its scales, finest first; they have no pixels.
     passes
-        What the passes over the layers are called that measure.
+        Names of the passes that measure.
     cache_bytes
         How many bytes of what was read may be kept for the next pass.
     block_bytes

@@ -132,19 +132,19 @@ def pixel_clustering_preprocess(
     memory
         How much of what was read, or blurred to be measured, is kept for the next pass, in bytes
         or as "2 GiB": layers that fit are read and blurred once. None is a quarter of the memory
-        that is available; 0 keeps nothing but a sample and the edges of chunks, for images larger
-        than memory.
+        that is available; 0, for images larger than memory, keeps nothing but a sample and the
+        edges of chunks.
     compressor
         Codec and level of the new layers' chunks, as ``{"lz4": 1}`` or ``{"zstd": 3}``, levels 0 to
         9; needs spatialdata 0.8. None is what SpatialData chooses.
     progress
         True shows a bar for each pass over the data.
     resume
-        False: the new layers appear in the store together, when all are finished. True: in groups.
-        A group ends when four times as long has passed as the last publishing took, a minute at
-        most, and the layers that were begun by then are finished. Those that an interrupted call
-        with the same parameters has published are kept and not made again, unless chunks of them
-        are missing.
+        False: the new layers appear in the store together, when all are finished. True: in groups,
+        one after the other. A group has the layers that are begun within four times as long as
+        publishing the group before took, a minute at most. Layers that an interrupted call with the
+        same parameters has published are kept and not made again, unless chunks of them are
+        missing.
     wait
         Whether to wait while another process is publishing layers in the store, or for how many
         seconds. Readers never wait.

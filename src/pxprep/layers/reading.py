@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..aliases import Label
-from ..channels import select_channels
+from ..channels import parse_channels, select_channels
 from ..errors import ChannelError, ParameterError, spelled
 from ..images.image import checked, processing_dtype
 from ..images.parameters import parse_float_dtype
@@ -85,12 +85,12 @@ def read_layers(
     sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
 ) -> dict[str, xr.DataArray]:
     """As `read_checked`, of layers that were checked before."""
-    float_type = parse_float_dtype(dtype)
+    float_type, wanted = parse_float_dtype(dtype), parse_channels(channels)
     images = {}
     for name in layers:
         image = checked(scales_of(sdata.images[name])[0], f"layer {name!r}")
         try:
-            image = select_channels(image, channels)
+            image = select_channels(image, wanted)
         except ChannelError as error:
             raise ChannelError(f"layer {name!r}: {error}") from error
         if float_type is not None and float_type != processing_dtype(image):
@@ -114,8 +114,8 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
 
 
 def parse_names(layers: object, parameter: str) -> list[str]:
-    """The name of a layer, or several."""
-    if not isinstance(layers, Iterable):
+    """The name of a layer, or several in an order, which a set does not have."""
+    if isinstance(layers, set | frozenset) or not isinstance(layers, Iterable):
         names = []
     else:
         names = [layers] if isinstance(layers, str) else list(layers)

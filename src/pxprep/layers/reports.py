@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.progress import Passes
-from ..errors import LayerError, ParameterError, StoreError
+from ..errors import LayerError, StoreError
 from ..pipeline.pipeline import FittedPipeline
 from ..plot.comparison import require_same_size
 from ..reporting.checks import check_file, check_title
@@ -15,7 +15,7 @@ from ..reporting.fovs import Fov
 from ..reporting.page import write
 from ..steps.function import ImageFunction
 from .layer_provenance import Origins
-from .reading import read_checked
+from .reading import parse_names, read_checked
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -61,8 +61,8 @@ def report_layers(
     LayerError
         If there is no such layer, pxprep did not make it, or they are of several runs.
     ParameterError
-        If `file` cannot be written, a function is not given, or Jinja2 or Matplotlib is not
-        installed.
+        If `layers` are no names, `file` cannot be written, a function is not given, or Jinja2 or
+        Matplotlib is not installed.
     ChannelError, ImageError
         If a source layer has since lost a channel or got another size.
 
@@ -81,11 +81,8 @@ def report_layers(
     'clean.html'
     """
     path = check_file(file)
-    names = [layers] if isinstance(layers, str) else layers
-    if not isinstance(names, Sequence) or not names:
-        raise ParameterError(f"layers must be a name or a sequence of names, got {layers!r}")
     origins = Origins(sdata)
-    made = [origins.of(name) for name in names]
+    made = [origins.of(name) for name in parse_names(layers, "layers")]
     if len({one.run for one in made}) > 1:
         runs = {one.layer: one.run for one in made}
         raise LayerError(f"layers must be of one run, got those of several: {runs}")

@@ -9,6 +9,7 @@ from inspect import signature
 from pathlib import Path
 
 from ..aliases import BatchName, DType, ImageName, Label, Parameters, Pool
+from ..channels import parse_channels
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.batches import known_batches, parse_batches, require_batches
@@ -39,7 +40,9 @@ class Request:
         By name of each new layer, the name of the layer it is made from.
     pipeline
         What is done to the layers.
-    channels, pool, chunks, scale_factors
+    channels
+        Labels of the channels to use; None for all of them.
+    pool, chunks, scale_factors
         As they were given.
     given_compressor, compressor
         As it was given, and the codec.
@@ -102,26 +105,27 @@ class Request:
     ) -> Request:
         """The request that the parameters of the wrapper make; raises if one breaks its rule.
 
-        `given` are those of the steps that `pipeline` takes the place of.
+        `given` are those of the steps (`q`, `sigma`, ...), which a `pipeline` takes the place of.
         """
         chosen = chosen_pipeline(pipeline, given)
         passes = Passes(progress)
         file = None if report is None else check_file(report, "report")
         pairs = _paired_names(img_layer, output_layer)
+        layers, asked = list(pairs.values()), parse_pool(pool)
         return cls(
             pairs=pairs,
             pipeline=chosen,
-            channels=channels,
+            channels=parse_channels(channels),
             dtype=parse_float_dtype(dtype),
-            pool=_pooled(pool, chosen),
+            pool=_pooled(asked, chosen),
             chunks=chunks,
             scale_factors=scale_factors,
             given_compressor=compressor,
             compressor=parse_compressor(compressor),
-            masks=asked_masks(where, list(pairs.values())),
+            masks=asked_masks(where, layers),
             keep_outside=parse_keep_outside(keep_outside, where, chosen),
-            exclude=_excluded(exclude, list(pairs.values()), pool, chosen),
-            batches=_batches(by, list(pairs.values()), pool, chosen),
+            exclude=_excluded(exclude, layers, asked, chosen),
+            batches=_batches(by, layers, asked, chosen),
             memory=parse_memory(memory),
             overwrite=parse_bool(overwrite, "overwrite"),
             resume=parse_bool(resume, "resume"),
@@ -172,9 +176,8 @@ def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPip
     return pipeline
 
 
-def _pooled(pool: object, pipeline: Pipeline | FittedPipeline) -> Pool:
+def _pooled(asked: Pool, pipeline: Pipeline | FittedPipeline) -> Pool:
     """How the layers are measured; raises if a fitted pipeline says otherwise."""
-    asked = parse_pool(pool)
     if not isinstance(pipeline, FittedPipeline):
         return asked
     if asked not in (pipeline.pool, "mean"):  # which is what is taken if none is given
@@ -186,10 +189,10 @@ def _pooled(pool: object, pipeline: Pipeline | FittedPipeline) -> Pool:
 
 
 def _excluded(
-    exclude: object, layers: Sequence[str], pool: object, pipeline: Pipeline | FittedPipeline
+    exclude: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
 ) -> tuple[ImageName, ...]:
     """The layers that are not measured; raises if that has no effect."""
-    excluded = parse_exclude(exclude, layers, parse_pool(pool))
+    excluded = parse_exclude(exclude, layers, pool)
     if excluded and isinstance(pipeline, FittedPipeline):
         raise ParameterError(
             f"{spelled('exclude')} says what is not measured, and a FittedPipeline measures "
@@ -199,13 +202,13 @@ def _excluded(
 
 
 def _batches(
-    by: object, layers: Sequence[str], pool: object, pipeline: Pipeline | FittedPipeline
+    by: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
 ) -> dict[ImageName, BatchName]:
     """The batch of each layer, by name; raises where one has none."""
     if isinstance(pipeline, FittedPipeline):
         known = known_batches(layers, by, pipeline.batches, pipeline.fovs, {})
         return dict(zip(layers, known, strict=True)) if known else {}
-    batches = parse_batches(by, layers, parse_pool(pool))
+    batches = parse_batches(by, layers, pool)
     if by is not None:
         require_batches(batches, layers)
     return batches
@@ -229,7 +232,8 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
         twice = [name for name in names if counts[name.casefold()] > 1]
         if twice:
             raise ParameterError(
-                f"{spelled(parameter)} must name each layer once (in any case), got {twice}"
+                f"{spelled(parameter)} must name each layer once, also without regard to case, got "
+                f"{twice}"
             )
     return dict(zip(outputs, inputs, strict=True))
 

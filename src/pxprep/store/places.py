@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import files
-from .files import MAX_NAME
 
 # The folders of a store's elements; what an element of a kind is called in messages.
 KINDS = {
@@ -30,8 +29,8 @@ def broken_name_rule(name: object) -> str:
         return "consist of letters, digits, '_', '-' and '.'"
     if not name or name.startswith((".", "__")) or name == "zarr.json":
         return "be neither empty nor 'zarr.json', and not begin with '.' or '__'"
-    if len(os.fsencode(name)) > MAX_NAME:
-        return f"be no longer than {MAX_NAME} bytes, which is all that file systems hold"
+    if len(os.fsencode(name)) > files.MAX_NAME:
+        return f"be no longer than {files.MAX_NAME} bytes, which is all that file systems hold"
     return ""
 
 

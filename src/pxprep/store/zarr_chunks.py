@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..aliases import DType, NumpyArray
+from ..aliases import DType, NumpyArray, Region
 from ..errors import StoreError
 from . import files
 from .contents import token_in
 
-# Start and stop along each axis.
-Region = Sequence[tuple[int, int]]
 # Codecs that need nothing but the bytes.
 CODECS = {"zstd", "blosc", "gzip", "zlib"}
 # Ways to shuffle bytes: their names in zarr's format 3, and their numbers in numcodecs.
