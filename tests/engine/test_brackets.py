@@ -190,12 +190,12 @@ def test_no_more_is_gathered_than_is_allowed(kind, monkeypatch):
     monkeypatch.setattr(brackets, "MOST_GATHERED", most := values.nbytes // 3)
     held = []
 
-    def merge_lists(parts, limits):
-        found = gathering.merge_lists(parts, limits)
-        held.append(sum(each.inside.nbytes for each in found or []))
+    def noting(parts, limits):
+        found = gathering.merged(parts, limits)
+        held.append(0 if found is None else found.inside.nbytes)
         return found
 
-    monkeypatch.setattr(sinks, "merge_lists", merge_lists)
+    monkeypatch.setattr(sinks, "merged", noting)
     for found, _ in quantiles_of(values, q):
         assert_exact(found, values, q)
     assert (kind != "many ties") <= max(held) <= most

@@ -1,6 +1,7 @@
 """Values gathered between bounds: merged and trimmed, exact or not at all, and never too many."""
 
 from collections import Counter
+from itertools import product
 from unittest.mock import patch
 
 import dask
@@ -11,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from counted_images import counted, image_of, looks_everywhere, some_values
+from counted_images import counted, gathered, image_of, looks_everywhere, some_values
 from pxprep import Pipeline
 from pxprep.engine import backends, brackets, graphs, lazy, programs, quantiles, selection, sinks
 from pxprep.engine import gathering as gathering_module
 from pxprep.engine.brackets import limits_of
 from pxprep.engine.cache import CORE, MOST_RIM, RIM, Sampling
-from pxprep.engine.gathering import SPARE, Bounds, Gathered
+from pxprep.engine.gathering import Bounds, Gathered, Limits, merged
 from pxprep.engine.jobs import processed
-from pxprep.engine.kernels.brackets import gather
+from pxprep.engine.kernels.brackets import SPARE, gather_rows
 from pxprep.engine.programs import Program
 from pxprep.engine.sources import Sample
 from pxprep.engine.windows import Pixels, Window
@@ -36,16 +37,9 @@ def trimmed_however_few():
 QUANTILES = [0, 1.5, 5, 50, 99, 99.9, 100]
 
 
-def gathered(values, low, high):
-    tally, room = np.zeros(6, np.int64), np.empty(values.size + 1, values.dtype)
-    low, high = values.dtype.type(low), values.dtype.type(high)
-    n = gather(values, low, high, True, tally, room)
-    return Gathered(tally, room[:n], (low, high))
-
-
 def assert_tells_of(found, values):
     """The tally and the values inside are those of these values, between the bounds there are."""
-    again = gathered(values, *found.bounds)
+    again = gathered(values, *found.bounds[0])
     np.testing.assert_array_equal(found.tally, again.tally)
     np.testing.assert_array_equal(np.sort(found.inside), np.sort(again.inside))
 
@@ -70,16 +64,14 @@ def test_merged_parts_are_exact_or_nothing(data, q, more):
     pieces = data.draw(st.permutations(np.split(values, cuts)))
     limits = limits_of(np.array([q]), values.size + more, 4)
     (enough,) = limits.enough
-    total, seen = [gathered(pieces[0], low, high)], [pieces[0]]
+    total, seen = gathered(pieces[0], low, high), [pieces[0]]
     rest = pieces[1:]
     while rest:
         n = data.draw(st.integers(1, 5))
         seen += rest[:n]
-        total = gathering_module.merge_lists(
-            [total, *([gathered(one, low, high)] for one in rest[:n])], limits
-        )
-        assert_tells_of(total[0], np.concatenate(seen))
-        assert total[0].inside.size <= SPARE * min(enough)
+        total = merged([total, *(gathered(one, low, high) for one in rest[:n])], limits)
+        assert_tells_of(total, np.concatenate(seen))
+        assert total.inside.size <= SPARE * min(enough)
         rest = rest[n:]
     found = selection.select_gathered(total, np.array([q]))
     finite = np.sort(values[np.isfinite(values)]).astype(np.float64)
@@ -103,21 +95,25 @@ def test_what_is_enough_holds_the_wanted_ranks(n, fewer, q):
     (enough,) = limits_of(np.array([q]), n, 4).enough
     for counted_values in {n, max(1, int(n * fewer)), 1}:
         (ranks,), _ = selection._ranks(np.array([counted_values]), np.array([q]))
-        assert counted_values - ranks[0] <= enough.top
-        assert ranks[1] < enough.bottom
+        assert counted_values - ranks[0] <= enough[0]
+        assert ranks[1] < enough[1]
     # Hardly more than that: what is held is bounded by it.
-    assert enough.top + enough.bottom <= n + 8
+    assert sum(enough) <= n + 8
 
 
-def test_narrowed_bounds_tell_of_the_same_values():
+def test_parts_with_bounds_of_their_own_tell_of_what_both_have():
     values = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 5, np.inf, np.nan, -2], np.float32)
     bounds = [-np.inf, -2, 0, 1, 1.5, 3, 5, 6, np.inf]
     pairs = [(low, high) for low in bounds for high in bounds if low <= high]
-    for outer in pairs:
-        found = gathered(values, *outer)
-        for low, high in pairs:
-            if outer[0] <= low and high <= outer[1]:
-                assert_tells_of(found.narrowed(np.float32(low), np.float32(high)), values)
+    most = 1 << 40
+    for one, other in product(pairs, repeat=2):
+        low, high = max(one[0], other[0]), min(one[1], other[1])
+        if low > high:
+            continue
+        limits = Limits(np.full((1, 2), most), most)
+        found = merged([gathered(values, *one), gathered(values[::-1], *other)], limits)
+        assert found.bounds.tolist() == [[low, high]]
+        assert_tells_of(found, np.concatenate([values, values]))
 
 
 @pytest.mark.parametrize("most", [1000, 1300])
@@ -126,13 +122,11 @@ def test_the_limit_is_for_all_quantiles_together(most):
     values = np.random.default_rng(0).gamma(2, 20, 2000).astype(np.float32)
     q = np.array([50, 99, 99.9, 1])
     limits = limits_of(q, values.size, 4)._replace(most=most)
-    parts = [[gathered(part, 0, np.inf) for _ in q] for part in np.split(values, 10)]
-    total = gathering_module.merge_lists(parts[:5], limits)
+    parts = [gathered(part, 0, np.inf, q) for part in np.split(values, 10)]
+    total = merged(parts[:5], limits)
     assert (total is None) == (most == 1000)
     if total is not None:
-        found = selection.select_gathered(
-            gathering_module.merge_lists([total, *parts[5:]], limits), q
-        )
+        found = selection.select_gathered(merged([total, *parts[5:]], limits), q)
         np.testing.assert_array_equal(found.value, np.quantile(values.astype("f8"), q / 100))
 
 
@@ -203,17 +197,17 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
     monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
     sizes, alive = [], []
 
-    def merge_lists(parts, limits):
-        found = gathering_module.merge_lists(parts, limits)
-        sizes.append([each.inside.size for each in found])
+    def noting(parts, limits):
+        found = merged(parts, limits)
+        sizes.append(found.n_inside)
         return found
 
     def look(key, value, graph, state, *_):
         cache = state["cache"].items()
-        found = [one for key, one in cache if "gathered" in str(key[0]) and isinstance(one, list)]
-        alive.append((len(found), sum(gathering_module.n_held(one) for one in found)))
+        found = [one for _, one in cache if isinstance(one, Gathered)]
+        alive.append((len(found), sum(one.inside.size for one in found)))
 
-    monkeypatch.setattr(sinks, "merge_lists", merge_lists)
+    monkeypatch.setattr(sinks, "merged", noting)
     if process == "blurred":
         image = image.pxprep.blur(1)
     with Callback(posttask=look):
@@ -229,21 +223,26 @@ def test_what_is_held_in_a_chain_is_bounded(process, monkeypatch):
 def test_what_strips_have_shown_leaves_less_to_gather(monkeypatch):
     """Nothing is known at first; after a strip it is that most values are not among the largest."""
     values = some_values(shape=(3, 400, 160))
-    sizes = []
+    low = []
 
-    def gathering(*args):
-        sizes.append(gather(*args))
-        return sizes[-1]
+    def noting(*args):
+        gather_rows(*args)
+        *_, bounds, _, _ = args
+        low.append(bounds[:, 0].tolist())
 
-    monkeypatch.setattr(gathering_module, "gather", gathering)
+    monkeypatch.setattr(gathering_module, "gather_rows", noting)
     monkeypatch.setattr(programs, "STRIP_VALUES", 3 * 160 * 10)
     monkeypatch.setattr(quantiles, "bracket", looks_everywhere)
     image, _ = counted(values, values.shape)
     found = image.pxprep.quantile(99.9).compute(scheduler="synchronous")
     expected = [np.quantile(one[one != 0].astype("f8"), 99.9 / 100) for one in values]
     np.testing.assert_array_equal(found, expected)
-    assert len(sizes) == 3 * 40
-    assert sum(sizes) < 0.2 * values.size
+    assert len(low) == 40
+    assert (np.diff(low, axis=0) >= 0).all()
+    for channel, *bounds in zip(values, *low, strict=True):
+        n_above = np.array([(channel > bound).sum() for bound in bounds])
+        assert (n_above[4:] < 0.2 * channel.size).all()
+        assert n_above[-1] < 0.01 * channel.size
 
 
 def test_what_is_lost_in_one_block_is_not_forgotten(monkeypatch):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counted_images import gathered
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
-from pxprep.engine import blocks, digits, kernels, selection
+from pxprep.engine import blocks, digits, kernels
 from pxprep.engine.digits import bit_constants
-from pxprep.engine.gathering import Gathered
-from pxprep.engine.kernels.brackets import gather
+from pxprep.engine.gathering import Bounds, Gathered, Gathering, Limits
 from pxprep.engine.kernels.counts import (
     INFINITE_SLOT,
     N_DIGITS,
@@ -122,12 +122,6 @@ def test_digits_of_a_block_do_not_depend_on_its_layout(name):
 # Brackets
 
 
-def gathered(values, low, high, zeros):
-    tally, room = np.zeros(6, np.int64), np.empty(values.size + 1, values.dtype)
-    n = gather(values, values.dtype.type(low), values.dtype.type(high), zeros, tally, room)
-    return tally, room[:n]
-
-
 @pytest.mark.parametrize("zeros", [False, True])
 @FLOATS
 @settings(max_examples=60, deadline=None)
@@ -138,59 +132,66 @@ def test_what_lies_between_bounds_is_gathered_and_the_rest_counted(dtype, zeros,
     if values.size:
         bound |= st.sampled_from(values[~np.isnan(values)].tolist() or [0.0])
     low, high = sorted([data.draw(bound), data.draw(bound)])
-    tally, inside = gathered(values, low, high, zeros)
+    found = gathered(values, low, high, zeros=zeros)
     valid = values[np.isfinite(values) & ((values != 0) | zeros)]
     expected = [valid.size, (valid < 0).sum(), np.isinf(values).sum(), (valid < low).sum()]
     expected += [(valid == low).sum(), (valid == high).sum() * (low < high)]
-    np.testing.assert_array_equal(tally, expected)
-    assert_same_bits(inside, valid[(valid > low) & (valid < high)])
+    np.testing.assert_array_equal(found.tally, [expected])
+    assert_same_bits(found.inside, valid[(valid > low) & (valid < high)])
 
 
 def test_a_few_of_many_values_are_gathered_in_their_order():
     values = np.random.default_rng(0).normal(size=3001)
     values[::7], values[1::50] = 0, np.nan
-    tally, inside = gathered(values, 2.0, 2.5, False)
+    found = gathered(values, 2.0, 2.5, zeros=False)
     valid = values[np.isfinite(values) & (values != 0)]
-    assert tally.tolist() == [valid.size, (valid < 0).sum(), 0, (valid < 2).sum(), 0, 0]
-    assert_same_bits(inside, valid[(valid > 2) & (valid < 2.5)])
+    assert found.tally.tolist() == [[valid.size, (valid < 0).sum(), 0, (valid < 2).sum(), 0, 0]]
+    assert_same_bits(found.inside, valid[(valid > 2) & (valid < 2.5)])
 
 
 def test_gathering_nothing_counts_nothing():
-    tally, inside = gathered(np.empty(0, F4), -np.inf, np.inf, True)
-    assert not tally.any()
-    assert inside.size == 0
+    found = gathered(np.empty(0, F4), -np.inf, np.inf)
+    assert not found.tally.any()
+    assert found.inside.size == 0
 
 
 def test_zeros_of_either_sign_are_one_value():
     values = np.array([0.0, -0.0, 1, -1], F4)
-    assert gathered(values, -0.5, 0.5, True)[1].size == 2
-    assert gathered(values, -0.5, 0.5, False)[1].size == 0
-    assert gathered(values, 0.0, 0.0, True)[0].tolist() == [4, 1, 0, 1, 2, 0]
-    assert gathered(values, -0.0, -0.0, True)[0].tolist() == [4, 1, 0, 1, 2, 0]
-    assert gathered(values, 0.0, 0.0, False)[0].tolist() == [2, 1, 0, 1, 0, 0]
-    assert gathered(values, 0.0, 1.0, True)[0].tolist() == [4, 1, 0, 1, 2, 1]
-    assert gathered(values, -1.0, -0.0, True)[0].tolist() == [4, 1, 0, 0, 1, 2]
+
+    def tally(low, high, zeros=True):
+        (row,) = gathered(values, low, high, zeros=zeros).tally.tolist()
+        return row
+
+    assert gathered(values, -0.5, 0.5).inside.size == 2
+    assert gathered(values, -0.5, 0.5, zeros=False).inside.size == 0
+    assert tally(0.0, 0.0) == [4, 1, 0, 1, 2, 0]
+    assert tally(-0.0, -0.0) == [4, 1, 0, 1, 2, 0]
+    assert tally(0.0, 0.0, zeros=False) == [2, 1, 0, 1, 0, 0]
+    assert tally(0.0, 1.0) == [4, 1, 0, 1, 2, 1]
+    assert tally(-1.0, -0.0) == [4, 1, 0, 0, 1, 2]
 
 
 def test_tallies_add_up():
-    values, tally = np.array([-1, 2, np.inf, np.nan, 0], F4), np.zeros(6, np.int64)
+    values = np.array([[-1, 2, np.inf, np.nan, 0]], F4)
+    limits = Limits(np.full((1, 2), 1 << 40), 1 << 40)
+    gathering = Gathering(Bounds(np.zeros(1), np.full(1, 2)), limits, zeros=False, dtype=F4)
     for _ in range(3):
-        gather(values, F4.type(0), F4.type(2), False, tally, np.empty(6, F4))
-    assert tally.tolist() == [6, 3, 3, 3, 0, 3]
+        gathering.take(values)
+    assert gathering.gathered().tally.tolist() == [[6, 3, 3, 3, 0, 3]]
 
 
 @pytest.mark.parametrize("q", [0, 30, 50, 99, 100])
 def test_a_bracket_gives_the_quantile_just_if_the_ranks_around_it_are_inside(q):
-    values, percent = np.sort(some_plane(30, F4)), np.array([q])
+    values, percent = np.sort(some_plane(30, F4)), np.array([float(q)])
     first = int(29 * q / 100)
     second = min(first + 1, 29)
+    everything = np.array([[-np.inf, np.inf]], F4)
     for below, stop in np.ndindex(31, 31):
-        tally = np.array([30, 0, 0, below, 0, 0])
-        gathered_values = Gathered(tally, values[below:stop][::-1], (-np.inf, np.inf))
-        found = selection.select_gathered([gathered_values], percent)
+        tally, inside = np.array([[30, 0, 0, below, 0, 0]]), values[below:stop][::-1]
+        found = Gathered(tally, everything, inside, np.array([inside.size])).quantiles(percent)
         assert (found is not None) == (below <= first and second < stop)
         if found is not None:
-            assert found.value == np.quantile(values.astype(F8), q / 100)
+            assert found == np.quantile(values.astype(F8), q / 100)
 
 
 @pytest.mark.parametrize("q", [0, 20, 33, 50, 99, 100])
@@ -199,14 +200,46 @@ def test_values_equal_to_a_bound_are_counted_and_found(q):
     for low, high in product(np.unique(values), repeat=2):
         if low > high:
             continue
-        tally, inside = gathered(values, low, high, True)
-        assert inside.size == ((values > low) & (values < high)).sum()
-        found = selection.select_gathered([Gathered(tally, inside, (low, high))], np.array([q]))
+        part = gathered(values, low, high)
+        assert part.inside.size == ((values > low) & (values < high)).sum()
+        found = part.quantiles(np.array([float(q)]))
         below, up_to = (values < low).sum(), (values <= high).sum()
         first = int(39 * q / 100)
         assert (found is not None) == (below <= first and min(first + 1, 39) < up_to)
         if found is not None:
-            assert found.value == np.quantile(values.astype(F8), q / 100)
+            assert found == np.quantile(values.astype(F8), q / 100)
+
+
+ORDERS = {
+    "random": lambda n: np.random.default_rng(0).normal(size=n),
+    "rising": np.arange,
+    "falling": lambda n: -np.arange(n),
+    "up and down": lambda n: np.minimum(np.arange(n), np.arange(n)[::-1]),
+    "few values": lambda n: np.random.default_rng(0).integers(0, 3, n),
+    "one value": lambda n: np.zeros(n),
+    "saw": lambda n: np.arange(n) % 10,
+}
+
+
+@FLOATS
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000])
+def test_quantiles_are_found_whatever_order_values_come_in(order, n, dtype):
+    values = ORDERS[order](n).astype(dtype)
+    for q in (0, 0.1, 5, 33.3, 50, 99, 99.9, 100):
+        found = gathered(values, -np.inf, np.inf).quantiles(np.array([float(q)]))
+        assert found == np.quantile(values.astype(F8), q / 100)
+
+
+def test_several_quantiles_of_several_channels_are_found_in_one_go():
+    values = np.random.default_rng(0).normal(size=(3, 2, 500)).astype(F4)
+    q = np.repeat([1.0, 50.0, 99.0], 3)
+    limits = Limits(np.full((9, 2), 1 << 40), 1 << 40)
+    gathering = Gathering(Bounds(np.full(9, -np.inf), np.full(9, np.inf)), limits, True, F4)
+    for part in (values[:, :, :100], values[:, :, 100:][:, :, ::-1]):
+        gathering.take(part)
+    expected = np.quantile(values.reshape(3, -1).astype(F8), [0.01, 0.5, 0.99], axis=1)
+    np.testing.assert_array_equal(gathering.gathered().quantiles(q), expected.ravel())
 
 
 # Values on their own

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Block
-from .gathering import SPARE, Bounds, Enough, Limits
+from .gathering import Bounds, Limits
+from .kernels.brackets import SPARE
 
 # How far a bracket extends to either side, in standard deviations of the quantile's rank in the
 # sample. SPREADS are of the deviation if all pixels were independent; TILE_SPREADS are of the one
@@ -137,8 +138,6 @@ def limits_of(q: Block, n_values: int, itemsize: int) -> Limits:
     smallest ones. Both numbers grow with n.
     """
     # Two more than that, as ranks are computed with floats, which are rounded.
-    enough = [
-        Enough(int((n_values - 1) * (1 - share)) + 4, int((n_values - 1) * share) + 4)
-        for share in (q / 100).tolist()
-    ]
-    return Limits(tuple(enough), MOST_GATHERED // itemsize)
+    share = (q / 100)[:, np.newaxis]
+    enough = ((n_values - 1) * np.hstack([1 - share, share])).astype(np.int64) + 4
+    return Limits(enough, MOST_GATHERED // itemsize)

@@ -1,32 +1,26 @@
 """The values between two bounds, of all blocks of an image, and how many lie around them.
 
-What is gathered from blocks is merged into one `Gathered` for each quantile. Meanwhile values are
-let go that can no longer be at a wanted rank: so what is held is limited, however wide the bounds.
+What is gathered from blocks is merged. Meanwhile values are let go that can no longer be at a
+wanted rank: so what is held is limited, however wide the bounds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from ..aliases import Block, Real
-from .kernels.brackets import gather
+from ..aliases import Block, DType
+from .kernels.brackets import find_rows, gather_rows, join_rows
 
-# Values are let go once more are held than SPARE times as many as are enough, and more than
-# LEAST_HELD.
-SPARE = 1.5
-LEAST_HELD = 1 << 10
-# If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
-# for GROWTH times as many, and so on.
-FIRST_VALUES = 1 << 12
-GROWTH = 16
+# So many values may be held for each quantile, however few are enough.
+LEAST_HELD = 1 << 12
+# Where more room is needed, it grows at least by this factor.
+ROOM = 1.5
 # What every statistic counts beside its numbers: values, and which of them are negative, and
 # infinite ones. Fields of the types of its results.
 COUNT_FIELDS = [(name, np.int64) for name in ("counted", "negative", "infinite")]
-# What a `tally` counts.
-COUNTED, NEGATIVE, INFINITE, BELOW, AT_LOW, AT_HIGH = range(6)
 
 
 class Bounds(NamedTuple):
@@ -42,141 +36,126 @@ class Bounds(NamedTuple):
     high: Block
 
 
-class Enough(NamedTuple):
-    """So many values suffice.
+class Limits(NamedTuple):
+    """How many values are enough for each quantile, and how many may be held for all together.
 
-    Every wanted rank is among the `top` largest, and also among the `bottom` smallest, of the
-    values that are counted.
+    Every wanted rank is among the `enough[:, 0]` largest, and also among the `enough[:, 1]`
+    smallest, of the values that are counted; int64, shape (quantile, 2).
     """
 
-    top: int
-    bottom: int
-
-
-class Limits(NamedTuple):
-    """What is enough for each quantile, and how many values may be held for all together."""
-
-    enough: tuple[Enough, ...]
+    enough: Block
     most: int
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What lies between two bounds of the values of a channel.
+    """For each quantile, what lies between two bounds of the values of a channel.
 
     Attributes
     ----------
     tally
         How many values are counted, negative, infinite, below the lower bound, equal to it, and
-        equal to the upper bound if that is another.
-    inside
-        The values between the bounds, in any order.
+        equal to the upper bound if that is another; shape (quantile, 6), int64.
     bounds
-        The lower and the upper bound, in the type of the values.
+        The lower and the upper bounds, in the type of the values; shape (quantile, 2).
+    inside
+        The values between the bounds, in any order: those for the first quantile come first.
+    ends
+        Where those for each quantile end.
     """
 
     tally: Block
+    bounds: Block
     inside: Block
-    bounds: tuple[Real, Real]
+    ends: Block
 
-    @classmethod
-    def of(
-        cls, values: Block, bounds: tuple[Real, Real], zeros: bool, enough: Enough, scratch: Block
-    ) -> "Gathered":
-        """What lies between bounds of these values, as far as it may be wanted.
+    @property
+    def n_inside(self) -> Block:
+        """How many values lie between the bounds of each quantile."""
+        return np.diff(self.ends, prepend=0)
 
-        `scratch` has room for one more value than there are.
-        """
-        found, flat = cls.nothing(bounds), np.ascontiguousarray(values, scratch.dtype).reshape(-1)
-        size = FIRST_VALUES if np.isinf(bounds).all() else flat.size
-        start = 0
-        while start < flat.size:
-            n = gather(flat[start : start + size], *found.bounds, zeros, found.tally, scratch)
-            inside = np.concatenate([found.inside, scratch[:n]]) if start else scratch[:n].copy()
-            found = cls(found.tally, inside, found.bounds).trimmed(enough)
-            start, size = start + size, GROWTH * size
-        return found
-
-    @classmethod
-    def nothing(cls, bounds: tuple[Real, Real]) -> "Gathered":
-        """What is gathered where there are no values."""
-        return cls(np.zeros(6, np.int64), np.empty(0, bounds[0].dtype), bounds)
-
-    @classmethod
-    def merged(cls, parts: Sequence["Gathered"], enough: Enough) -> "Gathered":
-        """What lies between bounds of the values of all parts, as far as it may be wanted.
-
-        Each part may have been trimmed to narrower bounds of its own. What lies outside those is
-        not wanted: so the result has the highest lower and the lowest upper bound.
-        """
-        if len(parts) == 1:
-            return parts[0].trimmed(enough)
-        low = max(part.bounds[0] for part in parts)
-        high = min(part.bounds[1] for part in parts)
-        parts = [part.narrowed(low, high) for part in parts]
-        tally = reduce(np.add, [part.tally for part in parts])
-        inside = np.concatenate([part.inside for part in parts])
-        return cls(tally, inside, (low, high)).trimmed(enough)
-
-    def at(self, positions: Sequence[int]) -> list[Real]:
-        """The values at these positions among those inside, as if they were sorted.
-
-        A position below 0 gives the lower bound, a position behind the last value the upper bound.
-        """
-        n, (low, high) = self.inside.size, self.bounds
-        among = [position for position in positions if 0 <= position < n]
-        ordered = np.partition(self.inside, among) if among else self.inside
-        return [
-            low if position < 0 else high if position >= n else ordered[position]
-            for position in positions
-        ]
-
-    def trimmed(self, enough: Enough) -> "Gathered":
-        """Without the values that cannot be at a wanted rank, if there are many of those.
-
-        A value cannot be at one if `enough.top` values lie above it, or `enough.bottom` below it:
-        those that other parts hold can only add to these numbers.
-        """
-        n = self.inside.size
-        if n <= LEAST_HELD:
-            return self
-        counted, *_, below, at_low, at_high = self.tally.tolist()
-        above = counted - below - at_low - n - at_high
-        # The positions, among those inside, of the values that become the new bounds: what may be
-        # wanted lies between them or is one of them.
-        first = max(n - (enough.top - above - at_high), -1)
-        last = min(enough.bottom - below - at_low - 1, n)
-        if n <= SPARE * (last - first):
-            return self
-        return self.narrowed(*self.at([first, last]))
-
-    def narrowed(self, low: Real, high: Real) -> "Gathered":
-        """The same between narrower bounds: values outside of them are only tallied."""
-        if (low, high) == self.bounds:
-            return self
-        tally, inside = self.tally.copy(), self.inside
-        if low > self.bounds[0]:
-            tally[BELOW] += tally[AT_LOW] + np.count_nonzero(inside < low)
-            tally[AT_LOW] = np.count_nonzero(inside == low)
-            if low == self.bounds[1]:
-                tally[AT_LOW] = tally[AT_HIGH]
-        if high < self.bounds[1]:
-            tally[AT_HIGH] = np.count_nonzero(inside == high)
-        if low == high:
-            tally[AT_HIGH] = 0
-        return Gathered(tally, inside[(inside > low) & (inside < high)], (low, high))
+    def quantiles(self, q: Block) -> Block | None:
+        """The quantiles `q`, shape (quantile,); None if one of them lies outside its bounds."""
+        values = np.empty(len(q))
+        is_found = find_rows(self.inside.copy(), self.ends, self.bounds, self.tally, q, values)
+        return values if is_found else None
 
 
-def merge_lists(parts: Sequence[Sequence[Gathered]], limits: Limits) -> list[Gathered] | None:
-    """Merge what was gathered from several parts of an image; None if that is too much.
+class Gathering:
+    """Gathers the values between bounds, which narrow as more values are known.
 
-    There is a `Gathered` for each quantile in each part, and in the result.
+    Parameters
+    ----------
+    bounds
+        The bounds to begin with.
+    limits
+        How many values are enough.
+    zeros
+        Whether zeros are counted.
+    dtype
+        Float type of the values.
     """
-    by_quantile = zip(*parts, limits.enough, strict=True)
-    together = [Gathered.merged(each, enough) for *each, enough in by_quantile]
-    return together if n_held(together) <= limits.most else None
+
+    def __init__(self, bounds: Bounds, limits: Limits, zeros: bool, dtype: DType) -> None:
+        self.bounds = np.stack(bounds, axis=1).astype(dtype)
+        self._enough, self._zeros = limits.enough, zeros
+        n = len(self.bounds)
+        self._tally = np.zeros((n, 6), np.int64)
+        self._n_inside = np.zeros(n, np.int64)
+        self._inside = np.empty((n, 0), dtype)
+
+    @property
+    def n_held(self) -> int:
+        """How many values are held for all quantiles."""
+        return int(self._n_inside.sum())
+
+    def take(self, values: Block) -> None:
+        """Take values, axes (c, ...)."""
+        lines, step = _as_lines(values, self._inside.dtype)
+        size = values[0].size
+        starts = np.arange(len(self.bounds)) % len(values) * step
+        self._make_room(size + 1)
+        state = self._tally, self.bounds, self._inside, self._n_inside
+        gather_rows(lines, starts, size, self._zeros, self._enough, LEAST_HELD, *state)
+
+    def add(self, part: Gathered) -> None:
+        """Add what was gathered elsewhere, with these bounds at first."""
+        self._make_room(int(part.n_inside.max()))
+        state = self._tally, self.bounds, self._inside, self._n_inside
+        added = part.inside, part.ends, part.tally, part.bounds
+        join_rows(*added, self._enough, LEAST_HELD, *state)
+
+    def gathered(self) -> Gathered:
+        """What was gathered so far; nothing more may be taken."""
+        rows = zip(self._inside, self._n_inside.tolist(), strict=True)
+        inside = np.concatenate([row[:n] for row, n in rows])
+        return Gathered(self._tally, self.bounds, inside, np.cumsum(self._n_inside))
+
+    def _make_room(self, n: int) -> None:
+        held, before = int(self._n_inside.max()), self._inside
+        if held + n > before.shape[1]:
+            room = max(held + n, int(ROOM * before.shape[1]))
+            self._inside = np.empty((len(before), room), before.dtype)
+            self._inside[:, :held] = before[:, :held]
 
 
-def n_held(gathered: Sequence[Gathered]) -> int:
-    """How many values are held for all quantiles."""
-    return sum([each.inside.size for each in gathered])
+def merged(parts: Sequence[Gathered], limits: Limits) -> Gathered | None:
+    """Merge what was gathered from several parts of an image; None if that is too much."""
+    bounds = Bounds(*parts[0].bounds.T)
+    gathering = Gathering(bounds, limits, zeros=False, dtype=parts[0].inside.dtype)
+    for part in parts:
+        gathering.add(part)
+    return gathering.gathered() if gathering.n_held <= limits.most else None
+
+
+def _as_lines(values: Block, dtype: DType) -> tuple[Block, int]:
+    """All values, axes (c, ...), in one line, and the step in it from a channel to the next one."""
+    channels = values.reshape(len(values), -1).astype(dtype, copy=False)
+    n, size = channels.shape
+    stride, step = channels.strides
+    if channels.flags.c_contiguous or step != dtype.itemsize or stride < size * step:
+        lines, stride = np.ascontiguousarray(channels).reshape(-1), size * dtype.itemsize
+    else:
+        lines = as_strided(channels, ((n - 1) * stride // step + size,), (step,))
+    lines.flags.writeable = False  # Numba would compile once more for what may be written to
+    return lines, stride // dtype.itemsize

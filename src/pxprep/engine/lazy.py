@@ -43,7 +43,7 @@ from .sources import Area, Source
 from .sums import BinLayout
 from .tasks import Gate, PassTasks
 
-Then = Callable[[Sequence[Gathered]], object]
+Then = Callable[[Gathered], object]
 Choose = Callable[[Sequence[Block]], Bounds | None]
 
 
@@ -116,7 +116,7 @@ class LazyChain(Chain):
     ) -> Array:
         """A lazy box with what `then` makes of the values between bounds.
 
-        `then` is called inside a task, with a list of `Gathered`. `bounds` may be lazy, from the
+        `then` is called inside a task, with a `Gathered`. `bounds` may be lazy, from the
         method `bounds`. The boxed item is None if there are no bounds, or if more values lie there
         than may be held.
         """

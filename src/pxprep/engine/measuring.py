@@ -21,7 +21,8 @@ from ..aliases import Block, DType
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_BYTES, Sampling
 from .digits import key_bits
-from .gathering import SPARE, Bounds, Limits
+from .gathering import Bounds, Limits
+from .kernels.brackets import SPARE
 from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin, interpolate, refine, select_gathered
@@ -144,9 +145,9 @@ class _Group:
     @property
     def _is_of_tails(self) -> bool:
         """Whether all quantiles lie so near an end that few values of each block can be wanted."""
-        fewest = [min(enough) for enough in self._limits.enough]
-        fit = SPARE * sum(fewest) <= self._limits.most
-        return fit and TAIL * max(fewest) <= self.n_values
+        fewest = self._limits.enough.min(axis=1)
+        fit = SPARE * fewest.sum() <= self._limits.most
+        return bool(fit and TAIL * fewest.max() <= self.n_values)
 
     @property
     def _itemsize(self) -> int:

@@ -5,14 +5,13 @@ counted over all values, which tells the digit of the value at the wanted rank. 
 counted over the values that share that one, and so on until the whole key is known.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..aliases import Array, Block, DType, Real
+from ..aliases import Array, Block, DType
 from .digits import bit_constants, integer_offset, key_bits
-from .gathering import COUNT_FIELDS, COUNTED, INFINITE, NEGATIVE, Gathered
+from .gathering import COUNT_FIELDS, Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 
 # How far the selection of one channel has come. A quantile lies between the values at two
@@ -49,37 +48,17 @@ class Quantiles(NamedTuple):
 
     def apart(self, n: int) -> "list[Quantiles]":
         """The `n` quantiles, one by one, that lie one after the other in these arrays."""
+        if n == 1:
+            return [self]
         return [
             Quantiles(*parts) for parts in zip(*(np.split(one, n) for one in self), strict=True)
         ]
 
 
-def select_gathered(gathered: Sequence[Gathered], q: Block) -> Quantiles | None:
+def select_gathered(gathered: Gathered, q: Block) -> Quantiles | None:
     """The quantile of each channel from what was gathered; None if any lies outside its bounds."""
-    tallies = np.array([each.tally for each in gathered])
-    counted, negative, infinite = tallies[:, [COUNTED, NEGATIVE, INFINITE]].T
-    ranks, weight = _ranks(counted, q)
-    ends = np.full((len(gathered), 2), np.nan)
-    for position in np.flatnonzero(counted).tolist():
-        found = _at_ranks(gathered[position], ranks[position])
-        if found is None:
-            return None
-        ends[position] = found
-    low, high = ends.T + 0.0  # without the sign of a zero: those of either sign are in any order
-    return Quantiles(_between(low, high, weight), counted, negative, infinite)
-
-
-def _at_ranks(gathered: Gathered, ranks: Block) -> list[Real] | None:
-    """The values at two ranks, the lower one first; None if one of them was not gathered.
-
-    In the order of ranks come values below the lower bound, those equal to it, those inside, those
-    equal to the upper bound, and those above it.
-    """
-    *_, below, at_low, at_high = gathered.tally.tolist()
-    first, second = (ranks - below - at_low).tolist()
-    if first < -at_low or second >= gathered.inside.size + at_high:
-        return None
-    return gathered.at([first, second])
+    values = gathered.quantiles(q)
+    return None if values is None else Quantiles(values, *gathered.tally.T[: len(COUNT_FIELDS)])
 
 
 def begin(counts: Block, q: Block, *, dtype: DType) -> Block:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from . import digits
-from .gathering import Bounds, Gathered, Limits, merge_lists, n_held
+from .gathering import Bounds, Gathered, Gathering, Limits, merged
 from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
@@ -214,9 +214,8 @@ class SharedBounds:
                 self._chosen.append(self._choose(opened, where))
         return self._chosen[0]
 
-    def narrow(self, gathered: Sequence[Gathered]) -> None:
+    def narrow(self, low: Block, high: Block) -> None:
         """Narrow the bounds to those between which values were gathered from a block."""
-        low, high = np.array([each.bounds for each in gathered]).T
         with self._lock:
             (before,) = self._chosen
             if before is not None:
@@ -226,9 +225,9 @@ class SharedBounds:
 
 @dataclass(frozen=True, eq=False)
 class Gather(Sink):
-    """Gathers the values that lie between bounds: a list with a `Gathered` for each quantile.
+    """Gathers the values that lie between bounds: a `Gathered` of them.
 
-    The list is None if there are no bounds, or if more values lie there than may be held.
+    It is None if there are no bounds, or if more values lie there than may be held.
 
     Attributes
     ----------
@@ -246,7 +245,7 @@ class Gather(Sink):
     bounds: Bounds | SharedBounds | None
     zeros: bool
     limits: Limits
-    select: Callable[[Sequence[Gathered]], object]
+    select: Callable[[Gathered], object]
     measures = in_order = True
 
     def given(self, bounds: Bounds | Block) -> Self:
@@ -258,50 +257,30 @@ class Gather(Sink):
         if isinstance(self.bounds, SharedBounds):
             self.bounds.of(opened, where)
 
-    def run_block(
-        self, opened: Opened, window: Window, where: Pixels | None
-    ) -> list[Gathered] | None:
+    def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Gathered | None:
         """Gather from a block."""
         program, bounds = opened.program, self.bounds
         if isinstance(bounds, SharedBounds):
             bounds = bounds.of(opened, where)
         if bounds is None:
             return None
-        # Bounds have the float type of the values that are compared with them.
-        low, high = (bound.astype(program.dtype) for bound in bounds)
-        pairs = list(zip(low, high, strict=True))
-        parts: list[list[Gathered]] = []
+        gathering = Gathering(bounds, self.limits, self.zeros, program.dtype)
         strips = program.values_in_strips(opened.pixels, window, opened.numbers, where)
         for values in strips:
-            n, scratch = len(values), np.empty(values[0].size + 1, program.dtype)
-            wanted = enumerate(zip(pairs, self.limits.enough, strict=True))
-            parts.append(
-                [
-                    Gathered.of(values[index % n], pair, self.zeros, enough, scratch)
-                    for index, (pair, enough) in wanted
-                ]
-            )
-            n_merged, n_since = n_held(parts[0]), sum(map(n_held, parts[1:]))
-            if n_since > min(n_merged, self.limits.most - n_merged):
-                together = merge_lists(parts, self.limits)
-                if together is None:
-                    for _ in strips:  # a `KeepResult` in the program needs the others, too
-                        pass
-                    return None
-                parts = [together]
-            # They may be narrower, so that less is gathered from the strips that follow.
-            pairs = [each.bounds for each in parts[-1]]
+            gathering.take(values)
+            if gathering.n_held > self.limits.most:
+                for _ in strips:  # a `KeepResult` in the program needs the others, too
+                    pass
+                return None
             if isinstance(self.bounds, SharedBounds):
-                self.bounds.narrow(parts[-1])
-        if len(parts) > 1:
-            return merge_lists(parts, self.limits)
-        return parts[0] if parts else [Gathered.nothing(pair) for pair in pairs]
+                self.bounds.narrow(*gathering.bounds.T)
+        return gathering.gathered()
 
-    def merge(self, parts: Sequence[list[Gathered]]) -> list[Gathered] | None:
+    def merge(self, parts: Sequence[Gathered]) -> Gathered | None:
         """What was gathered from all; None if that is too much."""
-        return merge_lists(parts, self.limits)
+        return merged(parts, self.limits)
 
-    def finish(self, total: list[Gathered] | None) -> object:
+    def finish(self, total: Gathered | None) -> object:
         """What `select` makes of the values of all blocks; None if they were too many."""
         return None if total is None else self.select(total)
 

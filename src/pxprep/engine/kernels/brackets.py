@@ -1,4 +1,7 @@
-"""Which values lie between two bounds, and how many lie below or equal a bound."""
+"""Which values lie between two bounds, and how many lie below or equal a bound.
+
+Bounds are narrowed as more is known of where a quantile lies.
+"""
 
 import numpy as np
 
@@ -7,10 +10,163 @@ from . import kernel
 
 # So many values are tallied at once, and copied only if some of them lie between the bounds.
 TALLIED = 256
+# If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
+# for GROWTH times as many, and so on.
+FIRST_VALUES = 1 << 12
+GROWTH = 16
+# Values are let go if SPARE times as many as are enough are held.
+SPARE = 1.5
+# Of a sequence of numbers without order (Knuth's MMIX), of which the upper half is taken.
+MULTIPLIER, INCREMENT = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
+HALF = np.uint64(33)
 
 
 @kernel
-def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
+def gather_rows(
+    lines: Block,
+    starts: Block,
+    size: int,
+    zeros: bool,
+    enough: Block,
+    least: int,
+    tally: Block,
+    bounds: Block,
+    inside: Block,
+    n_inside: Block,
+) -> None:
+    """Gather what lies between two bounds, for each of several quantiles of channels.
+
+    Each row is a quantile: its values are the `size` ones in `lines` that begin at its start. The
+    arguments behind `least`, with a row for each quantile, are changed:
+
+    - `tally`: added to by `_gather`;
+    - `bounds`, the lower and the upper one: narrowed by `_trim`;
+    - `inside`, of which the first `n_inside` are held: has room for `size` values more and one.
+    """
+    for row in range(len(tally)):
+        n_inside[row] = _gather(
+            lines[starts[row] : starts[row] + size],
+            zeros,
+            enough[row],
+            least,
+            tally[row],
+            bounds[row],
+            inside[row],
+            n_inside[row],
+        )
+
+
+@kernel
+def join_rows(
+    others: Block,
+    ends: Block,
+    other_tally: Block,
+    other_bounds: Block,
+    enough: Block,
+    least: int,
+    tally: Block,
+    bounds: Block,
+    inside: Block,
+    n_inside: Block,
+) -> None:
+    """Add what was gathered elsewhere, which stays as it is: `others` of the first row come first.
+
+    `ends` says where those of each row end. The other arguments are as in `gather_rows`.
+    """
+    begin = 0
+    for row in range(len(tally)):
+        n, n_added = n_inside[row], ends[row] - begin
+        held, added = inside[row], inside[row, n : n + n_added]
+        for i in range(n_added):
+            added[i] = others[begin + i]
+        begin = ends[row]
+        # Each may have been narrowed to bounds of its own: what lies outside those is not wanted.
+        low = max(bounds[row, 0], other_bounds[row, 0])
+        high = min(bounds[row, 1], other_bounds[row, 1])
+        added_tally = other_tally[row].copy()
+        n_added = _narrow(added, n_added, added_tally, other_bounds[row].copy(), low, high)
+        n = _narrow(held, n, tally[row], bounds[row], low, high)
+        for i in range(n_added):
+            held[n + i] = added[i]
+        for i in range(added_tally.size):
+            tally[row, i] += added_tally[i]
+        n_inside[row] = n + n_added
+        if n_inside[row] > least:
+            n_inside[row] = _trim(held, n + n_added, tally[row], bounds[row], enough[row])
+
+
+@kernel
+def find_rows(
+    inside: Block, ends: Block, bounds: Block, tally: Block, percents: Block, found: Block
+) -> bool:
+    """Find the quantile of each row among what was gathered; NaN where nothing is counted.
+
+    Arithmetic is that of `numpy.quantile`. `inside` is reordered. Returns False if a wanted value
+    lies outside the bounds.
+    """
+    begin = 0
+    for row in range(len(tally)):
+        values = inside[begin : ends[row]]
+        begin = ends[row]
+        counted, below, at_low, at_high = tally[row, 0], tally[row, 3], tally[row, 4], tally[row, 5]
+        found[row] = np.nan
+        if counted == 0:
+            continue
+        position = (counted - 1) * (percents[row] / 100)
+        rank = np.int64(np.floor(position))
+        # In the order of ranks come values below the lower bound, those equal to it, those inside,
+        # those equal to the upper bound, and those above it.
+        first = rank - below - at_low
+        second = min(rank + 1, counted - 1) - below - at_low
+        if first < -at_low or second >= values.size + at_high:
+            return False
+        at_first = _at(values, first, bounds[row, 0], bounds[row, 1])
+        at_second = at_first
+        if 0 <= first < second < values.size:
+            at_second = values[second:].min()  # none of those behind the first is smaller than it
+        elif second > first:
+            at_second = _at(values, second, bounds[row, 0], bounds[row, 1])
+        # Zeros of either sign are in any order: the sum has none.
+        low, high = np.float64(at_first) + 0.0, np.float64(at_second) + 0.0
+        weight, width = position - rank, high - low
+        # From the nearer end.
+        found[row] = high - width * (1 - weight) if weight >= 0.5 else low + width * weight
+    return True
+
+
+@kernel
+def _gather(
+    values: Block,
+    zeros: bool,
+    enough: Block,
+    least: int,
+    tally: Block,
+    bounds: Block,
+    inside: Block,
+    n: int,
+) -> int:
+    """Gather from one line of values; `n` are held before, and what is returned after that.
+
+    If nothing is known of where a quantile lies, few values tell enough for many more, and so on.
+    Values are let go before more are gathered, or if more than `least` are held.
+    """
+    start, size = 0, values.size
+    if np.isinf(bounds[0]) and np.isinf(bounds[1]):
+        size = FIRST_VALUES
+    while start < values.size:
+        part = values[start : start + size]
+        n += _gather_part(part, bounds[0], bounds[1], zeros, tally, inside[n:])
+        start += size
+        size *= GROWTH
+        if n > least or start < values.size:
+            n = _trim(inside, n, tally, bounds, enough)
+    return n
+
+
+@kernel
+def _gather_part(
+    values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block
+) -> int:
     """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
     Adds to `tally` six numbers: how many values are counted, negative, infinite, below `low`, equal
@@ -31,6 +187,89 @@ def gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, insi
         elif _tally(part, low, high, zeros, tally):
             n += _copy_inside(part, low, high, zeros, inside[n:])
     return n
+
+
+@kernel
+def _trim(inside: Block, n: int, tally: Block, bounds: Block, enough: Block) -> int:
+    """Let go of values that cannot be at a wanted rank, if they are many; returns how many stay.
+
+    A value cannot be at one if `enough[0]` values lie above it, or `enough[1]` below it: those that
+    other parts of the image hold can only add to these numbers.
+    """
+    counted, below, at_low, at_high = tally[0], tally[3], tally[4], tally[5]
+    above = counted - below - at_low - n - at_high
+    # The positions, among those inside, of the values that become the new bounds: what may be
+    # wanted lies between them or is one of them.
+    first = max(n - (enough[0] - above - at_high), -1)
+    last = min(enough[1] - below - at_low - 1, n)
+    if n <= SPARE * (last - first):
+        return n
+    held, low, high = inside[:n], bounds[0], bounds[1]
+    new_low, new_high = _at(held, first, low, high), _at(held, last, low, high)
+    return _narrow(inside, n, tally, bounds, new_low, new_high)
+
+
+@kernel
+def _narrow(inside: Block, n: int, tally: Block, bounds: Block, low: Real, high: Real) -> int:
+    """Narrow bounds to `low` and `high`: values outside are only tallied; returns how many stay."""
+    if low == bounds[0] and high == bounds[1]:
+        return n
+    kept, below, at_low, at_high = 0, 0, 0, 0
+    for i in range(n):
+        v = inside[i]
+        below += v < low
+        at_low += v == low
+        at_high += v == high
+        inside[kept] = v
+        kept += (v > low) & (v < high)
+    if low > bounds[0]:
+        tally[3] += tally[4] + below
+        tally[4] = tally[5] if low == bounds[1] else at_low
+    if high < bounds[1]:
+        tally[5] = at_high
+    if low == high:
+        tally[5] = 0
+    bounds[0], bounds[1] = low, high
+    return kept
+
+
+@kernel
+def _at(values: Block, position: int, low: Real, high: Real) -> Real:
+    """The value that sorting would put at a position; `low` before the first, `high` at the end."""
+    if position < 0:
+        return low
+    if position >= values.size:
+        return high
+    _put_in_place(values, position)
+    value: Real = values[position]
+    return value
+
+
+@kernel
+def _put_in_place(values: Block, position: int) -> None:
+    """Reorder values until the one at a position is the one that sorting would put there.
+
+    All before it are not larger, all behind it not smaller (Hoare's selection). Pivots are chosen
+    without regard to the values, so that no order of them is slow.
+    """
+    left, right, chosen = 0, values.size - 1, np.uint64(1)
+    while left < right:
+        chosen = chosen * MULTIPLIER + INCREMENT
+        pivot = values[left + np.int64(chosen >> HALF) % (right + 1 - left)]
+        i, j = left, right
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < position:
+            left = i
+        if position < i:
+            right = j
 
 
 # Counts are as wide as float32, so that counting is as fast as comparing. Numba would make each
