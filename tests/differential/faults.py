@@ -162,9 +162,9 @@ FAULTS = [
     ),
     Fault(
         "values are passed over where nothing is known of the bounds",
-        "engine/kernels/brackets.py",
-        "start += size",
-        "start += size + 1",
+        "engine/gathering.py",
+        "begin, n = begin + n, GROWTH * n",
+        "begin, n = begin + n + 1, GROWTH * n",
     ),
     Fault(
         "two arrays lie in the same memory",

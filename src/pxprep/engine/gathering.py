@@ -12,10 +12,14 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..aliases import Block, DType
-from .kernels.brackets import find_rows, gather_rows, join_rows
+from .kernels.brackets import find_rows, gather_rows, join_rows, trim_rows
 
 # So many values may be held for each quantile, however few are enough.
 LEAST_HELD = 1 << 12
+# If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
+# for GROWTH times as many, and so on.
+FIRST_VALUES = 1 << 12
+GROWTH = 16
 # Where more room is needed, it grows at least by this factor.
 ROOM = 1.5
 # What every statistic counts beside its numbers: values, and which of them are negative, and
@@ -115,21 +119,30 @@ class Gathering:
         size = values[0].size
         starts = np.arange(len(self.bounds)) % len(values) * step
         self._make_room(size + 1)
-        state = self._tally, self.bounds, self._inside, self._n_inside
-        gather_rows(lines, starts, size, self._zeros, self._enough, LEAST_HELD, *state)
+        begin, n = 0, FIRST_VALUES if np.isinf(self.bounds).all(axis=1).any() else size
+        while begin < size:
+            some = lines, starts + begin, min(n, size - begin)
+            gather_rows(*some, self._zeros, self._tally, self.bounds, self._inside, self._n_inside)
+            begin, n = begin + n, GROWTH * n
+            self._trim(LEAST_HELD if begin >= size else 0)
 
     def add(self, part: Gathered) -> None:
         """Add what was gathered elsewhere, with these bounds at first."""
         self._make_room(int(part.n_inside.max()))
-        state = self._tally, self.bounds, self._inside, self._n_inside
         added = part.inside, part.ends, part.tally, part.bounds
-        join_rows(*added, self._enough, LEAST_HELD, *state)
+        join_rows(*added, self._tally, self.bounds, self._inside, self._n_inside)
+        self._trim(LEAST_HELD)
 
     def gathered(self) -> Gathered:
         """What was gathered so far; nothing more may be taken."""
         rows = zip(self._inside, self._n_inside.tolist(), strict=True)
         inside = np.concatenate([row[:n] for row, n in rows])
         return Gathered(self._tally, self.bounds, inside, np.cumsum(self._n_inside))
+
+    def _trim(self, least: int) -> None:
+        """Let go of values that cannot be wanted, if more than `least` are held for a quantile."""
+        if self._n_inside.max() > least:
+            trim_rows(self._enough, self._tally, self.bounds, self._inside, self._n_inside)
 
     def _make_room(self, n: int) -> None:
         held, before = int(self._n_inside.max()), self._inside

@@ -10,10 +10,6 @@ from . import kernel
 
 # So many values are tallied at once, and copied only if some of them lie between the bounds.
 TALLIED = 256
-# If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
-# for GROWTH times as many, and so on.
-FIRST_VALUES = 1 << 12
-GROWTH = 16
 # Values are let go if SPARE times as many as are enough are held.
 SPARE = 1.5
 # Of a sequence of numbers without order (Knuth's MMIX), of which the upper half is taken.
@@ -27,8 +23,6 @@ def gather_rows(
     starts: Block,
     size: int,
     zeros: bool,
-    enough: Block,
-    least: int,
     tally: Block,
     bounds: Block,
     inside: Block,
@@ -36,24 +30,35 @@ def gather_rows(
 ) -> None:
     """Gather what lies between two bounds, for each of several quantiles of channels.
 
-    Each row is a quantile: its values are the `size` ones in `lines` that begin at its start. The
-    arguments behind `least`, with a row for each quantile, are changed:
-
-    - `tally`: added to by `_gather`;
-    - `bounds`, the lower and the upper one: narrowed by `_trim`;
-    - `inside`, of which the first `n_inside` are held: has room for `size` values more and one.
+    Each row is a quantile: its values are the `size` ones in `lines` that begin at its start. Those
+    between its bounds are appended to its row of `inside`, of which the first `n_inside` are held,
+    and which has room for `size` values more and one. All are counted in `tally`, see `_gather`.
     """
     for row in range(len(tally)):
-        n_inside[row] = _gather(
-            lines[starts[row] : starts[row] + size],
-            zeros,
-            enough[row],
-            least,
-            tally[row],
-            bounds[row],
-            inside[row],
-            n_inside[row],
-        )
+        begin, n = starts[row], n_inside[row]
+        values, held = lines[begin : begin + size], inside[row, n:]
+        n_inside[row] = n + _gather(values, bounds[row, 0], bounds[row, 1], zeros, tally[row], held)
+
+
+@kernel
+def trim_rows(enough: Block, tally: Block, bounds: Block, inside: Block, n_inside: Block) -> None:
+    """Let go of values that cannot be at a wanted rank, in rows that hold many of those.
+
+    A value cannot be at one if `enough[row, 0]` values lie above it, or `enough[row, 1]` below it:
+    those that other parts of the image hold can only add to these numbers.
+    """
+    for row in range(len(tally)):
+        n = n_inside[row]
+        counted, below, at_low, at_high = tally[row, 0], tally[row, 3], tally[row, 4], tally[row, 5]
+        above = counted - below - at_low - n - at_high
+        # The positions, among those inside, of the values that become the new bounds: what may be
+        # wanted lies between them or is one of them.
+        first = max(n - (enough[row, 0] - above - at_high), -1)
+        last = min(enough[row, 1] - below - at_low - 1, n)
+        if n > SPARE * (last - first):
+            held, low, high = inside[row, :n], bounds[row, 0], bounds[row, 1]
+            new_low, new_high = _at(held, first, low, high), _at(held, last, low, high)
+            n_inside[row] = _narrow(held, n, tally[row], bounds[row], new_low, new_high)
 
 
 @kernel
@@ -62,8 +67,6 @@ def join_rows(
     ends: Block,
     other_tally: Block,
     other_bounds: Block,
-    enough: Block,
-    least: int,
     tally: Block,
     bounds: Block,
     inside: Block,
@@ -91,8 +94,6 @@ def join_rows(
         for i in range(added_tally.size):
             tally[row, i] += added_tally[i]
         n_inside[row] = n + n_added
-        if n_inside[row] > least:
-            n_inside[row] = _trim(held, n + n_added, tally[row], bounds[row], enough[row])
 
 
 @kernel
@@ -113,7 +114,7 @@ def find_rows(
         if counted == 0:
             continue
         position = (counted - 1) * (percents[row] / 100)
-        rank = np.int64(np.floor(position))
+        rank = np.int64(position)
         # In the order of ranks come values below the lower bound, those equal to it, those inside,
         # those equal to the upper bound, and those above it.
         first = rank - below - at_low
@@ -123,7 +124,9 @@ def find_rows(
         at_first = _at(values, first, bounds[row, 0], bounds[row, 1])
         at_second = at_first
         if 0 <= first < second < values.size:
-            at_second = values[second:].min()  # none of those behind the first is smaller than it
+            at_second = values[second]  # none of those behind the first is smaller than it
+            for i in range(second + 1, values.size):
+                at_second = min(at_second, values[i])
         elif second > first:
             at_second = _at(values, second, bounds[row, 0], bounds[row, 1])
         # Zeros of either sign are in any order: the sum has none.
@@ -135,38 +138,7 @@ def find_rows(
 
 
 @kernel
-def _gather(
-    values: Block,
-    zeros: bool,
-    enough: Block,
-    least: int,
-    tally: Block,
-    bounds: Block,
-    inside: Block,
-    n: int,
-) -> int:
-    """Gather from one line of values; `n` are held before, and what is returned after that.
-
-    If nothing is known of where a quantile lies, few values tell enough for many more, and so on.
-    Values are let go before more are gathered, or if more than `least` are held.
-    """
-    start, size = 0, values.size
-    if np.isinf(bounds[0]) and np.isinf(bounds[1]):
-        size = FIRST_VALUES
-    while start < values.size:
-        part = values[start : start + size]
-        n += _gather_part(part, bounds[0], bounds[1], zeros, tally, inside[n:])
-        start += size
-        size *= GROWTH
-        if n > least or start < values.size:
-            n = _trim(inside, n, tally, bounds, enough)
-    return n
-
-
-@kernel
-def _gather_part(
-    values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block
-) -> int:
+def _gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
     """Copy the values between `low` and `high` to `inside`; returns how many they are.
 
     Adds to `tally` six numbers: how many values are counted, negative, infinite, below `low`, equal
@@ -187,26 +159,6 @@ def _gather_part(
         elif _tally(part, low, high, zeros, tally):
             n += _copy_inside(part, low, high, zeros, inside[n:])
     return n
-
-
-@kernel
-def _trim(inside: Block, n: int, tally: Block, bounds: Block, enough: Block) -> int:
-    """Let go of values that cannot be at a wanted rank, if they are many; returns how many stay.
-
-    A value cannot be at one if `enough[0]` values lie above it, or `enough[1]` below it: those that
-    other parts of the image hold can only add to these numbers.
-    """
-    counted, below, at_low, at_high = tally[0], tally[3], tally[4], tally[5]
-    above = counted - below - at_low - n - at_high
-    # The positions, among those inside, of the values that become the new bounds: what may be
-    # wanted lies between them or is one of them.
-    first = max(n - (enough[0] - above - at_high), -1)
-    last = min(enough[1] - below - at_low - 1, n)
-    if n <= SPARE * (last - first):
-        return n
-    held, low, high = inside[:n], bounds[0], bounds[1]
-    new_low, new_high = _at(held, first, low, high), _at(held, last, low, high)
-    return _narrow(inside, n, tally, bounds, new_low, new_high)
 
 
 @kernel
@@ -235,23 +187,15 @@ def _narrow(inside: Block, n: int, tally: Block, bounds: Block, low: Real, high:
 
 @kernel
 def _at(values: Block, position: int, low: Real, high: Real) -> Real:
-    """The value that sorting would put at a position; `low` before the first, `high` at the end."""
+    """The value that sorting would put at a position; `low` before the first, `high` at the end.
+
+    Values are reordered until it is there: all before it are not larger, all behind it not smaller
+    (Hoare's selection). Pivots are chosen without regard to the values, so that no order is slow.
+    """
     if position < 0:
         return low
     if position >= values.size:
         return high
-    _put_in_place(values, position)
-    value: Real = values[position]
-    return value
-
-
-@kernel
-def _put_in_place(values: Block, position: int) -> None:
-    """Reorder values until the one at a position is the one that sorting would put there.
-
-    All before it are not larger, all behind it not smaller (Hoare's selection). Pivots are chosen
-    without regard to the values, so that no order of them is slow.
-    """
     left, right, chosen = 0, values.size - 1, np.uint64(1)
     while left < right:
         chosen = chosen * MULTIPLIER + INCREMENT
@@ -270,6 +214,8 @@ def _put_in_place(values: Block, position: int) -> None:
             left = i
         if position < i:
             right = j
+    value: Real = values[position]
+    return value
 
 
 # Counts are as wide as float32, so that counting is as fast as comparing. Numba would make each
