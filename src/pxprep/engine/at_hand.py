@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
+
 from ..aliases import Array, Block
 from .lazy import LazyChain
 from .memory import empty
 from .sinks import Sink
+from .sources import Area
 from .windows import Pixels, Window
 
 
@@ -29,8 +32,19 @@ class BlockChain(LazyChain):
     def if_readable(cls, array: Array) -> "BlockChain | None":
         """The chain of a Dask array; None unless it is one block that can be read without Dask."""
         chain = LazyChain.of(array)
-        others = None if chain.operations else chain.source.needed_alone()
-        return None if others is None else cls(chain.source, others=others)
+        return None if chain.operations else cls.of_chain(chain)
+
+    @classmethod
+    def of_chain(cls, chain: LazyChain) -> "BlockChain | None":
+        """The same chain; None if its block cannot be read, or its numbers computed, without Dask.
+
+        Nor if one of its operations takes a mask.
+        """
+        if any(isinstance(number, da.Array | Area) for number in chain.numbers):
+            return None
+        others = chain.source.needed_alone()
+        own = chain.source, chain.operations, chain.numbers
+        return None if others is None else cls(*own, others=others)
 
     def shared(self) -> "BlockChain":
         """The same chain: no result is ever written over what it reads."""

@@ -33,7 +33,7 @@ from .cache import (
     Sampling,
 )
 from .computing import compute, computes_here, scheduler_of, some_wait
-from .lazy import LazyChain, in_axes, numbers_of, storing, with_numbers
+from .lazy import LazyChain, chain_and_axes, in_axes, numbers_of, with_numbers
 from .notes import Note
 from .programs import Operation
 from .sources import Area, Source, in_thick_chunks
@@ -88,7 +88,7 @@ def read_here(image: Array) -> BlockChain | None:
     None if the user chose another scheduler or threads of their own, or if the image cannot be read
     without Dask.
     """
-    return BlockChain.if_readable(image) if is_lazy(image) and computes_here(image) else None
+    return BlockChain.if_readable(image) if is_lazy(image) and computes_here([image]) else None
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -267,14 +267,20 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
 
     No two chunks of an array lie in the same chunk of its target.
     """
-    written_or_none = [storing(*pair) for pair in zip(arrays, targets, strict=True)]
-    written = [each for each in written_or_none if each is not None]
+    chains = [chain for array in arrays if (chain := chain_and_axes(array)) is not None]
     # If not all can be written by passes of their own, Dask writes them all: then an image from
     # which coarser scales are made is computed only once.
-    if len(written) == len(arrays):
-        compute(*written)
-    else:
+    if len(chains) < len(arrays) or any(len(chain.source.chunks[1]) > 1 for chain, _ in chains):
         da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
+        return
+    here = [BlockChain.of_chain(chain) for chain, _ in chains] if computes_here(arrays) else []
+    now = [chain for chain in here if chain is not None]
+    pairs = list(zip(chains, targets, strict=True))
+    if len(now) < len(arrays):
+        compute(*[chain.storing(target, axes) for (chain, axes), target in pairs])
+        return
+    sinks = [chain.store(target, axes) for (chain, axes), target in pairs]
+    passes.run([passes.Pass(chain, (sink,)) for chain, sink in zip(now, sinks, strict=True)])
 
 
 def with_numbers_known(arrays: Sequence[Array]) -> list[Array]:

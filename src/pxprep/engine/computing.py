@@ -41,9 +41,9 @@ def n_workers() -> int:
     return config.get("num_workers", None) or n_cores() + _WAITING.get()
 
 
-def computes_here(array: Array) -> bool:
-    """Whether threads of this process compute an array, and not some that the user has."""
-    is_here = any(scheduler_of([array]) is each for each in (threaded.get, get_sync))
+def computes_here(arrays: Sequence[Array]) -> bool:
+    """Whether threads of this process compute arrays, and not some that the user has."""
+    is_here = any(scheduler_of(arrays) is each for each in (threaded.get, get_sync))
     return is_here and config.get("pool", None) is None
 
 

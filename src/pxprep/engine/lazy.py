@@ -171,8 +171,11 @@ class LazyChain(Chain):
 
         The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
-        sink = Store(target, Write(self._channels_per_chunk, axes))
-        return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
+        return self._reduced("storing", self.store(target, axes), [None], (0,), np.dtype(np.int64))
+
+    def store(self, target: object, axes: str) -> Store:
+        """The sink that writes the result to `target`, which has these axes."""
+        return Store(target, Write(self._channels_per_chunk, axes))
 
     def samples(self, where: Area | None = None) -> list[Block]:
         """The result for samples of the source, as far as they need not be read first."""
@@ -319,12 +322,10 @@ def in_axes(array: Array, own: str, wanted: str) -> Array | None:
     return None if layer is None or layer.axes != own else layer.chain.array(wanted)
 
 
-def storing(array: Array, target: object) -> Array | None:
-    """A pass that writes a chain's array to `target`; None if no single pass can."""
+def chain_and_axes(array: Array) -> tuple[LazyChain, str] | None:
+    """The chain that a Dask array was made from, and the array's axes; None if it has no chain."""
     layer = _top_layer(array)
-    if layer is None or len(layer.chain.source.chunks[1]) > 1:
-        return None
-    return layer.chain.storing(target, layer.axes)
+    return None if layer is None else (layer.chain, layer.axes)
 
 
 def numbers_of(array: Array) -> dict[str, Array]:
