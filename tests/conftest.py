@@ -32,14 +32,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SLOW_FILES = """
     test_at_hand test_at_once test_brackets test_byte_order test_channel_labels test_chunk_faults
     test_cli_batches test_cli_dry_run test_cli_exclude test_cli_interrupts test_cli_stores
-    test_cli_terminal test_concurrency test_dask_images test_distributed test_dropped_layers
-    test_examples test_excluded_layers test_faults test_forged_stores test_gathering
-    test_held_memory test_image_caches test_import test_import_options test_kept_results
-    test_layer_batches test_layer_chunks test_layer_masks test_layer_reports test_layer_scales
-    test_lazy_quantiles test_lazy_writing test_names_on_disk test_pictures test_places
-    test_platforms test_properties test_q_sum test_readme test_removed_layers test_report_bars
-    test_report_cohort test_report_in_browser test_several_quantiles test_shown test_start_up
-    test_table_input test_thin_chunks test_ties test_watched_sources test_writing
+    test_cli_terminal test_concurrency test_dask_images test_dropped_layers test_examples
+    test_excluded_layers test_faults test_forged_stores test_gathering test_held_memory
+    test_image_caches test_import test_import_options test_kept_results test_layer_batches
+    test_layer_chunks test_layer_masks test_layer_reports test_layer_scales test_lazy_quantiles
+    test_lazy_writing test_names_on_disk test_pictures test_places test_platforms test_properties
+    test_q_sum test_readme test_removed_layers test_report_bars test_report_cohort
+    test_report_in_browser test_several_quantiles test_shown test_start_up test_table_input
+    test_thin_chunks test_ties test_watched_sources test_writing
 """
 # Single tests that take more than half a second:
 SLOW_TESTS = """
@@ -75,8 +75,8 @@ SLOW_TESTS = """
 """
 # Files that take longest, and whose tests say the same on every Python: `-m once` runs them.
 ONCE_FILES = """
-    test_benchmarks test_crash test_many_layers test_memory test_odd_names test_viewers
-    test_workflows
+    test_benchmarks test_crash test_distributed test_many_layers test_memory test_odd_names
+    test_viewers test_workflows
 """
 
 
