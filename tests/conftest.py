@@ -27,8 +27,8 @@ gc.disable()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What the quick check, `-m "not slow"`, leaves out, beside all cases of a test but the first.
-# Files about limits, costs and faults, or that start processes; it does not even read them:
+# What the quick check, `-m "not slow"`, leaves out, beside all cases of a test but the first:
+# files about limits, costs and faults, or that start processes (it does not even read them),
 SLOW_FILES = """
     test_at_hand test_at_once test_brackets test_byte_order test_channel_labels test_chunk_faults
     test_cli_batches test_cli_dry_run test_cli_exclude test_cli_interrupts test_cli_stores
@@ -41,7 +41,7 @@ SLOW_FILES = """
     test_report_in_browser test_several_quantiles test_shown test_start_up test_table_input
     test_thin_chunks test_ties test_watched_sources test_writing
 """
-# Single tests that take more than half a second:
+# and single tests that take more than half a second.
 SLOW_TESTS = """
     test_a_batch_may_have_a_lazy_mask_and_another_none test_a_cluster test_a_crop_of_a_layer
     test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
@@ -73,6 +73,12 @@ SLOW_TESTS = """
     test_the_reference_is_what_it_was test_what_was_written_is_read_again_before_it_is_published
     test_works_in_a_forked_process
 """
+# Tests of which the quick check has all cases: each is about another step, method or command.
+ALL_CASES = """
+    test_commands_of_the_guide_exist test_method_is_the_function
+    test_small_and_odd_shapes test_packages_stay_in_their_wings
+"""
+
 # Files that take longest, and whose tests say the same on every Python: `-m once` runs them.
 ONCE_FILES = """
     test_benchmarks test_crash test_distributed test_many_layers test_memory test_odd_names
@@ -94,8 +100,9 @@ def pytest_collection_modifyitems(items):
     once, seen = set(ONCE_FILES.split()), set()
     slow = {*SLOW_FILES.split(), *SLOW_TESTS.split(), *once}
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        if test in seen or slow & {item.path.stem, getattr(item, "originalname", "")}:
+        test, name = item.nodeid.partition("[")[0], getattr(item, "originalname", "")
+        again = test in seen and name not in ALL_CASES.split()
+        if again or slow & {item.path.stem, name}:
             item.add_marker("slow")
         if item.path.stem in once:
             item.add_marker("once")
