@@ -27,71 +27,82 @@ gc.disable()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What `-m "not slow"` leaves out, beside tests with a mark of their own.
-# Files that take long, start processes or fill disks:
+# What the quick check, `-m "not slow"`, leaves out, beside all cases of a test but the first:
+# files about limits, costs and faults, or that start processes (it does not even read them),
 SLOW_FILES = """
-    test_chunk_faults test_cli test_cli_batches test_cli_dry_run test_cli_exclude
-    test_cli_interrupts test_cli_pipeline test_cli_stores test_cli_terminal test_concurrency
-    test_distributed test_dropped_layers test_examples test_excluded_layers test_export test_faults
-    test_import test_kept_results test_layer_batches test_layer_chunks test_layer_masks
-    test_layer_reports test_layer_scales test_lazy_quantiles
-    test_start_up test_properties test_readme test_removed_layers
-    test_report test_report_in_browser test_spatialdata test_writing
+    test_at_hand test_at_once test_brackets test_byte_order test_channel_labels test_chunk_faults
+    test_cli_batches test_cli_dry_run test_cli_exclude test_cli_interrupts test_cli_stores
+    test_cli_terminal test_concurrency test_dask_images test_dropped_layers test_examples
+    test_excluded_layers test_faults test_forged_stores test_gathering test_held_memory
+    test_image_caches test_import test_import_options test_kept_results test_layer_batches
+    test_layer_chunks test_layer_masks test_layer_reports test_layer_scales test_lazy_quantiles
+    test_lazy_writing test_names_on_disk test_pictures test_places test_platforms test_properties
+    test_q_sum test_readme test_removed_layers test_report_bars test_report_cohort
+    test_report_in_browser test_several_quantiles test_shown test_start_up test_table_input
+    test_thin_chunks test_ties test_watched_sources test_writing
 """
-# Single tests of a second or more:
+# and single tests that take more than half a second.
 SLOW_TESTS = """
-    test_a_cluster test_a_crop_of_a_layer
+    test_a_batch_may_have_a_lazy_mask_and_another_none test_a_cluster test_a_crop_of_a_layer
     test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_pieces
-    test_a_top_hat_is_what_its_page_says test_changed_document_can_be_used_or_is_refused
-    test_changed_document_is_right_or_refused test_changed_pipeline_can_be_used_or_is_refused
-    test_completion test_dead_staging_is_removed_and_a_live_one_is_not
-    test_each_batch_is_as_it_would_be_alone test_images_of_a_dataset_are_a_cohort
-    test_fitting_a_large_lazy_image_holds_little test_fitting_and_transforming_need_a_few_blocks
-    test_import_leaves_matplotlib_alone test_import_of_a_name_that_is_taken_meanwhile
-    test_the_package_works_where_nothing_can_be_cached test_layers_are_told_of_together
-    test_layers_by_themselves test_layers_keep_the_positions_as_labels test_layers_of_a_store
-    test_layers_of_one_name test_lazy_eager_and_at_once_are_the_same_bits
-    test_memory_does_not_grow_with_the_image test_merged_parts_are_exact_or_nothing
-    test_multiscale_image_of_spatialdata_stays_one
-    test_nothing_that_is_computed_imports_distributed
-    test_numpy_images_are_measured_a_few_at_a_time test_order_of_images_changes_no_number
-    test_parquet_needs_little_memory test_quantiles_are_exact_whatever_the_sample
-    test_steps_after_keep_where_see_nothing_outside
-    test_the_command_line_names_them_by_position test_the_reference_is_what_it_was
-    test_threads_may_fit_the_same_image_at_once test_what_a_killed_process_left_is_completed
+    test_a_top_hat_is_what_its_page_says test_all_options_of_run
+    test_all_pixels_inside_are_the_bits_of_no_mask test_any_region_of_chunks_of_any_size
+    test_attrs_on_disk_count_and_not_those_of_a_stale_object
+    test_blur_of_each_row_by_the_kernels_alone_has_the_bits_of_the_whole
+    test_changed_document_can_be_used_or_is_refused test_changed_document_is_right_or_refused
+    test_changed_pipeline_can_be_used_or_is_refused test_channels_without_names
+    test_chunks_change_no_bit_of_a_top_hat test_completion test_compressor
+    test_dead_staging_is_removed_and_a_live_one_is_not test_draws_on_given_axes
+    test_each_batch_is_as_it_would_be_alone test_every_form_of_batches
+    test_every_form_of_images_and_of_names test_fitting_a_large_lazy_image_holds_little
+    test_fitting_and_transforming_need_a_few_blocks test_images_of_a_dataset_are_a_cohort
+    test_import_leaves_matplotlib_alone test_later_steps_neither_measure_nor_sum_dropped_channels
+    test_layer_that_was_replaced_by_others_has_none test_layers_are_told_of_together
+    test_layers_by_themselves test_layers_in_memory_are_told_of_when_they_are_looked_at
+    test_layers_keep_the_positions_as_labels test_layers_of_a_store test_layers_stay_where_they_lie
+    test_lazy_eager_and_at_once_are_the_same_bits test_lazy_fit_gives_the_same_numbers
+    test_lazy_looks_like_eager test_levels_are_means_of_the_finest_pixels
+    test_lock_is_freed_when_its_holder_is_killed test_masks test_memory_does_not_grow_with_the_image
+    test_multiscale_image_of_spatialdata_stays_one test_no_module_imports_in_a_circle
+    test_notebooks_align_and_keep_the_colours_of_the_page
+    test_numpy_images_are_measured_a_few_at_a_time test_odd_names_are_escaped_and_fit
+    test_only_tiles_of_a_window_are_decoded test_order_of_images_changes_no_number
+    test_parquet_needs_little_memory test_seconds_of_the_demo test_statistics_are_measured_once
+    test_steps_after_keep_where_see_nothing_outside test_the_command_line_names_them_by_position
+    test_the_package_works_where_nothing_can_be_cached test_the_page
+    test_the_reference_is_what_it_was test_what_was_written_is_read_again_before_it_is_published
     test_works_in_a_forked_process
 """
-# Files with so many cases of each test that only the first is fast:
-MANY_CASES = """
-    test_accessors test_at_once test_background test_blocks_and_neighbours test_blur
-    test_blur_kernels test_brackets test_byte_order test_chunk_writing test_cli_bad_input
-    test_cohorts test_dask_images test_differential test_fitted_json test_forged_stores
-    test_gathering test_histogram test_image_caches test_kernels test_layer_bad_input test_laziness
-    test_lazy_writing test_mask_passes test_mask_plots test_masked_cohorts test_names_on_disk
-    test_notes test_ops test_outliers test_own_steps test_passes test_pixels test_plot
-    test_plots test_positions test_programs test_provenance test_q_sum test_quantile test_ranges
-    test_reference_order test_report_input test_samples test_saving test_several_quantiles
-    test_sources test_sums test_table_files test_table_input test_tables test_ties
-    test_thin_chunks test_tree_nodes test_trees test_updates test_watched_sources test_where
-    test_zarr_chunks test_zarr_images
+# Tests of which the quick check has all cases: each is about another step, method or command.
+ALL_CASES = """
+    test_commands_of_the_guide_exist test_method_is_the_function
+    test_small_and_odd_shapes test_packages_stay_in_their_wings
 """
 
 # Files that take longest, and whose tests say the same on every Python: `-m once` runs them.
 ONCE_FILES = """
-    test_benchmarks test_crash test_many_layers test_memory test_odd_names test_viewers
-    test_workflows
+    test_benchmarks test_crash test_distributed test_many_layers test_memory test_odd_names
+    test_viewers test_workflows
 """
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out of the quick check the files in which all is slow."""
+    left_out = {*SLOW_FILES.split(), *ONCE_FILES.split()}
+    if config.option.markexpr == "not slow" and collection_path.stem in left_out:
+        return True
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark tests that are slow, and those that are run once."""
-    once, many, seen = set(ONCE_FILES.split()), set(MANY_CASES.split()), set()
+    once, seen = set(ONCE_FILES.split()), set()
     slow = {*SLOW_FILES.split(), *SLOW_TESTS.split(), *once}
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        again = item.path.stem in many and test in seen
-        if again or slow & {item.path.stem, getattr(item, "originalname", "")}:
+        test, name = item.nodeid.partition("[")[0], getattr(item, "originalname", "")
+        again = test in seen and name not in ALL_CASES.split()
+        if again or slow & {item.path.stem, name}:
             item.add_marker("slow")
         if item.path.stem in once:
             item.add_marker("once")

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from differential import draws, sizes, weights
 from differential.checking import check
 
-# Shards with a weight, and how many of their cases: every run of the tests has half of the first.
+# Shards with a weight, and how many of their cases: each run of the tests has a third of the first.
 SHARDS = [
-    (0, weights.SHARD // 2),
+    (0, weights.SHARD // 3),
     *(pytest.param(number, weights.SHARD, marks=pytest.mark.once) for number in range(3)),
 ]
 few = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))

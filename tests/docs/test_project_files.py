@@ -112,10 +112,17 @@ def test_pytest_is_called_with_markers_that_are_known():
 
 def test_slow_tests_and_their_files_exist():
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
-    lists = (conftest.SLOW_FILES, conftest.MANY_CASES, conftest.ONCE_FILES)
+    lists = (conftest.SLOW_FILES, conftest.ONCE_FILES)
     assert {*" ".join(lists).split()} <= texts.keys()
     tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(texts.values()), re.M))
-    assert set(conftest.SLOW_TESTS.split()) <= tests
+    assert {*conftest.SLOW_TESTS.split(), *conftest.ALL_CASES.split()} <= tests
+
+
+def test_the_quick_check_has_tests_of_each_wing():
+    slow = {*conftest.SLOW_FILES.split(), *conftest.ONCE_FILES.split()}
+    for wing in WINGS - {"typing/"}:
+        files = {path.stem for path in (ROOT / "tests" / wing).glob("test_*.py")}
+        assert files - slow, wing
 
 
 def test_files_of_tests_are_listed_and_short():

@@ -67,8 +67,14 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize("memory", [0, 3 * 60 * 70 * 4, PLENTY])
-@pytest.mark.parametrize("pool", ["mean", "pixels", None])
+@pytest.mark.parametrize(
+    ("pool", "memory"),
+    [
+        *(("mean", memory) for memory in (0, 3 * 60 * 70 * 4, PLENTY)),
+        ("pixels", 3 * 60 * 70 * 4),
+        (None, PLENTY),
+    ],
+)
 @pytest.mark.parametrize("name", PIPELINES)
 def test_numbers_are_those_of_images_in_memory(fovs, name, pool, memory, no_dask):
     pipeline = PIPELINES[name]

@@ -185,7 +185,6 @@ def test_layers_of_several_scales_are_written_by_a_cluster(client, tmp_path, mon
     assert len([path for path in written[0] if path.name.isdigit()]) == 9 + 4
 
 
-@pytest.mark.once
 def test_the_script_of_the_page_runs(tmp_path):
     """As a file: each worker that starts runs it, too."""
     pytest.importorskip("zarr")
@@ -202,7 +201,6 @@ def test_the_script_of_the_page_runs(tmp_path):
     np.testing.assert_array_equal(da.from_zarr(tmp_path / "clean.zarr").compute(), expected)
 
 
-@pytest.mark.once
 def test_same_numbers_when_a_worker_is_killed(tmp_path):
     """In a process of its own: closing a cluster that lost a worker can hang in distributed."""
     script = Path(__file__).parents[1] / "killed_worker.py"

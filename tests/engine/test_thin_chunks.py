@@ -58,7 +58,7 @@ THIN = {
     "strips of one row": {"c": 1, "y": 1, "x": -1},
     "strips of 9 rows": {"c": 2, "y": 9, "x": -1},
     "columns": {"c": 1, "y": -1, "x": 3},
-    "tiles": {"c": -1, "y": 5, "x": 4},
+    "tiles": {"c": -1, "y": 9, "x": 7},
     "of many sizes": {"c": 1, "y": (1,) * 30 + (64, 1, 2, 3, 50), "x": (100, 40)},
 }
 

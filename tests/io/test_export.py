@@ -35,7 +35,12 @@ WHOLE_TILES = [((3, 512, 1024), dtype) for dtype in ("uint16", "float64")]
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [*itertools.product(SHAPES, exporting.TYPES), *WHOLE_TILES]
+    ("shape", "dtype"),
+    [
+        *((SHAPES[0], dtype) for dtype in exporting.TYPES),
+        *itertools.product(SHAPES[1:], ("uint16", "float32")),
+        *WHOLE_TILES,
+    ],
 )
 def test_the_same_bits_are_read_again(dtype, shape, tmp_path):
     values = pixels(shape, dtype)

@@ -235,6 +235,7 @@ def test_a_file_that_breaks_on_the_way(tmp_path, study, kind):
     assert store.exists() == (kind == "existing")
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_killed_import(tmp_path, study):
     """The store is as it was for readers, and the next import works."""
@@ -406,6 +407,7 @@ def test_the_command_with_bad_input(tmp_path, monkeypatch, call, capsys, argumen
 # --- memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_memory(tmp_path):
     """Images of 128 MiB, and less than half of that on top of what a small one takes."""
     pytest.importorskip("resource")

@@ -34,6 +34,7 @@ def python(code, *arguments):
     )
 
 
+@pytest.mark.once
 def test_three_writers_keep_all_their_layers(tmp_path):
     sdata = make_study(tmp_path / "study.zarr")
     code = (

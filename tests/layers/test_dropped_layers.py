@@ -24,14 +24,14 @@ CHAINS = {
 chains = pytest.mark.parametrize("name", CHAINS)
 
 
-@chains
 @pytest.mark.parametrize(
-    ("first", "how"),
+    ("name", "first", "how"),
     [
-        ("pyramid", {"chunks": {"c": 2, "y": 40, "x": 48}}),
-        ("pyramid", {"memory": 0}),
+        *((name, "pyramid", {"chunks": {"c": 2, "y": 40, "x": 48}}) for name in CHAINS),
+        ("drop, then blur", "pyramid", {"memory": 0}),
         # Without scales and in the source's chunks: what was kept is written over where it fits.
-        ("fov1", {"memory": "1 GiB"}),
+        ("blur, then drop", "fov1", {"memory": "1 GiB"}),
+        ("drop, then blur", "fov1", {"memory": "1 GiB"}),
     ],
 )
 def test_layers_have_the_channels_that_are_left(name, first, how, tmp_path):

@@ -167,13 +167,14 @@ COMPUTED = {
 }
 
 
-@pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED)
+LEFT_TO_ZARR = {"chunks": (1, 8, 8), "shards": (2, 16, 16)}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"chunks": (1, 8, 8), "shards": (2, 16, 16)}],
-    ids=["read directly", "left to zarr"],
+    ("name", "options"),
+    [*((name, {}) for name in COMPUTED), *((name, LEFT_TO_ZARR) for name in ("step", "fit"))],
 )
-def test_what_is_computed_of_a_removed_array(compute, options, tmp_path):
+def test_what_is_computed_of_a_removed_array(name, options, tmp_path):
     """In memory or on the way there: whoever opened the array, and however it is read."""
     values = np.random.default_rng(0).poisson(20, (2, 24, 20)).astype("u2")
     paths = [tmp_path / "opened", tmp_path / "path"]
@@ -182,10 +183,10 @@ def test_what_is_computed_of_a_removed_array(compute, options, tmp_path):
     lazies = [da.from_zarr(zarr.open_array(paths[0])), da.from_zarr(str(paths[1]))]
     images = [xr.DataArray(lazy, dims=("c", "y", "x")) for lazy in lazies]
     for image, path in zip(images, paths, strict=True):
-        compute(image)
+        COMPUTED[name](image)
         shutil.rmtree(path)
         with pytest.raises(StoreError, match=rf"{re.escape(str(path))}' is gone: .*read the store"):
-            compute(image)
+            COMPUTED[name](image)
 
 
 # --- chunks that are missing ----------------------------------------------------------------------
@@ -285,7 +286,15 @@ def remove_coarsest(folder):
     shutil.rmtree(sorted(folder.glob("s*"))[-1])
 
 
-@pytest.mark.parametrize("remove", [remove_chunk, empty_chunk, remove_coarsest])
+@pytest.mark.parametrize(
+    ("sdata", "remove"),
+    [
+        ("single-scale", remove_chunk),
+        ("multiscale", empty_chunk),
+        ("multiscale", remove_coarsest),
+    ],
+    indirect=["sdata"],
+)
 def test_resume_makes_damaged_layers_again(sdata, remove):
     clean(sdata, FOVS, NEW, resume=True)
     wanted = layers(sdata.path)

@@ -54,7 +54,7 @@ def assert_batch(fitted, alone, batch, cohort):
     ("name", "pool", "masked"),
     [
         *((name, "mean", True) for name in STEPS),
-        *((name, "pixels", True) for name in ("sparrow", "own", "zscore", "threshold_q")),
+        *((name, "pixels", True) for name in ("sparrow", "own")),
         ("sparrow", "mean", False),
     ],
 )

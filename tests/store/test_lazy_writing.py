@@ -131,7 +131,9 @@ def pyramid(array, fitted):
     return [scale.chunk(dict(zip("cyx", CHUNKS, strict=True))) for scale in (finest, *coarser)]
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
+@pytest.mark.parametrize(
+    "scheduler", ["threads", "synchronous", pytest.param("processes", marks=pytest.mark.once)]
+)
 def test_scales_are_written_together_and_the_finest_is_made_once(scheduler, tmp_path, monkeypatch):
     shape = (3, 26, 22)
     values = some_values("<u2", shape, seed=len(scheduler))

@@ -193,6 +193,7 @@ def killed(tmp_path_factory):
     return path
 
 
+@pytest.mark.once
 def test_what_a_killed_process_left_is_completed(killed, system, tmp_path):
     from spatialdata import read_zarr
 

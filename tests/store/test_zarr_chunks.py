@@ -304,8 +304,14 @@ def test_parts_of_arrays_in_memory(zarr_format, name, dtype):
         np.testing.assert_array_equal(direct(array)[part], values[part])
 
 
-@pytest.mark.parametrize("options", [{"maxworkers": 1}, {"maxworkers": 2}, {}], ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        *((layout, {}) for layout in LAYOUTS),
+        *(("zlib tiles", {"maxworkers": number}) for number in (1, 2)),
+    ],
+    ids=str,
+)
 def test_parts_of_a_tiff_that_tifffile_opens_as_zarr(layout, options, tmp_path):
     tifffile = pytest.importorskip("tifffile")
     values = some_values(shape=(3, 101, 83))

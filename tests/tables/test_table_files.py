@@ -200,6 +200,7 @@ print(large.nbytes / 2**20, peak() - before, parquet.read_metadata(file).num_row
 """
 
 
+@pytest.mark.once
 def test_parquet_needs_little_memory(parquet, tmp_path):
     """An image of 320 MiB, half of it written, in a small part of that."""
     pytest.importorskip("resource")
