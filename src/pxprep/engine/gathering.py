@@ -19,7 +19,7 @@ LEAST_HELD = 1 << 12
 # If nothing is known of where a quantile lies, first so many values are gathered. They tell enough
 # for GROWTH times as many, and so on.
 FIRST_VALUES = 1 << 12
-GROWTH = 16
+GROWTH = 4
 # Where more room is needed, it grows at least by this factor.
 ROOM = 1.5
 # What every statistic counts beside its numbers: values, and which of them are negative, and

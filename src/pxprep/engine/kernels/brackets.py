@@ -190,31 +190,37 @@ def _at(values: Block, position: int, low: Real, high: Real) -> Real:
     """The value that sorting would put at a position; `low` before the first, `high` at the end.
 
     Values are reordered until it is there: all before it are not larger, all behind it not smaller
-    (Hoare's selection). Pivots are chosen without regard to the values, so that no order is slow.
+    (quickselect). Pivots are chosen without regard to the values, so that no order is slow.
     """
     if position < 0:
         return low
     if position >= values.size:
         return high
-    left, right, chosen = 0, values.size - 1, np.uint64(1)
-    while left < right:
+    wanted, left, stop = np.uint64(position), np.uint64(0), np.uint64(values.size)
+    chosen = np.uint64(1)
+    while stop - left > 1:
         chosen = chosen * MULTIPLIER + INCREMENT
-        pivot = values[left + np.int64(chosen >> HALF) % (right + 1 - left)]
-        i, j = left, right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < position:
-            left = i
-        if position < i:
-            right = j
-    value: Real = values[position]
+        pivot = values[left + (chosen >> HALF) % (stop - left)]
+        # Every value is moved, as in `_copy_above`.
+        equal = left
+        for i in range(left, stop):
+            v = values[i]
+            values[i] = values[equal]
+            values[equal] = v
+            equal += np.uint64(v < pivot)
+        if wanted < equal:
+            stop = equal
+            continue
+        above = equal
+        for i in range(equal, stop):
+            v = values[i]
+            values[i] = values[above]
+            values[above] = v
+            above += np.uint64(v <= pivot)
+        if wanted < above:
+            break
+        left = above
+    value: Real = values[wanted]
     return value
 
 
