@@ -2,9 +2,9 @@
 
 Which way is the fastest depends on how many pixels there are, and of what type:
 
-- few: their values are gathered, and the wanted ones found among them;
 - integers of up to 16 bits: it is counted how often each occurs;
-- floats: small tiles tell between which bounds a quantile lies, and one pass gathers what lies
+- few floats: their values are gathered, and the wanted ones found among them;
+- many floats: small tiles tell between which bounds a quantile lies, and one pass gathers what lies
   there; if the quantile turns out to lie elsewhere, digits are counted.
 
 All ways give the same order statistics, to the last bit.
@@ -32,7 +32,7 @@ from .windows import Pixels
 
 # If a channel has no more values than this, they are gathered without a look at samples. Nor are
 # samples looked at if, for each quantile, one value in TAIL or fewer is enough.
-FEW = 1 << 16
+FEW = 1 << 17
 TAIL = 64
 
 # An image, and the pixels of the mask of those that are measured, or None for all.
@@ -124,11 +124,9 @@ class _Group:
     @property
     def is_gathered(self) -> bool:
         """Whether to try to gather the values: many can be where bounds can be chosen before."""
-        if self.n_values <= FEW:
-            return True
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
-        are_bounded = are_in_memory or len(self.parts) == 1 or self._is_of_tails
-        return self.n_digits > 1 and are_bounded
+        is_known = self.n_values <= FEW or self._is_of_tails
+        return self.n_digits > 1 and (is_known or are_in_memory or len(self.parts) == 1)
 
     def gathering(self) -> Gather:
         """The sink that gathers values between bounds, and makes `Quantiles` of them, or None.

@@ -110,24 +110,24 @@ def _take_digits(counts: Block, sums: Block, selection: Block) -> Block:
     `sums` are those of runs of `counts`.
     """
     rank = selection["rank"]
-    sums = np.broadcast_to(sums, (*rank.shape, sums.shape[-1]))
-    runs = np.broadcast_to(_runs(counts), (*rank.shape, *sums.shape[2:], RUN))
-    digit, before = np.zeros_like(rank), np.zeros_like(rank)
-    for position, wanted in np.ndenumerate(rank):
-        run, below_run = _falls_in(sums[position], wanted)
-        within, below = _falls_in(runs[position][run], wanted - below_run)
-        digit[position], before[position] = run * RUN + within, below_run + below
-    selection["rank"] = rank - before
+    run, below_run = _falls_in(np.broadcast_to(sums, (*rank.shape, sums.shape[-1])), rank)
+    channel = np.arange(len(counts))[:, np.newaxis]
+    prefix = np.arange(rank.shape[1]) % counts.shape[1]  # both ranks may have the same
+    within, below = _falls_in(_runs(counts)[channel, prefix, run], rank - below_run)
+    digit = run * RUN + within
+    selection["rank"] = rank - below_run - below
     selection["prefix"] = (selection["prefix"] << np.uint64(DIGIT_BITS)) | digit.astype(np.uint64)
     return selection
 
 
-def _falls_in(counts: Block, rank: int) -> tuple[int, int]:
-    """The position in `counts` at which a rank falls, and the sum of the counts before it."""
-    ends = np.cumsum(counts, dtype=np.int64)
+def _falls_in(counts: Block, rank: Block) -> tuple[Block, Block]:
+    """The positions along the last axis at which ranks fall, and the sum of the counts before."""
+    ends = np.cumsum(counts, axis=-1, dtype=np.int64)
+    before = np.concatenate([np.zeros_like(ends[..., :1]), ends[..., :-1]], axis=-1)
     # In a channel without any counted pixel no position is right: the last one will do.
-    position = min(int(np.searchsorted(ends, rank, side="right")), len(ends) - 1)
-    return position, int(ends[position - 1]) if position else 0
+    last = ends.shape[-1] - 1
+    position = np.minimum((ends <= rank[..., np.newaxis]).sum(axis=-1, keepdims=True), last)
+    return position[..., 0], np.take_along_axis(before, position, axis=-1)[..., 0]
 
 
 def interpolate(selection: Block, *, dtype: DType) -> Block:
