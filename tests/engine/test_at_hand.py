@@ -49,6 +49,7 @@ def no_dask(monkeypatch):
         raise AssertionError(f"computed by Dask: {lazy}")
 
     monkeypatch.setattr(computing, "_computed", computed)
+    monkeypatch.setattr(da, "store", lambda arrays, *_, **__: computed(arrays, local=False))
 
 
 def in_memory_by_chunks(images):
@@ -165,6 +166,40 @@ def test_what_was_blurred_to_be_measured_is_written(fovs, memory, times, monkeyp
     expected = SPARROW.fit_transform(in_memory_by_chunks(fovs))
     for name, target in targets.items():
         assert_same_bits(expected[name].copy(data=target), expected[name])
+
+
+@pytest.mark.parametrize("memory", [0, PLENTY])
+def test_results_are_written_without_dask(fovs, memory, no_dask):
+    """Inside the context in which layers are written."""
+    cohort = ImageSet.of(fovs)
+    with cohort.sharing_reads(memory, SPARROW.depth(cohort.labels), results=True):
+        made = SPARROW.fit(fovs).transform(fovs)
+        targets = {name: np.full(SHAPE, -1, "f4") for name in made}
+        with computing.threads_at_rest():
+            backends.store([image.data for image in made.values()], list(targets.values()))
+    expected = SPARROW.fit_transform(in_memory_by_chunks(fovs))
+    for name, target in targets.items():
+        assert_same_bits(expected[name].copy(data=target), expected[name])
+
+
+def test_results_that_wait_for_dask_are_written_by_it(fovs):
+    """Numbers that are not known yet, a mask, several blocks, or threads of the user's."""
+    fitted = SPARROW.fit(fovs)
+    mask = xr.DataArray(np.ones(SHAPE[1:], bool), dims=("y", "x"))
+    whole = fitted.transform(fovs)
+    made = {
+        "numbers": SPARROW.fit_transform(fovs["fov0"], pool=None),
+        "mask": whole["fov1"].pxprep.keep_where(mask),
+        "blocks": fitted.transform(fovs["fov2"].chunk(y=30)),
+    }
+    expected = {name: image.compute(scheduler="sync") for name, image in made.items()}
+    for name, image in [*made.items(), ("all", None)]:
+        images = [*made.values()] if image is None else [image]
+        targets = [np.full(SHAPE, -1, "f4") for _ in images]
+        backends.store([one.data for one in images], targets)
+        wanted = [*expected.values()] if image is None else [expected[name]]
+        for target, one in zip(targets, wanted, strict=True):
+            assert_same_bits(one.copy(data=target), one)
 
 
 def test_who_listens_to_dask_hears_of_each_image_in_each_pass(fovs):

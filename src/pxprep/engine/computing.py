@@ -44,7 +44,8 @@ def n_workers() -> int:
 def computes_here(arrays: Sequence[Array]) -> bool:
     """Whether threads of this process compute arrays, and not some that the user has."""
     is_here = any(scheduler_of(arrays) is each for each in (threaded.get, get_sync))
-    return is_here and config.get("pool", None) is None
+    pool = config.get("pool", None)
+    return is_here and (pool is None or isinstance(pool, _RestingPool))
 
 
 @contextmanager
