@@ -64,5 +64,5 @@ class BlockChain(LazyChain):
 
     def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
-        job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink)
+        job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink, {})
         return job(*self.others)

@@ -23,7 +23,7 @@ from .programs import KeepResult, Program
 from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
-from .windows import Pixels, ResultSoFar, Window
+from .windows import Pixels, ResultSoFar, Window, kept_among
 
 # LATER stands in a job for a number that the job gets when it runs. EDGES stands for the number of
 # a neighbour's chunks where the job gets only its edges.
@@ -65,20 +65,14 @@ class Edges:
         What reads the block.
     depth
         In pixels.
-    gate
-        As for `BlockJob`.
     """
 
     reading: Reading
     depth: int
-    gate: bool | None = None
 
-    def __call__(self, *values: object) -> list[Block] | None:
+    def __call__(self, *values: object) -> list[Block]:
         """Those edges. After the values that the reading needs come others, only waited for."""
-        others = list(values)
-        if _is_shut(self.gate, others):
-            return None
-        return self.reading.edges(self.depth, others[: len(self.reading.others)])
+        return self.reading.edges(self.depth, values[: len(self.reading.others)])
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,6 @@ class BlockJob:
         What becomes of the program's result.
     keeping_points
         Where the block may be kept for later passes: after how many operations, and by what name.
-    gate
-        None: the job always runs. Otherwise the first value is a box. True: the job runs only if
-        the box holds None; False: only if it holds something.
     """
 
     program: Program
@@ -115,17 +106,13 @@ class BlockJob:
     numbers: tuple[object, ...]
     sink: Sink
     keeping_points: tuple[tuple[int, str], ...] = ()
-    gate: bool | None = None
 
     def __call__(self, *values: Any) -> object:
         """Run, given the results of all tasks that this one depends on.
 
         After the results that it needs may come others, which are only waited for.
         """
-        waited = list(values)
-        if _is_shut(self.gate, waited):
-            return None
-        given = iter(waited)
+        given = iter(values)
         others = [next(given) for _ in self.reading.others]
         around: list[tuple[int, Window, Block]] = []
         for window, n_chunks in self.neighbours:
@@ -182,7 +169,7 @@ class BlockJob:
 
 
 @dataclass(frozen=True)
-class Write(Sink):
+class ReturnChunks(Sink):
     """The result as an array for each chunk of channels, with the axes that the user has.
 
     If there is one such chunk, it is that array; else a list of them.
@@ -252,13 +239,14 @@ class Survey(Sink):
 
 
 @dataclass(frozen=True, eq=False)
-class Store(Sink):
-    """The result is written to `target`, as ``target[place] = block``; `write` has its layout."""
+class StoreChunks(Sink):
+    """The result is written to `target`, which has these axes, as ``target[place] = chunk``."""
 
     in_order = True
 
     target: Any
-    write: Write
+    channels_per_chunk: tuple[int, ...]
+    axes: str
 
     def __dask_tokenize__(self) -> str:
         # Never the same twice: the values in the target, which Dask would hash, do not matter.
@@ -267,14 +255,13 @@ class Store(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> None:
         """Run the program, in place of the kept block if possible, and write the result."""
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
-        shape = sum(self.write.channels_per_chunk), pixels.planes, *window.shape
-        for number in numbers:
-            # Its shape is another if channels are dropped after the block was kept.
-            if isinstance(number, ResultSoFar) and number.pixels.shape == shape and number.claim():
-                program.write(pixels, window, numbers, [number.pixels])
-                self._put(number.pixels, window)
-                return
-        block = empty(shape, program.out_dtype(pixels.dtype))
+        shape = sum(self.channels_per_chunk), pixels.planes, *window.shape
+        _, kept = kept_among(numbers)
+        # Its shape is another if channels are dropped after the block was kept.
+        if kept is not None and kept.pixels.shape == shape and kept.claim():
+            block = kept.pixels
+        else:
+            block = empty(shape, program.out_dtype(pixels.dtype))
         program.write(pixels, window, numbers, [block])
         self._put(block, window)
 
@@ -284,12 +271,12 @@ class Store(Sink):
 
     def _put(self, block: Block, window: Window) -> None:
         first = 0
-        for n_channels in self.write.channels_per_chunk:
+        for n_channels in self.channels_per_chunk:
             stop = first + n_channels
             whole = slice(first, stop), slice(0, block.shape[1]), *window.slices
             by_axis = dict(zip(AXES, whole, strict=True))
-            selection = tuple(by_axis[axis] for axis in self.write.axes)
-            self.target[selection] = own_axes(block[first:stop], self.write.axes)
+            selection = tuple(by_axis[axis] for axis in self.axes)
+            self.target[selection] = own_axes(block[first:stop], self.axes)
             first = stop
 
 
@@ -354,15 +341,20 @@ def _filled_in(number: object, given: Iterator[object]) -> Any:
     return next(given) if isinstance(number, str) else number
 
 
-def _is_shut(gate: bool | None, values: list[Any]) -> bool:
-    """Whether there is nothing to do: if there is a gate, its box is removed from `values`."""
-    return gate is not None and (values.pop(0)[0] is None) != gate
-
-
 def _stacked(window: Window, chunks: Sequence[Block]) -> list[tuple[int, Window, Block]]:
     """The chunks of a block, each with some of the channels in their order, as `Pixels` pieces."""
     firsts = accumulate(map(len, chunks), initial=0)
     return [(first, window, chunk) for first, chunk in zip(firsts, chunks, strict=False)]
+
+
+def if_full(job: Callable[..., object], box: Block, *values: object) -> object:
+    """What a job makes of values, if a box holds something; else None."""
+    return None if box[0] is None else job(*values)
+
+
+def if_empty(job: Callable[..., object], box: Block, *values: object) -> object:
+    """What a job makes of values, if a box holds None; else None."""
+    return job(*values) if box[0] is None else None
 
 
 def boxed(value: object) -> Block:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..aliases import Block, DType
 from . import blocks
 from .notes import Note, TakeNote
-from .windows import Pixels, ResultSoFar, Window
+from .windows import Pixels, Window, kept_among
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -373,7 +373,7 @@ class Program:
             mask = None if where is None else where.read(strip)
             if mask is None:
                 yield self.run(pixels, strip, numbers, noted=True)
-            elif mask.any() or any(isinstance(one, KeepResult) for one in self.operations):
+            elif mask.any() or kept_among(numbers)[1] is not None:
                 yield blocks.inside(self.run(pixels, strip, numbers, noted=True), mask)
 
     def _strip(
@@ -386,12 +386,12 @@ class Program:
         noted: bool,
     ) -> Strip:
         begin, reads, z_chunk = 0, self.reads(window), pixels.z_chunk
-        for position, kept in enumerate(numbers):
-            if isinstance(kept, ResultSoFar):
-                target = kept.at(window)
-                if kept.is_complete:
-                    begin, reads = position + 1, window
-                    pixels, target = Pixels.of(target, window), None
+        position, kept = kept_among(numbers)
+        if kept is not None:
+            target = kept.at(window)
+            if kept.is_complete:
+                begin, reads = position + 1, window
+                pixels, target = Pixels.of(target, window), None
         strip = Strip(pixels, reads, self, target)
         if noted:
             strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)

@@ -1,6 +1,6 @@
 """Rows and columns of an image, and the pixels around a block in the pieces in which they come."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from threading import Lock
 from typing import NamedTuple
@@ -263,6 +263,17 @@ class ResultSoFar:
     def is_complete(self) -> bool:
         """Whether all pixels are there."""
         return self._n_left == 0
+
+
+def kept_among(numbers: Sequence[object]) -> tuple[int, ResultSoFar | None]:
+    """The `ResultSoFar` among what the operations of a program take, and which of them takes it.
+
+    A program has one at most; (-1, None) if it has none.
+    """
+    for position, number in enumerate(numbers):
+        if isinstance(number, ResultSoFar):
+            return position, number
+    return -1, None
 
 
 def _n_before(rows: range, end: int) -> int:
