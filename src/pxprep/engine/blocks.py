@@ -180,13 +180,6 @@ def divide_by_sums(block: Block, sums: Block) -> None:
         divide_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
 
 
-def clip_above(block: Block, limits: Block) -> None:
-    """Set values of the block that are above their channel's limit to it. Infinities become NaN."""
-    block[np.isinf(block)] = np.nan
-    limit = rounded(limits, block.dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    np.minimum(block, limit, out=block)
-
-
 def clip_between(block: Block, limits: Block) -> None:
     """Clip the block to the limits of each channel, shape (2, c). Infinities become NaN."""
     lows, highs = rounded(limits, block.dtype)

@@ -6,6 +6,7 @@ merged, a few at a time, until one is left.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -25,10 +26,12 @@ from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
 from .windows import Pixels, ResultSoFar, Window, kept_among
 
-# LATER stands in a job for a number that the job gets when it runs. EDGES stands for the number of
-# a neighbour's chunks where the job gets only its edges.
-LATER = "later"
-EDGES = -1
+
+class Later(Enum):
+    """What stands among the numbers of a job for one that it gets only when it runs."""
+
+    NUMBER = "a number"
+    MASK = "the tile of a mask that comes with each sample"
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,12 @@ class BlockJob:
     reading
         What reads it.
     neighbours
-        Window of each neighbour, and how many chunks of it are given, or `EDGES`.
+        Window of each neighbour, and how many chunks of it are given; None where only its edges
+        are.
     numbers
         What the operations take, then what the sink takes, and last the mask of the pixels that are
-        measured, or None for all. `LATER` stands for what is given when the task runs, and a
-        `MaskReading` for a mask that is read then.
+        measured, or None for all. Some are `Later`; a `MaskReading` reads a mask when the task
+        runs.
     sink
         What becomes of the program's result.
     keeping_points
@@ -102,7 +106,7 @@ class BlockJob:
     program: Program
     window: Window
     reading: Reading
-    neighbours: tuple[tuple[Window, int], ...]
+    neighbours: tuple[tuple[Window, int | None], ...]
     numbers: tuple[object, ...]
     sink: Sink
     keeping_points: tuple[tuple[int, str], ...] = ()
@@ -116,7 +120,7 @@ class BlockJob:
         others = [next(given) for _ in self.reading.others]
         around: list[tuple[int, Window, Block]] = []
         for window, n_chunks in self.neighbours:
-            if n_chunks == EDGES:
+            if n_chunks is None:
                 parts = window.edges(self.program.depth)
                 around += [(0, *each) for each in zip(parts, next(given), strict=True)]
             else:
@@ -289,8 +293,7 @@ class Bracketing:
     program
         The program.
     numbers
-        What its operations take; `LATER`; or the class `MaskReading`, for a mask of which each
-        sample holds a tile.
+        What its operations take; some are `Later`.
     choose
         A function: the bounds, or None, given samples of the result.
     """
@@ -314,13 +317,13 @@ def processed(
     Pixels near the border of a sample depend on others outside it. So a rim is left out, of as many
     pixels as the program reads around, or fewer if less than a core would remain.
 
-    Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
-    is the mask of the pixels that are measured: outside it the result is NaN.
+    Each sample has a mask for every `Later.MASK` in `numbers`. If it has one more, that is the mask
+    of the pixels that are measured: outside it the result is NaN.
     """
     made = []
     for block, masks in samples:
         left = iter(masks)
-        taken = [Pixels.of(next(left)) if number is MaskReading else number for number in numbers]
+        taken = [Pixels.of(next(left)) if number is Later.MASK else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
         rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
@@ -337,8 +340,7 @@ def _filled_in(number: object, given: Iterator[object]) -> Any:
     """One of the numbers of a job: read, or taken from `given`, if it was not known before."""
     if isinstance(number, MaskReading):
         return number.read(given)
-    # LATER is known by its type: it may come from another process.
-    return next(given) if isinstance(number, str) else number
+    return next(given) if number is Later.NUMBER else number
 
 
 def _stacked(window: Window, chunks: Sequence[Block]) -> list[tuple[int, Window, Block]]:

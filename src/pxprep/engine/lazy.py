@@ -27,9 +27,8 @@ from .digits import integer_offset
 from .gathering import Bounds, Gathered, Limits
 from .graphs import Graph, LazyGraph, only_key
 from .jobs import (
-    LATER,
     Bracketing,
-    MaskReading,
+    Later,
     ReturnChunks,
     StoreChunks,
     Survey,
@@ -161,7 +160,9 @@ class LazyChain(Chain):
         survey = self.surveyed(n_bytes, where)
         numbers = self._sampled_numbers
         lazy = [number for number in numbers if isinstance(number, da.Array)]
-        constants = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
+        constants = tuple(
+            Later.NUMBER if isinstance(number, da.Array) else number for number in numbers
+        )
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
         keys = [only_key(array) for array in (survey, *lazy)]
         graph = {(name, 0): (Bracketing(self.program, constants, choose), *keys)}
@@ -189,8 +190,8 @@ class LazyChain(Chain):
 
     @property
     def _sampled_numbers(self) -> list[object]:
-        """What operations take; the class `MaskReading` in place of an area, see `processed`."""
-        return [MaskReading if isinstance(number, Area) else number for number in self.numbers]
+        """What operations take; `Later.MASK` in place of an area, see `processed`."""
+        return [Later.MASK if isinstance(number, Area) else number for number in self.numbers]
 
     def _reduced(
         self,

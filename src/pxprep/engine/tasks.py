@@ -19,7 +19,7 @@ from .axes import chunk_keys
 from .cache import EDGE_BYTES
 from .chains import Chain
 from .graphs import Graph, line_task, merge_in_order, merge_in_tree, only_key
-from .jobs import EDGES, LATER, BlockJob, Edges, MaskReading, ReturnChunks
+from .jobs import BlockJob, Edges, Later, MaskReading, ReturnChunks
 from .sinks import Sink
 from .sources import Area
 from .windows import Index, Window
@@ -100,13 +100,13 @@ class PassTasks:
 
     def _neighbours(
         self, index: Index, graph: Graph
-    ) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
+    ) -> tuple[tuple[tuple[Window, int | None], ...], list[Key]]:
         """The `neighbours` of a `BlockJob`, and the keys whose results it gets for them.
 
         Tasks that read neighbours and cut their edges are added to the graph.
         """
         program, source = self.chain.program, self.chain.source
-        neighbours: list[tuple[Window, int]] = []
+        neighbours: list[tuple[Window, int | None]] = []
         keys: list[Key] = []
         for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
@@ -125,7 +125,7 @@ class PassTasks:
                 edges = (f"{self.name}-edges", *neighbour)
                 task = self._gated(job, *reading.others, *self._lazy)
             graph.setdefault(edges, task)
-            neighbours.append((source.window(neighbour), EDGES))
+            neighbours.append((source.window(neighbour), None))
             keys.append(edges)
         return tuple(neighbours), keys
 
@@ -153,7 +153,7 @@ class PassTasks:
         for number, depth in zip_longest((*self.chain.numbers, *self.more), depths, fillvalue=0):
             if isinstance(number, da.Array):
                 keys.append(only_key(number))
-                numbers.append(LATER)
+                numbers.append(Later.NUMBER)
             elif isinstance(number, Area):
                 mask = self._mask(number, index, depth)
                 keys.extend(key for _, reading in mask.readings for key in reading.others)
