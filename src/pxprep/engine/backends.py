@@ -86,10 +86,13 @@ def n_operations_before(begun: Array, image: Array) -> int | None:
 def read_here(image: Array) -> BlockChain | None:
     """A lazy image as a chain on which passes can be run now.
 
-    None if the user chose another scheduler or threads of their own, or if the image cannot be read
-    without Dask.
+    None if the user chose another scheduler or threads of their own, if the image cannot be read
+    without Dask, or if operations are to happen to it.
     """
-    return BlockChain.if_readable(image) if is_lazy(image) and computes_here([image]) else None
+    if not (is_lazy(image) and computes_here([image])):
+        return None
+    chain = LazyChain.of(image)
+    return None if chain.operations else BlockChain.of_chain(chain)
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:

@@ -54,18 +54,12 @@ def divisors_of(scale: Block | None, n_channels: int, dtype: DType) -> Block:
     return np.ones(n_channels, dtype) if scale is None else rounded(scale, dtype)
 
 
-def divide(
-    pixels: Pixels,
-    window: Window,
-    scale: Block,
-    *,
-    dtype: DType,
-    out: Sequence[Block],
-) -> None:
-    """Divide each channel of a window by its scale, after rounding that to `dtype`.
+def divide(pixels: Pixels, window: Window, scale: Block, out: Sequence[Block]) -> None:
+    """Divide each channel of a window by its scale, after rounding that to the type of `out`.
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
+    dtype = out[0].dtype
     divide_stretches(pixels.stretches(window, dtype), rounded(scale, dtype), out)
 
 

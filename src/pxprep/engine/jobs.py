@@ -26,6 +26,9 @@ from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
 from .windows import Pixels, ResultSoFar, Window, kept_among
 
+# The bounds of quantiles, or None, given samples of the result.
+Choose = Callable[[Sequence[Block]], Bounds | None]
+
 
 class Later(Enum):
     """What stands among the numbers of a job for one that it gets only when it runs."""
@@ -284,29 +287,17 @@ class StoreChunks(Sink):
             first = stop
 
 
-@dataclass(frozen=True, eq=False)
-class Bracketing:
-    """A task that says, by what a program makes of samples, between which bounds quantiles lie.
+def choose_bounds(
+    program: Program, numbers: Sequence[object], choose: Choose, survey: Block, *later: object
+) -> Block:
+    """The bounds that `choose` returns for what a program makes of the samples of a survey.
 
-    Attributes
-    ----------
-    program
-        The program.
-    numbers
-        What its operations take; some are `Later`.
-    choose
-        A function: the bounds, or None, given samples of the result.
+    They, or None, come in a box, as the survey does. `numbers` are what the operations take; those
+    that are `Later` are given.
     """
-
-    program: Program
-    numbers: tuple[object, ...]
-    choose: Callable[[Sequence[Block]], Bounds | None]
-
-    def __call__(self, survey: Block, *later: object) -> Block:
-        """The bounds, or None, in a box."""
-        given = iter(later)
-        numbers = [_filled_in(number, given) for number in self.numbers]
-        return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
+    given = iter(later)
+    known = [_filled_in(number, given) for number in numbers]
+    return boxed(choose(processed(program, survey[0].samples, known)))
 
 
 def processed(

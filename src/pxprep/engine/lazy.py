@@ -24,15 +24,16 @@ from .axes import AXES
 from .cache import NO_CACHE, Sampling
 from .chains import Chain
 from .digits import integer_offset
-from .gathering import Bounds, Gathered, Limits
+from .gathering import Gathered, Limits
 from .graphs import Graph, LazyGraph, only_key
 from .jobs import (
-    Bracketing,
+    Choose,
     Later,
     ReturnChunks,
     StoreChunks,
     Survey,
     boxed,
+    choose_bounds,
     if_empty,
     if_full,
     processed,
@@ -45,7 +46,6 @@ from .sums import BinLayout
 from .tasks import Gate, PassTasks
 
 Then = Callable[[Gathered], object]
-Choose = Callable[[Sequence[Block]], Bounds | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ class LazyChain(Chain):
         )
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
         keys = [only_key(array) for array in (survey, *lazy)]
-        graph = {(name, 0): (Bracketing(self.program, constants, choose), *keys)}
+        graph = {(name, 0): (partial(choose_bounds, self.program, constants, choose), *keys)}
         layer = MaterializedLayer(graph)
         return self._dask_array(name, layer, [(1,)], np.dtype(object), survey)
 

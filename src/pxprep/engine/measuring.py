@@ -123,7 +123,7 @@ class _Group:
 
     @property
     def is_gathered(self) -> bool:
-        """Whether to try to gather the values: many can be where bounds can be chosen before."""
+        """Whether to try to gather the values: many only where bounds can be chosen before."""
         if self.n_values <= FEW:
             return True
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)

@@ -185,22 +185,13 @@ def _by_radix(
 
 def _settled(selection: Array, dtype: DType, found: Array | None, position: int) -> Quantiles:
     """The quantile at `position` of those found in one pass, or else what the selection gives."""
-    if found is None:
-        settled = backends.per_channel(
-            partial(interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
-        )
-    else:
-        settled = backends.per_channel(
-            partial(_either, dtype=dtype, position=position),
-            (selection, "c"),
-            (found, "k"),
-            dtype=SETTLED,
-        )
-    return Quantiles.of(settled)
+    either = partial(_either, dtype=dtype, position=position)
+    boxes = [] if found is None else [(found, "k")]
+    return Quantiles.of(backends.per_channel(either, (selection, "c"), *boxes, dtype=SETTLED))
 
 
-def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> Block:
-    if found[0] is None:
+def _either(selection: Block, found: Block | None = None, *, dtype: DType, position: int) -> Block:
+    if found is None or found[0] is None:
         return interpolate(selection, dtype=dtype)
     settled = np.empty(len(selection), SETTLED)
     wanted = slice(position * len(selection), (position + 1) * len(selection))

@@ -52,12 +52,10 @@ class Opened:
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
         """The program and its numbers, without a `KeepResult` that would still write."""
-        position, kept = kept_among(self.numbers)
+        _, kept = kept_among(self.numbers)
         if kept is None or kept.is_complete:
             return self.program, self.numbers
-        operations, numbers = list(self.program.operations), list(self.numbers)
-        del operations[position], numbers[position]
-        return replace(self.program, operations=tuple(operations)), numbers
+        return self.program.without_keeping(self.numbers)
 
     def finished(self, strip: Window) -> "Opened":
         """The result in a strip, as a chain to which nothing more is to happen."""

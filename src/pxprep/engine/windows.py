@@ -37,6 +37,11 @@ class Window(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     @property
+    def n_pixels(self) -> int:
+        """How many pixels of a plane it has."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    @property
     def slices(self) -> tuple[slice, slice]:
         """Where the window lies in the image."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
@@ -215,7 +220,7 @@ class ResultSoFar:
     def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
         self._window = window
-        self._n_left = _n_pixels(window)
+        self._n_left = window.n_pixels
         self._users = 1
         self._is_claimed = False
         self._lock = Lock()
@@ -257,7 +262,7 @@ class ResultSoFar:
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
-            self._n_left -= _n_pixels(window)
+            self._n_left -= window.n_pixels
 
     @property
     def is_complete(self) -> bool:
@@ -279,8 +284,3 @@ def kept_among(numbers: Sequence[object]) -> tuple[int, ResultSoFar | None]:
 def _n_before(rows: range, end: int) -> int:
     """How many of the rows come before row `end` of the image."""
     return len(range(rows.start, min(end, rows.stop), rows.step))
-
-
-def _n_pixels(window: Window) -> int:
-    rows, columns = window.shape
-    return rows * columns
