@@ -341,8 +341,8 @@ FAULTS = [
     Fault(
         "the wrong pass is left out",
         "engine/jobs.py",
-        "return gate is not None and (values.pop(0)[0] is None) != gate",
-        "return gate is not None and values.pop(0)[0] is None",
+        "return None if box[0] is None else job(*values)",
+        "return job(*values) if box[0] is None else None",
     ),
 ]
 

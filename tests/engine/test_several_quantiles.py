@@ -15,6 +15,7 @@ from pxprep import Pipeline, ops
 from pxprep.engine import backends, brackets, quantiles
 from pxprep.engine.gathering import Bounds
 from pxprep.engine.quantiles import exact_quantiles
+from pxprep.errors import ParameterError
 from pxprep.steps import PercentileClip
 
 POOLS = ["mean", "pixels", None]
@@ -136,3 +137,38 @@ def test_several_quantiles_are_those_found_singly(kind, dtype, zeros, make_image
                 values, q[index, channel], "include" if zeros else "exclude"
             )
             assert found.value[group, index, channel] == expected
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "q", "groups", "message"),
+    [
+        ((2, 1, 3, 4), [50, -1], [[0]], r"q must be percentages, 0 to 100, got \[50.0, -1.0\]"),
+        ((2, 1, 3, 4), [50, np.nan], [[0]], "q must be percentages"),
+        ((2, 1, 3, 4), [50, 150], [[0]], "q must be percentages"),
+        ((2, 1, 3, 4), [50], [[0]], r"q must have the shape \(c,\).*got shape \(1,\)"),
+        ((2, 1, 3, 4), 50, [[0]], "q must have the shape"),
+        ((2, 3, 4), [50, 50], [[0]], r"images must have the axes.*got shapes \[\(2, 3, 4\)\]"),
+        ((2, 1, 0, 4), [50, 50], [[0]], "images must have the axes .* at least one pixel"),
+        ((2, 1, 3, 4), [50, 50], [[1]], r"groups must be lists of positions.*got \[\[1\]\]"),
+        ((2, 1, 3, 4), [50, 50], [[]], "groups must be lists"),
+        ((2, 1, 3, 4), [50, 50], [], "groups must be lists"),
+    ],
+)
+def test_what_quantiles_cannot_be_of_is_refused(lazy, shape, q, groups, message):
+    image = np.ones(shape, "f4")
+    image = da.from_array(image) if lazy else image
+    with pytest.raises(ParameterError, match=message):
+        exact_quantiles([image], q, groups)
+
+
+def test_images_of_several_types_are_no_group():
+    images = [np.ones((1, 1, 3, 4), dtype) for dtype in ("f4", "f8")]
+    with pytest.raises(ParameterError, match=r"one dtype, got \['float32', 'float64'\]"):
+        exact_quantiles(images, [50], [[0], [0, 1]])
+
+
+def test_percentages_may_be_a_list():
+    image = np.arange(24.0).reshape(2, 1, 3, 4)
+    found = exact_quantiles([image], [[50, 50], [25, 100]], [[0]], zeros=True)
+    np.testing.assert_array_equal(found.value, [[[5.5, 17.5], [2.75, 23]]])

@@ -5,7 +5,7 @@ from typing import Any
 
 import dask.array as da
 
-from ..aliases import Array, Block
+from ..aliases import Block
 from .lazy import LazyChain
 from .memory import empty
 from .sinks import Sink
@@ -29,12 +29,6 @@ class BlockChain(LazyChain):
     others: tuple[object, ...] = ()
 
     @classmethod
-    def if_readable(cls, array: Array) -> "BlockChain | None":
-        """The chain of a Dask array; None unless it is one block that can be read without Dask."""
-        chain = LazyChain.of(array)
-        return None if chain.operations else cls.of_chain(chain)
-
-    @classmethod
     def of_chain(cls, chain: LazyChain) -> "BlockChain | None":
         """The same chain; None if its block cannot be read, or its numbers computed, without Dask.
 
@@ -42,7 +36,7 @@ class BlockChain(LazyChain):
         """
         if any(isinstance(number, da.Array | Area) for number in chain.numbers):
             return None
-        others = chain.source.needed_alone()
+        others = chain.source.needed_values()
         own = chain.source, chain.operations, chain.numbers
         return None if others is None else cls(*own, others=others)
 
@@ -64,5 +58,5 @@ class BlockChain(LazyChain):
 
     def run_block(self, sink: Sink, window: Window, where: Pixels | None) -> Any:
         """Run the chain, and return what a sink keeps of the result."""
-        job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink)
+        job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink, {})
         return job(*self.others)

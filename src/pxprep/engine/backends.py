@@ -33,6 +33,7 @@ from .cache import (
     Sampling,
 )
 from .computing import compute, computes_here, scheduler_of, some_wait
+from .jobs import StoreChunks
 from .lazy import LazyChain, chain_and_axes, in_axes, numbers_of, with_numbers
 from .notes import Note
 from .programs import Operation
@@ -85,10 +86,13 @@ def n_operations_before(begun: Array, image: Array) -> int | None:
 def read_here(image: Array) -> BlockChain | None:
     """A lazy image as a chain on which passes can be run now.
 
-    None if the user chose another scheduler or threads of their own, or if the image cannot be read
-    without Dask.
+    None if the user chose another scheduler or threads of their own, if the image cannot be read
+    without Dask, or if operations are to happen to it.
     """
-    return BlockChain.if_readable(image) if is_lazy(image) and computes_here([image]) else None
+    if not (is_lazy(image) and computes_here([image])):
+        return None
+    chain = LazyChain.of(image)
+    return None if chain.operations else BlockChain.of_chain(chain)
 
 
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
@@ -279,7 +283,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     if len(now) < len(arrays):
         compute(*[chain.storing(target, axes) for (chain, axes), target in pairs])
         return
-    sinks = [chain.store(target, axes) for (chain, axes), target in pairs]
+    sinks = [StoreChunks(target, one.channels_per_chunk, axes) for (one, axes), target in pairs]
     passes.run([passes.Pass(chain, (sink,)) for chain, sink in zip(now, sinks, strict=True)])
 
 

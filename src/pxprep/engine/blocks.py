@@ -54,18 +54,12 @@ def divisors_of(scale: Block | None, n_channels: int, dtype: DType) -> Block:
     return np.ones(n_channels, dtype) if scale is None else rounded(scale, dtype)
 
 
-def divide(
-    pixels: Pixels,
-    window: Window,
-    scale: Block,
-    *,
-    dtype: DType,
-    out: Sequence[Block],
-) -> None:
-    """Divide each channel of a window by its scale, after rounding that to `dtype`.
+def divide(pixels: Pixels, window: Window, scale: Block, out: Sequence[Block]) -> None:
+    """Divide each channel of a window by its scale, after rounding that to the type of `out`.
 
     `out` holds an array with axes (z, y, x) for each channel, with contiguous planes.
     """
+    dtype = out[0].dtype
     divide_stretches(pixels.stretches(window, dtype), rounded(scale, dtype), out)
 
 
@@ -178,13 +172,6 @@ def divide_by_sums(block: Block, sums: Block) -> None:
     """Divide each channel by `sums`; where those are not positive, the block becomes missing."""
     for channel in block:
         divide_values(line_of(channel), sums.reshape(-1), block.dtype.type(np.nan))
-
-
-def clip_above(block: Block, limits: Block) -> None:
-    """Set values of the block that are above their channel's limit to it. Infinities become NaN."""
-    block[np.isinf(block)] = np.nan
-    limit = rounded(limits, block.dtype)[:, np.newaxis, np.newaxis, np.newaxis]
-    np.minimum(block, limit, out=block)
 
 
 def clip_between(block: Block, limits: Block) -> None:

@@ -53,8 +53,8 @@ class Margin(NamedTuple):
 def bracket(samples: Sequence[Block], q: Block, zeros: bool, n_bytes: int) -> Bounds | None:
     """Bounds between which the quantile `q` of each channel must lie, as far as samples tell.
 
-    They are wide on purpose: if the quantile lies elsewhere, that costs more passes than narrow
-    bounds save. None if there is no sample, or if too much of an image of `n_bytes` would lie
+    They are wide on purpose: a quantile that lies elsewhere costs more passes than narrow bounds
+    save. None if there is no sample, or if too much of an image of `n_bytes` would lie
     between them.
     """
     if not samples:

@@ -127,7 +127,7 @@ class Gathering:
             self._trim(LEAST_HELD if begin >= size else 0)
 
     def add(self, part: Gathered) -> None:
-        """Add what was gathered elsewhere, with these bounds at first."""
+        """Add what was gathered elsewhere, where the bounds were the same in the beginning."""
         self._make_room(int(part.n_inside.max()))
         added = part.inside, part.ends, part.tally, part.bounds
         join_rows(*added, self._tally, self.bounds, self._inside, self._n_inside)

@@ -28,6 +28,8 @@ LINK = 8
 OWN = "pxprep-"
 # The names that Dask and xarray give arrays in memory begin so, and have a hash of all values.
 _IN_MEMORY = ("array-", "xarray-")
+# The attribute of a Dask array that has the same array under a name of its own.
+_RENAMED = "_pxprep_renamed"
 # What is in a name that Dask has made up: a hash, or a number that is used once.
 _UNIQUE = re.compile("[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -78,10 +80,6 @@ def adopt(array: Array) -> Array:
         renamed = da.Array(made, name, array.chunks, meta=array._meta)
         array.__dict__[_RENAMED] = array.dask, renamed
     return renamed
-
-
-# The attribute of a Dask array that has the same array under a name of its own.
-_RENAMED = "_pxprep_renamed"
 
 
 def _is_unique(name: str, layer: Mapping[Key, Any], graph: HighLevelGraph) -> bool:

@@ -6,6 +6,7 @@ merged, a few at a time, until one is left.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -23,12 +24,17 @@ from .programs import KeepResult, Program
 from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
 from .sources import Sample
-from .windows import Pixels, ResultSoFar, Window
+from .windows import Pixels, ResultSoFar, Window, kept_among
 
-# LATER stands in a job for a number that the job gets when it runs. EDGES stands for the number of
-# a neighbour's chunks where the job gets only its edges.
-LATER = "later"
-EDGES = -1
+# The bounds of quantiles, or None, given samples of the result.
+Choose = Callable[[Sequence[Block]], Bounds | None]
+
+
+class Later(Enum):
+    """What stands among the numbers of a job for one that it gets only when it runs."""
+
+    NUMBER = "a number"
+    MASK = "the tile of a mask that comes with each sample"
 
 
 @dataclass(frozen=True)
@@ -65,20 +71,14 @@ class Edges:
         What reads the block.
     depth
         In pixels.
-    gate
-        As for `BlockJob`.
     """
 
     reading: Reading
     depth: int
-    gate: bool | None = None
 
-    def __call__(self, *values: object) -> list[Block] | None:
+    def __call__(self, *values: object) -> list[Block]:
         """Those edges. After the values that the reading needs come others, only waited for."""
-        others = list(values)
-        if _is_shut(self.gate, others):
-            return None
-        return self.reading.edges(self.depth, others[: len(self.reading.others)])
+        return self.reading.edges(self.depth, values[: len(self.reading.others)])
 
 
 @dataclass(frozen=True)
@@ -94,42 +94,36 @@ class BlockJob:
     reading
         What reads it.
     neighbours
-        Window of each neighbour, and how many chunks of it are given, or `EDGES`.
+        Window of each neighbour, and how many chunks of it are given; None where only its edges
+        are.
     numbers
         What the operations take, then what the sink takes, and last the mask of the pixels that are
-        measured, or None for all. `LATER` stands for what is given when the task runs, and a
-        `MaskReading` for a mask that is read then.
+        measured, or None for all. Some are `Later`; a `MaskReading` reads a mask when the task
+        runs.
     sink
         What becomes of the program's result.
     keeping_points
         Where the block may be kept for later passes: after how many operations, and by what name.
-    gate
-        None: the job always runs. Otherwise the first value is a box. True: the job runs only if
-        the box holds None; False: only if it holds something.
     """
 
     program: Program
     window: Window
     reading: Reading
-    neighbours: tuple[tuple[Window, int], ...]
+    neighbours: tuple[tuple[Window, int | None], ...]
     numbers: tuple[object, ...]
     sink: Sink
     keeping_points: tuple[tuple[int, str], ...] = ()
-    gate: bool | None = None
 
     def __call__(self, *values: Any) -> object:
         """Run, given the results of all tasks that this one depends on.
 
         After the results that it needs may come others, which are only waited for.
         """
-        waited = list(values)
-        if _is_shut(self.gate, waited):
-            return None
-        given = iter(waited)
+        given = iter(values)
         others = [next(given) for _ in self.reading.others]
         around: list[tuple[int, Window, Block]] = []
         for window, n_chunks in self.neighbours:
-            if n_chunks == EDGES:
+            if n_chunks is None:
                 parts = window.edges(self.program.depth)
                 around += [(0, *each) for each in zip(parts, next(given), strict=True)]
             else:
@@ -182,7 +176,7 @@ class BlockJob:
 
 
 @dataclass(frozen=True)
-class Write(Sink):
+class ReturnChunks(Sink):
     """The result as an array for each chunk of channels, with the axes that the user has.
 
     If there is one such chunk, it is that array; else a list of them.
@@ -252,13 +246,14 @@ class Survey(Sink):
 
 
 @dataclass(frozen=True, eq=False)
-class Store(Sink):
-    """The result is written to `target`, as ``target[place] = block``; `write` has its layout."""
+class StoreChunks(Sink):
+    """The result is written to `target`, which has these axes, as ``target[place] = chunk``."""
 
     in_order = True
 
     target: Any
-    write: Write
+    channels_per_chunk: tuple[int, ...]
+    axes: str
 
     def __dask_tokenize__(self) -> str:
         # Never the same twice: the values in the target, which Dask would hash, do not matter.
@@ -267,14 +262,13 @@ class Store(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> None:
         """Run the program, in place of the kept block if possible, and write the result."""
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
-        shape = sum(self.write.channels_per_chunk), pixels.planes, *window.shape
-        for number in numbers:
-            # Its shape is another if channels are dropped after the block was kept.
-            if isinstance(number, ResultSoFar) and number.pixels.shape == shape and number.claim():
-                program.write(pixels, window, numbers, [number.pixels])
-                self._put(number.pixels, window)
-                return
-        block = empty(shape, program.out_dtype(pixels.dtype))
+        shape = sum(self.channels_per_chunk), pixels.planes, *window.shape
+        _, kept = kept_among(numbers)
+        # Its shape is another if channels are dropped after the block was kept.
+        if kept is not None and kept.pixels.shape == shape and kept.claim():
+            block = kept.pixels
+        else:
+            block = empty(shape, program.out_dtype(pixels.dtype))
         program.write(pixels, window, numbers, [block])
         self._put(block, window)
 
@@ -284,39 +278,26 @@ class Store(Sink):
 
     def _put(self, block: Block, window: Window) -> None:
         first = 0
-        for n_channels in self.write.channels_per_chunk:
+        for n_channels in self.channels_per_chunk:
             stop = first + n_channels
             whole = slice(first, stop), slice(0, block.shape[1]), *window.slices
             by_axis = dict(zip(AXES, whole, strict=True))
-            selection = tuple(by_axis[axis] for axis in self.write.axes)
-            self.target[selection] = own_axes(block[first:stop], self.write.axes)
+            selection = tuple(by_axis[axis] for axis in self.axes)
+            self.target[selection] = own_axes(block[first:stop], self.axes)
             first = stop
 
 
-@dataclass(frozen=True, eq=False)
-class Bracketing:
-    """A task that says, by what a program makes of samples, between which bounds quantiles lie.
+def choose_bounds(
+    program: Program, numbers: Sequence[object], choose: Choose, survey: Block, *later: object
+) -> Block:
+    """The bounds that `choose` returns for what a program makes of the samples of a survey.
 
-    Attributes
-    ----------
-    program
-        The program.
-    numbers
-        What its operations take; `LATER`; or the class `MaskReading`, for a mask of which each
-        sample holds a tile.
-    choose
-        A function: the bounds, or None, given samples of the result.
+    They, or None, come in a box, as the survey does. `numbers` are what the operations take; those
+    that are `Later` are given.
     """
-
-    program: Program
-    numbers: tuple[object, ...]
-    choose: Callable[[Sequence[Block]], Bounds | None]
-
-    def __call__(self, survey: Block, *later: object) -> Block:
-        """The bounds, or None, in a box."""
-        given = iter(later)
-        numbers = [_filled_in(number, given) for number in self.numbers]
-        return boxed(self.choose(processed(self.program, survey[0].samples, numbers)))
+    given = iter(later)
+    known = [_filled_in(number, given) for number in numbers]
+    return boxed(choose(processed(program, survey[0].samples, known)))
 
 
 def processed(
@@ -327,13 +308,13 @@ def processed(
     Pixels near the border of a sample depend on others outside it. So a rim is left out, of as many
     pixels as the program reads around, or fewer if less than a core would remain.
 
-    Each sample has a mask for every `MaskReading` in `numbers`. If it has one more, that
-    is the mask of the pixels that are measured: outside it the result is NaN.
+    Each sample has a mask for every `Later.MASK` in `numbers`. If it has one more, that is the mask
+    of the pixels that are measured: outside it the result is NaN.
     """
     made = []
     for block, masks in samples:
         left = iter(masks)
-        taken = [Pixels.of(next(left)) if number is MaskReading else number for number in numbers]
+        taken = [Pixels.of(next(left)) if number is Later.MASK else number for number in numbers]
         height, width = block.shape[2:]
         alone = replace(program, height=height, width=width)
         rim = max(0, min(program.depth, (min(height, width) - min(CORE)) // 2))
@@ -350,19 +331,23 @@ def _filled_in(number: object, given: Iterator[object]) -> Any:
     """One of the numbers of a job: read, or taken from `given`, if it was not known before."""
     if isinstance(number, MaskReading):
         return number.read(given)
-    # LATER is known by its type: it may come from another process.
-    return next(given) if isinstance(number, str) else number
-
-
-def _is_shut(gate: bool | None, values: list[Any]) -> bool:
-    """Whether there is nothing to do: if there is a gate, its box is removed from `values`."""
-    return gate is not None and (values.pop(0)[0] is None) != gate
+    return next(given) if number is Later.NUMBER else number
 
 
 def _stacked(window: Window, chunks: Sequence[Block]) -> list[tuple[int, Window, Block]]:
     """The chunks of a block, each with some of the channels in their order, as `Pixels` pieces."""
     firsts = accumulate(map(len, chunks), initial=0)
     return [(first, window, chunk) for first, chunk in zip(firsts, chunks, strict=False)]
+
+
+def if_full(job: Callable[..., object], box: Block, *values: object) -> object:
+    """What a job makes of values, if a box holds something; else None."""
+    return None if box[0] is None else job(*values)
+
+
+def if_empty(job: Callable[..., object], box: Block, *values: object) -> object:
+    """What a job makes of values, if a box holds None; else None."""
+    return job(*values) if box[0] is None else None
 
 
 def boxed(value: object) -> Block:

@@ -24,16 +24,18 @@ from .axes import AXES
 from .cache import NO_CACHE, Sampling
 from .chains import Chain
 from .digits import integer_offset
-from .gathering import Bounds, Gathered, Limits
+from .gathering import Gathered, Limits
 from .graphs import Graph, LazyGraph, only_key
 from .jobs import (
-    LATER,
-    Bracketing,
-    MaskReading,
-    Store,
+    Choose,
+    Later,
+    ReturnChunks,
+    StoreChunks,
     Survey,
-    Write,
     boxed,
+    choose_bounds,
+    if_empty,
+    if_full,
     processed,
 )
 from .kernels.counts import N_SLOTS
@@ -44,7 +46,6 @@ from .sums import BinLayout
 from .tasks import Gate, PassTasks
 
 Then = Callable[[Gathered], object]
-Choose = Callable[[Sequence[Block]], Bounds | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +85,10 @@ class LazyChain(Chain):
     def array(self, axes: str = AXES) -> Array:
         """The result as a Dask array with these axes, chunked like the source."""
         chunks = dict(zip(AXES, self.source.chunks, strict=True))
-        chunks["c"] = self._channels_per_chunk
+        chunks["c"] = self.channels_per_chunk
         name = f"pxprep-{axes}-{self.token}"
-        sink = Write(self._channels_per_chunk, axes)
-        layer = ChainLayer(LazyGraph(lambda: self._tasks(name).writing(sink)), self, axes)
+        sink = ReturnChunks(self.channels_per_chunk, axes)
+        layer = ChainLayer(LazyGraph(lambda: self._tasks(name).returning(sink)), self, axes)
         return self._dask_array(name, layer, [chunks[axis] for axis in axes], self.dtype)
 
     def counts(
@@ -107,7 +108,7 @@ class LazyChain(Chain):
         shape = (self.shape[0], n_prefixes, N_SLOTS)
         most = prod(self.source.shape[1:])
         sink = Count(None, level, zeros, partial(_as_counts, shape=shape), most)
-        gate = None if unless is None else (unless, True)
+        gate = None if unless is None else (if_empty, unless)
         dtype = np.dtype(np.int64)
         return self._reduced("counts", sink, [prefixes, where], shape, dtype, gate)
 
@@ -120,7 +121,7 @@ class LazyChain(Chain):
         method `bounds`. The boxed item is None if there are no bounds, or if more values lie there
         than may be held.
         """
-        gate = (bounds, False) if isinstance(bounds, da.Array) else None
+        gate = (if_full, bounds) if isinstance(bounds, da.Array) else None
         sink = Gather(None, zeros, limits, then)
         return self._reduced("gathered", sink, [bounds, where], (1,), np.dtype(object), gate)
 
@@ -159,10 +160,12 @@ class LazyChain(Chain):
         survey = self.surveyed(n_bytes, where)
         numbers = self._sampled_numbers
         lazy = [number for number in numbers if isinstance(number, da.Array)]
-        constants = tuple(LATER if isinstance(number, da.Array) else number for number in numbers)
+        constants = tuple(
+            Later.NUMBER if isinstance(number, da.Array) else number for number in numbers
+        )
         name = f"pxprep-bounds-{tokenize(self.token, survey.name, choose)}"
         keys = [only_key(array) for array in (survey, *lazy)]
-        graph = {(name, 0): (Bracketing(self.program, constants, choose), *keys)}
+        graph = {(name, 0): (partial(choose_bounds, self.program, constants, choose), *keys)}
         layer = MaterializedLayer(graph)
         return self._dask_array(name, layer, [(1,)], np.dtype(object), survey)
 
@@ -171,11 +174,8 @@ class LazyChain(Chain):
 
         The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
-        return self._reduced("storing", self.store(target, axes), [None], (0,), np.dtype(np.int64))
-
-    def store(self, target: object, axes: str) -> Store:
-        """The sink that writes the result to `target`, which has these axes."""
-        return Store(target, Write(self._channels_per_chunk, axes))
+        sink = StoreChunks(target, self.channels_per_chunk, axes)
+        return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
         """The result for samples of the source, as far as they need not be read first."""
@@ -190,8 +190,8 @@ class LazyChain(Chain):
 
     @property
     def _sampled_numbers(self) -> list[object]:
-        """What operations take; the class `MaskReading` in place of an area, see `processed`."""
-        return [MaskReading if isinstance(number, Area) else number for number in self.numbers]
+        """What operations take; `Later.MASK` in place of an area, see `processed`."""
+        return [Later.MASK if isinstance(number, Area) else number for number in self.numbers]
 
     def _reduced(
         self,
@@ -249,7 +249,7 @@ class LazyChain(Chain):
         return HighLevelGraph(layers, dependencies)
 
     @cached_property
-    def _channels_per_chunk(self) -> tuple[int, ...]:
+    def channels_per_chunk(self) -> tuple[int, ...]:
         """How many channels each chunk of the result has."""
         return self.program.channels_per_chunk(self.source.chunks[0])
 

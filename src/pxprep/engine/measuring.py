@@ -123,7 +123,7 @@ class _Group:
 
     @property
     def is_gathered(self) -> bool:
-        """Whether to try to gather the values: many can be where bounds can be chosen before."""
+        """Whether to try to gather the values: many only where bounds can be chosen before."""
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
         is_known = self.n_values <= FEW or self._is_of_tails
         return self.n_digits > 1 and (is_known or are_in_memory or len(self.parts) == 1)

@@ -109,11 +109,10 @@ class Note:
         if not self._is_new(window, part):
             return
         counted = np.asarray(count())
-        rows, columns = window.shape
         with self._lock:
             self.found = self.found + counted
             self.n_values += n_values
-            self._left -= rows * columns
+            self._left -= window.n_pixels
             is_last = self._left == 0 and self._tells_itself
         if is_last:
             tell([self])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..aliases import Block, DType
 from . import blocks
 from .notes import Note, TakeNote
-from .windows import Pixels, ResultSoFar, Window
+from .windows import Pixels, Window, kept_among
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
@@ -65,8 +65,7 @@ class Strip:
     def notice(self, note: Note | None, count: Callable[[Window], npt.ArrayLike]) -> None:
         """Have a note take what `count` finds in the pixels wanted in the end."""
         if note is not None and self.noted_window is not None:
-            rows, columns = self.noted_window.shape
-            n_values = self.pixels.n_channels * self.pixels.planes * rows * columns
+            n_values = self.pixels.n_channels * self.pixels.planes * self.noted_window.n_pixels
             counted = partial(count, self.noted_window)
             note.take(self.noted_window, n_values, counted, self.z_chunk)
 
@@ -110,7 +109,7 @@ class Strip:
         if self._scale is not None:
             shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
             made = np.empty(shape, self.program.dtype)
-            blocks.divide(self.pixels, self.window, self._scale, dtype=made.dtype, out=list(made))
+            blocks.divide(self.pixels, self.window, self._scale, list(made))
             self.become(made, self.window)
         elif self._block is None:
             read = self.pixels.read(self.window)
@@ -152,9 +151,7 @@ class Strip:
             if np.may_share_memory(piece, targets[0]):
                 blocks.divide_in_place(targets, self._scale)
             else:
-                blocks.divide(
-                    self.pixels, self.window, self._scale, dtype=self.program.dtype, out=targets
-                )
+                blocks.divide(self.pixels, self.window, self._scale, targets)
             return
         block = self.values()
         if not np.may_share_memory(block, targets[0]):
@@ -292,10 +289,16 @@ class Program:
 
     def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """A program of the first `n` operations and the sum over channels; what those take."""
-        pairs = list(zip(self.operations, numbers, strict=True))
-        first = [pair for pair in pairs if not isinstance(pair[0], KeepResult)][:n]
-        operations = (*(operation for operation, _ in first), AddChannels())
-        return replace(self, operations=operations), [*(taken for _, taken in first), None]
+        program, taken = self.without_keeping(numbers)
+        operations = (*program.operations[:n], AddChannels())
+        return replace(program, operations=operations), [*taken[:n], None]
+
+    def without_keeping(self, numbers: Sequence[object]) -> tuple["Program", list[object]]:
+        """The program without a `KeepResult`; what its operations take."""
+        position, _ = kept_among(numbers)
+        left = [n for n in range(len(numbers)) if n != position]
+        operations = tuple(self.operations[n] for n in left)
+        return replace(self, operations=operations), [numbers[n] for n in left]
 
     def reads(self, window: Window) -> Window:
         """The window of the pixels that the program reads to make those of `window`."""
@@ -319,18 +322,10 @@ class Program:
     def run(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], *, noted: bool = False
     ) -> Block:
-        """The pixels of `window`, shape (c, z, y, x), at the end of the program.
+        """The pixels of `window`, a strip, at the end of the program; axes (c, z, y, x).
 
-        Parameters
-        ----------
-        pixels
-            At least those that `reads(window)` asks for.
-        window
-            A strip of the image.
-        numbers
-            For each operation what it takes, or None.
-        noted
-            Whether operations take notes: they do not on a mere sample of the image.
+        `pixels` are at least those of `reads(window)`, `numbers` what each operation takes, or
+        None. Operations take notes only if `noted`: not on a mere sample of the image.
         """
         if not self.operations:
             return pixels.read(window)
@@ -348,11 +343,7 @@ class Program:
         return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), taken)
 
     def write(
-        self,
-        pixels: Pixels,
-        window: Window,
-        numbers: Sequence[object],
-        targets: Sequence[Block],
+        self, pixels: Pixels, window: Window, numbers: Sequence[object], targets: Sequence[Block]
     ) -> None:
         """As `run`, into `targets`: the first holds the first few channels, and so on."""
         for strip in self.strips(window, pixels):
@@ -373,7 +364,7 @@ class Program:
             mask = None if where is None else where.read(strip)
             if mask is None:
                 yield self.run(pixels, strip, numbers, noted=True)
-            elif mask.any() or any(isinstance(one, KeepResult) for one in self.operations):
+            elif mask.any() or kept_among(numbers)[1] is not None:
                 yield blocks.inside(self.run(pixels, strip, numbers, noted=True), mask)
 
     def _strip(
@@ -386,12 +377,12 @@ class Program:
         noted: bool,
     ) -> Strip:
         begin, reads, z_chunk = 0, self.reads(window), pixels.z_chunk
-        for position, kept in enumerate(numbers):
-            if isinstance(kept, ResultSoFar):
-                target = kept.at(window)
-                if kept.is_complete:
-                    begin, reads = position + 1, window
-                    pixels, target = Pixels.of(target, window), None
+        position, kept = kept_among(numbers)
+        if kept is not None:
+            target = kept.at(window)
+            if kept.is_complete:
+                begin, reads = position + 1, window
+                pixels, target = Pixels.of(target, window), None
         strip = Strip(pixels, reads, self, target)
         if noted:
             strip.noted_window, strip.begun = window, None if begin else (pixels, numbers)

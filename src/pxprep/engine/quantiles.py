@@ -17,6 +17,7 @@ from math import prod
 import numpy as np
 
 from ..aliases import Array, Block, DType
+from ..errors import ParameterError
 from . import backends
 from .blocks import float_dtype
 from .brackets import bracket, limits_of
@@ -66,7 +67,15 @@ def exact_quantiles(
     -------
     Quantiles
         `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
+
+    Raises
+    ------
+    ParameterError
+        If an image has other axes or no pixels, `q` has another shape or is no percentage, or a
+        group is empty, has a position where no image is, or images of several dtypes.
     """
+    q = np.asarray(q, np.float64)
+    _check(images, q, groups)
     each_alone = all(len(group) == 1 for group in groups)
     percents, flat = np.atleast_2d(q), np.ravel(q)
     parts = list(zip(images, areas or [None] * len(images), strict=True))
@@ -87,6 +96,34 @@ def exact_quantiles(
     rest = iter(_by_radix(parts, percents, left, zeros, evaluate=evaluate) if left else [])
     rows = [next(rest) if one is None else one.apart(len(percents)) for one in at_once]
     return _stacked(rows, q.ndim)
+
+
+def _check(images: Sequence[Array], q: Block, groups: Sequence[Sequence[int]]) -> None:
+    """Raise ParameterError unless these are what `exact_quantiles` takes."""
+    shapes = [image.shape for image in images]
+    if any(len(shape) != 4 or 0 in shape for shape in shapes):
+        raise ParameterError(
+            f"images must have the axes (c, z, y, x) and at least one pixel, got shapes {shapes}"
+        )
+    if q.ndim not in (1, 2) or any(q.shape[-1] != shape[0] for shape in shapes):
+        raise ParameterError(
+            f"q must have the shape (c,), or (quantile, c) for several quantiles, as images have "
+            f"the channels c; got shape {q.shape} for images of shapes {shapes}"
+        )
+    if not ((q >= 0) & (q <= 100)).all():
+        raise ParameterError(f"q must be percentages, 0 to 100, got {q.tolist()}")
+    positions = range(len(shapes))
+    if not groups or not all(len(group) and {*group} <= {*positions} for group in groups):
+        raise ParameterError(
+            f"groups must be lists of positions of images, 0 to {len(shapes) - 1}, got {groups!r}"
+        )
+    for group in groups:
+        if len({images[position].dtype for position in group}) > 1:
+            dtypes = [str(images[position].dtype) for position in group]
+            raise ParameterError(
+                f"the images of a group must have one dtype, got {dtypes}: convert them first, "
+                f"as with image.astype(numpy.float64)"
+            )
 
 
 def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:
@@ -148,22 +185,13 @@ def _by_radix(
 
 def _settled(selection: Array, dtype: DType, found: Array | None, position: int) -> Quantiles:
     """The quantile at `position` of those found in one pass, or else what the selection gives."""
-    if found is None:
-        settled = backends.per_channel(
-            partial(interpolate, dtype=dtype), (selection, "c"), dtype=SETTLED
-        )
-    else:
-        settled = backends.per_channel(
-            partial(_either, dtype=dtype, position=position),
-            (selection, "c"),
-            (found, "k"),
-            dtype=SETTLED,
-        )
-    return Quantiles.of(settled)
+    either = partial(_either, dtype=dtype, position=position)
+    boxes = [] if found is None else [(found, "k")]
+    return Quantiles.of(backends.per_channel(either, (selection, "c"), *boxes, dtype=SETTLED))
 
 
-def _either(selection: Block, found: Block, *, dtype: DType, position: int) -> Block:
-    if found[0] is None:
+def _either(selection: Block, found: Block | None = None, *, dtype: DType, position: int) -> Block:
+    if found is None or found[0] is None:
         return interpolate(selection, dtype=dtype)
     settled = np.empty(len(selection), SETTLED)
     wanted = slice(position * len(selection), (position + 1) * len(selection))

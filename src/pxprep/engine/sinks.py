@@ -15,7 +15,7 @@ from .gathering import Bounds, Gathered, Gathering, Limits, merged
 from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
-from .windows import Pixels, ResultSoFar, Window
+from .windows import Pixels, Window, kept_among
 
 # Several blocks for each thread, so that none has to wait long for the last one to end.
 BLOCKS_PER_THREAD = 2
@@ -43,22 +43,19 @@ class Opened:
     @property
     def n_channels(self) -> int:
         """How many channels the result has."""
-        n_channels, left = self.pixels.n_channels, self.program.operations
-        for position, taken in enumerate(self.numbers):
-            # The pixels may be those that were kept, of which channels had been dropped before.
-            if isinstance(taken, ResultSoFar):
-                n_channels, left = len(taken.pixels), self.program.operations[position + 1 :]
+        # The pixels may be those that were kept, of which channels had been dropped before.
+        position, kept = kept_among(self.numbers)
+        n_channels = self.pixels.n_channels if kept is None else len(kept.pixels)
+        left = self.program.operations[position + 1 :]
         return replace(self.program, operations=left).out_channels(n_channels)
 
     @cached_property
     def _without_keeping(self) -> tuple[Program, Sequence[object]]:
         """The program and its numbers, without a `KeepResult` that would still write."""
-        pairs = list(zip(self.program.operations, self.numbers, strict=True))
-        left = [
-            pair for pair in pairs if not isinstance(pair[1], ResultSoFar) or pair[1].is_complete
-        ]
-        program = replace(self.program, operations=tuple(operation for operation, _ in left))
-        return program, [taken for _, taken in left]
+        _, kept = kept_among(self.numbers)
+        if kept is None or kept.is_complete:
+            return self.program, self.numbers
+        return self.program.without_keeping(self.numbers)
 
     def finished(self, strip: Window) -> "Opened":
         """The result in a strip, as a chain to which nothing more is to happen."""

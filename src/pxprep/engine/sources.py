@@ -145,18 +145,18 @@ class Source:
         """What a task needs to read a block."""
         reading = self._readings.get(index)
         if reading is None:
-            reading = self._inlined.reading(self._keys(index))
+            reading = self._reader.reading(self._keys(index))
             reading = self._readings[index] = replace(reading, axes=self.axes, index=index)
         return reading if self.cache is NO_CACHE else replace(reading, cache=self.cache)
 
-    def needed_alone(self) -> tuple[object, ...] | None:
+    def needed_values(self) -> tuple[object, ...] | None:
         """The values of `others` for reading an image of one block.
 
         None if it has several blocks, or if a task must compute one of the values.
         """
         if any(len(sizes) != 1 for sizes in self.chunks[1:]):
             return None
-        values = [self._inlined.data(key) for key in self.reading((0, 0, 0)).others]
+        values = [self._reader.data(key) for key in self.reading((0, 0, 0)).others]
         return tuple(values) if all(map(is_at_hand, values)) else None
 
     def samples(self, areas: "Sequence[Area]" = ()) -> list[Sample]:
@@ -203,14 +203,15 @@ class Source:
 
     def _chunks_in_memory(self, index: Index) -> list[Block]:
         """The chunks of a block, if all of them are in memory; else none."""
-        values = [self._inlined.graph.get(key) for key in self._keys(index)]
+        values = [self._reader.graph.get(key) for key in self._keys(index)]
         chunks: list[Any] = [getattr(value, "value", value) for value in values]
         if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
             return []
         return [standard_axes(chunk, self.axes) for chunk in chunks]
 
     @cached_property
-    def _inlined(self) -> "InlinedGraph | SlicedArray":
+    def _reader(self) -> "InlinedGraph | SlicedArray":
+        """What makes the readings of blocks."""
         sliced = SlicedArray.of(self.array)
         if sliced is not None:
             return sliced

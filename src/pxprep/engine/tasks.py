@@ -6,8 +6,8 @@ lies around the block, other tasks read the neighbours and return their edges.
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -19,14 +19,14 @@ from .axes import chunk_keys
 from .cache import EDGE_BYTES
 from .chains import Chain
 from .graphs import Graph, line_task, merge_in_order, merge_in_tree, only_key
-from .jobs import EDGES, LATER, BlockJob, Edges, MaskReading, Write
+from .jobs import BlockJob, Edges, Later, MaskReading, ReturnChunks
 from .sinks import Sink
 from .sources import Area
 from .windows import Index, Window
 
-# A lazy box, and which content lets a pass run: True if the box must hold None, False if it must
-# hold something else.
-Gate = tuple[Array, bool]
+# What decides if a pass runs, when it is computed: `jobs.if_full` or `if_empty`, and a lazy box.
+Gate = tuple[Callable[..., object], Array]
+Task = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class PassTasks:
     more
         What the sink is `given`, and last the area that is measured, or None.
     gate
-        What decides if the pass runs, when it is computed; None if it always does.
+        None if the pass always runs.
     """
 
     chain: Chain
@@ -52,16 +52,15 @@ class PassTasks:
     keeping_points: tuple[tuple[int, str], ...]
     more: Sequence[object] = (None,)
     gate: Gate | None = None
-    _graph: Graph = field(default_factory=dict, init=False)
 
-    def writing(self, sink: Write) -> Graph:
-        """The graph whose chunks are those of the result, as the sink lays them out."""
-        graph, n_chunks = self._graph, len(sink.channels_per_chunk)
+    def returning(self, sink: ReturnChunks) -> Graph:
+        """The graph whose chunks are those that the sink returns."""
+        graph, n_chunks = Graph(), len(sink.channels_per_chunk)
         for number, line in enumerate(self.chain.source.lines()):
             after = line_task(graph, self.name, number) if self.chain.program.depth else []
             for index in line:
                 keys = chunk_keys(self.name, sink.axes, index, n_chunks)
-                task = (*self.block_task(index, sink), *after)
+                task = (*self.block_task(index, sink, graph), *after)
                 if n_chunks == 1:
                     graph[keys[0]] = task
                     continue
@@ -73,42 +72,41 @@ class PassTasks:
 
     def reducing(self, sink: Sink, close: Callable[[object], Block], ndim: int) -> Graph:
         """The graph of one chunk with `ndim` axes: what `close` makes of the sink's merged part."""
-        graph, parts = self._graph, list[Key]()
+        graph, parts = Graph(), list[Key]()
         for number, index in enumerate(self.chain.source.indices()):
             parts.append((f"{self.name}-block", number))
-            graph[parts[-1]] = self.block_task(index, sink)
+            graph[parts[-1]] = self.block_task(index, sink, graph)
         merge = merge_in_order if sink.in_order else merge_in_tree
         total = merge(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
         graph[(self.name, *[0] * ndim)] = (close, total)
         return graph
 
-    def block_task(self, index: Index, sink: Sink) -> tuple[Any, ...]:
+    def block_task(self, index: Index, sink: Sink, graph: Graph) -> Task:
         """The task that runs the program on a block; tasks that it needs are added to the graph."""
         source, program = self.chain.source, self.chain.program
         reading, window = source.reading(index), source.window(index)
-        neighbours, around = self._neighbours(index)
+        neighbours, around = self._neighbours(index, graph)
         numbers, needed = self._numbers(index)
-        points, opens = self.keeping_points, self._opens
-        job = BlockJob(program, window, reading, neighbours, numbers, sink, points, opens)
-        return (job, *self._box, *reading.others, *around, *needed)
+        points = self.keeping_points
+        job = BlockJob(program, window, reading, neighbours, numbers, sink, points)
+        return self._gated(job, *reading.others, *around, *needed)
 
-    @property
-    def _box(self) -> list[Key]:
-        """The key of the gate's box, if there is a gate."""
-        return [] if self.gate is None else [only_key(self.gate[0])]
+    def _gated(self, job: Callable[..., object], *keys: Key) -> Task:
+        """The task of a job that gets the results of these keys, and runs if the pass runs."""
+        if self.gate is None:
+            return (job, *keys)
+        run_if, box = self.gate
+        return (partial(run_if, job), only_key(box), *keys)
 
-    @property
-    def _opens(self) -> bool | None:
-        """The `gate` of a `BlockJob`."""
-        return None if self.gate is None else self.gate[1]
-
-    def _neighbours(self, index: Index) -> tuple[tuple[tuple[Window, int], ...], list[Key]]:
+    def _neighbours(
+        self, index: Index, graph: Graph
+    ) -> tuple[tuple[tuple[Window, int | None], ...], list[Key]]:
         """The `neighbours` of a `BlockJob`, and the keys whose results it gets for them.
 
         Tasks that read neighbours and cut their edges are added to the graph.
         """
         program, source = self.chain.program, self.chain.source
-        neighbours: list[tuple[Window, int]] = []
+        neighbours: list[tuple[Window, int | None]] = []
         keys: list[Key] = []
         for neighbour in source.neighbours(index, program.reads(source.window(index))):
             reading = source.reading(neighbour)
@@ -116,17 +114,18 @@ class PassTasks:
                 neighbours.append((source.window(neighbour), len(reading.keys)))
                 keys.extend(reading.keys)
                 continue
+            job = Edges(reading, program.depth)
+            task: Task
             if self._shares_edges:
                 edges = (f"pxprep-edges-{source.token}-{program.depth}", *neighbour)
-                task = (Edges(reading, program.depth), *reading.others)
+                task = (job, *reading.others)
             else:
                 # They wait for what the block waits for: else they would be made, and held, long
                 # before the block needs them.
                 edges = (f"{self.name}-edges", *neighbour)
-                job = Edges(reading, program.depth, self._opens)
-                task = (job, *self._box, *reading.others, *self._lazy)
-            self._graph.setdefault(edges, task)
-            neighbours.append((source.window(neighbour), EDGES))
+                task = self._gated(job, *reading.others, *self._lazy)
+            graph.setdefault(edges, task)
+            neighbours.append((source.window(neighbour), None))
             keys.append(edges)
         return tuple(neighbours), keys
 
@@ -154,7 +153,7 @@ class PassTasks:
         for number, depth in zip_longest((*self.chain.numbers, *self.more), depths, fillvalue=0):
             if isinstance(number, da.Array):
                 keys.append(only_key(number))
-                numbers.append(LATER)
+                numbers.append(Later.NUMBER)
             elif isinstance(number, Area):
                 mask = self._mask(number, index, depth)
                 keys.extend(key for _, reading in mask.readings for key in reading.others)

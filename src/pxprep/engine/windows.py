@@ -1,6 +1,6 @@
 """Rows and columns of an image, and the pixels around a block in the pieces in which they come."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from threading import Lock
 from typing import NamedTuple
@@ -35,6 +35,11 @@ class Window(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.bottom - self.top, self.right - self.left
+
+    @property
+    def n_pixels(self) -> int:
+        """How many pixels of a plane it has."""
+        return (self.bottom - self.top) * (self.right - self.left)
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -215,7 +220,7 @@ class ResultSoFar:
     def __init__(self, pixels: Block, window: Window) -> None:
         self.pixels = pixels
         self._window = window
-        self._n_left = _n_pixels(window)
+        self._n_left = window.n_pixels
         self._users = 1
         self._is_claimed = False
         self._lock = Lock()
@@ -257,7 +262,7 @@ class ResultSoFar:
     def put(self, window: Window) -> None:
         """Say that the pixels of a window are there now; no two windows may overlap."""
         with self._lock:
-            self._n_left -= _n_pixels(window)
+            self._n_left -= window.n_pixels
 
     @property
     def is_complete(self) -> bool:
@@ -265,11 +270,17 @@ class ResultSoFar:
         return self._n_left == 0
 
 
+def kept_among(numbers: Sequence[object]) -> tuple[int, ResultSoFar | None]:
+    """The `ResultSoFar` among what the operations of a program take, and which of them takes it.
+
+    A program has one at most; (-1, None) if it has none.
+    """
+    for position, number in enumerate(numbers):
+        if isinstance(number, ResultSoFar):
+            return position, number
+    return -1, None
+
+
 def _n_before(rows: range, end: int) -> int:
     """How many of the rows come before row `end` of the image."""
     return len(range(rows.start, min(end, rows.stop), rows.step))
-
-
-def _n_pixels(window: Window) -> int:
-    rows, columns = window.shape
-    return rows * columns

@@ -57,4 +57,5 @@ class ClipAbove(Operation):
 
     def __call__(self, strip: Strip, numbers: object) -> None:
         """Clip."""
-        blocks.clip_above(strip.block(), np.array(self.limits))
+        highs = np.array(self.limits)
+        blocks.clip_between(strip.block(), np.stack([np.full_like(highs, -np.inf), highs]))

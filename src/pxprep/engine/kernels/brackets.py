@@ -247,7 +247,7 @@ def _tally_usual(
 
 @kernel
 def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> np.bool_:
-    """Add to `tally` as `gather` says; returns whether any value lies between the bounds."""
+    """Add to `tally` as `_gather` says; returns whether any value lies between the bounds."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
     at_low, at_high = np.int32(0), np.int32(0)
