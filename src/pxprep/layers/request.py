@@ -14,13 +14,7 @@ from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
 from ..images.batches import known_batches, parse_batches, require_batches
 from ..images.exclusion import parse_exclude
-from ..images.parameters import (
-    parse_bool,
-    parse_float_dtype,
-    parse_memory,
-    parse_pool,
-    parse_wait,
-)
+from ..images.parameters import parse_bool, parse_float_dtype, parse_memory, parse_pool, parse_wait
 from ..pipeline.base_pipeline import BasePipeline
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..reporting.checks import check_file
