@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
 
 
 def parse_names(layers: object, parameter: str) -> list[str]:
-    """The name of a layer, or several in an order, which a set does not have."""
+    """The name of a layer, or several, each once, in an order, which a set does not have."""
     if isinstance(layers, set | frozenset) or not isinstance(layers, Iterable):
         names = []
     else:
@@ -123,5 +124,12 @@ def parse_names(layers: object, parameter: str) -> list[str]:
         raise ParameterError(
             f"{spelled(parameter)} must be the name of a layer or a sequence of names, got "
             f"{layers!r}"
+        )
+    counts = Counter(name.casefold() for name in names)
+    twice = [name for name in names if counts[name.casefold()] > 1]
+    if twice:
+        raise ParameterError(
+            f"{spelled(parameter)} must name each layer once, also without regard to case, got "
+            f"{twice}"
         )
     return [str(name) for name in names]
