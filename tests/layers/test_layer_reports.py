@@ -146,7 +146,7 @@ def test_resuming_what_is_done_reports_it(backed, file):
     ("report", "message"),
     [
         (3, "report must be the path of an HTML file, got 3"),
-        ("none/report.html", "report must lie in a folder that exists"),
+        ("none/report.html", "report must be a file in a folder that exists"),
         ("report.txt", "report must end in .html"),
         (".html", "report must end in .html"),
     ],

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -161,6 +161,25 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
             f"bytes that a file can have, got {str(path)!r:.300}"
         )
     return path
+
+
+def parse_new_file(
+    value: object, parameter: str, what: str, *, may_replace: bool, endings: Collection[str] = ()
+) -> Path:
+    """The path of a file that can be written; `endings` are those it may have, none for any."""
+    path = parse_path(value, parameter, what)
+    if endings and path.suffix.lower() not in endings:
+        rule = f"end in {' or '.join(endings)}"
+    elif path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        rule = "be a file in a folder that exists and can be written to"
+    elif path.exists() and not may_replace:
+        raise ParameterError(
+            f"{spelled(parameter)} {str(path)!r} exists already; {spelled('overwrite=True')} "
+            "replaces it"
+        )
+    else:
+        return path
+    raise ParameterError(f"{spelled(parameter)} must {rule}, got {str(path)!r}")
 
 
 def parse_memory(value: object) -> int | None:
