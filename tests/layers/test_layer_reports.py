@@ -220,6 +220,8 @@ def test_layers_of_several_runs(memory, file):
     pixel_clustering_preprocess(memory, "fov1", "new1", channels=CHANNELS)
     with pytest.raises(LayerError, match=r"layers must be of one run, got .*'new0'"):
         report_layers(file, memory, NEW)
+    with pytest.raises(ParameterError, match=r"layers must name each layer once, .*'new0', 'new0'"):
+        report_layers(file, memory, ["new0", "new0"])
 
 
 def test_layers_from_an_iterator(memory, file):

@@ -253,6 +253,8 @@ def parse_chunks(value: object, dims: Sequence[str]) -> dict[str, int]:
     )
     if value is None:
         return {}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, Mapping):
         unknown = [dim for dim in value if dim not in dims]
         if unknown:
@@ -275,7 +277,9 @@ def parse_scale_factors(value: object, dims: Sequence[str]) -> list[dict[str, in
     if value is None:
         return None
     rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise ParameterError(f"{spelled('scale_factors')} must be {rule}, got {value!r}")
     return [_parse_scale_factor(factor, dims, rule) for factor in value]
 

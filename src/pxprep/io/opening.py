@@ -151,7 +151,7 @@ def _check_fits(kind: str, options: FileOptions) -> None:
         "crop": (TIFFS, FOVS),
     }.items():
         value = getattr(options, parameter)
-        if value not in (None, False) and kind not in kinds:
+        if value is not None and value is not False and kind not in kinds:
             raise ParameterError(
                 f"{spelled(parameter)} must be left out: it is for {' and '.join(kinds)}, not "
                 f"for {kind}, got {value!r}"
