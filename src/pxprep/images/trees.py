@@ -96,8 +96,7 @@ def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageNa
 
 def read_leaf(tree: "xr.DataTree", leaf: Leaf) -> xr.DataArray:
     """The image, at its finest scale."""
-    image: xr.DataArray = _node(tree, leaf.scales[0]).data_vars[leaf.variable]
-    return image
+    return _node(tree, leaf.scales[0]).data_vars[leaf.variable]
 
 
 def read_beside(

@@ -43,15 +43,11 @@ def channels_of(
             return {str(label): by_stem[str(label)] for label in wanted}
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
-    if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(options):
+    if not all(one.is_single for one in found) or len(sets) > 1 or options.all_are_named:
         return _images(found)
     if sets and wanted is None:
         _check_set(found)
     return _labelled(folder, found, options)
-
-
-def _is_in_order(options: FileOptions) -> bool:
-    return options.panel is not None and options.panel.in_order
 
 
 def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:

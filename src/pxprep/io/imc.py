@@ -209,8 +209,7 @@ def _text_pixels(acquisition: Acquisition) -> NumpyArray:
 
 def _mcd_pixels(acquisition: Acquisition) -> NumpyArray:
     with _opened(acquisition.file) as mcd:
-        pixels: NumpyArray = mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
-        return pixels
+        return mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
 
 
 @contextmanager

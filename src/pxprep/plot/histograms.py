@@ -318,10 +318,8 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
-        whole: NumpyArray = np.arange(np.floor(low) - 0.5, low + span + width, width)
-        return whole
-    edges: NumpyArray = np.linspace(low, low + span, bins + 1)
-    return edges
+        return np.arange(np.floor(low) - 0.5, low + span + width, width)
+    return np.linspace(low, low + span, bins + 1)
 
 
 def scale_counts(ax: "Axes", most: int, *, numbers: bool) -> None:

@@ -146,8 +146,7 @@ class Step:
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
-        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
-        return made
+        return self.applied(ImageSet.of(image), numbers).as_given()
 
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None

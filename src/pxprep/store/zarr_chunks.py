@@ -134,8 +134,7 @@ class ZarrChunks:
         return str(self._array.metadata.encode_chunk_key(index))
 
     def _file(self, index: tuple[int, ...]) -> Path:
-        file: Path = self._folder / self._key(index)
-        return file
+        return self._folder / self._key(index)
 
     def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> NumpyArray:
         """The pixels of a chunk."""
