@@ -164,7 +164,7 @@ def with_leaves(
 
 
 def check_pyramid(tree: "xr.DataTree", leaf: Leaf) -> None:
-    """Raise ImageError unless the scales of an image are images of which each makes the next."""
+    """Raise ImageError unless each scale of an image can be made from the one before it."""
     scales = [
         checked(_node(tree, path).data_vars[leaf.variable], f"image {path!r}")
         for path in leaf.scales
