@@ -197,13 +197,8 @@ def test_labels_of_other_kinds_are_refused_at_once(kind, no_compute):
 
 @pytest.mark.parametrize(
     "labels",
-    [
-        [1, 2, 3, 4],
-        [0.5, 1.5, 2.5, 3.5],
-        objects(np.int64(3), np.str_("b"), 1.5, "c"),
-        objects(10**400, 2, 3, 4),
-    ],
-    ids=["integers", "floats", "NumPy's own", "larger than any float"],
+    [[1, 2, 3, 4], [0.5, 1.5, 2.5, 3.5], objects(np.int64(3), np.str_("b"), 1.5, "c")],
+    ids=["integers", "floats", "NumPy's own"],
 )
 def test_labels_that_are_some_are_saved(labels):
     fitted = Pipeline().quantile_norm().fit(image(labels))
