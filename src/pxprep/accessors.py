@@ -192,8 +192,7 @@ class ImageMethods(StepMethods[Made]):
             If the batch of an image is not known, or was not part of the fit.
         """
         _require("transform", fitted, "FittedPipeline", "fit")
-        made: Made = fitted.transform(self._images, fov=fov, by=by, variable=variable)
-        return made
+        return fitted.transform(self._images, fov=fov, by=by, variable=variable)
 
     def pixel_table(
         self,

@@ -19,22 +19,22 @@ class ByLabel(Mapping[object, Any]):
     """A read-only mapping of channel labels to values; steps that hold one can be hashed."""
 
     def __init__(self, values: Mapping[object, object]) -> None:
-        self._items = tuple(values.items())
+        self._values = dict(values)
 
     def __getitem__(self, key: object) -> object:
-        return dict(self._items)[key]
+        return self._values[key]
 
     def __iter__(self) -> Iterator[object]:
-        return iter(key for key, _ in self._items)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._values)
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._items))
+        return hash(frozenset(self._values.items()))
 
     def __repr__(self) -> str:
-        return repr(dict(self._items))
+        return repr(self._values)
 
 
 def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None:
@@ -68,7 +68,7 @@ def plain(label: Label) -> Label:
 
 def is_label(label: object) -> bool:
     """Whether a name can be looked up, and kept in JSON: a text, or a finite number."""
-    return isinstance(label, str) or (isinstance(label, int | float) and math.isfinite(label))
+    return isinstance(label, str | int) or (isinstance(label, float) and math.isfinite(label))
 
 
 def labels_or_positions(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:

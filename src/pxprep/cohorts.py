@@ -116,7 +116,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
 
     def holding(self, image_set: ImageSet) -> Self:
         """The same cohort with other images; raises ImageError if its masks do not fit these."""
-        # Whatever their channels.
+        # Masks hold for all channels: their number does not matter.
         old, new = (
             [{**one.sizes, CHANNEL: 0} for one in held] for held in (self.image_set, image_set)
         )

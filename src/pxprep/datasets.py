@@ -184,14 +184,12 @@ def _waves(pixel: NumpyArray, frequency: float, random: Random) -> NumpyArray:
     angle, phase = random.uniform(0, 2 * np.pi, (2, 6))
     k = 2 * np.pi * frequency * random.uniform(0.4, 1.6, 6)
     y, x = np.outer(pixel, k * np.sin(angle)) + phase, np.outer(pixel, k * np.cos(angle))
-    surface: NumpyArray = (np.cos(y) @ np.cos(x).T - np.sin(y) @ np.sin(x).T) / np.sqrt(3)
-    return surface
+    return (np.cos(y) @ np.cos(x).T - np.sin(y) @ np.sin(x).T) / np.sqrt(3)
 
 
 def _disc(u: NumpyArray, v: NumpyArray, at: tuple[float, float], radius: float) -> NumpyArray:
     """1 in the middle of a disc, falling to 0 at its edge and below outside."""
-    disc: NumpyArray = 1 - np.sqrt((u - at[0]) ** 2 + (v - at[1]) ** 2) / radius
-    return disc
+    return 1 - np.sqrt((u - at[0]) ** 2 + (v - at[1]) ** 2) / radius
 
 
 def _vessel(
@@ -202,8 +200,7 @@ def _vessel(
     u, v = u - at[0], v - at[1]
     along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
     aside = (across - bend * along**2) ** 2 / (1 + (2 * bend * along) ** 2)
-    distance: NumpyArray = np.sqrt(aside + np.maximum(np.abs(along) - length, 0) ** 2)
-    return distance
+    return np.sqrt(aside + np.maximum(np.abs(along) - length, 0) ** 2)
 
 
 def _place_cells(regions: _Regions, random: Random) -> _Cells:
@@ -266,8 +263,7 @@ def _shape_cells(
 def _direction(plane: NumpyArray) -> NumpyArray:
     """Angle of the contours of a plane."""
     slope_y, slope_x = np.gradient(plane)
-    angle: NumpyArray = np.arctan2(slope_x, -slope_y)
-    return angle
+    return np.arctan2(slope_x, -slope_y)
 
 
 def _stain_stroma(regions: _Regions, random: Random) -> dict[str, NumpyArray]:

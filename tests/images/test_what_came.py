@@ -196,8 +196,9 @@ def test_layers_and_files_are_opened(tmp_path):
             Pipeline().blur().fit(given)
         line = line_in(raised.value)
         assert line == f"pxprep.io.open_images({str(file)!r})"
-    with pytest.raises(ImageError, match=r"the path 'nothing\.zarr'; write pxprep\.io\.open"):
-        Pipeline().blur().fit(Path("nothing.zarr"))
+    for nothing in (Path("nothing.zarr"), "nothing" * 100):
+        with pytest.raises(ImageError, match=r"the path 'nothing.*; write pxprep\.io\.open"):
+            Pipeline().blur().fit(nothing)
 
 
 @pytest.mark.parametrize("given", [None, 3, [[1.0, 2.0]], {"a": None}, b"text"])

@@ -299,6 +299,8 @@ def test_bad_names(tmp_path):
             import_images(dict.fromkeys(names, image), tmp_path / "new.zarr")
     with pytest.raises(ParameterError, match="channel_names and crop are for files, got images"):
         import_images({"fov": image}, tmp_path / "new.zarr", channel_names=NAMES, crop=True)
+    with pytest.raises(ParameterError, match="crop are for files, got images"):
+        import_images({"fov": image}, tmp_path / "new.zarr", crop=np.array([1, 2]))
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tifffile")
@@ -132,6 +133,8 @@ def test_what_cannot_be_recognised(tmp_path):
         open_images(tmp_path / "slide.ome.tiff", subfolder="TIFs")
     with pytest.raises(ParameterError, match=r"crop must be left out: .* not for the file '"):
         open_images(tmp_path / "slide.ome.tiff", crop=True)
+    with pytest.raises(ParameterError, match=r"acquisitions must be left out: .* not for TIFFs"):
+        open_images(tmp_path / "slide.ome.tiff", acquisitions=np.array([1, 2]))
     (tmp_path / "slide.ome.tiff").unlink()
     with pytest.raises(ParameterError, match="channel_names are for TIFFs that do not tell them"):
         open_images(tmp_path, channel_names=NAMES)

@@ -66,6 +66,7 @@ BAD = [
     ({"img_layer": "cells"}, LayerError, "img_layer 'cells' must be an image.*labels"),
     ({"img_layer": []}, ParameterError, r"img_layer.*\[\]"),
     ({"img_layer": 3}, ParameterError, "img_layer.*3"),
+    ({"img_layer": np.array(3)}, ParameterError, "img_layer must be the name"),
     # A set has no order in which its layers would go with the new ones.
     ({"img_layer": {"fov0"}}, ParameterError, "img_layer must be the name.*{'fov0'}"),
     ({"output_layer": frozenset("a")}, ParameterError, "output_layer must be the name"),
@@ -112,6 +113,7 @@ BAD = [
     ({"chunks": {"z": 1}}, ParameterError, "chunks.*z"),
     ({"chunks": 2.5}, ParameterError, "chunks.*2.5"),
     ({"scale_factors": 2}, ParameterError, "scale_factors.*2"),
+    ({"scale_factors": np.array(2)}, ParameterError, "scale_factors.*2"),
     ({"scale_factors": [0]}, ParameterError, "scale_factors.*0"),
     ({"scale_factors": [2.5]}, ParameterError, "scale_factors.*2.5"),
     ({"scale_factors": "2"}, ParameterError, "scale_factors.*'2'"),

@@ -146,7 +146,7 @@ def test_resuming_what_is_done_reports_it(backed, file):
     ("report", "message"),
     [
         (3, "report must be the path of an HTML file, got 3"),
-        ("none/report.html", "report must lie in a folder that exists"),
+        ("none/report.html", "report must be a file in a folder that exists"),
         ("report.txt", "report must end in .html"),
         (".html", "report must end in .html"),
     ],
@@ -220,6 +220,8 @@ def test_layers_of_several_runs(memory, file):
     pixel_clustering_preprocess(memory, "fov1", "new1", channels=CHANNELS)
     with pytest.raises(LayerError, match=r"layers must be of one run, got .*'new0'"):
         report_layers(file, memory, NEW)
+    with pytest.raises(ParameterError, match=r"layers must name each layer once, .*'new0', 'new0'"):
+        report_layers(file, memory, ["new0", "new0"])
 
 
 def test_layers_from_an_iterator(memory, file):

@@ -11,7 +11,7 @@ import xarray as xr
 import pxprep
 from oracle import assert_same_bits
 from pxprep import Cohort, FittedPipeline, Pipeline
-from pxprep.errors import ParameterError
+from pxprep.errors import ImageError, ParameterError
 from pxprep.images.datatree import TREES
 from small_cohorts import PIPELINES, cohort_of, lazily
 
@@ -346,6 +346,20 @@ def test_bad_batches_of_new_images(make_image):
         SPARROW.fit(cohort).transform(cohort, by=BATCHES)
     with pytest.raises(ParameterError, match="a Cohort has its own by: set it where it is made"):
         Cohort(cohort, by=BATCHES).fit(SPARROW, by=BATCHES)
+
+
+def test_numbers_of_batches_that_are_not_there(make_image):
+    cohort = Cohort(five(make_image), by=BATCHES)
+    thresholds = xr.DataArray([1.0, 2.0], {"batch": ["late", "early"]}, "batch")
+    assert cohort.sum_mask(threshold=thresholds)["fov1"].equals(
+        cohort["fov1"].pxprep.sum_mask(threshold=2)
+    )
+    for numbers, known in (
+        (thresholds.drop_vars("batch"), "0, 1"),
+        (thresholds.assign_coords(batch=["late", "x"]), "'late', 'x'"),
+    ):
+        with pytest.raises(ImageError, match=f"each batch .* not for .*'early'.* those of {known}"):
+            cohort.sum_mask(threshold=numbers)
 
 
 def _changed(change, document):

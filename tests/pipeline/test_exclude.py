@@ -72,6 +72,7 @@ def test_masks_stay_with_their_images(make_image):
     [
         ("fov9", {}, r"exclude must name images of the cohort, got 'fov9' \(did you mean 'fov"),
         (["fov1", 7], {}, "got 7; there are 'fov0', 'fov1', 'fov2'"),
+        pytest.param(10**400, {}, "exclude must name images .* got 1000", id="huge"),
         (["fov0", "fov1", "fov2"], {}, "exclude must leave at least one image to measure"),
         (3.5, {}, "got 3.5; there are"),
         ([["fov1"]], {}, "exclude must be the name of an image, a sequence of names"),

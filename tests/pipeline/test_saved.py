@@ -58,7 +58,7 @@ def test_places_where_nothing_can_be_saved(place, pipelines, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.json").mkdir()
     for pipeline in pipelines:
-        with pytest.raises(ParameterError, match="path must be .*" + re.escape(repr(place))):
+        with pytest.raises(ParameterError, match="path must .*" + re.escape(repr(place))):
             pipeline.save(place)
     with pytest.raises(ParameterError, match="overwrite must be True or False, got 1"):
         pipelines[0].save("fit.json", overwrite=1)

@@ -179,6 +179,7 @@ BAD = [
     ("histogram", {"fitted": Pipeline()}, ParameterError, "fitted must be a FittedPipeline"),
     ("histogram", {"bins": 0}, ParameterError, "bins must be a whole number of at least 1"),
     ("histogram", {"fov": "fov0"}, ParameterError, "fov must be one of the images of fitted"),
+    ("histogram", {"fov": [1, 2]}, ParameterError, "fov must be the name of one image"),
     ("histogram", {"axes": "here"}, ParameterError, "axes must be a 2-D array.*'here'"),
     ("histogram", {"channels": ["CD99"]}, ChannelError, "no channel 'CD99'"),
     ("histogram", {"after": 3}, ImageError, "after must be an xarray.DataArray"),

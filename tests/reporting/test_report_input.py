@@ -55,10 +55,10 @@ def test_a_pass_that_fails_is_not_listed():
     [
         (3, "file must be the path of an HTML file, got 3"),
         (None, "file must be the path"),
-        ("report.pdf", r"file must end in .html, got '.*report.pdf'"),
+        ("report.pdf", r"file must end in .html or .htm, got '.*report.pdf'"),
         ("report", "file must end in .html"),
-        ("none/report.html", "must lie in a folder that exists: '.*none' does not"),
-        ("folder.html", "must be a file, got the folder"),
+        ("none/report.html", "must be a file in a folder that exists .*none.report"),
+        ("folder.html", "must be a file in a folder"),
     ],
 )
 def test_bad_file(fovs, after, fitted, tmp_path, no_compute, name, message):

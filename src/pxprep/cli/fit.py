@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ParameterError
 from . import options as o
 from . import values
 from .answers import AnswerOptions, only_answers_on_stdout
@@ -45,6 +44,7 @@ def fit(
 
     All layers are one cohort. With several stores they are called STORE/LAYER.
     """
+    from ..images.parameters import parse_new_file
     from ..pipeline.pipeline import Pipeline
     from ..store import files
 
@@ -52,7 +52,7 @@ def fit(
     require_once([str(store) for store in stores], "STORE")
     is_by_store = by == EACH_STORE and len(stores) > 1
     batches = None if is_by_store else parse_by(by)
-    _check_file(output, overwrite)
+    file = parse_new_file(output, "output", "a file", may_replace=overwrite)
     with only_answers_on_stdout():
         images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
         chosen = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
@@ -65,7 +65,7 @@ def fit(
             memory=values.memory(memory),
             progress=answer.has_progress,
         )
-        files.replace_file(output, fitted.to_json().encode())
+        files.replace_file(file, fitted.to_json().encode())
         outliers = fitted.outliers()
     document = {
         "file": str(output),
@@ -117,14 +117,6 @@ def apply(
                 documents.append(make_layers(*asked, answer.has_progress))
     words = "\n".join(map(in_words, documents))
     answer.give({"stores": documents}, words)
-
-
-def _check_file(file: Path, overwrite: bool) -> None:
-    """Raise ParameterError unless a file can be written there."""
-    if not file.parent.is_dir() or file.is_dir():
-        raise ParameterError(f"--output must be a file in a folder that exists, got {str(file)!r}")
-    if file.exists() and not overwrite:
-        raise ParameterError(f"{str(file)!r} exists already; --overwrite replaces it")
 
 
 def _cohort(

@@ -104,31 +104,25 @@ def import_(
     ] = False,
     chunks: Annotated[
         list[str] | None,
-        typer.Option(
+        o.writing_option(
             "--chunks",
             metavar="PIXELS",
-            rich_help_panel="Writing",
-            show_default=False,
             help="Chunks of the layers: a number for y and x, or DIM=NUMBER, repeated; -1 is the "
             f"whole dimension. Default: {CHUNKS}.",
         ),
     ] = None,
     scale_factors: Annotated[
         list[str] | None,
-        typer.Option(
+        o.writing_option(
             "--scale-factors",
             metavar="FACTOR",
-            rich_help_panel="Writing",
-            show_default=False,
             help="Factor of each coarser scale to the one before, repeated: 2, or y=2,x=2. "
             "Default: one scale.",
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", rich_help_panel="Writing", help="Replace layers of the images' names."
-        ),
+        o.writing_option("--overwrite", help="Replace layers of the images' names."),
     ] = False,
     waiting: WaitOptions,
     answer: AnswerOptions,

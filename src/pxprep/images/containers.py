@@ -23,7 +23,7 @@ def take_out(
 ) -> tuple[dict[ImageName, object], Rebuild, bool]:
     """The images by name, what gives them back in their form, and whether they came as one."""
     if isinstance(images, xr.DataArray):
-        return {_name_of(images): images}, the_one, True
+        return {0 if images.name is None else images.name: images}, the_one, True
     if isinstance(images, xr.Dataset):
         return _of_dataset(images, variable, what)
     if is_tree(images):
@@ -107,7 +107,3 @@ def _of_dataset(
 def the_one(made: Sequence[xr.DataArray], channels: Sequence[Label] | None = None) -> xr.DataArray:
     """What a single image is put back into: nothing, it is returned as it is."""
     return made[0]
-
-
-def _name_of(image: xr.DataArray) -> ImageName:
-    return 0 if image.name is None else image.name

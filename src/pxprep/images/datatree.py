@@ -37,5 +37,4 @@ def is_tree(value: object) -> TypeGuard["xr.DataTree"]:
 def own_dataset(node: "xr.DataTree") -> xr.Dataset:
     """The dataset of a node without the coordinates that it inherits from nodes above."""
     inherits = hasattr(xr, "DataTree") and isinstance(node, xr.DataTree)
-    dataset: xr.Dataset = node.to_dataset(inherit=False) if inherits else node.to_dataset()
-    return dataset
+    return node.to_dataset(inherit=False) if inherits else node.to_dataset()

@@ -36,8 +36,7 @@ def parse_exclude(
     Raises
     ------
     ParameterError
-        If `value` names an image that is not there, or all of them, or if no image of the cohort is
-        measured for others.
+        If `value` names an image that is not there, or all of them, or if `pool` is None.
     """
     asked = _names(value)
     require_image_names(asked, names, "exclude")

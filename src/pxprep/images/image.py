@@ -50,20 +50,21 @@ def _check_dims(image: xr.DataArray, parameter: str) -> None:
 
 def _check_labels(image: xr.DataArray, parameter: str) -> None:
     labels = channel_labels(image)
-    if labels is not None:
-        bad = [label for label in labels if not is_label(label)]
-        bad = bad or [label for label in set(labels) if labels.count(label) > 1]
-        if bad:
-            raise ChannelError(
-                f"{parameter}: channel labels must be texts or finite numbers, each of them once, "
-                f"got {bad!r:.200}; write {line_for_labels(image)}"
-            )
-        bad = unwritable(labels)
-        if bad:
-            raise ChannelError(
-                f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; "
-                "is it the name of a file that is not UTF-8? rename it"
-            )
+    if labels is None:
+        return
+    bad = [label for label in labels if not is_label(label)]
+    bad = bad or [label for label in set(labels) if labels.count(label) > 1]
+    if bad:
+        raise ChannelError(
+            f"{parameter}: channel labels must be texts or finite numbers, each of them once, got "
+            f"{bad!r:.200}; write {line_for_labels(image)}"
+        )
+    bad = unwritable(labels)
+    if bad:
+        raise ChannelError(
+            f"{parameter}: channel labels must be text that can be written, got {bad!r:.300}; is "
+            "it the name of a file that is not UTF-8? rename it"
+        )
 
 
 def pixels(image: xr.DataArray) -> Array:

@@ -32,25 +32,22 @@ def numbers_of_each(
     """
     if isinstance(numbers, xr.DataArray):
         require_numpy_or_dask(numbers, parameter, parameter, ParameterError)
-    if batches and BATCH in numbers.dims:
-        known = numbers.coords[BATCH].values.tolist()
-        return [numbers.isel({BATCH: known.index(batch)}, drop=True) for batch in batches]
-    if FOV not in numbers.dims:
+    dim, keys = (BATCH, batches) if batches and BATCH in numbers.dims else (FOV, names)
+    if dim not in numbers.dims:
         return [numbers] * len(names)
-    if FOV in numbers.coords:
-        known = numbers.coords[FOV].values.tolist()
-    elif numbers.sizes[FOV] == len(names):
-        return [numbers.isel({FOV: index}) for index in range(len(names))]
-    else:
-        known = list(range(numbers.sizes[FOV]))
-    position = {name: index for index, name in enumerate(known)}
-    unknown = [name for name in names if name not in position]
+    known: Sequence[Hashable] = range(numbers.sizes[dim])
+    if dim in numbers.coords:
+        known = numbers.coords[dim].values.tolist()
+    elif dim == FOV and len(known) == len(names):
+        known = names
+    position = {key: index for index, key in enumerate(known)}
+    unknown = [key for key in dict.fromkeys(keys) if key not in position]
     if unknown:
         raise ImageError(
-            f"{parameter} has numbers for each image by name, but not for "
-            f"{listed_names(unknown)}; it has those of {listed_names(known)}"
+            f"{parameter} has numbers for each {'image' if dim == FOV else 'batch'} by name, but "
+            f"not for {listed_names(unknown)}; it has those of {listed_names(known)}"
         )
-    return [numbers.isel({FOV: position[name]}, drop=True) for name in names]
+    return [numbers.isel({dim: position[key]}, drop=True) for key in keys]
 
 
 def parse_fov(value: object) -> ImageName:

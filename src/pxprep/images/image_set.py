@@ -10,12 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, Images, Label, Pool
-from ..channels import (
-    channel_labels,
-    plain,
-    reorder_channels,
-    select_channels,
-)
+from ..channels import channel_labels, plain, reorder_channels, select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -163,6 +163,25 @@ def parse_path(value: object, parameter: str, what: str) -> Path:
     return path
 
 
+def parse_new_file(
+    value: object, parameter: str, what: str, *, may_replace: bool, endings: Collection[str] = ()
+) -> Path:
+    """The path of a file that can be written; `endings` are those it may have, none for any."""
+    path = parse_path(value, parameter, what)
+    if endings and path.suffix.lower() not in endings:
+        rule = f"end in {' or '.join(endings)}"
+    elif path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        rule = "be a file in a folder that exists and can be written to"
+    elif path.exists() and not may_replace:
+        raise ParameterError(
+            f"{spelled(parameter)} {str(path)!r} exists already; {spelled('overwrite=True')} "
+            "replaces it"
+        )
+    else:
+        return path
+    raise ParameterError(f"{spelled(parameter)} must {rule}, got {str(path)!r}")
+
+
 def parse_memory(value: object) -> int | None:
     """A number of bytes, or text such as "2 GiB"; None passes."""
     rule = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
@@ -234,6 +253,8 @@ def parse_chunks(value: object, dims: Sequence[str]) -> dict[str, int]:
     )
     if value is None:
         return {}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, Mapping):
         unknown = [dim for dim in value if dim not in dims]
         if unknown:
@@ -256,7 +277,9 @@ def parse_scale_factors(value: object, dims: Sequence[str]) -> list[dict[str, in
     if value is None:
         return None
     rule = "a sequence of whole numbers of at least 2, or of mappings of dimension to number"
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise ParameterError(f"{spelled('scale_factors')} must be {rule}, got {value!r}")
     return [_parse_scale_factor(factor, dims, rule) for factor in value]
 

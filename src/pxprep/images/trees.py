@@ -71,14 +71,13 @@ def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
     leaves = list(_leaves_under(tree, "", variable))
     if not leaves:
         held = sorted({str(name) for _, node in walk(tree) for name in node.data_vars})
-        wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
+        wanted, line = f"called {variable!r}", ""
+        if variable is None:
+            wanted = "with the dims c, y, x"
+            line = line_for_tree(tree, (node for _, node in walk(tree)))
         raise ImageError(
-            f"the tree must hold at least one image, a variable {wanted}; its variables are {held}"
-            + (
-                ""
-                if variable is not None
-                else line_for_tree(tree, (node for _, node in walk(tree)))
-            )
+            f"the tree must hold at least one image, a variable {wanted}; its variables are "
+            f"{held}{line}"
         )
     return leaves
 
@@ -97,8 +96,7 @@ def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageNa
 
 def read_leaf(tree: "xr.DataTree", leaf: Leaf) -> xr.DataArray:
     """The image, at its finest scale."""
-    image: xr.DataArray = _node(tree, leaf.scales[0]).data_vars[leaf.variable]
-    return image
+    return _node(tree, leaf.scales[0]).data_vars[leaf.variable]
 
 
 def read_beside(
@@ -166,7 +164,7 @@ def with_leaves(
 
 
 def check_pyramid(tree: "xr.DataTree", leaf: Leaf) -> None:
-    """Raise ImageError unless the scales of an image are images of which each makes the next."""
+    """Raise ImageError unless each scale of an image can be made from the one before it."""
     scales = [
         checked(_node(tree, path).data_vars[leaf.variable], f"image {path!r}")
         for path in leaf.scales
@@ -266,24 +264,26 @@ def _reduced(
             reduced[path] = dataset
             continue
         # The labels that hold here: the node's own, or those of the nearest node above.
-        above = [] if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
-        known = labels_or_positions(datasets[above[0]] if above else dataset)
-        concerned = path in lineages or bool(lineages & set(above))
-        channels = stay(known) if concerned else None
-        if channels is not None:
-            if above:  # which has the labels
-                dataset = dataset.isel({CHANNEL: [known.index(label) for label in channels]})
-            else:
-                dataset = select_known_channels(dataset, channels)
-        reduced[path] = dataset
+        above = None if CHANNEL in dataset.coords else _nearest_labeled(path, datasets)
+        known = labels_or_positions(dataset if above is None else datasets[above])
+        channels = stay(known) if path in lineages or above in lineages else None
+        if channels is None:
+            reduced[path] = dataset
+        elif above is None:
+            reduced[path] = select_known_channels(dataset, channels)
+        else:  # the node above has the labels
+            positions = [known.index(label) for label in channels]
+            reduced[path] = dataset.isel({CHANNEL: positions})
     return reduced
 
 
-def _nearest_labeled(path: str, datasets: Mapping[str, xr.Dataset]) -> list[str]:
-    """The path of the nearest node above that labels channels; empty if there is none."""
-    parts = path.split("/")
-    above = ["/".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)] if path else []
-    return [other for other in above if CHANNEL in datasets[other].coords][:1]
+def _nearest_labeled(path: str, datasets: Mapping[str, xr.Dataset]) -> str | None:
+    """The path of the nearest node above that labels channels; None if there is none."""
+    while path:
+        path = path.rpartition("/")[0]
+        if CHANNEL in datasets[path].coords:
+            return path
+    return None
 
 
 def _processed(

@@ -46,8 +46,7 @@ class FilePixels(ABC):
             ends, left = _ends(part, size)
             region.append(ends)
             rest.append(left)
-        pixels: NumpyArray = self.read(region)[tuple(rest)]
-        return pixels
+        return self.read(region)[tuple(rest)]
 
 
 class Joined(FilePixels):

@@ -43,15 +43,11 @@ def channels_of(
             return {str(label): by_stem[str(label)] for label in wanted}
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
-    if not all(one.is_single for one in found) or len(sets) > 1 or _is_in_order(options):
+    if not all(one.is_single for one in found) or len(sets) > 1 or options.all_are_named:
         return _images(found)
     if sets and wanted is None:
         _check_set(found)
     return _labelled(folder, found, options)
-
-
-def _is_in_order(options: FileOptions) -> bool:
-    return options.panel is not None and options.panel.in_order
 
 
 def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
@@ -184,27 +180,21 @@ def _is_mask(name: str, images: Sequence[str]) -> bool:
 
 def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in files of several channels; those of one set once."""
-    whole: dict[frozenset[str], list[TiffContents]] = {}
-    kept: list[TiffContents | list[TiffContents]] = []
+    sets: dict[object, list[TiffContents]] = {}  # a file that belongs to none is one of its own
     for one in found:
-        if not one.ome.is_set:
-            kept.append(one)
-            continue
-        members = whole.setdefault(frozenset(one.ome.files), [])
-        if not members:
-            kept.append(members)
-        members.append(one)
+        key = frozenset(one.ome.files) if one.ome.is_set else one.file
+        sets.setdefault(key, []).append(one)
     images: list[tuple[Path, dict[str, xr.DataArray]]] = []
     opened = []
-    for unit in kept:
-        if isinstance(unit, TiffContents):
-            opened.append(unit)
-        elif unit[0].ome.missing_files(unit[0].file.parent) and all(one.is_single for one in unit):
-            _check_set(unit)
-            folder = unit[0].file.parent
-            by_label = _labelled(folder, unit, options)
+    for files in sets.values():
+        first, folder = files[0], files[0].file.parent
+        if not first.ome.is_set:
+            opened.append(first)
+        elif first.ome.missing_files(folder) and all(one.is_single for one in files):
+            _check_set(files)
+            by_label = _labelled(folder, files, options)
             image = read_fov(list(by_label), list(by_label.values()), options)
-            images.append((unit[0].file, {stem(unit[0].file): image}))
+            images.append((first.file, {stem(first.file): image}))
         else:
-            opened.append(find_images(unit[0].file))
+            opened.append(find_images(first.file))
     return images_of_all(opened, images, options)

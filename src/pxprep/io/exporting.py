@@ -135,10 +135,10 @@ def _chosen(
     known = images if isinstance(images, Mapping) else images.images
     if not known:
         raise ParameterError("images must hold at least one image, got none")
-    names = list(known) if img_layer is None else parse_names(img_layer, "img_layer")
+    names = parse_names(list(known) if img_layer is None else img_layer, "img_layer")
     if isinstance(images, Mapping):
         missing = [name for name in names if name not in images]
-        if missing or not all(isinstance(name, str) and name for name in names):
+        if missing:
             raise ParameterError(
                 f"img_layer must name some of the images {list(images)}, got {names}"
             )
@@ -184,14 +184,9 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
 
 
 def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
-    """Raise an error unless the files can be written, each under a name of its own."""
+    """Raise an error unless the files can be written."""
     if folder.exists() and not folder.is_dir():
         raise ParameterError(f"folder must not be a file, got {str(folder)!r}")
-    if len({name.casefold() for name in files}) < len(files):
-        raise ParameterError(
-            f"{spelled('img_layer')} must name each layer once, also without regard to case, got "
-            f"{[*files]}"
-        )
     there = [str(file) for file in files.values() if file.exists()]
     if there and not may_replace:
         raise StoreError(f"files exist already; {spelled('overwrite=True')} replaces them: {there}")

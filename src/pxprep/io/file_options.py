@@ -65,6 +65,11 @@ class FileOptions:
         )
 
     @property
+    def all_are_named(self) -> bool:
+        """Whether the user named all channels, in the order of the file."""
+        return self.panel is not None and self.panel.in_order
+
+    @property
     def channel_counts(self) -> Collection[int]:
         """How many channels a file may have for the names that were given; empty without."""
         return set() if self.panel is None else self.panel.channel_counts

@@ -135,6 +135,8 @@ class Acquisition(FilePixels):
         Size of a pixel in micrometres by dim, if it is known.
     why_broken
         Why it cannot be read; empty if it can.
+    n_missing
+        How many pixels are missing at the end of a text file, and are 0.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Acquisition(FilePixels):
         name: str = "",
         um_per_pixel: Mapping[str, float] | None = None,
         why_broken: str = "",
+        n_missing: int = 0,
     ) -> None:
         super().__init__((len(labels), *size), np.float32)
         self.file = file
@@ -157,10 +160,12 @@ class Acquisition(FilePixels):
         self.name = name
         self.um_per_pixel = dict(um_per_pixel or {})
         self.why_broken = why_broken
-        self.n_missing = 0
+        self.n_missing = n_missing
 
     @classmethod
-    def of_text(cls, file: Path, name: str = "") -> Acquisition:
+    def of_text(
+        cls, file: Path, name: str = "", um_per_pixel: Mapping[str, float] | None = None
+    ) -> Acquisition:
         """The acquisition in a ``.txt`` file."""
         header = read_header(file)
         if header.n_missing:
@@ -169,20 +174,24 @@ class Acquisition(FilePixels):
                 f"{header.size[1]} are missing, and are 0"
             )
         number = NUMBER.search(file.stem)
-        found = cls(
+        return cls(
             file,
             int(number[1]) if number else 0,
             header.size,
             header.labels,
             header.metals,
             name=name,
+            um_per_pixel=um_per_pixel,
+            n_missing=header.n_missing,
         )
-        found.n_missing = header.n_missing
-        return found
 
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; the acquisition is read whole."""
-        pixels = _text_pixels(self) if _is_text(self.file) else _mcd_pixels(self)
+        if _is_text(self.file):
+            pixels = _text_pixels(self)
+        else:
+            with _opened(self.file) as mcd:
+                pixels = mcd.read_acquisition(_in_mcd(mcd)[self.number])
         if pixels.shape != self.shape:
             raise ImageError(
                 f"acquisition {self.number} of {str(self.file)!r} must have the shape "
@@ -205,12 +214,6 @@ def _text_pixels(acquisition: Acquisition) -> NumpyArray:
         raise ImageError(
             f"{str(acquisition.file)!r} cannot be read as IMC: {error!r:.300}"
         ) from error
-
-
-def _mcd_pixels(acquisition: Acquisition) -> NumpyArray:
-    with _opened(acquisition.file) as mcd:
-        pixels: NumpyArray = mcd.read_acquisition(_in_mcd(mcd)[acquisition.number])
-        return pixels
 
 
 @contextmanager
@@ -277,9 +280,7 @@ def _or_text(acquisition: Acquisition, file: Path) -> Acquisition:
         f"acquisition {acquisition.number} of {str(file)!r}: {acquisition.why_broken}; "
         f"{texts[0].name!r} is read instead"
     )
-    found = Acquisition.of_text(texts[0], acquisition.name)
-    found.um_per_pixel = acquisition.um_per_pixel
-    return found
+    return Acquisition.of_text(texts[0], acquisition.name, acquisition.um_per_pixel)
 
 
 def texts_beside(file: Path) -> list[Path]:

@@ -131,7 +131,7 @@ def import_images(
             "acquisitions": acquisitions,
             "subfolder": subfolder,
             "names_from": names_from,
-            "crop": crop or None,
+            "crop": None if crop is False else crop,
         },
         chunks=chunks,
         scale_factors=scale_factors,

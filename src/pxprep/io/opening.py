@@ -137,8 +137,7 @@ def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
 
 def _check_fits(kind: str, options: FileOptions) -> None:
     """Raise ParameterError if a parameter was given that does not apply to a kind of files."""
-    names = options.panel is not None and options.panel.in_order
-    if names and kind in (IMC, FOVS):
+    if options.all_are_named and kind in (IMC, FOVS):
         raise ParameterError(
             f"{spelled('channel_names')} are for TIFFs that do not tell them; {kind} name "
             "their channels (a panel calls them otherwise)"
@@ -151,7 +150,7 @@ def _check_fits(kind: str, options: FileOptions) -> None:
         "crop": (TIFFS, FOVS),
     }.items():
         value = getattr(options, parameter)
-        if value not in (None, False) and kind not in kinds:
+        if value is not None and value is not False and kind not in kinds:
             raise ParameterError(
                 f"{spelled(parameter)} must be left out: it is for {' and '.join(kinds)}, not "
                 f"for {kind}, got {value!r}"

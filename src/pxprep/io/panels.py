@@ -300,9 +300,8 @@ def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str
         return columns[0], []
     if len(names) != 1 or len(keys) > 1:
         raise ParameterError(
-            f"{_called(file)} must say in its first row which column holds "
-            "the names: "
-            f"'name', 'marker_name', 'marker', 'target' or 'channel'; it has {', '.join(rows[0])}"
+            f"{_called(file)} must say in its first row which column holds the names: 'name', "
+            f"'marker_name', 'marker', 'target' or 'channel'; it has {', '.join(rows[0])}"
         )
     return names[0], keys[0] if keys and keys[0] is not names[0] else []
 

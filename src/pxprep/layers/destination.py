@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from ..aliases import Json
 from ..engine.progress import Progress
 from ..engine.threads import n_cores
 from ..errors import LayerError, ParameterError, StoreError, spelled, warn
-from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..store import staging, transactions
 from ..store.contents import KEY, RootContents, read_attrs
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
 # Parameters that may differ between calls that do the same to a layer.
 _NOT_STEPS = ("layers",)
-CODECS = ("lz4", "zstd")
 # With `resume`, layers are collected for PATIENCE times as long as the last publishing took, and
 # MOST_SECONDS at most; then published together: publishing slows down as a store grows.
 PATIENCE, MOST_SECONDS = 4, 60
@@ -51,7 +48,9 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
     elements = {name: kind for kind, name, _ in sdata.gen_elements()}
     folded = {name.casefold(): name for name in elements}
     for name in outputs:
-        _check_name(name, what)
+        why = broken_name_rule(name)
+        if why:
+            raise LayerError(f"{spelled(what)} must {why}, got {name!r}")
         same_folded = folded.get(name.casefold(), name)
         if same_folded != name:
             raise LayerError(
@@ -63,35 +62,6 @@ def check_outputs(sdata: SpatialData, outputs: Iterable[str], what: str = "outpu
                 f"{spelled(what)} {name!r} is the name of an element in {kind}; it must be "
                 "new or the name of an image layer"
             )
-
-
-def parse_compressor(value: object) -> dict[str, object]:
-    """What `SpatialData.write` takes for a codec and its level; nothing for None."""
-    if value is None:
-        return {}
-    rule = (
-        f"{spelled('compressor')} must be one codec and its level, as {{'lz4': 1}} or {{'zstd': 3}}"
-    )
-    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
-        raise ParameterError(f"{rule}, got {value!r}")
-    ((name, level),) = value.items()
-    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
-    if parsed > 9:
-        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
-    from spatialdata import SpatialData
-
-    if "raster_compressor" not in signature(SpatialData.write).parameters:
-        raise ParameterError(
-            f"{spelled('compressor')} needs spatialdata 0.8 or newer: the installed one "
-            "chooses for itself"
-        )
-    return {"raster_compressor": {name: parsed}}
-
-
-def _check_name(name: str, what: str) -> None:
-    why = broken_name_rule(name)
-    if why:
-        raise LayerError(f"{spelled(what)} must {why}, got {name!r}")
 
 
 def _check_complete(store: Path) -> None:

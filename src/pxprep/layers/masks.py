@@ -16,7 +16,7 @@ from ..images.parameters import parse_bool
 from ..pipeline.pipeline import FittedPipeline
 from .backing import SourceState
 from .layouts import scales_of
-from .spatial_data import element_of
+from .spatial_data import element_of, transformations_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -85,9 +85,7 @@ def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, Sou
 
 def _check_same_coordinates(image: object, layer: str, labels: object, name: str) -> None:
     """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
-    from spatialdata.transformations import get_transformation
-
-    found = [get_transformation(element, get_all=True) for element in (image, labels)]
+    found = [transformations_of(element) for element in (image, labels)]
     for system in sorted(set(found[0]) & set(found[1])):
         own, other = (each[system].to_affine_matrix(("x", "y"), ("x", "y")) for each in found)
         if not np.allclose(own, other):

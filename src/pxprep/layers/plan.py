@@ -73,9 +73,8 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     """
     call = signature(pixel_clustering_preprocess).bind(sdata, *layers, **parameters)
     call.apply_defaults()
-    given = dict(call.arguments)
-    check_sdata(given.pop("sdata"))
-    request = Request.parsed(**given)
+    check_sdata(sdata)
+    request = Request.parsed(call.arguments)
     work = Work.of(sdata, request, changes=False)
     store = work.destination.store
     plan = partial(

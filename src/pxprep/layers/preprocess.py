@@ -204,34 +204,9 @@ def pixel_clustering_preprocess(
     >>> sdata["clean1"].dims, sdata["clean1"].c.values.tolist()
     (('c', 'y', 'x'), ['DAPI', 'panCK'])
     """
+    asked = locals()  # all parameters by name
     check_sdata(sdata)
-    request = Request.parsed(
-        img_layer=img_layer,
-        output_layer=output_layer,
-        q=q,
-        q_sum=q_sum,
-        q_post=q_post,
-        sigma=sigma,
-        norm_sum=norm_sum,
-        cap_max=cap_max,
-        pipeline=pipeline,
-        channels=channels,
-        dtype=dtype,
-        pool=pool,
-        chunks=chunks,
-        scale_factors=scale_factors,
-        compressor=compressor,
-        where=where,
-        keep_outside=keep_outside,
-        exclude=exclude,
-        by=by,
-        memory=memory,
-        overwrite=overwrite,
-        resume=resume,
-        wait=wait,
-        report=report,
-        progress=progress,
-    )
+    request = Request.parsed(asked)
     work = Work.of(sdata, request)
     fitted: object = _make_layers(work) if work.pairs else work.pipeline
     work.destination.refresh()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -113,15 +114,26 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     return scales_of(element)[0]
 
 
-def parse_names(layers: object, parameter: str) -> list[str]:
-    """The name of a layer, or several in an order, which a set does not have."""
-    if isinstance(layers, set | frozenset) or not isinstance(layers, Iterable):
-        names = []
-    else:
+def parse_names(layers: Any, parameter: str) -> list[str]:
+    """The name of a layer, or several, each once, in an order, which a set does not have."""
+    try:
         names = [layers] if isinstance(layers, str) else list(layers)
-    if not names or not all(isinstance(name, str) for name in names):
+    except TypeError:
+        names = []
+    if (
+        isinstance(layers, set | frozenset)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise ParameterError(
             f"{spelled(parameter)} must be the name of a layer or a sequence of names, got "
             f"{layers!r}"
+        )
+    counts = Counter(name.casefold() for name in names)
+    twice = [name for name in names if counts[name.casefold()] > 1]
+    if twice:
+        raise ParameterError(
+            f"{spelled(parameter)} must name each layer once, also without regard to case, got "
+            f"{twice}"
         )
     return [str(name) for name in names]

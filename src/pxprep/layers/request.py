@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -16,6 +15,7 @@ from ..images.batches import known_batches, parse_batches, require_batches
 from ..images.exclusion import parse_exclude
 from ..images.parameters import (
     parse_bool,
+    parse_count,
     parse_float_dtype,
     parse_memory,
     parse_pool,
@@ -25,9 +25,10 @@ from ..pipeline.base_pipeline import BasePipeline
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..reporting.checks import check_file
 from ..store.json import to_json_types
-from .destination import parse_compressor
 from .masks import LayerMasks, asked_masks, described, parse_keep_outside
 from .reading import parse_names
+
+CODECS = ("lz4", "zstd")
 
 
 @dataclass(frozen=True)
@@ -79,57 +80,32 @@ class Request:
     passes: Passes
 
     @classmethod
-    def parsed(
-        cls,
-        *,
-        img_layer: object,
-        output_layer: object,
-        pipeline: object,
-        channels: Sequence[Label] | None,
-        dtype: object,
-        pool: object,
-        chunks: object,
-        scale_factors: Sequence[object] | None,
-        compressor: Mapping[str, int] | None,
-        where: object,
-        keep_outside: object,
-        exclude: object,
-        by: object,
-        memory: object,
-        overwrite: object,
-        resume: object,
-        wait: object,
-        report: object,
-        progress: object,
-        **given: object,
-    ) -> Request:
-        """The request that the parameters of the wrapper make; raises if one breaks its rule.
-
-        `given` are those of the steps (`q`, `sigma`, ...), which a `pipeline` takes the place of.
-        """
-        chosen = chosen_pipeline(pipeline, given)
-        passes = Passes(progress)
+    def parsed(cls, asked: Parameters) -> Request:
+        """The request that the parameters of the wrapper make; raises if one breaks its rule."""
+        of_steps = {name: asked[name] for name in signature(Pipeline.sparrow).parameters}
+        chosen = chosen_pipeline(asked["pipeline"], of_steps)
+        passes, report = Passes(asked["progress"]), asked["report"]
         file = None if report is None else check_file(report, "report")
-        pairs = _paired_names(img_layer, output_layer)
-        layers, asked = list(pairs.values()), parse_pool(pool)
+        pairs = _paired_names(asked["img_layer"], asked["output_layer"])
+        layers, pool = list(pairs.values()), parse_pool(asked["pool"])
         return cls(
             pairs=pairs,
             pipeline=chosen,
-            channels=parse_channels(channels),
-            dtype=parse_float_dtype(dtype),
-            pool=_pooled(asked, chosen),
-            chunks=chunks,
-            scale_factors=scale_factors,
-            given_compressor=compressor,
-            compressor=parse_compressor(compressor),
-            masks=asked_masks(where, layers),
-            keep_outside=parse_keep_outside(keep_outside, where, chosen),
-            exclude=_excluded(exclude, layers, asked, chosen),
-            batches=_batches(by, layers, asked, chosen),
-            memory=parse_memory(memory),
-            overwrite=parse_bool(overwrite, "overwrite"),
-            resume=parse_bool(resume, "resume"),
-            wait=parse_wait(wait),
+            channels=parse_channels(asked["channels"]),
+            dtype=parse_float_dtype(asked["dtype"]),
+            pool=_pooled(pool, chosen),
+            chunks=asked["chunks"],
+            scale_factors=asked["scale_factors"],
+            given_compressor=asked["compressor"],
+            compressor=parse_compressor(asked["compressor"]),
+            masks=asked_masks(asked["where"], layers),
+            keep_outside=parse_keep_outside(asked["keep_outside"], asked["where"], chosen),
+            exclude=_excluded(asked["exclude"], layers, pool, chosen),
+            batches=_batches(asked["by"], layers, pool, chosen),
+            memory=parse_memory(asked["memory"]),
+            overwrite=parse_bool(asked["overwrite"], "overwrite"),
+            resume=parse_bool(asked["resume"], "resume"),
+            wait=parse_wait(asked["wait"]),
             report=file,
             passes=passes,
         )
@@ -174,6 +150,29 @@ def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPip
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
         )
     return pipeline
+
+
+def parse_compressor(value: object) -> dict[str, object]:
+    """What `SpatialData.write` takes for a codec and its level; nothing for None."""
+    if value is None:
+        return {}
+    rule = (
+        f"{spelled('compressor')} must be one codec and its level, as {{'lz4': 1}} or {{'zstd': 3}}"
+    )
+    if not isinstance(value, Mapping) or len(value) != 1 or set(value) - set(CODECS):
+        raise ParameterError(f"{rule}, got {value!r}")
+    ((name, level),) = value.items()
+    parsed = parse_count(level, f"compressor[{name!r}]", "a whole number from 0 to 9", least=0)
+    if parsed > 9:
+        raise ParameterError(f"{rule}, of a level from 0 to 9, got {value!r}")
+    from spatialdata import SpatialData
+
+    if "raster_compressor" not in signature(SpatialData.write).parameters:
+        raise ParameterError(
+            f"{spelled('compressor')} needs spatialdata 0.8 or newer: the installed one "
+            "chooses for itself"
+        )
+    return {"raster_compressor": {name: parsed}}
 
 
 def _pooled(asked: Pool, pipeline: Pipeline | FittedPipeline) -> Pool:
@@ -227,14 +226,6 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
             f"{spelled('output_layer')} must name one layer for each of {spelled('img_layer')}: "
             f"got {len(outputs)} for {len(inputs)}"
         )
-    for names, parameter in ((inputs, "img_layer"), (outputs, "output_layer")):
-        counts = Counter(name.casefold() for name in names)
-        twice = [name for name in names if counts[name.casefold()] > 1]
-        if twice:
-            raise ParameterError(
-                f"{spelled(parameter)} must name each layer once, also without regard to case, got "
-                f"{twice}"
-            )
     return dict(zip(outputs, inputs, strict=True))
 
 

@@ -10,7 +10,6 @@ import xarray as xr
 
 from ..aliases import BatchName, DType, ImageName, Label, Pool
 from ..displays import Display, Displayable
-from ..errors import ParameterError
 from ..steps.json import encode_numbers
 from ..store.json import to_text
 from . import display, saved
@@ -129,12 +128,6 @@ class BaseFittedPipeline(Displayable):
 
     def to_json(self) -> str:
         """Steps and numbers as JSON, floats exact; `from_json` gives back an equal object."""
-        for label in (*(self.channels or ()), *self.fovs):
-            if not isinstance(label, str | int | float):
-                raise ParameterError(
-                    "channel labels and image names must be strings or numbers to be saved, got "
-                    f"{label!r}"
-                )
         batches = [list(pair) for pair in self.batches.items()]
         return to_text(
             {

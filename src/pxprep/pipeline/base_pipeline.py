@@ -35,7 +35,8 @@ class BasePipeline(Displayable, FluentSteps):
             step = step if isinstance(step, Step) else Function(step)
             check_step_class(step)
             taken = {INPUT, *(earlier for earlier, _ in named)}
-            name = free_name(_kind_of(step), taken) if name is None else name
+            usual = step.name if isinstance(step, Function) else step.kind
+            name = free_name(usual, taken) if name is None else name
             if not isinstance(name, str) or not name or name in taken or unwritable([name]):
                 raise ParameterError(
                     f"a step's name must be a text that no earlier step has and not {INPUT!r}, "
@@ -299,7 +300,3 @@ class BasePipeline(Displayable, FluentSteps):
 def functions_of(pipeline: BasePipeline) -> dict[str, ImageFunction]:
     """The functions that steps call, by the step's name, as `BasePipeline.from_json` takes them."""
     return {name: step.function for name, step in pipeline.steps if isinstance(step, Function)}
-
-
-def _kind_of(step: Step) -> str:
-    return step.name if isinstance(step, Function) else step.kind

@@ -111,7 +111,7 @@ def _labels(value: object, what: str) -> tuple[Label, ...]:
     if (
         not isinstance(value, list)
         or not value
-        or not all(isinstance(label, str | int | float) for label in value)
+        or not all(map(is_label, value))
         or len(set(value)) < len(value)
         or unwritable(value)
     ):

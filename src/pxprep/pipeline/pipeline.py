@@ -183,8 +183,7 @@ class Pipeline(BasePipeline):
         with ToldOnce():
             for _, _, processed in run(self.steps, current, labeled=False):
                 current = processed
-            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
-            return made
+            return current.as_images().map(as_own_floats, cohort).as_given()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -283,8 +282,7 @@ class FittedPipeline(BaseFittedPipeline):
                 current = apply_numbers(name, step, current, self.measured[name], reference)
                 if name in needed:
                     outputs[name] = current
-            made: AnyImages = current.as_images().map(as_own_floats, cohort).as_given()
-            return made
+            return current.as_images().map(as_own_floats, cohort).as_given()
 
     def checked(
         self, images: object, *, by: object = None, variable: object = None, where: object = None

@@ -10,7 +10,7 @@ from datetime import datetime
 from ..aliases import Json
 from ..displays import Display, Displayable, Part, value_text
 from ..errors import ParameterError
-from ..steps.base import is_none_if_left_out
+from ..steps.base import without_none
 from ..steps.function import ImageFunction
 from .pipeline import FittedPipeline
 
@@ -90,10 +90,5 @@ def _step_row(step: Mapping[str, object]) -> list[str]:
     """What a step is called, and its parameters."""
     asked = step.get("configuration")
     if isinstance(asked, Mapping):
-        kind = str(step["name"])
-        asked = {
-            key: value
-            for key, value in asked.items()
-            if value is not None or not is_none_if_left_out(kind, key)
-        }
+        asked = without_none(str(step["name"]), asked)
     return [str(step["as"]), value_text(asked)]

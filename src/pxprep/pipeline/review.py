@@ -78,9 +78,7 @@ def _far(numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
         if median == 0:
             continue  # nothing is a multiple of it
         scores = _scores(folds[:, i])
-        with np.errstate(divide="ignore", over="ignore"):
-            distances = np.maximum(folds[:, i], 1 / folds[:, i])
-        far = ~valid | ((scores > score) & (distances > fold))
+        far = ~valid | ((scores > score) & (either_way(folds[:, i]) > fold))
         for k in np.flatnonzero(far).tolist():
             found = (float(columns[k, i]), median, float(folds[k, i]), float(scores[k]))
             yield (fovs[k], channel, *found, _reason(*found))
@@ -113,6 +111,12 @@ def ratios_to_median(quantiles: NumpyArray) -> NumpyArray:
     with np.errstate(all="ignore"):
         ratios = np.where(medians == 0, np.nan, quantiles / medians)
     return np.where((ratios > 0) | (medians == 0), ratios, 0.0)
+
+
+def either_way(ratios: NumpyArray) -> NumpyArray:
+    """Ratios of at least 1, whichever of the two is larger; infinite without signal."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.maximum(ratios, 1 / ratios)
 
 
 def _median(column: NumpyArray) -> float:

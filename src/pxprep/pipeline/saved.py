@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import ParameterError, PxprepError, StoreError, spelled
-from ..images.parameters import parse_bool, parse_path
+from ..errors import ParameterError, PxprepError, StoreError
+from ..images.parameters import parse_bool, parse_new_file, parse_path
 from ..store.files import replace_file
 
 Read = TypeVar("Read")
@@ -25,18 +25,8 @@ def save(path: object, overwrite: object, texts: Mapping[str, Callable[[], str]]
         If it cannot be written.
     """
     may_replace = parse_bool(overwrite, "overwrite")
-    place = parse_path(path, "path", "a file")
-    to_text = texts.get(place.suffix.lower())
-    if to_text is None or not place.parent.is_dir() or place.is_dir():
-        raise ParameterError(
-            f"path must be a file that ends in {' or '.join(texts)}, in a folder that exists, got "
-            f"{str(place)!r}"
-        )
-    if place.exists() and not may_replace:
-        raise ParameterError(
-            f"path {str(place)!r} exists already; {spelled('overwrite=True')} replaces it"
-        )
-    text = to_text()
+    place = parse_new_file(path, "path", "a file", may_replace=may_replace, endings=texts)
+    text = texts[place.suffix.lower()]()
     try:
         replace_file(place, text.encode())
     except OSError as error:

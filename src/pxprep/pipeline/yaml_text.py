@@ -12,7 +12,7 @@ import yaml
 
 from ..aliases import Json
 from ..errors import ParameterError
-from ..steps.base import is_none_if_left_out
+from ..steps.base import without_none
 from .json_form import FORMAT, free_name
 
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
@@ -106,11 +106,7 @@ def _written(step: Json, taken: set[str]) -> object:
     kind, name = step["name"], step["as"]
     has_own_name = name != free_name(kind, taken)
     taken.add(name)
-    given = {
-        key: _plain(value)
-        for key, value in step["configuration"].items()
-        if value is not None or not is_none_if_left_out(kind, key)
-    }
+    given = {key: _plain(value) for key, value in without_none(kind, step["configuration"]).items()}
     if not given and not has_own_name:
         return kind
     return {kind: given or None} | ({"as": name} if has_own_name else {})

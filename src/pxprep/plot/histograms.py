@@ -11,7 +11,7 @@ from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ChannelError, ParameterError
-from ..images.image_numbers import BATCH, FOV, rows_of
+from ..images.image_numbers import BATCH, FOV, parse_fov, rows_of
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT, NamedSteps
@@ -148,6 +148,7 @@ def histogram(
     bins = parse_count(bins, "bins", "a whole number of at least 1")
     max_pixels = parse_max_pixels(max_pixels)
     images = {side: select_channels(image, channels) for side, image in images.items()}
+    fov = None if fov is None else parse_fov(fov)
     _check_fitted(fitted, fov, channels)
     lines = NO_LINES
     if fitted is not None:
@@ -317,10 +318,8 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
-        whole: NumpyArray = np.arange(np.floor(low) - 0.5, low + span + width, width)
-        return whole
-    edges: NumpyArray = np.linspace(low, low + span, bins + 1)
-    return edges
+        return np.arange(np.floor(low) - 0.5, low + span + width, width)
+    return np.linspace(low, low + span, bins + 1)
 
 
 def scale_counts(ax: "Axes", most: int, *, numbers: bool) -> None:

@@ -158,7 +158,7 @@ def titles_of(image: xr.DataArray) -> list[str]:
 
 
 def write_title(ax: "Axes", title: str) -> None:
-    """Write the title as large as fits, to the width of a usual letter."""
+    """Write the title as large as fits, reckoned with letters of usual width."""
     width = 72 * ax.get_window_extent().width / ax.figure.dpi
     size = min(FONT, max(width / (0.6 * max(len(title), 1)), 0.7 * FONT))
     most = max(int(width / (0.6 * size)), 4)

@@ -127,8 +127,7 @@ def mixed(values: NumpyArray, limits: Sequence[float], colours: Sequence[str]) -
         strength = np.clip(np.nan_to_num(plane / limit, nan=0.0), 0, 1)
         picture += strength[..., None] * np.array(to_rgb(colour))
     picture[~np.isfinite(values).any(axis=0)] = to_rgb(DROPPED)
-    rounded: NumpyArray = np.round(255 * np.minimum(picture, 1)).astype(np.uint8)
-    return rounded
+    return np.round(255 * np.minimum(picture, 1)).astype(np.uint8)
 
 
 def _parse_colours(

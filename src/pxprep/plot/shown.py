@@ -24,8 +24,7 @@ class AxesArray(np.ndarray):
     @property
     def figure(self) -> "Figure":
         """The figure."""
-        figure: Figure = self.flat[0].figure
-        return figure
+        return self.flat[0].figure
 
     def save(self, path: str | Path, **options: Any) -> None:
         """Write the figure to a file, as `matplotlib.figure.Figure.savefig`."""
@@ -40,8 +39,7 @@ class AxesArray(np.ndarray):
 
 def as_axes_array(axes: object) -> AxesArray:
     """One of the Axes, or an array of them, as an array of their figure."""
-    array: AxesArray = np.atleast_1d(np.asarray(axes, object)).view(AxesArray)
-    return array
+    return np.atleast_1d(np.asarray(axes, object)).view(AxesArray)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def upper_limit(values: NumpyArray) -> float:
 
 
 def draw(ax: "Axes", thumbnail: NumpyArray, high: float | None = None) -> float:
-    """Draw floats from 0 to `high`, None for their own limit, which is returned."""
+    """Draw floats from 0 to `high`, or to their own limit for None; returns which it was."""
     high = upper_limit(thumbnail) if high is None else high
     ax.imshow(np.ma.masked_invalid(thumbnail), vmin=0, vmax=high, cmap=_colormap())
     bare(ax)

@@ -1,34 +1,18 @@
 """What is checked before a run, so that its report does not fail at the end."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ParameterError, spelled
-from ..images.parameters import parse_path
+from ..images.parameters import parse_new_file
 
+ENDINGS = (".html", ".htm")
 NEEDED = {"jinja2": "Jinja2", "matplotlib": "Matplotlib"}
 
 
 def check_file(file: object, parameter: str = "file") -> Path:
-    """The path of a report that can be written; raises ParameterError if it cannot.
-
-    Its folder must exist; a file that is there is replaced.
-    """
-    path = parse_path(file, parameter, "an HTML file")
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ParameterError(f"{spelled(parameter)} must end in .html, got {str(file)!r}")
-    if path.is_dir():
-        raise ParameterError(f"{spelled(parameter)} must be a file, got the folder {str(file)!r}")
-    if not path.parent.is_dir():
-        raise ParameterError(
-            f"{spelled(parameter)} must lie in a folder that exists: {str(path.parent)!r} "
-            f"does not, got {str(file)!r}"
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise ParameterError(
-            f"{spelled(parameter)} must lie in a folder that can be written to, got {str(file)!r}"
-        )
+    """The path of a report that can be written, also over another; raises if it cannot."""
+    path = parse_new_file(file, parameter, "an HTML file", may_replace=True, endings=ENDINGS)
     missing = [name for package, name in NEEDED.items() if find_spec(package) is None]
     if missing:
         raise ParameterError(

@@ -13,7 +13,7 @@ import numpy as np
 from ..aliases import BatchName, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
 from ..pipeline.pipeline import FittedPipeline
-from ..pipeline.review import ratios_in_batches
+from ..pipeline.review import either_way, ratios_in_batches
 from ..plot.cohort_quantiles import SUMS, measuring_steps, values_of_images
 from ..steps.image_values import compared
 
@@ -101,7 +101,7 @@ class Distances:
         for step, ratios in self.ratios.items():
             if step not in self.of_sums:
                 places = [self.labels.index(label) for label in self.seen_by[step]]
-                farthest[places] = np.fmax(farthest[places], _either_way(ratios[row]))
+                farthest[places] = np.fmax(farthest[places], either_way(ratios[row]))
         return farthest
 
     def sorted(self, names: Sequence[ImageName]) -> list[ImageName]:
@@ -129,9 +129,3 @@ class Distances:
         if np.isinf(np.nanmax(far)):
             return f"no signal, or below 0, in {channel}"
         return f"at most {np.nanmax(far):.2g} times off, in {channel}"
-
-
-def _either_way(ratios: NumpyArray) -> NumpyArray:
-    """A ratio above 1, whichever of the two is larger; infinite without signal."""
-    with np.errstate(divide="ignore"):
-        return np.maximum(ratios, 1 / ratios)

@@ -92,10 +92,10 @@ def cards(
     side: int,
     bar_part: float = 0,
 ) -> Iterator[Card]:
-    """The pictures of channels; with a scale bar over such a part of their width.
+    """The pictures of channels.
 
     `channels` has, by the place of each in the image, its label, its anchor and the reason why the
-    image is an outlier in it, if it is.
+    image is an outlier in it, if it is. A scale bar takes the part `bar_part` of the width.
     """
     images = {"before": pixels.before, "after": pixels.after}
     there = {name: image for name, image in images.items() if image is not None}
@@ -123,7 +123,7 @@ def composite(
 ) -> Drawing:
     """Channels of an image, axes (c, y, x), mixed; each up to its limit, None for its own.
 
-    With a scale bar over such a part of its width.
+    A scale bar takes the part `bar_part` of the width.
     """
     from PIL import Image
 
@@ -141,26 +141,17 @@ def composite(
 def with_bar(
     indices: NumpyArray, colours: NumpyArray, part: float
 ) -> tuple[NumpyArray, NumpyArray]:
-    """A picture in few colours with a scale bar over such a part of its width; none of 0."""
-    indices = indices.copy()
-    for place, colour in bar_places(indices.shape, part):
-        indices[place] = len(colours)
-        colours = np.vstack([colours, np.array([colour], colours.dtype)])
-    return indices, colours
-
-
-def bar_places(
-    shape: Sequence[int], part: float
-) -> list[tuple[tuple[slice, slice], tuple[int, int, int]]]:
-    """Where a scale bar is in a picture, and its colours: first its rim."""
-    height, width = shape
+    """A picture in few colours with a scale bar that takes `part` of its width, if that fits."""
+    height, width = indices.shape
     columns = round(part * width)
     if not 0 < columns <= width - 4 or height < 8:
-        return []
+        return indices, colours
     right, low = width - 3, height - 3
     left, high = right - columns, low - max(1, height // 50)
-    rim = np.s_[high - 1 : low + 1, left - 1 : right + 1]
-    return [(rim, RIM), (np.s_[high:low, left:right], BAR)]
+    indices = indices.copy()
+    indices[high - 1 : low + 1, left - 1 : right + 1] = len(colours)
+    indices[high:low, left:right] = len(colours) + 1
+    return indices, np.vstack([colours, np.array([RIM, BAR], colours.dtype)])
 
 
 def dropped_pixels(image: NumpyArray, side: int) -> tuple[Drawing, Mapping[str, str]]:

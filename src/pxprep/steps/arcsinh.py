@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -48,7 +47,7 @@ class Arcsinh(Step):
     [[[0.0, 0.88, 5.3]]]
     """
 
-    kind: ClassVar[str] = "arcsinh"
+    kind = "arcsinh"
     cofactor: Positive = 5
 
     def operation(self, labels: Sequence[Label]) -> Operation:

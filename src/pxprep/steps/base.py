@@ -146,8 +146,7 @@ class Step:
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
-        made: xr.DataArray = self.applied(ImageSet.of(image), numbers).as_given()
-        return made
+        return self.applied(ImageSet.of(image), numbers).as_given()
 
     def applied(
         self, cohort: ImageSet, numbers: Any, reference: ImageSet | None = None
@@ -279,11 +278,13 @@ def kept_by(step: Step, labels: Sequence[Label]) -> tuple[Label, ...]:
     return kept
 
 
-def is_none_if_left_out(kind: str, parameter: str) -> bool:
-    """Whether a parameter of the steps of a kind, if that is known, has the default None."""
+def without_none(kind: str, configuration: Mapping[str, Any]) -> Json:
+    """The parameters of a step, without those that are None and would be None if left out."""
     cls: Any = _KINDS.get(kind)
-    own = () if cls is None else fields(cls)
-    return any(field.name == parameter and field.default is None for field in own)
+    left = set() if cls is None else {one.name for one in fields(cls) if one.default is None}
+    return {
+        key: value for key, value in configuration.items() if value is not None or key not in left
+    }
 
 
 def check_step_class(step: Step) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class Blur(Step):
     [[[0.0, 0.85, 6.29, 0.95, nan]]]
     """
 
-    kind: ClassVar[str] = "blur"
+    kind = "blur"
     sigma: Sigma | None = 2
 
     def operation(self, labels: Sequence[Label]) -> Operation:

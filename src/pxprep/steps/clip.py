@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class Clip(Step):
     [[[0.5, 1.0, nan]]]
     """
 
-    kind: ClassVar[str] = "clip"
+    kind = "clip"
     max: Cap
 
     def operation(self, labels: Sequence[Label]) -> Operation:

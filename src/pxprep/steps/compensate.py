@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Compensate(Step):
     [[[100.0, 0.0]], [[10.0, 10.0]]]
     """
 
-    kind: ClassVar[str] = "compensate"
+    kind = "compensate"
     matrix: Spillover
     method: Method = "nnls"
 

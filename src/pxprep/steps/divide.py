@@ -67,5 +67,4 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
     scales = [one.data for one in cohort.by_image(scale, "scale")]
-    made: AnyImages = cohort.apply(Divide(), scales).as_given()
-    return made
+    return cohort.apply(Divide(), scales).as_given()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import xarray as xr
 
@@ -31,7 +30,7 @@ class Function(Step):
     `Pipeline.from_json`.
     """
 
-    kind: ClassVar[str] = "function"
+    kind = "function"
     function: ImageFunction
 
     def __post_init__(self) -> None:
@@ -47,8 +46,7 @@ class Function(Step):
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """Call the function."""
-        result: xr.DataArray = self.function(image)
-        return result
+        return self.function(image)
 
     def to_dict(self) -> Json:
         """The kind of step only: code is not kept."""

@@ -63,8 +63,7 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
         cohort = replace(cohort, areas=areas_of(where, own, *(images.came_in or (images,))))
     else:
         cohort = ImageSet.of(images, where=where)
-    made: AnyImages = only_measured_pixels(cohort).as_given()
-    return made
+    return only_measured_pixels(cohort).as_given()
 
 
 def only_measured_pixels(cohort: ImageSet) -> ImageSet:

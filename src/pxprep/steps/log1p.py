@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
 
 from ..aliases import Label
 from ..engine import blocks
@@ -33,7 +32,7 @@ class Log1p(Step):
     [[[0.0, 2.3, 4.61]]]
     """
 
-    kind: ClassVar[str] = "log1p"
+    kind = "log1p"
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """The transformation."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -51,7 +50,7 @@ class Median(Step):
     [[[1.0, 2.0, 3.0, 46.5, nan, 4.0]]]
     """
 
-    kind: ClassVar[str] = "median"
+    kind = "median"
     size: Side = 3
 
     def operation(self, labels: Sequence[Label]) -> Operation:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ..aliases import Label
 from ..engine import blocks
@@ -41,8 +41,8 @@ class MinMax(Step):
     [[[0.0, 0.25, nan, 1.0]]]
     """
 
-    kind: ClassVar[str] = "minmax"
-    operands: ClassVar[tuple[str, ...]] = ("min", "max")
+    kind = "minmax"
+    operands = ("min", "max")
 
     def statistic(self, labels: Sequence[Label]) -> Ranges:
         """The range of each channel."""

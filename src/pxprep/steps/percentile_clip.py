@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +65,8 @@ class PercentileClip(Step):
     [[[1.0, 1.0, 2.0, 3.0, 4.0, 4.0]]]
     """
 
-    kind: ClassVar[str] = "percentile_clip"
-    operands: ClassVar[tuple[str, ...]] = ("low", "high")
+    kind = "percentile_clip"
+    operands = ("low", "high")
     low: LowPercent = 1
     high: Percent = 99
     zeros: CountZeros = "exclude"

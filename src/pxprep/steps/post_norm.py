@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -53,8 +52,8 @@ class PostNorm(Step):
     [[[0.25, nan, 1.0]]]
     """
 
-    kind: ClassVar[str] = "post_norm"
-    operands: ClassVar[tuple[str, ...]] = ("scale",)
+    kind = "post_norm"
+    operands = ("scale",)
     q_post: Percent = 99.9
 
     def statistic(self, labels: Sequence[Label]) -> Scales:

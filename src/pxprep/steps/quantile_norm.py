@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -59,8 +58,8 @@ class QuantileNorm(Step):
     [[[0.0, 0.25, 0.5, 1.0]], [[0.0, 1.5, 0.5, 1.0]]]
     """
 
-    kind: ClassVar[str] = "quantile_norm"
-    operands: ClassVar[tuple[str, ...]] = ("scale",)
+    kind = "quantile_norm"
+    operands = ("scale",)
     q: Percent = 99
 
     def statistic(self, labels: Sequence[Label]) -> Scales:

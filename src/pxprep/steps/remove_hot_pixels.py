@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class RemoveHotPixels(Step):
     [[[1.0, 2.0, 3.0, 3.0, 4.0]]]
     """
 
-    kind: ClassVar[str] = "remove_hot_pixels"
+    kind = "remove_hot_pixels"
     threshold: AtLeastZero
 
     def operation(self, labels: Sequence[Label]) -> Operation:

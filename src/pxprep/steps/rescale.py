@@ -63,8 +63,7 @@ def rescale(images: AnyImages, factor: SizeFactor) -> AnyImages:
     """
     cohort = ImageSet.of(images)
     factors = _factors(factor, cohort)
-    made: AnyImages = cohort.map(_rescaled, factors).as_given()
-    return made
+    return cohort.map(_rescaled, factors).as_given()
 
 
 def _rescaled(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:

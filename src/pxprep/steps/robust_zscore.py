@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,7 @@ from ..engine.programs import Operation, Strip
 from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import COUNTS, ImageValues
-from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, Rule, check_numbers
+from .number_rules import COUNT, DIVISOR, FINITE, FINITE_OR_NAN, check_numbers
 from .quantiles import QuantileStatistic
 from .standardize import Standardize
 from .statistic_base import Statistic
@@ -53,8 +53,8 @@ class RobustZscore(Step):
     [[[-1.35, -0.67, 0.0, 0.67, 31.7]]]
     """
 
-    kind: ClassVar[str] = "robust_zscore"
-    operands: ClassVar[tuple[str, ...]] = ("center", "spread")
+    kind = "robust_zscore"
+    operands = ("center", "spread")
 
     def statistic(self, labels: Sequence[Label]) -> Statistic:
         """The median of each channel, and the distance from it."""
@@ -80,8 +80,8 @@ class TakeDistances(Operation):
 class Centers(QuantileStatistic):
     """``center``: the cohort's median of each channel, 0 where there is none."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("center",)
-    rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
+    number_names = ("center",)
+    rules = (FINITE,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The medians, axes (1, c) or (fov, 1, c)."""
@@ -94,8 +94,8 @@ class Centers(QuantileStatistic):
 class Spreads(QuantileStatistic):
     """``spread``: of distances, 1.4826 times the cohort's median; 1 where that is 0 or none."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("spread",)
-    rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
+    number_names = ("spread",)
+    rules = (DIVISOR,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The spreads, axes (1, c) or (fov, 1, c)."""

@@ -4,13 +4,12 @@ They are public, for steps of your own: see the page "How to add a step".
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from ..aliases import Array, NumpyArray
 from .image_values import EMPTY, ImageValues, mean_over_images
-from .number_rules import DIVISOR, FINITE, HIGHEST, LOWEST, Rule
+from .number_rules import DIVISOR, FINITE, HIGHEST, LOWEST
 from .quantiles import QuantileStatistic
 
 __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
@@ -20,8 +19,8 @@ __all__ = ["ClipLimits", "Ranges", "Scales", "SumThreshold", "Thresholds"]
 class Scales(QuantileStatistic):
     """``scale``: the cohort's quantile of each channel, 1 where there is none or it is 0."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("scale",)
-    rules: ClassVar[tuple[Rule, ...]] = (DIVISOR,)
+    number_names = ("scale",)
+    rules = (DIVISOR,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The scales, axes (1, c) or (fov, 1, c)."""
@@ -46,8 +45,8 @@ class Scales(QuantileStatistic):
 class ClipLimits(QuantileStatistic):
     """``low`` and ``high``: two quantiles of each channel, infinite where there are none."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("low", "high")
-    rules: ClassVar[tuple[Rule, ...]] = (LOWEST, HIGHEST)
+    number_names = ("low", "high")
+    rules = (LOWEST, HIGHEST)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The limits, axes (2, c) or (fov, 2, c)."""
@@ -69,8 +68,8 @@ class ClipLimits(QuantileStatistic):
 class Ranges(QuantileStatistic):
     """``min`` and ``max``: the extremes of each channel, 0 and 1 where there are none."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("min", "max")
-    rules: ClassVar[tuple[Rule, ...]] = (FINITE, FINITE)
+    number_names = ("min", "max")
+    rules = (FINITE, FINITE)
 
     @classmethod
     def of(cls, n_channels: int) -> "Ranges":
@@ -100,8 +99,8 @@ class Ranges(QuantileStatistic):
 class Thresholds(QuantileStatistic):
     """``value``: the cohort's quantile of each channel, minus infinity where there is none."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("value",)
-    rules: ClassVar[tuple[Rule, ...]] = (LOWEST,)
+    number_names = ("value",)
+    rules = (LOWEST,)
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The thresholds, axes (1, c) or (fov, 1, c)."""
@@ -115,9 +114,9 @@ class Thresholds(QuantileStatistic):
 class SumThreshold(QuantileStatistic):
     """``threshold``: the cohort's quantile of sums over channels, 0 where there is no sum."""
 
-    number_names: ClassVar[tuple[str, ...]] = ("threshold",)
-    rules: ClassVar[tuple[Rule, ...]] = (FINITE,)
-    of_sums: ClassVar[bool] = True
+    number_names = ("threshold",)
+    rules = (FINITE,)
+    of_sums = True
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class SubtractBackground(Step):
     [[[0.0, 0.0, 3.5, 0.0, 0.5, 0.5, 0.5]]]
     """
 
-    kind: ClassVar[str] = "subtract_background"
+    kind = "subtract_background"
     radius: Radius | None = None
     constant: AtLeastZero | None = None
 

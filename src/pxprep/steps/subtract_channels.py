@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ..aliases import Label
 from ..channels import listed_labels, require_known, require_same
@@ -72,7 +72,7 @@ class SubtractChannels(Step):
     ['CD3']
     """
 
-    kind: ClassVar[str] = "subtract_channels"
+    kind = "subtract_channels"
     backgrounds: OtherChannels
     scale: Scale = 1
     exposures: Any = None

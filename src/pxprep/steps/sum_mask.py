@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -71,8 +71,8 @@ class SumMask(Step):
     [[[nan, nan, 3.0]], [[nan, nan, 2.0]]]
     """
 
-    kind: ClassVar[str] = "sum_mask"
-    operands: ClassVar[tuple[str, ...]] = ("threshold",)
+    kind = "sum_mask"
+    operands = ("threshold",)
     q_sum: SumPercent = 5
     reference: str | None = None
     threshold: OneNumber | None = None
@@ -256,8 +256,7 @@ def sum_mask(
         each = cohort.by_image(threshold, "threshold")
     thresholds = [parse_threshold(one) for one in each]
     operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
-    made: AnyImages = cohort.apply(operation, thresholds, others).as_given()
-    return made
+    return cohort.apply(operation, thresholds, others).as_given()
 
 
 def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
 
 from ..aliases import Label
 from ..engine import blocks
@@ -40,7 +39,7 @@ class SumNorm(Step):
     [[[0.25, nan]], [[0.75, nan]]]
     """
 
-    kind: ClassVar[str] = "sum_norm"
+    kind = "sum_norm"
 
     def operation(self, labels: Sequence[Label]) -> Operation:
         """Division by the sums."""

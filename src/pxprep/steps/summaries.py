@@ -110,8 +110,7 @@ def pixel_sum(images: AnyImages) -> AnyImages:
         sums = backends.apply(pixels(one), AddChannels())
         return like_plane(one, sums)
 
-    made: AnyImages = ImageSet.of(images).map(summed).as_given()
-    return made
+    return ImageSet.of(images).map(summed).as_given()
 
 
 def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
@@ -167,5 +166,4 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
     def coarsened(one: xr.DataArray) -> xr.DataArray:
         return like(cut_to_size(one, factors), means_of_rectangles(one, factors))
 
-    made: AnyImages = cohort.map(coarsened).as_given()
-    return made
+    return cohort.map(coarsened).as_given()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +66,8 @@ class Threshold(Step):
     [[[nan, nan, nan, 3.0, 4.0]]]
     """
 
-    kind: ClassVar[str] = "threshold"
-    operands: ClassVar[tuple[str, ...]] = ("value",)
+    kind = "threshold"
+    operands = ("value",)
     value: Number | None = None
     q: Percent | None = None
     below: ZeroOrNan = "zero"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ..engine.programs import Operation
 from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import ImageValues
-from .number_rules import DIVISOR, FINITE, Rule
+from .number_rules import DIVISOR, FINITE
 from .standardize import Standardize
 from .statistic_base import ImageStatistic, Measurement, Statistic
 
@@ -48,8 +47,8 @@ class Zscore(Step):
     [[[-0.91, -0.91, 0.0, 0.0, 1.83]]]
     """
 
-    kind: ClassVar[str] = "zscore"
-    operands: ClassVar[tuple[str, ...]] = ("center", "spread")
+    kind = "zscore"
+    operands = ("center", "spread")
 
     def statistic(self, labels: Sequence[Label]) -> Statistic:
         """Mean and standard deviation of each channel."""
@@ -67,9 +66,9 @@ class MeanAndDeviation(ImageStatistic):
     ``spread``: its standard deviation, 1 where that is 0 or none.
     """
 
-    number_names: ClassVar[tuple[str, ...]] = ("center", "spread")
-    rules: ClassVar[tuple[Rule, ...]] = (FINITE, DIVISOR)
-    value_names: ClassVar[tuple[str, ...]] = ("mean", "deviation")
+    number_names = ("center", "spread")
+    rules = (FINITE, DIVISOR)
+    value_names = ("mean", "deviation")
 
     @property
     def made_from(self) -> Mapping[str, str]:

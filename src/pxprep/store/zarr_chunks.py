@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -134,8 +134,7 @@ class ZarrChunks:
         return str(self._array.metadata.encode_chunk_key(index))
 
     def _file(self, index: tuple[int, ...]) -> Path:
-        file: Path = self._folder / self._key(index)
-        return file
+        return self._folder / self._key(index)
 
     def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> NumpyArray:
         """The pixels of a chunk."""
@@ -196,11 +195,7 @@ class StoreChunks(ZarrChunks):
 
 def direct(value: object) -> object:
     """A zarr array as `ZarrChunks` if its chunks can be read so; anything else as it is."""
-    if not type(value).__module__.startswith("zarr."):
-        return value
-    import zarr
-
-    if not isinstance(value, zarr.Array):
+    if not _is_zarr_array(value):
         return value
     # Exactly this class: a derived one may change the bytes. zarr 2 has no such class.
     is_local = type(value.store) is _local_store()
@@ -235,11 +230,7 @@ def require_there(value: object) -> None:
 
     All that zarr reads from it would have the fill value.
     """
-    if not type(value).__module__.startswith("zarr."):
-        return
-    import zarr
-
-    if not isinstance(value, zarr.Array):
+    if not _is_zarr_array(value):
         return
     folder = folder_of(value)
     # A store that is derived from zarr's may call its files as it likes.
@@ -260,6 +251,15 @@ def missing_chunks_message(folder: Path, keys: Sequence[str]) -> str:
         "pxprep wrote all of them. Make the layer again (or, if another program made these pixels "
         "zero, work on a copy by sdata.write)"
     )
+
+
+def _is_zarr_array(value: object) -> TypeGuard[Any]:
+    """Whether `value` is an array of zarr's own; zarr is imported only where it may be."""
+    if not type(value).__module__.startswith("zarr."):
+        return False
+    import zarr
+
+    return isinstance(value, zarr.Array)
 
 
 def _local_store() -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from ..aliases import PixelTable
 from ..errors import ParameterError, StoreError
 from ..images.image_numbers import FOV
-from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_path
+from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_new_file
 from ..store import files
 from ..store.files import WRITE_ERRORS
 from .rows import Columns, Rows
@@ -37,12 +37,7 @@ def maker_of(
         if file is not None:
             raise ParameterError(f'file needs to="parquet", got to={to!r}')
         return MAKERS[kind]
-    path = parse_path(file, "file", 'a file for to="parquet"')
-    if not path.parent.is_dir():
-        raise ParameterError(f"file must be in a folder that exists, got {str(file)!r}")
-    if path.is_dir() or (path.exists() and not may_replace):
-        hint = "is a folder" if path.is_dir() else "exists already; overwrite=True replaces it"
-        raise ParameterError(f"file {str(file)!r} {hint}")
+    path = parse_new_file(file, "file", 'a file for to="parquet"', may_replace=may_replace)
     return partial(MAKERS[kind], path=path)
 
 

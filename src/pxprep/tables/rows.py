@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from ..aliases import Array, DType, NumpyArray
+from ..aliases import DType, NumpyArray
 from ..engine import backends
 from ..errors import ParameterError
 from ..images.image import processing_dtype, shared_pixels
@@ -138,7 +138,7 @@ def pieces_of(
     """The rows of each band of each image: at least one piece, which may have none."""
     arrays = backends.with_numbers_known([shared_pixels(image) for image in cohort])
     for fov, (array, label) in enumerate(zip(arrays, labels, strict=True)):
-        others = [] if label is None else [_planes(label)]
+        others = [] if label is None else [shared_pixels(label)[0]]
         for top, band in backends.bands(array, *others):
             # Nothing of a band is held here while the next one is computed.
             yield _rows(columns, fov, top, band, sample, must_have_label)
@@ -176,12 +176,6 @@ def _in_order(band: NumpyArray) -> NumpyArray:
     before = band.ndim - len(PIXEL_ORDER)
     axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
     return band.transpose(axes).reshape(*band.shape[:before], -1)
-
-
-def _planes(labels: xr.DataArray) -> Array:
-    """Labels as an array with the axes (z, y, x)."""
-    array = labels.transpose(*(dim for dim in SPATIAL if dim in labels.dims)).data
-    return array if "z" in labels.dims else array[np.newaxis]
 
 
 def _as_text(names: Sequence[Hashable], what: str) -> tuple[str, ...]:
