@@ -33,7 +33,7 @@ from .cache import (
     Sampling,
 )
 from .computing import compute, computes_here, scheduler_of, some_wait
-from .jobs import StoreChunks
+from .jobs import WriteChunks
 from .lazy import LazyChain, chain_and_axes, in_axes, numbers_of, with_numbers
 from .notes import Note
 from .programs import Operation
@@ -283,7 +283,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     if len(now) < len(arrays):
         compute(*[chain.storing(target, axes) for (chain, axes), target in pairs])
         return
-    sinks = [StoreChunks(target, one.channels_per_chunk, axes) for (one, axes), target in pairs]
+    sinks = [WriteChunks(target, one.channels_per_chunk, axes) for (one, axes), target in pairs]
     passes.run([passes.Pass(chain, (sink,)) for chain, sink in zip(now, sinks, strict=True)])
 
 

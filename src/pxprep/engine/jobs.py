@@ -246,7 +246,7 @@ class Survey(Sink):
 
 
 @dataclass(frozen=True, eq=False)
-class StoreChunks(Sink):
+class WriteChunks(Sink):
     """The result is written to `target`, which has these axes, as ``target[place] = chunk``."""
 
     in_order = True

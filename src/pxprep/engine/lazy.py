@@ -30,7 +30,7 @@ from .jobs import (
     Choose,
     Later,
     ReturnChunks,
-    StoreChunks,
+    WriteChunks,
     Survey,
     boxed,
     choose_bounds,
@@ -174,7 +174,7 @@ class LazyChain(Chain):
 
         The source must have all planes in one chunk. The Dask array that is returned is empty.
         """
-        sink = StoreChunks(target, self.channels_per_chunk, axes)
+        sink = WriteChunks(target, self.channels_per_chunk, axes)
         return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
