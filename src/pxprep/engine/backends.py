@@ -1,7 +1,7 @@
 """Runs block functions over whole images, NumPy arrays or Dask arrays of NumPy blocks.
 
 Modules outside the engine ask only this one whether an array is lazy. A NumPy image is cut into
-bands of rows that several threads work on at once (the kernels release the GIL); a Dask image
+blocks of whole rows that several threads work on at once (kernels release the GIL); a Dask image
 becomes a graph, and nothing is computed yet. Both call the same functions of `blocks` and give the
 same bits.
 

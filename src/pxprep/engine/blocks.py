@@ -1,9 +1,9 @@
-"""What the steps do to one block of pixels: pure functions on NumPy arrays.
+"""What the steps do to one block of pixels: functions on NumPy arrays.
 
 A block has the axes (c, z, y, x) and is part of a larger image; `sums` have the axes (z, y, x).
-A block that is read may be read-only, of any byte order and memory layout, and in pieces; none is
-written to, except where the docstring says so. Missing pixels are NaN or infinite in what comes in,
-and NaN in what comes out.
+A function that returns nothing writes to what it is given: to `out`, or else to its first argument.
+All else that is read may be read-only, of any byte order and memory layout, and in pieces. Missing
+pixels are NaN or infinite in what comes in, and NaN in what comes out.
 """
 
 from collections.abc import Iterable, Sequence

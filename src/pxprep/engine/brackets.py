@@ -10,8 +10,9 @@ from .gathering import Bounds, Limits
 from .kernels.brackets import SPARE
 
 # How far a bracket extends to either side, in standard deviations of the quantile's rank in the
-# sample. SPREADS are of the deviation if all pixels were independent; TILE_SPREADS are of the one
-# that is seen between tiles. If those would not fit, LEAST_TILE_SPREADS must do.
+# sample: SPREADS times the deviation that independent pixels would have, or TILE_SPREADS times the
+# one that is seen between tiles, whichever is more. Where there is no room, LEAST_TILE_SPREADS
+# times the latter must do.
 SPREADS = 30.0
 TILE_SPREADS = 5.0
 LEAST_TILE_SPREADS = 2.0

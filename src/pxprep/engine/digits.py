@@ -1,6 +1,6 @@
 """Digits of the sort keys of values, and how often each occurs: see `kernels.counts`.
 
-Pure functions on NumPy arrays.
+Functions on NumPy arrays.
 """
 
 from collections.abc import Iterable

@@ -3,9 +3,10 @@
 Which way is the fastest depends on how many pixels there are, and of what type:
 
 - integers of up to 16 bits: it is counted how often each occurs;
-- few floats: their values are gathered, and the wanted ones found among them;
-- many floats: small tiles tell between which bounds a quantile lies, and one pass gathers what lies
-  there; if the quantile turns out to lie elsewhere, digits are counted.
+- few floats, or quantiles near 0 or 100 percent: values are gathered that may be wanted, and the
+  wanted ones found among them;
+- other floats: small tiles tell between which bounds a quantile lies, and one pass gathers what
+  lies there; if the quantile turns out to lie elsewhere, digits are counted.
 
 All ways give the same order statistics, to the last bit.
 """

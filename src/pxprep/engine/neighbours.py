@@ -1,6 +1,6 @@
 """What steps make of a pixel and its neighbours: hot pixels, blur, opening.
 
-Pure functions on NumPy arrays, as those in `blocks`, where the words are explained.
+Functions on NumPy arrays, as those in `blocks`, where the words are explained.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

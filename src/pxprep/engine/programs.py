@@ -49,7 +49,7 @@ class Strip:
         self.pixels = pixels
         self.window = window
         self.program = program
-        # The pixels that the operations after the one that runs need.
+        # What the operation that runs now must make: the pixels that those after it need.
         self.want = window
         # The pixels wanted in the end, if notes are taken of them, and which chunk along z.
         self.noted_window: Window | None = None
@@ -181,7 +181,7 @@ class Operation:
         """The same operation on one image, where it notes what the user should know.
 
         `take_note` makes the note. `reference` tells the image on which a threshold was measured,
-        if it is at hand: see `KeepAbove`.
+        if it can be had: see `KeepAbove`.
         """
         return self
 

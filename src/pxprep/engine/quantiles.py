@@ -7,7 +7,7 @@ and block, and counts add up in any order, so the answer does not depend on chun
 workers. For floats one pass is enough if a sample tells where the quantile lies: see
 `_in_one_pass`.
 
-This module measures lazy images; images in memory are left to `measuring`.
+This module measures lazy images; those in memory or at hand are left to `measuring`.
 """
 
 from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ def exact_quantiles(
         # Digits are counted only if, when computed, the quantiles were not found in one pass.
         found = []
         if each_alone:
-            found = [_found_at_once(part, flat, zeros, len(images)) for part in parts]
+            found = [_lazily_in_one_pass(part, flat, zeros, len(images)) for part in parts]
         return _stacked(_by_radix(parts, percents, groups, zeros, found=found), q.ndim)
     if each_alone:
         alone = [parts[position] for (position,) in groups]
@@ -148,8 +148,8 @@ def _by_radix(
 ) -> list[list[Quantiles]]:
     """The quantiles of each group, found by counting digit after digit; each of shape (c,).
 
-    `found` has for each image the box of `_found_at_once`: if it is not None when it is computed,
-    its quantiles are taken, and nothing is counted.
+    `found` has for each image the box of `_lazily_in_one_pass`: if its item is not None when it is
+    computed, the quantiles in it are taken, and nothing is counted.
     """
     found = found or [None] * len(parts)
     # Each group and quantile has a selection of its own; `position` is that of a selection.
@@ -200,7 +200,7 @@ def _either(selection: Block, found: Block | None = None, *, dtype: DType, posit
     return settled
 
 
-def _found_at_once(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> Array | None:
+def _lazily_in_one_pass(part: MaskedImage, q: Block, zeros: bool, n_images: int) -> Array | None:
     """A lazy box (an array of one item) with the `Quantiles` of an image; None if it is no use.
 
     The item is None if the quantiles turn out to lie outside the bounds that samples gave. Here and

@@ -85,7 +85,7 @@ class Sink:
         raise NotImplementedError
 
     def prepare(self, opened: Opened, where: Pixels | None) -> None:
-        """Learn of the chain and its mask what the sink needs to know before its first block."""
+        """Find out, from the chain and its mask, what must be known before the first block."""
 
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Any:
         """Run the chain on a block, and return what the sink keeps of the result.
@@ -195,8 +195,8 @@ class Count(Sink):
 class SharedBounds:
     """Bounds that the blocks of a pass share: what is learnt from one serves for the others.
 
-    They are chosen when they are first needed: `choose` is called with the chain whose block is
-    first at hand, and its mask.
+    They are chosen when they are first needed: `choose` is called with the chain whose block
+    comes first, and its mask.
     """
 
     def __init__(self, choose: Callable[[Opened, Pixels | None], Bounds | None]) -> None:

@@ -42,7 +42,7 @@ class PassTasks:
     keeping_points
         As for `BlockJob`.
     more
-        What the sink is `given`, and last the area that is measured, or None.
+        What the sink is `given`, and last what is measured: an area, its `Pixels`, or None for all.
     gate
         None if the pass always runs.
     """

@@ -145,9 +145,9 @@ class ImageSet(BaseImageSet):
             return self._with(chains=chains)
 
     def _sums_for(self, cohort: "ImageSet") -> list[object]:
-        """For each image of `cohort`, from where to take the sums that gave its threshold.
+        """For each image of `cohort`, how to make again the sums that gave its threshold.
 
-        See `reference` of `KeepAbove`; None where they cannot be taken.
+        It becomes the `reference` of a `KeepAbove`; None where they cannot be made.
         """
         if self.is_lazy or cohort.is_lazy:
             if self.is_masked:

@@ -1,4 +1,4 @@
-"""Where the wrapper's new layers go: in memory, or to a store, together or one by one."""
+"""Where the wrapper's new layers go: in memory, or to a store, together or in groups."""
 
 from __future__ import annotations
 
@@ -104,23 +104,23 @@ class Destination:
         By name of the new layer, the name of the layer it is made from.
     wait
         For how many seconds another process may be writing; None: as long as it takes.
-    one_by_one
-        Whether each layer is published when it is finished, not all together at the end.
+    in_groups
+        Whether layers are published group by group (`resume`), not all together at the end.
     done
         The layers that an earlier, interrupted call has made.
     damaged
         The layers in `done` that are not whole any more, and are made again.
     reads
-        By name of the new layer, the folders that it is read from.
+        By name of the new layer, the folders that it is made from.
     before
-        These folders, and those of the layers, as they were when they were read.
+        How these folders, and those of the new layers' names, were before anything was computed.
     """
 
     sdata: SpatialData
     store: Path | None
     pairs: Mapping[str, str]
     wait: float | None = None
-    one_by_one: bool = False
+    in_groups: bool = False
     done: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     reads: Mapping[str, frozenset[Path]] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class Destination:
             Records.parsed(self.sdata.attrs.get(KEY))
             return self
         RootContents(self.store, merged).check()
-        if not self.one_by_one:
+        if not self.in_groups:
             self._check_not_applied(parameters)
         check_dependents(self.sdata, self.store, self.todo)
         reads = {name: sources[self.pairs[name]].folders for name in self.todo}
@@ -221,7 +221,7 @@ class Destination:
         records = Records.on_disk(self.store)
         runs = {name: run for name in self.pairs if (run := records.run_of(name)) is not None}
         if not runs:
-            return replace(self, one_by_one=True), None
+            return replace(self, in_groups=True), None
         different = {run["id"]: (name, run) for name, run in runs.items()}
         for name, run in different.values():
             why = self._difference(run, runs, sources, parameters, given)
@@ -238,7 +238,7 @@ class Destination:
         done = tuple(name for name in runs if name not in set(damaged))
         first = next(iter(runs.values()))
         begun = Run(parameters, first["sources"], first["fitted"])
-        return replace(self, one_by_one=True, done=done, damaged=damaged), begun
+        return replace(self, in_groups=True, done=done, damaged=damaged), begun
 
     def _tell_of(self, damaged: Sequence[str]) -> None:
         """Warn of finished layers that are made again; raise where their sources are gone."""
@@ -290,14 +290,14 @@ class Destination:
                 put(self.sdata, name, element)
             self.sdata.attrs[KEY] = kept
             return
-        if self.one_by_one:
+        if self.in_groups:
             self.before.check()  # each gets numbers that were measured on all of them
         waiting, done, seconds = deque(elements.items()), list(self.done), 0.0
-        stage = partial(new_layers.stage, self.store, bar=bar, codec=codec)
+        stage_some = partial(new_layers.stage, self.store, bar=bar, codec=codec)
         while waiting:
-            group: dict[str, object] = {} if self.one_by_one else dict(elements)
+            group: dict[str, object] = {} if self.in_groups else dict(elements)
             with new_layers.telling_outcome(group, self.store, done):
-                seconds = self._write(self.store, waiting, group, run, stage, seconds)
+                seconds = self._write(self.store, waiting, group, run, stage_some, seconds)
             for name, element in group.items():
                 put(self.sdata, name, new_layers.on_disk(element, self.store, name))
             self.sdata.attrs[KEY] = read_attrs(self.store)[KEY]
@@ -309,12 +309,12 @@ class Destination:
         waiting: deque[tuple[str, object]],
         group: dict[str, object],
         run: Run,
-        stage: Callable[..., None],
+        stage_some: Callable[..., None],
         seconds: float,
     ) -> float:
         """Write and publish waiting layers in one transaction; they are added to `group`.
 
-        All layers; or one by one the first, and those that are made within `seconds` after it.
+        All layers; or in groups the first, and those that are begun within `seconds` of the start.
         Returns how many seconds the next group may take.
         """
         entries: dict[str, Json] = {}
@@ -324,12 +324,12 @@ class Destination:
             new_layers.WRITING,
             transactions.transaction(store, contents, self.wait) as transaction,
         ):
-            while waiting and not (self.one_by_one and entries and monotonic() > started + seconds):
+            while waiting and not (self.in_groups and entries and monotonic() > started + seconds):
                 some = dict(waiting.popleft() for _ in range(self._n_at_once(waiting, entries)))
                 group |= some
                 new = {name: run.entry(self.pairs[name], one) for name, one in some.items()}
                 marks = {name: {key: entry[key] for key in MARK} for name, entry in new.items()}
-                stage(transaction.stage, some, marks)
+                stage_some(transaction.stage, some, marks)
                 entries |= new
             staged = monotonic()
             places = [Place("images", name) for name in entries]
@@ -340,9 +340,9 @@ class Destination:
     def _n_at_once(self, waiting: Sized, begun: Sized) -> int:
         """How many layers are written at once: all that wait, up to `MOST_AT_ONCE`.
 
-        One by one: a single layer first, then one for each core.
+        In groups: a single layer first, then one for each core.
         """
-        most = MOST_AT_ONCE if not self.one_by_one else n_cores() if begun else 1
+        most = MOST_AT_ONCE if not self.in_groups else n_cores() if begun else 1
         return min(len(waiting), most)
 
     def _check_still(self, store: Path, names: Sequence[str]) -> None:
@@ -355,7 +355,7 @@ class Destination:
             )
 
     def _relied_on(self, store: Path, names: Iterable[str]) -> Snapshot:
-        """How these layers and their sources were; one by one, others have been replaced since."""
+        """How these layers and their sources were; earlier groups have replaced others since."""
         own = {layer_folder(store, name) for name in names}
         return self.before.only(own.union(*(self.reads[name] for name in names)))
 

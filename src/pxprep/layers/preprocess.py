@@ -222,7 +222,7 @@ def _make_layers(work: Work) -> FittedPipeline:
     images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
     batches = prepared.batches
     depth = pipeline_of(pipeline).depth(cohort.labels)
-    # `fit` and `transform` take images; what `cohort` keeps in memory belongs to these very arrays.
+    # `fit` and `transform` get the very arrays of `cohort`: only what is read of those is shared.
     with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
         fitted = (
             pipeline

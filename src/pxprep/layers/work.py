@@ -131,7 +131,7 @@ class Prepared:
         masks = {name: work.masks[name] for name in images} if work.masks else None
         batches = {name: request.batches[name] for name in images} if request.batches else None
         cohort = _checked_cohort(work.pipeline, images, request.pool, masks, batches)
-        # The aligned arrays: what is kept of them belongs to these very objects.
+        # The aligned arrays: `sharing_reads` keeps what is read of these very objects.
         images = dict(zip(images, cohort, strict=True))
         return cls(sdata, images, layouts, masks, batches, cohort)
 

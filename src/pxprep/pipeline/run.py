@@ -41,7 +41,8 @@ def run(
 ) -> Iterator[tuple[str, xr.Dataset, ImageSet]]:
     """Each step's name, numbers and output.
 
-    With a `bar` (as in `fit`) numbers are computed at once, `in_this_process` or where Dask wants.
+    With a `bar` (as in `fit`) numbers are computed now, `in_this_process` or by the scheduler that
+    the user chose.
     Without `with_output` (as in `fit`) nothing is done after the last measurement. With it, results
     that are costly to compute are kept while a statistic of them is measured, so that they are not
     computed once more to be returned. Numbers that nobody else will see need not be `labeled`.
@@ -62,7 +63,7 @@ def run(
             source = source.with_evaluate(
                 _evaluation(bar, _pass_name(name, cohort), in_this_process)
             )
-        # Images in memory are measured here and now; lazy ones when their numbers are computed.
+        # Chains are measured here and now; of lazy images `evaluate` computes and shows each pass.
         shown_pass = None
         if bar is not None and source.chains and is_measured:
             shown_pass = bar(_pass_name(name, cohort))
@@ -77,7 +78,7 @@ def run(
         if with_output or not is_last:
             reference = None if step.reference is None else outputs[step.reference]
             current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
-            told = current.already_told  # without that in channels that the step drops
+            told = current.already_told  # without flags of channels that it drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current

@@ -1,4 +1,4 @@
-"""Separable Gaussian blur of a strip of rows, given with its surroundings."""
+"""Separable Gaussian blur of a tile, given with its surroundings."""
 
 from functools import lru_cache
 

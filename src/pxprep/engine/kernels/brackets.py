@@ -149,12 +149,12 @@ def _gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, ins
     n = 0
     for start in range(0, values.size, TALLIED):
         part = values[start : start + TALLIED]
-        counted, above, others = _tally_usual(part, low, high, zeros)
+        counted, not_below, others = _tally_usual(part, low, high, zeros)
         if low > 0 and others == 0:
-            n_inside = _copy_above(part, low, inside[n:]) if above > 0 else 0
+            n_inside = _copy_above(part, low, inside[n:]) if not_below > 0 else 0
             tally[0] += counted
-            tally[3] += counted - above
-            tally[4] += above - n_inside
+            tally[3] += counted - not_below
+            tally[4] += not_below - n_inside
             n += n_inside
         elif _tally(part, low, high, zeros, tally):
             n += _copy_inside(part, low, high, zeros, inside[n:])
@@ -236,13 +236,13 @@ def _tally_usual(
     numbers mean what they should only if nothing is unusual; else `_tally` is to count.
     """
     floor = values.dtype.type(-1 if zeros else 0)
-    counted, above, others = np.int32(0), np.int32(0), np.int32(0)
+    counted, not_below, others = np.int32(0), np.int32(0), np.int32(0)
     for i in range(values.size):
         v = values[i]
         counted = np.int32(counted + (v > floor))
-        above = np.int32(above + (v >= low))
+        not_below = np.int32(not_below + (v >= low))
         others = np.int32(others + ((v < 0) | (v >= high)))
-    return counted, above, others
+    return counted, not_below, others
 
 
 @kernel
