@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pxprep.engine import quantiles
-from pxprep.engine.gathering import Bounds, Gathering, Limits
+from pxprep.engine.gathering import Bounds, Gatherer, Limits
 
 SHAPE, CHUNKS = (3, 24, 20), (3, 6, 10)
 
@@ -89,6 +89,6 @@ def gathered(values, low, high, q=(50,), zeros=True):
     """What lies between two bounds of values, for each of several quantiles; nothing is let go."""
     bounds = Bounds(np.full(len(q), low), np.full(len(q), high))
     limits = Limits(np.full((len(q), 2), 1 << 40), 1 << 40)
-    gathering = Gathering(bounds, limits, zeros, values.dtype)
-    gathering.take(values[np.newaxis])
-    return gathering.gathered()
+    gatherer = Gatherer(bounds, limits, zeros, values.dtype)
+    gatherer.take(values[np.newaxis])
+    return gatherer.gathered()

@@ -13,7 +13,7 @@ from counted_images import gathered
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
 from pxprep.engine import blocks, digits, kernels
 from pxprep.engine.digits import bit_constants
-from pxprep.engine.gathering import Bounds, Gathered, Gathering, Limits
+from pxprep.engine.gathering import Bounds, Gathered, Gatherer, Limits
 from pxprep.engine.kernels.counts import (
     INFINITE_SLOT,
     N_DIGITS,
@@ -174,10 +174,10 @@ def test_zeros_of_either_sign_are_one_value():
 def test_tallies_add_up():
     values = np.array([[-1, 2, np.inf, np.nan, 0]], F4)
     limits = Limits(np.full((1, 2), 1 << 40), 1 << 40)
-    gathering = Gathering(Bounds(np.zeros(1), np.full(1, 2)), limits, zeros=False, dtype=F4)
+    gatherer = Gatherer(Bounds(np.zeros(1), np.full(1, 2)), limits, zeros=False, dtype=F4)
     for _ in range(3):
-        gathering.take(values)
-    assert gathering.gathered().tally.tolist() == [[6, 3, 3, 3, 0, 3]]
+        gatherer.take(values)
+    assert gatherer.gathered().tally.tolist() == [[6, 3, 3, 3, 0, 3]]
 
 
 @pytest.mark.parametrize("q", [0, 30, 50, 99, 100])
@@ -235,11 +235,11 @@ def test_several_quantiles_of_several_channels_are_found_in_one_go():
     values = np.random.default_rng(0).normal(size=(3, 2, 500)).astype(F4)
     q = np.repeat([1.0, 50.0, 99.0], 3)
     limits = Limits(np.full((9, 2), 1 << 40), 1 << 40)
-    gathering = Gathering(Bounds(np.full(9, -np.inf), np.full(9, np.inf)), limits, True, F4)
+    gatherer = Gatherer(Bounds(np.full(9, -np.inf), np.full(9, np.inf)), limits, True, F4)
     for part in (values[:, :, :100], values[:, :, 100:][:, :, ::-1]):
-        gathering.take(part)
+        gatherer.take(part)
     expected = np.quantile(values.reshape(3, -1).astype(F8), [0.01, 0.5, 0.99], axis=1)
-    np.testing.assert_array_equal(gathering.gathered().quantiles(q), expected.ravel())
+    np.testing.assert_array_equal(gatherer.gathered().quantiles(q), expected.ravel())
 
 
 # Values on their own

@@ -266,7 +266,7 @@ def test_an_operation_of_two_numbers_is_told_of_the_reference(image):
 
     @dataclass(frozen=True)
     class Between(ClipBetween):
-        def noticing(self, take_note, reference):
+        def noticing(self, make_note, reference):
             told.append(reference)
             return self
 

@@ -210,7 +210,7 @@ def test_at_once_is_said_of_this_thread_alone():
     lazy = da.from_array(some_values(), chunks=CHUNKS).map_blocks(
         lambda block: (threads.append(get_ident()), block)[1], dtype=some_values().dtype
     )
-    with ThreadPoolExecutor(1) as other, computing.at_once():
+    with ThreadPoolExecutor(1) as other, computing.in_this_thread():
         here = lazy.compute()
         assert set(threads) == {get_ident()}
         threads.clear()

@@ -142,7 +142,7 @@ def scheduler_of(arrays: Sequence[Array]) -> Any:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
+def in_this_thread() -> Iterator[None]:
     """A context: what this thread has Dask compute is computed in this thread.
 
     It is for many tasks that do next to nothing, which threads or a cluster would only slow down.

@@ -85,7 +85,7 @@ class Gathered:
         return values if is_found else None
 
 
-class Gathering:
+class Gatherer:
     """Gathers the values between bounds, which narrow as more values are known.
 
     Parameters
@@ -155,10 +155,10 @@ class Gathering:
 def merged(parts: Sequence[Gathered], limits: Limits) -> Gathered | None:
     """Merge what was gathered from several parts of an image; None if that is too much."""
     bounds = Bounds(*parts[0].bounds.T)
-    gathering = Gathering(bounds, limits, zeros=False, dtype=parts[0].inside.dtype)
+    gatherer = Gatherer(bounds, limits, zeros=False, dtype=parts[0].inside.dtype)
     for part in parts:
-        gathering.add(part)
-    return gathering.gathered() if gathering.n_held <= limits.most else None
+        gatherer.add(part)
+    return gatherer.gathered() if gatherer.n_held <= limits.most else None
 
 
 def _as_lines(values: Block, dtype: DType) -> tuple[Block, int]:

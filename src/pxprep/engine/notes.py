@@ -24,7 +24,7 @@ from .windows import Window
 # Makes the text of a warning from the notes of one step on all images; None: there is no warning.
 Say = Callable[[Sequence["Note"]], str | None]
 # Makes a note on an image; the arguments are `step`, `say` and `said_by_workers` of `Note`.
-TakeNote = Callable[..., "Note"]
+MakeNote = Callable[..., "Note"]
 
 # Rows are sampled: at least SAMPLED_ROWS of them (all, if there are fewer), and at least one of
 # every MOST_ROW_STEP.
@@ -130,7 +130,7 @@ class Note:
             # A later pass may cut the same columns into other strips: those that overlap seen ones
             # are not counted.
             seen = self._seen[window.left, window.right, part]
-            if any(other.meets(window) and other != window for other in seen):
+            if any(other.overlap(window) and other != window for other in seen):
                 return False
             times = seen.get(window, 0)
             seen[window] = times + 1

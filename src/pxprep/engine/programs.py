@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..aliases import Block, DType
 from . import blocks
-from .notes import Note, TakeNote
+from .notes import MakeNote, Note
 from .windows import Pixels, Window, kept_among
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
@@ -177,10 +177,10 @@ class Operation:
         """How many channels each chunk has after it, given how many each has before."""
         return before
 
-    def noticing(self, take_note: TakeNote, reference: object) -> "Operation":
+    def noticing(self, make_note: MakeNote, reference: object) -> "Operation":
         """The same operation on one image, where it notes what the user should know.
 
-        `take_note` makes the note. `reference` tells the image on which a threshold was measured,
+        `make_note` makes the note. `reference` tells the image on which a threshold was measured,
         if it can be had: see `KeepAbove`.
         """
         return self

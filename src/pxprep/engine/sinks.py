@@ -11,7 +11,7 @@ import numpy as np
 
 from ..aliases import Block, DType
 from . import digits
-from .gathering import Bounds, Gathered, Gathering, Limits, merged
+from .gathering import Bounds, Gathered, Gatherer, Limits, merged
 from .kernels.counts import DIGIT_BITS, N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
@@ -261,17 +261,17 @@ class Gather(Sink):
             bounds = bounds.of(opened, where)
         if bounds is None:
             return None
-        gathering = Gathering(bounds, self.limits, self.zeros, program.dtype)
+        gatherer = Gatherer(bounds, self.limits, self.zeros, program.dtype)
         strips = program.values_in_strips(opened.pixels, window, opened.numbers, where)
         for values in strips:
-            gathering.take(values)
-            if gathering.n_held > self.limits.most:
+            gatherer.take(values)
+            if gatherer.n_held > self.limits.most:
                 for _ in strips:  # a `KeepResult` in the program needs the others, too
                     pass
                 return None
             if isinstance(self.bounds, SharedBounds):
-                self.bounds.narrow(*gathering.bounds.T)
-        return gathering.gathered()
+                self.bounds.narrow(*gatherer.bounds.T)
+        return gatherer.gathered()
 
     def merge(self, parts: Sequence[Gathered]) -> Gathered | None:
         """What was gathered from all; None if that is too much."""

@@ -65,7 +65,7 @@ class Window(NamedTuple):
         ]
         return [part for part in parts if part.top < part.bottom and part.left < part.right]
 
-    def meets(self, other: "Window") -> "Window | None":
+    def overlap(self, other: "Window") -> "Window | None":
         """The part that both windows have in common; None if there is none."""
         top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
         left, right = max(self.left, other.left), min(self.right, other.right)
@@ -132,7 +132,7 @@ class Pixels:
     def read(self, window: Window) -> Block:
         """The pixels of `window`, with axes (c, z, y, x); a view if one piece holds them all."""
         _, held, array = self.pieces[0]
-        if array.shape[0] == self.n_channels and held.meets(window) == window:
+        if array.shape[0] == self.n_channels and held.overlap(window) == window:
             return array[(slice(None), slice(None), *window.within(held))]
         block = np.empty((self.n_channels, self.planes, *window.shape), self.dtype)
         for channels, part, values in self.within(window):
@@ -154,7 +154,7 @@ class Pixels:
     def within(self, window: Window) -> Iterator[tuple[slice, Window, Block]]:
         """What each piece holds of `window`: the channels, where it lies, and the pixels."""
         for first, held, array in self.pieces:
-            part = held.meets(window)
+            part = held.overlap(window)
             if part is not None:
                 values = array[(slice(None), slice(None), *part.within(held))]
                 yield slice(first, first + len(array)), part, values
@@ -170,7 +170,7 @@ class Pixels:
         wanted = dtype if self.dtype.kind == "f" else self.dtype.newbyteorder("=")
         stretches = []
         for first, held, array in self.pieces:
-            met = held.meets(window)
+            met = held.overlap(window)
             if channels is not None:
                 begin = max(first, channels.start)
                 end = min(first + len(array), channels.stop)

@@ -187,7 +187,7 @@ def _decode(
             data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
         )
         segment = Window(row, row + height, column, column + width)
-        common = window.meets(segment)
+        common = window.overlap(segment)
         if decoded is None or common is None:
             continue
         pixels = decoded[(0, *common.within(segment))]

@@ -138,7 +138,7 @@ def _describe(root: Path, elements: Mapping[str, object], options: Mapping[str, 
     for name, element in elements.items():
         arrays = [backends.without_pixels(scale.data) for scale in scales_of(element)]
         empty[name] = with_data(element, arrays)
-    with computing.at_once():
+    with computing.in_this_thread():
         SpatialData(images=empty).write(root, consolidate_metadata=False, **options)
 
 

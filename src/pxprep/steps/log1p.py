@@ -6,7 +6,7 @@ from functools import partial
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.notes import Note, TakeNote, say_missing
+from ..engine.notes import MakeNote, Note, say_missing
 from ..engine.programs import Operation, Strip
 from .base import Step
 
@@ -47,10 +47,10 @@ class TakeLog1p(Operation):
 
     is_cheap = False
 
-    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
+    def noticing(self, make_note: MakeNote, reference: object) -> Operation:
         """The operation that notices values without a logarithm."""
         say = partial(say_missing, "became NaN, as they were -1 or below")
-        return replace(self, note=take_note("log1p", say, "values of -1 or below became NaN"))
+        return replace(self, note=make_note("log1p", say, "values of -1 or below became NaN"))
 
     def __call__(self, strip: Strip, numbers: object) -> None:
         """Transform."""

@@ -11,7 +11,7 @@ import xarray as xr
 from ..aliases import Label, NumpyArray, Pool, Zeros
 from ..channels import CHANNEL
 from ..engine import blocks
-from ..engine.notes import Note, Say, TakeNote, sampled_rows, say_lost, say_nothing
+from ..engine.notes import MakeNote, Note, Say, sampled_rows, say_lost, say_nothing
 from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
 from ..errors import ImageError, ParameterError
@@ -129,14 +129,14 @@ class KeepAbove(Operation):
 
     is_pointwise = False
 
-    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
+    def noticing(self, make_note: MakeNote, reference: object) -> Operation:
         """The same operation, which notes how many of the dropped pixels are lost.
 
         Those are pixels that exceed the threshold in the reference.
         """
         if reference is None or not self.of_others:
             return self
-        return replace(self, reference=reference, note=take_note("sum_mask", self.say))
+        return replace(self, reference=reference, note=make_note("sum_mask", self.say))
 
     def __call__(self, strip: Strip, numbers: Any) -> None:
         """Drop those pixels."""

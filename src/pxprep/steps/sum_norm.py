@@ -6,7 +6,7 @@ from functools import partial
 
 from ..aliases import Label
 from ..engine import blocks
-from ..engine.notes import Note, TakeNote, say_missing
+from ..engine.notes import MakeNote, Note, say_missing
 from ..engine.programs import Operation, Strip
 from .base import Step
 
@@ -57,11 +57,11 @@ class DivideBySums(Operation):
 
     is_pointwise = False
 
-    def noticing(self, take_note: TakeNote, reference: object) -> Operation:
+    def noticing(self, make_note: MakeNote, reference: object) -> Operation:
         """The operation that counts negative sums; sums of zero are pixels without signal."""
         say = partial(say_missing, "became NaN, as their sum over channels is negative")
         said_by_workers = "pixels whose sum over channels is negative became NaN"
-        return replace(self, note=take_note("sum_norm", say, said_by_workers))
+        return replace(self, note=make_note("sum_norm", say, said_by_workers))
 
     def __call__(self, strip: Strip, numbers: object) -> None:
         """Divide."""
