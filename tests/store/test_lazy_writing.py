@@ -204,7 +204,7 @@ def test_threads_of_this_process_are_as_many_as_the_user_says():
     np.testing.assert_array_equal(made, values)
 
 
-def test_at_once_is_said_of_this_thread_alone():
+def test_computing_in_this_thread_is_for_this_thread_alone():
     """Who computes at the same moment in another thread has its own scheduler."""
     threads = []
     lazy = da.from_array(some_values(), chunks=CHUNKS).map_blocks(
