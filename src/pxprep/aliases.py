@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-# A NumPy or Dask array; only `engine/backends.py` may check which of the two.
+# A NumPy or Dask array; modules outside `engine/` ask its `backends.py` which of the two.
 Array = Any
 NumpyArray = np.ndarray[Any, np.dtype[Any]]
 # One in `engine/`: pixels of a block, or what is found in them.

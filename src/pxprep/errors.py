@@ -42,7 +42,7 @@ class LayerError(PxprepError, ValueError):
 
 
 class StoreError(PxprepError):
-    """A store could not be written; the message says what is left on disk."""
+    """A store cannot be read or written; after a failed write the message says what is on disk."""
 
 
 class PxprepWarning(UserWarning):
@@ -88,7 +88,7 @@ def listed_names(names: Iterable[object], most: int = 20) -> str:
 
 
 def did_you_mean(unknown: Sequence[object], known: Iterable[object]) -> str:
-    """The known names most like the unknown ones in any case, as a question; or nothing."""
+    """The known names most like the unknown ones, whatever their case, as a question; or ""."""
     by_lower = {str(name).lower(): name for name in known}
     near: list[object] = []
     for name in map(str, unknown):

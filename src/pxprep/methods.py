@@ -1070,7 +1070,7 @@ class StepMethods(Generic[Made]):
         Raises
         ------
         ParameterError
-            If `scale` has not one value per channel, or one of them is 0 or not finite.
+            If `scale` has not one value per channel, or, unless it is lazy, one is 0 or not finite.
         ChannelError
             If the labels of `scale` are not those of the image.
         ImageError

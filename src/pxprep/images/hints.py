@@ -12,7 +12,7 @@ from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import ImageError, PxprepError, type_name
 
-# What the dims of an image are called elsewhere, in any case.
+# What the dims of an image are called elsewhere, in upper or lower case.
 CALLED = {
     CHANNEL: "c ch channel channels band bands marker markers",
     "z": "z plane planes slice slices depth",

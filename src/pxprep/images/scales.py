@@ -101,7 +101,7 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> ScaleFact
 
 
 def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]) -> str:
-    """The sizes of coarser scales that are not those which the factors make; nothing if all are."""
+    """In words, which coarser scales get other sizes by the factors; empty if none does."""
     said = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         sizes = {dim: scales[0].sizes[dim] // factor for dim, factor in by_dim.items()}
@@ -147,7 +147,8 @@ def with_coarser_coordinates(image: xr.DataArray, factors: ScaleFactors) -> xr.D
 def cut_to_size(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
     """`image` cut to the size of means over rectangles of pixels, with the attrs of these.
 
-    It has no coordinates along them. Its values are not the means: the caller puts them in.
+    It has no coordinates along the dims in `factors`. Its values are not the means: the caller puts
+    them in.
     """
     along = [name for name, coord in image.coords.items() if set(coord.dims) & set(factors)]
     sizes = {dim: slice(image.sizes[dim] // factor) for dim, factor in factors.items()}

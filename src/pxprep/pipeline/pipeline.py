@@ -107,8 +107,8 @@ class Pipeline(BasePipeline):
             How much of what was read is kept for the next pass, in bytes or as "2 GiB": an image
             that fits is read once. None is a quarter of the memory that is available.
         progress
-            True shows a bar for each pass over lazy images; a function that takes a description
-            and returns a context manager shows your own.
+            True shows a bar for each pass; a function that takes a description and returns a
+            context manager shows your own.
 
         Returns
         -------

@@ -85,7 +85,7 @@ def run(
 
 
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
-    """What the passes are called that measure lazy images, one for each step that measures."""
+    """What the passes that measure are called, one for each step that measures."""
     each = zip(steps, labels_along(steps, cohort.labels), strict=False)
     return [_pass_name(name, cohort) for (name, step), labels in each if measures(step, labels)]
 

@@ -17,7 +17,8 @@ from .json_form import FORMAT, free_name
 
 HEAD = "# A pipeline of pxprep. In a mapping of channels, ... stands for all others.\n"
 OTHERS = "..."
-# Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts.
+# Words and numbers as JSON has them: `1e-3` is a number, `no` and `012` are texts. But `~` and
+# nothing are null, too.
 _WORDS = {
     "bool": r"true|false",
     "null": r"null|~|",

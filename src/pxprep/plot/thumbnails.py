@@ -52,7 +52,7 @@ def thinning_text(image: xr.DataArray, max_pixels: int) -> str:
 
 
 def as_floats(thumbnail: NumpyArray) -> NumpyArray:
-    """`thumbnail` in a type that Matplotlib knows, which are neither bool nor float16."""
+    """`thumbnail` as float32 or float64: NumPy takes no quantiles of bool."""
     return thumbnail.astype(float_dtype(thumbnail.dtype), copy=False)
 
 

@@ -25,8 +25,8 @@ MOST_CARDS, FEWEST = 4000, 2
 FEW = 3
 # So many channels can be told apart in a small picture.
 MIXED = 4
-# Numbers of steps that bright pixels have; others, as a mean or a lower quantile, most pixels are
-# above. A maximum may be that of a single pixel.
+# Measured numbers that tell how bright the bright pixels of a channel are. Too many pixels are
+# above a mean or a lower quantile, and a maximum may be that of a single pixel.
 BRIGHT = ("scale", "high")
 
 
@@ -144,7 +144,10 @@ class Sections:
         )
 
     def _composite(self, pixels: PicturedPixels, lines: Sequence[Line], bar_part: float) -> Drawing:
-        """Before: as bright as the whole cohort's upper quantiles say, so that images compare."""
+        """Channels mixed: of the image before, or if it is gone, of that after.
+
+        Before is as bright as the whole cohort's upper quantiles say, so that images compare.
+        """
         positions = [self.fitted.remaining.index(label) for label in self.mixed]
         bright = [line for line in lines if line.style == "--" and line.number in BRIGHT]
         fitted = bright[0].values if bright else {}

@@ -26,7 +26,7 @@ def measure_statistic(statistic: Statistic, cohort: ImageSet, step: str) -> xr.D
 
 
 def side_by_side(parts: Mapping[BatchName, xr.Dataset], cohort: ImageSet) -> xr.Dataset:
-    """What was measured in each batch of a cohort as one.
+    """What was measured in each batch of a cohort, as one dataset.
 
     Numbers of each image stay along ``fov``, in the cohort's order; the others get the dimension
     ``batch`` in front.

@@ -33,7 +33,7 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     Raises
     ------
     ParameterError
-        If `scale` has not one value per channel, or one of them is 0 or not finite.
+        If `scale` has not one value per channel, or, unless it is lazy, one is 0 or not finite.
     ChannelError
         If the labels of `scale` are not those of the image.
     ImageError

@@ -123,7 +123,7 @@ def compared_as(numbers: xr.Dataset) -> str:
 
 def flags_of(numbers: xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
-    # Where two quantiles are the same, nothing is left to measure.
+    # Where two quantiles are the same, all values become equal: later steps do not warn of that.
     constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False
     flags = flags_from(*(numbers[name].data for name in COUNTS), constant=constant)
     return flags if CHANNEL in numbers["counted"].dims else flags[..., np.newaxis]

@@ -45,7 +45,7 @@ def decode_parameter(value: object) -> object:
 
 
 def encode_numbers(numbers: xr.Dataset, step: str) -> dict[str, object]:
-    """Variables of a dataset in JSON types, without coordinates; what the step called so measured.
+    """Variables of a dataset in JSON types, without coordinates; `step` is the name of the step.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class QuantileStatistic(ImageStatistic):
         groups = [[index] for index in range(len(arrays))]
         if cohort.pool == "pixels" and len(arrays) > 1:
             if len({array.dtype for array in arrays}) > 1:
-                # Each as it is processed first: large integers are rounded to float32.
+                # First each in the type in which it is processed: large integers are rounded.
                 types = [processing_dtype(image) for image in cohort]
                 common, pairs = np.result_type(*types), zip(arrays, types, strict=True)
                 arrays = [array.astype(own).astype(common) for array, own in pairs]

@@ -130,6 +130,7 @@ class ImageStatistic(Statistic):
             already_told = flags_of_all_pixels(already_told)
         step = f"{step} inside the mask" if cohort.is_masked else step
         dtype = np.result_type(*(processing_dtype(image) for image in cohort))
+        # Axes: fov, value, channel. Of sums, c has one item, and k is for the flags of channels.
         numbers = backends.per_channel(
             partial(
                 self._numbers_with_warning, step, cohort.labels, cohort.names, cohort.pool, dtype

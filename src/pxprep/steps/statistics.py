@@ -121,7 +121,7 @@ class SumThreshold(QuantileStatistic):
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The threshold, axes (1, 1) or (fov, 1, 1)."""
         threshold = measured.pooled()
-        # If a channel was already reported, its sums are not reported.
+        # What was already reported of a channel is not reported again of the sums.
         known = np.bitwise_or.reduce(measured.already_told, axis=1, keepdims=True)
         new = replace(measured, flags=measured.flags & ~known, already_told=np.zeros_like(known))
         return np.where(np.isnan(threshold), 0.0, threshold), _sum_warnings(new, threshold)

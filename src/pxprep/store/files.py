@@ -25,7 +25,7 @@ FLUSHING_PAUSE = 0.25
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What a system says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-# Numbers of errors of the system when it cannot write, whatever a task did.
+# Numbers of errors by which the system says that it cannot write.
 WRITE_ERRORS = {
     getattr(errno, name)
     for name in (

@@ -1,4 +1,4 @@
-"""JSON text: read whoever wrote it, and written; what JSON has no type for."""
+"""JSON text: read, whoever wrote it, and written; what JSON has no type for."""
 
 import json
 import math

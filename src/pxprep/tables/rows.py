@@ -102,7 +102,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Which pixels are taken: each with the probability `fraction`, by numbers of its own."""
+    """Which pixels are taken: each with probability `fraction`, by a random number of its own."""
 
     fraction: float
     seed: int
