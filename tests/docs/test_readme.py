@@ -33,15 +33,15 @@ def test_snippets_run_in_order_and_print_what_is_shown(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("size", [5120, 2048])
 def test_ratios_are_those_of_the_benchmarks(size):
     """Seconds, memory and the ratio to harpy, as the tables of the benchmarks have them."""
-    row = {}
-    for name in ("wrapper", "harpy"):
-        found = re.search(
-            rf"^\| {name} \| {size} \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|(.*)", BENCHMARKS, re.M
-        )
+    row, before = {}, len(BENCHMARKS)
+    for name in ("harpy", "wrapper"):  # the last row of harpy, and that of the wrapper above it
+        pattern = rf"^\| {name} \| {size} \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|(.*)"
+        *_, found = re.finditer(pattern, BENCHMARKS[:before], re.M)
         row[name] = [float(found[1]), float(found[2]), found[3]]
+        before = found.start()
     (line,) = re.findall(rf"^\| time, 22 markers of {size} x {size} .*", README, re.M)
     ours, theirs, ratio = re.search(
-        r"\| ([\d.]+) s \| ([\d.]+) s, \*\*([\d.]+) times", line
+        r"\| ([\d.]+) s(?:;[^|]*)? \| ([\d.]+) s, \*\*([\d.]+) times", line
     ).groups()
     assert (float(ours), float(theirs)) == (round(row["wrapper"][0], 1), round(row["harpy"][0], 1))
     measured = float(re.search(r"([\d.]+) x wrapper", row["harpy"][2])[1])
