@@ -1,6 +1,7 @@
 """Lazy images of one block are measured without Dask: the bits, the reads, and who looks on."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -183,7 +184,7 @@ def test_results_are_written_without_dask(fovs, memory, no_dask):
 
 
 def test_results_that_wait_for_dask_are_written_by_it(fovs):
-    """Numbers that are not known yet, a mask, several blocks, or threads of the user's."""
+    """Numbers that are not known yet, a mask, several blocks."""
     fitted = SPARROW.fit(fovs)
     mask = xr.DataArray(np.ones(SHAPE[1:], bool), dims=("y", "x"))
     whole = fitted.transform(fovs)
@@ -200,6 +201,21 @@ def test_results_that_wait_for_dask_are_written_by_it(fovs):
         wanted = [*expected.values()] if image is None else [expected[name]]
         for target, one in zip(targets, wanted, strict=True):
             assert_same_bits(one.copy(data=target), one)
+
+
+def test_threads_of_the_user_write(fovs):
+    made, asked = SPARROW.fit(fovs).transform(fovs)["fov0"], []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *args, **kwargs):
+            asked.append(args)
+            return super().submit(*args, **kwargs)
+
+    expected, target = made.compute(scheduler="sync"), np.full(SHAPE, -1, "f4")
+    with Pool(1) as pool, dask.config.set(pool=pool):
+        backends.store([made.data], [target])
+    assert asked
+    assert_same_bits(expected.copy(data=target), expected)
 
 
 def test_who_listens_to_dask_hears_of_each_image_in_each_pass(fovs):

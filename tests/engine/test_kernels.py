@@ -242,6 +242,31 @@ def test_several_quantiles_of_several_channels_are_found_in_one_go():
     np.testing.assert_array_equal(gatherer.gathered().quantiles(q), expected.ravel())
 
 
+VIEWS = {
+    "channels of a larger image": lambda values: values[:, :, 1:-1],
+    "channels in reverse": lambda values: values[::-1],
+    "every other channel": lambda values: values[::2],
+    "every other column": lambda values: values[..., ::2],
+    "columns first": np.asfortranarray,
+    "one plane as several channels": lambda values: np.broadcast_to(
+        values[:1], (3, *values[0].shape)
+    ),
+    "read-only": lambda values: np.frombuffer(values.tobytes(), F4).reshape(values.shape),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_values_are_gathered_from_any_view(view):
+    values = VIEWS[view](np.random.default_rng(0).normal(size=(4, 30, 20)).astype(F4))
+    n, limits = len(values), Limits(np.full((len(values), 2), 1 << 40), 1 << 40)
+    gatherer = Gatherer(Bounds(np.full(n, -np.inf), np.full(n, np.inf)), limits, True, F4)
+    gatherer.take(values)
+    found = gatherer.gathered().quantiles(np.full(n, 99.0))
+    np.testing.assert_array_equal(
+        found, np.quantile(values.reshape(n, -1).astype(F8), 0.99, axis=1)
+    )
+
+
 # Values on their own
 
 
