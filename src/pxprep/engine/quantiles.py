@@ -112,8 +112,8 @@ def _check(images: Sequence[Array], q: Block, groups: Sequence[Sequence[int]]) -
         )
     if not ((q >= 0) & (q <= 100)).all():
         raise ParameterError(f"q must be percentages, 0 to 100, got {q.tolist()}")
-    positions = range(len(shapes))
-    if not groups or not all(len(group) and {*group} <= {*positions} for group in groups):
+    positions = set(range(len(shapes)))
+    if not groups or not all(len(group) and positions.issuperset(group) for group in groups):
         raise ParameterError(
             f"groups must be lists of positions of images, 0 to {len(shapes) - 1}, got {groups!r}"
         )
