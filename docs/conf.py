@@ -93,6 +93,7 @@ MOVED = {
     "](../docs/": "](../",
     "](../examples/": "](examples/",
     "](../CHANGELOG.md": "](changelog.md",
+    "](../CONTRIBUTING.md": "](contributing.md",
     "](../README.md": "](index.md",
 }
 

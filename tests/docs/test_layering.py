@@ -19,9 +19,11 @@ DESIGN = (ROOT / "docs/design.md").read_text()
 ROW = re.compile(r"^\| `([\w/]+?)(?:\.py|/)` \|", re.MULTILINE)
 # The highest first: a wing is a folder, or a module beside the folders.
 WINGS = ROW.findall(DESIGN.split("## Wings")[1].split("### ")[0])
-# By wing that is a folder, the modules that the page lists.
+# By wing that is a folder, the modules that the page lists in the first cells of its rows.
 LISTED = {
-    section.split("/")[0]: ROW.findall(section)
+    section.split("/")[0]: re.findall(
+        r"`([\w/]+?)(?:\.py|/)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+    )
     for section in re.split(r"^### `", DESIGN, flags=re.MULTILINE)[1:]
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
