@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, BatchName, ImageName, Label, Pool
-from ..channels import CHANNEL, Labeled, labels_or_positions
+from ..channels import CHANNEL, channel_labels, labels_or_positions
 from ..engine.passes import Chained
 from ..engine.sources import Area
 from .containers import Rebuild, the_one
-from .image_numbers import numbers_of_each, rows_of
+from .image_numbers import Numbers, NumbersOrOne, labeled_numbers, numbers_of_each, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,11 @@ class BaseImageSet(Sequence[xr.DataArray]):
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
 
-    def by_image(self, numbers: Labeled, parameter: str) -> list[Labeled]:
+    def by_image(self, numbers: NumbersOrOne, parameter: str) -> list[NumbersOrOne]:
         """The numbers of each image: its own, or those of its batch, or else all."""
         return numbers_of_each(numbers, self.names, self.batches, parameter)
+
+    def labeled(self, numbers: Numbers) -> xr.Dataset:
+        """The numbers with the labels of the channels, if any, the images and the batches."""
+        channels = channel_labels(self.images[0])
+        return labeled_numbers(numbers, channels, self.names, rows_of(self.batches))
