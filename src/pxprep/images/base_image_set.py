@@ -1,6 +1,7 @@
 """What an image set holds: images with names, masks and batches; and some of them as another."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, overload
@@ -87,8 +88,8 @@ class BaseImageSet(Sequence[xr.DataArray]):
 
     def _with(self, **changes: Any) -> Self:
         """The same images with something else changed."""
-        made = replace(self, **changes)
-        made.__dict__["labels"] = self.labels  # they are not looked up again
+        made = copy(self)  # with its labels, which `replace` would have looked up again
+        vars(made).update(changes)
         return made
 
     def only(self, kept: Sequence[int]) -> Self:
