@@ -47,9 +47,15 @@ def run_all(work: Callable[[Item], object], items: Iterable[Item]) -> None:
     items
         What it is called with.
     """
+    items = list(items)
+    n_helpers = min(n_threads(), len(items)) - 1
+    if n_helpers < 1:
+        for item in items:
+            work(item)
+        return
     shared = _SharedWork(work, items)
     try:
-        for _ in range(min(n_threads(), shared.n_items) - 1):
+        for _ in range(n_helpers):
             _executor().submit(shared.help_out)
         for item in shared.taken():
             work(item)
@@ -64,7 +70,6 @@ class _SharedWork(Generic[Item]):
     def __init__(self, work: Callable[[Item], object], items: Iterable[Item]) -> None:
         self._work = work
         self._left = deque(items)
-        self.n_items = len(self._left)
         self._n_helping = 0
         self._changed = Condition()
         self._error: BaseException | None = None

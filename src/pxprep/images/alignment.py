@@ -55,6 +55,8 @@ def aligned(
     `called` is what messages call each image. `order` None is that of the first image which has the
     channels that most have.
     """
+    if len(images) == 1 and order is None:
+        return list(images)
     dims = Counter(frozenset(image.dims) for image in images).most_common(1)[0][0]
     odd = [
         f"{name} has {image.dims}"

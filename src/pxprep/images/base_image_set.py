@@ -1,6 +1,7 @@
 """What an image set holds: images with names, masks and batches; and some of them as another."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, overload
@@ -9,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, BatchName, ImageName, Label, Pool
-from ..channels import CHANNEL, Labeled, labels_or_positions
+from ..channels import CHANNEL, channel_labels, labels_or_positions
 from ..engine.passes import Chained
 from ..engine.sources import Area
 from .containers import Rebuild, the_one
-from .image_numbers import numbers_of_each, rows_of
+from .image_numbers import Numbers, NumbersOrOne, labeled_numbers, numbers_of_each, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +88,8 @@ class BaseImageSet(Sequence[xr.DataArray]):
 
     def _with(self, **changes: Any) -> Self:
         """The same images with something else changed."""
-        made = replace(self, **changes)
-        made.__dict__["labels"] = self.labels  # they are not looked up again
+        made = copy(self)  # with its labels, which `replace` would have looked up again
+        vars(made).update(changes)
         return made
 
     def only(self, kept: Sequence[int]) -> Self:
@@ -129,6 +130,11 @@ class BaseImageSet(Sequence[xr.DataArray]):
         images = (function(*each) for each in zip(self.images, *by_image, strict=True))
         return replace(self, images=tuple(images))
 
-    def by_image(self, numbers: Labeled, parameter: str) -> list[Labeled]:
+    def by_image(self, numbers: NumbersOrOne, parameter: str) -> list[NumbersOrOne]:
         """The numbers of each image: its own, or those of its batch, or else all."""
         return numbers_of_each(numbers, self.names, self.batches, parameter)
+
+    def labeled(self, numbers: Numbers) -> xr.Dataset:
+        """The numbers with the labels of the channels, if any, the images and the batches."""
+        channels = channel_labels(self.images[0])
+        return labeled_numbers(numbers, channels, self.names, rows_of(self.batches))

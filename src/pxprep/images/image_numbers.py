@@ -1,18 +1,23 @@
 """Numbers of images: labeled by image and batch, joined, and those of each image taken out."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
 from ..aliases import BatchName, ImageName, Label, NumpyArray
-from ..channels import CHANNEL, Labeled, is_label, plain
+from ..channels import CHANNEL, is_label, plain
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import require_numpy_or_dask
 
 # The dimensions of numbers that are known of each image, and of each batch of images.
 FOV = "fov"
 BATCH = "batch"
+# Numbers of a cohort by name, over ``c``, ``fov`` or ``batch``, or a single one. They have no
+# labels: a dataset of them takes as long to make as a small image to measure.
+Numbers = Mapping[str, xr.Variable]
+NumbersOrOne = TypeVar("NumbersOrOne", xr.Variable, xr.DataArray, xr.Dataset)
 
 
 def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
@@ -24,17 +29,21 @@ def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
 
 
 def numbers_of_each(
-    numbers: Labeled, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
-) -> list[Labeled]:
+    numbers: NumbersOrOne, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
+) -> list[NumbersOrOne]:
     """For each image its own numbers, by name, of those along ``fov``; else all of them.
 
-    Of those along ``batch``, the numbers of its batch.
+    Of those along ``batch``, the numbers of its batch. A `Variable` has no names, and the order of
+    the images, or of the batches.
     """
     if isinstance(numbers, xr.DataArray):
         require_numpy_or_dask(numbers, parameter, parameter, ParameterError)
     dim, keys = (BATCH, batches) if batches and BATCH in numbers.dims else (FOV, names)
     if dim not in numbers.dims:
         return [numbers] * len(names)
+    if isinstance(numbers, xr.Variable):
+        position = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        return [numbers[{dim: position[key]}] for key in keys]
     known: Sequence[Hashable] = range(numbers.sizes[dim])
     if dim in numbers.coords:
         known = numbers.coords[dim].values.tolist()
@@ -68,7 +77,7 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def labeled_numbers(
-    arrays: Mapping[str, xr.Variable],
+    arrays: Numbers,
     channels: Sequence[Label] | None,
     fovs: Sequence[ImageName],
     batches: Iterable[BatchName] = (),

@@ -22,6 +22,7 @@ from .alignment import aligned, check_names
 from .base_image_set import BaseImageSet
 from .containers import is_in_datasets, take_out
 from .image import checked, like, pixels, placeholder
+from .image_numbers import Numbers
 from .masks import areas_of
 from .parameters import parse_pool
 
@@ -172,7 +173,7 @@ class ImageSet(BaseImageSet):
     def apply_measured(
         self,
         operation: Operation,
-        measured: xr.Dataset,
+        measured: Numbers | xr.Dataset,
         *names: str,
         reference: "ImageSet | None" = None,
     ) -> "ImageSet":
@@ -180,8 +181,8 @@ class ImageSet(BaseImageSet):
 
         `reference` as for `apply`.
         """
-        arrays = [measured[name] for name in names]
-        if channel_labels(arrays[0]) is not None:
+        arrays: list[Any] = [measured[name] for name in names]
+        if isinstance(arrays[0], xr.DataArray) and channel_labels(arrays[0]) is not None:
             arrays = [reorder_channels(array, self.labels, names[0]) for array in arrays]
         own = [self.by_image(array, names[0]) for array in arrays]
         if len(names) == 1:

@@ -31,7 +31,7 @@ def measured_fields(
     elif len(cohort) > 1:
         cohort = cohort.as_lazy()
     with ToldOnce(), cohort.sharing_reads(memory, pipeline.depth(cohort.labels)):
-        steps = run(pipeline.steps, cohort, bar=bar, in_this_process=in_memory, with_output=False)
+        steps = run(pipeline.steps, cohort, bar=bar, in_this_process=in_memory)
         measured = {name: numbers for name, numbers, _ in steps}
     check_number_names({name: numbers.data_vars for name, numbers in measured.items()})
     return {

@@ -181,7 +181,7 @@ class Pipeline(BasePipeline):
         self.warn_of_remarks(cohort.labels)
         current = cohort.chained() if self.is_fused and not cohort.is_lazy else cohort
         with ToldOnce():
-            for _, _, processed in run(self.steps, current, labeled=False):
+            for _, _, processed in run(self.steps, current):
                 current = processed
             return current.as_images().map(as_own_floats, cohort).as_given()
 

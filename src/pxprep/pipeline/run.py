@@ -6,6 +6,7 @@ A step of the user's own may return anything.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,17 @@ from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
 from ..images.image import as_float, checked
-from ..images.image_numbers import BATCH, FOV, as_coordinate, joined, labeled_numbers, rows_of
+from ..images.image_numbers import BATCH, FOV, Numbers, as_coordinate, joined, rows_of
 from ..images.image_set import ImageSet
-from ..steps.base import Step, kept_by, measures
-from ..steps.batches import measure_statistic, side_by_side
+from ..steps.base import Step, kept_by, measured, measures
+from ..steps.batches import side_by_side
 from ..steps.image_values import COUNTS, IMAGE_VALUES, flags_of, has_image_values
 from ..steps.keep_where import only_measured_pixels
 
 INPUT = "input"
 NOTHING = xr.Dataset()
+# What numbers are held in.
+NUMBERS = (xr.DataArray, xr.Variable)
 NamedSteps = Sequence[tuple[str, Step]]
 
 
@@ -36,46 +39,37 @@ def run(
     *,
     bar: Progress | None = None,
     in_this_process: bool = False,
-    with_output: bool = True,
-    labeled: bool = True,
-) -> Iterator[tuple[str, xr.Dataset, ImageSet]]:
+) -> Iterator[tuple[str, Any, ImageSet]]:
     """Each step's name, numbers and output.
 
-    With a `bar` (as in `fit`) numbers are computed now, `in_this_process` or by the scheduler that
-    the user chose.
-    Without `with_output` (as in `fit`) nothing is done after the last measurement. With it, results
-    that are costly to compute are kept while a statistic of them is measured, so that they are not
-    computed once more to be returned. Numbers that nobody else will see need not be `labeled`.
+    With a `bar`, as in `fit`, numbers are labeled datasets, computed now, `in_this_process` or by
+    the scheduler that the user chose; and nothing is done after the last measurement. Without it,
+    as in `fit_transform`, results that are costly to compute are kept while a statistic of them is
+    measured, so that they are not computed once more to be returned.
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
     current, told = cohort, cohort.already_told
     along = labels_along(steps, cohort.labels)
-    measured = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
+    measured_ones = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
     for position, (name, step) in enumerate(steps):
-        is_measured, is_last = measured[position], not any(measured[position + 1 :])
-        keeps = with_output and step.reference is None and is_measured and not current.is_cheap
-        if keeps:
-            current = current.keeping_results()
-        source = current if step.reference is None else outputs[step.reference]
-        source = source.with_already_told(told)
-        if bar is not None:
-            source = source.with_evaluate(
-                _evaluation(bar, _pass_name(name, cohort), in_this_process)
+        numbers: Any = NOTHING
+        if measured_ones[position]:
+            keeps = bar is None and step.reference is None and not current.is_cheap
+            if keeps:
+                current = current.keeping_results()
+            source = current if step.reference is None else outputs[step.reference]
+            source = source.with_already_told(told)
+            numbers = (
+                _measure(name, step, source)
+                if bar is None
+                else _measure_now(name, step, source, bar, in_this_process)
             )
-        # Chains are measured here and now; of lazy images `evaluate` computes and shows each pass.
-        shown_pass = None
-        if bar is not None and source.chains and is_measured:
-            shown_pass = bar(_pass_name(name, cohort))
-        with shown_pass or nullcontext():
-            numbers = _measured(name, step, source, labeled) if is_measured else NOTHING
-        if keeps:
-            current = current.with_results()
-        if bar is not None and any(map(backends.is_lazy, _arrays_of(numbers))):
-            numbers = numbers.compute()
-        if has_image_values(numbers):
-            told = told | flags_of(numbers)
-        if with_output or not is_last:
+            if keeps:
+                current = current.with_results()
+            if has_image_values(numbers):
+                told = told | flags_of(numbers)
+        if bar is None or any(measured_ones[position + 1 :]):
             reference = None if step.reference is None else outputs[step.reference]
             current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
             told = current.already_told  # without flags of channels that it drops
@@ -215,17 +209,26 @@ def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     return result if is_float and not is_view and result is not image else as_float(result)
 
 
-def _measured(name: str, step: Step, cohort: ImageSet, labeled: bool) -> xr.Dataset:
-    statistic = step.statistic(cohort.labels)
-    if statistic is None and measures(step, cohort.labels):
+def _measure_now(
+    name: str, step: Step, cohort: ImageSet, bar: Progress, in_this_process: bool
+) -> xr.Dataset:
+    """What a step measures, labeled and computed; each pass over the images has a bar."""
+    shown = _pass_name(name, cohort)
+    cohort = cohort.with_evaluate(_evaluation(bar, shown, in_this_process))
+    # Chains are measured here and now; of lazy images `evaluate` computes and shows each pass.
+    with bar(shown) if cohort.chains else nullcontext():
+        numbers = _as_numbers(_measure(name, step, cohort), name, cohort)
+    is_lazy = any(backends.is_lazy(array.data) for array in numbers.values())
+    return numbers.compute() if is_lazy else numbers
+
+
+def _measure(name: str, step: Step, cohort: ImageSet) -> Numbers | xr.Dataset:
+    """What a step measures: `Numbers`, or a dataset for methods of a user."""
+    if step.statistic(cohort.labels) is None:
         return _measured_by_itself(name, step, cohort)
-    if statistic is not None and type(step).measure is Step.measure:
-        measured: object = measure_statistic(statistic, cohort, name)
-    else:
-        measured = step.measure(cohort)
-    if isinstance(measured, xr.Dataset) and not labeled:
-        return measured
-    return _as_numbers(measured, name, cohort)
+    numbers = measured(step, cohort, name)
+    is_ours = type(step).measure is Step.measure and step.operation(cohort.labels) is not None
+    return numbers if is_ours else _as_numbers(numbers, name, cohort)
 
 
 def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
@@ -234,8 +237,8 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
         cohort = only_measured_pixels(cohort)
     if cohort.batches:
         parts = cohort.by_batch().items()
-        found = {batch: _measured_by_itself(name, step, part) for batch, part in parts}
-        return _as_numbers(dict(side_by_side(found, cohort).data_vars), name, cohort)
+        found = {batch: _variables(_measured_by_itself(name, step, part)) for batch, part in parts}
+        return _as_numbers(side_by_side(found, cohort), name, cohort)
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
     each = [_as_numbers(step.measure(one), name, one) for one in cohort.each_alone()]
@@ -252,18 +255,18 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
     for variable, value in measured.items():
         if variable in (CHANNEL, FOV, BATCH):
             raise ImageError(f"{rule}, and no name may be that of a dim, got {variable!r}")
-        array = value if isinstance(value, xr.DataArray) else _over_channels(value, rule)
-        if CHANNEL in array.coords and CHANNEL in array.dims:
+        array = value if isinstance(value, NUMBERS) else _over_channels(value, rule)
+        if isinstance(array, xr.DataArray) and CHANNEL in array.coords and CHANNEL in array.dims:
             array = reorder_channels(array, cohort.labels, f"measure of step {name!r}")
         expected = {CHANNEL: len(cohort.labels), FOV: len(cohort), BATCH: len(batches)}
         if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
         arrays[variable] = xr.Variable(array.dims, backends.adopt(array.data))
-    return labeled_numbers(arrays, channel_labels(cohort[0]), cohort.names, batches)
+    return cohort.labeled(arrays)
 
 
-def _arrays_of(numbers: xr.Dataset) -> list[Array]:
-    return [variable.data for variable in numbers.variables.values()]
+def _variables(numbers: xr.Dataset) -> Numbers:
+    return {str(name): array.variable for name, array in numbers.data_vars.items()}
 
 
 def _over_channels(value: npt.ArrayLike, rule: str) -> xr.DataArray:

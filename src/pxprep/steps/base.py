@@ -142,7 +142,8 @@ class Step:
         statistic = self.statistic(images.labels)
         if statistic is None:
             return {}
-        return measure_statistic(statistic, images, self.kind)
+        numbers = measure_statistic(statistic, images, self.kind)
+        return images.labeled(numbers)
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
@@ -253,10 +254,21 @@ def apply_step(
         warn(f"{step.kind}: {remark}")
     if step.operation(cohort.labels) is not None and not cohort.is_lazy:
         cohort = cohort.chained()
-    numbers = step.measure(cohort)
+    numbers = measured(step, cohort)
     with ToldOnce():
         made: AnyImages = step.applied(cohort, numbers).as_images().as_given()
         return made
+
+
+def measured(step: Step, cohort: ImageSet, name: str | None = None) -> Any:
+    """What a step measures: `Numbers` of its statistic, or else what its `measure` returns.
+
+    `name` is what warnings call the step; None is its kind.
+    """
+    statistic = step.statistic(cohort.labels)
+    if statistic is None or type(step).measure is not Step.measure:
+        return step.measure(cohort)
+    return measure_statistic(statistic, cohort, name or step.kind)
 
 
 def measures(step: Step, labels: Sequence[Label]) -> bool:

@@ -15,6 +15,7 @@ from ..aliases import Array, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine.gathering import COUNT_FIELDS
 from ..errors import listed
+from ..images.image_numbers import Numbers
 
 # For each image, how many values were counted, negative, infinite.
 COUNTS = tuple(name for name, _ in COUNT_FIELDS)
@@ -104,8 +105,8 @@ class ImageValues:
         ]
 
 
-def has_image_values(numbers: xr.Dataset) -> bool:
-    """Whether the dataset also holds the image values that its numbers were made from."""
+def has_image_values(numbers: Numbers | xr.Dataset) -> bool:
+    """Whether the image values that the numbers were made from are there, too."""
     return set(COUNTS) <= set(numbers) and not set(IMAGE_VALUES).isdisjoint(numbers)
 
 
@@ -121,7 +122,7 @@ def compared_as(numbers: xr.Dataset) -> str:
     return "standard deviation" if "deviation" in numbers else "quantile"
 
 
-def flags_of(numbers: xr.Dataset) -> Array:
+def flags_of(numbers: Numbers | xr.Dataset) -> Array:
     """What was found in each channel of each image, shape (fov, c), from measured numbers."""
     # Where two quantiles are the same, all values become equal: later steps do not warn of that.
     constant = numbers[LOWER].data == numbers["quantile"].data if LOWER in numbers else False

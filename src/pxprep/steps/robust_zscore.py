@@ -11,6 +11,7 @@ from ..aliases import DType, Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.programs import Operation, Strip
+from ..images.image_numbers import Numbers
 from ..images.image_set import ImageSet
 from .base import Step
 from .image_values import COUNTS, ImageValues
@@ -131,7 +132,7 @@ class CenterAndSpread(Statistic):
         percents = np.full((1, self.n_channels), 50.0)
         return Centers(percents, zeros=True), Spreads(percents, zeros=True)
 
-    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+    def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The numbers, and what was found in each image."""
         centers, spreads = self._parts
         found = centers.measure(cohort, step)
@@ -141,9 +142,8 @@ class CenterAndSpread(Statistic):
             origins = list(found["quantile"].data)
         chained = cohort if cohort.is_lazy or cohort.chains else cohort.chained()
         distances = spreads.measure(chained.apply(TakeDistances(), origins), step)
-        return found.rename(quantile="median").assign(
-            {name: distances[name] for name in ("spread", "quantile")}
-        )
+        medians = {"median" if name == "quantile" else name: found[name] for name in found}
+        return {**medians, **{name: distances[name] for name in ("spread", "quantile")}}
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""

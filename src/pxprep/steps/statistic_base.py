@@ -16,7 +16,7 @@ from ..channels import CHANNEL
 from ..engine import backends
 from ..errors import warn
 from ..images.image import processing_dtype
-from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_numbers import FOV, Numbers
 from ..images.image_set import ImageSet
 from .image_values import COUNTS, EVERYTHING, ImageValues, flags_from, flags_of_all_pixels
 from .number_rules import COUNT, FINITE_OR_NAN, Rule, check_numbers
@@ -61,7 +61,7 @@ class Statistic:
         """
         return {}
 
-    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+    def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The numbers, and what was found in each image; `step` is what messages call the step."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class ImageStatistic(Statistic):
         """
         return False
 
-    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+    def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The numbers, and what was found in each image."""
         each, pooled = self.measure_images(cohort)
         flags = flags_from(*pooled.counts, constant=self.is_constant(pooled.values))
@@ -141,7 +141,7 @@ class ImageStatistic(Statistic):
             dtype=np.dtype(np.float64),
             axes="fqc" if cohort.pool is None else "qc",
         )
-        return self._dataset(cohort, each, numbers)
+        return self._with_found(numbers, each, cohort.pool)
 
     def recompute(
         self,
@@ -199,21 +199,21 @@ class ImageStatistic(Statistic):
         own = numbers[..., index, :]
         return own[..., 0] if self.of_sums else own
 
-    def _dataset(self, cohort: ImageSet, each: Measurement, numbers: Array) -> xr.Dataset:
-        """The numbers, and what was found in each image, with the names of the images."""
+    def _with_found(self, numbers: Array, each: Measurement, pool: str | None) -> Numbers:
+        """The numbers by name, and what was found in each image."""
         dims = () if self.of_sums else (CHANNEL,)
-        own_dims = (FOV, *dims) if cohort.pool is None else dims
-        values = {
-            name: (own_dims, self._of(numbers, n)) for n, name in enumerate(self.number_names)
+        of_images = (FOV, *dims)
+        number_dims = of_images if pool is None else dims
+        made = {
+            name: xr.Variable(number_dims, self._of(numbers, index))
+            for index, name in enumerate(self.number_names)
         }
         found = {
-            name: ((FOV, *dims), self._of(each.values, n))
-            for n, name in enumerate(self.value_names)
+            name: xr.Variable(of_images, self._of(each.values, index))
+            for index, name in enumerate(self.value_names)
         }
         counts = {
-            name: ((FOV, *dims), array[..., 0] if self.of_sums else array)
+            name: xr.Variable(of_images, array[..., 0] if self.of_sums else array)
             for name, array in zip(COUNTS, each.counts, strict=True)
         }
-        # An index for the name of a single image would take a third of the time of it all.
-        names = {FOV: as_coordinate(cohort.names)} if len(cohort) > 1 else None
-        return xr.Dataset({**values, **found, **counts}, coords=names)
+        return {**made, **found, **counts}

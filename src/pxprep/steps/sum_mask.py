@@ -15,9 +15,10 @@ from ..engine.notes import MakeNote, Note, Say, sampled_rows, say_lost, say_noth
 from ..engine.programs import Operation, Strip
 from ..engine.windows import Window
 from ..errors import ImageError, ParameterError
+from ..images.image_numbers import Numbers
 from ..images.image_set import AnyImages, ImageSet, cohort_has_its_own
 from ..images.parameters import parse_threshold
-from .base import Step
+from .base import Step, measured
 from .number_rules import FINITE, check_numbers
 from .parameters import CountZeros, OneNumber, SumPercent
 from .statistic_base import Statistic
@@ -96,9 +97,9 @@ class GivenThreshold(Statistic):
 
     threshold: float
 
-    def measure(self, cohort: ImageSet, step: str) -> xr.Dataset:
+    def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The threshold."""
-        return xr.Dataset({"threshold": self.threshold})
+        return {"threshold": xr.Variable((), self.threshold)}
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless this is a threshold alone."""
@@ -247,16 +248,16 @@ def sum_mask(
     cohort = ImageSet.of(images, pool, where=where)
     step = SumMask(q_sum, zeros=zeros)
     others = None
+    if threshold is None and reference is not None:
+        others = _reference(reference, cohort, where)
+    operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
     if threshold is None:
-        others = None if reference is None else _reference(reference, cohort, where)
-        numbers = step.measure(cohort if others is None else others)
-        threshold = numbers["threshold"]
+        numbers = measured(step, cohort if others is None else others)
+        return cohort.apply_measured(operation, numbers, "threshold", reference=others).as_given()
     each: Sequence[object] = [threshold] * len(cohort)
     if isinstance(threshold, xr.DataArray):
         each = cohort.by_image(threshold, "threshold")
-    thresholds = [parse_threshold(one) for one in each]
-    operation = KeepAbove(others is not None, partial(say_lost, step.q_sum, zeros))
-    return cohort.apply(operation, thresholds, others).as_given()
+    return cohort.apply(operation, [parse_threshold(one) for one in each]).as_given()
 
 
 def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
