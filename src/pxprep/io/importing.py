@@ -17,12 +17,20 @@ from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import MICRONS, known_sizes
-from ..layers.backing import SourceState
-from ..layers.destination import Destination, check_outputs, repair_store
+from ..layers.backing import Snapshot, SourceState
+from ..layers.destination import (
+    check_dependents,
+    check_free,
+    check_names,
+    check_records,
+    prepare_store,
+    repair_store,
+)
 from ..layers.layouts import Layout
 from ..layers.new_layers import as_element
 from ..layers.records import Run
-from ..layers.spatial_data import check_installed
+from ..layers.spatial_data import check_installed, make_path_absolute
+from ..layers.writing import Writer
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.files import WRITE_ERRORS
@@ -188,18 +196,20 @@ def _write(
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    destination = Destination.of(sdata, pairs, wait)
-    destination.check_new(may_replace, "layer")
-    sources = {
-        pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
-    }
-    destination = destination.checked(sources, parameters)
+    store = make_path_absolute(sdata)
+    prepare_store(store, pairs, wait)
+    check_free(sdata, store, pairs, pairs if may_replace else (), "layer")
+    sources = {layer: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()}
+    check_records(sdata, store)
+    check_dependents(sdata, store, pairs)
+    snapshot = Snapshot.of(store, sources)
     elements = {
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
-    fingerprints = {name: source.fingerprint for name, source in sources.items()}
-    destination.put(elements, Run(parameters, fingerprints, NOT_FITTED), bar, {})
+    fingerprints = {pairs[layer]: source.fingerprint for layer, source in sources.items()}
+    run = Run(parameters, fingerprints, NOT_FITTED)
+    Writer(sdata, store, pairs, run, snapshot, wait, bar).write(elements)
 
 
 def _images(
@@ -254,11 +264,11 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
             sdata = read_zarr(folder, on_bad_files="warn")
         except Exception as error:
             raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
-        check_outputs(sdata, layers, "layer")
+        check_names(sdata, layers, "layer")
         yield sdata
         return
     sdata = SpatialData()
-    check_outputs(sdata, layers, "layer")
+    check_names(sdata, layers, "layer")
     try:
         sdata.write(folder)
     except OSError as error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -16,9 +15,9 @@ from .. import ops
 from ..channels import channel_labels, labels_or_positions
 from ..engine import backends, computing
 from ..engine.progress import Progress
-from ..errors import LayerError, StoreError, spelled
+from ..errors import StoreError
 from ..images.scales import ScaleFactors, cumulative
-from ..store import files, staging
+from ..store import files
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
@@ -26,24 +25,6 @@ from .layouts import Layout, scales_of, with_data
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
-
-
-def check_movable(store: Path, names: Iterable[str]) -> None:
-    """Raise unless layers of these names can be moved to their places in the store."""
-    images = store / "images"
-    if files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
-        raise StoreError(
-            f"{str(images)!r} must be on the same file system as the store, so that a layer can "
-            "take its place in one step"
-        )
-    for name in names:
-        folder = layer_folder(store, name)
-        if folder.is_symlink():
-            raise LayerError(
-                f"{spelled('output_layer')} {name!r} is a symbolic link to "
-                f"{str(folder.resolve())!r}: remove the link, or choose another name"
-            )
-        staging.check_permission(folder)
 
 
 def as_element(
@@ -71,9 +52,9 @@ def as_element(
         scale_factors=[dict(factors) for factors in layout.factors] or None,
     )
     element = with_data(element, scales)
-    own = {key: value for key, value in image.attrs.items() if key != "transform"}
+    attrs = {key: value for key, value in image.attrs.items() if key != "transform"}
     for scale in scales_of(element):
-        scale.attrs.update(own)
+        scale.attrs.update(attrs)
     return element
 
 
@@ -221,24 +202,3 @@ def on_disk(element: object, store: Path, name: str) -> object:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
     paths = array_folders(layer_folder(store, name))
     return with_data(element, [backends.from_zarr(path) for path in paths])
-
-
-@contextmanager
-def telling_outcome(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
-    """A context whose errors say what became of the layers and the store.
-
-    `names` are under way and `done` were written before; both may grow meanwhile.
-    """
-    try:
-        yield
-    except BaseException as error:
-        kept = f"; {list(done)} had been written before and are kept" if done else ""
-        left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
-        if isinstance(error, OSError) and error.errno in files.WRITE_ERRORS:
-            raise StoreError(f"{error}: {left}{kept}") from error
-        if isinstance(error, StoreError):
-            if kept:
-                error.add_note(kept.removeprefix("; "))
-        elif isinstance(error, OSError) or not getattr(error, "__notes__", None):
-            error.add_note(f"{left}{kept}")
-        raise

@@ -23,9 +23,9 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.run import labels_along, pass_names
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
-from .request import Request, pipeline_of
+from .request import Request, unfitted
 from .spatial_data import check_sdata
-from .work import Prepared, Work
+from .work import Work
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -75,42 +75,43 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     call.apply_defaults()
     check_sdata(sdata)
     request = Request.parsed(call.arguments)
-    work = Work.of(sdata, request, changes=False)
-    store = work.destination.store
+    work = Work.of(sdata, request, repairs=False)
     plan = partial(
         Plan,
         work=work,
         cache_bytes=default_memory() if request.memory is None else request.memory,
         n_threads=n_cores(),
-        free_disk=None if store is None else shutil.disk_usage(store).free,
+        free_disk=None if work.store is None else shutil.disk_usage(work.store).free,
     )
     if not work.pairs:
         return plan()
-    prepared = Prepared.of(work)
-    kept = labels_along(pipeline_of(work.pipeline).steps, prepared.cohort.labels)[-1]
+    cohort, layouts = work.read()
+    pipeline = work.pipeline
+    remaining = labels_along(unfitted(pipeline).steps, cohort.labels)[-1]
     measured: list[str] = []
-    if isinstance(work.pipeline, Pipeline):
-        measured = pass_names(work.pipeline.steps, without(prepared.cohort, request.exclude))
-        work.pipeline.warn_of_remarks(prepared.cohort.labels)
+    if isinstance(pipeline, Pipeline):
+        measured = pass_names(pipeline.steps, without(cohort, request.exclude))
+        pipeline.warn_of_remarks(cohort.labels)
+    images = {str(name): image for name, image in zip(cohort.names, cohort, strict=True)}
+    processed = {name: _processed(image, remaining) for name, image in images.items()}
     return plan(
-        reads=prepared.images,
+        reads=images,
         writes={
-            output: scales_of(prepared.element(name, _processed(prepared.images[name], kept)))
-            for output, name in work.pairs.items()
+            name: scales_of(element) for name, element in work.elements(processed, layouts).items()
         },
         passes=tuple(measured),
-        block_bytes=max(map(_bytes_of_block, prepared.images.values())),
+        block_bytes=max(map(_bytes_of_block, images.values())),
     )
 
 
 def step_names(plan: Plan) -> list[str]:
     """What the steps are called, in order."""
-    return [name for name, _ in pipeline_of(plan.work.pipeline).steps]
+    return [name for name, _ in unfitted(plan.work.pipeline).steps]
 
 
-def _processed(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
+def _processed(image: xr.DataArray, remaining: Sequence[Label]) -> xr.DataArray:
     """What the steps make of an image, without its pixels; in its processing dtype."""
-    image = image if len(kept) == image.sizes["c"] else select_channels(image, kept)
+    image = image if len(remaining) == image.sizes["c"] else select_channels(image, remaining)
     made = pixels(image).astype(processing_dtype(image))
     return like(image, backends.without_pixels(made))
 

@@ -24,6 +24,8 @@ from .layouts import scales_of
 
 FORMAT = 1
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
+# The keys of a layer's record that are also in its own attrs, as its mark.
+MARK = ("run", "source", "token")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,3 +104,14 @@ def put(sdata: SpatialData, name: str, element: object) -> None:
     if name in sdata.images:
         del sdata.images[name]  # else SpatialData warns that the name is taken
     sdata.images[name] = element
+
+
+def add_missing(sdata: SpatialData, store: Path | None, layers: Iterable[str]) -> None:
+    """Add layers that are in the store to its object, where that was read before they were."""
+    missing = [name for name in layers if name not in sdata.images]
+    if missing and store is not None:
+        from spatialdata import read_zarr
+
+        on_disk = read_zarr(store, selection=("images",))
+        for name in missing:
+            put(sdata, name, on_disk.images[name])
