@@ -17,15 +17,8 @@ from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import MICRONS, known_sizes
+from ..layers import destination
 from ..layers.backing import Snapshot, SourceState
-from ..layers.destination import (
-    check_dependents,
-    check_free,
-    check_names,
-    check_records,
-    prepare_store,
-    repair_store,
-)
 from ..layers.layouts import Layout
 from ..layers.new_layers import as_element
 from ..layers.records import Run
@@ -197,19 +190,19 @@ def _write(
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
     store = make_path_absolute(sdata)
-    prepare_store(store, pairs, wait)
-    check_free(sdata, store, pairs, pairs if may_replace else (), "layer")
+    destination.prepare_store(store, pairs, wait)
+    destination.check_free(sdata, store, pairs, pairs if may_replace else (), "layer")
     sources = {layer: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()}
-    check_records(sdata, store)
-    check_dependents(sdata, store, pairs)
+    destination.check_records(sdata, store)
+    destination.check_dependents(sdata, store, pairs)
     snapshot = Snapshot.of(store, sources)
     elements = {
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
     fingerprints = {pairs[layer]: source.fingerprint for layer, source in sources.items()}
-    run = Run(parameters, fingerprints, NOT_FITTED)
-    Writer(sdata, store, pairs, run, snapshot, wait, bar).write(elements)
+    run = Run(parameters, pairs, fingerprints, NOT_FITTED)
+    Writer(sdata, store, run, snapshot, wait, bar).write(elements)
 
 
 def _images(
@@ -258,17 +251,17 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
     if folder.exists():
         check_store(folder)
-        repair_store(folder, wait)
+        destination.repair_store(folder, wait)
         try:
             # Of what is damaged SpatialData warns; new layers can be written beside it.
             sdata = read_zarr(folder, on_bad_files="warn")
         except Exception as error:
             raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
-        check_names(sdata, layers, "layer")
+        destination.check_names(sdata, layers, "layer")
         yield sdata
         return
     sdata = SpatialData()
-    check_names(sdata, layers, "layer")
+    destination.check_names(sdata, layers, "layer")
     try:
         sdata.write(folder)
     except OSError as error:

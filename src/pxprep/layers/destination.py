@@ -13,7 +13,7 @@ from ..store.contents import KEY, RootContents
 from ..store.places import KINDS, Place, broken_name_rule, elements_on_disk
 from .backing import arrays_behind, layer_folder
 from .layouts import scales_of
-from .records import Records, merged
+from .records import Records, merge
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -71,7 +71,7 @@ def prepare_store(
 
 def repair_store(store: Path, wait: float | None) -> transactions.Repaired:
     """Complete or remove what interrupted writes have left in a store."""
-    return transactions.repair(store, RootContents(store, merged), wait)
+    return transactions.repair(store, RootContents(store, merge), wait)
 
 
 def _check_complete(store: Path) -> None:
@@ -110,7 +110,7 @@ def check_free(
     parameter: str = "output_layer",
 ) -> None:
     """Raise LayerError if a new layer's name is taken, unless by a layer that is `replaceable`."""
-    for name, other in {} if store is None else taken(store, names).items():
+    for name, other in {} if store is None else find_clashes(store, names).items():
         raise LayerError(
             f"{spelled(parameter)} {name!r} is taken: the store has {other}, and no two elements "
             "may have names that are the same, or differ only in case; choose another"
@@ -128,20 +128,20 @@ def is_on_disk(store: Path | None, name: str) -> bool:
     return store is not None and layer_folder(store, name).exists()
 
 
-def taken(store: Path, names: Iterable[str]) -> dict[str, str]:
+def find_clashes(store: Path, names: Iterable[str]) -> dict[str, str]:
     """Names that a new image cannot have in a store, and what is in the way on disk.
 
     Whatever an object in memory knows of it: with two elements of one name nobody can open the
     store.
     """
     on_disk = elements_on_disk(store)
-    others = {}
+    clashes = {}
     for name in names:
-        wanted = Place("images", name)
-        for place in on_disk.get(wanted.folded, ()):
-            if place != wanted:
-                others[name] = f"{KINDS[place.kind]} called {place.name!r}"
-    return others
+        image = Place("images", name)
+        for place in on_disk.get(image.folded, ()):
+            if place != image:
+                clashes[name] = f"{KINDS[place.kind]} called {place.name!r}"
+    return clashes
 
 
 def check_records(sdata: SpatialData, store: Path | None) -> None:
@@ -149,7 +149,7 @@ def check_records(sdata: SpatialData, store: Path | None) -> None:
     if store is None:
         Records.parsed(sdata.attrs.get(KEY))
     else:
-        RootContents(store, merged).check()
+        RootContents(store, merge).check()
 
 
 def check_not_applied(store: Path | None, pairs: Mapping[str, str], parameters: Json) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from .. import ops
+from ..aliases import Json
 from ..channels import channel_labels, labels_or_positions
 from ..engine import backends, computing
 from ..engine.progress import Progress
@@ -22,6 +23,7 @@ from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
+from .records import MARK
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
@@ -70,7 +72,7 @@ def stage(
     store: Path,
     root: Path,
     elements: Mapping[str, object],
-    marks: Mapping[str, Mapping[str, object]],
+    entries: Mapping[str, Json],
     bar: Progress,
     codec: Mapping[str, object],
 ) -> None:
@@ -86,8 +88,8 @@ def stage(
         The stage, on the same file system as `store`.
     elements
         The elements by name.
-    marks
-        What is put into the attrs of each element, under our key.
+    entries
+        What is kept of each; a part of it goes into its own attrs, as its mark.
     bar, codec
         Shows the progress; the codec as `SpatialData.write` takes it.
     """
@@ -107,7 +109,7 @@ def stage(
     for name, element in elements.items():
         place = layer_folder(alone, name)
         _check_staged(place, name, element)
-        edit_attrs(place, partial(_marked, marks[name]))
+        edit_attrs(place, partial(_add_mark, entries[name]))
     _join(alone, root, elements)
 
 
@@ -129,14 +131,14 @@ def _write(root: Path, elements: Mapping[str, object], bar: Progress) -> None:
     for name, element in elements.items():
         arrays += [scale.data for scale in scales_of(element)]
         targets += [direct(array) for array in _empty_arrays(layer_folder(root, name), name)]
-    with bar(_called(elements)):
+    with bar(_pass_name(elements)):
         backends.store(arrays, targets)
     # Drafts of workers that died on the way.
     for draft in root.rglob("*.partial"):
         draft.unlink(missing_ok=True)
 
 
-def _called(names: Collection[str]) -> str:
+def _pass_name(names: Collection[str]) -> str:
     return f"write {len(names)} layers" if len(names) > 1 else f"write {next(iter(names))}"
 
 
@@ -165,19 +167,19 @@ def _empty_arrays(folder: Path, name: str) -> Sequence[object]:
     return arrays
 
 
-def _marked(mark: Mapping[str, object], attrs: Mapping[str, object]) -> dict[str, object]:
-    return {**attrs, KEY: dict(mark)}
+def _add_mark(entry: Json, attrs: Json) -> Json:
+    return {**attrs, KEY: {key: entry[key] for key in MARK}}
 
 
 def _check_staged(folder: Path, name: str, element: object) -> None:
     """Raise StoreError unless an element was written as it was to be, every chunk of it."""
     from zarr import open_array
 
-    def require(expected: object, found: object) -> None:
-        if expected != found:
+    def require(expected: object, written: object) -> None:
+        if expected != written:
             raise StoreError(
                 f"layer {name!r} was not written as it should be: expected {expected}, found "
-                f"{found}; the store is as it was"
+                f"{written}; the store is as it was"
             )
 
     scales, paths = scales_of(element), array_folders(folder)
@@ -187,8 +189,7 @@ def _check_staged(folder: Path, name: str, element: object) -> None:
         chunks = tuple(sizes[0] for sizes in scale.data.chunks)
         require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
         require(f"chunks {chunks}", f"chunks {array.chunks}")
-        missing = missing_chunks(path, array)
-        if missing:
+        if missing := missing_chunks(path, array):
             raise StoreError(
                 f"layer {name!r} was not written as it should be: {len(missing)} chunks are "
                 f"missing, {missing[0]!r} the first; the store is as it was"

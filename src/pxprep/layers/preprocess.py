@@ -215,6 +215,7 @@ def pixel_clustering_preprocess(
     if work.pairs:
         cohort, layouts = work.read()
         depth = unfitted(pipeline).depth(cohort.labels)
+        # What is noticed is told once, and what was read to measure is kept until it is written.
         with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
             pipeline = _measure(pipeline, cohort, request)
             images = _apply(pipeline, cohort, work)
@@ -246,20 +247,12 @@ def _apply(fitted: FittedPipeline, cohort: ImageSet, work: Work) -> Mapping[str,
 
 def _write(elements: dict[str, object], fitted: FittedPipeline, work: Work) -> None:
     """Put the new layers into the object, through its store if it has one."""
-    request, run = work.request, work.run_with(fitted)
+    sdata, request, run = work.sdata, work.request, work.run_with(fitted)
     if work.store is None:
-        put_in_memory(work.sdata, elements, run, work.pairs)
+        put_in_memory(sdata, elements, run)
         return
-    writer = Writer(
-        work.sdata,
-        work.store,
-        work.pairs,
-        run,
-        work.snapshot,
-        request.wait,
-        bar=request.passes,
-        codec=request.codec,
-    )
+    bar, codec = request.passes, request.codec
+    writer = Writer(sdata, work.store, run, work.snapshot, request.wait, bar, codec)
     if request.resume:
         writer.write_in_groups(elements, work.finished.whole)
     else:

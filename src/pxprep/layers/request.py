@@ -26,10 +26,12 @@ from ..pipeline.base_pipeline import BasePipeline
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..reporting.checks import check_file
 from ..store.json import to_json_types
-from .masks import LayerMasks, described, parse_keep_outside, parse_masks
+from .masks import LayerMasks, describe, parse_masks
 from .reading import parse_names
 
 CODECS = ("lz4", "zstd")
+# The parameters that `pipeline` takes the place of, with their defaults.
+OF_STEPS = {name: each.default for name, each in signature(Pipeline.sparrow).parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -79,58 +81,54 @@ class Request:
     compressor: Mapping[str, int] | None
 
     @classmethod
-    def parsed(cls, given: Parameters) -> Request:
+    def parsed(cls, values: Parameters) -> Request:
         """The request of a call with these parameters; raises if one breaks its rule."""
-        of_steps = {name: given[name] for name in signature(Pipeline.sparrow).parameters}
-        pipeline = _choose_pipeline(given["pipeline"], of_steps)
-        passes, report = Passes(given["progress"]), given["report"]
-        file = None if report is None else check_file(report, "report")
-        pairs = _pair_names(given["img_layer"], given["output_layer"])
-        layers, pool = list(pairs.values()), parse_pool(given["pool"])
+        pipeline = _choose_pipeline(values["pipeline"], {name: values[name] for name in OF_STEPS})
+        pairs = _pair_names(values["img_layer"], values["output_layer"])
+        layers, pool = list(pairs.values()), parse_pool(values["pool"])
+        masks = parse_masks(values["where"], layers)
+        keep_outside = parse_bool(values["keep_outside"], "keep_outside")
+        if not keep_outside and not masks:
+            raise ParameterError("keep_outside=False needs a mask, where, got None")
+        exclude = parse_exclude(values["exclude"], layers, pool)
+        if isinstance(pipeline, FittedPipeline):
+            _check_measures_nothing(pipeline, pool, exclude, bool(masks) and keep_outside)
+            pool = pipeline.pool
         return cls(
             pairs=pairs,
-            channels=parse_channels(given["channels"]),
-            dtype=parse_float_dtype(given["dtype"]),
             pipeline=pipeline,
-            pool=_parse_pool_of(pipeline, pool),
-            chunks=given["chunks"],
-            scale_factors=given["scale_factors"],
-            compressor=given["compressor"],
-            codec=_parse_compressor(given["compressor"]),
-            masks=parse_masks(given["where"], layers),
-            keep_outside=parse_keep_outside(given["keep_outside"], given["where"], pipeline),
-            exclude=_parse_exclude(given["exclude"], layers, pool, pipeline),
-            batches=_parse_by(given["by"], layers, pool, pipeline),
-            memory=parse_memory(given["memory"]),
-            overwrite=parse_bool(given["overwrite"], "overwrite"),
-            resume=parse_bool(given["resume"], "resume"),
-            wait=parse_wait(given["wait"]),
-            report=file,
-            passes=passes,
+            masks=masks,
+            exclude=exclude,
+            batches=_parse_by(values["by"], layers, pool, pipeline),
+            codec=_parse_compressor(values["compressor"]),
+            passes=Passes(values["progress"]),
+            channels=parse_channels(values["channels"]),
+            dtype=parse_float_dtype(values["dtype"]),
+            pool=pool,
+            keep_outside=keep_outside,
+            memory=parse_memory(values["memory"]),
+            overwrite=parse_bool(values["overwrite"], "overwrite"),
+            resume=parse_bool(values["resume"], "resume"),
+            wait=parse_wait(values["wait"]),
+            report=None if values["report"] is None else check_file(values["report"], "report"),
+            chunks=values["chunks"],
+            scale_factors=values["scale_factors"],
+            compressor=values["compressor"],
         )
 
     @cached_property
     def parameters(self) -> Json:
         """What is kept with the new layers, and what a call must have in common to resume them."""
-        parameters: Json = {
-            "channels": self.channels,
-            "dtype": self.dtype,
-            "pool": self.pool,
-            "chunks": self.chunks,
-            "scale_factors": self.scale_factors,
-            "compressor": self.compressor,
-            "layers": self.pairs,
-        }
+        names = ["channels", "dtype", "pool", "chunks", "scale_factors", "compressor"]
+        values = {name: getattr(self, name) for name in names} | {"layers": self.pairs}
         if self.masks:
-            parameters |= {"where": described(self.masks), "keep_outside": self.keep_outside}
+            values |= {"where": describe(self.masks), "keep_outside": self.keep_outside}
         if self.exclude:
-            parameters["exclude"] = list(self.exclude)
+            values["exclude"] = list(self.exclude)
         if self.batches:
-            parameters["by"] = self.batches
-        return {
-            "pipeline": _in_json(unfitted(self.pipeline), required=self.resume),
-            **{name: to_json_types(value) for name, value in parameters.items()},
-        }
+            values["by"] = self.batches
+        pipeline = _in_json(unfitted(self.pipeline), required=self.resume)
+        return {"pipeline": pipeline} | {key: to_json_types(values[key]) for key in values}
 
 
 def unfitted(pipeline: Pipeline | FittedPipeline) -> Pipeline:
@@ -138,18 +136,38 @@ def unfitted(pipeline: Pipeline | FittedPipeline) -> Pipeline:
     return pipeline.pipeline if isinstance(pipeline, FittedPipeline) else pipeline
 
 
-def _choose_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPipeline:
-    """The pipeline that was given, or the reference order with the parameters that were given."""
+def _choose_pipeline(pipeline: object, of_steps: Parameters) -> Pipeline | FittedPipeline:
+    """The pipeline that was given, or the reference order with these parameters of its steps."""
     if pipeline is None:
-        return Pipeline.sparrow(**given)
+        return Pipeline.sparrow(**of_steps)
     if not isinstance(pipeline, Pipeline | FittedPipeline):
         raise ParameterError(f"pipeline must be a Pipeline or FittedPipeline, got {pipeline!r}")
-    both = [name for name, value in given.items() if not _is_default(name, value)]
+    both = [
+        name
+        for name, default in OF_STEPS.items()
+        if type(of_steps[name]) is not type(default) or of_steps[name] != default
+    ]
     if both:
         raise ParameterError(
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
         )
     return pipeline
+
+
+def _check_measures_nothing(
+    pipeline: FittedPipeline, pool: Pool, exclude: Sequence[ImageName], masks_measured: bool
+) -> None:
+    """Raise ParameterError if a call that applies known numbers says how to measure."""
+    nothing = "and a FittedPipeline measures nothing: leave it out"
+    if pool not in (pipeline.pool, "mean"):  # which is what is taken if none is given
+        raise ParameterError(
+            f"{spelled('pool')} says how layers are measured, {nothing}; got {pool!r}, it was "
+            f"fitted with {pipeline.pool!r}"
+        )
+    if exclude:
+        raise ParameterError(f"{spelled('exclude')} says what is not measured, {nothing}")
+    if masks_measured:
+        raise ParameterError(f"where says what is measured, {nothing}, or give keep_outside=False")
 
 
 def _parse_compressor(value: object) -> dict[str, object]:
@@ -175,31 +193,6 @@ def _parse_compressor(value: object) -> dict[str, object]:
     return {"raster_compressor": {name: parsed}}
 
 
-def _parse_pool_of(pipeline: Pipeline | FittedPipeline, pool: Pool) -> Pool:
-    """How the layers are measured; raises if a fitted pipeline says otherwise."""
-    if not isinstance(pipeline, FittedPipeline):
-        return pool
-    if pool not in (pipeline.pool, "mean"):  # which is what is taken if none is given
-        raise ParameterError(
-            f"{spelled('pool')} says how layers are measured, and a FittedPipeline measures "
-            f"nothing: leave it out; got {pool!r}, it was fitted with {pipeline.pool!r}"
-        )
-    return pipeline.pool
-
-
-def _parse_exclude(
-    exclude: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
-) -> tuple[ImageName, ...]:
-    """The layers that are not measured; raises if that has no effect."""
-    excluded = parse_exclude(exclude, layers, pool)
-    if excluded and isinstance(pipeline, FittedPipeline):
-        raise ParameterError(
-            f"{spelled('exclude')} says what is not measured, and a FittedPipeline measures "
-            "nothing: leave it out"
-        )
-    return excluded
-
-
 def _parse_by(
     by: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
 ) -> dict[ImageName, BatchName]:
@@ -211,11 +204,6 @@ def _parse_by(
     if by is not None:
         require_batches(batches, layers)
     return batches
-
-
-def _is_default(name: str, value: object) -> bool:
-    default = signature(Pipeline.sparrow).parameters[name].default
-    return type(value) is type(default) and value == default
 
 
 def _pair_names(img_layer: object, output_layer: object) -> dict[str, str]:

@@ -44,15 +44,16 @@ def find_finished(
     if store is None:
         raise ParameterError(f"{spelled('resume')} needs an sdata that is backed by a store")
     records = Records.on_disk(store)
-    runs = {name: run for name in request.pairs if (run := records.run_of(name)) is not None}
+    runs = {name: kept for name in request.pairs if (kept := records.run_of(name)) is not None}
     if not runs:
         return Finished()
     _check_same_run(runs, request, sources)
     damaged = tuple(name for name in runs if not is_whole(layer_folder(store, name)))
     _check_can_be_made_again(damaged, request.pairs)
     whole = tuple(name for name in runs if name not in set(damaged))
-    run = next(iter(runs.values()))
-    return Finished(Run(request.parameters, run["sources"], run["fitted"]), whole, damaged)
+    kept = next(iter(runs.values()))
+    run = Run(request.parameters, request.pairs, kept["sources"], kept["fitted"])
+    return Finished(run, whole, damaged)
 
 
 def _check_same_run(
@@ -64,7 +65,7 @@ def _check_same_run(
     difference = (
         "the finished layers are of several runs"
         if len(layer_of_each) > 1
-        else _difference(runs[name], runs, request, sources)
+        else _find_difference(runs[name], runs, request, sources)
     )
     if difference:
         raise LayerError(
@@ -73,7 +74,7 @@ def _check_same_run(
         )
 
 
-def _difference(
+def _find_difference(
     run: Json, finished: Container[str], request: Request, sources: Mapping[str, SourceState]
 ) -> str:
     """What tells a request from the run that made the finished layers; empty if nothing does."""

@@ -59,9 +59,9 @@ def is_sdata(value: object) -> bool:
 
 def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> object:
     """The element of a kind that a parameter names; raises LayerError if there is none."""
-    known = getattr(sdata, kind)
-    if name in known:
-        return known[name]
+    elements = getattr(sdata, kind)
+    if name in elements:
+        return elements[name]
     kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
     if isinstance(sdata.path, Path):
         # The object may hold some kinds of elements only.
@@ -73,8 +73,8 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> obje
             f"{kinds[name]}"
         )
     raise LayerError(
-        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], known)}; {kind} are "
-        f"{sorted(known)}"
+        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], elements)}; {kind} are "
+        f"{sorted(elements)}"
     )
 
 

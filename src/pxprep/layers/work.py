@@ -15,20 +15,13 @@ from ..images.batches import in_batches
 from ..images.image_set import ImageSet
 from ..pipeline.base_pipeline import functions_of
 from ..pipeline.pipeline import FittedPipeline, Pipeline
+from . import destination
 from .backing import Snapshot, SourceState
-from .destination import (
-    check_dependents,
-    check_free,
-    check_names,
-    check_not_applied,
-    check_records,
-    prepare_store,
-)
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
 from .new_layers import as_element
 from .reading import read_layers
-from .records import Run
+from .records import Run, fitted_in_json
 from .request import Request, unfitted
 from .resuming import Finished, find_finished
 from .spatial_data import element_of, store_path, transformations_of
@@ -76,32 +69,35 @@ class Work:
 
         Without `repairs` the store is not changed.
         """
-        check_names(sdata, request.pairs)
+        destination.check_names(sdata, request.pairs)
         store = store_path(sdata)
         if store is not None:
-            prepare_store(store, request.pairs, request.wait, repairs=repairs)
+            destination.prepare_store(store, request.pairs, request.wait, repairs=repairs)
         layers = request.pairs.values()
         elements = {name: element_of(sdata, name, "images", "img_layer") for name in layers}
         masks = read_masks(sdata, request.masks)
         sources = sources_of(elements, masks)
         finished = find_finished(store, request, sources) if request.resume else Finished()
-        pairs = {new: name for new, name in request.pairs.items() if new not in finished.whole}
-        check_free(sdata, store, pairs, pairs if request.overwrite else finished.damaged)
-        check_records(sdata, store)
+        whole = set(finished.whole)
+        pairs = {new: name for new, name in request.pairs.items() if new not in whole}
+        destination.check_free(
+            sdata, store, pairs, pairs if request.overwrite else finished.damaged
+        )
+        destination.check_records(sdata, store)
         if not request.resume:
-            check_not_applied(store, pairs, request.parameters)
-        check_dependents(sdata, store, pairs)
+            destination.check_not_applied(store, pairs, request.parameters)
+        destination.check_dependents(sdata, store, pairs)
         snapshot = Snapshot.of(store, {new: sources[name] for new, name in pairs.items()})
         return cls(sdata, store, request, pairs, finished, masks, sources, snapshot)
 
     @cached_property
     def pipeline(self) -> Pipeline | FittedPipeline:
         """That of the request, with the numbers of an interrupted call that is resumed."""
-        asked = self.request.pipeline
+        pipeline = self.request.pipeline
         if self.finished.run is None:
-            return asked
+            return pipeline
         fitted = json.dumps(self.finished.run.fitted)
-        return FittedPipeline.from_json(fitted, functions_of(unfitted(asked)))
+        return FittedPipeline.from_json(fitted, functions_of(unfitted(pipeline)))
 
     def read(self) -> tuple[ImageSet, dict[str, Layout]]:
         """The layers, lazily, as one cohort, and the layouts of the new ones; nothing is computed.
@@ -124,13 +120,16 @@ class Work:
         self, images: Mapping[str, xr.DataArray], layouts: Mapping[str, Layout]
     ) -> dict[str, object]:
         """What is written of images, which were made of the layers: by name of the new layer."""
-        old = self.sdata.images
         return {
-            new: as_element(images[name], transformations_of(old[name]), layouts[name])
+            new: as_element(
+                images[name], transformations_of(self.sdata.images[name]), layouts[name]
+            )
             for new, name in self.pairs.items()
         }
 
     def run_with(self, fitted: FittedPipeline) -> Run:
-        """What is kept of the run, with its numbers."""
+        """What is kept of this call, with its numbers; the same as before if it is resumed."""
+        if self.finished.run is not None:
+            return self.finished.run
         fingerprints = {name: source.fingerprint for name, source in self.sources.items()}
-        return self.finished.run or Run.of(self.request.parameters, fingerprints, fitted)
+        return Run(self.request.parameters, self.pairs, fingerprints, fitted_in_json(fitted))

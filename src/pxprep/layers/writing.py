@@ -21,8 +21,8 @@ from ..store.files import WRITE_ERRORS
 from ..store.places import Place
 from . import new_layers
 from .backing import Snapshot
-from .destination import taken
-from .records import MARK, Run, merged
+from .destination import find_clashes
+from .records import Run, merge
 from .spatial_data import put
 
 if TYPE_CHECKING:
@@ -37,12 +37,10 @@ MOST_AT_ONCE = 64
 Elements = dict[str, object]
 
 
-def put_in_memory(
-    sdata: SpatialData, elements: Elements, run: Run, pairs: Mapping[str, str]
-) -> None:
-    """Make elements layers of an object without a store; `pairs` as in `Writer`."""
-    entries = {name: run.entry(pairs[name], element) for name, element in elements.items()}
-    records = merged(sdata.attrs.get(KEY), run.record(entries), list(elements))
+def put_in_memory(sdata: SpatialData, elements: Elements, run: Run) -> None:
+    """Make elements layers of an object without a store."""
+    record = run.record(run.entries(elements))
+    records = merge(sdata.attrs.get(KEY), record, list(elements))
     for name, element in elements.items():
         put(sdata, name, element)
     sdata.attrs[KEY] = records
@@ -58,8 +56,6 @@ class Writer:
         The object that gets them.
     store
         The folder of its store.
-    pairs
-        By name of the new layer, the name of the layer it is made from.
     run
         What makes them, to be kept with them.
     snapshot
@@ -72,7 +68,6 @@ class Writer:
 
     sdata: SpatialData
     store: Path
-    pairs: Mapping[str, str]
     run: Run
     snapshot: Snapshot
     wait: float | None
@@ -110,17 +105,15 @@ class Writer:
     def _publish(self, parts: Iterable[Elements], group: Elements) -> float:
         """Stage layers, part by part, and publish them together."""
         entries: dict[str, Json] = {}
-        contents = RootContents(self.store, merged)
+        contents = RootContents(self.store, merge)
         with (
             new_layers.WRITING,
             transactions.transaction(self.store, contents, self.wait) as transaction,
         ):
             for part in parts:
                 group.update(part)
-                new = {name: self.run.entry(self.pairs[name], one) for name, one in part.items()}
-                marks = {name: {key: entry[key] for key in MARK} for name, entry in new.items()}
-                new_layers.stage(self.store, transaction.stage, part, marks, self.bar, self.codec)
-                entries.update(new)
+                entries |= self.run.entries(part)
+                new_layers.stage(self.store, transaction.stage, part, entries, self.bar, self.codec)
             staged = monotonic()
             places = [Place("images", name) for name in entries]
             guard = partial(self._check_unchanged, list(entries))
@@ -130,7 +123,7 @@ class Writer:
     def _check_unchanged(self, names: Sequence[str]) -> None:
         """Raise StoreError if somebody has changed meanwhile what the new layers rely on."""
         self.snapshot.check(names)
-        for name, other in taken(self.store, names).items():
+        for name, other in find_clashes(self.store, names).items():
             raise StoreError(
                 f"another program wrote {other} meanwhile, so that {name!r} is taken: nothing was "
                 "written; choose another name"
@@ -140,18 +133,18 @@ class Writer:
 def _all_of(waiting: deque[tuple[str, object]]) -> Iterator[Elements]:
     """All layers that wait, so many at a time."""
     while waiting:
-        yield _taken_from(waiting, MOST_AT_ONCE)
+        yield _take(waiting, MOST_AT_ONCE)
 
 
 def _begun_within(seconds: float, waiting: deque[tuple[str, object]]) -> Iterator[Elements]:
     """The first layer that waits; then one for each core at a time, until the time is over."""
     end = monotonic() + seconds
-    yield _taken_from(waiting, 1)
+    yield _take(waiting, 1)
     while waiting and monotonic() <= end:
-        yield _taken_from(waiting, n_cores())
+        yield _take(waiting, n_cores())
 
 
-def _taken_from(waiting: deque[tuple[str, object]], most: int) -> Elements:
+def _take(waiting: deque[tuple[str, object]], most: int) -> Elements:
     return dict(waiting.popleft() for _ in range(min(most, len(waiting))))
 
 
