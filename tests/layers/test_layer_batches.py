@@ -9,6 +9,7 @@ import numpy as np
 import pxprep
 from pxprep import Pipeline
 from pxprep.errors import LayerError, ParameterError
+from pxprep.layers.plan import plan_layers
 from stores import files, make_study
 
 BATCHES = {"fov0": "May", "fov1": "June", "fov2": "May"}
@@ -83,6 +84,8 @@ def test_bad_batches_are_refused_before_work(how, message, tmp_path, no_compute)
     sdata = make_study(tmp_path / "study.zarr")
     with no_compute(), pytest.raises(ParameterError, match=message):
         clean(sdata, **how)
+    with no_compute(), pytest.raises(ParameterError, match=message):
+        plan_layers(sdata, list(BATCHES), NEW, **{"pipeline": STEPS, **how})
 
 
 def test_layers_without_a_known_batch(tmp_path, no_compute):

@@ -17,7 +17,7 @@ from spatialdata.models import Image2DModel
 import pxprep
 from pxprep import Pipeline
 from pxprep.io import import_images
-from pxprep.layers import destination, new_layers, read_images
+from pxprep.layers import new_layers, read_images, writing
 from pxprep.layers.layer_provenance import Origins
 from pxprep.store import transactions
 
@@ -93,9 +93,9 @@ def write(way, path, n_images):
 def test_every_layer_costs_the_same(way, tmp_path, opened, monkeypatch):
     """As much for the 5th as for the 50th."""
     # One by one, all but the first are published together, and each is written alone.
-    monkeypatch.setattr(destination, "PATIENCE", 1e9)
-    monkeypatch.setattr(destination, "MOST_SECONDS", 1e9)
-    monkeypatch.setattr(destination, "n_cores", lambda: 1)
+    monkeypatch.setattr(writing, "PATIENCE", 1e9)
+    monkeypatch.setattr(writing, "MOST_SECONDS", 1e9)
+    monkeypatch.setattr(writing, "n_cores", lambda: 1)
     found = {}
     for number in (5, 10, 50):
         opened["count"] = 0
@@ -107,7 +107,7 @@ def test_every_layer_costs_the_same(way, tmp_path, opened, monkeypatch):
 
 def test_layers_are_written_some_at_a_time(tmp_path, monkeypatch):
     """So that what is done for all of them at once does not grow with their number."""
-    monkeypatch.setattr(destination, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(writing, "MOST_AT_ONCE", 3)
     sdata, stage, staged = study(tmp_path / "study.zarr", 7), new_layers.stage, []
 
     def note_and_stage(store, root, elements, *args, **options):
@@ -146,8 +146,8 @@ def test_the_table_of_contents_is_made_once(tmp_path, monkeypatch):
 )
 def test_layers_wait_for_as_long_as_publishing_took(tmp_path, monkeypatch, patience, most, groups):
     """One by one the first is published alone, and what follows in groups that take as long."""
-    monkeypatch.setattr(destination, "PATIENCE", patience)
-    monkeypatch.setattr(destination, "MOST_SECONDS", most)
+    monkeypatch.setattr(writing, "PATIENCE", patience)
+    monkeypatch.setattr(writing, "MOST_SECONDS", most)
     publish, published = transactions.Transaction.publish, []
 
     def publishing(self, moves, *args):
@@ -169,8 +169,8 @@ def test_layers_wait_for_as_long_as_publishing_took(tmp_path, monkeypatch, patie
 
 def test_of_a_group_that_fails_nothing_is_kept(tmp_path, monkeypatch):
     """What was published before is; the message tells which layers are which."""
-    monkeypatch.setattr(destination, "PATIENCE", 1e9)
-    monkeypatch.setattr(destination, "n_cores", lambda: 1)
+    monkeypatch.setattr(writing, "PATIENCE", 1e9)
+    monkeypatch.setattr(writing, "n_cores", lambda: 1)
     sdata, stage = study(tmp_path / "study.zarr", 4), new_layers.stage
     names, new = list(sdata.images), ["a", "b", "c", "d"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
@@ -24,27 +25,32 @@ def planned(
     how: Mapping[str, object],
 ) -> dict[str, object]:
     """What would be done, to answer it; raises what doing it would raise before any work."""
-    from ..layers.plan import plan_layers, step_names
+    from ..engine.threads import n_cores
+    from ..layers.destination import is_on_disk
+    from ..layers.plan import plan_layers
     from ..store.transactions import unfinished
 
     parameters = steps.parameters(labels_of(sdata, layers[0]))
     plan = plan_layers(sdata, layers, outputs, **parameters, **how)
-    destination, request = plan.work.destination, plan.work.request
+    work, report = plan.work, plan.work.request.report
     writes = [
-        {**_described(name, scales, plan.work.pairs[name]), "replaces": destination.exists(name)}
+        {
+            **_described(name, scales, work.pairs[name]),
+            "replaces": is_on_disk(work.store, name),
+        }
         for name, scales in plan.writes.items()
     ]
     return {
         "store": str(sdata.path),
         "dry_run": True,
         "read": [_described(name, [image], None) for name, image in plan.reads.items()],
-        "steps": step_names(plan),
+        "steps": plan.steps,
         "passes": list(plan.passes),
         "write": writes,
-        "done": list(destination.done),
-        "report": None if request.report is None else str(request.report),
-        "memory": {"kept": plan.cache_bytes, "block": plan.block_bytes, "threads": plan.n_threads},
-        "disk": {"bytes": sum(one["bytes"] for one in writes), "free": plan.free_disk},
+        "done": list(work.finished.whole),
+        "report": None if report is None else str(report),
+        "memory": {"kept": plan.cache_bytes, "block": plan.block_bytes, "threads": n_cores()},
+        "disk": {"bytes": sum(one["bytes"] for one in writes), "free": disk_usage(sdata.path).free},
         "unfinished": unfinished(Path(sdata.path))._asdict(),
     }
 

@@ -127,7 +127,7 @@ def _cohort(
     dtype: str | None,
 ) -> tuple["dict[str, xr.DataArray]", "dict[str, Mask | None]", "Parameters"]:
     """The images of all stores, and their masks; and the parameters of the steps, but channels."""
-    from ..layers.masks import asked_masks, read_masks
+    from ..layers.masks import parse_masks, read_masks
     from ..layers.reading import read_checked
 
     images: dict[str, xr.DataArray] = {}
@@ -139,7 +139,7 @@ def _cohort(
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
             found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
-            over = read_masks(sdata, asked_masks(mask.masks(layers), layers))
+            over = read_masks(sdata, parse_masks(mask.masks(layers), layers))
         images |= {prefix + name: image for name, image in found.items()}
         masks |= {prefix + name: one for name, one in over.items()}
     return images, masks, parameters

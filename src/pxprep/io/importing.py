@@ -17,12 +17,13 @@ from ..errors import LayerError, ParameterError, StoreError
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
 from ..images.scales import MICRONS, known_sizes
-from ..layers.backing import SourceState
-from ..layers.destination import Destination, check_outputs, repair_store
+from ..layers import destination
+from ..layers.backing import Snapshot, SourceState
 from ..layers.layouts import Layout
 from ..layers.new_layers import as_element
 from ..layers.records import Run
-from ..layers.spatial_data import check_installed
+from ..layers.spatial_data import check_installed, make_path_absolute
+from ..layers.writing import Writer
 from ..pipeline.provenance import IMPORT
 from ..store.contents import check_store
 from ..store.files import WRITE_ERRORS
@@ -188,18 +189,20 @@ def _write(
     pairs = {
         layer: f"{image.attrs.get('source', 'memory')}: {layer}" for layer, image in images.items()
     }
-    destination = Destination.of(sdata, pairs, wait)
-    destination.check_new(may_replace, "layer")
-    sources = {
-        pairs[layer]: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()
-    }
-    destination = destination.checked(sources, parameters)
+    store = make_path_absolute(sdata)
+    destination.prepare_store(store, pairs, wait)
+    destination.check_free(sdata, store, pairs, pairs if may_replace else (), "layer")
+    sources = {layer: SourceState.of(image, f"image {layer!r}") for layer, image in images.items()}
+    destination.check_records(sdata, store)
+    destination.check_dependents(sdata, store, pairs)
+    snapshot = Snapshot.of(store, sources)
     elements = {
         layer: as_element(image, _transformations(image), layouts[layer])
         for layer, image in images.items()
     }
-    fingerprints = {name: source.fingerprint for name, source in sources.items()}
-    destination.put(elements, Run(parameters, fingerprints, NOT_FITTED), bar, {})
+    fingerprints = {pairs[layer]: source.fingerprint for layer, source in sources.items()}
+    run = Run(parameters, pairs, fingerprints, NOT_FITTED)
+    Writer(sdata, store, run, snapshot, wait, bar).write(elements)
 
 
 def _images(
@@ -248,17 +251,17 @@ def _opened(folder: Path, layers: Sequence[str], wait: float | None) -> Iterator
 
     if folder.exists():
         check_store(folder)
-        repair_store(folder, wait)
+        destination.repair_store(folder, wait)
         try:
             # Of what is damaged SpatialData warns; new layers can be written beside it.
             sdata = read_zarr(folder, on_bad_files="warn")
         except Exception as error:
             raise StoreError(f"the store {str(folder)!r} cannot be read: {error!r}") from error
-        check_outputs(sdata, layers, "layer")
+        destination.check_names(sdata, layers, "layer")
         yield sdata
         return
     sdata = SpatialData()
-    check_outputs(sdata, layers, "layer")
+    destination.check_names(sdata, layers, "layer")
     try:
         sdata.write(folder)
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..errors import LayerError, StoreError, spelled
+from ..errors import LayerError, StoreError
 from ..store import files
 from ..store.contents import identity, ome_attrs, token_in
 from ..store.zarr_chunks import folder_of, missing_chunks_message
@@ -21,11 +21,10 @@ from .layouts import scales_of
 
 if TYPE_CHECKING:
     import zarr
-    from spatialdata import SpatialData
 
     ZarrArray = zarr.Array[Any]
 
-Found = TypeVar("Found")
+Kind = TypeVar("Kind")
 # Objects that refer to no array, or to everything.
 _LEAVES = (
     *(str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype),
@@ -48,14 +47,14 @@ def array_folders(folder: Path) -> list[Path]:
 def missing_chunks(folder: Path, array: ZarrArray, *, empty_too: bool = True) -> list[str]:
     """The chunks of a zarr array that have no file, or with `empty_too` an empty one."""
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
-    found = {
+    written = {
         os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")  # noqa: PTH118
-        for path, _, files in os.walk(folder)
-        for file in files
+        for path, _, names in os.walk(folder)
+        for file in names
         if not empty_too or os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
     }
     keys = (array.metadata.encode_chunk_key(index) for index in product(*map(range, counts)))
-    return [key for key in keys if key not in found]
+    return [key for key in keys if key not in written]
 
 
 def is_whole(folder: Path) -> bool:
@@ -70,31 +69,6 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def check_dependents(sdata: SpatialData, store: Path, names: Sequence[str]) -> None:
-    """Raise LayerError if another element of `sdata` is computed from a layer to be replaced.
-
-    It would silently read the new layer once that is in its place.
-    """
-    places = {layer_folder(store, name): name for name in names}
-    users: dict[str, set[str]] = {name: set() for place, name in places.items() if place.exists()}
-    if not users:
-        return
-    outputs = set(names)
-    for kind, other, element in sdata.gen_elements():
-        if kind not in ("images", "labels") or other in outputs:
-            continue
-        for folder in arrays_behind([scale.data for scale in scales_of(element)]):
-            for above in (folder, *folder.parents):
-                if places.get(above, "") in users:
-                    users[places[above]].add(other)
-    for name, found in users.items():
-        if found:
-            raise LayerError(
-                f"{spelled('output_layer')} {name!r} cannot be replaced: {sorted(found)} of "
-                "sdata are computed from it; write them to the store or remove them first"
-            )
-
-
 def arrays_behind(arrays: Sequence[object]) -> dict[Path, ZarrArray]:
     """The zarr arrays on disk that lazy arrays are computed from, by their folders.
 
@@ -103,23 +77,23 @@ def arrays_behind(arrays: Sequence[object]) -> dict[Path, ZarrArray]:
     import zarr
 
     graphs = [data.__dask_graph__() for data in arrays if hasattr(data, "__dask_graph__")]
-    found = {}
+    behind = {}
     for array in _reachable(graphs, zarr.Array):
         folder = folder_of(array)
         if folder is None:
             continue
         if hasattr(array.store, "root") and not folder.is_absolute() and folder.exists():
             array.store.root = array.store.root.resolve()
-        found[folder.resolve()] = array
-    return found
+        behind[folder.resolve()] = array
+    return behind
 
 
-def _reachable(objects: Sequence[object], kind: type[Found]) -> Iterator[Found]:
+def _reachable(objects: Sequence[object], kind: type[Kind]) -> Iterator[Kind]:
     """All objects of a kind that `objects` hold, however deep: no task is made or run for it."""
     seen: set[int] = set()
-    todo: list[object] = list(objects)
-    while todo:
-        item = todo.pop()
+    waiting: list[object] = list(objects)
+    while waiting:
+        item = waiting.pop()
         if isinstance(item, _LEAVES) or id(item) in seen:
             continue
         seen.add(id(item))
@@ -127,9 +101,9 @@ def _reachable(objects: Sequence[object], kind: type[Found]) -> Iterator[Found]:
             yield item
         elif isinstance(item, FunctionType):
             # Not its globals, which lead everywhere.
-            todo += [item.__closure__, item.__defaults__, item.__kwdefaults__]
+            waiting += [item.__closure__, item.__defaults__, item.__kwdefaults__]
         elif type(item).__module__.partition(".")[0] not in _FOREIGN:
-            todo += gc.get_referents(item)
+            waiting += gc.get_referents(item)
 
 
 def check_there(element: object, what: str) -> None:
@@ -152,19 +126,19 @@ def _check_there(arrays: Mapping[Path, ZarrArray], what: str) -> None:
 
     for folder, opened in arrays.items():
         try:
-            found = open_array(store=opened.store, path=opened.path, mode="r")
+            now = open_array(store=opened.store, path=opened.path, mode="r")
         except (FileNotFoundError, ValueError) as error:  # zarr's own are of both types
             raise LayerError(
                 f"{what} is not on disk any more: {str(folder)!r} was removed or damaged after it "
                 "had been opened; read the store again"
             ) from error
-        if _form(found) != _form(opened):
+        if _form(now) != _form(opened):
             raise LayerError(
-                f"{what} is another on disk than when it was opened: {_form(found)} in place of "
+                f"{what} is another on disk than when it was opened: {_form(now)} in place of "
                 f"{_form(opened)} at {str(folder)!r}; read the store again"
             )
         is_ours = token_in(folder.parent) is not None
-        missing = missing_chunks(folder, found, empty_too=False) if is_ours else []
+        missing = missing_chunks(folder, now, empty_too=False) if is_ours else []
         if missing:
             raise StoreError(f"{what}: {missing_chunks_message(folder, missing)}")
 
@@ -217,22 +191,34 @@ def _image_folder(array: Path) -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Layers on disk as they were, to see later whether somebody else has changed them."""
+    """What new layers rely on, as it was before anything was computed.
 
+    Attributes
+    ----------
+    folders
+        By name of the new layer: its own folder, which may be missing, and those it is made from.
+    states
+        By folder, how it was.
+    """
+
+    folders: Mapping[str, frozenset[Path]]
     states: Mapping[Path, object]
 
     @classmethod
-    def of(cls, folders: Iterable[Path]) -> Snapshot:
-        """The state in which `folders` are now; they may be missing."""
-        return cls({folder: _state(folder) for folder in folders})
+    def of(cls, store: Path | None, sources: Mapping[str, SourceState]) -> Snapshot:
+        """What layers of a store, each with its source, rely on now; nothing in memory."""
+        if store is None:
+            return cls({}, {})
+        folders = {
+            name: source.folders | {layer_folder(store, name)} for name, source in sources.items()
+        }
+        every = frozenset[Path]().union(*folders.values())
+        return cls(folders, {folder: _state(folder) for folder in every})
 
-    def only(self, folders: Iterable[Path]) -> Snapshot:
-        """The state of some of the folders."""
-        return Snapshot({folder: self.states[folder] for folder in folders})
-
-    def check(self) -> None:
-        """Raise StoreError if one of the layers is not what it was."""
-        changed = [folder.name for folder, state in self.states.items() if _state(folder) != state]
+    def check(self, layers: Iterable[str]) -> None:
+        """Raise StoreError if somebody else has changed what these new layers rely on."""
+        every = frozenset[Path]().union(*(self.folders[name] for name in layers))
+        changed = [folder.name for folder in every if _state(folder) != self.states[folder]]
         if changed:
             raise StoreError(
                 f"another program changed {sorted(changed)} meanwhile: nothing was written; read "

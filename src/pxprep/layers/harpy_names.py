@@ -1,6 +1,6 @@
 """Refuses calls that use the names of harpy 0.4 and 0.5, and says the names here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -25,18 +25,13 @@ def refusing_harpy_names(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def refusing(*args: P.args, **kwargs: P.kwargs) -> R:
-        _refuse(kwargs)
+        renamed = [f"{NAMES[name]} for {name}" for name in kwargs if name in NAMES]
+        gone = [f"no {name} ({GONE[name]})" for name in kwargs if name in GONE]
+        if renamed or gone:
+            raise ParameterError(
+                "parameters must have their names here, which are sparrow's, got those of harpy: "
+                f"write {', '.join([*renamed, *gone])}"
+            )
         return function(*args, **kwargs)
 
     return refusing
-
-
-def _refuse(given: Mapping[str, object]) -> None:
-    """Raise ParameterError if a parameter has a name that only harpy knows."""
-    renamed = [f"{NAMES[name]} for {name}" for name in given if name in NAMES]
-    gone = [f"no {name} ({GONE[name]})" for name in given if name in GONE]
-    if renamed or gone:
-        raise ParameterError(
-            "parameters must have their names here, which are sparrow's, got those of harpy: write "
-            + ", ".join([*renamed, *gone])
-        )

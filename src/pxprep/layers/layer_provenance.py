@@ -10,7 +10,7 @@ from ..errors import LayerError
 from ..pipeline.provenance import Provenance
 from ..store.contents import KEY, read_attrs
 from .backing import check_there, layer_folder
-from .records import Records, summary, token_on_disk
+from .records import Records, read_token, summarize
 from .spatial_data import check_sdata, store_path
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Origins:
         if entry is None:
             raise LayerError(f"layer {layer!r} has no provenance: pxprep did not make it")
         # A copy that SpatialData wrote has no mark: then shape, type and channels must agree.
-        if token not in (None, entry["token"]) or summary(images[layer]) != entry["image"]:
+        if token not in (None, entry["token"]) or summarize(images[layer]) != entry["image"]:
             raise LayerError(f"layer {layer!r} has been replaced since pxprep made it")
         run = records.runs[entry["run"]]
         return Provenance(
@@ -93,7 +93,7 @@ class Origins:
     def _kept(self, layer: str) -> tuple[Records, str | None]:
         """The records, from where this layer is, and the token in its mark there."""
         if self._store is not None and layer_folder(self._store, layer).is_dir():
-            return self._on_disk, token_on_disk(self._store, layer)
+            return self._on_disk, read_token(self._store, layer)
         if self._store is not None:
             check_there(self._sdata.images[layer], f"layer {layer!r}")
         return Records.parsed(self._sdata.attrs.get(KEY)), None

@@ -27,18 +27,16 @@ class Layout:
         """The layout that the parameters ask for, or else that of the input."""
         dims = [str(dim) for dim in image.dims]
         spatial = [dim for dim in SPATIAL if dim in dims]
-        asked = parse_chunks(chunks, dims)
-        finest = {**_regular_chunks(image), **asked}
-        asked_factors = parse_scale_factors(scale_factors, spatial)
-        factors: Sequence[ScaleFactors]
-        if asked_factors is not None:
-            factors = asked_factors
+        chosen = parse_chunks(chunks, dims)
+        finest = {**_regular_chunks(image), **chosen}
+        factors: Sequence[ScaleFactors] | None = parse_scale_factors(scale_factors, spatial)
+        if factors is not None:
             coarser = [finest] * len(factors)
         else:
             scales = scales_of(element)
             factors = factors_between(scales, [f"scale{i}" for i in range(len(scales))])
             coarser = [
-                {**finest, **_regular_chunks(scale.isel(c=0)), **asked} for scale in scales[1:]
+                {**finest, **_regular_chunks(scale.isel(c=0)), **chosen} for scale in scales[1:]
             ]
         layout = cls((finest, *coarser), tuple(factors))
         layout._check(image)

@@ -10,10 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Json
-from ..errors import LayerError, ParameterError, spelled
+from ..errors import LayerError, spelled
 from ..images.masks import Mask, each_mask
-from ..images.parameters import parse_bool
-from ..pipeline.pipeline import FittedPipeline
 from .backing import SourceState
 from .layouts import scales_of
 from .spatial_data import element_of, transformations_of
@@ -25,27 +23,14 @@ if TYPE_CHECKING:
 LayerMasks = Mapping[str, Mask | None]
 
 
-def asked_masks(where: object, layers: Sequence[str]) -> LayerMasks:
+def parse_masks(where: object, layers: Sequence[str]) -> LayerMasks:
     """What the user gave for each image layer: names of labels layers, or arrays."""
     if where is None:
         return {}
     return dict(zip(layers, each_mask(where, layers), strict=True))
 
 
-def parse_keep_outside(value: object, where: object, pipeline: object) -> bool:
-    """Whether pixels outside of masks are kept; raises if that, or a mask, has no effect."""
-    keeps = parse_bool(value, "keep_outside")
-    if not keeps and where is None:
-        raise ParameterError("keep_outside=False needs a mask, where, got None")
-    if keeps and where is not None and isinstance(pipeline, FittedPipeline):
-        raise ParameterError(
-            "where says what is measured, and a FittedPipeline measures nothing: leave it out, or "
-            "give keep_outside=False"
-        )
-    return keeps
-
-
-def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
+def read_masks(sdata: SpatialData, masks: LayerMasks) -> dict[str, Mask | None]:
     """The masks with the finest scale of labels layers in the place of their names, lazily.
 
     Raises
@@ -53,19 +38,19 @@ def read_masks(sdata: SpatialData, asked: LayerMasks) -> dict[str, Mask | None]:
     LayerError
         If there are no such labels, or they lie elsewhere than the image.
     """
-    masks: dict[str, Mask | None] = {}
-    for layer, mask in asked.items():
+    with_labels: dict[str, Mask | None] = {}
+    for layer, mask in masks.items():
         if mask is not None and isinstance(mask.source, str):
             element = element_of(sdata, mask.source, "labels", "where")
             _check_same_coordinates(sdata.images[layer], layer, element, mask.source)
             mask = mask.of(scales_of(element)[0])
-        masks[layer] = mask
-    return masks
+        with_labels[layer] = mask
+    return with_labels
 
 
-def described(asked: LayerMasks) -> Json:
+def describe(masks: LayerMasks) -> Json:
     """What was asked for, to be kept with what was made."""
-    return {layer: None if mask is None else _described(mask) for layer, mask in asked.items()}
+    return {layer: None if mask is None else _describe(mask) for layer, mask in masks.items()}
 
 
 def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, SourceState]:
@@ -77,18 +62,21 @@ def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, Sou
     for name, mask in masks.items():
         if mask is not None and isinstance(mask.source, xr.DataArray):
             # Dask names a lazy array by a hash of its content.
-            own = f"where of {name}"
-            over = sources[own] = SourceState.of(mask.source.chunk(), own)
-            sources[name] = replace(sources[name], folders=sources[name].folders | over.folders)
+            key = f"where of {name}"
+            state = sources[key] = SourceState.of(mask.source.chunk(), key)
+            sources[name] = replace(sources[name], folders=sources[name].folders | state.folders)
     return sources
 
 
 def _check_same_coordinates(image: object, layer: str, labels: object, name: str) -> None:
     """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
-    found = [transformations_of(element) for element in (image, labels)]
-    for system in sorted(set(found[0]) & set(found[1])):
-        own, other = (each[system].to_affine_matrix(("x", "y"), ("x", "y")) for each in found)
-        if not np.allclose(own, other):
+    of_image, of_labels = transformations_of(image), transformations_of(labels)
+    for system in sorted(of_image.keys() & of_labels.keys()):
+        matrices = (
+            transformations[system].to_affine_matrix(("x", "y"), ("x", "y"))
+            for transformations in (of_image, of_labels)
+        )
+        if not np.allclose(*matrices):
             raise LayerError(
                 f"where: labels {name!r} lie elsewhere than image {layer!r} in {system!r}: their "
                 "transformations differ (if the pixels do correspond, give the array "
@@ -96,7 +84,7 @@ def _check_same_coordinates(image: object, layer: str, labels: object, name: str
             )
 
 
-def _described(mask: Mask) -> Json:
+def _describe(mask: Mask) -> Json:
     source = mask.source
     if isinstance(source, xr.DataArray):
         source = f"array of {source.dtype} {dict(source.sizes)}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -13,37 +12,21 @@ import numpy as np
 import xarray as xr
 
 from .. import ops
+from ..aliases import Json
 from ..channels import channel_labels, labels_or_positions
 from ..engine import backends, computing
 from ..engine.progress import Progress
-from ..errors import LayerError, StoreError, spelled
+from ..errors import StoreError
 from ..images.scales import ScaleFactors, cumulative
-from ..store import files, staging
+from ..store import files
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
+from .records import MARK
 
 # Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
 WRITING = RLock()
-
-
-def check_movable(store: Path, names: Iterable[str]) -> None:
-    """Raise unless layers of these names can be moved to their places in the store."""
-    images = store / "images"
-    if files.is_folder(images) and images.stat().st_dev != store.stat().st_dev:
-        raise StoreError(
-            f"{str(images)!r} must be on the same file system as the store, so that a layer can "
-            "take its place in one step"
-        )
-    for name in names:
-        folder = layer_folder(store, name)
-        if folder.is_symlink():
-            raise LayerError(
-                f"{spelled('output_layer')} {name!r} is a symbolic link to "
-                f"{str(folder.resolve())!r}: remove the link, or choose another name"
-            )
-        staging.check_permission(folder)
 
 
 def as_element(
@@ -71,9 +54,9 @@ def as_element(
         scale_factors=[dict(factors) for factors in layout.factors] or None,
     )
     element = with_data(element, scales)
-    own = {key: value for key, value in image.attrs.items() if key != "transform"}
+    attrs = {key: value for key, value in image.attrs.items() if key != "transform"}
     for scale in scales_of(element):
-        scale.attrs.update(own)
+        scale.attrs.update(attrs)
     return element
 
 
@@ -89,7 +72,7 @@ def stage(
     store: Path,
     root: Path,
     elements: Mapping[str, object],
-    marks: Mapping[str, Mapping[str, object]],
+    entries: Mapping[str, Json],
     bar: Progress,
     codec: Mapping[str, object],
 ) -> None:
@@ -105,8 +88,8 @@ def stage(
         The stage, on the same file system as `store`.
     elements
         The elements by name.
-    marks
-        What is put into the attrs of each element, under our key.
+    entries
+        What is kept of each; a part of it goes into its own attrs, as its mark.
     bar, codec
         Shows the progress; the codec as `SpatialData.write` takes it.
     """
@@ -126,7 +109,7 @@ def stage(
     for name, element in elements.items():
         place = layer_folder(alone, name)
         _check_staged(place, name, element)
-        edit_attrs(place, partial(_marked, marks[name]))
+        edit_attrs(place, partial(_add_mark, entries[name]))
     _join(alone, root, elements)
 
 
@@ -148,14 +131,14 @@ def _write(root: Path, elements: Mapping[str, object], bar: Progress) -> None:
     for name, element in elements.items():
         arrays += [scale.data for scale in scales_of(element)]
         targets += [direct(array) for array in _empty_arrays(layer_folder(root, name), name)]
-    with bar(_called(elements)):
+    with bar(_pass_name(elements)):
         backends.store(arrays, targets)
     # Drafts of workers that died on the way.
     for draft in root.rglob("*.partial"):
         draft.unlink(missing_ok=True)
 
 
-def _called(names: Collection[str]) -> str:
+def _pass_name(names: Collection[str]) -> str:
     return f"write {len(names)} layers" if len(names) > 1 else f"write {next(iter(names))}"
 
 
@@ -184,19 +167,19 @@ def _empty_arrays(folder: Path, name: str) -> Sequence[object]:
     return arrays
 
 
-def _marked(mark: Mapping[str, object], attrs: Mapping[str, object]) -> dict[str, object]:
-    return {**attrs, KEY: dict(mark)}
+def _add_mark(entry: Json, attrs: Json) -> Json:
+    return {**attrs, KEY: {key: entry[key] for key in MARK}}
 
 
 def _check_staged(folder: Path, name: str, element: object) -> None:
     """Raise StoreError unless an element was written as it was to be, every chunk of it."""
     from zarr import open_array
 
-    def require(expected: object, found: object) -> None:
-        if expected != found:
+    def require(expected: object, written: object) -> None:
+        if expected != written:
             raise StoreError(
                 f"layer {name!r} was not written as it should be: expected {expected}, found "
-                f"{found}; the store is as it was"
+                f"{written}; the store is as it was"
             )
 
     scales, paths = scales_of(element), array_folders(folder)
@@ -206,8 +189,7 @@ def _check_staged(folder: Path, name: str, element: object) -> None:
         chunks = tuple(sizes[0] for sizes in scale.data.chunks)
         require(f"{scale.dtype}{scale.shape}", f"{array.dtype}{array.shape}")
         require(f"chunks {chunks}", f"chunks {array.chunks}")
-        missing = missing_chunks(path, array)
-        if missing:
+        if missing := missing_chunks(path, array):
             raise StoreError(
                 f"layer {name!r} was not written as it should be: {len(missing)} chunks are "
                 f"missing, {missing[0]!r} the first; the store is as it was"
@@ -221,24 +203,3 @@ def on_disk(element: object, store: Path, name: str) -> object:
     """`element` with the arrays that were written for it, lazily; reads no other layer."""
     paths = array_folders(layer_folder(store, name))
     return with_data(element, [backends.from_zarr(path) for path in paths])
-
-
-@contextmanager
-def telling_outcome(names: Iterable[str], store: Path, done: Sequence[str]) -> Iterator[None]:
-    """A context whose errors say what became of the layers and the store.
-
-    `names` are under way and `done` were written before; both may grow meanwhile.
-    """
-    try:
-        yield
-    except BaseException as error:
-        kept = f"; {list(done)} had been written before and are kept" if done else ""
-        left = f"{list(names)} not written, the layers in the store {str(store)!r} are as they were"
-        if isinstance(error, OSError) and error.errno in files.WRITE_ERRORS:
-            raise StoreError(f"{error}: {left}{kept}") from error
-        if isinstance(error, StoreError):
-            if kept:
-                error.add_note(kept.removeprefix("; "))
-        elif isinstance(error, OSError) or not getattr(error, "__notes__", None):
-            error.add_note(f"{left}{kept}")
-        raise

@@ -1,11 +1,9 @@
-"""What a call of the wrapper would read, measure and write: told, and not done."""
+"""What a call of the wrapper would read, measure and write; nothing of it is done."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from inspect import signature
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,16 +14,15 @@ from ..aliases import Label
 from ..channels import select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
-from ..engine.threads import n_cores
 from ..images.exclusion import without
 from ..images.image import like, pixels, processing_dtype
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.run import labels_along, pass_names
 from .layouts import scales_of
 from .preprocess import pixel_clustering_preprocess
-from .request import Request, pipeline_of
+from .request import Request, unfitted
 from .spatial_data import check_sdata
-from .work import Prepared, Work
+from .work import Work
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -45,24 +42,28 @@ class Plan:
         By name of the new layer, its scales, finest first; they have no pixels.
     passes
         Names of the passes that measure.
-    cache_bytes
-        How many bytes of what was read may be kept for the next pass.
-    block_bytes
-        Bytes of the largest block of pixels: all channels of a chunk.
-    n_threads
-        How many blocks are worked on at once.
-    free_disk
-        Bytes that are free where the store lies; None in memory.
     """
 
     work: Work
-    cache_bytes: int
-    n_threads: int
-    free_disk: int | None
-    reads: Mapping[str, xr.DataArray] = field(default_factory=dict)
-    writes: Mapping[str, list[xr.DataArray]] = field(default_factory=dict)
-    passes: tuple[str, ...] = ()
-    block_bytes: int = 0
+    reads: Mapping[str, xr.DataArray]
+    writes: Mapping[str, list[xr.DataArray]]
+    passes: Sequence[str]
+
+    @property
+    def steps(self) -> list[str]:
+        """What the steps are called, in order."""
+        return [name for name, _ in unfitted(self.work.pipeline).steps]
+
+    @property
+    def cache_bytes(self) -> int:
+        """How many bytes of what was read may be kept for the next pass."""
+        memory = self.work.request.memory
+        return default_memory() if memory is None else memory
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of the largest block of pixels: all channels of a chunk."""
+        return max(map(_bytes_of_block, self.reads.values()), default=0)
 
 
 def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Plan:
@@ -75,44 +76,26 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
     call.apply_defaults()
     check_sdata(sdata)
     request = Request.parsed(call.arguments)
-    work = Work.of(sdata, request, changes=False)
-    store = work.destination.store
-    plan = partial(
-        Plan,
-        work=work,
-        cache_bytes=default_memory() if request.memory is None else request.memory,
-        n_threads=n_cores(),
-        free_disk=None if store is None else shutil.disk_usage(store).free,
-    )
+    work = Work.of(sdata, request, repairs=False)
     if not work.pairs:
-        return plan()
-    prepared = Prepared.of(work)
-    kept = labels_along(pipeline_of(work.pipeline).steps, prepared.cohort.labels)[-1]
-    measured: list[str] = []
-    if isinstance(work.pipeline, Pipeline):
-        measured = pass_names(work.pipeline.steps, without(prepared.cohort, request.exclude))
-        work.pipeline.warn_of_remarks(prepared.cohort.labels)
-    return plan(
-        reads=prepared.images,
-        writes={
-            output: scales_of(prepared.element(name, _processed(prepared.images[name], kept)))
-            for output, name in work.pairs.items()
-        },
-        passes=tuple(measured),
-        block_bytes=max(map(_bytes_of_block, prepared.images.values())),
-    )
+        return Plan(work, {}, {}, ())
+    cohort, layouts = work.read()
+    pipeline, passes = work.pipeline, list[str]()
+    if isinstance(pipeline, Pipeline):
+        passes = pass_names(pipeline.steps, without(cohort, request.exclude))
+        pipeline.warn_of_remarks(cohort.labels)
+    remaining = labels_along(unfitted(pipeline).steps, cohort.labels)[-1]
+    images = {str(name): image for name, image in zip(cohort.names, cohort, strict=True)}
+    processed = {name: _without_pixels(image, remaining) for name, image in images.items()}
+    elements = work.elements(processed, layouts)
+    return Plan(work, images, {name: scales_of(elements[name]) for name in elements}, passes)
 
 
-def step_names(plan: Plan) -> list[str]:
-    """What the steps are called, in order."""
-    return [name for name, _ in pipeline_of(plan.work.pipeline).steps]
-
-
-def _processed(image: xr.DataArray, kept: Sequence[Label]) -> xr.DataArray:
+def _without_pixels(image: xr.DataArray, remaining: Sequence[Label]) -> xr.DataArray:
     """What the steps make of an image, without its pixels; in its processing dtype."""
-    image = image if len(kept) == image.sizes["c"] else select_channels(image, kept)
-    made = pixels(image).astype(processing_dtype(image))
-    return like(image, backends.without_pixels(made))
+    image = image if len(remaining) == image.sizes["c"] else select_channels(image, remaining)
+    array = pixels(image).astype(processing_dtype(image))
+    return like(image, backends.without_pixels(array))
 
 
 def _bytes_of_block(image: xr.DataArray) -> int:

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import xarray as xr
+
 from .. import ops
 from ..aliases import Label, PerChannel, Pool
 from ..engine.notes import ToldOnce
+from ..images.image_set import ImageSet
 from ..images.parameters import parse_path, parse_wait
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..store.contents import check_store
@@ -21,9 +24,10 @@ from ..store.transactions import Repaired
 from .destination import repair_store
 from .harpy_names import refusing_harpy_names
 from .reports import write_report
-from .request import Request, pipeline_of
-from .spatial_data import check_sdata
-from .work import Prepared, Work
+from .request import Request, unfitted
+from .spatial_data import add_missing, check_sdata
+from .work import Work
+from .writing import Writer, put_in_memory
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -204,46 +208,55 @@ def pixel_clustering_preprocess(
     >>> sdata["clean1"].dims, sdata["clean1"].c.values.tolist()
     (('c', 'y', 'x'), ['DAPI', 'panCK'])
     """
-    asked = locals()  # all parameters by name
     check_sdata(sdata)
-    request = Request.parsed(asked)
+    request = Request.parsed(locals())  # all parameters, by name
     work = Work.of(sdata, request)
-    fitted: object = _make_layers(work) if work.pairs else work.pipeline
-    work.destination.refresh()
+    pipeline = work.pipeline
+    if work.pairs:
+        cohort, layouts = work.read()
+        depth = unfitted(pipeline).depth(cohort.labels)
+        # What is noticed is told once, and what was read to measure is kept until it is written.
+        with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
+            pipeline = _measure(pipeline, cohort, request)
+            images = _apply(pipeline, cohort, work)
+            _write(work.elements(images, layouts), pipeline, work)
+    add_missing(sdata, work.store, work.finished.whole)
     if request.report is not None:
-        write_report(request.report, sdata, work.destination.pairs, fitted, request.passes)
+        write_report(request.report, sdata, request.pairs, pipeline, request.passes)
     return sdata
 
 
-def _make_layers(work: Work) -> FittedPipeline:
-    """Read, measure, apply, write; the fitted pipeline."""
-    request, pipeline = work.request, work.pipeline
-    prepared = Prepared.of(work)
-    images, masks, cohort = prepared.images, prepared.masks, prepared.cohort
-    batches = prepared.batches
-    depth = pipeline_of(pipeline).depth(cohort.labels)
-    # `fit` and `transform` get the very arrays of `cohort`: only what is read of those is shared.
-    with ToldOnce(), cohort.sharing_reads(request.memory, depth, results=True):
-        fitted = (
-            pipeline
-            if isinstance(pipeline, FittedPipeline)
-            else pipeline.fit(
-                images,
-                pool=request.pool,
-                where=masks,
-                exclude=request.exclude,
-                by=batches,
-                progress=request.passes,
-            )
-        )
-        processed = fitted.transform(images, by=batches)
-        if not request.keep_outside:
-            processed = ops.keep_where(processed, masks)
-        elements = {
-            output: prepared.element(name, processed[name]) for output, name in work.pairs.items()
-        }
-        work.destination.put(elements, work.run_with(fitted), request.passes, request.compressor)
-    return fitted
+def _measure(
+    pipeline: Pipeline | FittedPipeline, cohort: ImageSet, request: Request
+) -> FittedPipeline:
+    """The pipeline with its numbers: those of the cohort, or those that it has already."""
+    if isinstance(pipeline, FittedPipeline):
+        return pipeline
+    return pipeline.fit(cohort, pool=request.pool, exclude=request.exclude, progress=request.passes)
+
+
+def _apply(fitted: FittedPipeline, cohort: ImageSet, work: Work) -> Mapping[str, xr.DataArray]:
+    """The processed images, by name of the layers they are made of; lazily."""
+    # The very arrays of the cohort: only what is read of those is shared.
+    images = {str(name): image for name, image in zip(cohort.names, cohort, strict=True)}
+    processed = fitted.transform(images, by=cohort.batch_of_each() or None)
+    if work.request.keep_outside:
+        return processed
+    return ops.keep_where(processed, {name: work.masks[name] for name in images})
+
+
+def _write(elements: dict[str, object], fitted: FittedPipeline, work: Work) -> None:
+    """Put the new layers into the object, through its store if it has one."""
+    sdata, request, run = work.sdata, work.request, work.run_with(fitted)
+    if work.store is None:
+        put_in_memory(sdata, elements, run)
+        return
+    bar, codec = request.passes, request.codec
+    writer = Writer(sdata, work.store, run, work.snapshot, request.wait, bar, codec)
+    if request.resume:
+        writer.write_in_groups(elements, work.finished.whole)
+    else:
+        writer.write(elements)
 
 
 def repair(path: str | Path, *, wait: bool | float = True) -> Repaired:

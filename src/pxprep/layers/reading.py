@@ -86,12 +86,12 @@ def read_layers(
     sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
 ) -> dict[str, xr.DataArray]:
     """As `read_checked`, of layers that were checked before."""
-    float_type, wanted = parse_float_dtype(dtype), parse_channels(channels)
+    float_type, labels = parse_float_dtype(dtype), parse_channels(channels)
     images = {}
     for name in layers:
         image = checked(scales_of(sdata.images[name])[0], f"layer {name!r}")
         try:
-            image = select_channels(image, wanted)
+            image = select_channels(image, labels)
         except ChannelError as error:
             raise ChannelError(f"layer {name!r}: {error}") from error
         if float_type is not None and float_type != processing_dtype(image):

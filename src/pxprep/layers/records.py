@@ -24,6 +24,8 @@ from .layouts import scales_of
 
 FORMAT = 1
 PACKAGES = ("pxprep", "spatialdata", "zarr", "numpy", "dask")
+# The keys of a layer's record that are also in its own attrs, as its mark.
+MARK = ("run", "source", "token")
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class Records:
     def on_disk(cls, store: Path) -> Records:
         """The records of a store, but only of layers that are there."""
         records = cls.parsed(read_attrs(store).get(KEY))
-        there = {
+        on_disk = {
             name: entry
             for name, entry in records.layers.items()
-            if token_on_disk(store, name) == entry["token"]
+            if read_token(store, name) == entry["token"]
         }
-        return cls(records.runs, there)
+        return cls(records.runs, on_disk)
 
     def run_of(self, layer: str) -> Json | None:
         """The run that made a layer, if it is known."""
@@ -75,7 +77,7 @@ class Records:
         return None if entry is None else {**self.runs[entry["run"]], "id": entry["run"]}
 
 
-def merged(kept: object, new_record: object, placed: Sequence[str]) -> Json:
+def merge(kept: object, new_record: object, placed: Sequence[str]) -> Json:
     """The records after the layers `placed` were added; runs without layers are removed."""
     records, new = Records.parsed(kept), Records.parsed(new_record)
     unknown = sorted(set(placed) - set(new.layers))
@@ -93,20 +95,24 @@ def merged(kept: object, new_record: object, placed: Sequence[str]) -> Json:
 
 @dataclass(frozen=True)
 class Run:
-    """One call of the wrapper: what it was asked for, from which sources, and what it measured."""
+    """One call that makes layers.
+
+    Attributes
+    ----------
+    parameters
+        What was asked for.
+    pairs
+        By name of each new layer, the name of the layer it is made from.
+    sources
+        The fingerprints of those, and of masks, by name.
+    fitted
+        What was measured, as JSON or in words.
+    """
 
     parameters: Json
+    pairs: Mapping[str, str]
     sources: Mapping[str, str]
     fitted: object
-
-    @classmethod
-    def of(cls, parameters: Json, sources: Mapping[str, str], fitted: FittedPipeline) -> Run:
-        """The run that fitted a pipeline; where JSON cannot keep it, the reason is kept."""
-        try:
-            kept: object = json.loads(fitted.to_json())
-        except ParameterError as error:
-            kept = f"{error} ({fitted.pipeline!r})"
-        return cls(parameters, sources, kept)
 
     @cached_property
     def run_id(self) -> str:
@@ -114,18 +120,21 @@ class Run:
         whole = json.dumps([self.parameters, self.sources, self.fitted], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
-    def entry(self, source: str, element: object) -> Json:
-        """What to keep of a new layer, made from the layer `source`."""
+    def entries(self, elements: Mapping[str, object]) -> dict[str, Json]:
+        """What to keep of new layers, by name."""
         return {
-            "run": self.run_id,
-            "source": source,
-            "token": uuid.uuid4().hex,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "image": summary(element),
+            name: {
+                "run": self.run_id,
+                "source": self.pairs[name],
+                "token": uuid.uuid4().hex,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "image": summarize(element),
+            }
+            for name, element in elements.items()
         }
 
     def record(self, entries: Mapping[str, Json]) -> Json:
-        """What to keep of the run, and of new layers by name."""
+        """What to keep of the run, and of its new layers, which have these entries."""
         run = {
             "parameters": self.parameters,
             "sources": dict(self.sources),
@@ -133,6 +142,14 @@ class Run:
             "fitted": self.fitted,
         }
         return {"format": FORMAT, "runs": {self.run_id: run}, "layers": dict(entries)}
+
+
+def fitted_in_json(fitted: FittedPipeline) -> object:
+    """What to keep of a fitted pipeline; where JSON cannot hold it, the reason."""
+    try:
+        return json.loads(fitted.to_json())
+    except ParameterError as error:
+        return f"{error} ({fitted.pipeline!r})"
 
 
 def _check_run(kept: object) -> None:
@@ -156,8 +173,8 @@ def _check_run(kept: object) -> None:
 
 def _check_entry(name: object, kept: object, runs: Mapping[str, object]) -> None:
     """Raise ValueError unless what is kept of a layer is as `Run.record` has it."""
-    why = broken_name_rule(name)
-    _require(not why, f"layers whose name must {why}, got {name!r:.300}")
+    rule = broken_name_rule(name)
+    _require(not rule, f"layers whose name must {rule}, got {name!r:.300}")
     what = f"of layer {name!r} its run, source, token, time and image"
     entry = _mapping(kept, what)
     _mapping(entry.get("image"), what)
@@ -177,13 +194,13 @@ def _require(holds: bool, what: str) -> None:
         raise ValueError(f"they must hold {what}")
 
 
-def token_on_disk(store: Path, layer: str) -> str | None:
+def read_token(store: Path, layer: str) -> str | None:
     """The token in the mark that pxprep gave a layer in a store; None if it has no mark."""
     folder = layer_folder(store, layer)
     return token_in(folder) if folder.is_dir() else None
 
 
-def summary(element: object) -> Json:
+def summarize(element: object) -> Json:
     """What tells a layer from another one that was put in its place."""
     finest = scales_of(element)[0]
     labels = finest.coords["c"].values.tolist() if "c" in finest.coords else None

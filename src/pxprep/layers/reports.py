@@ -82,16 +82,16 @@ def report_layers(
     """
     path = check_file(file)
     origins = Origins(sdata)
-    made = [origins.of(name) for name in parse_names(layers, "layers")]
-    if len({one.run for one in made}) > 1:
-        runs = {one.layer: one.run for one in made}
+    records = [origins.of(name) for name in parse_names(layers, "layers")]
+    runs = {record.layer: record.run for record in records}
+    if len(set(runs.values())) > 1:
         raise LayerError(f"layers must be of one run, got those of several: {runs}")
-    fitted = made[0].fitted(functions)
-    fovs = compared_layers(sdata, {one.layer: one.source for one in made}, fitted)
-    return write(path, fovs, fitted, title=check_title(title), made=made)
+    fitted = records[0].fitted(functions)
+    fovs = compare_layers(sdata, {record.layer: record.source for record in records}, fitted)
+    return write(path, fovs, fitted, title=check_title(title), made=records)
 
 
-def compared_layers(
+def compare_layers(
     sdata: SpatialData, pairs: Mapping[str, str], fitted: FittedPipeline
 ) -> list[Fov]:
     """Layers before and after, for a report.
@@ -101,8 +101,8 @@ def compared_layers(
     """
     channels = None if fitted.channels is None else fitted.remaining
     after = read_checked(sdata, list(pairs), channels)
-    there = [name for name in pairs.values() if name in sdata.images and name not in pairs]
-    before = read_checked(sdata, there, channels) if there else {}
+    sources = [name for name in pairs.values() if name in sdata.images and name not in pairs]
+    before = read_checked(sdata, sources, channels) if sources else {}
     for layer, source in pairs.items():
         if source in before:
             require_same_size(before[source], after[layer], f"layer {layer!r}: ")
@@ -119,11 +119,11 @@ def _title(source: str, layer: str) -> str:
 def write_report(
     file: Path, sdata: SpatialData, pairs: Mapping[str, str], fitted: Any, passes: Passes
 ) -> None:
-    """Write the report of a run that has just ended; `pairs` as in `compared_layers`."""
+    """Write the report of a run that has just ended; `pairs` as in `compare_layers`."""
     origins = Origins(sdata)
-    made = [origins.of(name) for name in pairs]
+    records = [origins.of(name) for name in pairs]
     try:
-        write(file, compared_layers(sdata, pairs, fitted), fitted, passes=passes, made=made)
+        write(file, compare_layers(sdata, pairs, fitted), fitted, passes=passes, made=records)
     except OSError as error:
         raise StoreError(
             f"the report {str(file)!r} could not be written: {error}; the layers were"

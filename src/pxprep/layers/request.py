@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 
-from ..aliases import BatchName, DType, ImageName, Label, Parameters, Pool
+from ..aliases import BatchName, DType, ImageName, Json, Label, Parameters, Pool
 from ..channels import parse_channels
 from ..engine.progress import Passes
 from ..errors import ParameterError, spelled
@@ -25,10 +26,12 @@ from ..pipeline.base_pipeline import BasePipeline
 from ..pipeline.pipeline import FittedPipeline, Pipeline
 from ..reporting.checks import check_file
 from ..store.json import to_json_types
-from .masks import LayerMasks, asked_masks, described, parse_keep_outside
+from .masks import LayerMasks, describe, parse_masks
 from .reading import parse_names
 
 CODECS = ("lz4", "zstd")
+# The parameters that `pipeline` takes the place of, with their defaults.
+OF_STEPS = {name: each.default for name, each in signature(Pipeline.sparrow).parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -41,110 +44,109 @@ class Request:
         By name of each new layer, the name of the layer it is made from.
     pipeline
         What is done to the layers.
-    channels
-        Labels of the channels to use; None for all of them.
-    pool, chunks, scale_factors
-        As they were given.
-    given_compressor, compressor
-        As it was given, and the codec.
     masks
-        The masks that were given, by layer; empty if there are none.
-    dtype, keep_outside, memory, overwrite, resume, wait, report
-        As the wrapper has them, parsed.
-    passes
-        Shows the progress that was asked for, and keeps what each pass took.
+        The masks by layer, or their names; empty if there are none.
     exclude
         The layers that are not measured, by name.
     batches
         The batches by name of the layer; empty if all are measured together.
+    codec
+        What SpatialData takes for `compressor`.
+    passes
+        Shows the progress, and keeps what each pass took.
+    channels, dtype, pool, keep_outside, memory, overwrite, resume, wait, report
+        As the wrapper has them, parsed.
+    chunks, scale_factors, compressor
+        As they were given.
     """
 
     pairs: Mapping[str, str]
     pipeline: Pipeline | FittedPipeline
+    masks: LayerMasks
+    exclude: tuple[ImageName, ...]
+    batches: Mapping[ImageName, BatchName]
+    codec: Mapping[str, object]
+    passes: Passes
     channels: Sequence[Label] | None
     dtype: DType | None
     pool: Pool
-    chunks: object
-    scale_factors: Sequence[object] | None
-    given_compressor: Mapping[str, int] | None
-    compressor: Mapping[str, object]
-    masks: LayerMasks
     keep_outside: bool
-    exclude: tuple[ImageName, ...]
-    batches: Mapping[ImageName, BatchName]
     memory: int | None
     overwrite: bool
     resume: bool
     wait: float | None
     report: Path | None
-    passes: Passes
+    chunks: object
+    scale_factors: Sequence[object] | None
+    compressor: Mapping[str, int] | None
 
     @classmethod
-    def parsed(cls, asked: Parameters) -> Request:
-        """The request that the parameters of the wrapper make; raises if one breaks its rule."""
-        of_steps = {name: asked[name] for name in signature(Pipeline.sparrow).parameters}
-        chosen = chosen_pipeline(asked["pipeline"], of_steps)
-        passes, report = Passes(asked["progress"]), asked["report"]
-        file = None if report is None else check_file(report, "report")
-        pairs = _paired_names(asked["img_layer"], asked["output_layer"])
-        layers, pool = list(pairs.values()), parse_pool(asked["pool"])
+    def parsed(cls, values: Parameters) -> Request:
+        """The request of a call with these parameters; raises if one breaks its rule."""
+        pipeline = _choose_pipeline(values["pipeline"], {name: values[name] for name in OF_STEPS})
+        pairs = _pair_names(values["img_layer"], values["output_layer"])
+        layers, pool = list(pairs.values()), parse_pool(values["pool"])
+        masks = parse_masks(values["where"], layers)
+        keep_outside = parse_bool(values["keep_outside"], "keep_outside")
+        if not keep_outside and not masks:
+            raise ParameterError("keep_outside=False needs a mask, where, got None")
+        exclude = parse_exclude(values["exclude"], layers, pool)
+        if isinstance(pipeline, FittedPipeline):
+            _check_measures_nothing(pipeline, pool, exclude, bool(masks) and keep_outside)
+            pool = pipeline.pool
         return cls(
             pairs=pairs,
-            pipeline=chosen,
-            channels=parse_channels(asked["channels"]),
-            dtype=parse_float_dtype(asked["dtype"]),
-            pool=_pooled(pool, chosen),
-            chunks=asked["chunks"],
-            scale_factors=asked["scale_factors"],
-            given_compressor=asked["compressor"],
-            compressor=parse_compressor(asked["compressor"]),
-            masks=asked_masks(asked["where"], layers),
-            keep_outside=parse_keep_outside(asked["keep_outside"], asked["where"], chosen),
-            exclude=_excluded(asked["exclude"], layers, pool, chosen),
-            batches=_batches(asked["by"], layers, pool, chosen),
-            memory=parse_memory(asked["memory"]),
-            overwrite=parse_bool(asked["overwrite"], "overwrite"),
-            resume=parse_bool(asked["resume"], "resume"),
-            wait=parse_wait(asked["wait"]),
-            report=file,
-            passes=passes,
+            pipeline=pipeline,
+            masks=masks,
+            exclude=exclude,
+            batches=_parse_by(values["by"], layers, pool, pipeline),
+            codec=_parse_compressor(values["compressor"]),
+            passes=Passes(values["progress"]),
+            channels=parse_channels(values["channels"]),
+            dtype=parse_float_dtype(values["dtype"]),
+            pool=pool,
+            keep_outside=keep_outside,
+            memory=parse_memory(values["memory"]),
+            overwrite=parse_bool(values["overwrite"], "overwrite"),
+            resume=parse_bool(values["resume"], "resume"),
+            wait=parse_wait(values["wait"]),
+            report=None if values["report"] is None else check_file(values["report"], "report"),
+            chunks=values["chunks"],
+            scale_factors=values["scale_factors"],
+            compressor=values["compressor"],
         )
 
-    def parameters(self) -> dict[str, object]:
+    @cached_property
+    def parameters(self) -> Json:
         """What is kept with the new layers, and what a call must have in common to resume them."""
-        asked = {
-            "channels": self.channels,
-            "dtype": self.dtype,
-            "pool": self.pool,
-            "chunks": self.chunks,
-            "scale_factors": self.scale_factors,
-            "compressor": self.given_compressor,
-            "layers": self.pairs,
-        }
+        names = ["channels", "dtype", "pool", "chunks", "scale_factors", "compressor"]
+        values = {name: getattr(self, name) for name in names} | {"layers": self.pairs}
         if self.masks:
-            asked |= {"where": described(self.masks), "keep_outside": self.keep_outside}
+            values |= {"where": describe(self.masks), "keep_outside": self.keep_outside}
         if self.exclude:
-            asked["exclude"] = list(self.exclude)
+            values["exclude"] = list(self.exclude)
         if self.batches:
-            asked["by"] = self.batches
-        return {
-            "pipeline": _kept(pipeline_of(self.pipeline), must=self.resume),
-            **{name: to_json_types(value) for name, value in asked.items()},
-        }
+            values["by"] = self.batches
+        pipeline = _in_json(unfitted(self.pipeline), required=self.resume)
+        return {"pipeline": pipeline} | {key: to_json_types(values[key]) for key in values}
 
 
-def pipeline_of(pipeline: Pipeline | FittedPipeline) -> Pipeline:
+def unfitted(pipeline: Pipeline | FittedPipeline) -> Pipeline:
     """The pipeline without its numbers."""
     return pipeline.pipeline if isinstance(pipeline, FittedPipeline) else pipeline
 
 
-def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPipeline:
-    """The pipeline that was given, or the reference order with the parameters that were given."""
+def _choose_pipeline(pipeline: object, of_steps: Parameters) -> Pipeline | FittedPipeline:
+    """The pipeline that was given, or the reference order with these parameters of its steps."""
     if pipeline is None:
-        return Pipeline.sparrow(**given)
+        return Pipeline.sparrow(**of_steps)
     if not isinstance(pipeline, Pipeline | FittedPipeline):
         raise ParameterError(f"pipeline must be a Pipeline or FittedPipeline, got {pipeline!r}")
-    both = [name for name, value in given.items() if not _is_default(name, value)]
+    both = [
+        name
+        for name, default in OF_STEPS.items()
+        if type(of_steps[name]) is not type(default) or of_steps[name] != default
+    ]
     if both:
         raise ParameterError(
             f"pipeline takes the place of {', '.join(both)}: give either, not both"
@@ -152,7 +154,23 @@ def chosen_pipeline(pipeline: object, given: Parameters) -> Pipeline | FittedPip
     return pipeline
 
 
-def parse_compressor(value: object) -> dict[str, object]:
+def _check_measures_nothing(
+    pipeline: FittedPipeline, pool: Pool, exclude: Sequence[ImageName], masks_measured: bool
+) -> None:
+    """Raise ParameterError if a call that applies known numbers says how to measure."""
+    nothing = "and a FittedPipeline measures nothing: leave it out"
+    if pool not in (pipeline.pool, "mean"):  # which is what is taken if none is given
+        raise ParameterError(
+            f"{spelled('pool')} says how layers are measured, {nothing}; got {pool!r}, it was "
+            f"fitted with {pipeline.pool!r}"
+        )
+    if exclude:
+        raise ParameterError(f"{spelled('exclude')} says what is not measured, {nothing}")
+    if masks_measured:
+        raise ParameterError(f"where says what is measured, {nothing}, or give keep_outside=False")
+
+
+def _parse_compressor(value: object) -> dict[str, object]:
     """What `SpatialData.write` takes for a codec and its level; nothing for None."""
     if value is None:
         return {}
@@ -175,32 +193,7 @@ def parse_compressor(value: object) -> dict[str, object]:
     return {"raster_compressor": {name: parsed}}
 
 
-def _pooled(asked: Pool, pipeline: Pipeline | FittedPipeline) -> Pool:
-    """How the layers are measured; raises if a fitted pipeline says otherwise."""
-    if not isinstance(pipeline, FittedPipeline):
-        return asked
-    if asked not in (pipeline.pool, "mean"):  # which is what is taken if none is given
-        raise ParameterError(
-            f"{spelled('pool')} says how layers are measured, and a FittedPipeline measures "
-            f"nothing: leave it out; got {asked!r}, it was fitted with {pipeline.pool!r}"
-        )
-    return pipeline.pool
-
-
-def _excluded(
-    exclude: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
-) -> tuple[ImageName, ...]:
-    """The layers that are not measured; raises if that has no effect."""
-    excluded = parse_exclude(exclude, layers, pool)
-    if excluded and isinstance(pipeline, FittedPipeline):
-        raise ParameterError(
-            f"{spelled('exclude')} says what is not measured, and a FittedPipeline measures "
-            "nothing: leave it out"
-        )
-    return excluded
-
-
-def _batches(
+def _parse_by(
     by: object, layers: Sequence[str], pool: Pool, pipeline: Pipeline | FittedPipeline
 ) -> dict[ImageName, BatchName]:
     """The batch of each layer, by name; raises where one has none."""
@@ -213,12 +206,7 @@ def _batches(
     return batches
 
 
-def _is_default(name: str, value: object) -> bool:
-    default = signature(Pipeline.sparrow).parameters[name].default
-    return type(value) is type(default) and value == default
-
-
-def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
+def _pair_names(img_layer: object, output_layer: object) -> dict[str, str]:
     """By name of each new layer, the name of the layer it is made from."""
     inputs, outputs = parse_names(img_layer, "img_layer"), parse_names(output_layer, "output_layer")
     if len(inputs) != len(outputs):
@@ -229,12 +217,12 @@ def _paired_names(img_layer: object, output_layer: object) -> dict[str, str]:
     return dict(zip(outputs, inputs, strict=True))
 
 
-def _kept(pipeline: BasePipeline, must: bool) -> object:
-    """The pipeline in JSON; its text if JSON cannot keep it, unless it `must`."""
+def _in_json(pipeline: BasePipeline, required: bool) -> object:
+    """The pipeline in JSON; its text if JSON cannot keep it, unless that is `required`."""
     try:
         return pipeline.to_dict()
     except ParameterError as error:
-        if must:
+        if required:
             raise ParameterError(
                 f"{spelled('resume')} must tell runs apart by their steps: {error}"
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,9 @@ def is_sdata(value: object) -> bool:
 
 def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> object:
     """The element of a kind that a parameter names; raises LayerError if there is none."""
-    known = getattr(sdata, kind)
-    if name in known:
-        return known[name]
+    elements = getattr(sdata, kind)
+    if name in elements:
+        return elements[name]
     kinds = {other: other_kind for other_kind, other, _ in sdata.gen_elements()}
     if isinstance(sdata.path, Path):
         # The object may hold some kinds of elements only.
@@ -72,8 +73,8 @@ def element_of(sdata: SpatialData, name: str, kind: str, parameter: str) -> obje
             f"{kinds[name]}"
         )
     raise LayerError(
-        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], known)}; {kind} are "
-        f"{sorted(known)}"
+        f"{spelled(parameter)} {name!r} does not exist{did_you_mean([name], elements)}; {kind} are "
+        f"{sorted(elements)}"
     )
 
 
@@ -103,3 +104,14 @@ def put(sdata: SpatialData, name: str, element: object) -> None:
     if name in sdata.images:
         del sdata.images[name]  # else SpatialData warns that the name is taken
     sdata.images[name] = element
+
+
+def add_missing(sdata: SpatialData, store: Path | None, layers: Iterable[str]) -> None:
+    """Add layers that are in the store to its object, where that was read before they were."""
+    missing = [name for name in layers if name not in sdata.images]
+    if missing and store is not None:
+        from spatialdata import read_zarr
+
+        on_disk = read_zarr(store, selection=("images",))
+        for name in missing:
+            put(sdata, name, on_disk.images[name])

@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from ..aliases import BatchName, Pool
+from ..images.batches import in_batches
 from ..images.image_set import ImageSet
 from ..pipeline.base_pipeline import functions_of
 from ..pipeline.pipeline import FittedPipeline, Pipeline
-from .destination import Destination, check_outputs
+from . import destination
+from .backing import Snapshot, SourceState
 from .layouts import Layout, layouts_of
 from .masks import LayerMasks, read_masks, sources_of
 from .new_layers import as_element
 from .reading import read_layers
-from .records import Run
-from .request import Request, pipeline_of
-from .spatial_data import element_of, transformations_of
+from .records import Run, fitted_in_json
+from .request import Request, unfitted
+from .resuming import Finished, find_finished
+from .spatial_data import element_of, store_path, transformations_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-    from .backing import SourceState
 
 
 @dataclass(frozen=True)
@@ -36,121 +38,98 @@ class Work:
     ----------
     sdata
         The layers.
+    store
+        The folder of their store; None in memory.
     request
         What was asked for.
-    destination
-        Where the new layers go.
-    pipeline
-        That of the request, with the numbers of an interrupted run that is resumed.
+    pairs
+        By name of each layer that is still to be made, the name of the layer it is made from.
+    finished
+        What an interrupted call has made, if that is resumed.
     masks
         The masks by name of the layer; empty if all pixels are measured.
     sources
         What layers and masks are read from.
-    parameters
-        What is kept with the new layers.
-    run
-        The run that is resumed; None for a new one.
+    snapshot
+        What the new layers rely on, as it is now.
     """
 
     sdata: SpatialData
+    store: Path | None
     request: Request
-    destination: Destination
-    pipeline: Pipeline | FittedPipeline
+    pairs: Mapping[str, str]
+    finished: Finished
     masks: LayerMasks
     sources: Mapping[str, SourceState]
-    parameters: dict[str, object]
-    run: Run | None
+    snapshot: Snapshot
 
     @classmethod
-    def of(cls, sdata: SpatialData, request: Request, *, changes: bool = True) -> Work:
+    def of(cls, sdata: SpatialData, request: Request, *, repairs: bool = True) -> Work:
         """The work for a request; raises LayerError if something is missing or in the way.
 
-        Without `changes` the store is not repaired.
+        Without `repairs` the store is not changed.
         """
-        pairs, pipeline = request.pairs, request.pipeline
-        check_outputs(sdata, pairs)
-        destination = Destination.of(sdata, pairs, request.wait, changes)
-        layers = {name: element_of(sdata, name, "images", "img_layer") for name in pairs.values()}
+        destination.check_names(sdata, request.pairs)
+        store = store_path(sdata)
+        if store is not None:
+            destination.prepare_store(store, request.pairs, request.wait, repairs=repairs)
+        layers = request.pairs.values()
+        elements = {name: element_of(sdata, name, "images", "img_layer") for name in layers}
         masks = read_masks(sdata, request.masks)
-        sources = sources_of(layers, masks)
-        parameters, run = request.parameters(), None
-        if request.resume:
-            given = pipeline if isinstance(pipeline, FittedPipeline) else None
-            destination, run = destination.resuming(sources, dict(parameters), given)
-        if run is not None:
-            functions = functions_of(pipeline_of(pipeline))
-            pipeline = FittedPipeline.from_json(json.dumps(run.fitted), functions)
-        destination.check_new(request.overwrite)
-        destination = destination.checked(sources, parameters)
-        return cls(sdata, request, destination, pipeline, masks, sources, parameters, run)
+        sources = sources_of(elements, masks)
+        finished = find_finished(store, request, sources) if request.resume else Finished()
+        whole = set(finished.whole)
+        pairs = {new: name for new, name in request.pairs.items() if new not in whole}
+        destination.check_free(
+            sdata, store, pairs, pairs if request.overwrite else finished.damaged
+        )
+        destination.check_records(sdata, store)
+        if not request.resume:
+            destination.check_not_applied(store, pairs, request.parameters)
+        destination.check_dependents(sdata, store, pairs)
+        snapshot = Snapshot.of(store, {new: sources[name] for new, name in pairs.items()})
+        return cls(sdata, store, request, pairs, finished, masks, sources, snapshot)
 
-    @property
-    def pairs(self) -> dict[str, str]:
-        """By name of each layer that is still to be made, the name of the layer it is made from."""
-        return {name: self.request.pairs[name] for name in self.destination.todo}
+    @cached_property
+    def pipeline(self) -> Pipeline | FittedPipeline:
+        """That of the request, with the numbers of an interrupted call that is resumed."""
+        pipeline = self.request.pipeline
+        if self.finished.run is None:
+            return pipeline
+        fitted = json.dumps(self.finished.run.fitted)
+        return FittedPipeline.from_json(fitted, functions_of(unfitted(pipeline)))
+
+    def read(self) -> tuple[ImageSet, dict[str, Layout]]:
+        """The layers, lazily, as one cohort, and the layouts of the new ones; nothing is computed.
+
+        Raises what measuring and transforming the cohort would raise.
+        """
+        request, pipeline = self.request, self.pipeline
+        layers = list(self.pairs.values())
+        images = read_layers(self.sdata, layers, request.channels, request.dtype)
+        layouts = layouts_of(self.sdata.images, images, request.chunks, request.scale_factors)
+        masks = {name: self.masks[name] for name in layers} if self.masks else None
+        batches = {name: request.batches[name] for name in layers} if request.batches else None
+        if isinstance(pipeline, FittedPipeline):
+            return pipeline.checked(images, by=batches, where=masks), layouts
+        cohort = in_batches(ImageSet.of(images, request.pool, where=masks), batches)
+        pipeline.check(cohort.labels)
+        return cohort, layouts
+
+    def elements(
+        self, images: Mapping[str, xr.DataArray], layouts: Mapping[str, Layout]
+    ) -> dict[str, object]:
+        """What is written of images, which were made of the layers: by name of the new layer."""
+        return {
+            new: as_element(
+                images[name], transformations_of(self.sdata.images[name]), layouts[name]
+            )
+            for new, name in self.pairs.items()
+        }
 
     def run_with(self, fitted: FittedPipeline) -> Run:
-        """What is kept of the run, with its numbers."""
+        """What is kept of this call, with its numbers; the same as before if it is resumed."""
+        if self.finished.run is not None:
+            return self.finished.run
         fingerprints = {name: source.fingerprint for name, source in self.sources.items()}
-        return self.run or Run.of(self.parameters, fingerprints, fitted)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The layers of a work, read lazily and checked as one cohort: nothing is computed yet.
-
-    Attributes
-    ----------
-    sdata
-        The layers.
-    images
-        The images of the layers by name, with their channels in one order.
-    layouts
-        By name of the image, the scales and chunks of the layer that is made of it.
-    masks
-        The masks by name; None if all pixels are measured.
-    batches
-        The batches by name; None if all are measured together.
-    cohort
-        The images and masks together.
-    """
-
-    sdata: SpatialData
-    images: Mapping[str, xr.DataArray]
-    layouts: Mapping[str, Layout]
-    masks: LayerMasks | None
-    batches: Mapping[str, BatchName] | None
-    cohort: ImageSet
-
-    @classmethod
-    def of(cls, work: Work) -> Prepared:
-        """The layers of a work; raises what fitting and transforming them would raise."""
-        sdata, request = work.sdata, work.request
-        images = read_layers(sdata, list(work.pairs.values()), request.channels, request.dtype)
-        layouts = layouts_of(sdata.images, images, request.chunks, request.scale_factors)
-        masks = {name: work.masks[name] for name in images} if work.masks else None
-        batches = {name: request.batches[name] for name in images} if request.batches else None
-        cohort = _checked_cohort(work.pipeline, images, request.pool, masks, batches)
-        # The aligned arrays: `sharing_reads` keeps what is read of these very objects.
-        images = dict(zip(images, cohort, strict=True))
-        return cls(sdata, images, layouts, masks, batches, cohort)
-
-    def element(self, name: str, image: xr.DataArray) -> object:
-        """What is written of `image`, which was made of the layer `name`."""
-        transformations = transformations_of(self.sdata.images[name])
-        return as_element(image, transformations, self.layouts[name])
-
-
-def _checked_cohort(
-    pipeline: Pipeline | FittedPipeline,
-    images: Mapping[str, xr.DataArray],
-    pool: Pool,
-    where: LayerMasks | None,
-    by: Mapping[str, BatchName] | None,
-) -> ImageSet:
-    """The images as a cohort; raises what fitting and transforming them would raise."""
-    if isinstance(pipeline, FittedPipeline):
-        return pipeline.checked(images, by=by, where=where)
-    cohort = ImageSet.of(images, pool, where=where)
-    pipeline.check(cohort.labels)
-    return cohort
+        return Run(self.request.parameters, self.pairs, fingerprints, fitted_in_json(fitted))
