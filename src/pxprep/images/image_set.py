@@ -1,6 +1,6 @@
 """Images that are measured together: checked, however the user holds them; what is done to them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,7 +91,8 @@ class ImageSet(BaseImageSet):
         ImageError, ChannelError
             If something given is not an image, or differs from the others; the message lists all.
         ParameterError
-            If `where` is no mask, or does not fit.
+            If `where` is no mask, or does not fit; if `variable` is no name, or for images that are
+            not in datasets.
         """
         pool = parse_pool(pool)
         if isinstance(images, HoldsImages):
@@ -102,7 +103,8 @@ class ImageSet(BaseImageSet):
             return replace(images, pool=pool, areas=areas)
         if isinstance(images, Iterator):
             images = list(images)  # they are looked at more than once
-        if variable is not None and not is_in_datasets(images):
+        is_name = isinstance(variable, Hashable)
+        if variable is not None and not (is_name and is_in_datasets(images)):
             raise ParameterError(
                 f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"

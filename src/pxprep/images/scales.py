@@ -90,14 +90,14 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> ScaleFact
         # The factor of the longest side, which a pixel more or less changes least.
         common = smallest[max(shrunk, key=lambda dim: shrunk[dim])]
         does_for_all = all(abs(size / common - new) <= 1 for size, new in shrunk.values())
-    found = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
-    hardly = [f"{dim}: {size} to {new}" for dim, (size, new) in shrunk.items() if found[dim] == 1]
+    factors = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
+    hardly = [f"{dim}: {size} to {new}" for dim, (size, new) in shrunk.items() if factors[dim] == 1]
     if hardly:
         raise ImageError(
             f"scale {name} must be smaller than the scale before by a whole factor, or nearly so, "
             f"got {', '.join(hardly)}; give the finest scale only, or scale_factors for a layer"
         )
-    return found
+    return factors
 
 
 def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]) -> str:
@@ -199,11 +199,8 @@ def _larger(sizes: object, image: xr.DataArray, factors: ScaleFactors) -> object
     factors differ.
     """
     if isinstance(sizes, Mapping):
-        return {
-            dim: size if length is None or factors.get(dim, 1) == 1 else length * factors[dim]
-            for dim, size in sizes.items()
-            for length in [known_length(size)]
-        }
+        known = {dim: known_length(size) for dim, size in sizes.items() if factors.get(dim, 1) > 1}
+        return {**sizes, **{dim: length * factors[dim] for dim, length in known.items() if length}}
     length = known_length(sizes)
     if length is None:
         return sizes

@@ -217,7 +217,7 @@ class Step:
         required = {name for name in known if known[name].default is Parameter.empty}
         if not required <= set(values) <= set(known):
             raise ParameterError(
-                f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
+                f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values, key=str)}"
             )
         try:
             return cls(**values)

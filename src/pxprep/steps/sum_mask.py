@@ -283,8 +283,8 @@ def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
         raise ParameterError(
             f"reference must have the batches of the images, or none, got {others.batch_of_each()}"
         )
-    areas = others.areas if others.is_masked else cohort.areas
-    is_shared = areas is cohort.areas and cohort.is_masked
-    if is_shared and others.spatial_sizes != cohort.spatial_sizes:
-        raise ImageError("reference must have the sizes of the images where a mask is given")
-    return replace(others, names=cohort.names, areas=areas, batches=cohort.batches)
+    if not others.is_masked:
+        if cohort.is_masked and others.spatial_sizes != cohort.spatial_sizes:
+            raise ImageError("reference must have the sizes of the images where a mask is given")
+        others = replace(others, areas=cohort.areas)
+    return replace(others, names=cohort.names, batches=cohort.batches)
