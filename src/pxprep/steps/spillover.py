@@ -73,8 +73,7 @@ def _table(
         filled = [[row.get(c, float(c == r)) for c in columns] for r, row in value.items()]
         return [plain(label) for label in value], [plain(label) for label in columns], filled
     if isinstance(value, xr.DataArray) and value.ndim == 2 and set(value.dims) <= {*value.coords}:
-        rows, columns = (value.coords[dim].values.tolist() for dim in value.dims)
-        return rows, columns, value.values.tolist()
+        value = value.to_pandas()
     if hasattr(value, "columns") and hasattr(value, "index"):
         return value.index.tolist(), value.columns.tolist(), np.asarray(value).tolist()
     raise ParameterError(
