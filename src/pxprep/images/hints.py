@@ -150,21 +150,21 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
 
 def _renamed(image: xr.DataArray) -> dict[object, str]:
     """For dims with other names: which of c, z, y and x each is likely to be."""
-    found: dict[object, str] = {}
+    roles: dict[object, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]
         if role not in image.dims and len(alike) == 1:
-            found[alike[0]] = role
-    known = {*CALLED, *found}
+            roles[alike[0]] = role
+    known = {*CALLED, *roles}
     unknown = [d for d in image.dims if d not in known and str(d).lower() not in SEVERAL.split()]
     # Those that nobody knows, in the order that arrays have, if as many are missing.
     guessed: Sequence[str] = (CHANNEL, "y", "x")
     if len(unknown) > 2:
         guessed = _axes([image.sizes[dim] for dim in unknown])
-    missing = [role for role in guessed if role not in (*image.dims, *found.values())]
+    missing = [role for role in guessed if role not in (*image.dims, *roles.values())]
     if len(missing) == len(unknown):
-        found.update(zip(unknown, missing, strict=True))
-    return found
+        roles.update(zip(unknown, missing, strict=True))
+    return roles
 
 
 def _axes(shape: Sequence[int]) -> tuple[str, ...]:

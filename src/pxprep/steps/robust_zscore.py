@@ -135,8 +135,8 @@ class CenterAndSpread(Statistic):
     def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The numbers, and what was found in each image."""
         centers, spreads = self._parts
-        medians = dict(centers.measure(cohort, step))
-        medians["median"] = medians.pop("quantile")
+        numbers = centers.measure(cohort, step)
+        medians = {"median" if name == "quantile" else name: numbers[name] for name in numbers}
         if cohort.pool == "pixels":
             origins = [medians["center"].data] * len(cohort)
         else:
