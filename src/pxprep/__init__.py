@@ -70,13 +70,13 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "__version__":
-            found = metadata.version(__name__)
+            value = metadata.version(__name__)
         elif name in _MODULES:
-            found = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+            value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
         else:
-            found = import_module(f".{name}", __name__)
-        globals()[name] = found
-        return found
+            value = import_module(f".{name}", __name__)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

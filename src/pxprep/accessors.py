@@ -335,8 +335,11 @@ class Accessor(Displayable, ImageMethods[Images]):
         return Display("pxprep methods", summary, [*image_parts(images), _methods_part()])
 
 
-def _require(method: str, value: object, kind: str, other: str) -> None:
-    """Raise ParameterError unless `method` got a pipeline of this kind; `other` takes the other."""
+def _require(method: str, value: object, kind: str, other_method: str) -> None:
+    """Raise ParameterError unless `value`, which `method` got, is a pipeline of this kind.
+
+    `other_method` takes pipelines of the other kind, fitted or not.
+    """
     from .pipeline.pipeline import FittedPipeline, Pipeline
     from .steps.base import Step
 
@@ -345,7 +348,7 @@ def _require(method: str, value: object, kind: str, other: str) -> None:
         return
     got = f"{value!r:.200}"
     if isinstance(value, Pipeline | FittedPipeline):
-        got = f"a {type(value).__qualname__}: {other} takes it"
+        got = f"a {type(value).__qualname__}: {other_method} takes it"
     elif kind == "Pipeline" and isinstance(value, Step):
         got += "; put steps into one, as pxprep.Pipeline([step])"
     raise ParameterError(f"{method} takes a {kind}, got {got}")
@@ -371,11 +374,12 @@ for _class in (xr.DataArray, xr.Dataset, *TREES):
 
 def _methods_part() -> Part:
     """The methods of the accessor, and what each does in a line."""
-    found = {
+    first_lines = {
         name: str(getdoc(member)).partition("\n")[0]
         for holder in (StepMethods, ImageMethods, Accessor)
         for name, member in vars(holder).items()
         if not name.startswith("_")
     }
-    rows = [[f".{name}", line] for name, line in found.items()]
-    return Part("Methods", rows=rows, line=in_a_line(list(found)), count=len(rows), is_open=False)
+    rows = [[f".{name}", line] for name, line in first_lines.items()]
+    names = in_a_line(list(first_lines))
+    return Part("Methods", rows=rows, line=names, count=len(rows), is_open=False)

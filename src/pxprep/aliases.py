@@ -8,7 +8,7 @@ import numpy as np
 # A NumPy or Dask array; modules outside `engine/` ask its `backends.py` which of the two.
 Array = Any
 NumpyArray = np.ndarray[Any, np.dtype[Any]]
-# One in `engine/`: pixels of a block, or what is found in them.
+# A NumPy array in `engine/`: pixels of a block, or what is found in them.
 Block = NumpyArray
 DType = np.dtype[Any]
 # A part of an array: start and stop along each axis.

@@ -48,16 +48,16 @@ def channel_labels(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...] | None
 
 def told_apart(labels: Sequence[object]) -> tuple[Any, ...]:
     """The labels, made unique: a shared one is followed by its position, from 1: "DAPI (3)"."""
-    own = tuple(map(plain, labels))
+    names = tuple(map(plain, labels))
     try:
-        if len(set(own)) == len(own):
-            return own
-        counts = Counter(own)
+        if len(set(names)) == len(names):
+            return names
+        counts = Counter(names)
     except TypeError:  # lists and the like, which are no labels
-        return own
+        return names
     return tuple(
         f"{label} ({place})" if counts[label] > 1 and label not in (None, "") else label
-        for place, label in enumerate(own, start=1)
+        for place, label in enumerate(names, start=1)
     )
 
 
@@ -100,13 +100,7 @@ def require_unique(labels: Sequence[Label], parameter: str) -> None:
 
 def unwritable(names: Iterable[Hashable]) -> list[Hashable]:
     """Names that cannot be encoded: Python makes such ones of file names that are not UTF-8."""
-    found = []
-    for name in names:
-        try:
-            str(name).encode()
-        except UnicodeEncodeError:
-            found.append(name)
-    return found
+    return [name for name in names if str(name).encode(errors="ignore").decode() != str(name)]
 
 
 def require_known(wanted: Iterable[Label], known: Sequence[Label], parameter: str) -> None:
@@ -172,15 +166,12 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
         channels = channels.values
     if isinstance(channels, np.ndarray):
         channels = channels.tolist()  # of an array without dims its one value
-    if isinstance(channels, str | Set) or not isinstance(channels, Iterable):
+    is_sequence = isinstance(channels, Iterable) and not isinstance(channels, str | Set)
+    wanted = list(map(plain, channels)) if is_sequence else []
+    if not is_sequence or not all(map(is_label, wanted)):
         raise ParameterError(
             f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
-        )
-    wanted = list(map(plain, channels))
-    if not all(isinstance(label, Hashable) for label in wanted):
-        raise ParameterError(
-            f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
         )
     if not wanted:
         raise ParameterError(f"{spelled('channels')} must name at least one channel, got none")
@@ -224,9 +215,7 @@ def _by_label(
             f"{spelled(parameter)}: a mapping must name every channel or give a value for all "
             f"others under the key {spelled('...')}; missing {listed_labels(left_out)}"
         )
-    return np.array(
-        [values[label] if label in values else values[...] for label in labels], dtype=np.float64
-    )
+    return np.array([values.get(label, values.get(...)) for label in labels], dtype=np.float64)
 
 
 def listed_labels(labels: Sequence[Label]) -> str:

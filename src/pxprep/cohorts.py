@@ -7,7 +7,6 @@ import xarray as xr
 
 from .accessors import ImageMethods
 from .aliases import BatchName, ImageName, Images, Label, Pool
-from .channels import CHANNEL
 from .displays import Display, Displayable, counted
 from .errors import ImageError
 from .images.batches import in_batches
@@ -117,10 +116,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
     def holding(self, image_set: ImageSet) -> Self:
         """The same cohort with other images; raises ImageError if its masks do not fit these."""
         # Masks hold for all channels: their number does not matter.
-        old, new = (
-            [{**one.sizes, CHANNEL: 0} for one in held] for held in (self.image_set, image_set)
-        )
-        if image_set.is_masked and old != new:
+        if image_set.is_masked and image_set.spatial_sizes != self.image_set.spatial_sizes:
             raise ImageError(
                 "a Cohort with a mask keeps its size: make a new one of the images that are smaller"
             )

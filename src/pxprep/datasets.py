@@ -205,13 +205,13 @@ def _vessel(
 
 def _place_cells(regions: _Regions, random: Random) -> _Cells:
     """Cells on shaken hexagonal grids, one for each compartment, thinned where grids meet."""
-    names, found = list(KINDS), []
+    names, placed = list(KINDS), []
     for compartment, (spacing, shares) in enumerate(COMPARTMENTS):
         y, x = _grid(regions.inside.shape[0], spacing, random)
         kind = random.choice([names.index(name) for name in shares], y.size, p=[*shares.values()])
         here = regions.compartment[y.astype(int), x.astype(int)] == compartment
-        found.append(np.stack([y, x, kind])[:, here])
-    y, x, kind = np.concatenate(found, axis=1)
+        placed.append(np.stack([y, x, kind])[:, here])
+    y, x, kind = np.concatenate(placed, axis=1)
     close = cKDTree(np.stack([y, x], axis=1)).query_pairs(4.5, output_type="ndarray")
     y, x, kind = (np.delete(values, close[:, 0]) for values in (y, x, kind))
     kind[~regions.inside[y.astype(int), x.astype(int)]] = names.index("none")

@@ -101,7 +101,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Display:
-    """What is shown of a value: what it is, what of, and its parts."""
+    """What is shown of a value: its kind, a summary, and parts."""
 
     kind: str
     summary: str

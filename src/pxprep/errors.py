@@ -94,9 +94,9 @@ def did_you_mean(unknown: Sequence[object], known: Iterable[object]) -> str:
     for name in map(str, unknown):
         # Channels that share a label are told apart: "DAPI (1)", "DAPI (3)".
         told_apart = re.compile(rf"{re.escape(name.lower())} \(\d+\)")
-        several = [lower for lower in by_lower if told_apart.fullmatch(lower)]
-        found = several or difflib.get_close_matches(name.lower(), list(by_lower), n=1)
-        near += [by_lower[lower] for lower in found]
+        sharing = [lower for lower in by_lower if told_apart.fullmatch(lower)]
+        close = sharing or difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+        near += [by_lower[lower] for lower in close]
     return f" (did you mean {listed_names(dict.fromkeys(near))}?)" if near else ""
 
 

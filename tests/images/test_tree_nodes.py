@@ -238,6 +238,13 @@ def test_only_trees_have_variables(images):
                 call(given, variable="raw")
 
 
+def test_several_names_are_no_variable(tree_class, images):
+    dataset = images[0].to_dataset(name="raw")
+    for given in (dataset, tree_class.from_dict({"a": dataset}), [dataset]):
+        with pytest.raises(ParameterError, match=r"variable names a variable of .*\['raw'\]"):
+            Cohort(given, variable=["raw"])
+
+
 def test_other_variables_must_fit_a_coarser_image(tree_class, images, no_compute):
     lazy = images[0].chunk({"y": 5}).to_dataset()
     tree = tree_class.from_dict(

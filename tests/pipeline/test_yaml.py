@@ -109,6 +109,7 @@ BAD = {
     "steps:\n- blur: {sigma: .inf}": "sigma must be a number of pixels.*, got '.inf'",
     "steps:\n- blur: {sigma: 1e999}": "sigma must be",
     "steps:\n- blur: {sigm: 2}": r"step 'blur' has the parameters \['sigma'\], got \['sigm'\]",
+    "steps:\n- blur: {1: 2, a: 3}": r"has the parameters \['sigma'\], got \[1, 'a'\]",
     "steps:\n- blurr": "no step is called 'blurr'; known are",
     "steps:\n- 3": r"a step must be its kind, or 'kind: {parameter: value}'.*, got 3",
     "steps:\n- {blur: 2}": "a step must be its kind",

@@ -213,6 +213,7 @@ BAD_VALUES = {
         (["CD3", "DAPI", "CD3"], ChannelError, "'CD3' more than once"),
         (["cd3", "nope"], ChannelError, "'cd3', 'nope'", "did you mean 'CD3'?", "'CD20'"),
         ([0], ChannelError, "no channel 0"),
+        ([("CD3", ["DAPI"])], ParameterError, "labels, got [('CD3', ['DAPI'])]"),
     ],
     "factors": [
         ({"y": 0}, ParameterError, "['y']", "0"),

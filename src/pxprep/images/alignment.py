@@ -69,12 +69,12 @@ def aligned(
         )
     if order is None:
         order = usual_channels(map(labels_or_positions, images))
-    found, problems = [], []
+    in_order, problems = [], []
     for name, image in zip(called, images, strict=True):
         try:
-            found.append(reorder_channels(image, order, name))
+            in_order.append(reorder_channels(image, order, name))
         except ChannelError as error:
             problems.append(str(error))
     if problems:
         raise ChannelError(listed(problems, separator="; "))
-    return found
+    return in_order

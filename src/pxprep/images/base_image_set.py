@@ -1,6 +1,6 @@
 """What an image set holds: images with names, masks and batches; and some of them as another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -82,6 +82,13 @@ class BaseImageSet(Sequence[xr.DataArray]):
         return labels_or_positions(self.images[0])
 
     @property
+    def spatial_sizes(self) -> list[dict[Hashable, int]]:
+        """For each image its sizes by dim, without that of the channels."""
+        return [
+            {dim: size for dim, size in image.sizes.items() if dim != CHANNEL} for image in self
+        ]
+
+    @property
     def is_masked(self) -> bool:
         """Whether some pixels are not measured."""
         return any(area is not None for area in self.areas)
@@ -98,13 +105,14 @@ class BaseImageSet(Sequence[xr.DataArray]):
         def some(values: Sequence[object]) -> tuple[object, ...]:
             return tuple(values[index] for index in kept) if values else ()
 
+        told = self.already_told
         return self._with(
             images=some(self.images),
             names=some(self.names),
             areas=some(self.areas),
             chains=some(self.chains),
             batches=some(self.batches),
-            already_told=told[list(kept)] if np.ndim(told := self.already_told) else told,
+            already_told=told[list(kept)] if np.ndim(told) else told,
             rebuild=lambda made, channels: list(made),
             is_one=False,
         )
@@ -125,9 +133,9 @@ class BaseImageSet(Sequence[xr.DataArray]):
             for image, name in zip(self.images, self.names, strict=True)
         ]
 
-    def map(self, function: Callable[..., xr.DataArray], *by_image: Sequence[object]) -> Self:
-        """The cohort of `function(image, *arguments)`, with each image's own arguments."""
-        images = (function(*each) for each in zip(self.images, *by_image, strict=True))
+    def map(self, function: Callable[..., xr.DataArray], *arguments: Iterable[object]) -> Self:
+        """The cohort of `function(image, ...)`; each of `arguments` has an item for each image."""
+        images = (function(*each) for each in zip(self.images, *arguments, strict=True))
         return replace(self, images=tuple(images))
 
     def by_image(self, numbers: NumbersOrOne, parameter: str) -> list[NumbersOrOne]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from ..aliases import BatchName, ImageName
+from ..aliases import BatchName, ImageName, Pool
 from ..channels import is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .alignment import require_image_names
@@ -52,14 +52,14 @@ def known_batches(
         )
     if _is_batch(by, fitted.values()):
         by = dict.fromkeys(names, by)
-    asked = parse_batches(by, names, "mean", others=list(fitted))
+    asked = parse_batches(by, names, others=list(fitted))
     batches = {**fitted, **own, **asked}
     require_batches(batches, names)
     there = list(dict.fromkeys(fitted[fov] for fov in fovs))
     unknown = [name for name in names if batches[name] not in there]
     if unknown:
         got = listed(
-            [f"{batches[one]!r} of {one!r}{did_you_mean([batches[one]], there)}" for one in unknown]
+            [f"{batches[n]!r} of {n!r}{did_you_mean([batches[n]], there)}" for n in unknown]
         )
         raise ParameterError(
             f"{spelled('by')} must give each image a batch that was fitted, got {got}; there are "
@@ -72,13 +72,12 @@ def _is_batch(by: object, known: Iterable[BatchName]) -> bool:
     """Whether `by` is the name of one batch; a number that no batch is called is a level."""
     if isinstance(by, str):
         return True
-    n_dims = getattr(by, "ndim", int(isinstance(by, Iterable)))
-    name = plain(by) if n_dims == 0 else None
+    name = plain(by)
     return is_label(name) and not isinstance(name, bool) and name in known
 
 
 def parse_batches(
-    value: object, names: Sequence[ImageName], pool: str | None, others: Sequence[ImageName] = ()
+    value: object, names: Sequence[ImageName], pool: Pool = "mean", others: Sequence[ImageName] = ()
 ) -> dict[ImageName, BatchName]:
     """The batches of the images called `names` that are given, by image; nothing for None.
 
@@ -117,11 +116,13 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
         return _of_level(int(value), names)
     pairs = _pairs(value)
     if pairs is None:
-        raise ParameterError(f"{spelled('by')} must be {WHAT}; got {_shown(value)}")
-    found: dict[ImageName, BatchName] = {}
-    for key, given in pairs:
-        name, batch = plain(key), plain(given)
-        if name in found:
+        raise ParameterError(
+            f"{spelled('by')} must be {WHAT}; got {type(value).__qualname__} {value!r:.200}"
+        )
+    batches: dict[ImageName, BatchName] = {}
+    for pair in pairs:
+        name, batch = map(plain, pair)
+        if name in batches:
             raise ParameterError(f"{spelled('by')} must name each image once, got {name!r} again")
         if _is_missing(batch):
             continue
@@ -130,8 +131,8 @@ def _named(value: object, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
                 f"{spelled('by')} must call batches by texts or finite numbers, got {batch!r:.200} "
                 f"for {name!r}"
             )
-        found[name] = batch
-    return found
+        batches[name] = batch
+    return batches
 
 
 def _is_missing(batch: object) -> bool:
@@ -169,7 +170,3 @@ def _of_level(level: int, names: Sequence[ImageName]) -> dict[ImageName, BatchNa
             f"{level} for {listed(shallow)}"
         )
     return {name: parts[level] for name, parts in above.items()}
-
-
-def _shown(value: object) -> str:
-    return f"{type(value).__qualname__} {value!r:.200}"

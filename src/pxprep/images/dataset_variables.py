@@ -25,15 +25,15 @@ def images_of(dataset: xr.Dataset, variable: object, what: str) -> dict[ImageNam
         If there is none; `what` is the name of the dataset in messages.
     """
     names = image_variables(dataset) if variable is None else [variable]
-    found = {name: dataset[name] for name in names if name in dataset.data_vars}
-    if not found:
+    images = {name: dataset[name] for name in names if name in dataset.data_vars}
+    if not images:
         wanted = "with the dims c, y, x" if variable is None else f"called {variable!r}"
         held = {str(name): array.dims for name, array in dataset.data_vars.items()}
         raise ImageError(
             f"{what} must hold at least one image, a variable {wanted}; its variables are {held}"
             + (line_for_dataset(dataset) if variable is None else "")
         )
-    return found
+    return images
 
 
 def with_images(

@@ -13,17 +13,17 @@ import xarray as xr
 
 def _trees() -> tuple[type, ...]:
     """The classes of trees."""
-    found: tuple[type, ...] = (xr.DataTree,) if hasattr(xr, "DataTree") else ()
+    of_xarray: tuple[type, ...] = (xr.DataTree,) if hasattr(xr, "DataTree") else ()
     try:
         version("xarray-datatree")  # another package is imported as `datatree`, too
     except PackageNotFoundError:
-        return found
+        return of_xarray
     with warnings.catch_warnings():
         # That the package is deprecated: the user may not have imported it.
         warnings.simplefilter("ignore", DeprecationWarning)
         import datatree
 
-    return (*found, datatree.DataTree)
+    return (*of_xarray, datatree.DataTree)
 
 
 TREES = _trees()

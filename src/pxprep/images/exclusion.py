@@ -62,7 +62,7 @@ def _names(value: object) -> list[object]:
     if hasattr(value, "columns") and hasattr(value, "get") and FOV in value.columns:
         return list(value.get(FOV).tolist())
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim < 2:
-        value = value.values.tolist() if isinstance(value, xr.DataArray) else value.tolist()
+        value = np.asarray(value).tolist()
     if _is_name(plain(value)):
         return [plain(value)]
     if not isinstance(value, Iterable) or not all(map(_is_name, several := [*map(plain, value)])):

@@ -83,7 +83,7 @@ def line_for(image: xr.DataArray) -> str:
 
 
 def line_for_labels(image: xr.DataArray) -> str:
-    """How to give channels labels that are texts; without, they are called by their positions."""
+    """How to make texts of the labels of channels, or to drop labels that would not differ."""
     labels = image.coords[CHANNEL].values.tolist()
     kinds = {type(label) for label in labels}
     text = "str(label)"
@@ -99,13 +99,13 @@ def line_for_labels(image: xr.DataArray) -> str:
 
 
 def line_for_dataset(node: "xr.Dataset | xr.DataTree") -> str:
-    """How to give an array of a dataset, or a tree's node, without images the dims of one."""
+    """How to give an array the dims of an image, in a dataset or a tree's node that has none."""
     arrays = sorted(node.data_vars.values(), key=lambda array: array.ndim)
     return _written(_with_dims(arrays[-1], "image")) if arrays else ""
 
 
 def line_for_tree(tree: object, nodes: "Iterable[xr.DataTree]") -> str:
-    """How to give the arrays of a tree without images the dims of one; `nodes` are all of it."""
+    """How to give arrays the dims of images, in a tree that has none; `nodes` are all its nodes."""
     lines = (line_for_dataset(node).partition("image.")[2] for node in nodes)
     line = next(filter(None, lines), "")
     if not line or not hasattr(tree, "map_over_datasets"):
@@ -150,19 +150,21 @@ def _with_dims(image: xr.DataArray, line: str) -> str:
 
 def _renamed(image: xr.DataArray) -> dict[object, str]:
     """For dims with other names: which of c, z, y and x each is likely to be."""
-    found: dict[object, str] = {}
+    roles: dict[object, str] = {}
     for role, names in CALLED.items():
         alike = [dim for dim in image.dims if str(dim).lower() in names.split()]
         if role not in image.dims and len(alike) == 1:
-            found[alike[0]] = role
-    known = {*CALLED, *found}
+            roles[alike[0]] = role
+    known = {*CALLED, *roles}
     unknown = [d for d in image.dims if d not in known and str(d).lower() not in SEVERAL.split()]
     # Those that nobody knows, in the order that arrays have, if as many are missing.
-    guessed = _axes([image.sizes[dim] for dim in unknown] if len(unknown) > 2 else (0, 0, 0))
-    missing = [role for role in guessed if role not in (*image.dims, *found.values())]
+    guessed: Sequence[str] = (CHANNEL, "y", "x")
+    if len(unknown) > 2:
+        guessed = _axes([image.sizes[dim] for dim in unknown])
+    missing = [role for role in guessed if role not in (*image.dims, *roles.values())]
     if len(missing) == len(unknown):
-        found.update(zip(unknown, missing, strict=True))
-    return found
+        roles.update(zip(unknown, missing, strict=True))
+    return roles
 
 
 def _axes(shape: Sequence[int]) -> tuple[str, ...]:

@@ -31,10 +31,9 @@ def rows_of(batches: Sequence[BatchName]) -> dict[BatchName, list[int]]:
 def numbers_of_each(
     numbers: NumbersOrOne, names: Sequence[ImageName], batches: Sequence[BatchName], parameter: str
 ) -> list[NumbersOrOne]:
-    """For each image its own numbers, by name, of those along ``fov``; else all of them.
+    """The numbers of each image: of its name along ``fov``, of its batch along ``batch``; else all.
 
-    Of those along ``batch``, the numbers of its batch. A `Variable` has no names, and the order of
-    the images, or of the batches.
+    A `Variable` has no names: its numbers are in the order of the images, or of the batches.
     """
     if isinstance(numbers, xr.DataArray):
         require_numpy_or_dask(numbers, parameter, parameter, ParameterError)

@@ -1,6 +1,6 @@
 """Images that are measured together: checked, however the user holds them; what is done to them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,18 +91,20 @@ class ImageSet(BaseImageSet):
         ImageError, ChannelError
             If something given is not an image, or differs from the others; the message lists all.
         ParameterError
-            If `where` is no mask, or does not fit.
+            If `where` is no mask, or does not fit; if `variable` is no name, or for images that are
+            not in datasets.
         """
         pool = parse_pool(pool)
         if isinstance(images, HoldsImages):
             return _held(images, pool, variable, labels, where)
         if isinstance(images, ImageSet):
-            own = dict(zip(images.names, images, strict=True))
-            areas = images.areas if where is None else areas_of(where, own, images)
+            by_name = dict(zip(images.names, images, strict=True))
+            areas = images.areas if where is None else areas_of(where, by_name, images)
             return replace(images, pool=pool, areas=areas)
         if isinstance(images, Iterator):
             images = list(images)  # they are looked at more than once
-        if variable is not None and not is_in_datasets(images):
+        is_name = isinstance(variable, Hashable)
+        if variable is not None and not (is_name and is_in_datasets(images)):
             raise ParameterError(
                 f"variable names a variable of a tree's datasets, got {variable!r} for "
                 f"{type(images).__qualname__}"
@@ -113,8 +115,8 @@ class ImageSet(BaseImageSet):
         names = tuple(map(plain, named))
         check_names(names, what)
         called = [what] if is_one else [f"{what} {name!r}" for name in names]
-        found = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
-        in_line = tuple(aligned(found, called, labels))
+        each = [checked(*pair) for pair in zip(named.values(), called, strict=True)]
+        in_line = tuple(aligned(each, called, labels))
         areas = areas_of(where, dict(zip(names, in_line, strict=True)), images, variable)
         return cls(in_line, names, rebuild, is_one, pool, areas=areas)
 
@@ -129,18 +131,16 @@ class ImageSet(BaseImageSet):
         These were measured on `reference` if that is given.
         """
         numbers = numbers or [None] * len(self)
-        beside = [None] * len(self) if reference is None else reference._sums_for(self)
+        reference_sums = [None] * len(self) if reference is None else reference._sums_for(self)
         with ToldOnce():
-            each = zip(self.images, self.names, beside, strict=True)
+            each = zip(self.images, self.names, reference_sums, strict=True)
             operations = [
                 operation.noticing(partial(Note, image, self.labels, name), sums)
                 for image, name, sums in each
             ]
             if not self.chains:
-                made = []
-                for image, own, number in zip(self.images, operations, numbers, strict=True):
-                    made.append(like(image, backends.apply(pixels(image), own, number)))
-                return replace(self, images=tuple(made))
+                arrays = map(backends.apply, map(pixels, self), operations, numbers)
+                return self.map(like, arrays)
             waiting = zip(self.chains, operations, numbers, strict=True)
             chains = tuple(chain.then(own, number) for chain, own, number in waiting)
             return self._with(chains=chains)
@@ -153,10 +153,7 @@ class ImageSet(BaseImageSet):
         if self.is_lazy or cohort.is_lazy:
             if self.is_masked:
                 return [None] * len(self)
-            pairs = zip(self.images, cohort.images, strict=True)
-            return [
-                backends.n_operations_before(pixels(own), pixels(image)) for own, image in pairs
-            ]
+            return list(map(backends.n_operations_before, map(pixels, self), map(pixels, cohort)))
         sums: list[object] = []
         for index, chain in enumerate(self.chains or self.chained().chains):
             if not isinstance(chain, ArrayChain):
@@ -184,12 +181,10 @@ class ImageSet(BaseImageSet):
         arrays: list[Any] = [measured[name] for name in names]
         if isinstance(arrays[0], xr.DataArray) and channel_labels(arrays[0]) is not None:
             arrays = [reorder_channels(array, self.labels, names[0]) for array in arrays]
-        own = [self.by_image(array, names[0]) for array in arrays]
-        if len(names) == 1:
-            return self.apply(operation, [array.data for array in own[0]], reference)
-        pairs = zip(*own, strict=True)
-        stacked = [np.stack([one.data, two.data]) for one, two in pairs]
-        return self.apply(operation, stacked, reference)
+        of_images = zip(*(self.by_image(array, names[0]) for array in arrays), strict=True)
+        each = [[number.data for number in numbers] for numbers in of_images]
+        handed = [np.stack(numbers) if len(names) > 1 else numbers[0] for numbers in each]
+        return self.apply(operation, handed, reference)
 
     def keeping_channels(self, kept: Sequence[Label]) -> "ImageSet":
         """The cohort of these of its channels, in the order that they have; others are dropped."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -112,19 +112,19 @@ def each_mask(
                 f"{listed_names(names)}; missing {listed_names(missing)}, unknown "
                 f"{listed_names(unknown)}"
             )
-        given = [where[name] for name in names]
+        masks = [where[name] for name in names]
     elif isinstance(where, Sequence) and not isinstance(where, str):
         if len(where) != len(names):
             raise ParameterError(
                 f"{spelled(parameter)} must have a mask (or None) for each of {len(names)} "
                 f"images, got {len(where)}"
             )
-        given = list(where)
+        masks = list(where)
     else:
         return [as_mask(where, parameter)] * len(names)
     return [
-        None if one is None else as_mask(one, f"{parameter}[{name!r}]")
-        for name, one in zip(names, given, strict=True)
+        None if mask is None else as_mask(mask, f"{parameter}[{name!r}]")
+        for name, mask in zip(names, masks, strict=True)
     ]
 
 
@@ -192,12 +192,10 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
         )
     for dim in expected:
         if dim in image.indexes and dim in array.indexes:
-            own, other = image.indexes[dim], array.indexes[dim]
-            if not own.equals(other):
-                pairs = zip(own, other, strict=True)
-                first, got = next(
-                    (pair for pair in pairs if pair[0] != pair[1]), (own[0], other[0])
-                )
+            of_image, of_mask = image.indexes[dim], array.indexes[dim]
+            if not of_image.equals(of_mask):
+                pairs = list(zip(of_image, of_mask, strict=True))
+                first, got = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
                 raise ParameterError(
                     f"{spelled(called)} must have the image's coordinates along {dim!r}, got "
                     f"{got!s} where the image has {first!s} (if the pixels do correspond: "
@@ -251,10 +249,8 @@ def _check_labels(masks: Sequence[Mask]) -> None:
 
 
 def _array_of(mask: Mask) -> xr.DataArray:
-    """The array of a mask; where that had a name, it has been read."""
-    if isinstance(mask.source, str):
-        raise TypeError(f"the mask {mask.source!r} has not been read")
-    return mask.source
+    """The array of a mask: `_read` has put it in the place of a name."""
+    return cast("xr.DataArray", mask.source)
 
 
 def _area(mask: Mask) -> Area:

@@ -61,7 +61,7 @@ def parse_low_quantile(value: object, parameter: str) -> PerChannel:
     return _parse_each(value, parameter, _parse_percent)
 
 
-def parse_sum_quantile(value: object, parameter: str = "q_sum") -> float:
+def parse_sum_quantile(value: object, parameter: str) -> float:
     """One percent; small values are plausible here, so a likely fraction only warns."""
     number = _parse_percent(value, parameter)
     if 0 < number <= 1:
@@ -95,14 +95,16 @@ def parse_positive(value: object, parameter: str, *, or_zero: bool = False) -> P
     return _parse_each(value, parameter, parse)
 
 
-def parse_radius(value: object, parameter: str = "radius") -> PerChannel:
+def parse_radius(value: object, parameter: str) -> PerChannel:
     """A whole number of pixels, for all channels, in channel order, or by label."""
-    return _parse_each(value, parameter, _parse_one_radius)
+    rule, allowed = f"a whole number of pixels from 0 to {MAX_RADIUS}", range(MAX_RADIUS + 1)
+    return _parse_each(value, parameter, partial(_parse_whole, rule=rule, allowed=allowed))
 
 
-def parse_side(value: object, parameter: str = "size") -> PerChannel:
+def parse_side(value: object, parameter: str) -> PerChannel:
     """The side of a square of pixels, for all channels, in channel order, or by label."""
-    return _parse_each(value, parameter, _parse_one_side)
+    rule = f"one of the numbers of pixels {', '.join(map(str, SIDES))}"
+    return _parse_each(value, parameter, partial(_parse_whole, rule=rule, allowed=SIDES))
 
 
 def parse_threshold(value: object) -> Array:
@@ -332,18 +334,9 @@ def _parse_one_sigma(value: object, parameter: str) -> float:
     return _parse_up_to(MAX_SIGMA, value, parameter, f"a number of pixels from 0 to {MAX_SIGMA}")
 
 
-def _parse_one_radius(value: object, parameter: str) -> int:
-    rule = f"a whole number of pixels from 0 to {MAX_RADIUS}"
+def _parse_whole(value: object, parameter: str, rule: str, allowed: Sequence[int]) -> int:
     number = parse_number(value, parameter, rule)
-    if not 0 <= number <= MAX_RADIUS or not number.is_integer():
-        raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
-    return int(number)
-
-
-def _parse_one_side(value: object, parameter: str) -> int:
-    rule = f"one of the numbers of pixels {', '.join(map(str, SIDES))}"
-    number = parse_number(value, parameter, rule)
-    if number not in SIDES:
+    if number not in allowed:
         raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     return int(number)
 

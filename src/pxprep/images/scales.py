@@ -1,7 +1,7 @@
 """Multiscale images: the factors between scales, and coarser scales made again."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from .parameters import SPATIAL
 ScaleFactors = Mapping[str, int]
 # Keys in attrs: sizes of pixels in micrometres, by dim or for all; SpatialData's transformations.
 SIZES, TRANSFORMS = "um_per_pixel", "transform"
-# The coordinate system of layers with known pixel sizes, beside "global", that of pixels; and the
-# names of those in which SpatialData's readers give micrometres, too.
+# The coordinate system that layers with known pixel sizes have beside "global", that of pixels; and
+# what SpatialData's readers, too, call coordinate systems in micrometres.
 MICRONS = "microns"
 MICRON_SYSTEMS = (MICRONS, "micrometers", "micrometer", "um", "µm")
 # How many images a warning lists.
@@ -37,8 +37,8 @@ def known_sizes(image: xr.DataArray) -> dict[str, float]:
     """Micrometres of a pixel by dim, as far as attrs tell them: a size for each dim, or for all."""
     sizes = image.attrs.get(SIZES)
     of_dims = sizes if isinstance(sizes, Mapping) else dict.fromkeys(SPATIAL, sizes)
-    told = {dim: known_length(of_dims.get(dim)) for dim in SPATIAL if dim in image.dims}
-    return {dim: size for dim, size in told.items() if size is not None}
+    lengths = {dim: known_length(of_dims.get(dim)) for dim in SPATIAL if dim in image.dims}
+    return {dim: length for dim, length in lengths.items() if length is not None}
 
 
 def factors_between(scales: Sequence[xr.DataArray], names: Sequence[str]) -> list[ScaleFactors]:
@@ -90,25 +90,25 @@ def _factors(finer: xr.DataArray, coarser: xr.DataArray, name: str) -> ScaleFact
         # The factor of the longest side, which a pixel more or less changes least.
         common = smallest[max(shrunk, key=lambda dim: shrunk[dim])]
         does_for_all = all(abs(size / common - new) <= 1 for size, new in shrunk.values())
-    found = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
-    hardly = [f"{dim}: {size} to {new}" for dim, (size, new) in shrunk.items() if found[dim] == 1]
+    factors = smallest | (dict.fromkeys(shrunk, common) if does_for_all else {})
+    hardly = [f"{dim}: {size} to {new}" for dim, (size, new) in shrunk.items() if factors[dim] == 1]
     if hardly:
         raise ImageError(
             f"scale {name} must be smaller than the scale before by a whole factor, or nearly so, "
             f"got {', '.join(hardly)}; give the finest scale only, or scale_factors for a layer"
         )
-    return found
+    return factors
 
 
 def new_sizes(scales: Sequence[xr.DataArray], factors: Sequence[ScaleFactors]) -> str:
     """In words, which coarser scales get other sizes by the factors; empty if none does."""
-    said = []
+    changes = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
         sizes = {dim: scales[0].sizes[dim] // factor for dim, factor in by_dim.items()}
         if any(scale.sizes[dim] != size for dim, size in sizes.items()):
             old = " x ".join(str(scale.sizes[dim]) for dim in sizes)
-            said.append(f"{old} becomes {' x '.join(map(str, sizes.values()))}")
-    return ", ".join(said)
+            changes.append(f"{old} becomes {' x '.join(map(str, sizes.values()))}")
+    return ", ".join(changes)
 
 
 def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
@@ -116,30 +116,27 @@ def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
 
     `otherwise` is added to the warning: how to get other scales.
     """
-    said = [f"{name!r}: {sizes}" for name, sizes in by_name.items() if sizes]
-    if said:
-        more = f"; and of {len(said) - MOST_SAID} more images" if len(said) > MOST_SAID else ""
+    resized = [f"{name!r}: {sizes}" for name, sizes in by_name.items() if sizes]
+    if resized:
+        n_more = len(resized) - MOST_SAID
+        more = f"; and of {n_more} more images" if n_more > 0 else ""
+        shown = "; ".join(resized[:MOST_SAID])
         warn(
             "coarser scales are not smaller than the finest one by a whole factor: they are made "
-            f"again with the nearest whole factors: {'; '.join(said[:MOST_SAID])}{more}{otherwise}"
+            f"again with the nearest whole factors: {shown}{more}{otherwise}"
         )
 
 
-def cumulative(factors: Sequence[ScaleFactors]) -> list[dict[str, int]]:
+def cumulative(factors: Sequence[ScaleFactors]) -> list[ScaleFactors]:
     """The factors between the finest scale and each coarser one."""
-    total: dict[str, int] = {}
-    levels = []
-    for by_dim in factors:
-        total = {dim: total.get(dim, 1) * factor for dim, factor in by_dim.items()}
-        levels.append(total)
-    return levels
+    each = accumulate(factors, lambda total, by_dim: {d: total[d] * by_dim[d] for d in by_dim})
+    return list(each)
 
 
 def with_coarser_coordinates(image: xr.DataArray, factors: ScaleFactors) -> xr.DataArray:
-    """What `cut_to_size` returns, with coordinates along the dims that become smaller.
+    """What `cut_to_size` returns, with coordinates along the dims in `factors`, too.
 
-    Coordinates along the dims that are numbers become means over the same pixels; others are left
-    out.
+    Of those, numbers become means over the same pixels; all else is left out.
     """
     return cut_to_size(image, factors).assign_coords(_coords_of_rectangles(image, factors))
 
@@ -180,30 +177,30 @@ def _means_along(coord: xr.DataArray, factors: ScaleFactors) -> object:
 
 def _attrs_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[str, object]:
     """The sizes of pixels, and SpatialData's transformations, for means over rectangles."""
-    sizes, places = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
+    sizes, transforms = (image.attrs.get(key) for key in (SIZES, TRANSFORMS))
     attrs: dict[str, object] = {} if sizes is None else {SIZES: _larger(sizes, image, factors)}
-    if isinstance(places, Mapping) and all(hasattr(one, "to_affine") for one in places.values()):
+    if isinstance(transforms, Mapping) and all(
+        hasattr(transform, "to_affine") for transform in transforms.values()
+    ):
         axes = tuple(dim for dim in ("x", "y", "z") if dim in image.dims)
         scale = np.diag([*(factors.get(dim, 1.0) for dim in axes), 1.0])
-        affines = {system: place.to_affine(axes, axes) for system, place in places.items()}
+        affines = {name: transforms[name].to_affine(axes, axes) for name in transforms}
         attrs[TRANSFORMS] = {
-            system: type(affine)(affine.matrix @ scale, axes, axes)
-            for system, affine in affines.items()
+            name: type(affine)(affine.matrix @ scale, axes, axes)
+            for name, affine in affines.items()
         }
     return attrs
 
 
 def _larger(sizes: object, image: xr.DataArray, factors: ScaleFactors) -> object:
-    """Sizes of pixels in attrs, by dim or for all, those that are known times the factors.
+    """Sizes of pixels in attrs, by dim or one for all, multiplied by the factors.
 
-    One for all dims becomes one for each where the factors differ.
+    Those that are not known stay as they are. One for all dims becomes one for each where the
+    factors differ.
     """
     if isinstance(sizes, Mapping):
-        return {
-            dim: size if length is None or factors.get(dim, 1) == 1 else length * factors[dim]
-            for dim, size in sizes.items()
-            for length in [known_length(size)]
-        }
+        known = {dim: known_length(size) for dim, size in sizes.items() if factors.get(dim, 1) > 1}
+        return {**sizes, **{dim: length * factors[dim] for dim, length in known.items() if length}}
     length = known_length(sizes)
     if length is None:
         return sizes
@@ -219,19 +216,17 @@ def coarser_scales(
     If `finest` has other pixel sizes or transformations than before, the coarser ones get those,
     too.
     """
-    array, dtype = shared_pixels(finest), processing_dtype(finest)
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
-        z, y, x = (by_dim.get(dim, 1) for dim in SPATIAL)
         sizes = {dim: finest.sizes[dim] // factor for dim, factor in by_dim.items()}
         if not all(sizes.values()):
             raise ImageError(f"every scale must keep at least one pixel, got one of {sizes}")
         changed = {dim for dim, size in sizes.items() if size != scale.sizes[dim]}
         along = [name for name, coord in scale.coords.items() if changed & set(coord.dims)]
-        coarsened = backends.coarsen(array, (z, y, x), dtype=dtype)
         coords = _coords_of_rectangles(finest, by_dim)
         moved = {name: coords[name] for name in along if name in coords}
-        coarser = like(scale.drop_vars(along), coarsened).assign_coords(moved)
+        means = means_of_rectangles(finest, by_dim)
+        coarser = like(scale.drop_vars(along), means).assign_coords(moved)
         for key, new in ((SIZES, finest.attrs), (TRANSFORMS, _attrs_of_rectangles(finest, by_dim))):
             was_moved = finest.attrs.get(key) is not scales[0].attrs.get(key)
             if was_moved and key in coarser.attrs and key in new:

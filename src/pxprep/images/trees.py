@@ -52,8 +52,8 @@ class Leaf:
     variable: Hashable
 
 
-def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
-    """The images of a tree, in the tree's order.
+def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageName, Leaf]:
+    """The images of a tree by name, in the tree's order.
 
     Parameters
     ----------
@@ -79,12 +79,6 @@ def find_leaves(tree: "xr.DataTree", variable: object = None) -> list[Leaf]:
             f"the tree must hold at least one image, a variable {wanted}; its variables are "
             f"{held}{line}"
         )
-    return leaves
-
-
-def named_leaves(tree: "xr.DataTree", variable: Hashable = None) -> dict[ImageName, Leaf]:
-    """As `find_leaves`, by the names of the images."""
-    leaves = find_leaves(tree, variable)
     named: dict[ImageName, Leaf] = {}
     for leaf in leaves:
         # An image at the top has no path; its name must not be that of another image.
@@ -110,7 +104,7 @@ def read_beside(
 
 def find_masks(tree: "xr.DataTree") -> dict[str, xr.DataArray]:
     """The one array without channels at each node, at the finest of its scales, by path."""
-    found: dict[str, xr.DataArray] = {}
+    masks: dict[str, xr.DataArray] = {}
     for path, node in walk(tree):
         *above, last = path.split("/")
         scale = SCALE.fullmatch(last)
@@ -125,8 +119,8 @@ def find_masks(tree: "xr.DataTree") -> dict[str, xr.DataArray]:
                 f"{[array.name for array in planes]}"
             )
         if planes and (scale is None or int(scale[1]) == 0):
-            found["/".join(above) if scale else path] = planes[0]
-    return found
+            masks["/".join(above) if scale else path] = planes[0]
+    return masks
 
 
 def with_leaves(
@@ -189,14 +183,12 @@ def walk(tree: "xr.DataTree", path: str = "") -> Iterator[tuple[str, "xr.DataTre
 
 def _leaves_under(node: "xr.DataTree", path: str, variable: Hashable) -> Iterator[Leaf]:
     numbered = {int(match[1]): name for name in node.children if (match := SCALE.fullmatch(name))}
-    scales = [numbered[number] for number in sorted(numbered)]
-    if 0 not in numbered:
-        scales = []
+    scales = [numbered[number] for number in sorted(numbered)] if 0 in numbered else []
     if scales:
         names = [
             _image_variable(node.children[name], f"{path}/{name}", variable) for name in scales
         ]
-        lacking = [name for name, found in zip(scales, names, strict=True) if found is None]
+        lacking = [scale for scale, name in zip(scales, names, strict=True) if name is None]
         if len(lacking) < len(scales):
             if lacking or len(set(names)) > 1:
                 raise ImageError(
@@ -204,11 +196,11 @@ def _leaves_under(node: "xr.DataTree", path: str, variable: Hashable) -> Iterato
                     f"{dict(zip(scales, names, strict=True))}"
                 )
             yield Leaf(path, tuple(f"{path}/{name}".lstrip("/") for name in scales), names[0])
-    own = _image_variable(node, path or "/", variable)
-    if own is not None and scales:
+    here = _image_variable(node, path or "/", variable)
+    if here is not None and scales:
         raise ImageError(f"node {path or '/'!r} must hold an image or its scales, not both")
-    if own is not None:
-        yield Leaf(path, (path,), own)
+    if here is not None:
+        yield Leaf(path, (path,), here)
     for name, child in node.children.items():
         if name not in scales:
             yield from _leaves_under(child, f"{path}/{name}" if path else str(name), variable)
@@ -300,6 +292,6 @@ def _processed(
     alike = [reorder_channels(scale, order, leaf.path) for scale in scales]
     made = [finest, *coarser_scales(finest, alike, factors)]
     return [
-        reorder_channels(scale, labels_or_positions(own), leaf.path)
-        for scale, own in zip(made, scales, strict=True)
+        reorder_channels(new, labels_or_positions(old), leaf.path)
+        for new, old in zip(made, scales, strict=True)
     ]

@@ -5,9 +5,10 @@ numbers; neither knows of pipelines. Subclass `Step` for a step of your own, or 
 image -> image into a pipeline.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields, is_dataclass, replace
 from functools import partial
+from inspect import Parameter, signature
 from types import NoneType
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -89,7 +90,9 @@ class Step:
 
     def __post_init__(self) -> None:
         for name, parser in _parsers(type(self)).items():
-            object.__setattr__(self, name, parser.parse(getattr(self, name), name))
+            value = getattr(self, name)
+            if value is not None or not parser.is_optional:
+                object.__setattr__(self, name, parser.parse(value, name))
 
     def check(self, labels: Sequence[Label]) -> None:
         """Raise ChannelError or ParameterError if the step does not fit channels `labels`."""
@@ -138,12 +141,12 @@ class Step:
         With ``pool=None`` it is called for one image after the other. Pixels outside a mask (see
         `where` of `Pipeline.fit`) are NaN. Where there is a `statistic`, that is measured.
         """
-        images = as_image_set(cohort)
+        # Users may call it with a plain list.
+        images = cohort if isinstance(cohort, ImageSet) else ImageSet.of(cohort)
         statistic = self.statistic(images.labels)
         if statistic is None:
             return {}
-        numbers = measure_statistic(statistic, images, self.kind)
-        return images.labeled(numbers)
+        return images.labeled(measure_statistic(statistic, images, self.kind))
 
     def apply(self, image: xr.DataArray, numbers: xr.Dataset) -> xr.DataArray:
         """The image after this step, given the numbers that `measure` returned."""
@@ -162,8 +165,7 @@ class Step:
         elif not self.operands or not measures(self, cohort.labels):
             made = cohort.apply(operation)
         else:
-            names = self.operands
-            made = cohort.apply_measured(operation, numbers, *names, reference=reference)
+            made = cohort.apply_measured(operation, numbers, *self.operands, reference=reference)
         return made.keeping_channels(kept_by(self, cohort.labels))
 
     def check_numbers(self, numbers: xr.Dataset, labels: Sequence[Label], pool: str | None) -> None:
@@ -211,15 +213,11 @@ class Step:
                 "defines your own step first)"
             )
         cls = _KINDS[kind]
-        known = {field.name for field in fields(cls)}
-        required = {
-            field.name
-            for field in fields(cls)
-            if field.default is MISSING and field.default_factory is MISSING
-        }
-        if not required <= set(values) <= known:
+        known = signature(cls).parameters
+        required = {name for name in known if known[name].default is Parameter.empty}
+        if not required <= set(values) <= set(known):
             raise ParameterError(
-                f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values)}"
+                f"step {kind!r} has the parameters {sorted(known)}, got {sorted(values, key=str)}"
             )
         try:
             return cls(**values)
@@ -292,11 +290,10 @@ def kept_by(step: Step, labels: Sequence[Label]) -> tuple[Label, ...]:
 
 def without_none(kind: str, configuration: Mapping[str, Any]) -> Json:
     """The parameters of a step, without those that are None and would be None if left out."""
-    cls: Any = _KINDS.get(kind)
-    left = set() if cls is None else {one.name for one in fields(cls) if one.default is None}
-    return {
-        key: value for key, value in configuration.items() if value is not None or key not in left
-    }
+    known = fields(_KINDS[kind]) if kind in _KINDS else ()
+    optional = {field.name for field in known if field.default is None}
+    pairs = configuration.items()
+    return {name: value for name, value in pairs if value is not None or name not in optional}
 
 
 def check_step_class(step: Step) -> None:
@@ -314,26 +311,20 @@ def check_step_class(step: Step) -> None:
         )
 
 
-def as_image_set(images: Sequence[xr.DataArray]) -> ImageSet:
-    """The images as an `ImageSet`: users may call `measure` with a plain list."""
-    return images if isinstance(images, ImageSet) else ImageSet.of(images)
-
-
 def _parsers(cls: type[Step]) -> dict[str, Parser]:
     """By name, how parameters of a kind of step are parsed: those whose types have a `Parser`."""
-    if cls not in _PARSERS:
-        _PARSERS[cls] = dict(_find_parsers(cls))
-    return _PARSERS[cls]
-
-
-def _find_parsers(cls: type[Step]) -> Iterator[tuple[str, Parser]]:
+    if cls in _PARSERS:
+        return _PARSERS[cls]
     types = {field.name: field.type for field in fields(cls)}
-    if any(isinstance(one, str) for one in types.values()):
+    if any(isinstance(annotation, str) for annotation in types.values()):
         types = get_type_hints(cls, include_extras=True)
+    parsers = {}
     for field in fields(cls):
         alternatives = [types[field.name], *get_args(types[field.name])]
-        extras = [extra for one in alternatives for extra in getattr(one, "__metadata__", ())]
-        for parser in extras:
-            if isinstance(parser, Parser):
-                optional = NoneType in alternatives
-                yield field.name, parser.or_none() if optional else parser
+        for annotation in alternatives:
+            for parser in getattr(annotation, "__metadata__", ()):
+                if isinstance(parser, Parser):
+                    is_optional = NoneType in alternatives
+                    parsers[field.name] = replace(parser, is_optional=is_optional)
+    _PARSERS[cls] = parsers
+    return parsers

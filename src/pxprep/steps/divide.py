@@ -48,23 +48,21 @@ def divide(images: AnyImages, scale: xr.DataArray) -> AnyImages:
     [[[0.5, 1.0]], [[0.75, 1.0]]]
     """
     cohort = ImageSet.of(images)
-    if isinstance(scale, xr.DataArray):
-        require_numpy_or_dask(scale, "scale", "scale", ParameterError)
-        if scale.dtype.kind not in "biuf":
-            raise ParameterError(f"scale must hold real numbers, got dtype {scale.dtype}")
-        if scale.chunks is None and not (np.isfinite(scale) & (scale != 0)).all():
-            raise ParameterError(
-                f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
-            )
     expected = {CHANNEL: len(cohort.labels)}
     # The size along FOV does not matter here; `by_image` looks at it.
-    sizes = {**scale.sizes, FOV: 0} if isinstance(scale, xr.DataArray) else {}
-    if sizes != {**expected, FOV: 0}:
+    if not isinstance(scale, xr.DataArray) or {**scale.sizes, FOV: 0} != {**expected, FOV: 0}:
         raise ParameterError(
             f"scale must be an xarray.DataArray with the sizes {expected}, one value for each "
             f"channel of the image (or that for each image, along {FOV!r}), got {scale!r:.200}"
         )
+    require_numpy_or_dask(scale, "scale", "scale", ParameterError)
+    if scale.dtype.kind not in "biuf":
+        raise ParameterError(f"scale must hold real numbers, got dtype {scale.dtype}")
+    if scale.chunks is None and not (np.isfinite(scale) & (scale != 0)).all():
+        raise ParameterError(
+            f"scale must be finite and not 0 for every channel, got {scale.values.tolist()}"
+        )
     if channel_labels(scale) is not None:
         scale = reorder_channels(scale, cohort.labels, "scale")
-    scales = [one.data for one in cohort.by_image(scale, "scale")]
+    scales = [array.data for array in cohort.by_image(scale, "scale")]
     return cohort.apply(Divide(), scales).as_given()

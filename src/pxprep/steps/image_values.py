@@ -63,7 +63,7 @@ class ImageValues:
         return self.values if self.pool is None else mean_over_images(self.values)
 
     def listed(self, chosen: NumpyArray) -> str:
-        """Chosen channels in words, (c), or (fov, c) of which images."""
+        """Channels in words; `chosen` is bool over (c), or (fov, c) to name the images, too."""
         if chosen.ndim == 2:
             return listed(
                 [
@@ -75,7 +75,7 @@ class ImageValues:
         return f"channel{'s' if len(names) > 1 else ''} {listed(names)}"
 
     def listed_images(self, chosen: NumpyArray) -> str:
-        """Chosen images in words, (fov)."""
+        """Images in words; `chosen` is bool over (fov)."""
         return listed([repr(self.names[index]) for index in np.flatnonzero(chosen).tolist()])
 
     def empty_warnings(self, what: str, consequence: str, remark: str = "") -> list[str]:
@@ -97,10 +97,10 @@ class ImageValues:
         """Warnings of negative and infinite values; `where` says in which channels."""
         new = self.flags & ~self.already_told
         where = self.listed if where is None else where
-        told = ((NEGATIVE, "negative", "are counted"), (INFINITE, "infinite", "count as missing"))
+        kinds = ((NEGATIVE, "negative", "are counted"), (INFINITE, "infinite", "count as missing"))
         return [
             f"{kind} values in {where((new & bit).any(axis=0))}: they {what}"
-            for bit, kind, what in told
+            for bit, kind, what in kinds
             if (new & bit).any()
         ]
 

@@ -90,18 +90,18 @@ def _decoded_array(name: str, entry: object, sizes: Mapping[str, int]) -> xr.Var
     dims, text = entry["dims"], entry["dtype"]
     if name in sizes:
         raise ValueError("it must not have the name of a dim")
-    is_texts = isinstance(dims, list) and all(isinstance(dim, str) for dim in dims)
-    if not is_texts or len(set(dims)) < len(dims) or not set(dims) <= set(sizes):
+    are_texts = isinstance(dims, list) and all(isinstance(dim, str) for dim in dims)
+    if not are_texts or len(set(dims)) < len(dims) or not set(dims) <= set(sizes):
         raise ValueError(f"dims must be some of {list(sizes)}, got {dims!r:.200}")
     if not isinstance(text, str) or TYPES.fullmatch(text) is None:
         raise ValueError(f"dtype must be that of bool, numbers or short texts, got {text!r:.100}")
-    found = np.array(entry["values"], dtype=object)
+    values = np.array(entry["values"], dtype=object)
     shape = tuple(sizes[dim] for dim in dims)
-    if found.shape != shape:
-        raise ValueError(f"values over {dims} must have the shape {shape}, got {found.shape}")
+    if values.shape != shape:
+        raise ValueError(f"values over {dims} must have the shape {shape}, got {values.shape}")
     dtype = np.dtype(text).newbyteorder("=")
-    values = [_decoded_value(value, dtype) for value in found.ravel()]
-    return xr.Variable(dims, np.array(values, dtype).reshape(shape))
+    decoded = [_decoded_value(value, dtype) for value in values.ravel()]
+    return xr.Variable(dims, np.array(decoded, dtype).reshape(shape))
 
 
 def _decoded_value(value: object, dtype: DType) -> object:

@@ -59,8 +59,8 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
     if isinstance(images, HoldsImages):
         # Which of its pixels are measured is another matter, and stays as it is.
         cohort = ImageSet.of(images)
-        own = dict(zip(cohort.names, cohort, strict=True))
-        cohort = replace(cohort, areas=areas_of(where, own, *(images.came_in or (images,))))
+        by_name = dict(zip(cohort.names, cohort, strict=True))
+        cohort = replace(cohort, areas=areas_of(where, by_name, *(images.came_in or (images,))))
     else:
         cohort = ImageSet.of(images, where=where)
     return only_measured_pixels(cohort).as_given()
@@ -69,9 +69,9 @@ def keep_where(images: AnyImages, where: object) -> AnyImages:
 def only_measured_pixels(cohort: ImageSet) -> ImageSet:
     """Images of which only those pixels are left that are measured."""
 
-    def inside(one: xr.DataArray, area: Area | None) -> xr.DataArray:
+    def inside(image: xr.DataArray, area: Area | None) -> xr.DataArray:
         if area is None:
-            return as_float(one)
-        return like(one, backends.apply(pixels(one), KeepInside(), area))
+            return as_float(image)
+        return like(image, backends.apply(pixels(image), KeepInside(), area))
 
     return replace(cohort.map(inside, cohort.areas), areas=())

@@ -5,7 +5,7 @@ each channel is checked against the channels, and read by `Step.each`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
 
@@ -42,17 +42,22 @@ class Parser:
         Whether there may be one for each channel.
     called
         The parameter's name in messages about channels, if it is another.
+    is_optional
+        Whether None is a value, too, which is not parsed.
     """
 
     parse: Callable[[object, str], object]
     per_channel: bool = True
     called: str | None = None
+    is_optional: bool = False
 
-    def or_none(self) -> "Parser":
-        """The same, where None is a value, too."""
-        parse = self.parse
-        return replace(
-            self, parse=lambda value, name: None if value is None else parse(value, name)
+
+def require_one_of(**values: object) -> None:
+    """Raise ParameterError unless just one of two parameters is given: the other is None."""
+    if sum(value is not None for value in values.values()) != 1:
+        got = " and ".join(f"{name}={value!r}" for name, value in values.items())
+        raise ParameterError(
+            f"one of {' and '.join(values)} must be given, and only one, got {got}"
         )
 
 

@@ -55,7 +55,7 @@ class QuantileStatistic(ImageStatistic):
                 # First each in the type in which it is processed: large integers are rounded.
                 types = [processing_dtype(image) for image in cohort]
                 common, pairs = np.result_type(*types), zip(arrays, types, strict=True)
-                arrays = [array.astype(own).astype(common) for array, own in pairs]
+                arrays = [array.astype(dtype).astype(common) for array, dtype in pairs]
             groups.append(list(range(len(arrays))))
         evaluate, zeros = cohort.evaluate, self.zeros
         values, *counts = exact_quantiles(

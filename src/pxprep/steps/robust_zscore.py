@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..aliases import DType, Label, NumpyArray
+from ..aliases import Label, NumpyArray
 from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.programs import Operation, Strip
@@ -135,33 +135,28 @@ class CenterAndSpread(Statistic):
     def measure(self, cohort: ImageSet, step: str) -> Numbers:
         """The numbers, and what was found in each image."""
         centers, spreads = self._parts
-        found = centers.measure(cohort, step)
+        numbers = centers.measure(cohort, step)
+        medians = {"median" if name == "quantile" else name: numbers[name] for name in numbers}
         if cohort.pool == "pixels":
-            origins = [found["center"].data] * len(cohort)
+            origins = [medians["center"].data] * len(cohort)
         else:
-            origins = list(found["quantile"].data)
+            origins = list(medians["median"].data)
         chained = cohort if cohort.is_lazy or cohort.chains else cohort.chained()
         distances = spreads.measure(chained.apply(TakeDistances(), origins), step)
-        medians = {"median" if name == "quantile" else name: found[name] for name in found}
         return {**medians, **{name: distances[name] for name in ("spread", "quantile")}}
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
-        own = dict.fromkeys(("quantile", "median"), FINITE_OR_NAN) | dict.fromkeys(COUNTS, COUNT)
-        rules = {"center": FINITE, "spread": DIVISOR, **own}
-        check_numbers(numbers, rules, (CHANNEL,), pool, tuple(own))
+        of_images = dict.fromkeys(("quantile", "median"), FINITE_OR_NAN)
+        of_images |= dict.fromkeys(COUNTS, COUNT)
+        rules = {"center": FINITE, "spread": DIVISOR, **of_images}
+        check_numbers(numbers, rules, (CHANNEL,), pool, tuple(of_images))
 
     def recompute(
-        self,
-        numbers: xr.Dataset,
-        already_told: NumpyArray,
-        labels: Sequence[Label],
-        pool: str | None,
-        dtype: DType,
-        step: str,
+        self, numbers: xr.Dataset, already_told: NumpyArray, **rest: Any
     ) -> dict[str, xr.Variable]:
         """The numbers made again from the image values."""
         centers, spreads = self._parts
         medians = numbers.assign(quantile=numbers["median"])
-        rest = already_told, labels, pool, dtype, step
-        return centers.recompute(medians, *rest) | spreads.recompute(numbers, *rest)
+        made = centers.recompute(medians, already_told, **rest)
+        return made | spreads.recompute(numbers, already_told, **rest)

@@ -28,13 +28,13 @@ def parse_spillover(value: object, parameter: str) -> ByLabel:
                 f"{parameter}: {what} must have labels of channels, got {wrong[0]!r:.100}"
             )
         require_unique(names, f"{parameter}, {what}")
-    found: dict[Label, dict[Label, float]] = {label: {} for label in [*rows, *columns]}
+    spills: dict[Label, dict[Label, float]] = {label: {} for label in [*rows, *columns]}
     for row, of_row in zip(rows, numbers, strict=True):
         for column, item in zip(columns, of_row, strict=True):
             number = _parse_fraction(item, f"{parameter}[{row!r}, {column!r}]", row == column)
             if row != column and number > 0:
-                found[row][column] = number
-    parsed = ByLabel({label: ByLabel(of_row) for label, of_row in found.items()})
+                spills[row][column] = number
+    parsed = ByLabel({label: ByLabel(of_row) for label, of_row in spills.items()})
     if not parsed:
         raise ParameterError(f"{parameter} must name at least one channel, got none")
     if np.linalg.matrix_rank(as_array(parsed)) < len(parsed):
@@ -70,11 +70,10 @@ def _table(
         return _read(parse_path(value, parameter, "a CSV file"), parameter)
     if isinstance(value, Mapping) and all(isinstance(row, Mapping) for row in value.values()):
         columns = list(dict.fromkeys(label for row in value.values() for label in row))
-        own = [[row.get(c, float(c == r)) for c in columns] for r, row in value.items()]
-        return [plain(label) for label in value], [plain(label) for label in columns], own
+        filled = [[row.get(c, float(c == r)) for c in columns] for r, row in value.items()]
+        return [plain(label) for label in value], [plain(label) for label in columns], filled
     if isinstance(value, xr.DataArray) and value.ndim == 2 and set(value.dims) <= {*value.coords}:
-        rows, columns = (value.coords[dim].values.tolist() for dim in value.dims)
-        return rows, columns, value.values.tolist()
+        value = value.to_pandas()
     if hasattr(value, "columns") and hasattr(value, "index"):
         return value.index.tolist(), value.columns.tolist(), np.asarray(value).tolist()
     raise ParameterError(

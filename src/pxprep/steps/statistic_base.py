@@ -1,7 +1,7 @@
 """What a step measures of a cohort: image values, and the numbers made of them.
 
-One object says which image values are wanted, what the cohort's numbers are, what is said of it,
-which numbers from a file it accepts, and how numbers of more images join in.
+One object says which image values are wanted, what the cohort's numbers are, what the user is
+warned of, which numbers from a file are accepted, and how numbers of more images join in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,6 +73,7 @@ class Statistic:
         self,
         numbers: xr.Dataset,
         already_told: NumpyArray,
+        *,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -130,7 +131,8 @@ class ImageStatistic(Statistic):
             already_told = flags_of_all_pixels(already_told)
         step = f"{step} inside the mask" if cohort.is_masked else step
         dtype = np.result_type(*(processing_dtype(image) for image in cohort))
-        # Axes: fov, value, channel. Of sums, c has one item, and k is for the flags of channels.
+        # Axes: f for fov, q for image value, c for channel. Of sums c has one item; their channels
+        # are along k.
         numbers = backends.per_channel(
             partial(
                 self._numbers_with_warning, step, cohort.labels, cohort.names, cohort.pool, dtype
@@ -147,6 +149,7 @@ class ImageStatistic(Statistic):
         self,
         numbers: xr.Dataset,
         already_told: NumpyArray,
+        *,
         labels: Sequence[Label],
         pool: str | None,
         dtype: DType,
@@ -159,20 +162,18 @@ class ImageStatistic(Statistic):
         if self.of_sums:
             values, *counts = (array[..., np.newaxis] for array in (values, *counts))
         flags = flags_from(*counts, constant=self.is_constant(values))
-        found = self._numbers_with_warning(
+        made = self._numbers_with_warning(
             step, labels, fovs, pool, dtype, values, flags, already_told
         )
-        return {
-            name: numbers[name].variable.copy(data=self._of(found, index))
-            for index, name in enumerate(self.number_names)
-        }
+        arrays = self._by_name(self.number_names, made)
+        return {name: numbers[name].variable.copy(data=array) for name, array in arrays.items()}
 
     def check(self, numbers: xr.Dataset, pool: str | None) -> None:
         """Raise ParameterError unless these are the numbers, and what they were made from."""
-        details = (*self.value_names, *COUNTS)
+        of_images = (*self.value_names, *COUNTS)
         rules = dict(zip(self.number_names, self.rules, strict=True)) | dict.fromkeys(COUNTS, COUNT)
         rules |= dict.fromkeys(self.value_names, FINITE_OR_NAN)
-        check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, details)
+        check_numbers(numbers, rules, () if self.of_sums else (CHANNEL,), pool, of_images)
 
     def _numbers_with_warning(
         self,
@@ -194,26 +195,20 @@ class ImageStatistic(Statistic):
             warn(f"{step}: {'; '.join(texts)}")
         return numbers
 
-    def _of(self, numbers: Array, index: int) -> Array:
-        """One of the numbers; of sums the one that there is, without an axis of channels."""
-        own = numbers[..., index, :]
-        return own[..., 0] if self.of_sums else own
+    def _by_name(self, names: Sequence[str], values: Array) -> dict[str, Array]:
+        """Values with axes (..., value, c), by name; of sums without the axis of channels."""
+        channels = 0 if self.of_sums else slice(None)
+        return {name: values[..., index, channels] for index, name in enumerate(names)}
 
     def _with_found(self, numbers: Array, each: Measurement, pool: str | None) -> Numbers:
         """The numbers by name, and what was found in each image."""
         dims = () if self.of_sums else (CHANNEL,)
         of_images = (FOV, *dims)
         number_dims = of_images if pool is None else dims
-        made = {
-            name: xr.Variable(number_dims, self._of(numbers, index))
-            for index, name in enumerate(self.number_names)
+        made = self._by_name(self.number_names, numbers)
+        image_values = self._by_name(self.value_names, each.values)
+        counts = [count[..., 0] if self.of_sums else count for count in each.counts]
+        image_values |= zip(COUNTS, counts, strict=True)
+        return {name: xr.Variable(number_dims, array) for name, array in made.items()} | {
+            name: xr.Variable(of_images, array) for name, array in image_values.items()
         }
-        found = {
-            name: xr.Variable(of_images, self._of(each.values, index))
-            for index, name in enumerate(self.value_names)
-        }
-        counts = {
-            name: xr.Variable(of_images, array[..., 0] if self.of_sums else array)
-            for name, array in zip(COUNTS, each.counts, strict=True)
-        }
-        return {**made, **found, **counts}

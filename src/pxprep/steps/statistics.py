@@ -37,8 +37,7 @@ class Scales(QuantileStatistic):
         ):
             if chosen.any():
                 texts.append(what.format(measured.listed(chosen[..., 0, :])))
-        texts += measured.value_warnings()
-        return np.where(zero | np.isnan(scale), 1.0, scale), texts
+        return np.where(zero | np.isnan(scale), 1.0, scale), texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ class ClipLimits(QuantileStatistic):
                 f"both quantiles of {measured.listed(same)} are the same: all values become that "
                 "one value"
             )
-        texts += measured.value_warnings()
-        return np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits), texts
+        numbers = np.where(np.isnan(limits), [[-np.inf], [np.inf]], limits)
+        return numbers, texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ class Ranges(QuantileStatistic):
         texts = measured.empty_warnings(
             "no two different values", "the smallest is subtracted, and nothing divided"
         )
-        texts += measured.value_warnings()
-        return np.where(np.isnan(ranges), [[0.0], [1.0]], ranges), texts
+        numbers = np.where(np.isnan(ranges), [[0.0], [1.0]], ranges)
+        return numbers, texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ class Thresholds(QuantileStatistic):
         """The thresholds, axes (1, c) or (fov, 1, c)."""
         values = measured.pooled()
         texts = measured.empty_warnings("no value to measure", "nothing changes")
-        texts += measured.value_warnings()
-        return np.where(np.isnan(values), -np.inf, values), texts
+        return np.where(np.isnan(values), -np.inf, values), texts + measured.value_warnings()
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ import numpy as np
 from ..aliases import Label
 from ..engine import blocks, neighbours
 from ..engine.programs import Operation, Strip
-from ..errors import ParameterError
 from .base import Step
-from .parameters import AtLeastZero, Radius
+from .parameters import AtLeastZero, Radius, require_one_of
 
 __all__ = ["SubtractBackground"]
 
@@ -65,11 +64,7 @@ class SubtractBackground(Step):
     constant: AtLeastZero | None = None
 
     def __post_init__(self) -> None:
-        if (self.radius is None) == (self.constant is None):
-            raise ParameterError(
-                "one of radius and constant must be given, and only one, got "
-                f"radius={self.radius!r} and constant={self.constant!r}"
-            )
+        require_one_of(radius=self.radius, constant=self.constant)
         super().__post_init__()
 
     def operation(self, labels: Sequence[Label]) -> Operation:

@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray, Pool, Zeros
-from ..channels import CHANNEL
 from ..engine import blocks
 from ..engine.notes import MakeNote, Note, Say, sampled_rows, say_lost, say_nothing
 from ..engine.programs import Operation, Strip
@@ -143,8 +142,8 @@ class KeepAbove(Operation):
         """Drop those pixels."""
         sums = strip.sums()
         blocks.drop_low_sums(sums, numbers, of_others=self.of_others)
-        values = self._reference_sums(strip)
-        if values is not None:
+        sums_in_rows = self._reference_sums(strip)
+        if sums_in_rows is not None:
             height = strip.program.height
 
             def count(wanted: Window) -> NumpyArray:
@@ -155,7 +154,8 @@ class KeepAbove(Operation):
                 lines = slice(
                     rows[0] - strip.window.top, rows[-1] + 1 - strip.window.top, rows.step
                 )
-                return blocks.count_lost(values(rows, wanted)[0], sums[:, lines, columns], numbers)
+                of_reference = sums_in_rows(rows, wanted)[0]
+                return blocks.count_lost(of_reference, sums[:, lines, columns], numbers)
 
             strip.notice(self.note, count)
         strip.drop(sums)
@@ -254,10 +254,10 @@ def sum_mask(
     if threshold is None:
         numbers = measured(step, cohort if others is None else others)
         return cohort.apply_measured(operation, numbers, "threshold", reference=others).as_given()
-    each: Sequence[object] = [threshold] * len(cohort)
+    thresholds: Sequence[object] = [threshold] * len(cohort)
     if isinstance(threshold, xr.DataArray):
-        each = cohort.by_image(threshold, "threshold")
-    return cohort.apply(operation, [parse_threshold(one) for one in each]).as_given()
+        thresholds = cohort.by_image(threshold, "threshold")
+    return cohort.apply(operation, list(map(parse_threshold, thresholds))).as_given()
 
 
 def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
@@ -268,23 +268,23 @@ def _reference(reference: object, cohort: ImageSet, where: object) -> ImageSet:
     others = ImageSet.of(reference, cohort.pool, labels=cohort.labels, what="reference")
     if others.is_masked and where is not None:
         raise cohort_has_its_own("where", where)
-    if not cohort.is_one and set(cohort.names) == set(others.names):
-        others = others.only([others.names.index(name) for name in cohort.names])
-    elif cohort.is_one and not others.is_one:
+    if cohort.is_one and not others.is_one:
         raise ImageError(
             f"reference must be one image, as images is, got a cohort of {list(others.names)}"
         )
-    elif not cohort.is_one:
-        raise ImageError(
-            f"reference must hold one image for each image, called {list(cohort.names)}, got "
-            f"{list(others.names)}"
-        )
-    sizes = [[one.isel({CHANNEL: 0}).sizes for one in images] for images in (cohort, others)]
+    if not cohort.is_one:
+        if set(cohort.names) != set(others.names):
+            raise ImageError(
+                f"reference must hold one image for each image, called {list(cohort.names)}, got "
+                f"{list(others.names)}"
+            )
+        others = others.only([others.names.index(name) for name in cohort.names])
     if others.batches and others.batches != cohort.batches:
         raise ParameterError(
             f"reference must have the batches of the images, or none, got {others.batch_of_each()}"
         )
-    areas = others.areas if others.is_masked else cohort.areas
-    if areas is cohort.areas and cohort.is_masked and sizes[0] != sizes[1]:
-        raise ImageError("reference must have the sizes of the images where a mask is given")
-    return replace(others, names=cohort.names, areas=areas, batches=cohort.batches)
+    if not others.is_masked:
+        if cohort.is_masked and others.spatial_sizes != cohort.spatial_sizes:
+            raise ImageError("reference must have the sizes of the images where a mask is given")
+        others = replace(others, areas=cohort.areas)
+    return replace(others, names=cohort.names, batches=cohort.batches)

@@ -106,9 +106,8 @@ def pixel_sum(images: AnyImages) -> AnyImages:
     [[4.0, 6.0]]
     """
 
-    def summed(one: xr.DataArray) -> xr.DataArray:
-        sums = backends.apply(pixels(one), AddChannels())
-        return like_plane(one, sums)
+    def summed(image: xr.DataArray) -> xr.DataArray:
+        return like_plane(image, backends.apply(pixels(image), AddChannels()))
 
     return ImageSet.of(images).map(summed).as_given()
 
@@ -156,14 +155,14 @@ def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
         )
     for dim, factor in factors.items():
         parse_count(factor, f"factors[{dim!r}]", "a positive whole number")
-        for name, one in zip(cohort.names, cohort, strict=True):
-            if dim not in SPATIAL or one.sizes.get(dim, 0) < factor:
+        for name, image in zip(cohort.names, cohort, strict=True):
+            if dim not in SPATIAL or image.sizes.get(dim, 0) < factor:
                 raise ParameterError(
                     f"factors must be for the spatial dims of the image, and not larger than it: "
-                    f"{dim!r} cannot be {factor} in {dict(one.sizes)} of image {name!r}"
+                    f"{dim!r} cannot be {factor} in {dict(image.sizes)} of image {name!r}"
                 )
 
-    def coarsened(one: xr.DataArray) -> xr.DataArray:
-        return like(cut_to_size(one, factors), means_of_rectangles(one, factors))
+    def coarsened(image: xr.DataArray) -> xr.DataArray:
+        return like(cut_to_size(image, factors), means_of_rectangles(image, factors))
 
     return cohort.map(coarsened).as_given()

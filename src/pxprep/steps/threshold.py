@@ -9,9 +9,8 @@ import numpy as np
 from ..aliases import Label
 from ..engine import blocks
 from ..engine.programs import Operation, Strip
-from ..errors import ParameterError
 from .base import Step
-from .parameters import CountZeros, Number, Percent, ZeroOrNan
+from .parameters import CountZeros, Number, Percent, ZeroOrNan, require_one_of
 from .statistics import Thresholds
 
 __all__ = ["Threshold"]
@@ -74,11 +73,7 @@ class Threshold(Step):
     zeros: CountZeros = "exclude"
 
     def __post_init__(self) -> None:
-        if (self.value is None) == (self.q is None):
-            raise ParameterError(
-                "one of value and q must be given, and only one, got "
-                f"value={self.value!r} and q={self.q!r}"
-            )
+        require_one_of(value=self.value, q=self.q)
         super().__post_init__()
 
     def statistic(self, labels: Sequence[Label]) -> Thresholds | None:

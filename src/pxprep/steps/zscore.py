@@ -83,8 +83,8 @@ class MeanAndDeviation(ImageStatistic):
             evaluate=cohort.evaluate,
             areas=cohort.areas,
         )
-        found = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
-        return found.split_off_pooled(len(cohort))
+        moments = Measurement(np.stack([mean, deviation], axis=1), tuple(counts))
+        return moments.split_off_pooled(len(cohort))
 
     def make_numbers(self, measured: ImageValues) -> tuple[NumpyArray, list[str]]:
         """The numbers, axes (2, c) or (fov, 2, c)."""
