@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pxprep.engine import memory, sources
+from pxprep import memory
+from pxprep.engine import sources
 
 # Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
 # scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.

@@ -168,7 +168,7 @@ FAULTS = [
     ),
     Fault(
         "two arrays lie in the same memory",
-        "engine/memory.py",
+        "memory.py",
         "self._pieces.remove(piece)",
         "pass",
     ),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chunk_kinds import CHUNKS, COMPRESSORS, ENCODINGS, KINDS, LEFT_ALONE, SHAPE, some_values
 from oracle import assert_same_bits
 from pxprep.errors import StoreError
-from pxprep.store.zarr_chunks import ZarrChunks, direct
+from pxprep.store.zarr_chunks import UNTOUCHED, ZarrChunks, direct
 from stored_arrays import an_image, assert_right_numbers, assert_same_part, file_of, stored
 from tiff_files import GRAY, LAYOUTS
 
@@ -232,6 +232,15 @@ def test_sound_chunks_of_another_size_are_errors(zarr_format, name, rows, tmp_pa
             array[selection]
         with pytest.raises(StoreError, match=re.escape(f"{str(damaged)!r} is damaged: ")):
             direct(array)[selection]
+
+
+@pytest.mark.parametrize(("zarr_format", "name"), COMPRESSORS)
+def test_values_that_look_as_if_nothing_had_been_decoded(zarr_format, name, tmp_path):
+    values = np.full((2, 40, 16), UNTOUCHED, np.uint8)
+    options = {"zarr_format": zarr_format, "compressors": COMPRESSORS[zarr_format, name]}
+    array = stored(tmp_path / "image", values, (2, 20, 16), **options)
+    for rows in (slice(0, 20), slice(3, 4), slice(0, 40)):
+        assert_same_part(array, (slice(0, 2), rows, slice(0, 16)))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")

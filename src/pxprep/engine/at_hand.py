@@ -6,8 +6,8 @@ from typing import Any
 import dask.array as da
 
 from ..aliases import Block
+from ..memory import empty
 from .lazy import LazyChain
-from .memory import empty
 from .sinks import Sink
 from .sources import Area
 from .windows import Pixels, Window

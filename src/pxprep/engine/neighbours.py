@@ -9,6 +9,7 @@ from itertools import groupby, product
 import numpy as np
 
 from ..aliases import Block, DType
+from ..memory import empty
 from .blocks import divide_stretches, divisors_of, rounded
 from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
 from .kernels.erosion import erode, half_widths
@@ -64,7 +65,7 @@ def blur(
     if that is given: axes (c, z, y, x), contiguous rows.
     """
     if out is None:
-        out = np.empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+        out = empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = divisors_of(scale, pixels.n_channels, dtype)
     for sigma, channels in _channels_alike(sigmas):
         if sigma == 0 and scale is None:
@@ -111,7 +112,7 @@ def _blur_channels(
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
     rows, columns = _blur_tile_shape(out.shape[2:], reach)
-    scratch = np.empty((rows + 2 * reach + 1) * (columns + 2 * reach), out.dtype)
+    scratch = empty([(rows + 2 * reach + 1) * (columns + 2 * reach)], out.dtype)
     for tile in _tiles(window, rows, columns):
         # One row more than is blurred, as `blur_strip` wants it.
         shape = tile.shape[0] + 2 * reach + 1, tile.shape[1] + 2 * reach

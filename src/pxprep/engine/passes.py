@@ -13,9 +13,9 @@ from threading import Lock
 from typing import Any
 
 from ..aliases import Block, DType
+from ..memory import empty
 from .at_hand import BlockChain
 from .chains import Chain
-from .memory import empty
 from .programs import KeepResult
 from .progress import counted
 from .sinks import Fill, Opened, Several, Sink

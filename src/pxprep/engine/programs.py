@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..aliases import Block, DType
+from ..memory import empty
 from . import blocks
 from .notes import MakeNote, Note
 from .windows import Pixels, Window, kept_among
@@ -87,7 +88,7 @@ class Strip:
         if target is not None and target.shape == shape and target[0].flags.c_contiguous:
             self._target = None
             return target
-        return np.empty(shape, self.program.dtype)
+        return empty(shape, self.program.dtype)
 
     def block(self) -> Block:
         """The strip as a block that may be written to; what was delayed is done now."""
@@ -108,12 +109,14 @@ class Strip:
         """As `block`, but pixels that are yet to be dropped still have their values."""
         if self._scale is not None:
             shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
-            made = np.empty(shape, self.program.dtype)
+            made = empty(shape, self.program.dtype)
             blocks.divide(self.pixels, self.window, self._scale, list(made))
             self.become(made, self.window)
         elif self._block is None:
             read = self.pixels.read(self.window)
-            self.become(np.array(read, self.program.dtype, order="C"), self.window)
+            block = empty(read.shape, self.program.dtype)
+            block[...] = read
+            self.become(block, self.window)
         return self._block  # type: ignore[return-value]
 
     def divide(self, scale: Block) -> None:

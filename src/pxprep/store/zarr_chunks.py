@@ -6,6 +6,7 @@ in its cache. Only what needs no more than a file and a codec is done here; the 
 zarr.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..aliases import DType, NumpyArray, Region
 from ..errors import StoreError
+from ..memory import empty
 from . import files
 from .contents import token_in
 
@@ -25,6 +27,8 @@ CODECS = {"zstd", "blosc", "gzip", "zlib"}
 SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 # Modules whose stores any thread may ask; they answer at once.
 NEVER_WAIT = {"tifffile.zarr", "zarr.storage._memory"}
+# A value of a byte that a codec was to write to: a rare one.
+UNTOUCHED = 0xA5
 # Names that fsspec has for the file system of this machine.
 LOCAL = {"file", "local"}
 
@@ -55,9 +59,9 @@ class ZarrChunks:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
-        out = np.empty(_shape(region), self.dtype)
+        out = empty(_shape(region), self.dtype)
         for index, part, within in self._parts(region):
-            out[within] = self._part(index, part)
+            self._read(index, part, out[within])
         return out
 
     def __setitem__(self, selection: object, values: NumpyArray) -> None:
@@ -112,18 +116,23 @@ class ZarrChunks:
         with files.in_place_of(self._file(index)) as draft:
             _write_file(draft, encoded)
 
-    def _part(self, index: tuple[int, ...], part: Region) -> NumpyArray:
-        """The pixels of `part`, which lies in one chunk."""
+    def _read(self, index: tuple[int, ...], part: Region, out: NumpyArray) -> None:
+        """Read the pixels of `part`, which lies in one chunk."""
         encoded = self._encoded(index)
         if encoded is None:
-            return np.asarray(self._array[tuple(slice(*ends) for ends in part)])
-        chunk = self._decoded(encoded, index)
-        return chunk[
-            tuple(
-                slice(start - number * size, stop - number * size)
-                for (start, stop), number, size in zip(part, index, self._array.chunks, strict=True)
-            )
+            out[...] = self._array[tuple(slice(*ends) for ends in part)]
+            return
+        sizes = self._array.chunks
+        if (out.shape, out.dtype) == (sizes, self._on_disk) and out.flags.c_contiguous:
+            self._decode(encoded, out, index)
+            return
+        chunk = empty(sizes, self._on_disk)
+        self._decode(encoded, chunk, index)
+        within = [
+            slice(start - number * size, stop - number * size)
+            for (start, stop), number, size in zip(part, index, sizes, strict=True)
         ]
+        out[...] = chunk[tuple(within)]
 
     @cached_property
     def _must_be_whole(self) -> bool:
@@ -136,22 +145,27 @@ class ZarrChunks:
     def _file(self, index: tuple[int, ...]) -> Path:
         return self._folder / self._key(index)
 
-    def _decoded(self, encoded: bytes, index: tuple[int, ...]) -> NumpyArray:
-        """The pixels of a chunk."""
+    def _decode(self, encoded: Any, chunk: NumpyArray, index: tuple[int, ...]) -> None:
+        """Decode the bytes of a chunk into an array."""
+        content = chunk.reshape(-1).view(np.uint8)
         try:
-            # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
-            values = encoded if self._codec is None else self._codec.decode(encoded)
-            return np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
+            if self._codec is not None:
+                content[-1] = UNTOUCHED
+                self._codec.decode(encoded, out=content)
+            # A codec says nothing of a chunk that is too short. Then the last byte is untouched.
+            if self._codec is None or content[-1] == UNTOUCHED:
+                whole = encoded if self._codec is None else self._codec.decode(encoded)
+                chunk[...] = np.frombuffer(whole, self._on_disk).reshape(chunk.shape)
         except MemoryError:
             raise
         except Exception as error:  # each codec has its own
             raise StoreError(f"{str(self._file(index))!r} is damaged: {error}") from error
 
-    def _encoded(self, index: tuple[int, ...]) -> bytes | None:
+    def _encoded(self, index: tuple[int, ...]) -> bytes | NumpyArray | None:
         """The bytes of a chunk; None if there is no file: zarr knows what it stands for."""
         file = self._file(index)
         try:
-            encoded = file.read_bytes()
+            encoded = _content_of(file)
         except FileNotFoundError:
             require_there(self._array)
             if self._must_be_whole:
@@ -162,6 +176,14 @@ class ZarrChunks:
         if is_blosc and int.from_bytes(encoded[12:16], "little") != len(encoded):
             raise StoreError(f"{str(file)!r} is damaged: it is not as long as its header says")
         return encoded
+
+
+def _content_of(file: Path) -> NumpyArray:
+    """The bytes of a file."""
+    with file.open("rb") as opened:
+        content = empty([os.fstat(opened.fileno()).st_size], np.dtype(np.uint8))
+        n_read = opened.readinto(content)
+    return content[:n_read]
 
 
 class StoreChunks(ZarrChunks):

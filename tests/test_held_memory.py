@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pxprep.engine import memory
-from pxprep.engine.memory import LEAST_BYTES, empty
+from pxprep import memory
+from pxprep.memory import LEAST_BYTES, empty
 
 F4 = np.dtype(np.float32)
 LARGE = (3, 1, 512, 512)
@@ -163,7 +163,7 @@ def test_an_array_may_be_freed_while_memory_is_taken(monkeypatch):
 def test_a_fork_has_memory_of_its_own():
     script = (
         "import os, numpy as np\n"
-        "from pxprep.engine.memory import empty\n"
+        "from pxprep.memory import empty\n"
         "array = empty((1 << 21,), np.dtype('u1')); array[:] = 1\n"
         "child = os.fork()\n"
         "if child == 0:\n"

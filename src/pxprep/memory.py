@@ -14,7 +14,7 @@ from threading import Lock
 
 import numpy as np
 
-from ..aliases import Block, DType
+from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
