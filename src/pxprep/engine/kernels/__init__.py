@@ -9,19 +9,21 @@ from ...errors import warn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# A numpy.uint64, in a loop's index: of a signed one Numba would ask whether it counts from the end,
+# and could not vectorise the loop.
+Unsigned = Any
+
 _LOCK = RLock()
 
 
 class Part:
-    """A function that kernels call, and only they: it is compiled when one of them is.
+    """A function that only kernels call: it is compiled when one of them is.
 
-    It is compiled once for each set of types, without what calls from Python need, and not cached:
-    the kernels that are hold it.
+    It gets nothing that calls from Python need, and is not cached: the kernels that are hold it.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
-        update_wrapper(self, function)
 
     @cached_property
     def _jitted(self) -> Any:
@@ -34,10 +36,14 @@ class Kernel(Part):
     Numba itself is imported then, which takes longer than most of this package. Compiled code is
     cached beside this package or else in the user's cache folder.
 
-    A kernel takes the shorter to compile, the fewer arrays it makes: a slice of an array is one.
-    Where one function vectorises its loops only if its arrays are arguments, or where several need
-    it, it is a `Part`.
+    What a kernel takes to compile grows with the arrays that it makes (a slice is one), and with
+    its parts. So a kernel indexes what it is given. It has a `Part` for what is needed twice, and
+    for a loop over arrays in a loop, which is vectorised better in a function of its own.
     """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        update_wrapper(self, function)
 
     def __call__(self, *arguments: object) -> Any:
         """Run it."""
@@ -68,16 +74,17 @@ class Kernel(Part):
             return _jit(self._function)
 
 
-def _jit(function: Callable[..., object], **options: bool) -> Any:
+def _jit(function: Callable[..., object], **options: Any) -> Any:
     """What Numba makes of a function.
 
     `error_model="numpy"` lets divisions vectorise. There is no `fastmath` and no `parallel`: every
     pixel sees the same operations in the same order wherever it lies in a block, and the threads
-    are those of the caller. Only Python calls these functions, so they need no wrapper for C.
+    are those of the caller. C never calls it, so it needs no wrapper for that.
     """
     from numba import njit
 
-    return njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    options["no_cfunc_wrapper"] = True
+    return njit(nogil=True, error_model="numpy", **options)(function)
 
 
 def kernel(function: Function) -> Function:
@@ -86,5 +93,5 @@ def kernel(function: Function) -> Function:
 
 
 def part(function: Function) -> Function:
-    """Make of a function a part of the kernels that call it."""
+    """Make a part of kernels of a function."""
     return Part(function)  # type: ignore[return-value]

@@ -5,13 +5,11 @@ from functools import lru_cache
 import numpy as np
 
 from ...aliases import Block, DType
-from . import kernel, part
+from . import Unsigned, kernel, part
 
 TRUNCATE = 4.0
 # Pairs of pixels that are added in one sweep: a row is then loaded and stored once for all of them.
 SWEEP = 4
-# Indices are unsigned: of signed ones Numba would ask whether they count from the end, and could
-# not vectorise a loop.
 ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
 
 
@@ -50,8 +48,7 @@ def place_rows(
     The first row begins at index `start`, and each other one `stride` after the one before.
     Infinities become NaN. Returns whether any value is NaN.
     """
-    real, n_missing = padded.dtype.type, 0
-    left = np.uint64(column)
+    real, left, n_missing = padded.dtype.type, np.uint64(column), 0
     for i in range(height):
         first, line, n = np.uint64(start + i * stride), np.uint64(row + i), np.int32(0)
         for j in range(np.uint64(width)):
@@ -59,7 +56,7 @@ def place_rows(
             v = v if v - v == 0 else v - v
             padded[line, left + j] = v
             n = np.int32(n + (v != v))  # as wide as float32: so both fill a vector alike
-        n_missing += n
+        n_missing += int(n)
     return n_missing > 0
 
 
@@ -74,12 +71,10 @@ def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: 
     zero = padded.dtype.type(0)
     for i in range(top, bottom):
         line = np.uint64(i)
-        for j in range(left):
+        for k in range(columns - (right - left)):
+            j = k if k < left else k + (right - left)
             seen = padded[line, np.uint64(left + _mirrored(j - left, right - left))]
-            padded[line, np.uint64(j)] = seen if j >= margin else zero
-        for j in range(right, columns):
-            seen = padded[line, np.uint64(left + _mirrored(j - left, right - left))]
-            padded[line, np.uint64(j)] = seen if j < columns - margin else zero
+            padded[line, np.uint64(j)] = seen if margin <= j < columns - margin else zero
     for i in range(rows):
         if i < top or i >= bottom:
             inside = margin <= i < rows - margin
@@ -119,7 +114,7 @@ def _mirrored(index: int, size: int) -> int:
 # The two pixels at one distance are added before they are weighted: half the multiplications. Two
 # rows are made at once, as they are made of mostly the same pixels.
 @part
-def _centre_down(rows: Block, row: np.uint64, taps: Block, lines: Block) -> None:
+def _centre_down(rows: Block, row: Unsigned, taps: Block, lines: Block) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     for j in range(np.uint64(lines.shape[1])):
         a4, a3, a2 = rows[row - FOUR, j], rows[row - THREE, j], rows[row - TWO, j]
@@ -134,7 +129,7 @@ def _centre_down(rows: Block, row: np.uint64, taps: Block, lines: Block) -> None
 
 @part
 def _sweep_down(
-    rows: Block, above: np.uint64, below: np.uint64, taps: Block, k: np.uint64, lines: Block
+    rows: Block, above: Unsigned, below: Unsigned, taps: Block, k: Unsigned, lines: Block
 ) -> None:
     w1, w2, w3, w4 = taps[k], taps[k + ONE], taps[k + TWO], taps[k + THREE]
     for j in range(np.uint64(lines.shape[1])):
@@ -151,12 +146,12 @@ def _sweep_down(
 @part
 def _centre_along(
     lines: Block,
-    n: np.uint64,
-    centre: np.uint64,
+    n: Unsigned,
+    centre: Unsigned,
     taps: Block,
     out: Block,
-    row: np.uint64,
-    column: np.uint64,
+    row: Unsigned,
+    column: Unsigned,
 ) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     # Taps of 0 that fill the last sweep may give -0: adding 0 makes it 0.
@@ -173,14 +168,14 @@ def _centre_along(
 @part
 def _sweep_along(
     lines: Block,
-    n: np.uint64,
-    before: np.uint64,
-    after: np.uint64,
+    n: Unsigned,
+    before: Unsigned,
+    after: Unsigned,
     taps: Block,
-    k: np.uint64,
+    k: Unsigned,
     out: Block,
-    row: np.uint64,
-    column: np.uint64,
+    row: Unsigned,
+    column: Unsigned,
 ) -> None:
     w1, w2, w3, w4 = taps[k], taps[k + ONE], taps[k + TWO], taps[k + THREE]
     for j in range(np.uint64(lines.shape[1]) - before - after):

@@ -6,7 +6,7 @@ Bounds are narrowed as more is known of where a quantile lies.
 import numpy as np
 
 from ...aliases import Block, Real
-from . import kernel, part
+from . import Unsigned, kernel, part
 
 # So many values are tallied at once, and copied only if some of them lie between the bounds.
 TALLIED = np.uint64(256)
@@ -142,13 +142,13 @@ def find_rows(
         second = first + 1 if rank + 1 < counted else first
         if first < -at_low or second >= size + at_high:
             return False
-        at_first = _at(inside, begin, size, first, low, high)
-        at_second = at_first
-        if 0 <= first < second < size:
-            # None of those behind the first is smaller than it.
-            at_second = _smallest(inside, begin + np.uint64(second), np.uint64(stop))
-        elif second > first:
-            at_second = _at(inside, begin, size, second, low, high)
+        at_first = at_second = _at(inside, begin, size, first, low, high)
+        if second > first:
+            at_second = low if second < 0 else high
+            for i in range(stop - size + second if 0 <= second < size else stop, stop):
+                # None of those behind the first is smaller than it.
+                v = inside[np.uint64(i)]
+                at_second = v if v < at_second else at_second
         # Zeros of either sign are in any order: the sum has none.
         lower, upper = np.float64(at_first) + 0.0, np.float64(at_second) + 0.0
         weight, width = position - rank, upper - lower
@@ -182,7 +182,7 @@ def _narrow(inside: Block, n: int, tally: Block, bounds: Block, low: Real, high:
 
 
 @part
-def _at(values: Block, begin: np.uint64, n: int, position: int, low: Real, high: Real) -> Real:
+def _at(values: Block, begin: Unsigned, n: int, position: int, low: Real, high: Real) -> Real:
     """The value that sorting the `n` values from `begin` on would put at a position.
 
     It is `low` before the first, `high` at the end. Values are reordered until it is there: all
@@ -221,20 +221,11 @@ def _at(values: Block, begin: np.uint64, n: int, position: int, low: Real, high:
     return value
 
 
-@part
-def _smallest(values: Block, begin: np.uint64, stop: np.uint64) -> Real:
-    smallest: Real = values[begin]
-    for i in range(begin, stop):
-        v = values[i]
-        smallest = v if v < smallest else smallest
-    return smallest
-
-
 # Counts are as wide as float32, so that counting is as fast as comparing. Numba would make each
 # sum of them wider: so `np.int32` is said each time.
 @part
 def _tally_usual(
-    values: Block, start: np.uint64, stop: np.uint64, low: Real, high: Real, zeros: bool
+    values: Block, start: Unsigned, stop: Unsigned, low: Real, high: Real, zeros: bool
 ) -> tuple[np.int32, np.int32, np.int32]:
     """Counts: values above -1 (or above 0, without zeros), values not below `low`, unusual ones.
 
@@ -254,13 +245,13 @@ def _tally_usual(
 @part
 def _tally(
     values: Block,
-    start: np.uint64,
-    stop: np.uint64,
+    start: Unsigned,
+    stop: Unsigned,
     low: Real,
     high: Real,
     zeros: bool,
     tally: Block,
-    row: np.uint64,
+    row: Unsigned,
 ) -> np.bool_:
     """Add to a row of `tally` as `gather_rows` says; returns whether any lies between them."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
@@ -286,18 +277,17 @@ def _tally(
     return within > 0
 
 
-# Every value is written, and overwritten by the next if it does not count: asking is slower. An
-# index is unsigned, or else Numba would ask whether it counts from the end.
+# Every value is written, and overwritten by the next if it does not count: asking is slower.
 @part
 def _copy_above(
     values: Block,
-    start: np.uint64,
-    stop: np.uint64,
+    start: Unsigned,
+    stop: Unsigned,
     low: Real,
     inside: Block,
-    row: np.uint64,
-    n: np.uint64,
-) -> np.uint64:
+    row: Unsigned,
+    n: Unsigned,
+) -> Unsigned:
     """Copy the values above `low` to a row, from place `n` on; returns where they end."""
     for i in range(start, stop):
         v = values[i]
@@ -309,15 +299,15 @@ def _copy_above(
 @part
 def _copy_inside(
     values: Block,
-    start: np.uint64,
-    stop: np.uint64,
+    start: Unsigned,
+    stop: Unsigned,
     low: Real,
     high: Real,
     zeros: bool,
     inside: Block,
-    row: np.uint64,
-    n: np.uint64,
-) -> np.uint64:
+    row: Unsigned,
+    n: Unsigned,
+) -> Unsigned:
     """As `_copy_above`, of the values between the bounds that are counted."""
     for i in range(start, stop):
         v = values[i]

@@ -16,7 +16,7 @@ INFINITE_SLOT = N_DIGITS
 N_SLOTS = N_DIGITS + 1
 # The counts of so many digits are added up, to find among which of them a rank falls.
 RUN = 256
-# Where there are many values, they are counted in turn in so many arrays, which are added up in the
+# Where there are many values, they are counted in turn in so many lanes, which are added up in the
 # end. Neighbours are mostly alike, and one count that grows twice in a row waits for itself.
 LANES = 4
 
@@ -25,9 +25,7 @@ LANES = 4
 def count_integers(values: Block, offset: int, counts: Block, lane: int) -> None:
     """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset.
 
-    Neighbours are counted in turn at so many indices, `lane` after the one before: LANES lanes.
-    Neighbours are mostly alike, and one count that grows twice in a row waits for itself. A `lane`
-    of 0 counts all in one.
+    Each of LANES lanes begins `lane` counts after the one before; if that is 0, they are one.
     """
     # Unsigned, or else Numba would ask whether an index counts from the end.
     one, n = np.uint64(lane), np.uint64(values.size)
