@@ -193,7 +193,7 @@ FAULTS = [
     Fault(
         "ranks within a digit are counted from the beginning",
         "engine/selection.py",
-        'selection["rank"] = rank - before',
+        'selection["rank"] = rank - below_run - below',
         'selection["rank"] = rank',
     ),
     Fault(
