@@ -100,3 +100,18 @@ def test_methods_tell_what_they_take_before_they_are_called():
     )
     said, _ = imported_by(code)
     assert said.startswith("(self, pipeline: 'Pipeline', *, pool: ")
+
+
+def test_a_first_call_compiles_few_kernels_each_for_the_types_at_hand():
+    """What is compiled makes up most of a first call."""
+    code = (
+        "import gc, numpy, xarray, pxprep\n"
+        "values = numpy.arange(400, dtype='uint16').reshape(1, 20, 20) % 9\n"
+        "xarray.DataArray(values, dims=('c', 'y', 'x')).pxprep.preprocess()\n"
+        "from pxprep.engine.kernels import Kernel\n"
+        "kernels = [one for one in gc.get_objects() if isinstance(one, Kernel)]\n"
+        "used = [one.compiled for one in kernels if 'compiled' in vars(one)]\n"
+        "print(len(used), sum(len(one.signatures) for one in used))\n"
+    )
+    said, _ = imported_by(code)
+    assert said.split() == ["9", "10"]  # one both for integers and for floats

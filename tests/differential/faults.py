@@ -151,8 +151,8 @@ FAULTS = [
     Fault(
         "what lies outside a bracket is taken for its end",
         "engine/kernels/brackets.py",
-        "if first < -at_low or second >= values.size + at_high:",
-        "if first < -at_low - below or second > values.size + at_high:",
+        "if first < -at_low or second >= size + at_high:",
+        "if first < -at_low - below or second > size + at_high:",
     ),
     Fault(
         "values that are let go are forgotten",
@@ -193,7 +193,7 @@ FAULTS = [
     Fault(
         "ranks within a digit are counted from the beginning",
         "engine/selection.py",
-        'selection["rank"] = rank - before',
+        'selection["rank"] = rank - below_run - below',
         'selection["rank"] = rank',
     ),
     Fault(

@@ -19,7 +19,6 @@ from pxprep.engine.kernels.counts import (
     N_DIGITS,
     N_SLOTS,
     count_floats,
-    count_integers,
 )
 from pxprep.engine.kernels.pointwise import divide_values, keep_values, scale_rows, sum_channels
 from pxprep.engine.programs import AddChannels, Divide, Program
@@ -35,7 +34,8 @@ def test_integers_are_counted_where_they_belong(name, n):
     dtype = np.dtype(name)
     values = np.random.default_rng(0).integers(0, 1 << 16, n).astype("u2").astype(dtype)
     counts = np.ones(N_SLOTS, np.uint32)
-    count_integers(values, digits.integer_offset(dtype), counts)
+    image = values.reshape(1, 1, 1, -1)
+    digits.count_digits(image, None, 0, True, counts.reshape(1, 1, -1))
     distinct, expected = np.unique(values, return_counts=True)
     smallest = 0 if dtype.kind in "bu" else int(np.iinfo(dtype).min)
     slots = distinct.astype(int) - smallest
@@ -285,19 +285,19 @@ def expect(values, result):
 def test_values_are_added_and_infinities_are_missing(dtype):
     values, total = rough_values(dtype), np.arange(40, dtype=dtype)
     expected = expect(values, total + values)
-    one, missing, line = np.ones(1, dtype), dtype.type(np.nan), np.empty(8, dtype)
+    one, missing = np.ones(1, dtype), dtype.type(np.nan)
     lines = values, 0, (40, 40, 8), (1, 1, 5, 8)
-    sum_channels(*lines, one, missing, line, total.reshape(1, 5, 8), 0, 0)
+    sum_channels(*lines, one, missing, total.reshape(1, 5, 8), 0, 0)
     assert_same_bits(total, expected)
 
 
 @FLOATS
 def test_rows_and_columns_are_added_and_divided_just_where_they_are_to_be(dtype):
     values = np.random.default_rng(0).integers(0, 1 << 16, (3, 2, 6, 9)).astype("uint16")
-    scale, missing, line = np.array([3, 1, 0.7], dtype), dtype.type(np.nan), np.empty(9, dtype)
+    scale, missing = np.array([3, 1, 0.7], dtype), dtype.type(np.nan)
     total, out = np.ones((2, 5, 7), dtype), np.ones((5, 7), dtype)
     flat, start = values.reshape(-1), 2 * 9 + 4
-    sum_channels(flat, start, (108, 54, 9), (3, 2, 3, 5), scale, missing, line, total, 1, 2)
+    sum_channels(flat, start, (108, 54, 9), (3, 2, 3, 5), scale, missing, total, 1, 2)
     scale_rows(flat, 108 + start, 9, dtype.type(3), missing, out, 1, 2, 3, 5)
     expected = np.ones((2, 5, 7), dtype)
     for channel, divisor in zip(values[:, :, 2:5, 4:9].astype(dtype), scale, strict=True):

@@ -94,10 +94,9 @@ def add_channels(
     """
     total = np.zeros((pixels.planes, *window.shape), dtype)
     divisors, missing = divisors_of(scale, pixels.n_channels, dtype), dtype.type(np.nan)
-    line = np.empty(window.shape[1], dtype)
     for first, values, start, strides, shape, row, column in pixels.stretches(window, dtype):
         lines = values, start, strides, shape, divisors[first:]
-        sum_channels(*lines, missing, line, total, row, column)
+        sum_channels(*lines, missing, total, row, column)
     return total
 
 

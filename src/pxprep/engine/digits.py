@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..aliases import Block, DType
-from .kernels.counts import RUN, count_floats, count_integers
+from .kernels.counts import LANES, RUN, count_floats, count_integers
+
+# Of so few integers, lanes take longer to add up than they spare.
+FEW = 1 << 13
 
 
 def key_bits(dtype: DType) -> int:
@@ -61,7 +64,7 @@ def count_digits(
             before = slots[offset]
             # The fewer slots there are, the faster it is.
             n_slots = int(values.max(initial=0)) + offset + 1
-            count_integers(values, offset, slots[:n_slots])
+            _count_integers(values, offset, slots[:n_slots])
             if not zeros:
                 slots[offset] = before
         return
@@ -76,6 +79,16 @@ def count_digits(
             if wanted.index(prefix) == position:  # neighbouring ranks mostly share their digits
                 slots = counts[index, position]
                 count_floats(bits, sign, infinity, ones, shift, unsigned.type(prefix), zeros, slots)
+
+
+def _count_integers(values: Block, offset: int, counts: Block) -> None:
+    """Add to `counts` how often each integer occurs; where there are many, in several lanes."""
+    if values.size > max(FEW, 2 * LANES * counts.size):
+        lanes = np.zeros((LANES, counts.size), counts.dtype)
+        count_integers(values, offset, lanes.reshape(-1), counts.size)
+        counts += lanes.sum(axis=0, dtype=counts.dtype)
+    else:
+        count_integers(values, offset, counts, 0)
 
 
 def repeat_counts(counts: Block, prefixes: Block | None) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from ..aliases import Block
 from .blocks import line_of
@@ -60,8 +59,11 @@ class Solver:
         scratch, lanes = np.zeros((len(values), SIDE_BY_SIDE)), np.zeros((5, SIDE_BY_SIDE))
         descend(unmixed, targets[:, todo], self.near, self.factors, scratch, lanes, slow)
         out[:, todo] = unmixed
-        for pixel in todo[slow]:
-            out[:, pixel], _ = nnls(self.mixed, values[:, pixel])
+        if slow.any():
+            from scipy.optimize import nnls  # it takes long to import, and this is rare
+
+            for pixel in todo[slow]:
+                out[:, pixel], _ = nnls(self.mixed, values[:, pixel])
 
 
 def _neighbours(gram: Block) -> tuple[Block, Block]:

@@ -5,12 +5,12 @@ from functools import lru_cache
 import numpy as np
 
 from ...aliases import Block, DType
-from . import kernel
-from .pointwise import copy_row
+from . import Unsigned, kernel, part
 
 TRUNCATE = 4.0
 # Pairs of pixels that are added in one sweep: a row is then loaded and stored once for all of them.
 SWEEP = 4
+ZERO, ONE, TWO, THREE, FOUR, FIVE = map(np.uint64, range(6))
 
 
 def blur_radius(sigma: float) -> int:
@@ -48,24 +48,16 @@ def place_rows(
     The first row begins at index `start`, and each other one `stride` after the one before.
     Infinities become NaN. Returns whether any value is NaN.
     """
-    is_missing = False
+    real, left, n_missing = padded.dtype.type, np.uint64(column), 0
     for i in range(height):
-        first = start + i * stride
-        target = padded[row + i][column : column + width]
-        is_missing |= _place_row(values[first : first + width], divisor, target)
-    return is_missing
-
-
-@kernel
-def _place_row(source: Block, divisor: float, target: Block) -> bool:
-    n_missing = np.int32(0)  # as wide as float32, in each sum, too: so both fill a vector alike
-    for j in range(source.size):
-        target[j] = source[j]
-        v = target[j] / divisor
-        v = v if v - v == 0 else v - v
-        target[j] = v
-        n_missing = np.int32(n_missing + (v != v))
-    return n_missing > 0  # type: ignore[return-value]
+        first, line, n = np.uint64(start + i * stride), np.uint64(row + i), np.int32(0)
+        for j in range(np.uint64(width)):
+            v = real(values[first + j]) / divisor
+            v = v if v - v == 0 else v - v
+            padded[line, left + j] = v
+            n = np.int32(n + (v != v))  # as wide as float32: so both fill a vector alike
+        n_missing += int(n)
+    return n_missing > 0
 
 
 @kernel
@@ -76,20 +68,19 @@ def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: 
     are zero. If there is more to fill than the image has pixels, it is mirrored again and again.
     """
     rows, columns = padded.shape
+    zero = padded.dtype.type(0)
     for i in range(top, bottom):
-        line = padded[i]
-        line[:margin] = 0
-        for j in range(margin, left):
-            line[j] = line[left + _mirrored(j - left, right - left)]
-        for j in range(right, columns - margin):
-            line[j] = line[left + _mirrored(j - left, right - left)]
-        line[columns - margin :] = 0
+        line = np.uint64(i)
+        for k in range(columns - (right - left)):
+            j = k if k < left else k + (right - left)
+            seen = padded[line, np.uint64(left + _mirrored(j - left, right - left))]
+            padded[line, np.uint64(j)] = seen if margin <= j < columns - margin else zero
     for i in range(rows):
-        line = padded[i]
-        if i < margin or i >= rows - margin:
-            line[:] = 0
-        elif i < top or i >= bottom:
-            copy_row(padded[top + _mirrored(i - top, bottom - top)], line)
+        if i < top or i >= bottom:
+            inside = margin <= i < rows - margin
+            line, source = np.uint64(i), np.uint64(top + _mirrored(i - top, bottom - top))
+            for j in range(np.uint64(columns)):
+                padded[line, j] = padded[source, j] if inside else zero
 
 
 @kernel
@@ -100,24 +91,20 @@ def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int
     has `taps.size - 1` pixels more on every side than it gives to `out`, and at the bottom one more
     row, of any values. `lines` are two rows as wide as `padded`. All are contiguous.
     """
-    reach = np.uint64(taps.size - 1)
-    width = padded.shape[1] - 2 * (taps.size - 1)
-    values, stride = padded.reshape(-1), np.uint64(padded.shape[1])
-    for i in range(0, out.shape[0], 2):
-        row = np.uint64(i) + reach
-        _centre_down(values, row * stride, stride, taps[:5], lines[0], lines[1])
-        for k in range(1 + SWEEP, taps.size, SWEEP):
-            some, above, below = taps[k : k + 4], row - np.uint64(k), row + np.uint64(k)
-            _sweep_down(values, above * stride, below * stride, stride, some, lines[0], lines[1])
-        for n in range(min(2, out.shape[0] - i)):
-            target = out[i + n][column : column + width]
-            _centre_along(lines[n], reach, taps[:5], target)
-            for k in range(1 + SWEEP, taps.size, SWEEP):
-                some, before, after = taps[k : k + 4], reach - np.uint64(k), reach + np.uint64(k)
-                _sweep_along(lines[n], before, after, some, target)
+    n, left = np.uint64(taps.size), np.uint64(column)
+    reach = n - ONE
+    for i in range(np.uint64(out.shape[0])):
+        row, line = i + reach, i & ONE
+        if line == 0:
+            _centre_down(padded, row, taps, lines)
+            for k in range(FIVE, n, FOUR):
+                _sweep_down(padded, row - k, row + k, taps, k, lines)
+        _centre_along(lines, line, reach, taps, out, i, left)
+        for k in range(FIVE, n, FOUR):
+            _sweep_along(lines, line, reach - k, reach + k, taps, k, out, i, left)
 
 
-@kernel
+@part
 def _mirrored(index: int, size: int) -> int:
     """Which pixel, 0 to size - 1, is seen at `index` in a line that is mirrored at both ends."""
     index = index % (2 * size)
@@ -125,65 +112,76 @@ def _mirrored(index: int, size: int) -> int:
 
 
 # The two pixels at one distance are added before they are weighted: half the multiplications. Two
-# rows are made at once, as they are made of mostly the same pixels. Indices are unsigned: of signed
-# ones Numba would ask whether they count from the end, and could not vectorise the loop.
-@kernel
-def _centre_down(
-    values: Block, centre: np.uint64, stride: np.uint64, taps: Block, first: Block, second: Block
-) -> None:
+# rows are made at once, as they are made of mostly the same pixels.
+@part
+def _centre_down(rows: Block, row: Unsigned, taps: Block, lines: Block) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
-    two = stride + stride
-    three, four, five = two + stride, two + two, two + two + stride
-    for j in range(np.uint64(first.size)):
-        x = centre + j
-        a4, a3, a2, a1 = values[x - four], values[x - three], values[x - two], values[x - stride]
-        c, b1, b2 = values[x], values[x + stride], values[x + two]
-        b3, b4, b5 = values[x + three], values[x + four], values[x + five]
-        first[j] = w0 * c + ((w1 * (a1 + b1) + w2 * (a2 + b2)) + (w3 * (a3 + b3) + w4 * (a4 + b4)))
-        second[j] = w0 * b1 + ((w1 * (c + b2) + w2 * (a1 + b3)) + (w3 * (a2 + b4) + w4 * (a3 + b5)))
+    for j in range(np.uint64(lines.shape[1])):
+        a4, a3, a2 = rows[row - FOUR, j], rows[row - THREE, j], rows[row - TWO, j]
+        a1, c, b1 = rows[row - ONE, j], rows[row, j], rows[row + ONE, j]
+        b2, b3, b4 = rows[row + TWO, j], rows[row + THREE, j], rows[row + FOUR, j]
+        b5 = rows[row + FIVE, j]
+        near, far = w1 * (a1 + b1) + w2 * (a2 + b2), w3 * (a3 + b3) + w4 * (a4 + b4)
+        lines[ZERO, j] = w0 * c + (near + far)
+        near, far = w1 * (c + b2) + w2 * (a1 + b3), w3 * (a2 + b4) + w4 * (a3 + b5)
+        lines[ONE, j] = w0 * b1 + (near + far)
 
 
-@kernel
+@part
 def _sweep_down(
-    values: Block,
-    before: np.uint64,
-    after: np.uint64,
-    stride: np.uint64,
-    taps: Block,
-    first: Block,
-    second: Block,
+    rows: Block, above: Unsigned, below: Unsigned, taps: Block, k: Unsigned, lines: Block
 ) -> None:
-    w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
-    two = stride + stride
-    three, four = two + stride, two + two
-    for j in range(np.uint64(first.size)):
-        x, y = before + j, after + j
-        a4, a3, a2, a1 = values[x - three], values[x - two], values[x - stride], values[x]
-        a0, b1, b2 = values[x + stride], values[y], values[y + stride]
-        b3, b4, b5 = values[y + two], values[y + three], values[y + four]
-        first[j] += (w1 * (a1 + b1) + w2 * (a2 + b2)) + (w3 * (a3 + b3) + w4 * (a4 + b4))
-        second[j] += (w1 * (a0 + b2) + w2 * (a1 + b3)) + (w3 * (a2 + b4) + w4 * (a3 + b5))
+    w1, w2, w3, w4 = taps[k], taps[k + ONE], taps[k + TWO], taps[k + THREE]
+    for j in range(np.uint64(lines.shape[1])):
+        a4, a3, a2 = rows[above - THREE, j], rows[above - TWO, j], rows[above - ONE, j]
+        a1, a0 = rows[above, j], rows[above + ONE, j]
+        b1, b2, b3 = rows[below, j], rows[below + ONE, j], rows[below + TWO, j]
+        b4, b5 = rows[below + THREE, j], rows[below + FOUR, j]
+        near, far = w1 * (a1 + b1) + w2 * (a2 + b2), w3 * (a3 + b3) + w4 * (a4 + b4)
+        lines[ZERO, j] += near + far
+        near, far = w1 * (a0 + b2) + w2 * (a1 + b3), w3 * (a2 + b4) + w4 * (a3 + b5)
+        lines[ONE, j] += near + far
 
 
-@kernel
-def _centre_along(line: Block, centre: np.uint64, taps: Block, out: Block) -> None:
+@part
+def _centre_along(
+    lines: Block,
+    n: Unsigned,
+    centre: Unsigned,
+    taps: Block,
+    out: Block,
+    row: Unsigned,
+    column: Unsigned,
+) -> None:
     w0, w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3], taps[4]
-    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     # Taps of 0 that fill the last sweep may give -0: adding 0 makes it 0.
     zero = w0 - w0
-    for j in range(np.uint64(out.size)):
+    for j in range(np.uint64(lines.shape[1]) - centre - centre):
         x = centre + j
-        near = w1 * (line[x - one] + line[x + one]) + w2 * (line[x - two] + line[x + two])
-        far = w3 * (line[x - three] + line[x + three]) + w4 * (line[x - four] + line[x + four])
-        out[j] = (w0 * line[x] + (near + far)) + zero
+        a1, b1, a2, b2 = lines[n, x - ONE], lines[n, x + ONE], lines[n, x - TWO], lines[n, x + TWO]
+        a3, b3 = lines[n, x - THREE], lines[n, x + THREE]
+        a4, b4 = lines[n, x - FOUR], lines[n, x + FOUR]
+        near, far = w1 * (a1 + b1) + w2 * (a2 + b2), w3 * (a3 + b3) + w4 * (a4 + b4)
+        out[row, column + j] = (w0 * lines[n, x] + (near + far)) + zero
 
 
-@kernel
-def _sweep_along(line: Block, before: np.uint64, after: np.uint64, taps: Block, out: Block) -> None:
-    w1, w2, w3, w4 = taps[0], taps[1], taps[2], taps[3]
-    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    for j in range(np.uint64(out.size)):
+@part
+def _sweep_along(
+    lines: Block,
+    n: Unsigned,
+    before: Unsigned,
+    after: Unsigned,
+    taps: Block,
+    k: Unsigned,
+    out: Block,
+    row: Unsigned,
+    column: Unsigned,
+) -> None:
+    w1, w2, w3, w4 = taps[k], taps[k + ONE], taps[k + TWO], taps[k + THREE]
+    for j in range(np.uint64(lines.shape[1]) - before - after):
         x, y = before + j, after + j
-        out[j] += (w1 * (line[x] + line[y]) + w2 * (line[x - one] + line[y + one])) + (
-            w3 * (line[x - two] + line[y + two]) + w4 * (line[x - three] + line[y + three])
-        )
+        a1, b1, a2, b2 = lines[n, x], lines[n, y], lines[n, x - ONE], lines[n, y + ONE]
+        a3, b3 = lines[n, x - TWO], lines[n, y + TWO]
+        a4, b4 = lines[n, x - THREE], lines[n, y + THREE]
+        near, far = w1 * (a1 + b1) + w2 * (a2 + b2), w3 * (a3 + b3) + w4 * (a4 + b4)
+        out[row, column + j] += near + far

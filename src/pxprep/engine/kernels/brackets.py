@@ -6,10 +6,10 @@ Bounds are narrowed as more is known of where a quantile lies.
 import numpy as np
 
 from ...aliases import Block, Real
-from . import kernel
+from . import Unsigned, kernel, part
 
 # So many values are tallied at once, and copied only if some of them lie between the bounds.
-TALLIED = 256
+TALLIED = np.uint64(256)
 # Values are let go if SPARE times as many as are enough are held.
 SPARE = 1.5
 # Of a sequence of numbers without order (Knuth's MMIX), of which the upper half is taken.
@@ -32,12 +32,31 @@ def gather_rows(
 
     Each row is a quantile: its values are the `size` ones in `lines` that begin at its start. Those
     between its bounds are appended to its row of `inside`, of which the first `n_inside` are held,
-    and which has room for `size` values more and one. All are counted in `tally`, see `_gather`.
+    and which has room for `size` values more and one.
+
+    To `tally` are added six numbers: how many values are counted, negative, infinite, below the
+    lower bound, equal to it, and equal to the upper one if that is another. Where a value occurs
+    very often, as 0 may, it is mostly a bound, so that it is counted and not copied. NaNs and
+    infinities are not counted, zeros only if `zeros`.
     """
-    for row in range(len(tally)):
-        begin, n = starts[row], n_inside[row]
-        values, held = lines[begin : begin + size], inside[row, n:]
-        n_inside[row] = n + _gather(values, bounds[row, 0], bounds[row, 1], zeros, tally[row], held)
+    for row in range(np.uint64(len(tally))):
+        low, high, n = bounds[row, 0], bounds[row, 1], np.uint64(n_inside[row])
+        start = np.uint64(starts[row])
+        end = start + np.uint64(size)
+        while start < end:
+            stop = start + TALLIED if end - start > TALLIED else end
+            counted, not_below, others = _tally_usual(lines, start, stop, low, high, zeros)
+            if low > 0 and others == 0:
+                begin = n
+                if not_below > 0:
+                    n = _copy_above(lines, start, stop, low, inside, row, n)
+                tally[row, 0] += counted
+                tally[row, 3] += counted - not_below
+                tally[row, 4] += not_below - np.int64(n - begin)
+            elif _tally(lines, start, stop, low, high, zeros, tally, row):
+                n = _copy_inside(lines, start, stop, low, high, zeros, inside, row, n)
+            start = stop
+        n_inside[row] = n
 
 
 @kernel
@@ -57,7 +76,9 @@ def trim_rows(enough: Block, tally: Block, bounds: Block, inside: Block, n_insid
         last = min(enough[row, 1] - below - at_low - 1, n)
         if n > SPARE * (last - first):
             held, low, high = inside[row, :n], bounds[row, 0], bounds[row, 1]
-            new_low, new_high = _at(held, first, low, high), _at(held, last, low, high)
+            none = np.uint64(0)
+            new_low = _at(held, none, n, first, low, high)
+            new_high = _at(held, none, n, last, low, high)
             n_inside[row] = _narrow(held, n, tally[row], bounds[row], new_low, new_high)
 
 
@@ -105,10 +126,10 @@ def find_rows(
     Arithmetic is that of `numpy.quantile`. `inside` is reordered. Returns False if a wanted value
     lies outside the bounds.
     """
-    begin = 0
+    stop = 0
     for row in range(len(tally)):
-        values = inside[begin : ends[row]]
-        begin = ends[row]
+        begin, stop, low, high = np.uint64(stop), ends[row], bounds[row, 0], bounds[row, 1]
+        size = stop - np.int64(begin)
         counted, below, at_low, at_high = tally[row, 0], tally[row, 3], tally[row, 4], tally[row, 5]
         found[row] = np.nan
         if counted == 0:
@@ -118,50 +139,25 @@ def find_rows(
         # In the order of ranks come values below the lower bound, those equal to it, those inside,
         # those equal to the upper bound, and those above it.
         first = rank - below - at_low
-        second = min(rank + 1, counted - 1) - below - at_low
-        if first < -at_low or second >= values.size + at_high:
+        second = first + 1 if rank + 1 < counted else first
+        if first < -at_low or second >= size + at_high:
             return False
-        at_first = _at(values, first, bounds[row, 0], bounds[row, 1])
-        at_second = at_first
-        if 0 <= first < second < values.size:
-            at_second = values[second]  # none of those behind the first is smaller than it
-            for i in range(second + 1, values.size):
-                at_second = min(at_second, values[i])
-        elif second > first:
-            at_second = _at(values, second, bounds[row, 0], bounds[row, 1])
+        at_first = at_second = _at(inside, begin, size, first, low, high)
+        if second > first:
+            at_second = low if second < 0 else high
+            for i in range(stop - size + second if 0 <= second < size else stop, stop):
+                # None of those behind the first is smaller than it.
+                v = inside[np.uint64(i)]
+                at_second = v if v < at_second else at_second
         # Zeros of either sign are in any order: the sum has none.
-        low, high = np.float64(at_first) + 0.0, np.float64(at_second) + 0.0
-        weight, width = position - rank, high - low
+        lower, upper = np.float64(at_first) + 0.0, np.float64(at_second) + 0.0
+        weight, width = position - rank, upper - lower
         # From the nearer end.
-        found[row] = high - width * (1 - weight) if weight >= 0.5 else low + width * weight
+        found[row] = upper - width * (1 - weight) if weight >= 0.5 else lower + width * weight
     return True
 
 
-@kernel
-def _gather(values: Block, low: Real, high: Real, zeros: bool, tally: Block, inside: Block) -> int:
-    """Copy the values between `low` and `high` to `inside`; returns how many they are.
-
-    Adds to `tally` six numbers: how many values are counted, negative, infinite, below `low`, equal
-    to `low`, and equal to `high` if that is another bound. Where a value occurs very often, as 0
-    may, it is mostly a bound, so that it is counted and not copied. NaNs and infinities are not
-    counted, zeros only if `zeros`. `inside` has room for one more value than `values` has.
-    """
-    n = 0
-    for start in range(0, values.size, TALLIED):
-        part = values[start : start + TALLIED]
-        counted, not_below, others = _tally_usual(part, low, high, zeros)
-        if low > 0 and others == 0:
-            n_inside = _copy_above(part, low, inside[n:]) if not_below > 0 else 0
-            tally[0] += counted
-            tally[3] += counted - not_below
-            tally[4] += not_below - n_inside
-            n += n_inside
-        elif _tally(part, low, high, zeros, tally):
-            n += _copy_inside(part, low, high, zeros, inside[n:])
-    return n
-
-
-@kernel
+@part
 def _narrow(inside: Block, n: int, tally: Block, bounds: Block, low: Real, high: Real) -> int:
     """Narrow bounds to `low` and `high`: values outside are only tallied; returns how many stay."""
     if low == bounds[0] and high == bounds[1]:
@@ -185,18 +181,19 @@ def _narrow(inside: Block, n: int, tally: Block, bounds: Block, low: Real, high:
     return kept
 
 
-@kernel
-def _at(values: Block, position: int, low: Real, high: Real) -> Real:
-    """The value that sorting would put at a position; `low` before the first, `high` at the end.
+@part
+def _at(values: Block, begin: Unsigned, n: int, position: int, low: Real, high: Real) -> Real:
+    """The value that sorting the `n` values from `begin` on would put at a position.
 
-    Values are reordered until it is there: all before it are not larger, all behind it not smaller
-    (quickselect). Pivots are chosen without regard to the values, so that no order is slow.
+    It is `low` before the first, `high` at the end. Values are reordered until it is there: all
+    before it are not larger, all behind it not smaller (quickselect). Pivots are chosen without
+    regard to the values, so that no order is slow.
     """
     if position < 0:
         return low
-    if position >= values.size:
+    if position >= n:
         return high
-    wanted, left, stop = np.uint64(position), np.uint64(0), np.uint64(values.size)
+    wanted, left, stop = begin + np.uint64(position), begin, begin + np.uint64(n)
     chosen = np.uint64(1)
     while stop - left > 1:
         chosen = chosen * MULTIPLIER + INCREMENT
@@ -226,9 +223,9 @@ def _at(values: Block, position: int, low: Real, high: Real) -> Real:
 
 # Counts are as wide as float32, so that counting is as fast as comparing. Numba would make each
 # sum of them wider: so `np.int32` is said each time.
-@kernel
+@part
 def _tally_usual(
-    values: Block, low: Real, high: Real, zeros: bool
+    values: Block, start: Unsigned, stop: Unsigned, low: Real, high: Real, zeros: bool
 ) -> tuple[np.int32, np.int32, np.int32]:
     """Counts: values above -1 (or above 0, without zeros), values not below `low`, unusual ones.
 
@@ -237,7 +234,7 @@ def _tally_usual(
     """
     floor = values.dtype.type(-1 if zeros else 0)
     counted, not_below, others = np.int32(0), np.int32(0), np.int32(0)
-    for i in range(values.size):
+    for i in range(start, stop):
         v = values[i]
         counted = np.int32(counted + (v > floor))
         not_below = np.int32(not_below + (v >= low))
@@ -245,13 +242,22 @@ def _tally_usual(
     return counted, not_below, others
 
 
-@kernel
-def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> np.bool_:
-    """Add to `tally` as `_gather` says; returns whether any value lies between the bounds."""
+@part
+def _tally(
+    values: Block,
+    start: Unsigned,
+    stop: Unsigned,
+    low: Real,
+    high: Real,
+    zeros: bool,
+    tally: Block,
+    row: Unsigned,
+) -> np.bool_:
+    """Add to a row of `tally` as `gather_rows` says; returns whether any lies between them."""
     counted, negative, infinite = np.int32(0), np.int32(0), np.int32(0)
     below, within = np.int32(0), np.int32(0)
     at_low, at_high = np.int32(0), np.int32(0)
-    for i in range(values.size):
+    for i in range(start, stop):
         v = values[i]
         finite = v - v == 0
         valid = finite & (zeros | (v != 0))
@@ -262,34 +268,49 @@ def _tally(values: Block, low: Real, high: Real, zeros: bool, tally: Block) -> n
         within = np.int32(within + (valid & (v > low) & (v < high)))
         at_low = np.int32(at_low + (valid & (v == low)))
         at_high = np.int32(at_high + (valid & (v == high) & (v > low)))
-    tally[0] += counted
-    tally[1] += negative
-    tally[2] += infinite
-    tally[3] += below
-    tally[4] += at_low
-    tally[5] += at_high
+    tally[row, 0] += counted
+    tally[row, 1] += negative
+    tally[row, 2] += infinite
+    tally[row, 3] += below
+    tally[row, 4] += at_low
+    tally[row, 5] += at_high
     return within > 0
 
 
-# Every value is written, and overwritten by the next if it does not count: asking is slower. An
-# index is unsigned, or else Numba would ask whether it counts from the end.
-@kernel
-def _copy_above(values: Block, low: Real, inside: Block) -> int:
-    """Copy the values above `low`; returns how many they are."""
-    n = np.uint64(0)
-    for i in range(np.uint64(values.size)):
+# Every value is written, and overwritten by the next if it does not count: asking is slower.
+@part
+def _copy_above(
+    values: Block,
+    start: Unsigned,
+    stop: Unsigned,
+    low: Real,
+    inside: Block,
+    row: Unsigned,
+    n: Unsigned,
+) -> Unsigned:
+    """Copy the values above `low` to a row, from place `n` on; returns where they end."""
+    for i in range(start, stop):
         v = values[i]
-        inside[n] = v
+        inside[row, n] = v
         n += np.uint64(v > low)
-    return np.int64(n)  # type: ignore[return-value]
+    return n
 
 
-@kernel
-def _copy_inside(values: Block, low: Real, high: Real, zeros: bool, inside: Block) -> int:
-    """Copy the values between the bounds that are counted; returns how many they are."""
-    n = np.uint64(0)
-    for i in range(np.uint64(values.size)):
+@part
+def _copy_inside(
+    values: Block,
+    start: Unsigned,
+    stop: Unsigned,
+    low: Real,
+    high: Real,
+    zeros: bool,
+    inside: Block,
+    row: Unsigned,
+    n: Unsigned,
+) -> Unsigned:
+    """As `_copy_above`, of the values between the bounds that are counted."""
+    for i in range(start, stop):
         v = values[i]
-        inside[n] = v
+        inside[row, n] = v
         n += np.uint64((v > low) & (v < high) & (zeros | (v != 0)))
-    return np.int64(n)  # type: ignore[return-value]
+    return n

@@ -16,46 +16,22 @@ INFINITE_SLOT = N_DIGITS
 N_SLOTS = N_DIGITS + 1
 # The counts of so many digits are added up, to find among which of them a rank falls.
 RUN = 256
-# Where there are many values, they are counted in turn in so many arrays, which are added up in the
+# Where there are many values, they are counted in turn in so many lanes, which are added up in the
 # end. Neighbours are mostly alike, and one count that grows twice in a row waits for itself.
 LANES = 4
 
 
 @kernel
-def count_integers(values: Block, offset: int, counts: Block) -> None:
-    """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset."""
-    n = values.size // LANES if values.size > 2 * LANES * counts.size else 0
-    if n > 0:
-        lanes = np.zeros((LANES, counts.size), counts.dtype)
-        _count_side_by_side(values, offset, n, lanes[0], lanes[1], lanes[2], lanes[3])
-        for lane in lanes:
-            _add(lane, counts)
-    for i in range(LANES * n, values.size):
-        counts[_slot(values[i], offset)] += 1
+def count_integers(values: Block, offset: int, counts: Block, lane: int) -> None:
+    """Add to `counts` how often each integer of at most 16 bits occurs, at index value + offset.
 
-
-@kernel
-def _count_side_by_side(
-    values: Block, offset: int, n: int, first: Block, second: Block, third: Block, fourth: Block
-) -> None:
+    Each of LANES lanes begins `lane` counts after the one before; if that is 0, they are one.
+    """
+    # Unsigned, or else Numba would ask whether an index counts from the end.
+    one, n = np.uint64(lane), np.uint64(values.size)
     for i in range(n):
-        k = LANES * i
-        first[_slot(values[k], offset)] += 1
-        second[_slot(values[k + 1], offset)] += 1
-        third[_slot(values[k + 2], offset)] += 1
-        fourth[_slot(values[k + 3], offset)] += 1
-
-
-@kernel
-def _slot(value: float, offset: int) -> np.uint64:
-    # Unsigned, or else Numba would ask whether the index counts from the end.
-    return np.uint64(np.int64(value) + offset)
-
-
-@kernel
-def _add(values: Block, total: Block) -> None:
-    for i in range(values.size):
-        total[i] += values[i]
+        slot = np.uint64(np.int64(values[i]) + offset)
+        counts[slot + one * (i % np.uint64(LANES))] += 1
 
 
 @kernel

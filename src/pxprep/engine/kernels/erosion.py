@@ -11,7 +11,7 @@ from math import isqrt
 import numpy as np
 
 from ...aliases import Block
-from . import kernel
+from . import kernel, part
 from .pointwise import copy_row
 
 
@@ -70,7 +70,7 @@ def erode(
                 away -= 1
 
 
-@kernel
+@part
 def _place(source: Block, first: int, missing: float, line: Block) -> None:
     """Fill `line` with the values from index `first` on, and `missing` where there are none."""
     start, stop = max(0, -first), min(line.size, source.size - first)
@@ -79,7 +79,7 @@ def _place(source: Block, first: int, missing: float, line: Block) -> None:
     line[stop:] = missing
 
 
-@kernel
+@part
 def _smallest_of_three(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b, c = values[j], values[j + 1], values[j + 2]
@@ -87,14 +87,14 @@ def _smallest_of_three(values: Block, out: Block) -> None:
         out[j] = a if a < c else c
 
 
-@kernel
+@part
 def _smaller_ends(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b = values[j], values[j + 2]
         out[j] = a if a < b else b
 
 
-@kernel
+@part
 def _lower(values: Block, out: Block) -> None:
     for j in range(out.size):
         a, b = out[j], values[j]

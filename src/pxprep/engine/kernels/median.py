@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...aliases import Block
-from . import kernel
+from . import kernel, part
 from .pointwise import copy_row
 
 # So many columns at a time, that all pixels of their squares stay in cache.
@@ -57,7 +57,7 @@ def take_medians(padded: Block, size: int, network: Block, scratch: Block, out: 
             copy_row(scratch[median][:width], out[i][left : left + width])
 
 
-@kernel
+@part
 def _put_in_order(smaller: Block, larger: Block) -> None:
     for j in range(smaller.size):
         a, b = smaller[j], larger[j]
@@ -84,7 +84,7 @@ def mend_medians(padded: Block, size: int, scratch: Block, out: Block) -> None:
                 out[i, j] = a if a == b else a / 2 + b / 2
 
 
-@kernel
+@part
 def _has_missing(padded: Block, top: int, left: int, size: int) -> bool:
     is_missing = False
     for i in range(top, top + size):
@@ -93,7 +93,7 @@ def _has_missing(padded: Block, top: int, left: int, size: int) -> bool:
     return is_missing
 
 
-@kernel
+@part
 def _gather(padded: Block, top: int, left: int, size: int, scratch: Block) -> int:
     """Put the values of a square that are not NaN into `scratch`, sorted; returns their number."""
     count = 0

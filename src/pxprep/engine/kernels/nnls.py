@@ -6,7 +6,7 @@ pixels go side by side, so that every loop runs over a row; each pixel stops whe
 """
 
 from ...aliases import Block
-from . import kernel
+from . import kernel, part
 from .pointwise import copy_row
 
 # After so many rounds a pixel is left to a slower solver.
@@ -70,7 +70,7 @@ def descend(
             slow[start + p] = goes[p] > 0
 
 
-@kernel
+@part
 def _raise_to_zero(x: Block, goes: Block) -> None:
     """Raise negative values to 0; `goes` becomes 1 for pixels that have any."""
     for p in range(x.size):
@@ -78,7 +78,7 @@ def _raise_to_zero(x: Block, goes: Block) -> None:
         x[p] = x[p] if x[p] > 0 else 0.0
 
 
-@kernel
+@part
 def _subtract_mixture(x: Block, near: Block, factors: Block, out: Block) -> None:
     """Subtract from `out` the sum of rows of `x` times factors; four rows at a time are faster."""
     for m in range(0, near.size, 4):
@@ -88,13 +88,13 @@ def _subtract_mixture(x: Block, near: Block, factors: Block, out: Block) -> None
             out[p] -= (e * x[a, p] + f * x[b, p]) + (g * x[c, p] + h * x[d, p])
 
 
-@kernel
+@part
 def _add_times(values: Block, factor: float, out: Block) -> None:
     for p in range(out.size):
         out[p] += factor * values[p]
 
 
-@kernel
+@part
 def _step(x: Block, gradient: Block, size: float, goes: Block, step: Block) -> None:
     for p in range(x.size):
         best = x[p] + gradient[p] * size
@@ -104,7 +104,7 @@ def _step(x: Block, gradient: Block, size: float, goes: Block, step: Block) -> N
         x[p] = best
 
 
-@kernel
+@part
 def _note(x: Block, step: Block, change: Block, largest: Block) -> None:
     for p in range(x.size):
         far = abs(step[p])

@@ -4,8 +4,10 @@ Infinite values count as missing: `v - v` is zero where v is finite, and NaN els
 floats of one type, into which values are rounded first.
 """
 
+import numpy as np
+
 from ...aliases import Block
-from . import kernel
+from . import kernel, part
 
 
 @kernel
@@ -25,18 +27,12 @@ def scale_rows(
 
     The first row begins at index `start`, and each other one `stride` after the one before.
     """
+    real, left = out.dtype.type, np.uint64(column)
     for i in range(height):
-        first = start + i * stride
-        target = out[row + i][column : column + width]
-        _scale_row(values[first : first + width], divisor, missing, target)
-
-
-@kernel
-def _scale_row(values: Block, divisor: float, missing: float, out: Block) -> None:
-    for i in range(values.size):
-        out[i] = values[i]
-        v = out[i]
-        out[i] = v / divisor if v - v == 0 else missing
+        first, line = np.uint64(start + i * stride), np.uint64(row + i)
+        for j in range(np.uint64(width)):
+            v = real(values[first + j])
+            out[line, left + j] = v / divisor if v - v == 0 else missing
 
 
 @kernel
@@ -47,7 +43,6 @@ def sum_channels(
     shape: tuple[int, int, int, int],
     divisors: Block,
     missing: float,
-    line: Block,
     total: Block,
     row: int,
     column: int,
@@ -55,23 +50,22 @@ def sum_channels(
     """Add channels of `values`, divided as `scale_rows` does, to `total` from `row`, `column` on.
 
     The first pixel is at index `start`; `strides` say how far the next channel, plane and row are.
-    `shape` is how many channels, planes, rows and columns there are. `line` has room for a row.
+    `shape` is how many channels, planes, rows and columns there are.
     """
     channels, planes, height, width = shape
-    part = line[:width]
-    for plane in range(planes):
+    real, left = total.dtype.type, np.uint64(column)
+    for plane in range(np.uint64(planes)):
         for i in range(height):
-            target = total[plane, row + i][column : column + width]
+            line = np.uint64(row + i)
             for channel in range(channels):
+                divisor = divisors[channel]
                 first = start + channel * strides[0] + plane * strides[1] + i * strides[2]
-                if divisors[channel] == 1:
-                    copy_row(values[first : first + width], part)
-                else:
-                    _scale_row(values[first : first + width], divisors[channel], missing, part)
-                _add_row(part, missing, target)
+                for j in range(np.uint64(width)):
+                    v = real(values[np.uint64(first) + j]) / divisor
+                    total[plane, line, left + j] += v if v - v == 0 else missing
 
 
-@kernel
+@part
 def copy_row(values: Block, out: Block) -> None:
     """Copy `values` to `out`, of the same size.
 
@@ -79,13 +73,6 @@ def copy_row(values: Block, out: Block) -> None:
     """
     for i in range(values.size):
         out[i] = values[i]
-
-
-@kernel
-def _add_row(values: Block, missing: float, total: Block) -> None:
-    for i in range(values.size):
-        v = values[i]
-        total[i] += v if v - v == 0 else missing
 
 
 @kernel

@@ -8,7 +8,7 @@ lowest first, in int64, which have room for many carries. No bit is lost, so no 
 import numpy as np
 
 from ...aliases import Block
-from . import kernel
+from . import kernel, part
 
 # A power has so many bins, used in turn: one bin that grows twice in a row would wait for itself.
 LANES = 4
@@ -118,7 +118,7 @@ def add_doubles(bits: Block, bins: Block, total: Block, squares: Block) -> None:
     _carry(squares)
 
 
-@kernel
+@part
 def _add(number: int | np.int64, bit: int, words: Block) -> None:
     """Add a number, whose lowest bit is at place `bit`, to words."""
     if number == 0:
@@ -131,7 +131,7 @@ def _add(number: int | np.int64, bit: int, words: Block) -> None:
     words[word + 2] += high >> WORD
 
 
-@kernel
+@part
 def _carry(words: Block) -> None:
     """Bring all words but the last into 0 to 2**32 - 1, so that there is room to add many more."""
     for i in range(words.size - 1):
