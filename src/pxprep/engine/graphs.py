@@ -82,7 +82,7 @@ def adopt(array: Array) -> Array:
     return renamed
 
 
-def _is_unique(name: str, layer: Mapping[Key, Any], graph: HighLevelGraph) -> bool:
+def _is_unique(name: str, layer: Mapping[Key, object], graph: HighLevelGraph) -> bool:
     """Whether no other layer can have this layer's name, as it is used once or is a hash."""
     called = str(name)
     if not (called.startswith(OWN) or _UNIQUE.search(called)):

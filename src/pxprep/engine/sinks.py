@@ -130,7 +130,7 @@ class Several(Sink):
         """Run a block strip by strip; returns what each of the sinks keeps of the result."""
         for sink in self.sinks:
             sink.prepare(opened, where)
-        totals: list[Any] = []
+        totals: list[object] = []
         for strip in opened.program.strips(window, opened.pixels):
             finished = opened.finished(strip)
             parts = [sink.run_block(finished, strip, where) for sink in self.sinks]

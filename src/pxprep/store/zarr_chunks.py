@@ -145,7 +145,9 @@ class ZarrChunks:
     def _file(self, index: tuple[int, ...]) -> Path:
         return self._folder / self._key(index)
 
-    def _decode(self, encoded: Any, chunk: NumpyArray, index: tuple[int, ...]) -> None:
+    def _decode(
+        self, encoded: bytes | NumpyArray, chunk: NumpyArray, index: tuple[int, ...]
+    ) -> None:
         """Decode the bytes of a chunk into an array."""
         content = chunk.reshape(-1).view(np.uint8)
         try:

@@ -16,7 +16,7 @@ Unsigned = Any
 _LOCK = RLock()
 
 
-class Part:
+class KernelPart:
     """A function that only kernels call: it is compiled when one of them is.
 
     It gets nothing that calls from Python need, and is not cached: the kernels that are hold it.
@@ -30,15 +30,15 @@ class Part:
         return _jit(self._function, no_cpython_wrapper=True)
 
 
-class Kernel(Part):
+class Kernel(KernelPart):
     """A function that is compiled when it is first called.
 
     Numba itself is imported then, which takes longer than most of this package. Compiled code is
     cached beside this package or else in the user's cache folder.
 
     What a kernel takes to compile grows with the arrays that it makes (a slice is one), and with
-    its parts. So a kernel indexes what it is given. It has a `Part` for what is needed twice, and
-    for a loop over arrays in a loop, which is vectorised better in a function of its own.
+    its parts. So a kernel indexes what it is given. It has a `KernelPart` for what is needed twice,
+    and for a loop over arrays in a loop, which is vectorised better in a function of its own.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
@@ -53,12 +53,12 @@ class Kernel(Part):
     def compiled(self) -> Any:
         """The function that Numba has made of it, and of the parts that it calls."""
         with _LOCK:
-            # Numba cannot call a `Part`: those that this one calls become Numba's functions, as far
-            # as they are globals of its own module. So a kernel must not call one of another module
-            # that calls parts itself.
+            # Numba cannot call a `KernelPart`: those that this one calls become Numba's functions,
+            # as far as they are globals of its own module. So a kernel must not call one of another
+            # module that calls parts itself.
             names = self._function.__globals__
             for name, value in list(names.items()):
-                if type(value) is Part:
+                if type(value) is KernelPart:
                     names[name] = value._jitted
             return self._jitted
 
@@ -94,4 +94,4 @@ def kernel(function: Function) -> Function:
 
 def part(function: Function) -> Function:
     """Make a part of kernels of a function."""
-    return Part(function)  # type: ignore[return-value]
+    return KernelPart(function)  # type: ignore[return-value]
