@@ -1,5 +1,6 @@
 """What `--by` says: which layers are measured together."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
         got = f"{column!r}{did_you_mean([column], header[1:])}"
         raise ParameterError(f"{RULE}; got the column {got}, {str(file)!r} has {header[1:]}")
     names = [row[0] for row in rows]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ParameterError(f"{RULE}; {str(file)!r} must name each once, got {twice} again")
     position = header.index(column, 1)

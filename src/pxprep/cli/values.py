@@ -108,20 +108,20 @@ def steps_with_labels(
 def _by_name(
     texts: Sequence[str], option: str, number: Callable[[str], object], expected: str
 ) -> object:
-    found: dict[object, object] = {}
+    by_name: dict[object, object] = {}
     for text in texts:
         # Names may hold "=" themselves.
         name, is_named, value = text.rpartition("=")
         key = name if is_named else None
-        if key in found:
+        if key in by_name:
             what = repr(name) if is_named else "the value for all"
             wrong(option, f"{what} is given twice")
-        found[key] = _parsed(value, option, number, expected)
-    if None not in found:
-        return {... if name == REST else name: value for name, value in found.items()}
-    if len(found) > 1:
+        by_name[key] = _parsed(value, option, number, expected)
+    if None not in by_name:
+        return {... if name == REST else name: value for name, value in by_name.items()}
+    if len(by_name) > 1:
         wrong(option, f"a value without a name is for all; for the rest write {REST}=VALUE")
-    return found[None]
+    return by_name[None]
 
 
 def _parsed(text: str, option: str, number: Callable[[str], Number], expected: str) -> Number:

@@ -1,11 +1,11 @@
 """The base of pipelines: named steps in an order."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ..aliases import Json, Label, PerChannel, Zeros
+from ..aliases import Json, Label, PerChannel
 from ..channels import unwritable
 from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
@@ -17,7 +17,7 @@ from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
 from .json_form import FORMAT, free_name
-from .run import INPUT, check_along, check_number_names, labels_along, numbers_that_may_be
+from .run import INPUT, check_along, check_number_names, numbers_that_may_be, with_labels
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -83,7 +83,21 @@ class BasePipeline(Displayable, FluentSteps):
         ParameterError
             If a parameter breaks its rule.
         """
-        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "exclude")
+        steps: list[Step] = []
+        if q is not None:
+            steps.append(QuantileNorm(parse_quantile(q, "q")))
+        unblurred = steps[-1].kind if steps else INPUT
+        if sigma is not None:
+            steps.append(Blur(parse_sigma(sigma)))
+        if q_sum is not None:
+            steps.append(SumMask(q_sum, reference=unblurred))
+        if parse_bool(norm_sum, "norm_sum"):
+            steps.append(SumNorm())
+        if q_post is not None:
+            steps.append(PostNorm(q_post))
+        if cap_max is not None:
+            steps.append(Clip(parse_finite(cap_max, "cap_max")))
+        return cls(steps)
 
     @classmethod
     def pixie(
@@ -99,34 +113,11 @@ class BasePipeline(Displayable, FluentSteps):
 
         The parameters are those of `sparrow`, in percent where ark takes fractions.
         """
-        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "include")
-
-    @classmethod
-    def _reference_order(
-        cls,
-        q: PerChannel | None,
-        q_sum: float | None,
-        q_post: PerChannel | None,
-        sigma: PerChannel | None,
-        norm_sum: bool,
-        cap_max: PerChannel | None,
-        zeros: Zeros,
-    ) -> Self:
-        steps: list[Step] = []
-        if q is not None:
-            steps.append(QuantileNorm(parse_quantile(q, "q")))
-        unblurred = steps[-1].kind if steps else INPUT
-        if sigma is not None:
-            steps.append(Blur(parse_sigma(sigma)))
-        if q_sum is not None:
-            steps.append(SumMask(q_sum, reference=unblurred, zeros=zeros))
-        if parse_bool(norm_sum, "norm_sum"):
-            steps.append(SumNorm())
-        if q_post is not None:
-            steps.append(PostNorm(q_post))
-        if cap_max is not None:
-            steps.append(Clip(parse_finite(cap_max, "cap_max")))
-        return cls(steps)
+        sparrow = cls.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
+        return cls(
+            replace(step, zeros="include") if isinstance(step, SumMask) else step
+            for _, step in sparrow.steps
+        )
 
     def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
@@ -139,13 +130,12 @@ class BasePipeline(Displayable, FluentSteps):
         A step that measures by itself needs to see whole images.
         """
         operations = [type(step).operation for _, step in self.steps]
-        own = any(type(step).measure is not Step.measure for _, step in self.steps)
-        return bool(operations) and Step.operation not in operations and not own
+        by_itself = any(type(step).measure is not Step.measure for _, step in self.steps)
+        return bool(operations) and Step.operation not in operations and not by_itself
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels around a pixel all steps together read."""
-        along = zip(self.steps, labels_along(self.steps, labels), strict=False)
-        operations = [step.operation(own) for (_, step), own in along]
+        operations = [step.operation(seen) for _, step, seen in with_labels(self.steps, labels)]
         return sum(operation.depth for operation in operations if operation is not None)
 
     def check(self, labels: Sequence[Label]) -> None:
@@ -154,9 +144,8 @@ class BasePipeline(Displayable, FluentSteps):
 
     def warn_of_remarks(self, labels: Sequence[Label]) -> None:
         """Warn of what should be known of each step on channels `labels`."""
-        along = labels_along(self.steps, labels)
-        for (name, step), own in zip(self.steps, along, strict=False):
-            for remark in step.remarks(own):
+        for name, step, seen in with_labels(self.steps, labels):
+            for remark in step.remarks(seen):
                 warn(f"{name}: {remark}")
 
     def to_json(self) -> str:
@@ -272,9 +261,9 @@ class BasePipeline(Displayable, FluentSteps):
     @classmethod
     def from_dict(cls, data: object, functions: Mapping[str, ImageFunction]) -> Self:
         """What `to_dict` described."""
-        known = isinstance(data, Mapping) and data.get("format") == FORMAT
+        is_known = isinstance(data, Mapping) and data.get("format") == FORMAT
         entries = data.get("steps") if isinstance(data, Mapping) else None
-        if not known or not isinstance(entries, list):
+        if not is_known or not isinstance(entries, list):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:

@@ -65,9 +65,6 @@ class Line:
     style: str
 
 
-NO_LINES: dict[str, list[Line]] = {"before": [], "after": []}
-
-
 def histogram(
     before: xr.DataArray,
     after: xr.DataArray | None = None,
@@ -93,9 +90,9 @@ def histogram(
         The same image after preprocessing, which is shown below; None for none.
     fitted
         A fitted pipeline whose numbers are drawn as lines: in `before` those that were measured on
-        the input; in `after` those of steps from which on every step changes each pixel by itself,
-        moved as these steps move pixels. Dotted: what this image alone would give, if several were
-        fitted together.
+        the input; in `after` those of a step that changes each pixel by itself, if all later ones
+        do, too, moved as these steps move pixels. Dotted: what this image alone would give, if
+        several were fitted together.
     channels
         Labels of the channels to show, in that order; None for those of `after`, or of `before`.
     fov
@@ -150,32 +147,31 @@ def histogram(
     images = {side: select_channels(image, channels) for side, image in images.items()}
     fov = None if fov is None else parse_fov(fov)
     _check_fitted(fitted, fov, channels)
-    lines = NO_LINES
+    lines: dict[str, list[Line]] = {"before": [], "after": []}
     if fitted is not None:
         lines = fitted_lines(fitted, before.name if fov is None else fov)
     if axes is None:
         axes = _new_axes(len(channels), len(images))
     places = axes_of_channels(axes, len(channels), rows=len(images))
     shown = computing.compute(*(thinned(image, max_pixels) for image in images.values()))
-    used = places[: len(channels)]
-    for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
+    drawn_on = places[: len(channels)]
+    for side, thumbnails, row in zip(images, shown, zip(*drawn_on, strict=True), strict=True):
         for ax, thumbnail, key in zip(row, thumbnails, channels, strict=True):
             draw_histogram(ax, thumbnail, lines[side], key, bins, COLOURS[side])
     most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
-    titles = titles_of(list(images.values())[-1])
-    for i, (title, own) in enumerate(zip(titles, used, strict=True)):
-        write_title(own[0], title)
+    titles = titles_of([*images.values()][-1])
+    for i, (title, of_channel) in enumerate(zip(titles, drawn_on, strict=True)):
+        write_title(of_channel[0], title)
         is_first = i % axes.shape[1] == 0
-        for side, ax in zip(images, own, strict=True):
+        for side, ax in zip(images, of_channel, strict=True):
             scale_counts(ax, int(most), numbers=is_first)
             if is_first:
                 write_side(ax, "pixels" if after is None else f"pixels {side}")
     turn_off(places[len(channels) :])
-    for own in used[-axes.shape[1] :]:
-        own[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
-    lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
+    for of_channel in drawn_on[-axes.shape[1] :]:
+        of_channel[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
     drawn = [line for side in images for line in lines[side]]
-    _explain(lowest, drawn, thinning_text(before, max_pixels))
+    _explain(drawn_on[:: axes.shape[1]][-1][-1], drawn, thinning_text(before, max_pixels))
     return as_axes_array(axes)
 
 
@@ -209,7 +205,8 @@ def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     for position, (name, step) in enumerate(steps):
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
-            _is_pointwise(later, fitted.seen_by[own_name]) for own_name, later in steps[position:]
+            _is_pointwise(later, fitted.seen_by[later_name])
+            for later_name, later in steps[position:]
         )
         for number, label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:

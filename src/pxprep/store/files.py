@@ -25,14 +25,10 @@ FLUSHING_PAUSE = 0.25
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What a system says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-# Numbers of errors by which the system says that it cannot write.
+# Numbers of errors by which the system says that it cannot write: there is no room, or not there.
 WRITE_ERRORS = {
-    getattr(errno, name)
-    for name in (
-        *("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM"),
-        *("ENAMETOOLONG", "ENOTDIR"),
-    )
-    if hasattr(errno, name)
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR),
 }
 # The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
 MOST_BYTES = 1 << 27
@@ -356,9 +352,6 @@ def _below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 def folder_times(folder: Path) -> list[tuple[str, int, int]]:
     """For `folder` and all folders in it: which it is, and when a name in it last changed."""
-    folders = (entry.path for entry in _below(folder) if entry.is_dir(follow_symlinks=False))
-    found = [str(folder), *folders]
-    stats = [os.stat(path) for path in found]  # noqa: PTH116
-    return sorted(
-        (path, stat.st_ino, stat.st_mtime_ns) for path, stat in zip(found, stats, strict=True)
-    )
+    below = (Path(entry) for entry in _below(folder) if entry.is_dir(follow_symlinks=False))
+    states = [(str(path), path.stat()) for path in (folder, *below)]
+    return sorted((path, state.st_ino, state.st_mtime_ns) for path, state in states)
