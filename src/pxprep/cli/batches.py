@@ -21,15 +21,15 @@ def parse_by(text: str | None, fitted: "Iterable[BatchName] | None" = None) -> o
     `fitted` are the batches that a fit had, which may be called by numbers; None if nothing is
     fitted yet: then there is no batch to name.
     """
-    known = {str(batch): batch for batch in fitted or ()}
+    by_text = {str(batch): batch for batch in fitted or ()}
     if text is None:
         return None
-    if text in known:
-        return known[text]
+    if text in by_text:
+        return by_text[text]
     file, is_table, column = text.rpartition(":")
     if is_table:
         return {
-            layer: None if batch is None else known.get(batch, batch)
+            layer: None if batch is None else by_text.get(batch, batch)
             for layer, batch in _column(Path(file), column).items()
         }
     if fitted is None:

@@ -165,8 +165,8 @@ class AskedSteps:
     @classmethod
     def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "AskedSteps":
         """A fitted pipeline, for the channels that it was fitted to or for others."""
-        known = None if fitted.channels is None else list(fitted.channels)
-        return cls({}, fitted, channels or known)
+        labels = None if fitted.channels is None else list(fitted.channels)
+        return cls({}, fitted, channels or labels)
 
     @property
     def batches(self) -> "set[BatchName] | None":

@@ -68,11 +68,11 @@ def text_of(choice: StrEnum | None) -> str | None:
 
 def with_labels(value: object, labels: "Sequence[Label]") -> Any:
     """Names as the labels that an image has, which may be numbers; other names stay."""
-    known = {str(label): label for label in labels}
+    by_text = {str(label): label for label in labels}
     if isinstance(value, dict):
-        return {known.get(name, name): item for name, item in value.items()}
+        return {by_text.get(name, name): item for name, item in value.items()}
     if isinstance(value, list):
-        return [known.get(name, name) for name in value]
+        return [by_text.get(name, name) for name in value]
     return value
 
 
@@ -85,14 +85,14 @@ def steps_with_labels(
     """
     from ..pipeline.pipeline import Pipeline
 
-    known = {str(label): label for label in labels if not isinstance(label, str)}
+    by_text = {str(label): label for label in labels if not isinstance(label, str)}
 
     def renamed(value: object) -> object:
         if isinstance(value, Mapping):
-            return {known.get(name, name): renamed(item) for name, item in value.items()}
-        return known.get(value, value) if isinstance(value, str) else value
+            return {by_text.get(name, name): renamed(item) for name, item in value.items()}
+        return by_text.get(value, value) if isinstance(value, str) else value
 
-    if not known or not isinstance(pipeline, Pipeline):
+    if not by_text or not isinstance(pipeline, Pipeline):
         return pipeline
     steps = []
     for name, step in pipeline.steps:

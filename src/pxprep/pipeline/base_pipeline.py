@@ -251,7 +251,7 @@ class BasePipeline(Displayable, FluentSteps):
             If the text is no pipeline, the file cannot be read, or a step or function is not
             known.
         """
-        return saved.read(text, lambda found: cls.from_dict(parsed_object(found), functions or {}))
+        return saved.read(text, lambda json: cls.from_dict(parsed_object(json), functions or {}))
 
     def to_dict(self) -> Json:
         """What `to_json` writes, as a dict."""

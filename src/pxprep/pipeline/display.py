@@ -102,10 +102,10 @@ def _numbers_text(array: xr.DataArray) -> str:
     if array.dtype.kind not in "buif":
         texts = list(dict.fromkeys(map(str, array.values.ravel().tolist())))
         return " or ".join(texts) if len(texts) <= MOST_NAMES else f"{len(texts):,} texts"
-    known = array.values[~np.isnan(array.values)]
-    if not known.size:
+    values = array.values[~np.isnan(array.values)]
+    if not values.size:
         return _number_text(np.nan)
-    low, middle, high = (_number_text(pick(known)) for pick in (np.min, np.median, np.max))
+    low, middle, high = (_number_text(pick(values)) for pick in (np.min, np.median, np.max))
     return f"{middle} ({low} to {high})"
 
 

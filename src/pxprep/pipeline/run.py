@@ -49,7 +49,7 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, told = cohort, cohort.already_told
+    current, flags = cohort, cohort.already_told
     is_measuring = [measures(step, seen) for _, step, seen in with_labels(steps, cohort.labels)]
     for position, (name, step) in enumerate(steps):
         numbers: Any = NOTHING
@@ -58,7 +58,7 @@ def run(
             if keeps:
                 current = current.keeping_results()
             source = current if step.reference is None else outputs[step.reference]
-            source = source.with_already_told(told)
+            source = source.with_already_told(flags)
             numbers = (
                 _measure(name, step, source)
                 if bar is None
@@ -67,11 +67,12 @@ def run(
             if keeps:
                 current = current.with_results()
             if has_image_values(numbers):
-                told = told | flags_of(numbers)
+                flags = flags | flags_of(numbers)
         if bar is None or any(is_measuring[position + 1 :]):
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
-            told = current.already_told  # without flags of channels that it drops
+            current = current.with_already_told(flags)
+            current = apply_numbers(name, step, current, numbers, reference)
+            flags = current.already_told  # without those of channels that the step drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -152,7 +153,7 @@ def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
     for name, step in steps:
         if step.reference is not None and outputs[step.reference] != seen:
             # In the order in which the steps drop them.
-            gone = {one: by for one, by in dropped.items() if one in outputs[step.reference]}
+            gone = {label: by for label, by in dropped.items() if label in outputs[step.reference]}
             last = [*gone.values()][-1]
             raise ParameterError(
                 f"reference of step {name!r} must have the channels that the step sees, got "

@@ -209,8 +209,8 @@ class _StepPlot:
     @property
     def far_names(self) -> list[str]:
         """For each channel the images that are far from the others."""
-        names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
-        return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
+        texts = (", ".join(self.fovs[i] for i in np.flatnonzero(column)) for column in self.far.T)
+        return [cut_text(text, MOST_LETTERS) for text in texts]
 
     def draw(self, ax: Axes, fold: float) -> None:
         """Draw the plot."""
@@ -316,9 +316,9 @@ def _new_axes(plots: Sequence[_StepPlot]) -> list[Axes]:
 
 
 def _given_axes(axes: object, n_plots: int) -> list[Axes]:
-    given = np.ravel(np.asarray(axes, object)).tolist()
-    if len(given) != n_plots or not all(hasattr(ax, "scatter") for ax in given):
+    flat = np.ravel(np.asarray(axes, object)).tolist()
+    if len(flat) != n_plots or not all(hasattr(ax, "scatter") for ax in flat):
         raise ParameterError(
             f"axes must be an array of {n_plots} Axes, one for each step, got {axes!r:.200}"
         )
-    return given
+    return flat

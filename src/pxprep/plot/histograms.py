@@ -11,7 +11,7 @@ from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ChannelError, ParameterError
-from ..images.image_numbers import BATCH, FOV, parse_fov, rows_of
+from ..images.image_numbers import BATCH, FOV, parse_fov
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT, NamedSteps
@@ -228,13 +228,13 @@ def _marks(
 ) -> Iterator[tuple[str, str, str, xr.DataArray]]:
     """The quantiles that a step applies, and the image's own: what `Line` has of each."""
     statistic = step.statistic(fitted.seen_by[name])
-    for applied, own in () if statistic is None else statistic.made_from.items():
+    for applied, of_image in () if statistic is None else statistic.made_from.items():
         if {FOV, BATCH} & set(numbers[applied].dims):
             continue
         label = name if applied == "scale" else f"{name} {applied}"
         yield applied, label, "--", numbers[applied]
-        if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
-            yield applied, f"{label} of this image", ":", numbers[own]
+        if FOV not in numbers[of_image].dims and fitted.pool is not None and len(fitted.fovs) > 1:
+            yield applied, f"{label} of this image", ":", numbers[of_image]
 
 
 def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
@@ -242,8 +242,8 @@ def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
     name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
     here = {FOV: fitted.fovs.index(name)} if name in fitted.fovs else {}
     if name in fitted.batches:
-        known = [*rows_of([fitted.batches[one] for one in fitted.fovs])]
-        here[BATCH] = known.index(fitted.batches[name])
+        batches = [*dict.fromkeys(fitted.batches[measured] for measured in fitted.fovs)]
+        here[BATCH] = batches.index(fitted.batches[name])
     return {
         step: numbers.isel(here, missing_dims="ignore") for step, numbers in fitted.measured.items()
     }

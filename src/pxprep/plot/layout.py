@@ -33,8 +33,12 @@ FONT, SMALL = 9, 7
 LETTER, MOST_LETTERS = 0.075, 24
 # What all legends have in common.
 LEGEND_STYLE: dict[str, Any] = {
-    **{"loc": "upper left", "borderpad": 0, "handlelength": 1, "handleheight": 1},
-    **{"fontsize": FONT - 1, "frameon": False},
+    "loc": "upper left",
+    "borderpad": 0,
+    "handlelength": 1,
+    "handleheight": 1,
+    "fontsize": FONT - 1,
+    "frameon": False,
 }
 # Colours that the colour-blind can tell apart (Okabe and Ito).
 BLUE, VERMILION, ORANGE, GREY = "#0072b2", "#d55e00", "#e69f00", "#555555"

@@ -97,17 +97,17 @@ def cards(
     `channels` has, by the place of each in the image, its label, its anchor and the reason why the
     image is an outlier in it, if it is. A scale bar takes the part `bar_part` of the width.
     """
-    images = {"before": pixels.before, "after": pixels.after}
-    there = {name: image for name, image in images.items() if image is not None}
-    most = max(int(np.isfinite(image).sum(axis=(1, 2)).max()) for image in there.values())
+    both = {"before": pixels.before, "after": pixels.after}
+    images = {name: image for name, image in both.items() if image is not None}
+    most = max(int(np.isfinite(image).sum(axis=(1, 2)).max()) for image in images.values())
     n_colours = MANY_COLOURS if side > 64 else FEW_COLOURS
     for i, (label, anchor, reason) in channels.items():
         thumbnails = {
             name: indexed(*with_bar(*coloured(averaged(image[i], side), n_colours), bar_part))
-            for name, image in there.items()
+            for name, image in images.items()
         }
         histograms = {
-            name: _histogram(image[i], lines[name], label, most) for name, image in there.items()
+            name: _histogram(image[i], lines[name], label, most) for name, image in images.items()
         }
         yield Card(
             anchor, str(label), reason, thumbnails.get("before"), thumbnails["after"], histograms

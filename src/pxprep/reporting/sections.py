@@ -79,8 +79,8 @@ class Sections:
     def of(cls, fovs: Sequence[Fov], distances: Distances) -> Sections:
         """The sections of images that are still to be read: which channels, which sizes."""
         names, remaining = [fov.name for fov in fovs], distances.fitted.remaining
-        each = max(MOST_CARDS // len(fovs), FEWEST)
-        channels = {name: _pictured(distances, name, each) for name in names}
+        most = max(MOST_CARDS // len(fovs), FEWEST)
+        channels = {name: _pictured(distances, name, most) for name in names}
         anchors: dict[tuple[ImageName, Label | None], str] = {}
         for i, name in enumerate(names):
             anchors[name, None] = f"image-{i}"
@@ -148,10 +148,11 @@ class Sections:
         """
         positions = [self.distances.fitted.remaining.index(label) for label in self.mixed]
         bright = [line for line in lines if line.style == "--" and line.number in BRIGHT]
-        fitted = bright[0].values if bright else {}
+        by_label = bright[0].values if bright and pixels.before is not None else {}
+        limits = [
+            limit if limit > 0 else None for limit in (by_label.get(c, 0) for c in self.mixed)
+        ]
         image = pixels.after if pixels.before is None else pixels.before
-        known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
-        limits = [limit if limit is not None and limit > 0 else None for limit in known]
         return composite(
             image[positions], limits, list(self.mixed.values()), self.sides[1], bar_part
         )

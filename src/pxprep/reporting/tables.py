@@ -80,17 +80,17 @@ def facts(
 
 def findings(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     """What was odd about the images."""
-    found = [one for step in measuring_steps(fitted) for one in _findings_of(fitted, step)]
+    texts = [text for step in measuring_steps(fitted) for text in _findings_of(fitted, step)]
     dropped = [str(label) for label in fitted.labels if label not in fitted.remaining]
     if dropped:
-        found.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
+        texts.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
     gone = [fov.title for fov in fovs if fov.before is None]
     if gone:
-        found.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
+        texts.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
     other = [fov.title for fov in fovs if fov.name not in fitted.fovs]
     if other:
-        found.append(f"The numbers were measured on other images than {shortened(other)}.")
-    return list(dict.fromkeys(found))
+        texts.append(f"The numbers were measured on other images than {shortened(other)}.")
+    return list(dict.fromkeys(texts))
 
 
 def _findings_of(fitted: FittedPipeline, step: str) -> Iterator[str]:

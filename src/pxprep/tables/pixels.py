@@ -166,8 +166,8 @@ def _labels_by_image(
     if not isinstance(labels, Sequence) or len(labels) != len(cohort):
         got = len(labels) if isinstance(labels, Sequence) else type(labels)
         raise ParameterError(f"labels must be one for each of {len(cohort)} images, got {got}")
-    images = zip(labels, cohort.names, cohort, strict=True)
-    return [_checked_labels(own, name, image, sdata) for own, name, image in images]
+    triples = zip(labels, cohort.names, cohort, strict=True)
+    return [_checked_labels(of_image, name, image, sdata) for of_image, name, image in triples]
 
 
 def _checked_labels(

@@ -156,13 +156,13 @@ def _rows(
     image, *planes = band
     depth, height, width = image.shape[1:]
     start = top * depth * width
-    taken = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
-    values = _in_order(image)[:, taken]
-    labels = [_in_order(plane)[taken] for plane in planes]
+    sampled = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
+    values = _in_order(image)[:, sampled]
+    labels = [_in_order(plane)[sampled] for plane in planes]
     is_row = np.isfinite(values).all(axis=0)
     if must_have_label:
         is_row &= labels[0] != 0
-    y, z, x = np.unravel_index(taken[is_row], (height, depth, width))
+    y, z, x = np.unravel_index(sampled[is_row], (height, depth, width))
     others = {FOV: np.full(len(x), fov), "z": z, "y": y + top, "x": x}
     if labels:
         others[LABEL] = labels[0][is_row]
