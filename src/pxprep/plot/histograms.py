@@ -312,6 +312,8 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
     span = BEYOND_TAIL * (max([tail, *marks]) - low) or 1.0
+    # Far below 0, edges that are closer to each other would be one number.
+    span = max(span, bins * float(np.spacing(abs(low))))
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)
