@@ -248,12 +248,10 @@ class MaskOptions:
         """The parameter `where` for these image layers."""
         if not self.where:
             return None
-        from ..images.masks import Mask
+        from ..images.masks import NONZERO, Mask
 
-        labels = {"labels": self.where_labels} if self.where_labels else {}
-        masks = [
-            Mask(name, inverted=self.where_not, **labels) for name in names_for(layers, self.where)
-        ]
+        labels, names = self.where_labels or NONZERO, names_for(layers, self.where)
+        masks = [Mask(name, labels, self.where_not) for name in names]
         return masks[0] if len(masks) == 1 else masks
 
 

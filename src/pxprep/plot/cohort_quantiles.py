@@ -178,8 +178,7 @@ class _StepPlot:
 
     @classmethod
     def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _StepPlot:
-        quantiles = compared(fitted.measured[step])
-        has_channels = CHANNEL in quantiles.dims
+        has_channels = CHANNEL in compared(fitted.measured[step]).dims
         labels = [*fitted.seen_by[step]] if has_channels else [None]
         values = values_of_images(fitted, step)
         far = np.zeros(values.shape, bool)
