@@ -120,9 +120,7 @@ def _batch(columns: Columns, rows: Rows, schema: Schema) -> RecordBatch:
 
     fov = pa.DictionaryArray.from_arrays(rows.others[FOV], pa.array(columns.fovs, pa.string()))
     others = {**rows.others, FOV: fov}
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column) for column in (*rows.values, *others.values())], schema=schema
-    )
+    return pa.RecordBatch.from_arrays([*rows.values, *others.values()], schema=schema)
 
 
 def _grouped(columns: Columns, pieces: Iterable[Rows]) -> Iterator[Rows]:
