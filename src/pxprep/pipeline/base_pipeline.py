@@ -1,11 +1,11 @@
 """The base of pipelines: named steps in an order."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..aliases import Json, Label, PerChannel
+from ..aliases import Json, Label, PerChannel, Zeros
 from ..channels import unwritable
 from ..displays import Display, Displayable
 from ..errors import ParameterError, warn
@@ -83,21 +83,7 @@ class BasePipeline(Displayable, FluentSteps):
         ParameterError
             If a parameter breaks its rule.
         """
-        steps: list[Step] = []
-        if q is not None:
-            steps.append(QuantileNorm(parse_quantile(q, "q")))
-        unblurred = steps[-1].kind if steps else INPUT
-        if sigma is not None:
-            steps.append(Blur(parse_sigma(sigma)))
-        if q_sum is not None:
-            steps.append(SumMask(q_sum, reference=unblurred))
-        if parse_bool(norm_sum, "norm_sum"):
-            steps.append(SumNorm())
-        if q_post is not None:
-            steps.append(PostNorm(q_post))
-        if cap_max is not None:
-            steps.append(Clip(parse_finite(cap_max, "cap_max")))
-        return cls(steps)
+        return cls._reference_order("exclude", q, q_sum, q_post, sigma, norm_sum, cap_max)
 
     @classmethod
     def pixie(
@@ -113,11 +99,34 @@ class BasePipeline(Displayable, FluentSteps):
 
         The parameters are those of `sparrow`, in percent where ark takes fractions.
         """
-        sparrow = cls.sparrow(q, q_sum, q_post, sigma, norm_sum, cap_max)
-        return cls(
-            replace(step, zeros="include") if isinstance(step, SumMask) else step
-            for _, step in sparrow.steps
-        )
+        return cls._reference_order("include", q, q_sum, q_post, sigma, norm_sum, cap_max)
+
+    @classmethod
+    def _reference_order(
+        cls,
+        zeros: Zeros,
+        q: PerChannel | None,
+        q_sum: float | None,
+        q_post: PerChannel | None,
+        sigma: PerChannel | None,
+        norm_sum: bool,
+        cap_max: PerChannel | None,
+    ) -> Self:
+        steps: list[Step] = []
+        if q is not None:
+            steps.append(QuantileNorm(parse_quantile(q, "q")))
+        unblurred = steps[-1].kind if steps else INPUT
+        if sigma is not None:
+            steps.append(Blur(parse_sigma(sigma)))
+        if q_sum is not None:
+            steps.append(SumMask(q_sum, reference=unblurred, zeros=zeros))
+        if parse_bool(norm_sum, "norm_sum"):
+            steps.append(SumNorm())
+        if q_post is not None:
+            steps.append(PostNorm(q_post))
+        if cap_max is not None:
+            steps.append(Clip(parse_finite(cap_max, "cap_max")))
+        return cls(steps)
 
     def then(self, step: object, name: str | None = None) -> Self:
         """The pipeline with one more step: a `Step` or a function image -> image."""
