@@ -164,6 +164,7 @@ BAD = {
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
     "demo of nothing": (["demo", "d", "--fovs", "0"], 1, r"--fovs must be a whole number"),
     "demo in place of another": (["demo", ".", "--size", "3", "--overwrite"], 1, r"size must be"),
+    "demo in a file": (["demo", "text.json"], 1, r"FOLDER must not be a file, got 'text\.json'"),
     "demo again": (["demo", "."], 1, r"tissue\.zarr' exists already; --overwrite"),
     "command": (["rum"], 2, r"No such command 'rum'"),
     "option": (["run", "study.zarr", *RAW, *OUT, "--sigmas", "2"], 2, r"--sigmas"),

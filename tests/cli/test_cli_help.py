@@ -9,22 +9,23 @@ pytest.importorskip("spatialdata")
 pytest.importorskip("typer")
 import typer
 
-from pxprep.cli.app import COMMANDS, EXAMPLES, app
+from pxprep.cli.app import EXAMPLES, app
 
 GROUP = typer.main.get_command(app)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_has_examples_that_can_be_typed(name, call):
-    assert EXAMPLES[name]
-    for example in EXAMPLES[name]:
-        program, command, *arguments = shlex.split(example)
-        assert (program, command) == ("pxprep", name)
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_each_command_has_examples_that_can_be_typed(command, call):
+    name = command.__name__.rstrip("_")
+    assert EXAMPLES[command]
+    for example in EXAMPLES[command]:
+        program, typed, *arguments = shlex.split(example)
+        assert (program, typed) == ("pxprep", name)
         GROUP.commands[name].make_context(name, arguments)  # refuses what it does not know
     code, printed, errors = call(name, "--help")
     assert (code, errors) == (0, "")
     said = re.sub(r"\s+", " ", printed)
-    for example in EXAMPLES[name]:
+    for example in EXAMPLES[command]:
         assert example in said
     assert "<bool>" not in printed
 

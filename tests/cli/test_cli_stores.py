@@ -13,6 +13,7 @@ import pxprep
 from commands import elements, same_layer
 from pxprep import FittedPipeline, Pipeline
 from pxprep.datasets import tissue
+from pxprep.layers.records import Records
 from stores import files, image, make_study
 
 ONE_LAYER = ["--layer", "fov0", "--output", "clean"]
@@ -97,6 +98,16 @@ def test_outliers_are_shown(tmp_path, call):
     far = expected.set_index(["fov", "channel"]).loc[("fov2", "CD8")]
     assert found["fov2", "CD8"]["quantile"] == far["quantile"]
     assert found["fov4", "CD45"]["quantile"] == "nan"
+
+
+def test_inspect_checks_the_records_once_not_for_each_layer(tmp_path, call, monkeypatch):
+    sdata = make_study(tmp_path / "study.zarr")
+    pxprep.pixel_clustering_preprocess(sdata, ["fov0", "fov1"], ["a", "b"], sigma=1)
+    parsed, checked = Records.parsed, []
+    monkeypatch.setattr(Records, "parsed", lambda kept: checked.append(kept) or parsed(kept))
+    code, printed, _ = call("inspect", tmp_path / "study.zarr")
+    assert (code, printed.count("from fov")) == (0, 2)
+    assert len(checked) == 2  # those of the object in memory, and those on disk
 
 
 def test_inspect_tells_of_damage_and_of_interrupted_writes(tmp_path, call):

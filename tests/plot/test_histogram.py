@@ -147,7 +147,7 @@ def test_histogram_of_thinned_pixels():
     assert title == "counted: 1 in 20 pixels of 1 in 20 rows"
 
 
-@pytest.mark.parametrize("value", [np.nan, 0.0, -3.0, np.inf], ids=["nan", "0", "-3", "inf"])
+@pytest.mark.parametrize("value", [np.nan, 0.0, -3.0, -1e18, np.inf])
 def test_histogram_of_an_odd_channel(value):
     odd = xr.DataArray(np.full((1, 8, 8), value), dims=("c", "y", "x"))
     (axis,) = plot.histogram(odd)[0]

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -316,16 +317,15 @@ def large():
         columns=["step", "fov", "channel", "reason"],
     )
     labels = tuple(range(40))
-    seen = {"q": labels}
-    return Distances(tuple(range(1000)), labels, seen, labels, {"q": ratios}, frozenset(), outliers)
+    fitted = SimpleNamespace(
+        fovs=tuple(range(1000)), labels=labels, remaining=labels, seen_by={"q": labels}
+    )
+    return Distances(fitted, {"q": ratios}, frozenset(), outliers)
 
 
 def test_of_many_images_the_farthest_channels_are_pictured(large):
-    class Fitted:
-        remaining = range(40)
-
     fovs = [Fov(i, str(i), None, None) for i in range(1000)]
-    channels = Sections.of(fovs, Fitted, large).channels
+    channels = Sections.of(fovs, large).channels
     assert channels[7] == [3, 30, 9, 12, 39]
     far = np.abs(np.log(large.ratios["q"]))
     for name in (0, 8, 999):

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -41,8 +41,6 @@ class AnswerOptions:
         return not self.quiet and sys.stderr.isatty()
 
 
-@contextmanager
-def only_answers_on_stdout() -> Iterator[None]:
+def only_answers_on_stdout() -> AbstractContextManager[object]:
     """Whatever else is printed meanwhile, also by other packages, goes to stderr."""
-    with redirect_stdout(sys.stderr):
-        yield
+    return redirect_stdout(sys.stderr)

@@ -46,7 +46,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> object:
         """Run it."""
-        options = {one.name: one.opts[0] for one in self.params if one.opts[0].startswith("--")}
+        names = {param.name: param.opts[0] for param in self.params}
+        options = {name: option for name, option in names.items() if option.startswith("--")}
         with spelling(partial(as_option, options=options)):
             return super().invoke(ctx)
 
@@ -82,42 +83,30 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-# A command is a function with a line here, in the order in which the help lists them.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "import": import_,
-    "inspect": inspect,
-    "run": run,
-    "fit": fit,
-    "apply": apply,
-    "export": export,
-    "pipeline": pipeline,
-    "repair": repair,
-}
-# What each command's help ends with.
-EXAMPLES = {
-    "demo": ["pxprep demo", "pxprep demo folder --fovs 6 --size 512"],
-    "import": [
+# The commands, in the order in which the help lists them, and the examples in the help of each.
+EXAMPLES: dict[Callable[..., None], list[str]] = {
+    demo: ["pxprep demo", "pxprep demo folder --fovs 6 --size 512"],
+    import_: [
         "pxprep import mibi study.zarr",
         "pxprep import slide.ome.tiff study.zarr --channel DAPI --channel CD3 --scale-factors 2",
     ],
-    "inspect": ["pxprep inspect study.zarr", "pxprep inspect study.zarr --json"],
-    "run": [
+    inspect: ["pxprep inspect study.zarr", "pxprep inspect study.zarr --json"],
+    run: [
         "pxprep run study.zarr --layer 'fov*' --output '{layer}_clean' --report study.html",
         "pxprep run study.zarr --layer fov0 --output clean --sigma DAPI=0 --sigma '*=2'",
         "pxprep run study.zarr --layer fov0 --output own --pipeline steps.yaml --dry-run",
     ],
-    "fit": ["pxprep fit study.zarr --layer 'fov*' --output batch1.json"],
-    "apply": ["pxprep apply batch1.json next.zarr --layer 'fov*' --output '{layer}_clean'"],
-    "export": ["pxprep export study.zarr tiffs --layer '*_clean'"],
-    "pipeline": [
+    fit: ["pxprep fit study.zarr --layer 'fov*' --output batch1.json"],
+    apply: ["pxprep apply batch1.json next.zarr --layer 'fov*' --output '{layer}_clean'"],
+    export: ["pxprep export study.zarr tiffs --layer '*_clean'"],
+    pipeline: [
         "pxprep pipeline --sigma 1 --q-post none --write steps.yaml",
         "pxprep pipeline steps.yaml",
     ],
-    "repair": ["pxprep repair study.zarr"],
+    repair: ["pxprep repair study.zarr"],
 }
-for _name, _command in COMMANDS.items():
-    _lines = "\n\n".join(["Examples:", *EXAMPLES[_name]])
+for _command, _examples in EXAMPLES.items():
+    _name, _lines = _command.__name__.rstrip("_"), "\n\n".join(["Examples:", *_examples])
     app.command(_name, cls=Command, epilog=_lines)(spread(_command))
 
 

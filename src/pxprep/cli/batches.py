@@ -1,5 +1,6 @@
 """What `--by` says: which layers are measured together."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +21,15 @@ def parse_by(text: str | None, fitted: "Iterable[BatchName] | None" = None) -> o
     `fitted` are the batches that a fit had, which may be called by numbers; None if nothing is
     fitted yet: then there is no batch to name.
     """
-    known = {str(batch): batch for batch in fitted or ()}
+    by_text = {str(batch): batch for batch in fitted or ()}
     if text is None:
         return None
-    if text in known:
-        return known[text]
+    if text in by_text:
+        return by_text[text]
     file, is_table, column = text.rpartition(":")
     if is_table:
         return {
-            layer: None if batch is None else known.get(batch, batch)
+            layer: None if batch is None else by_text.get(batch, batch)
             for layer, batch in _column(Path(file), column).items()
         }
     if fitted is None:
@@ -57,7 +58,7 @@ def _column(file: Path, column: str) -> dict[str, str | None]:
         got = f"{column!r}{did_you_mean([column], header[1:])}"
         raise ParameterError(f"{RULE}; got the column {got}, {str(file)!r} has {header[1:]}")
     names = [row[0] for row in rows]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ParameterError(f"{RULE}; {str(file)!r} must name each once, got {twice} again")
     position = header.index(column, 1)

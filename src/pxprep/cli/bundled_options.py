@@ -127,17 +127,17 @@ class PipelineOptions(StepOptions):
         files = [option for option, file in by_option.items() if file]
         if len(files) > 1 or (files and given):
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
-        told = [name for name in OF_PANELS if panel is not None and getattr(panel, name)]
-        if files and told:
+        columns = [name for name in OF_PANELS if panel is not None and getattr(panel, name)]
+        if files and columns:
             values.wrong(
                 files[0],
                 f"takes the place of the other steps, and the table of --panel has numbers for "
-                f"them: leave out its columns {', '.join(told)}",
+                f"them: leave out its columns {', '.join(columns)}",
             )
         if fitted is not None:
             return AskedSteps.fitted(FittedPipeline.from_json(fitted), channels)
-        own = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
-        return AskedSteps(given, own, channels, panel)
+        pipeline = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
+        return AskedSteps(given, pipeline, channels, panel)
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class AskedSteps:
     @classmethod
     def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "AskedSteps":
         """A fitted pipeline, for the channels that it was fitted to or for others."""
-        known = None if fitted.channels is None else list(fitted.channels)
-        return cls({}, fitted, channels or known)
+        labels = None if fitted.channels is None else list(fitted.channels)
+        return cls({}, fitted, channels or labels)
 
     @property
     def batches(self) -> "set[BatchName] | None":
@@ -191,14 +191,16 @@ def _numbers(
     from ..pipeline.pipeline import Pipeline
 
     usual = inspect.signature(Pipeline.sparrow).parameters
-    found = {}
+    numbers = {}
     for name in OF_PANELS:
-        own = {key: value for key, value in getattr(panel, name).items() if key in (channels or ())}
-        if own:
+        by_channel = {
+            key: value for key, value in getattr(panel, name).items() if key in (channels or ())
+        }
+        if by_channel:
             # Some have no usual value: then the table has to tell of every channel.
             rest = {} if usual[name].default is None else {...: usual[name].default}
-            found[name] = values.with_labels({**own, **rest}, labels)
-    return found
+            numbers[name] = values.with_labels({**by_channel, **rest}, labels)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -246,12 +248,10 @@ class MaskOptions:
         """The parameter `where` for these image layers."""
         if not self.where:
             return None
-        from ..images.masks import Mask
+        from ..images.masks import NONZERO, Mask
 
-        several = {"labels": self.where_labels} if self.where_labels else {}
-        masks = [
-            Mask(name, inverted=self.where_not, **several) for name in names_for(layers, self.where)
-        ]
+        labels, names = self.where_labels or NONZERO, names_for(layers, self.where)
+        masks = [Mask(name, labels, self.where_not) for name in names]
         return masks[0] if len(masks) == 1 else masks
 
 

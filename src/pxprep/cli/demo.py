@@ -117,6 +117,8 @@ def _compile() -> None:
 
 def _make_room(store: Path, overwrite: bool) -> None:
     """Make the folder of a store; raises where a store is that is not to be replaced."""
+    if store.parent.is_file():
+        raise PxprepError(f"FOLDER must not be a file, got {str(store.parent)!r}")
     if store.exists() and not overwrite:
         raise PxprepError(f"{str(store)!r} exists already; --overwrite replaces it")
     store.parent.mkdir(parents=True, exist_ok=True)

@@ -108,8 +108,8 @@ def apply(
             with naming(store):
                 sdata = repaired(store, waiting.seconds)
                 layers = chosen_layers(sdata, layer)
-                own = {**how, "by": batches_here(batches, layers)}
-                asked = sdata, layers, names_for(layers, output), steps, own
+                outputs = names_for(layers, output)
+                asked = sdata, layers, outputs, steps, {**how, "by": batches_here(batches, layers)}
                 planned(*asked)  # raises what would be raised before any work
                 todo.append((store, asked))
         for store, asked in todo:
@@ -138,10 +138,10 @@ def _cohort(
             sdata = opened(store, mask.kinds)
             layers = chosen_layers(sdata, asked)
             parameters = steps.parameters(labels_of(sdata, layers[0]))
-            found = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
-            over = read_masks(sdata, parse_masks(mask.masks(layers), layers))
-        images |= {prefix + name: image for name, image in found.items()}
-        masks |= {prefix + name: one for name, one in over.items()}
+            store_images = read_checked(sdata, layers, parameters.pop("channels"), dtype=dtype)
+            store_masks = read_masks(sdata, parse_masks(mask.masks(layers), layers))
+        images |= {prefix + name: image for name, image in store_images.items()}
+        masks |= {prefix + name: over for name, over in store_masks.items()}
     return images, masks, parameters
 
 

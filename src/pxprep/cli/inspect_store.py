@@ -1,6 +1,6 @@
 """`pxprep inspect`: what is in a store, from its metadata alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,24 +42,26 @@ def inspect(store: o.Store, answer: AnswerOptions) -> None:
     answer.give(document, _in_words(document))
 
 
-def described(sdata: "SpatialData", kind: str, names: Iterable[str]) -> list[Document]:
+def described(sdata: "SpatialData", kind: str, names: Sequence[str]) -> list[Document]:
     """What there is to say about images or labels, without reading a pixel."""
     from ..layers.layer_provenance import Origins
+    from ..layers.layouts import scales_of
+    from ..layers.records import Records
+    from ..store.contents import KEY
 
     origins = Origins(sdata)
-    return [_described(sdata, origins, kind, name) for name in names]
-
-
-def _described(sdata: "SpatialData", origins: "Origins", kind: str, name: str) -> dict[str, object]:
-    from ..layers.layouts import scales_of
-
-    return {
-        "name": name,
-        "kind": kind,
-        **described_pixels(scales_of(getattr(sdata, kind)[name])),
-        "bytes": _bytes_below(Path(sdata.path) / kind / name),
-        "provenance": _made(sdata, origins, name) if kind == "images" else None,
-    }
+    has_records = kind == "images" and bool(names)
+    recorded = Records.parsed(sdata.attrs.get(KEY)).layers if has_records else {}
+    return [
+        {
+            "name": name,
+            "kind": kind,
+            **described_pixels(scales_of(getattr(sdata, kind)[name])),
+            "bytes": _bytes_below(Path(sdata.path) / kind / name),
+            "provenance": _provenance(origins, name) if name in recorded else None,
+        }
+        for name in names
+    ]
 
 
 def described_pixels(scales: "Sequence[xr.DataArray]") -> Document:
@@ -97,13 +99,8 @@ def _origin(made: Mapping[str, object] | None) -> str:
     return f", from {made['source']}" if "source" in made else f", {made['problem']}"
 
 
-def _made(sdata: "SpatialData", origins: "Origins", name: str) -> dict[str, object] | None:
-    """What made a layer; None if pxprep did not."""
-    from ..layers.records import Records
-    from ..store.contents import KEY
-
-    if name not in Records.parsed(sdata.attrs.get(KEY)).layers:
-        return None
+def _provenance(origins: "Origins", name: str) -> dict[str, object]:
+    """What made a layer that is in the records."""
     try:
         made = origins.of(name)
     except LayerError:
@@ -147,11 +144,11 @@ def _layer_lines(layer: Document) -> list[str]:
 
 def _steps(made: Document) -> str:
     """The names of the steps in order, or the text that is kept where they have no JSON."""
-    from ..pipeline.provenance import IMPORT
+    from ..pipeline.provenance import IMPORT, PIPELINE
 
     if IMPORT in made["parameters"]:
         return "imported"
-    pipeline = made["parameters"]["pipeline"]
+    pipeline = made["parameters"][PIPELINE]
     if isinstance(pipeline, str):
         return " ".join(pipeline.split())
     return ", ".join(step["as"] for step in pipeline["steps"]) or "no steps"

@@ -1,13 +1,13 @@
 """What the command says on stderr: one line for each error and warning, in words of its options."""
 
 import logging
-import string
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TextIO
+from typing import Any
 
 import typer
 
@@ -23,7 +23,6 @@ _NAMES_HERE = {
     "acquisitions": "acquisition",
     "n_fovs": "fovs",
 }
-_LETTERS = string.ascii_letters + string.digits + "_"
 
 
 def as_option(parameter: str, options: Mapping[str, str]) -> str:
@@ -35,7 +34,7 @@ def as_option(parameter: str, options: Mapping[str, str]) -> str:
         return "'*', as in '*=VALUE'"
     if parameter.startswith("pxprep.repair("):
         return f"pxprep repair {parameter.removeprefix('pxprep.repair(').removesuffix(')')}"
-    name = parameter[: len(parameter) - len(parameter.lstrip(_LETTERS))]
+    name = re.split(r"[^A-Za-z0-9_]", parameter, maxsplit=1)[0]
     option = options.get(_NAMES_HERE.get(name, name))
     if option is None:
         return parameter
@@ -99,17 +98,12 @@ def only_own_messages() -> Iterator[None]:
         show = warnings.showwarning
 
         def show_in_a_line(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
+            message: Warning | str, category: type[Warning], *where: Any, **how: Any
         ) -> None:
             if issubclass(category, PxprepWarning):
                 say(f"warning: {message}", "yellow")
             else:
-                show(message, category, filename, lineno, file, line)
+                show(message, category, *where, **how)
 
         warnings.showwarning = show_in_a_line
         try:

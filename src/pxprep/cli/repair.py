@@ -5,11 +5,7 @@ from .answers import AnswerOptions, only_answers_on_stdout
 from .bundled_options import WaitOptions
 
 
-def repair(
-    store: o.Store,
-    waiting: WaitOptions,
-    answer: AnswerOptions,
-) -> None:
+def repair(store: o.Store, waiting: WaitOptions, answer: AnswerOptions) -> None:
     """Complete or remove what interrupted writes have left in a store.
 
     Layers that were being published are completed; what had only been staged is removed.
@@ -18,13 +14,12 @@ def repair(
     from ..layers import preprocess
 
     with only_answers_on_stdout():
-        found = preprocess.repair(store, wait=waiting.seconds)
-    completed, removed = list(found.completed), found.removed
-    document = {"store": str(store), "completed": completed, "removed": removed}
+        completed, removed = preprocess.repair(store, wait=waiting.seconds)
+    document = {"store": str(store), "completed": list(completed), "removed": removed}
     answer.give(document, _in_words(completed, removed))
 
 
-def _in_words(completed: list[str], removed: int) -> str:
+def _in_words(completed: tuple[str, ...], removed: int) -> str:
     if not completed and not removed:
         return "nothing to repair"
     return (

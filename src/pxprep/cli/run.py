@@ -62,13 +62,13 @@ def run(
         "wait": waiting.seconds,
     }
     with only_answers_on_stdout():
-        read = (
+        sdata = (
             opened(store, mask.kinds) if dry_run else repaired(store, waiting.seconds, mask.kinds)
         )
-        layers = chosen_layers(read, layer)
+        layers = chosen_layers(sdata, layer)
         outputs = names_for(layers, output)
         how["where"] = mask.masks(layers)
-        asked = read, layers, outputs, steps, how
+        asked = sdata, layers, outputs, steps, how
         document = planned(*asked) if dry_run else make_layers(*asked, answer.has_progress)
     words = plan_in_words(document) if dry_run else in_words(document)
     answer.give(document, words)
@@ -79,8 +79,7 @@ def repaired(store: Path, wait: bool | float, kinds: Sequence[str] = ("images",)
     if os.path.isdir(store):  # noqa: PTH112 - False, too, for a name that cannot be one
         from ..layers.preprocess import repair
 
-        found = repair(store, wait=wait)
-        if found != ((), 0):
+        if repair(store, wait=wait) != ((), 0):
             say(f"repaired {str(store)!r}: an interrupted write had left something in it")
     return opened(store, kinds)
 

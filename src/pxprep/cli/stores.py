@@ -54,8 +54,8 @@ def read(path: Path, kinds: Sequence[str]) -> tuple["SpatialData", list[str]]:
             raise StoreError(
                 f"{str(path)!r} cannot be read: {type(error).__name__}: {error}"
             ) from error
-    said = [str(warning.message) for warning in record]
-    return sdata, [message for message in said if _DAMAGED.match(message)]
+    messages = [str(warning.message) for warning in record]
+    return sdata, [message for message in messages if _DAMAGED.match(message)]
 
 
 @contextmanager
@@ -112,8 +112,8 @@ def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
         return made_too or _source(origins, name) in (None, name)
 
     names = sorted(sdata.images)
-    found = [name for name in names if fnmatchcase(name, pattern) and may_be_meant(name)]
-    if not found:
+    matching = [name for name in names if fnmatchcase(name, pattern) and may_be_meant(name)]
+    if not matching:
         others = [name for name in names if may_be_meant(name)]
         likely = [*others, *(name.rstrip("0123456789") + "*" for name in others)]
         is_of_ours = any(fnmatchcase(name, pattern) for name in names)
@@ -122,7 +122,7 @@ def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
             f"--layer {pattern!r} matches no layer{but}{did_you_mean([pattern], likely)}; images "
             f"are {names}"
         )
-    return found
+    return matching
 
 
 def _source(origins: "Origins", name: str) -> str | None:

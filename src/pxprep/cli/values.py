@@ -68,11 +68,11 @@ def text_of(choice: StrEnum | None) -> str | None:
 
 def with_labels(value: object, labels: "Sequence[Label]") -> Any:
     """Names as the labels that an image has, which may be numbers; other names stay."""
-    known = {str(label): label for label in labels}
+    by_text = {str(label): label for label in labels}
     if isinstance(value, dict):
-        return {known.get(name, name): item for name, item in value.items()}
+        return {by_text.get(name, name): item for name, item in value.items()}
     if isinstance(value, list):
-        return [known.get(name, name) for name in value]
+        return [by_text.get(name, name) for name in value]
     return value
 
 
@@ -85,14 +85,14 @@ def steps_with_labels(
     """
     from ..pipeline.pipeline import Pipeline
 
-    known = {str(label): label for label in labels if not isinstance(label, str)}
+    by_text = {str(label): label for label in labels if not isinstance(label, str)}
 
     def renamed(value: object) -> object:
         if isinstance(value, Mapping):
-            return {known.get(name, name): renamed(item) for name, item in value.items()}
-        return known.get(value, value) if isinstance(value, str) else value
+            return {by_text.get(name, name): renamed(item) for name, item in value.items()}
+        return by_text.get(value, value) if isinstance(value, str) else value
 
-    if not known or not isinstance(pipeline, Pipeline):
+    if not by_text or not isinstance(pipeline, Pipeline):
         return pipeline
     steps = []
     for name, step in pipeline.steps:
@@ -108,20 +108,20 @@ def steps_with_labels(
 def _by_name(
     texts: Sequence[str], option: str, number: Callable[[str], object], expected: str
 ) -> object:
-    found: dict[object, object] = {}
+    by_name: dict[object, object] = {}
     for text in texts:
         # Names may hold "=" themselves.
         name, is_named, value = text.rpartition("=")
         key = name if is_named else None
-        if key in found:
+        if key in by_name:
             what = repr(name) if is_named else "the value for all"
             wrong(option, f"{what} is given twice")
-        found[key] = _parsed(value, option, number, expected)
-    if None not in found:
-        return {... if name == REST else name: value for name, value in found.items()}
-    if len(found) > 1:
+        by_name[key] = _parsed(value, option, number, expected)
+    if None not in by_name:
+        return {... if name == REST else name: value for name, value in by_name.items()}
+    if len(by_name) > 1:
         wrong(option, f"a value without a name is for all; for the rest write {REST}=VALUE")
-    return found[None]
+    return by_name[None]
 
 
 def _parsed(text: str, option: str, number: Callable[[str], Number], expected: str) -> Number:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from ..aliases import BatchName, DType, ImageName, Label, Pool
-from ..displays import Display, Displayable
+from ..displays import Display, Displayable, Part, counted, in_a_line
 from ..steps.json import encode_numbers
 from ..store.json import to_text
 from . import display, saved
@@ -49,7 +50,7 @@ class BaseFittedPipeline(Displayable):
     @property
     def seen_by(self) -> dict[str, tuple[Label, ...]]:
         """For each step, by name, the labels of the channels that it sees."""
-        return dict(zip(self.measured, self._along, strict=False))
+        return dict(zip(self.measured, self._along[:-1], strict=True))
 
     @cached_property
     def _along(self) -> list[tuple[Label, ...]]:
@@ -137,7 +138,9 @@ class BaseFittedPipeline(Displayable):
                 "fovs": list(self.fovs),
                 **({BATCHES: batches} if batches else {}),
                 "dtype": self.dtype.name,
-                "numbers": {name: encode_numbers(one, name) for name, one in self.measured.items()},
+                "numbers": {
+                    step: encode_numbers(numbers, step) for step, numbers in self.measured.items()
+                },
             }
         )
 
@@ -148,24 +151,28 @@ class BaseFittedPipeline(Displayable):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BaseFittedPipeline):
             return NotImplemented
-        return (
-            self.pipeline == other.pipeline
-            and self.channels == other.channels
-            and self.n_channels == other.n_channels
-            and self.pool == other.pool
-            and self.fovs == other.fovs
-            and self.batches == other.batches
-            and self.dtype == other.dtype
-            and self.numbers.identical(other.numbers)
+        compared = attrgetter(
+            "pipeline", "channels", "n_channels", "pool", "fovs", "batches", "dtype"
         )
+        are_equal: bool = compared(self) == compared(other)
+        return are_equal and self.numbers.identical(other.numbers)
 
     def _display(self) -> Display:
-        return display.fitted_display(
-            self.pipeline.steps,
-            self.measured,
-            self.seen_by,
-            self.remaining,
-            self.fovs,
-            self.pool,
-            self.batches,
-        )
+        images, channels = counted(len(self.fovs), "images"), counted(self.n_channels, "channels")
+        header, rows = display.step_table(self.pipeline.steps, self.measured)
+        parts = [Part("Steps", header, rows, count=len(rows))]
+        header, rows = display.channel_table(self.measured, self.seen_by)
+        if len(header) > 1:
+            columns = range(1, len(header))
+            parts.append(Part("Numbers", header, rows, columns, is_open=True))
+        else:
+            parts.append(Part("Channels", line=in_a_line(self.labels), count=self.n_channels))
+        dropped = [label for label in self.labels if label not in self.remaining]
+        if dropped:
+            parts.append(Part("Dropped channels", line=in_a_line(dropped), count=len(dropped)))
+        parts.append(Part("Images", line=display.shortened(self.fovs), count=len(self.fovs)))
+        if self.batches:
+            names = list(dict.fromkeys(self.batches[fov] for fov in self.fovs))
+            parts.append(Part("Batches", line=display.shortened(names), count=len(names)))
+        summary = f"of {images}, {channels}, pool={self.pool!r}"
+        return Display("pxprep.FittedPipeline", summary, parts)

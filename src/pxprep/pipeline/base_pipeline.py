@@ -17,7 +17,7 @@ from ..store.json import parsed_object, to_text
 from . import display, saved, yaml_text
 from .fluent import FluentSteps
 from .json_form import FORMAT, free_name
-from .run import INPUT, check_along, check_number_names, labels_along, numbers_that_may_be
+from .run import INPUT, check_along, check_number_names, numbers_that_may_be, with_labels
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -83,7 +83,7 @@ class BasePipeline(Displayable, FluentSteps):
         ParameterError
             If a parameter breaks its rule.
         """
-        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "exclude")
+        return cls._reference_order("exclude", q, q_sum, q_post, sigma, norm_sum, cap_max)
 
     @classmethod
     def pixie(
@@ -99,18 +99,18 @@ class BasePipeline(Displayable, FluentSteps):
 
         The parameters are those of `sparrow`, in percent where ark takes fractions.
         """
-        return cls._reference_order(q, q_sum, q_post, sigma, norm_sum, cap_max, "include")
+        return cls._reference_order("include", q, q_sum, q_post, sigma, norm_sum, cap_max)
 
     @classmethod
     def _reference_order(
         cls,
+        zeros: Zeros,
         q: PerChannel | None,
         q_sum: float | None,
         q_post: PerChannel | None,
         sigma: PerChannel | None,
         norm_sum: bool,
         cap_max: PerChannel | None,
-        zeros: Zeros,
     ) -> Self:
         steps: list[Step] = []
         if q is not None:
@@ -139,13 +139,12 @@ class BasePipeline(Displayable, FluentSteps):
         A step that measures by itself needs to see whole images.
         """
         operations = [type(step).operation for _, step in self.steps]
-        own = any(type(step).measure is not Step.measure for _, step in self.steps)
-        return bool(operations) and Step.operation not in operations and not own
+        by_itself = any(type(step).measure is not Step.measure for _, step in self.steps)
+        return bool(operations) and Step.operation not in operations and not by_itself
 
     def depth(self, labels: Sequence[Label]) -> int:
         """How many pixels around a pixel all steps together read."""
-        along = zip(self.steps, labels_along(self.steps, labels), strict=False)
-        operations = [step.operation(own) for (_, step), own in along]
+        operations = [step.operation(seen) for _, step, seen in with_labels(self.steps, labels)]
         return sum(operation.depth for operation in operations if operation is not None)
 
     def check(self, labels: Sequence[Label]) -> None:
@@ -154,9 +153,8 @@ class BasePipeline(Displayable, FluentSteps):
 
     def warn_of_remarks(self, labels: Sequence[Label]) -> None:
         """Warn of what should be known of each step on channels `labels`."""
-        along = labels_along(self.steps, labels)
-        for (name, step), own in zip(self.steps, along, strict=False):
-            for remark in step.remarks(own):
+        for name, step, seen in with_labels(self.steps, labels):
+            for remark in step.remarks(seen):
                 warn(f"{name}: {remark}")
 
     def to_json(self) -> str:
@@ -262,7 +260,7 @@ class BasePipeline(Displayable, FluentSteps):
             If the text is no pipeline, the file cannot be read, or a step or function is not
             known.
         """
-        return saved.read(text, lambda found: cls.from_dict(parsed_object(found), functions or {}))
+        return saved.read(text, lambda json: cls.from_dict(parsed_object(json), functions or {}))
 
     def to_dict(self) -> Json:
         """What `to_json` writes, as a dict."""
@@ -272,9 +270,9 @@ class BasePipeline(Displayable, FluentSteps):
     @classmethod
     def from_dict(cls, data: object, functions: Mapping[str, ImageFunction]) -> Self:
         """What `to_dict` described."""
-        known = isinstance(data, Mapping) and data.get("format") == FORMAT
+        is_known = isinstance(data, Mapping) and data.get("format") == FORMAT
         entries = data.get("steps") if isinstance(data, Mapping) else None
-        if not known or not isinstance(entries, list):
+        if not is_known or not isinstance(entries, list):
             raise ParameterError(f"text must be a pipeline of format {FORMAT}, got {data!r:.200}")
         steps: list[tuple[str, Step]] = []
         for entry in entries:

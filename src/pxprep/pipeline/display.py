@@ -6,9 +6,9 @@ from dataclasses import fields
 import numpy as np
 import xarray as xr
 
-from ..aliases import BatchName, ImageName, Label
+from ..aliases import Label
 from ..channels import CHANNEL
-from ..displays import Display, Part, counted, in_a_line
+from ..displays import Display, Part, counted
 from ..errors import listed
 from ..steps.base import Step
 from ..steps.image_values import COUNTS, IMAGE_VALUES, has_image_values
@@ -34,30 +34,23 @@ def channel_table(measured: NumbersByStep, seen_by: Mapping[str, Sequence[Label]
         if CHANNEL in array.dims
     }
     labels = next(iter(seen_by.values()), ())
-    rows = [[str(one), *(cells.get(one, "") for cells in columns.values())] for one in labels]
+    rows = [[str(label), *(cells.get(label, "") for cells in columns.values())] for label in labels]
     return ["channel", *columns], rows
 
 
 def step_table(steps: NamedSteps, measured: NumbersByStep) -> Table:
     """Header and rows, one for each step, of parameters and the numbers for all channels."""
-    rows = [
-        [
-            name,
-            _step(step),
-            ", ".join(" = ".join(item) for item in _shared_numbers(measured[name]).items()),
-        ]
-        for name, step in steps
-    ]
+    rows = [[name, _step(step), _shared_numbers(measured[name])] for name, step in steps]
     return ["step", "parameters", "measured"], rows
 
 
-def _shared_numbers(numbers: xr.Dataset) -> dict[str, str]:
+def _shared_numbers(numbers: xr.Dataset) -> str:
     """The numbers of one step that hold for all channels."""
-    return {
-        str(variable): _numbers_text(array)
+    return ", ".join(
+        f"{variable} = {_numbers_text(array)}"
         for variable, array in _applied_numbers(numbers).items()
         if CHANNEL not in array.dims
-    }
+    )
 
 
 def pipeline_display(steps: NamedSteps) -> Display:
@@ -65,36 +58,6 @@ def pipeline_display(steps: NamedSteps) -> Display:
     rows = [[name, _step(step)] for name, step in steps]
     part = Part("Steps", ["step", "parameters"], rows, count=len(rows))
     return Display("pxprep.Pipeline", f"of {counted(len(rows), 'steps')}, not fitted", [part])
-
-
-def fitted_display(
-    steps: NamedSteps,
-    measured: NumbersByStep,
-    seen_by: Mapping[str, Sequence[Label]],
-    remaining: Sequence[Label],
-    fovs: Sequence[ImageName],
-    pool: str | None,
-    batches: Mapping[ImageName, BatchName],
-) -> Display:
-    """The steps with the numbers for all channels, those of each channel, and the images."""
-    labels = next(iter(seen_by.values()), remaining)
-    images, channels = counted(len(fovs), "images"), counted(len(labels), "channels")
-    dropped = [label for label in labels if label not in remaining]
-    header, rows = step_table(steps, measured)
-    parts = [Part("Steps", header, rows, count=len(rows))]
-    header, rows = channel_table(measured, seen_by)
-    if len(header) > 1:
-        numbers = range(1, len(header))
-        parts.append(Part("Numbers", header, rows, numbers, is_open=True))
-    else:
-        parts.append(Part("Channels", line=in_a_line(labels), count=len(labels)))
-    if dropped:
-        parts.append(Part("Dropped channels", line=in_a_line(dropped), count=len(dropped)))
-    parts.append(Part("Images", line=shortened(fovs), count=len(fovs)))
-    if batches:
-        names = list(dict.fromkeys(batches[fov] for fov in fovs))
-        parts.append(Part("Batches", line=shortened(names), count=len(names)))
-    return Display("pxprep.FittedPipeline", f"of {images}, {channels}, pool={pool!r}", parts)
 
 
 def shortened(names: Sequence[Hashable]) -> str:
@@ -139,10 +102,10 @@ def _numbers_text(array: xr.DataArray) -> str:
     if array.dtype.kind not in "buif":
         texts = list(dict.fromkeys(map(str, array.values.ravel().tolist())))
         return " or ".join(texts) if len(texts) <= MOST_NAMES else f"{len(texts):,} texts"
-    known = array.values[~np.isnan(array.values)]
-    if not known.size:
+    values = array.values[~np.isnan(array.values)]
+    if not values.size:
         return _number_text(np.nan)
-    low, middle, high = (_number_text(pick(known)) for pick in (np.min, np.median, np.max))
+    low, middle, high = (_number_text(pick(values)) for pick in (np.min, np.median, np.max))
     return f"{middle} ({low} to {high})"
 
 

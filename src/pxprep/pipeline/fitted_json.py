@@ -19,7 +19,7 @@ from ..steps.json import decode_numbers
 from ..store.json import parsed_object
 from .base_pipeline import BasePipeline
 from .json_form import BATCHES
-from .run import labels_along
+from .run import with_labels
 
 AnyPipeline = TypeVar("AnyPipeline", bound=BasePipeline)
 
@@ -44,22 +44,23 @@ def parsed(
             f"text must be a fitted pipeline with {sorted(KEYS)}, got {sorted(data)!r:.300}"
         )
     pipeline = pipeline_class.from_dict(data["pipeline"], functions or {})
-    (labels, n_channels), fovs = _channels(data["channels"]), _labels(data["fovs"], "fovs")
+    labels, n_channels = _channels(data["channels"])
+    fovs = _labels(data["fovs"], "fovs")
     pool = parse_pool(data["pool"])
-    keys = tuple(range(n_channels)) if labels is None else labels
-    pipeline.check(keys)
+    labels_or_positions = tuple(range(n_channels)) if labels is None else labels
+    pipeline.check(labels_or_positions)
     numbers = data["numbers"]
     if not isinstance(numbers, Mapping) or list(numbers) != [name for name, _ in pipeline.steps]:
         raise ParameterError("text must hold numbers for each step of the pipeline, in their order")
     batches = _batches(data[BATCHES], fovs, pool) if BATCHES in data else {}
-    groups = dict.fromkeys(batches[fov] for fov in fovs) if batches else {}
-    sizes = {FOV: len(fovs), **({BATCH: len(groups)} if batches else {})}
-    along = dict(zip(numbers, labels_along(pipeline.steps, keys), strict=False))
-    found = {}
-    for name, seen in along.items():
+    measured_batches = dict.fromkeys(batches[fov] for fov in fovs if batches)
+    sizes = {FOV: len(fovs), **({BATCH: len(measured_batches)} if batches else {})}
+    measured = {}
+    for name, step, seen in with_labels(pipeline.steps, labels_or_positions):
         arrays = decode_numbers(numbers[name], name, {CHANNEL: len(seen), **sizes})
-        own = labels if seen == keys else seen
-        found[name] = labeled_numbers(arrays, own, fovs, groups)
+        channels = labels if seen == labels_or_positions else seen
+        labeled = labeled_numbers(arrays, channels, fovs, measured_batches)
+        measured[name] = _checked(step, name, labeled, seen, pool, bool(batches))
     return {
         "pipeline": pipeline,
         "channels": labels,
@@ -67,10 +68,7 @@ def parsed(
         "pool": pool,
         "fovs": fovs,
         "dtype": np.dtype(parse_choice(data["dtype"], "dtype", ("float32", "float64"))),
-        "measured": {
-            name: _checked(step, name, found[name], along[name], pool, bool(batches))
-            for name, step in pipeline.steps
-        },
+        "measured": measured,
         "batches": batches,
     }
 
@@ -133,8 +131,8 @@ def _checked(
     try:
         if not measures(step, labels) and len(numbers):
             raise ParameterError(f"it measures nothing, got {sorted(map(str, numbers))}")
-        for one in _by_batch(numbers, has_batches):
-            step.check_numbers(one, labels, pool)
+        for of_batch in _by_batch(numbers, has_batches):
+            step.check_numbers(of_batch, labels, pool)
     except ParameterError as error:
         raise ParameterError(f"numbers of step {name!r}: {error}") from error
     return numbers

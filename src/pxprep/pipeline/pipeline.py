@@ -290,8 +290,8 @@ class FittedPipeline(BaseFittedPipeline):
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
         cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
-        own = cohort.batch_of_each()
-        batches = known_batches(cohort.names, by, self.batches, self.fovs, own)
+        by_name = cohort.batch_of_each()
+        batches = known_batches(cohort.names, by, self.batches, self.fovs, by_name)
         return replace(cohort, batches=batches)
 
     def update(
@@ -379,4 +379,4 @@ class FittedPipeline(BaseFittedPipeline):
             If the text is no fitted pipeline, or the file cannot be read; its numbers are not those
             of its steps, channels and images; or a step or function is not known.
         """
-        return saved.read(text, lambda found: cls(**fitted_json.parsed(found, Pipeline, functions)))
+        return saved.read(text, lambda json: cls(**fitted_json.parsed(json, Pipeline, functions)))

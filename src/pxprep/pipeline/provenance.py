@@ -73,22 +73,25 @@ class Provenance(Displayable):
         return FittedPipeline.from_json(json.dumps(self._fitted), functions)
 
     def _display(self) -> Display:
-        made = {"source": self.source, "time": f"{self.time:%Y-%m-%d %H:%M:%S %Z}", "run": self.run}
-        asked = {key: value for key, value in self.parameters.items() if key != PIPELINE}
-        parts = [Part("Made from", rows=[[key, value] for key, value in made.items()])]
+        time = f"{self.time:%Y-%m-%d %H:%M:%S %Z}"
+        rows = [["source", self.source], ["time", time], ["run", self.run]]
+        parts = [Part("Made from", rows=rows)]
         if not self.is_import:
             steps = self.parameters.get(PIPELINE, {}).get("steps", ())
             parts.append(Part("Steps", rows=[*map(_step_row, steps)], count=len(steps)))
-        given = [[key, value_text(value)] for key, value in asked.items() if value is not None]
-        parts.append(Part("Parameters", rows=given))
-        versions = [[package, number] for package, number in self.versions.items()]
-        parts.append(Part("Versions", rows=versions, is_open=False))
+        asked = [
+            [key, value_text(value)]
+            for key, value in self.parameters.items()
+            if key != PIPELINE and value is not None
+        ]
+        parts.append(Part("Parameters", rows=asked))
+        parts.append(Part("Versions", rows=[*map(list, self.versions.items())], is_open=False))
         return Display("pxprep.Provenance", f"of layer {self.layer!r}", parts)
 
 
 def _step_row(step: Mapping[str, object]) -> list[str]:
     """What a step is called, and its parameters."""
-    asked = step.get("configuration")
-    if isinstance(asked, Mapping):
-        asked = without_none(str(step["name"]), asked)
-    return [str(step["as"]), value_text(asked)]
+    configuration = step.get("configuration")
+    if isinstance(configuration, Mapping):
+        configuration = without_none(str(step["name"]), configuration)
+    return [str(step["as"]), value_text(configuration)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,17 +15,27 @@ from ..images.image_set import ImageSet
 from ..images.parameters import parse_number
 from ..steps.base import Step
 from ..steps.image_values import EVERYTHING, compared, flags_of, has_image_values
-from .run import INPUT, NamedSteps, labels_along
+from .run import INPUT, NamedSteps, variables_of, with_labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ("step", "fov", "channel", "quantile", "median", "fold", "score", "reason")
 # The median absolute deviation of normally distributed values, in standard deviations.
 NORMAL_MAD = 0.6745
 FEWEST_IMAGES = 3
-# Image, channel, quantile, median, fold, score and reason of what is far from the rest.
-Far = tuple[ImageName, Label | None, float, float, float, float, str]
+
+
+class Outlier(NamedTuple):
+    """A row of what `FittedPipeline.outliers` returns."""
+
+    step: str
+    fov: ImageName
+    channel: Label | None
+    quantile: float
+    median: float
+    fold: float
+    score: float
+    reason: str
 
 
 def find_outliers(
@@ -45,26 +55,28 @@ def find_outliers(
         raise ParameterError(f"score must be {rule} 0, got {score!r}")
     if least_fold < 1:
         raise ParameterError(f"fold must be {rule} 1, got {fold!r}")
-    rows = [
-        (name, *row)
+    outliers = [
+        outlier
         for name, numbers in measured.items()
         if has_image_values(numbers)
-        for positions in rows_together(numbers[FOV].values.tolist(), batches)
-        for row in _far(numbers.isel({FOV: positions}), seen_by[name], least_score, least_fold)
+        for rows in rows_together(numbers[FOV].values.tolist(), batches)
+        for outlier in _far(name, numbers.isel({FOV: rows}), seen_by[name], least_score, least_fold)
     ]
     # An image without signal is infinitely far.
-    rows.sort(key=lambda row: -abs(np.log(row[5])) if row[5] > 0 else -np.inf)
-    table = DataFrame(rows, columns=list(COLUMNS))
+    outliers.sort(key=lambda one: -abs(np.log(one.fold)) if one.fold > 0 else -np.inf)
+    table = DataFrame(outliers, columns=list(Outlier._fields))
     # As a column of texts it would have NaN for sums, which have no channel.
-    table["channel"] = Series([row[2] for row in rows], dtype=object)
+    table["channel"] = Series([one.channel for one in outliers], dtype=object)
     if batches:
-        own = Series([batches[row[1]] for row in rows], dtype=object)
-        table.insert(table.columns.get_loc("channel"), "batch", own)
+        batch = Series([batches[one.fov] for one in outliers], dtype=object)
+        table.insert(table.columns.get_loc("channel"), "batch", batch)
     return table
 
 
-def _far(numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float) -> Iterator[Far]:
-    """What is far from the rest, of the images that `numbers` has."""
+def _far(
+    step: str, numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
+) -> Iterator[Outlier]:
+    """The outliers among the images that `numbers` of a step has."""
     quantiles = compared(numbers)
     fovs = quantiles.coords[FOV].values.tolist()
     columns = quantiles.values.reshape(len(fovs), -1)
@@ -80,8 +92,8 @@ def _far(numbers: xr.Dataset, labels: Sequence[Label], score: float, fold: float
         scores = _scores(folds[:, i])
         far = ~valid | ((scores > score) & (either_way(folds[:, i]) > fold))
         for k in np.flatnonzero(far).tolist():
-            found = (float(columns[k, i]), median, float(folds[k, i]), float(scores[k]))
-            yield (fovs[k], channel, *found, _reason(*found))
+            values = (float(columns[k, i]), median, float(folds[k, i]), float(scores[k]))
+            yield Outlier(step, fovs[k], channel, *values, _reason(*values))
 
 
 def rows_together(
@@ -158,10 +170,10 @@ def require_updatable(
         )
     # Steps whose output no measured number has changed.
     untouched, current = {INPUT}, INPUT
-    for (name, step), own in zip(steps, labels_along(steps, labels), strict=False):
+    for name, step, seen in with_labels(steps, labels):
         source = current if step.reference is None else step.reference
-        if _depends_on_images(step, own, measured[name]):
-            if step.statistic(own) is None:
+        if _depends_on_images(step, seen, measured[name]):
+            if step.statistic(seen) is None:
                 raise ParameterError(
                     f"pxprep does not know how the numbers of step {name!r} come from those of "
                     f"each image: {again}"
@@ -205,11 +217,11 @@ def updated(
     already_told = np.full((len(fovs), len(cohort.labels)), EVERYTHING, np.uint8)
     already_told[-len(cohort) :] = 0
     measured, before = {}, cohort.labels
-    for (name, step), labels in zip(steps, labels_along(steps, cohort.labels), strict=False):
+    for name, step, labels in with_labels(steps, cohort.labels):
         already_told, before = already_told[:, [before.index(label) for label in labels]], labels
         is_labeled = channel_labels(cohort[0]) is not None or labels != cohort.labels
         both = _with_more_images(old[name], new[name])
-        numbers = {str(variable): array.variable for variable, array in both.items()}
+        numbers = variables_of(both)
         statistic = step.statistic(labels)
         if statistic is not None and has_image_values(both):
             recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
@@ -219,7 +231,7 @@ def updated(
             numbers,
             labels if is_labeled else None,
             fovs,
-            dict.fromkeys(batches[fov] for fov in fovs) if batches else (),
+            dict.fromkeys(batches[fov] for fov in fovs if batches),
         )
     return measured
 
@@ -235,7 +247,7 @@ def _recomputed(
     if not batches:
         return recompute(numbers, already_told, step=step)
     of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
-    made = [
+    by_batch = [
         recompute(
             numbers.isel({FOV: rows, BATCH: place}),
             already_told[rows],
@@ -243,13 +255,16 @@ def _recomputed(
         )
         for place, (batch, rows) in enumerate(of_each.items())
     ]
-    return {name: xr.Variable.concat([one[name] for one in made], BATCH) for name in made[0]}
+    return {
+        name: xr.Variable.concat([of_batch[name] for of_batch in by_batch], BATCH)
+        for name in by_batch[0]
+    }
 
 
 def _depends_on_images(step: Step, labels: Sequence[Label], numbers: xr.Dataset) -> bool:
     """Whether a step's numbers come from images, and not from its parameters."""
-    of_its_own = step.statistic(labels) is None and bool(numbers.data_vars)
-    return of_its_own or has_image_values(numbers)
+    measures_by_itself = step.statistic(labels) is None and bool(numbers.data_vars)
+    return measures_by_itself or has_image_values(numbers)
 
 
 def _with_more_images(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:

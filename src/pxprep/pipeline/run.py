@@ -3,7 +3,7 @@
 A step of the user's own may return anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
 from ..images.image import as_float, checked
-from ..images.image_numbers import BATCH, FOV, Numbers, as_coordinate, joined, rows_of
+from ..images.image_numbers import BATCH, FOV, Numbers, as_coordinate, joined
 from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measured, measures
 from ..steps.batches import side_by_side
@@ -49,17 +49,16 @@ def run(
     """
     needed = references(steps)
     outputs = {INPUT: cohort}
-    current, told = cohort, cohort.already_told
-    along = labels_along(steps, cohort.labels)
-    measured_ones = [measures(step, own) for (_, step), own in zip(steps, along, strict=False)]
+    current, flags = cohort, cohort.already_told
+    is_measuring = [measures(step, seen) for _, step, seen in with_labels(steps, cohort.labels)]
     for position, (name, step) in enumerate(steps):
         numbers: Any = NOTHING
-        if measured_ones[position]:
+        if is_measuring[position]:
             keeps = bar is None and step.reference is None and not current.is_cheap
             if keeps:
                 current = current.keeping_results()
             source = current if step.reference is None else outputs[step.reference]
-            source = source.with_already_told(told)
+            source = source.with_already_told(flags)
             numbers = (
                 _measure(name, step, source)
                 if bar is None
@@ -68,11 +67,12 @@ def run(
             if keeps:
                 current = current.with_results()
             if has_image_values(numbers):
-                told = told | flags_of(numbers)
-        if bar is None or any(measured_ones[position + 1 :]):
+                flags = flags | flags_of(numbers)
+        if bar is None or any(is_measuring[position + 1 :]):
             reference = None if step.reference is None else outputs[step.reference]
-            current = apply_numbers(name, step, current.with_already_told(told), numbers, reference)
-            told = current.already_told  # without flags of channels that it drops
+            current = current.with_already_told(flags)
+            current = apply_numbers(name, step, current, numbers, reference)
+            flags = current.already_told  # without those of channels that the step drops
         if name in needed:
             outputs[name] = current = current.shared()
         yield name, numbers, current
@@ -80,8 +80,8 @@ def run(
 
 def pass_names(steps: NamedSteps, cohort: ImageSet) -> list[str]:
     """What the passes that measure are called, one for each step that measures."""
-    each = zip(steps, labels_along(steps, cohort.labels), strict=False)
-    return [_pass_name(name, cohort) for (name, step), labels in each if measures(step, labels)]
+    each = with_labels(steps, cohort.labels)
+    return [_pass_name(name, cohort) for name, step, seen in each if measures(step, seen)]
 
 
 def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label, ...]]:
@@ -90,6 +90,14 @@ def labels_along(steps: NamedSteps, labels: Sequence[Label]) -> list[tuple[Label
     for _, step in steps:
         along.append(kept_by(step, along[-1]))
     return along
+
+
+def with_labels(
+    steps: NamedSteps, labels: Sequence[Label]
+) -> list[tuple[str, Step, tuple[Label, ...]]]:
+    """Each step's name, the step, and the channels that it sees of an image with `labels`."""
+    along = labels_along(steps, labels)[:-1]
+    return [(name, step, seen) for (name, step), seen in zip(steps, along, strict=True)]
 
 
 def number_name(step: str, number: object) -> str:
@@ -127,8 +135,8 @@ def numbers_together(
     def over_all(step: str, array: xr.DataArray) -> xr.DataArray:
         if not is_any_dropped or CHANNEL not in array.dims:
             return array
-        own = array.assign_coords({CHANNEL: as_coordinate(seen_by[step])})
-        return own.reindex({CHANNEL: as_coordinate(labels)})
+        labeled = array.assign_coords({CHANNEL: as_coordinate(seen_by[step])})
+        return labeled.reindex({CHANNEL: as_coordinate(labels)})
 
     variables: dict[str, xr.DataArray] = {
         number_name(name, variable): over_all(name, array)
@@ -145,7 +153,7 @@ def check_along(steps: NamedSteps, labels: Sequence[Label]) -> None:
     for name, step in steps:
         if step.reference is not None and outputs[step.reference] != seen:
             # In the order in which the steps drop them.
-            gone = {one: by for one, by in dropped.items() if one in outputs[step.reference]}
+            gone = {label: by for label, by in dropped.items() if label in outputs[step.reference]}
             last = [*gone.values()][-1]
             raise ParameterError(
                 f"reference of step {name!r} must have the channels that the step sees, got "
@@ -175,9 +183,11 @@ def _fits(step: Step, labels: Sequence[Label]) -> bool:
 
 def _in_words(dropped: Mapping[Label, str]) -> str:
     """Which steps drop which channels, given the step that drops each."""
-    steps = dict.fromkeys(dropped.values())
-    own = {step: [label for label, by in dropped.items() if by == step] for step in steps}
-    return " and ".join(f"step {step!r} drops {listed_labels(own[step])}" for step in steps)
+    by_step: dict[str, list[Label]] = {}
+    for label, step in dropped.items():
+        by_step.setdefault(step, []).append(label)
+    parts = (f"step {step!r} drops {listed_labels(labels)}" for step, labels in by_step.items())
+    return " and ".join(parts)
 
 
 def references(steps: NamedSteps) -> set[str | None]:
@@ -196,16 +206,16 @@ def apply_numbers(
         with OfStep(name):
             return step.applied(cohort, numbers, reference)
     differ = cohort.pool is None or BATCH in numbers.dims
-    own = cohort.by_image(numbers, name) if differ else [numbers] * len(cohort)
-    made = cohort.map(partial(_apply_own, name, step), cohort.names, own)
-    return made.keeping_channels(kept_by(step, cohort.labels))
+    of_each = cohort.by_image(numbers, name) if differ else [numbers] * len(cohort)
+    results = cohort.map(partial(_apply_own, name, step), cohort.names, of_each)
+    return results.keeping_channels(kept_by(step, cohort.labels))
 
 
 def as_own_floats(result: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """`result` as floats; a copy if it is the image that the caller gave, or a view of that."""
     is_float = result.dtype in (np.dtype(np.float32), np.dtype(np.float64))
-    held = [one.data for one in (result, image)]
-    is_view = all(isinstance(one, np.ndarray) for one in held) and np.may_share_memory(*held)
+    both = (result.data, image.data)
+    is_view = all(isinstance(data, np.ndarray) for data in both) and np.may_share_memory(*both)
     return result if is_float and not is_view and result is not image else as_float(result)
 
 
@@ -214,7 +224,7 @@ def _measure_now(
 ) -> xr.Dataset:
     """What a step measures, labeled and computed; each pass over the images has a bar."""
     shown = _pass_name(name, cohort)
-    cohort = cohort.with_evaluate(_evaluation(bar, shown, in_this_process))
+    cohort = cohort.with_evaluate(partial(_evaluate, bar, shown, in_this_process))
     # Chains are measured here and now; of lazy images `evaluate` computes and shows each pass.
     with bar(shown) if cohort.chains else nullcontext():
         numbers = _as_numbers(_measure(name, step, cohort), name, cohort)
@@ -237,13 +247,14 @@ def _measured_by_itself(name: str, step: Step, cohort: ImageSet) -> xr.Dataset:
         cohort = only_measured_pixels(cohort)
     if cohort.batches:
         parts = cohort.by_batch().items()
-        found = {batch: _variables(_measured_by_itself(name, step, part)) for batch, part in parts}
-        return _as_numbers(side_by_side(found, cohort), name, cohort)
+        by_batch = {
+            batch: variables_of(_measured_by_itself(name, step, part)) for batch, part in parts
+        }
+        return _as_numbers(side_by_side(by_batch, cohort), name, cohort)
     if cohort.pool is not None:
         return _as_numbers(step.measure(cohort), name, cohort)
-    each = [_as_numbers(step.measure(one), name, one) for one in cohort.each_alone()]
-    stacked = joined(each)
-    return _as_numbers(dict(stacked.data_vars), name, cohort)
+    of_each = [_as_numbers(step.measure(alone), name, alone) for alone in cohort.each_alone()]
+    return _as_numbers(dict(joined(of_each).data_vars), name, cohort)
 
 
 def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
@@ -251,21 +262,22 @@ def _as_numbers(measured: object, name: str, cohort: ImageSet) -> xr.Dataset:
     rule = f"measure of step {name!r} must return a mapping of names to scalars or arrays over c"
     if not isinstance(measured, Mapping):
         raise ImageError(f"{rule}, got {measured!r:.200}")
-    arrays, batches = {}, rows_of(cohort.batches)
+    sizes = {CHANNEL: len(cohort.labels), FOV: len(cohort), BATCH: len(set(cohort.batches))}
+    arrays = {}
     for variable, value in measured.items():
         if variable in (CHANNEL, FOV, BATCH):
             raise ImageError(f"{rule}, and no name may be that of a dim, got {variable!r}")
         array = value if isinstance(value, NUMBERS) else _over_channels(value, rule)
         if isinstance(array, xr.DataArray) and CHANNEL in array.coords and CHANNEL in array.dims:
             array = reorder_channels(array, cohort.labels, f"measure of step {name!r}")
-        expected = {CHANNEL: len(cohort.labels), FOV: len(cohort), BATCH: len(batches)}
-        if any(expected.get(str(dim)) != size for dim, size in array.sizes.items()):
+        if any(sizes.get(str(dim)) != size for dim, size in array.sizes.items()):
             raise ImageError(f"{rule}, got {dict(array.sizes)} for {variable!r}")
         arrays[variable] = xr.Variable(array.dims, backends.adopt(array.data))
     return cohort.labeled(arrays)
 
 
-def _variables(numbers: xr.Dataset) -> Numbers:
+def variables_of(numbers: xr.Dataset) -> dict[str, xr.Variable]:
+    """Numbers without their labels."""
     return {str(name): array.variable for name, array in numbers.data_vars.items()}
 
 
@@ -298,21 +310,17 @@ def _checked(name: str, result: object, image: xr.DataArray) -> xr.DataArray:
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"
         )
-    made = checked(result, f"what step {name!r} returned")
-    return made if made.dims == image.dims else made.transpose(*image.dims)
+    return checked(result, f"what step {name!r} returned").transpose(*image.dims)
 
 
 def _pass_name(name: str, cohort: ImageSet) -> str:
     return f"measure {name}" + (f" of {len(cohort)} images" if len(cohort) > 1 else "")
 
 
-def _evaluation(
-    bar: Progress, description: str, in_this_process: bool
-) -> Callable[[list[Array]], list[Array]]:
-    def evaluate(arrays: list[Array]) -> list[Array]:
-        if not any(map(backends.is_lazy, arrays)):
-            return arrays
-        with bar(description):
-            return list(computing.compute(*arrays, local=in_this_process))
-
-    return evaluate
+def _evaluate(
+    bar: Progress, description: str, in_this_process: bool, arrays: list[Array]
+) -> list[Array]:
+    if not any(map(backends.is_lazy, arrays)):
+        return arrays
+    with bar(description):
+        return list(computing.compute(*arrays, local=in_this_process))

@@ -43,16 +43,16 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         """A mapping."""
-        found: dict[object, object] = {}
+        mapping: dict[object, object] = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             is_plain = isinstance(key, str | int | float) and not isinstance(key, bool)
-            if not is_plain or key in found:
+            if not is_plain or key in mapping:
                 rule = "is given twice" if is_plain else "must be a text or a number: quote it"
                 problem = f"key {key!r:.100} {rule}"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
-            found[key] = self.construct_object(value_node, deep=True)
-        return found
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -107,10 +107,11 @@ def _written(step: Json, taken: set[str]) -> object:
     kind, name = step["name"], step["as"]
     has_own_name = name != free_name(kind, taken)
     taken.add(name)
-    given = {key: _plain(value) for key, value in without_none(kind, step["configuration"]).items()}
-    if not given and not has_own_name:
+    configuration = without_none(kind, step["configuration"])
+    parameters = {key: _plain(value) for key, value in configuration.items()}
+    if not parameters and not has_own_name:
         return kind
-    return {kind: given or None} | ({"as": name} if has_own_name else {})
+    return {kind: parameters or None} | ({"as": name} if has_own_name else {})
 
 
 def _read(entry: object, taken: set[str]) -> dict[str, object]:
@@ -121,13 +122,13 @@ def _read(entry: object, taken: set[str]) -> dict[str, object]:
     if not isinstance(entry, Mapping):
         raise ParameterError(f"{rule}, got {entry!r:.200}")
     kinds = [key for key in entry if key != "as"]
-    given = entry[kinds[0]] if len(kinds) == 1 else None
-    if len(kinds) != 1 or not isinstance(given, Mapping | None):
+    parameters = entry[kinds[0]] if len(kinds) == 1 else None
+    if len(kinds) != 1 or not isinstance(parameters, Mapping | None):
         raise ParameterError(f"{rule}, got {entry!r:.200}")
     kind = kinds[0]
     name = entry["as"] if "as" in entry else free_name(str(kind), taken)
     taken.add(str(name))
-    configuration = {key: _encoded(value) for key, value in (given or {}).items()}
+    configuration = {key: _encoded(value) for key, value in (parameters or {}).items()}
     return {"as": name, "name": kind, "configuration": configuration}
 
 

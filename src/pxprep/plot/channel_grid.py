@@ -117,7 +117,7 @@ def channels(
             )
     draw_scale_bar(places[0][0], image, max_pixels)
     turn_off(places[len(channels) :])
-    _explain(places[(len(channels) - 1) // axes.shape[1] * axes.shape[1]][0], shown, high)
+    _explain(places[: len(channels) : axes.shape[1]][-1][0], shown, high)
     return as_axes_array(axes)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..aliases import Label, NumpyArray
+from ..aliases import NumpyArray
 from ..channels import CHANNEL
 from ..errors import ParameterError
 from ..images.image_numbers import FOV
@@ -178,17 +178,18 @@ class _StepPlot:
 
     @classmethod
     def of(cls, fitted: FittedPipeline, step: str, outliers: DataFrame) -> _StepPlot:
-        quantiles = compared(fitted.measured[step])
-        has_channels = CHANNEL in quantiles.dims
-        labels: list[Label] = [*fitted.seen_by[step]] if has_channels else [None]
+        has_channels = CHANNEL in compared(fitted.measured[step]).dims
+        labels = [*fitted.seen_by[step]] if has_channels else [None]
         values = values_of_images(fitted, step)
         far = np.zeros(values.shape, bool)
         for row in outliers[outliers["step"] == step].itertuples():
-            far[fitted.fovs.index(row.fov), labels.index(row.channel) if has_channels else 0] = True
+            far[fitted.fovs.index(row.fov), labels.index(row.channel)] = True
         return cls(
             step=step,
             what=compared_as(fitted.measured[step]),
-            rows=[cut_text(str(label), MOST_LETTERS) if has_channels else SUMS for label in labels],
+            rows=[
+                SUMS if label is None else cut_text(str(label), MOST_LETTERS) for label in labels
+            ],
             ratios=ratios_in_batches(values, fitted.fovs, fitted.batches),
             far=far,
             fovs=[str(name) for name in fitted.fovs],
@@ -207,8 +208,8 @@ class _StepPlot:
     @property
     def far_names(self) -> list[str]:
         """For each channel the images that are far from the others."""
-        names = [[self.fovs[i] for i in np.flatnonzero(column)] for column in self.far.T]
-        return [cut_text(", ".join(some), MOST_LETTERS) for some in names]
+        texts = (", ".join(self.fovs[i] for i in np.flatnonzero(column)) for column in self.far.T)
+        return [cut_text(text, MOST_LETTERS) for text in texts]
 
     def draw(self, ax: Axes, fold: float) -> None:
         """Draw the plot."""
@@ -288,7 +289,7 @@ def _explain(ax: Axes, plots: Sequence[_StepPlot]) -> None:
     legend_below(ax, handles, 0.42, left=0.4, handletextpad=0.2)
 
 
-def _new_axes(plots: Sequence[_StepPlot]) -> NumpyArray:
+def _new_axes(plots: Sequence[_StepPlot]) -> list[Axes]:
     """Axes side by side; a plot of one row stands below the one before it."""
     columns: list[list[_StepPlot]] = []
     for plot in plots:
@@ -301,7 +302,8 @@ def _new_axes(plots: Sequence[_StepPlot]) -> NumpyArray:
     ]
     heights = [sum(TITLE + ROW * len(p.rows) + BELOW for p in column) for column in columns]
     figure = new_figure(sum(left + PLOT + right for left, right in widths) + EDGE, max(heights))
-    axes, x = [], 0.0
+    axes: list[Axes] = []
+    x = 0.0
     for column, (left, right) in zip(columns, widths, strict=True):
         y = 0.0
         for plot in column:
@@ -309,15 +311,13 @@ def _new_axes(plots: Sequence[_StepPlot]) -> NumpyArray:
             axes.append(new_axes_at(figure, x + left, y + TITLE, PLOT, height))
             y += TITLE + height + BELOW
         x += left + PLOT + right
-    made = np.empty(len(axes), object)
-    made[:] = axes
-    return made
+    return axes
 
 
-def _given_axes(axes: object, n_plots: int) -> NumpyArray:
-    given = np.ravel(np.asarray(axes, object))
-    if len(given) != n_plots or not all(hasattr(ax, "scatter") for ax in given):
+def _given_axes(axes: object, n_plots: int) -> list[Axes]:
+    flat = np.ravel(np.asarray(axes, object)).tolist()
+    if len(flat) != n_plots or not all(hasattr(ax, "scatter") for ax in flat):
         raise ParameterError(
             f"axes must be an array of {n_plots} Axes, one for each step, got {axes!r:.200}"
         )
-    return given
+    return flat

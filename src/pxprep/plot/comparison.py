@@ -98,8 +98,7 @@ def compare(
         axes = new_axes(len(channels), size, rows=2)
     pairs = axes_of_channels(axes, len(channels), rows=2)
     shown = computing.compute(thinned(before, max_pixels), thinned(after, max_pixels))
-    titles = titles_of(after)
-    for title, pair, *thumbnails in zip(titles, pairs, *shown, strict=False):
+    for title, pair, *thumbnails in zip(titles_of(after), pairs, *shown, strict=False):
         for ax, thumbnail in zip(pair, thumbnails, strict=True):
             draw(ax, as_floats(thumbnail))
         write_title(pair[0], title)

@@ -139,7 +139,4 @@ def _draw(ax: "Axes", kinds: NumpyArray) -> None:
     ax.imshow(kinds, vmin=-0.5, vmax=len(KINDS) - 0.5, cmap=ListedColormap([*KINDS.values()]))
     bare(ax)
     entries = list(KINDS.items())[: 2 + bool((kinds == 2).any())]
-    handles = [patch(colour, label) for label, colour in entries]
-    for handle in handles:
-        handle.set_edgecolor(DROPPED)
-    legend_below(ax, handles)
+    legend_below(ax, [patch(colour, label, edgecolor=DROPPED) for label, colour in entries])

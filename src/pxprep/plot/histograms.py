@@ -11,7 +11,7 @@ from ..aliases import Label, NumpyArray
 from ..channels import labels_or_positions, parse_channels, select_channels
 from ..engine import computing
 from ..errors import ChannelError, ParameterError
-from ..images.image_numbers import BATCH, FOV, parse_fov, rows_of
+from ..images.image_numbers import BATCH, FOV, parse_fov
 from ..images.parameters import parse_count
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.run import INPUT, NamedSteps
@@ -65,9 +65,6 @@ class Line:
     style: str
 
 
-NO_LINES: dict[str, list[Line]] = {"before": [], "after": []}
-
-
 def histogram(
     before: xr.DataArray,
     after: xr.DataArray | None = None,
@@ -93,9 +90,9 @@ def histogram(
         The same image after preprocessing, which is shown below; None for none.
     fitted
         A fitted pipeline whose numbers are drawn as lines: in `before` those that were measured on
-        the input; in `after` those of steps from which on every step changes each pixel by itself,
-        moved as these steps move pixels. Dotted: what this image alone would give, if several were
-        fitted together.
+        the input; in `after` those of a step that changes each pixel by itself, if all later ones
+        do, too, moved as these steps move pixels. Dotted: what this image alone would give, if
+        several were fitted together.
     channels
         Labels of the channels to show, in that order; None for those of `after`, or of `before`.
     fov
@@ -150,32 +147,31 @@ def histogram(
     images = {side: select_channels(image, channels) for side, image in images.items()}
     fov = None if fov is None else parse_fov(fov)
     _check_fitted(fitted, fov, channels)
-    lines = NO_LINES
+    lines: dict[str, list[Line]] = {"before": [], "after": []}
     if fitted is not None:
         lines = fitted_lines(fitted, before.name if fov is None else fov)
     if axes is None:
         axes = _new_axes(len(channels), len(images))
     places = axes_of_channels(axes, len(channels), rows=len(images))
     shown = computing.compute(*(thinned(image, max_pixels) for image in images.values()))
-    used = places[: len(channels)]
-    for side, thumbnails, row in zip(images, shown, zip(*used, strict=True), strict=True):
+    drawn_on = places[: len(channels)]
+    for side, thumbnails, row in zip(images, shown, zip(*drawn_on, strict=True), strict=True):
         for ax, thumbnail, key in zip(row, thumbnails, channels, strict=True):
             draw_histogram(ax, thumbnail, lines[side], key, bins, COLOURS[side])
     most = max(np.isfinite(thumbnails).sum(axis=(1, 2)).max() for thumbnails in shown)
-    titles = titles_of(list(images.values())[-1])
-    for i, (title, own) in enumerate(zip(titles, used, strict=True)):
-        write_title(own[0], title)
+    titles = titles_of([*images.values()][-1])
+    for i, (title, of_channel) in enumerate(zip(titles, drawn_on, strict=True)):
+        write_title(of_channel[0], title)
         is_first = i % axes.shape[1] == 0
-        for side, ax in zip(images, own, strict=True):
+        for side, ax in zip(images, of_channel, strict=True):
             scale_counts(ax, int(most), numbers=is_first)
             if is_first:
                 write_side(ax, "pixels" if after is None else f"pixels {side}")
     turn_off(places[len(channels) :])
-    for own in used[-axes.shape[1] :]:
-        own[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
-    lowest = used[(len(used) - 1) // axes.shape[1] * axes.shape[1]][-1]
+    for of_channel in drawn_on[-axes.shape[1] :]:
+        of_channel[-1].set_xlabel("value", fontsize=SMALL, labelpad=0.5)
     drawn = [line for side in images for line in lines[side]]
-    _explain(lowest, drawn, thinning_text(before, max_pixels))
+    _explain(drawn_on[:: axes.shape[1]][-1][-1], drawn, thinning_text(before, max_pixels))
     return as_axes_array(axes)
 
 
@@ -209,7 +205,8 @@ def fitted_lines(fitted: FittedPipeline, fov: object) -> dict[str, list[Line]]:
     for position, (name, step) in enumerate(steps):
         is_before = step.reference == INPUT or (position == 0 and step.reference is None)
         is_after = step.reference is None and all(
-            _is_pointwise(later, fitted.seen_by[own_name]) for own_name, later in steps[position:]
+            _is_pointwise(later, fitted.seen_by[later_name])
+            for later_name, later in steps[position:]
         )
         for number, label, style, values in _marks(name, step, measured[name], fitted):
             if is_before:
@@ -231,13 +228,13 @@ def _marks(
 ) -> Iterator[tuple[str, str, str, xr.DataArray]]:
     """The quantiles that a step applies, and the image's own: what `Line` has of each."""
     statistic = step.statistic(fitted.seen_by[name])
-    for applied, own in () if statistic is None else statistic.made_from.items():
+    for applied, of_image in () if statistic is None else statistic.made_from.items():
         if {FOV, BATCH} & set(numbers[applied].dims):
             continue
         label = name if applied == "scale" else f"{name} {applied}"
         yield applied, label, "--", numbers[applied]
-        if FOV not in numbers[own].dims and fitted.pool is not None and len(fitted.fovs) > 1:
-            yield applied, f"{label} of this image", ":", numbers[own]
+        if FOV not in numbers[of_image].dims and fitted.pool is not None and len(fitted.fovs) > 1:
+            yield applied, f"{label} of this image", ":", numbers[of_image]
 
 
 def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
@@ -245,8 +242,8 @@ def _numbers_of(fitted: FittedPipeline, fov: object) -> dict[str, xr.Dataset]:
     name = fitted.fovs[0] if len(fitted.fovs) == 1 else fov
     here = {FOV: fitted.fovs.index(name)} if name in fitted.fovs else {}
     if name in fitted.batches:
-        known = [*rows_of([fitted.batches[one] for one in fitted.fovs])]
-        here[BATCH] = known.index(fitted.batches[name])
+        batches = [*dict.fromkeys(fitted.batches[measured] for measured in fitted.fovs)]
+        here[BATCH] = batches.index(fitted.batches[name])
     return {
         step: numbers.isel(here, missing_dims="ignore") for step, numbers in fitted.measured.items()
     }
@@ -315,6 +312,8 @@ def _bin_edges(values: NumpyArray, marks: Sequence[float], bins: int) -> NumpyAr
     low = min([0.0, *marks, float(values.min(initial=0))])
     tail = float(np.quantile(values[values != 0], TAIL)) if values.any() else 0.0
     span = BEYOND_TAIL * (max([tail, *marks]) - low) or 1.0
+    # Far below 0, edges that are closer to each other would be one number.
+    span = max(span, bins * float(np.spacing(abs(low))))
     if (values == np.round(values)).all():
         # Each bin holds equally many whole numbers, so that counts have no gaps between them.
         width = max(np.ceil(span / bins), 1)

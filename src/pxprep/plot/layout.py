@@ -1,7 +1,8 @@
 """Where axes and texts go in a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -30,6 +31,15 @@ LEAST_FIGURE = 1.8
 FONT, SMALL = 9, 7
 # Inches for each letter of a name beside axes, and how many of them are shown.
 LETTER, MOST_LETTERS = 0.075, 24
+# What all legends have in common.
+LEGEND_STYLE: dict[str, Any] = {
+    "loc": "upper left",
+    "borderpad": 0,
+    "handlelength": 1,
+    "handleheight": 1,
+    "fontsize": FONT - 1,
+    "frameon": False,
+}
 # Colours that the colour-blind can tell apart (Okabe and Ito).
 BLUE, VERMILION, ORANGE, GREY = "#0072b2", "#d55e00", "#e69f00", "#555555"
 
@@ -129,9 +139,9 @@ def axes_of_channels(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple
     if odd:
         raise ParameterError(f"axes must hold matplotlib's Axes, got {odd[0]!r:.200}")
     return [
-        own
-        for i in range(0, shape[0], rows)
-        for own in zip(*(axes[i + row] for row in range(rows)), strict=True)
+        of_channel
+        for first in range(0, shape[0], rows)
+        for of_channel in zip(*axes[first : first + rows], strict=True)
     ]
 
 
@@ -146,9 +156,8 @@ def one_ax(axes: object) -> "Axes | None":
 
 def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
     """Hide the axes that no channel needs."""
-    for own in unused:
-        for ax in own:
-            ax.set_axis_off()
+    for ax in chain.from_iterable(unused):
+        ax.set_axis_off()
 
 
 def titles_of(image: xr.DataArray) -> list[str]:
@@ -178,7 +187,7 @@ def write_side(ax: "Axes", text: str) -> None:
 
 
 def legend_below(
-    ax: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: object
+    ax: "Axes", handles: Sequence["Artist"], down: float = 0, left: float = 0, **how: Any
 ) -> None:
     """A row of entries below axes, so many inches `down` and to the `left`."""
     from matplotlib.transforms import ScaledTranslation
@@ -186,27 +195,22 @@ def legend_below(
     away = ScaledTranslation(-left, -down, ax.figure.dpi_scale_trans)
     ax.legend(
         handles=handles,
-        loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + away,
         borderaxespad=0.3,
-        borderpad=0,
-        handlelength=1,
-        handleheight=1,
-        fontsize=FONT - 1,
-        frameon=False,
         ncols=max(len(handles), 1),
         columnspacing=1,
         alignment="left",
+        **LEGEND_STYLE,
         **how,
     )
 
 
-def patch(colour: str, label: str) -> "Patch":
+def patch(colour: str, label: str, **edge: Any) -> "Patch":
     """An entry of a legend: a coloured square and what it means."""
     from matplotlib.patches import Patch
 
-    return Patch(facecolor=colour, label=label)
+    return Patch(facecolor=colour, label=label, **edge)
 
 
 def number_text(value: float) -> str:

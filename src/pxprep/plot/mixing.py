@@ -13,7 +13,7 @@ from ..errors import ParameterError
 from .given import one_image
 from .layout import (
     EDGE,
-    FONT,
+    LEGEND_STYLE,
     LETTER,
     MOST_LETTERS,
     cut_text,
@@ -29,7 +29,6 @@ from .thumbnails import DROPPED, as_floats, bare, parse_max_pixels, thinned, upp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.patches import Patch
 
 # In this order: blue first, as nuclei are in most panels; each is told from the others on black.
 COLOURS = ("#4a6cff", "#00d26a", "#ff4b3e", "#ffd60a", "#ff4fd8", "#00d8ff", "#ffffff")
@@ -101,15 +100,15 @@ def composite(
     (shown,) = computing.compute(thinned(chosen, max_pixels))
     shown = as_floats(shown)
     names = [cut_text(title, MOST_LETTERS) for title in titles_of(chosen)]
-    handles = [patch(colour, name) for colour, name in zip(colours.values(), names, strict=True)]
+    entries = [*zip(colours.values(), names, strict=True)]
     if not np.isfinite(shown).any(axis=0).all():
-        handles.append(patch(DROPPED, "no value"))
+        entries.append((DROPPED, "no value"))
     if ax is None:
-        ax = _new_ax(shown[0].shape, [str(handle.get_label()) for handle in handles])
+        ax = _new_ax(shown[0].shape, [name for _, name in entries])
     limits = [upper_limit(plane) for plane in shown]
     ax.imshow(mixed(shown, limits, list(colours.values())))
     bare(ax)
-    _explain(ax, handles)
+    _explain(ax, entries)
     draw_scale_bar(ax, image, max_pixels)
     return as_axes_array(ax)
 
@@ -165,21 +164,9 @@ def _new_ax(shape: tuple[int, ...], entries: Sequence[str]) -> "Axes":
     return new_axes_at(figure, EDGE, EDGE, width, height)
 
 
-def _explain(ax: "Axes", handles: Sequence["Patch"]) -> None:
+def _explain(ax: "Axes", entries: Sequence[tuple[str, str]]) -> None:
     """Say at the right which colour is which channel."""
-    for handle in handles:
-        handle.set_edgecolor(DROPPED)
-        handle.set_linewidth(0.5)
-    legend = ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-        borderaxespad=0.4,
-        borderpad=0,
-        handlelength=1,
-        handleheight=1,
-        fontsize=FONT - 1,
-        frameon=False,
-    )
+    handles = [patch(*entry, edgecolor=DROPPED, linewidth=0.5) for entry in entries]
+    legend = ax.legend(handles=handles, bbox_to_anchor=(1, 1), borderaxespad=0.4, **LEGEND_STYLE)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -72,7 +72,6 @@ def round_length(most: float) -> float:
 
 def length_text(um: float) -> str:
     """A length in the unit in which it is a short number."""
-    for unit, name in ((1e3, "mm"), (1.0, "µm")):
-        if um >= unit:
-            return f"{um / unit:g} {name}"
-    return f"{1e3 * um:g} nm"
+    if um >= 1e3:
+        return f"{um / 1e3:g} mm"
+    return f"{um:g} µm" if um >= 1 else f"{1e3 * um:g} nm"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..aliases import BatchName, ImageName, Label, NumpyArray
+from ..aliases import ImageName, Label, NumpyArray
 from ..channels import CHANNEL
 from ..pipeline.pipeline import FittedPipeline
 from ..pipeline.review import either_way, ratios_in_batches
@@ -30,12 +30,8 @@ class Distances:
 
     Attributes
     ----------
-    fovs, labels
-        The fitted images and channels.
-    seen_by
-        The channels that each step sees.
-    remaining
-        The channels that no step drops.
+    fitted
+        The pipeline that was fitted to the cohort.
     ratios
         By step, axes (fov, c), of the channels that it sees; one column for the steps in `of_sums`.
         0 where there is no signal, NaN where the median is 0.
@@ -43,42 +39,27 @@ class Distances:
         The steps that measured sums over channels.
     outliers
         What `FittedPipeline.outliers` gives.
-    batches
-        The batch of each image, by name; empty if all were measured together.
     """
 
-    fovs: tuple[ImageName, ...]
-    labels: tuple[Label, ...]
-    seen_by: Mapping[str, tuple[Label, ...]]
-    remaining: tuple[Label, ...]
+    fitted: FittedPipeline
     ratios: dict[str, NumpyArray]
     of_sums: frozenset[str]
     outliers: DataFrame
-    batches: Mapping[ImageName, BatchName] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fitted: FittedPipeline) -> Distances:
         """The distances of a fitted cohort."""
         steps = measuring_steps(fitted)
-        return cls(
-            fitted.fovs,
-            fitted.labels,
-            fitted.seen_by,
-            fitted.remaining,
-            {
-                step: ratios_in_batches(values_of_images(fitted, step), fitted.fovs, fitted.batches)
-                for step in steps
-            },
-            frozenset(
-                step for step in steps if CHANNEL not in compared(fitted.measured[step]).dims
-            ),
-            fitted.outliers(),
-            fitted.batches,
-        )
+        ratios = {
+            step: ratios_in_batches(values_of_images(fitted, step), fitted.fovs, fitted.batches)
+            for step in steps
+        }
+        of_sums = {step for step in steps if CHANNEL not in compared(fitted.measured[step]).dims}
+        return cls(fitted, ratios, frozenset(of_sums), fitted.outliers())
 
     def columns(self, step: str) -> list[str]:
         """The titles of the columns of a step's ratios."""
-        return [SUMS] if step in self.of_sums else [str(label) for label in self.seen_by[step]]
+        return [SUMS] if step in self.of_sums else [*map(str, self.fitted.seen_by[step])]
 
     def reasons(self, name: ImageName) -> dict[Label | None, str]:
         """By channel, None for sums, why an image is an outlier in it; the farthest first."""
@@ -87,20 +68,21 @@ class Distances:
     @cached_property
     def _reasons(self) -> dict[ImageName, dict[Label | None, str]]:
         """By image, in the order of the outliers."""
-        found: dict[ImageName, dict[Label | None, str]] = {}
+        reasons: dict[ImageName, dict[Label | None, str]] = {}
         for row in self.outliers.itertuples():
-            found.setdefault(row.fov, {}).setdefault(row.channel, row.reason)
-        return found
+            reasons.setdefault(row.fov, {}).setdefault(row.channel, row.reason)
+        return reasons
 
     def of_channels(self, name: ImageName) -> NumpyArray:
         """How far each channel of an image is from the median: a ratio of at least 1, or NaN."""
-        farthest = np.full(len(self.labels), np.nan)
-        if name not in self.fovs:
+        labels, fovs = self.fitted.labels, self.fitted.fovs
+        farthest = np.full(len(labels), np.nan)
+        if name not in fovs:
             return farthest
-        row = self.fovs.index(name)
+        row = fovs.index(name)
         for step, ratios in self.ratios.items():
             if step not in self.of_sums:
-                places = [self.labels.index(label) for label in self.seen_by[step]]
+                places = [labels.index(label) for label in self.fitted.seen_by[step]]
                 farthest[places] = np.fmax(farthest[places], either_way(ratios[row]))
         return farthest
 
@@ -112,9 +94,10 @@ class Distances:
 
     def telling_channels(self, most: int) -> list[Label]:
         """The channels that show best what images are: nuclei, then those with outliers first."""
-        nuclei = [label for label in self.remaining if NUCLEI.search(str(label))][:1]
-        far = [channel for channel in self.outliers["channel"] if channel in self.remaining]
-        return list(dict.fromkeys([*nuclei, *far, *self.remaining]))[:most]
+        remaining = self.fitted.remaining
+        nuclei = [label for label in remaining if NUCLEI.search(str(label))][:1]
+        far = [channel for channel in self.outliers["channel"] if channel in remaining]
+        return list(dict.fromkeys([*nuclei, *far, *remaining]))[:most]
 
     def headline(self, name: ImageName) -> str:
         """In which channel an image is farthest off, and how far."""
@@ -123,9 +106,9 @@ class Distances:
             channel, reason = next(iter(reasons.items()))
             return f"{SUMS if channel is None else channel}: {reason}"
         far = self.of_channels(name)
-        if len(self.fovs) < 2 or np.isnan(far).all():
+        if len(self.fitted.fovs) < 2 or np.isnan(far).all():
             return ""
-        channel = self.labels[int(np.nanargmax(far))]
+        channel = self.fitted.labels[int(np.nanargmax(far))]
         if np.isinf(np.nanmax(far)):
             return f"no signal, or below 0, in {channel}"
         return f"at most {np.nanmax(far):.2g} times off, in {channel}"

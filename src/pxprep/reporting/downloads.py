@@ -8,10 +8,9 @@ from io import StringIO
 
 from ..errors import ParameterError
 from ..images.image_numbers import FOV
-from ..pipeline.pipeline import FittedPipeline
 from ..plot.cohort_quantiles import SUMS, values_of_images
 from .distances import Distances
-from .fovs import Seen
+from .fovs import DropCount
 
 
 @dataclass(frozen=True)
@@ -23,41 +22,39 @@ class Download:
     text: str
 
 
-def downloads(seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances) -> list[Download]:
+def downloads(counts: Sequence[DropCount], distances: Distances) -> list[Download]:
     """The files of a report; without the fitted pipeline if JSON cannot keep it."""
-    found = [
-        Download("images.csv", _csv(_image_rows(seen, fitted, distances)), "numbers of each image"),
-        Download("outliers.csv", _csv(_outlier_rows(distances)), "outliers"),
+    tables = [
+        Download("images.csv", _csv_uri(_image_rows(counts, distances)), "numbers of each image"),
+        Download("outliers.csv", _csv_uri(_outlier_rows(distances)), "outliers"),
     ]
     try:
-        text = fitted.to_json()
+        uri = _uri("application/json", distances.fitted.to_json())
     except ParameterError:
-        return found
-    uri = _uri("application/json", text)
-    return [*found, Download("fitted.json", uri, "all numbers, exact")]
+        return tables
+    return [*tables, Download("fitted.json", uri, "all numbers, exact")]
 
 
-def _image_rows(
-    seen: Sequence[Seen], fitted: FittedPipeline, distances: Distances
-) -> Iterable[Sequence[object]]:
+def _image_rows(counts: Sequence[DropCount], distances: Distances) -> Iterable[Sequence[object]]:
     """A row for each image: its pixels, and the quantiles that steps measured of it."""
+    fitted = distances.fitted
     columns = {
         (step, i): f"{step} {name}"
         for step in distances.ratios
         for i, name in enumerate(distances.columns(step))
     }
     quantiles = {step: values_of_images(fitted, step) for step in distances.ratios}
-    own = ["batch"] if distances.batches else []
-    yield ["image", "pixels", "dropped", "outlier in", *own, *columns.values()]
-    for one in seen:
-        name = one.fov.name
+    header = ["batch"] if fitted.batches else []
+    yield ["image", "pixels", "dropped", "outlier in", *header, *columns.values()]
+    for count in counts:
+        name = count.fov.name
         odd = "; ".join(SUMS if c is None else str(c) for c in distances.reasons(name))
         numbers: list[object] = [""] * len(columns)
         if name in fitted.fovs:
             row = fitted.fovs.index(name)
             numbers = [float(quantiles[step][row, i]) for step, i in columns]
-        batch = [distances.batches.get(name, "")] if own else []
-        yield [one.fov.title, one.n_pixels, one.n_dropped, odd, *batch, *numbers]
+        batch = [fitted.batches.get(name, "")] if header else []
+        yield [count.fov.title, count.n_pixels, count.n_dropped, odd, *batch, *numbers]
 
 
 def _outlier_rows(distances: Distances) -> Iterable[Sequence[object]]:
@@ -67,7 +64,7 @@ def _outlier_rows(distances: Distances) -> Iterable[Sequence[object]]:
         yield [SUMS if value is None else value for value in row]
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def _csv_uri(rows: Iterable[Sequence[object]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return _uri("text/csv;charset=utf-8", text.getvalue())

@@ -62,8 +62,8 @@ class PicturedPixels:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What was read of an image.
+class DropCount:
+    """How many pixels of an image were dropped.
 
     Attributes
     ----------
@@ -81,27 +81,27 @@ class Seen:
 def paired(before: object, after: object, fitted: FittedPipeline, variable: object) -> list[Fov]:
     """The images of a report, checked; raises ImageError or ChannelError that names one."""
     labels = fitted.remaining
-    done = ImageSet.of(after, variable=variable, labels=labels, what="after image")
+    results = ImageSet.of(after, variable=variable, labels=labels, what="after image")
     if before is None:
-        return [
-            Fov(name, _title(name), None, one)
-            for name, one in zip(_names(done, fitted), done, strict=True)
-        ]
-    begun = ImageSet.of(before, variable=variable, what="before image")
-    names = _names(begun, fitted)
-    if begun.is_one != done.is_one or (not begun.is_one and {*begun.names} != {*done.names}):
+        named = zip(_names(results, fitted), results, strict=True)
+        return [Fov(name, _title(name), None, result) for name, result in named]
+    inputs = ImageSet.of(before, variable=variable, what="before image")
+    names = _names(inputs, fitted)
+    is_one = results.is_one
+    if inputs.is_one != is_one or (not is_one and {*inputs.names} != {*results.names}):
         raise ImageError(
-            f"before and after must be the same images, got {[*begun.names]} and {[*done.names]}"
+            "before and after must be the same images, got "
+            f"{[*inputs.names]} and {[*results.names]}"
         )
-    by_name = dict(zip(names if done.is_one else done.names, done, strict=True))
+    by_name = dict(zip(names if is_one else results.names, results, strict=True))
     fovs = []
-    for name, one in zip(names, begun, strict=True):
+    for name, image in zip(names, inputs, strict=True):
         try:
-            one = select_channels(one, labels)
+            image = select_channels(image, labels)
         except ChannelError as error:
             raise ChannelError(f"before image {name!r}: {error}") from error
-        require_same_size(one, by_name[name], f"image {name!r}: ")
-        fovs.append(Fov(name, _title(name), one, by_name[name]))
+        require_same_size(image, by_name[name], f"image {name!r}: ")
+        fovs.append(Fov(name, _title(name), image, by_name[name]))
     return fovs
 
 
@@ -116,7 +116,7 @@ def _title(name: ImageName) -> str:
     return f"image {name}" if isinstance(name, int) else str(name)
 
 
-def look(fov: Fov) -> tuple[Seen, PicturedPixels]:
+def look(fov: Fov) -> tuple[DropCount, PicturedPixels]:
     """Read an image, in one pass: how much was dropped, and the pixels that are pictured."""
     images = [image for image in (fov.after, fov.before) if image is not None]
     n_dropped, *shown = computing.compute(
@@ -125,6 +125,6 @@ def look(fov: Fov) -> tuple[Seen, PicturedPixels]:
     after, before = (*shown, None)[:2]
     n_pixels = fov.after.size // fov.after.sizes[CHANNEL]
     return (
-        Seen(fov, int(n_dropped), n_pixels),
+        DropCount(fov, int(n_dropped), n_pixels),
         PicturedPixels(before, after, thinning_text(fov.after, MOST_PIXELS)),
     )

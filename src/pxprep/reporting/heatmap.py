@@ -103,7 +103,7 @@ def _heatmap(
     left = LETTER * max(map(len, names)) + 8
     letters = max(len(cut_text(c, MOST_LETTERS)) for some in columns.values() for c in some)
     top = LETTER * letters + 26
-    places = [distances.fovs.index(name) for name in order]
+    places = [distances.fitted.fovs.index(name) for name in order]
     groups, above, starts, x = [], [], {}, left
     for step, labels in columns.items():
         starts[step] = x
@@ -145,8 +145,8 @@ def _marks(
     for row in distances.outliers.itertuples():
         if row.fov not in rows:
             continue
-        seen = distances.seen_by[row.step]
-        column = 0 if row.step in distances.of_sums else seen.index(row.channel)
+        seen = distances.fitted.seen_by[row.step]
+        column = 0 if row.channel is None else seen.index(row.channel)
         what = distances.columns(row.step)[column]
         yield Mark(
             starts[row.step] + CELL * column,

@@ -136,12 +136,12 @@ def write(
 ) -> Path:
     """Write the report of images that have been checked."""
     distances = Distances.of(fitted)
-    sections = Sections.of(fovs, fitted, distances)
-    seen = []
+    sections = Sections.of(fovs, distances)
+    counts = []
     for fov in fovs:
-        found, pixels = look(fov)
-        seen.append(found)
-        sections.add(found, pixels)
+        count, pixels = look(fov)
+        counts.append(count)
+        sections.add(count, pixels)
     style, script = (_part(name) for name in ("page.css", "page.js"))
     page = _template().render(
         title=title or "pxprep report",
@@ -149,7 +149,7 @@ def write(
         style=style,
         script=script,
         hashes={"style": _hash(style), "script": _hash(script)},
-        facts=tables.facts(seen, fitted, distances.outliers, passes),
+        facts=tables.facts(counts, distances, passes),
         findings=tables.findings(fitted, fovs),
         heatmaps=heatmaps(
             distances, distances.sorted(fitted.fovs), sections.titles, sections.anchors
@@ -158,10 +158,10 @@ def write(
         sections=sections,
         in_batches=bool(fitted.batches),
         outliers=tables.outliers_table(distances, sections.titles, sections.anchors),
-        images=tables.images_table(seen, distances, sections.anchors),
+        images=tables.images_table(counts, distances, sections.anchors),
         channels=tables.channels_table(fitted),
         steps=tables.steps_table(fitted),
-        downloads=downloads(seen, fitted, distances),
+        downloads=downloads(counts, distances),
         passes=tables.passes_table(passes),
         made=list(tables.provenance_tables(made)),
         versions=tables.versions_table(),

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import isqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -18,9 +17,6 @@ from ..plot.layout import number_text
 from ..plot.mixing import mixed
 from ..plot.thumbnails import as_floats, coloured, upper_limit
 from .fovs import PicturedPixels
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # Pixels of all thumbnails, before and after, and of all composites; and the sides of one.
 THUMBNAIL_PIXELS, COMPOSITE_PIXELS = 18_000_000, 3_000_000
@@ -97,17 +93,17 @@ def cards(
     `channels` has, by the place of each in the image, its label, its anchor and the reason why the
     image is an outlier in it, if it is. A scale bar takes the part `bar_part` of the width.
     """
-    images = {"before": pixels.before, "after": pixels.after}
-    there = {name: image for name, image in images.items() if image is not None}
-    most = max(int(np.isfinite(image).sum(axis=(1, 2)).max()) for image in there.values())
+    both = {"before": pixels.before, "after": pixels.after}
+    images = {name: image for name, image in both.items() if image is not None}
+    most = max(int(np.isfinite(image).sum(axis=(1, 2)).max()) for image in images.values())
     n_colours = MANY_COLOURS if side > 64 else FEW_COLOURS
     for i, (label, anchor, reason) in channels.items():
         thumbnails = {
             name: indexed(*with_bar(*coloured(averaged(image[i], side), n_colours), bar_part))
-            for name, image in there.items()
+            for name, image in images.items()
         }
         histograms = {
-            name: _histogram(image[i], lines[name], label, most) for name, image in there.items()
+            name: _histogram(image[i], lines[name], label, most) for name, image in images.items()
         }
         yield Card(
             anchor, str(label), reason, thumbnails.get("before"), thumbnails["after"], histograms
@@ -198,7 +194,10 @@ def indexed(indices: NumpyArray, colours: NumpyArray) -> Drawing:
     picture = Image.frombytes("P", (width, height), np.ascontiguousarray(indices).tobytes())
     picture.putpalette(np.ascontiguousarray(colours[:, :3]).tobytes())
     how = {"transparency": colours[:, 3].tobytes()} if colours.shape[1] == 4 else {}
-    return Drawing(_png(picture, **how), width, height)
+    png = BytesIO()
+    picture.save(png, format="png", **how)
+    uri = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return Drawing(uri, width, height)
 
 
 def _histogram(values: NumpyArray, lines: Sequence[Line], label: Label, most: int) -> Histogram:
@@ -230,9 +229,3 @@ def _outline(counts: NumpyArray, most: int) -> str:
     ]
     steps = "".join(f"V{top}H{end}" for top, end in corners)
     return f"M0 {HEIGHT}{steps}V{HEIGHT}Z"
-
-
-def _png(picture: "Image", **how: object) -> str:
-    buffer = BytesIO()
-    picture.save(buffer, format="png", **how)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..aliases import ImageName, Label
-from ..pipeline.pipeline import FittedPipeline
 from ..plot.dropped_pixels import percent_text
 from ..plot.given import um_per_pixel
 from ..plot.histograms import Line, fitted_lines
@@ -16,7 +15,7 @@ from ..plot.mixing import COLOURS
 from ..plot.scale_bar import bar_length, length_text
 from ..plot.thumbnails import DROPPED
 from .distances import Distances
-from .fovs import Anchors, Fov, PicturedPixels, Seen
+from .fovs import Anchors, DropCount, Fov, PicturedPixels
 from .pictures import Card, Drawing, cards, composite, dropped_pixels, sides, step_to
 
 # Pairs of an image and a channel that are pictured, and of each image at least so many.
@@ -54,8 +53,8 @@ class Sections:
 
     Attributes
     ----------
-    fitted, distances
-        The fitted pipeline, and how far the images of its cohort are from each other.
+    distances
+        How far the images of the fitted cohort are from each other.
     titles
         What images are called, by their names.
     anchors
@@ -68,7 +67,6 @@ class Sections:
         The longest sides of thumbnails and of composites.
     """
 
-    fitted: FittedPipeline
     distances: Distances
     titles: Mapping[ImageName, str]
     anchors: Anchors
@@ -78,18 +76,17 @@ class Sections:
     _made: dict[ImageName, Section] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, fovs: Sequence[Fov], fitted: FittedPipeline, distances: Distances) -> Sections:
+    def of(cls, fovs: Sequence[Fov], distances: Distances) -> Sections:
         """The sections of images that are still to be read: which channels, which sizes."""
-        names = [fov.name for fov in fovs]
-        each = max(MOST_CARDS // len(fovs), FEWEST)
-        channels = {name: _pictured(distances, name, each) for name in names}
+        names, remaining = [fov.name for fov in fovs], distances.fitted.remaining
+        most = max(MOST_CARDS // len(fovs), FEWEST)
+        channels = {name: _pictured(distances, name, most) for name in names}
         anchors: dict[tuple[ImageName, Label | None], str] = {}
         for i, name in enumerate(names):
             anchors[name, None] = f"image-{i}"
-            anchors |= {(name, fitted.remaining[c]): f"image-{i}-{c}" for c in channels[name]}
+            anchors |= {(name, remaining[c]): f"image-{i}-{c}" for c in channels[name]}
         n_cards = sum(map(len, channels.values()))
         return cls(
-            fitted=fitted,
             distances=distances,
             titles={fov.name: fov.title for fov in fovs},
             anchors=anchors,
@@ -113,27 +110,28 @@ class Sections:
         """The colours of composites by what they mean."""
         return {**{str(label): colour for label, colour in self.mixed.items()}, "no value": DROPPED}
 
-    def add(self, seen: Seen, pixels: PicturedPixels) -> None:
+    def add(self, count: DropCount, pixels: PicturedPixels) -> None:
         """Make the pictures of an image."""
-        fov, side = seen.fov, self.sides[0]
-        lines = fitted_lines(self.fitted, fov.name)
+        fov, side = count.fov, self.sides[0]
+        lines = fitted_lines(self.distances.fitted, fov.name)
         reasons = self.distances.reasons(fov.name)
+        remaining = self.distances.fitted.remaining
         chosen = {
             c: (label, self.anchors[fov.name, label], reasons.get(label, ""))
             for c in self.channels[fov.name]
-            for label in [self.fitted.remaining[c]]
+            for label in [remaining[c]]
         }
         dropped, kinds = dropped_pixels(pixels.after, side)
-        bar_part, length = _bar(fov)
-        n_left = len(self.fitted.remaining) - len(chosen)
+        bar_part, bar, width = _scale_bar(fov)
+        n_left = len(remaining) - len(chosen)
         self._made[fov.name] = Section(
             anchor=self.anchors[fov.name, None],
             title=fov.title,
             is_far=bool(reasons),
             headline=self.distances.headline(fov.name),
-            share=percent_text(seen.n_dropped, seen.n_pixels),
-            shown=_shown(fov, pixels, side),
-            bar=length,
+            share=percent_text(count.n_dropped, count.n_pixels),
+            shown=" ".join(filter(None, [_shown(pixels, side), width])),
+            bar=bar,
             composite=self._composite(pixels, lines["before"], bar_part),
             dropped=dropped,
             kinds=kinds,
@@ -148,12 +146,13 @@ class Sections:
 
         Before is as bright as the whole cohort's upper quantiles say, so that images compare.
         """
-        positions = [self.fitted.remaining.index(label) for label in self.mixed]
+        positions = [self.distances.fitted.remaining.index(label) for label in self.mixed]
         bright = [line for line in lines if line.style == "--" and line.number in BRIGHT]
-        fitted = bright[0].values if bright else {}
+        by_label = bright[0].values if bright and pixels.before is not None else {}
+        limits = [
+            limit if limit > 0 else None for limit in (by_label.get(c, 0) for c in self.mixed)
+        ]
         image = pixels.after if pixels.before is None else pixels.before
-        known = [None if pixels.before is None else fitted.get(label) for label in self.mixed]
-        limits = [limit if limit is not None and limit > 0 else None for limit in known]
         return composite(
             image[positions], limits, list(self.mixed.values()), self.sides[1], bar_part
         )
@@ -161,31 +160,31 @@ class Sections:
 
 def _pictured(distances: Distances, name: ImageName, most: int) -> list[int]:
     """The positions of the remaining channels that are pictured: outliers first, then in order."""
-    remaining = distances.remaining
+    labels, remaining = distances.fitted.labels, distances.fitted.remaining
     odd = [remaining.index(c) for c in distances.reasons(name) if c in remaining]
-    far = distances.of_channels(name)[[distances.labels.index(label) for label in remaining]]
+    far = distances.of_channels(name)[[labels.index(label) for label in remaining]]
     far = np.nan_to_num(far, nan=0, posinf=np.inf)
     nearer = [c for c in np.argsort(-far, kind="stable").tolist() if c not in odd]
     return odd + sorted(nearer[: max(most - len(odd), 0)])
 
 
-def _bar(fov: Fov) -> tuple[float, str]:
-    """Which part of the width a scale bar covers, and what it says; 0 where that is not known."""
+def _scale_bar(fov: Fov) -> tuple[float, str, str]:
+    """Which part of the width a scale bar covers, its length, and how wide the image is, in words.
+
+    0 and empty where the size of a pixel is not known.
+    """
     size = um_per_pixel(fov.after)
     if size is None:
-        return 0, ""
+        return 0, "", ""
     width = size * fov.after.sizes["x"]
     length = bar_length(width)
-    return length / width, length_text(length)
+    wide, long = length_text(width), length_text(length)
+    return length / width, long, f"The image is {wide} wide, the bars are {long} long."
 
 
-def _shown(fov: Fov, pixels: PicturedPixels, side: int) -> str:
-    """Which pixels are shown, and how wide the image is."""
-    step, size = step_to(pixels.after, side), um_per_pixel(fov.after)
+def _shown(pixels: PicturedPixels, side: int) -> str:
+    """Which pixels are shown; nothing if all."""
+    step = step_to(pixels.after, side)
     means = f"means of {step} x {step} pixels" if step > 1 else ""
     shown = " in ".join(filter(None, [pixels.thinning, means]))
-    width = ""
-    if size:
-        wide = length_text(size * fov.after.sizes["x"])
-        width = f"The image is {wide} wide, the bars are {_bar(fov)[1]} long."
-    return " ".join(filter(None, [shown and f"Shown here: {shown}.", width]))
+    return shown and f"Shown here: {shown}."

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,10 +20,7 @@ from ..plot.cohort_quantiles import SUMS, measuring_steps
 from ..plot.dropped_pixels import percent_text
 from ..plot.layout import number_text
 from .distances import Distances
-from .fovs import Anchors, Fov, Seen
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from .fovs import Anchors, DropCount, Fov
 
 PACKAGES = ("pxprep", "numpy", "scipy", "numba", "xarray", "dask", "zarr", "spatialdata")
 
@@ -60,43 +57,40 @@ class Table:
 
 
 def facts(
-    seen: Sequence[Seen],
-    fitted: FittedPipeline,
-    outliers: "DataFrame",
-    passes: Sequence[PassRecord],
+    counts: Sequence[DropCount], distances: Distances, passes: Sequence[PassRecord]
 ) -> dict[str, str]:
     """A few numbers for the top of the page, by their titles."""
-    n_dropped, n_pixels = (sum(getattr(s, n) for s in seen) for n in ("n_dropped", "n_pixels"))
-    n_images = len(fitted.fovs)
-    far = set(outliers["fov"])
-    found = {
-        "images": f"{len(seen):,}",
+    fitted = distances.fitted
+    n_dropped = sum(count.n_dropped for count in counts)
+    by_title = {
+        "images": f"{len(counts):,}",
         "channels": f"{fitted.n_channels:,}",
-        "pixels dropped": percent_text(n_dropped, n_pixels),
+        "pixels dropped": percent_text(n_dropped, sum(count.n_pixels for count in counts)),
     }
     n_gone = fitted.n_channels - len(fitted.remaining)
     if n_gone:
-        found["channels dropped"] = f"{n_gone:,}"
-    if n_images > 1:
-        found["images with outliers"] = f"{len(far):,} of {n_images:,}"
+        by_title["channels dropped"] = f"{n_gone:,}"
+    if len(fitted.fovs) > 1:
+        n_far = distances.outliers["fov"].nunique()
+        by_title["images with outliers"] = f"{n_far:,} of {len(fitted.fovs):,}"
     if passes:
-        found["time of all passes"] = seconds_text(sum(done.seconds for done in passes))
-    return found
+        by_title["time of all passes"] = seconds_text(sum(done.seconds for done in passes))
+    return by_title
 
 
 def findings(fitted: FittedPipeline, fovs: Sequence[Fov]) -> list[str]:
     """What was odd about the images."""
-    found = [one for step in measuring_steps(fitted) for one in _findings_of(fitted, step)]
+    texts = [text for step in measuring_steps(fitted) for text in _findings_of(fitted, step)]
     dropped = [str(label) for label in fitted.labels if label not in fitted.remaining]
     if dropped:
-        found.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
+        texts.append(f"Steps drop {shortened(dropped)}: there are no pictures of these channels.")
     gone = [fov.title for fov in fovs if fov.before is None]
     if gone:
-        found.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
+        texts.append(f"There are no pictures from before of {shortened(gone)}: not there any more.")
     other = [fov.title for fov in fovs if fov.name not in fitted.fovs]
     if other:
-        found.append(f"The numbers were measured on other images than {shortened(other)}.")
-    return list(dict.fromkeys(found))
+        texts.append(f"The numbers were measured on other images than {shortened(other)}.")
+    return list(dict.fromkeys(texts))
 
 
 def _findings_of(fitted: FittedPipeline, step: str) -> Iterator[str]:
@@ -150,24 +144,24 @@ def channels_table(fitted: FittedPipeline) -> Table:
     return Table(f"{caption}.", header, rows, range(1, len(header)), is_sortable=True)
 
 
-def images_table(seen: Sequence[Seen], distances: Distances, anchors: Anchors) -> Table:
+def images_table(counts: Sequence[DropCount], distances: Distances, anchors: Anchors) -> Table:
     """The images, how much of them was dropped, and what is odd about them."""
+    batches = distances.fitted.batches
     rows: list[list[Cell]] = []
-    for one in seen:
-        sizes = one.fov.after.sizes
-        odd = distances.reasons(one.fov.name)
+    for count in counts:
+        fov, sizes = count.fov, count.fov.after.sizes
+        odd = distances.reasons(fov.name)
         rows.append(
             [
-                Link(one.fov.title, anchors[one.fov.name, None]),
+                Link(fov.title, anchors[fov.name, None]),
                 " x ".join(f"{sizes[dim]:,}" for dim in ("z", "y", "x") if dim in sizes),
-                percent_text(one.n_dropped, one.n_pixels),
-                f"{one.n_dropped:,}",
+                percent_text(count.n_dropped, count.n_pixels),
+                f"{count.n_dropped:,}",
                 shortened([SUMS if channel is None else str(channel) for channel in odd]),
-                *([str(distances.batches.get(one.fov.name, ""))] if distances.batches else []),
+                *([str(batches.get(fov.name, ""))] if batches else []),
             ]
         )
-    header = ["image", "size", "dropped", "pixels", "outlier in"]
-    header += ["batch"] if distances.batches else []
+    header = ["image", "size", "dropped", "pixels", "outlier in", *(["batch"] if batches else [])]
     caption = "Pixels without a value in any channel after preprocessing, counted exactly."
     return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
@@ -192,11 +186,11 @@ def outliers_table(
             ]
         )
     header = ["image", "channel", "step", "reason", "quantile", "median"]
+    batch = " of the batch" if distances.fitted.batches else ""
     caption = (
-        "Quantiles more than 1.5 times above or below the median of all images"
-        f"{' of the batch' if distances.batches else ''}, with a modified z-score above 3.5; the "
-        "farthest first. Of zscore the standard deviations are compared, of robust_zscore the "
-        "median distances."
+        f"Quantiles more than 1.5 times above or below the median of all images{batch}, with a "
+        "modified z-score above 3.5; the farthest first. Of zscore the standard deviations are "
+        "compared, of robust_zscore the median distances."
     )
     return Table(caption, header, rows, range(4, 6), is_sortable=True)
 
@@ -219,8 +213,8 @@ def provenance_tables(made: Sequence[Provenance]) -> Iterator[Table]:
         asked = {key: value for key, value in first.parameters.items() if key != PIPELINE}
         rows = [[key, value_text(value)] for key, value in asked.items()]
         yield Table(f"What run {run} was asked for.", ["parameter", "value"], rows)
-        versions = [[package, number] for package, number in first.versions.items()]
-        yield Table(f"Versions that run {run} used.", ["package", "version"], versions)
+        rows = [*map(list, first.versions.items())]
+        yield Table(f"Versions that run {run} used.", ["package", "version"], rows)
 
 
 def versions_table() -> Table:

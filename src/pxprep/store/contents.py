@@ -140,8 +140,8 @@ def check_store(folder: Path) -> None:
 def read_attrs(folder: Path, *, through_links: bool = True) -> Json:
     """The attrs of a group or an array on disk."""
     file = _attrs_file(folder)
-    found = _object(file, through_links=through_links)
-    attrs = found.get("attributes", {}) if file.name == "zarr.json" else found
+    document = _object(file, through_links=through_links)
+    attrs = document.get("attributes", {}) if file.name == "zarr.json" else document
     if not isinstance(attrs, dict):
         raise StoreError(f"the attributes in {str(file)!r} must be a JSON object")
     return attrs
@@ -184,16 +184,16 @@ def _attrs_file(folder: Path) -> Path:
 def _object(file: Path, *, through_links: bool = False) -> Json:
     """The JSON object in a file of metadata."""
     try:
-        found = loads(files.read_file(file, through_links=through_links))
+        document = loads(files.read_file(file, through_links=through_links))
     except FileNotFoundError:
         if file.name == ".zattrs":  # attrs may be missing in zarr format 2
             return {}
         raise StoreError(f"{str(file)!r} is missing; nothing was changed") from None
     except ValueError as error:
         raise StoreError(f"{str(file)!r} is not JSON: {error}; nothing was changed") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise StoreError(f"{str(file)!r} must hold a JSON object; nothing was changed")
-    return found
+    return document
 
 
 def _text(content: Mapping[str, object]) -> bytes:
@@ -209,14 +209,14 @@ def _nodes(folder: Path, level: int = 0) -> Iterator[tuple[Path, dict[str, Path]
     for child in sorted(folder.iterdir()):
         if child.name.startswith(".") or not child.is_dir():
             continue
-        found = {name: child / name for name in METADATA if os.path.lexists(child / name)}
-        if not set(found) - {".zattrs"}:
+        metadata = {name: child / name for name in METADATA if os.path.lexists(child / name)}
+        if not set(metadata) - {".zattrs"}:
             continue
         if level != ELEMENT_LEVEL and child.is_symlink():
             raise StoreError(f"{str(child)!r} must not be a link; nothing was changed")
-        yield child, found
-        is_array = ".zarray" in found or (
-            "zarr.json" in found and _object(found["zarr.json"]).get("node_type") == "array"
+        yield child, metadata
+        is_array = ".zarray" in metadata or (
+            "zarr.json" in metadata and _object(metadata["zarr.json"]).get("node_type") == "array"
         )
         if not is_array:
             yield from _nodes(child, level + 1)
@@ -227,10 +227,10 @@ def _copy_metadata(store: Path, copy: Path, deep: bool) -> None:
     for name in ("zarr.json", ".zgroup", ".zattrs"):
         if os.path.lexists(store / name):
             (copy / name).write_bytes(files.read_file(store / name))
-    for folder, found in _nodes(store) if deep else ():
+    for folder, metadata in _nodes(store) if deep else ():
         there = copy / folder.relative_to(store)
         there.mkdir()
-        for name, file in found.items():
+        for name, file in metadata.items():
             (there / name).write_bytes(files.read_file(file))
 
 

@@ -25,15 +25,10 @@ FLUSHING_PAUSE = 0.25
 UNKNOWN = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # What a system says of a lock that another process holds.
 LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-# Numbers of errors by which the system says that it cannot write.
-WRITE_ERRORS = {
-    getattr(errno, name)
-    for name in (
-        *("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM"),
-        *("ENAMETOOLONG", "ENOTDIR"),
-    )
-    if hasattr(errno, name)
-}
+# Numbers of errors by which the system says that it cannot write: to this disk, or to this place.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_NO_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR}
+WRITE_ERRORS = _NO_ROOM | _NO_PLACE
 # The longest file that is read at once, as JSON: of 50,000 images with 40 channels.
 MOST_BYTES = 1 << 27
 # Flags of `os.open`: fail where a link is; do not wait for somebody at the other end of a pipe.
@@ -86,8 +81,8 @@ def _opened(path: Path, flags: int, through_links: bool = False) -> int:
     return descriptor
 
 
-def _require_file(found: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_file(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{str(path)!r} must be a file, not a link, a folder or a device")
 
 
@@ -356,9 +351,6 @@ def _below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 def folder_times(folder: Path) -> list[tuple[str, int, int]]:
     """For `folder` and all folders in it: which it is, and when a name in it last changed."""
-    folders = (entry.path for entry in _below(folder) if entry.is_dir(follow_symlinks=False))
-    found = [str(folder), *folders]
-    stats = [os.stat(path) for path in found]  # noqa: PTH116
-    return sorted(
-        (path, stat.st_ino, stat.st_mtime_ns) for path, stat in zip(found, stats, strict=True)
-    )
+    below = (Path(entry) for entry in _below(folder) if entry.is_dir(follow_symlinks=False))
+    states = [(str(path), path.stat()) for path in (folder, *below)]
+    return sorted((path, state.st_ino, state.st_mtime_ns) for path, state in states)

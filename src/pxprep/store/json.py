@@ -22,24 +22,24 @@ def loads(text: str | bytes, read: Callable[[str | bytes], object] = json.loads)
     """
     too_deep = f"it must have at most {MOST_LEVELS} lists and objects within each other"
     try:
-        found = read(text)
+        value = read(text)
     except RecursionError:
         raise ValueError(too_deep) from None
-    level: list[dict[str, object] | list[object]] = [[found]]
+    level: list[dict[str, object] | list[object]] = [[value]]
     for _ in range(MOST_LEVELS + 1):
         items = (node.values() if isinstance(node, dict) else node for node in level)
         level = [item for node in items for item in node if isinstance(item, dict | list)]
         if not level:
-            return found
+            return value
     raise ValueError(too_deep)
 
 
 def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"an object must have each name once, got {twice!r:.100} again")
-    return found
+    return mapping
 
 
 def _finite(text: str) -> float:

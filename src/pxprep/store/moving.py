@@ -58,11 +58,11 @@ def _make_parent(store: Path, folder: Path, number: int, move: Move) -> None:
 def _put(store: Path, folder: Path, number: int, move: Move) -> bool:
     """Put one staged element in its place; whether it is there now."""
     staged, place = _ends(store, folder, move)
-    found = identity(place)
-    if found == move.new:
+    in_place = identity(place)
+    if in_place == move.new:
         return True
     # Neither the old nor the new one: somebody else's work of later, which stays.
-    if identity(staged) != move.new or found not in (None, move.old):
+    if identity(staged) != move.new or in_place not in (None, move.old):
         return False
     # No two elements of a store may have one name, of whatever kinds they are.
     others = (store / kind / move.place.name for kind in KINDS if kind != move.place.kind)
@@ -75,15 +75,15 @@ def _put(store: Path, folder: Path, number: int, move: Move) -> bool:
 def take_back(store: Path, folder: Path, number: int, move: Move) -> None:
     """Undo `_put`."""
     staged, place = _ends(store, folder, move)
-    replaced, found = _room_for_old(folder, number), identity(place)
-    if found == move.new and move.old is None:
+    replaced, in_place = _room_for_old(folder, number), identity(place)
+    if in_place == move.new and move.old is None:
         place.rename(staged)
-    elif found == move.new and identity(staged) == move.old:
+    elif in_place == move.new and identity(staged) == move.old:
         _replace(staged, place, replaced)
-    elif found == move.new:
+    elif in_place == move.new:
         place.rename(staged)
         replaced.rename(place)
-    elif found is None and replaced.exists():
+    elif in_place is None and replaced.exists():
         replaced.rename(place)
     files.flush_entry(place.parent)
 

@@ -102,14 +102,14 @@ def sweep(store: Path) -> None:
 def folders(store: Path) -> list[Path]:
     """The folders of transactions; raises StoreError if there is anything that is none."""
     root = store / STAGING
-    with os.scandir(root) as entries:
-        found = list(entries)
-    for entry in found:
+    with os.scandir(root) as scan:
+        entries = list(scan)
+    for entry in entries:
         is_ours = TRANSACTION.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
         # Some network file systems keep removed files for a while, under names of their own.
         if not is_ours and not entry.is_file(follow_symlinks=False):
             raise StoreError(f"{entry.path!r} is nothing that pxprep made: remove it")
-    return [root / entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+    return [root / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def is_dead(folder: Path) -> bool:

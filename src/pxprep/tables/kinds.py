@@ -14,7 +14,6 @@ from ..errors import ParameterError, StoreError
 from ..images.image_numbers import FOV
 from ..images.parameters import SPATIAL, parse_bool, parse_choice, parse_new_file
 from ..store import files
-from ..store.files import WRITE_ERRORS
 from .rows import Columns, Rows
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def _as_parquet(columns: Columns, pieces: Iterator[Rows], path: Path) -> Path:
                     writer.write_batch(_batch(columns, rows, schema))
             files.flush_entry(draft)
     except OSError as error:
-        if error.errno in WRITE_ERRORS:
+        if error.errno in files.WRITE_ERRORS:
             raise StoreError(f"{error}: file {str(path)!r} was not written") from error
         raise
     return path
@@ -121,9 +120,7 @@ def _batch(columns: Columns, rows: Rows, schema: Schema) -> RecordBatch:
 
     fov = pa.DictionaryArray.from_arrays(rows.others[FOV], pa.array(columns.fovs, pa.string()))
     others = {**rows.others, FOV: fov}
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column) for column in (*rows.values, *others.values())], schema=schema
-    )
+    return pa.RecordBatch.from_arrays([*rows.values, *others.values()], schema=schema)
 
 
 def _grouped(columns: Columns, pieces: Iterable[Rows]) -> Iterator[Rows]:

@@ -157,19 +157,17 @@ def _labels_by_image(
     if isinstance(labels, xr.DataArray | str):
         labels = [labels]
     if isinstance(labels, Mapping):
-        wrong = set(labels) ^ set(cohort.names)
-        if wrong:
+        if set(labels) != set(cohort.names):
             raise ParameterError(
                 f"labels must be given for each image by its name, {list(cohort.names)}, got "
                 f"{list(labels)}"
             )
         labels = [labels[name] for name in cohort.names]
     if not isinstance(labels, Sequence) or len(labels) != len(cohort):
-        got = f"{len(labels)}" if isinstance(labels, Sequence) else repr(type(labels))
+        got = len(labels) if isinstance(labels, Sequence) else type(labels)
         raise ParameterError(f"labels must be one for each of {len(cohort)} images, got {got}")
-    return [
-        _checked_labels(*each, sdata) for each in zip(labels, cohort.names, cohort, strict=True)
-    ]
+    triples = zip(labels, cohort.names, cohort, strict=True)
+    return [_checked_labels(of_image, name, image, sdata) for of_image, name, image in triples]
 
 
 def _checked_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,6 @@ from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_count, parse_number
 
 LABEL = "label"
-# Axes of a band in the order of its pixels in the table, each an axis of (z, y, x).
-PIXEL_ORDER = (1, 0, 2)
 # How many random numbers Philox gives for each value of its counter.
 PER_COUNTER = 4
 
@@ -73,7 +72,7 @@ class Columns:
         channels, fovs = _as_text(cohort.labels, "channels"), _as_text(cohort.names, "images")
         dims = [FOV, *(dim for dim in SPATIAL if dim in cohort[0].dims)]
         dtypes = dict.fromkeys(dims, np.dtype(np.int32))
-        label_types = [each.dtype for each in labels if each is not None]
+        label_types = [array.dtype for array in labels if array is not None]
         if label_types:
             dtypes[LABEL] = np.result_type(*label_types)
             if dtypes[LABEL].kind == "f":
@@ -92,10 +91,10 @@ class Columns:
 
     def joined(self, pieces: Iterable[Rows]) -> Rows:
         """All rows of some pieces, of which there is at least one."""
-        held = list(pieces)
-        values = np.concatenate([piece.values for piece in held], axis=1)
+        parts = list(pieces)
+        values = np.concatenate([rows.values for rows in parts], axis=1)
         others = {
-            name: np.concatenate([rows.others[name] for rows in held]) for name in self.dtypes
+            name: np.concatenate([rows.others[name] for rows in parts]) for name in self.dtypes
         }
         return Rows(values, others)
 
@@ -157,30 +156,28 @@ def _rows(
     image, *planes = band
     depth, height, width = image.shape[1:]
     start = top * depth * width
-    taken = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
-    values = _in_order(image)[:, taken]
-    found = [_in_order(plane)[taken] for plane in planes]
-    kept = np.isfinite(values).all(axis=0)
+    sampled = sample.of_pixels(columns.fovs[fov], start, start + depth * height * width)
+    values = _in_order(image)[:, sampled]
+    labels = [_in_order(plane)[sampled] for plane in planes]
+    is_row = np.isfinite(values).all(axis=0)
     if must_have_label:
-        kept &= found[0] != 0
-    y, z, x = np.unravel_index(taken[kept], (height, depth, width))
-    known = {FOV: np.full(len(x), fov), "z": z, "y": y + top, "x": x}
-    if found:
-        known[LABEL] = found[0][kept]
-    others = {name: known[name].astype(dtype) for name, dtype in columns.dtypes.items()}
-    return Rows(values[:, kept].astype(columns.dtype, copy=False), others)
+        is_row &= labels[0] != 0
+    y, z, x = np.unravel_index(sampled[is_row], (height, depth, width))
+    others = {FOV: np.full(len(x), fov), "z": z, "y": y + top, "x": x}
+    if labels:
+        others[LABEL] = labels[0][is_row]
+    others = {name: others[name].astype(dtype) for name, dtype in columns.dtypes.items()}
+    return Rows(values[:, is_row].astype(columns.dtype, copy=False), others)
 
 
 def _in_order(band: NumpyArray) -> NumpyArray:
-    """A band, axes (..., z, y, x), with its pixels one after the other as in the table."""
-    before = band.ndim - len(PIXEL_ORDER)
-    axes = [*range(before), *(before + axis for axis in PIXEL_ORDER)]
-    return band.transpose(axes).reshape(*band.shape[:before], -1)
+    """A band, axes (..., z, y, x), with its pixels as in the table: by y, then z, then x."""
+    return band.swapaxes(-3, -2).reshape(*band.shape[:-3], -1)
 
 
 def _as_text(names: Sequence[Hashable], what: str) -> tuple[str, ...]:
     text = tuple(map(str, names))
-    twice = sorted({name for name in text if text.count(name) > 1})
+    twice = sorted(name for name, count in Counter(text).items() if count > 1)
     if twice:
         raise ParameterError(f"{what} must differ as text, too, got {twice} more than once")
     return text
