@@ -50,6 +50,7 @@ class ZarrChunks:
         self.shape: tuple[int, ...] = array.shape
         self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
+        self._chunks: tuple[int, ...] = array.chunks  # zarr looks for shards each time
 
     def __getitem__(self, selection: object) -> NumpyArray:
         region = _region(selection, self.shape)
@@ -75,7 +76,7 @@ class ZarrChunks:
 
     def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
         """The chunks that a region meets: index, common part in the array, and in the region."""
-        chunks = self._array.chunks
+        chunks = self._chunks
         indices = [
             range(start // size, -(-stop // size))
             for (start, stop), size in zip(region, chunks, strict=True)
@@ -97,14 +98,14 @@ class ZarrChunks:
             return False
         return all(
             start % size == 0 and (stop % size == 0 or stop == end)
-            for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
+            for (start, stop), size, end in zip(region, self._chunks, self.shape, strict=True)
         )
 
     def _write(self, index: tuple[int, ...], values: NumpyArray) -> None:
         """Write a chunk; one that reaches beyond the array is filled up."""
-        if values.shape != self._array.chunks:
+        if values.shape != self._chunks:
             inner, fill = values, self._array.fill_value
-            values = np.full(self._array.chunks, 0 if fill is None else fill, self._on_disk)
+            values = np.full(self._chunks, 0 if fill is None else fill, self._on_disk)
             values[tuple(slice(size) for size in inner.shape)] = inner
         plain = np.ascontiguousarray(values, self._on_disk)
         encoded = plain if self._codec is None else self._codec.encode(plain)
@@ -121,7 +122,7 @@ class ZarrChunks:
         return chunk[
             tuple(
                 slice(start - number * size, stop - number * size)
-                for (start, stop), number, size in zip(part, index, self._array.chunks, strict=True)
+                for (start, stop), number, size in zip(part, index, self._chunks, strict=True)
             )
         ]
 
@@ -141,7 +142,7 @@ class ZarrChunks:
         try:
             # Not decoded to where it is wanted: a chunk of another size would go unnoticed.
             values = encoded if self._codec is None else self._codec.decode(encoded)
-            return np.frombuffer(values, self._on_disk).reshape(self._array.chunks)
+            return np.frombuffer(values, self._on_disk).reshape(self._chunks)
         except MemoryError:
             raise
         except Exception as error:  # each codec has its own
