@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 
 from pxprep import memory
-from pxprep.engine import sources
+from pxprep.engine import backends, computing, sources
 
 # Not imported for doctests: steps of one's own, which are defined once; without spatialdata also
 # scripts that tests run, what makes stores, and the net, which draws arrays of zarr among others.
@@ -185,6 +186,18 @@ def no_compute():
             yield
 
     return context
+
+
+@pytest.fixture
+def no_dask(monkeypatch):
+    """Dask runs no graph for the package."""
+
+    def computed(arrays, local):
+        lazy = [array for array in arrays if backends.is_lazy(array)]
+        raise AssertionError(f"computed by Dask: {lazy}")
+
+    monkeypatch.setattr(computing, "_computed", computed)
+    monkeypatch.setattr(da, "store", lambda arrays, *_, **__: computed(arrays, local=False))
 
 
 @pytest.fixture(autouse=True)

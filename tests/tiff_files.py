@@ -16,8 +16,11 @@ LAYOUTS = {
     "zlib strips": {"compression": "zlib", "rowsperstrip": 13},
     "zlib tiles": {"compression": "zlib", "tile": (32, 48)},
     "LZW strips": {"compression": "lzw", "rowsperstrip": 13},
+    "zlib rows": {"compression": "zlib", "rowsperstrip": 1},
     "predictor": {"compression": "zlib", "predictor": True, "tile": (64, 64)},
+    "predictor in strips": {"compression": "zlib", "predictor": True, "rowsperstrip": 13},
     "big-endian": {"byteorder": ">"},
+    "big-endian strips": {"byteorder": ">", "compression": "zlib", "rowsperstrip": 13},
     "big-endian tiles": {"byteorder": ">", "compression": "zlib", "tile": (16, 16)},
     "bigtiff": {"bigtiff": True, "rowsperstrip": 50},
 }

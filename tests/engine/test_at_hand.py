@@ -41,18 +41,6 @@ def fovs(tmp_path):
     return {f"fov{n}": stored(tmp_path / f"fov{n}.zarr", some_values(n)) for n in range(4)}
 
 
-@pytest.fixture
-def no_dask(monkeypatch):
-    """Dask computes nothing."""
-
-    def computed(arrays, local):
-        lazy = [array for array in arrays if backends.is_lazy(array)]
-        raise AssertionError(f"computed by Dask: {lazy}")
-
-    monkeypatch.setattr(computing, "_computed", computed)
-    monkeypatch.setattr(da, "store", lambda arrays, *_, **__: computed(arrays, local=False))
-
-
 def in_memory_by_chunks(images):
     """The images as zarr itself reads them."""
     return {

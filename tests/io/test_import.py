@@ -78,6 +78,30 @@ def test_a_new_store(tmp_path, layout):
     assert not (tmp_path / "new.zarr" / ".pxprep").exists()
 
 
+IMPORTED = {
+    "as they are": {},
+    "some channels": {"channels": ["CD20", "CD3"]},
+    "in one chunk": {"chunks": {"c": -1}},
+}
+
+
+@pytest.mark.parametrize("options", IMPORTED.values(), ids=IMPORTED.keys())
+@pytest.mark.parametrize("kind", ["a channel in a file", "stacks"])
+def test_local_threads_need_no_graph(tmp_path, kind, options, no_dask):
+    """The fields of view are written chunk by chunk, all of them in one queue."""
+    stored, source = write_fovs(tmp_path / "study"), tmp_path / "study"
+    names = options.get("channels", NAMES)
+    if kind == "stacks":
+        source, options = tmp_path / "stacks", {**options, "channel_names": NAMES}
+        source.mkdir()
+        for name, values in stored.items():
+            tifffile.imwrite(source / f"{name}.tiff", values, photometric="minisblack")
+    sdata = import_images(source, tmp_path / "new.zarr", **options)
+    kept = {name: values[[NAMES.index(one) for one in names]] for name, values in stored.items()}
+    chunks = (len(names) if "chunks" in options else 1, 70, 50)
+    check(sdata, kept, names, chunks)
+
+
 def test_an_existing_store(tmp_path, study):
     make_study(tmp_path / "old.zarr")
     before = files(tmp_path / "old.zarr" / "images")

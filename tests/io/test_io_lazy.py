@@ -1,5 +1,7 @@
 """What is read of files, and when."""
 
+import zlib
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,7 +13,7 @@ import tifffile
 
 import pxprep
 from pxprep.errors import ImageError
-from pxprep.io import read_folder, read_tiff
+from pxprep.io import pages, read_folder, read_tiff
 from pxprep.io.arrays import FilePixels
 from tiff_files import NAMES, pixels, write_fov, write_ome
 
@@ -48,6 +50,52 @@ def test_only_tiles_of_a_window_are_decoded(tmp_path):
     np.testing.assert_array_equal(image[:, :1024, :1024].values, values[:, :1024, :1024])
     with pytest.raises(ImageError, match=r"slide\.ome\.tiff' cannot be read"):
         image[1, 1024:].compute()
+
+
+THIN = {
+    "rows": {"rowsperstrip": 1},
+    "a predictor": {"rowsperstrip": 13, "predictor": True},
+    "big-endian": {"rowsperstrip": 63, "byteorder": ">", "predictor": True},
+    "samples together": {"rowsperstrip": 3, "planarconfig": "contig"},
+    "samples apart": {"rowsperstrip": 3, "planarconfig": "separate"},
+}
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "packbits"])
+@pytest.mark.parametrize("layout", THIN.values(), ids=THIN.keys())
+def test_thin_strips_are_decoded_together(tmp_path, layout, compression, monkeypatch):
+    """Not one after the other by tifffile, which takes longer than they need."""
+    monkeypatch.delattr(pages, "_decoded_segments")
+    layout, file = {**layout, "compression": compression}, tmp_path / "image.tiff"
+    values = pixels((4, 101, 83))
+    stored = values.transpose(1, 2, 0) if layout.get("planarconfig") == "contig" else values
+    axes = "CYX" if stored is values else "YXC"
+    tifffile.imwrite(file, stored, photometric="minisblack", **layout)
+    image = read_tiff(file, channel_names=list("abcd"), axes=axes)["image"]
+    for part in ((), (slice(None), slice(70, 71)), (slice(1, 3), slice(30, 80), slice(5, 60))):
+        np.testing.assert_array_equal(image.data[part].compute(), values[part])
+
+
+@pytest.mark.parametrize("damage", ["too short", "empty"])
+def test_thin_strips_that_are_not_as_they_should_be(tmp_path, damage):
+    """As tifffile reads each: one that is too short is an error, an empty one has no pixels."""
+    file, values = tmp_path / "image.tiff", pixels((1, 40, 30))
+    layout = {"compression": "zlib", "rowsperstrip": 1, "photometric": "minisblack"}
+    tifffile.imwrite(file, values[0], **layout)
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        page = tiff.pages[0]
+        if damage == "empty":
+            page.tags["StripByteCounts"].overwrite((*page.databytecounts[:-1], 0))
+        else:
+            tiff.filehandle.seek(page.dataoffsets[7])
+            tiff.filehandle.write(zlib.compress(values[0, 7, :20].tobytes()))
+    image = read_tiff(file, channel_names=["a"])["image"]
+    if damage == "too short":
+        with pytest.raises(ImageError, match=r"image\.tiff' cannot be read"):
+            image.compute()
+        return
+    values[0, -1] = 0
+    np.testing.assert_array_equal(image.values, values)
 
 
 def test_images_are_processed_where_they_are(tmp_path):

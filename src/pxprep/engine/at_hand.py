@@ -1,15 +1,22 @@
-"""Lazy images of one block that any thread can read: passes over them are run now, without Dask."""
+"""What any thread can read is run now, without Dask: images of one block, and copies of chunks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
+from dask.array.core import slices_from_chunks
+from dask.core import flatten
+from dask.typing import Key
 
-from ..aliases import Block
+from ..aliases import Array, Block
 from ..memory import empty
 from .lazy import LazyChain
+from .progress import counted
+from .readings import Reader, is_at_hand, reader_of
 from .sinks import Sink
 from .sources import Area
+from .threads import run_all
 from .windows import Pixels, Window
 
 
@@ -60,3 +67,48 @@ class BlockChain(LazyChain):
         """Run the chain, and return what a sink keeps of the result."""
         job, *_ = self._tasks("", [where]).block_task((0, 0, 0), sink, {})
         return job(*self.others)
+
+
+class Copy(NamedTuple):
+    """A chunk of a Dask array, and where it is written."""
+
+    reader: Reader
+    key: Key
+    target: Any
+    place: tuple[slice, ...]
+
+    def run(self) -> None:
+        """Read the chunk, and write it."""
+        reading = self.reader.reading([self.key])
+        (chunk,) = reading.chunks([self.reader.data(key) for key in reading.others])
+        self.target[self.place] = chunk
+
+
+def copies(arrays: Sequence[Array], targets: Sequence[Any]) -> list[Copy] | None:
+    """How Dask arrays are written chunk by chunk, each by one thread.
+
+    None if a chunk needs more than what is at hand, or if two would need the same result.
+    """
+    layers = [name for array in arrays for name in array.dask.layers]
+    if len(set(layers)) < len(layers):
+        return None
+    found: list[Copy] = []
+    for array, target in zip(arrays, targets, strict=True):
+        keys = list(flatten(array.__dask_keys__()))
+        reader = reader_of(array, ([key] for key in keys))
+        if not all(is_at_hand(reader.data(key)) for key in reader.shared):
+            return None
+        places = slices_from_chunks(array.chunks)
+        found += [Copy(reader, key, target, place) for key, place in zip(keys, places, strict=True)]
+    return found
+
+
+def run_copies(found: Sequence[Copy]) -> None:
+    """Write chunks, all of them in one queue."""
+
+    def run(copy: Copy) -> None:
+        copy.run()
+        count()
+
+    with counted(len(found)) as count:
+        run_all(run, found)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..aliases import Array, Block, DType
 from . import blocks, graphs, passes
-from .at_hand import BlockChain
+from .at_hand import BlockChain, copies, run_copies
 from .axes import AXES, own_axes, standard_axes
 from .cache import (
     COHORT_SAMPLE_BYTES,
@@ -272,10 +272,14 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     No two chunks of an array lie in the same chunk of its target.
     """
     chains = [chain for array in arrays if (chain := chain_and_axes(array)) is not None]
-    # If not all can be written by passes of their own, Dask writes them all: then an image from
-    # which coarser scales are made is computed only once.
+    # If not all can be written by passes of their own, or copied, Dask writes them all: then an
+    # image from which coarser scales are made is computed only once.
     if len(chains) < len(arrays) or any(len(chain.source.chunks[1]) > 1 for chain, _ in chains):
-        da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
+        found = copies(arrays, targets) if computes_here(arrays) else None
+        if found is None:
+            da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
+        else:
+            run_copies(found)
         return
     here = [BlockChain.of_chain(chain) for chain, _ in chains] if computes_here(arrays) else []
     now = [chain for chain in here if chain is not None]

@@ -4,7 +4,7 @@ A graph is cut so that each block has the part which no other block needs. A tas
 runs that part itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -69,6 +69,10 @@ class Reading:
         return self.cache.edges(self.index, depth, lambda: edges_of(self.run(others), depth))
 
     def _read(self, others: Sequence[object]) -> list[Block]:
+        return [standard_axes(chunk, self.axes) for chunk in self.chunks(others)]
+
+    def chunks(self, others: Sequence[object]) -> list[Block]:
+        """The chunks of the block with the axes that they have, read anew."""
         sliced = [
             direct(value) if key in self.sliced else value
             for key, value in zip(self.others, others, strict=True)
@@ -80,8 +84,7 @@ class Reading:
         )
         for value in others:
             require_there(value)
-        chunks = [results[key] if key in results else known[key] for key in self.keys]
-        return [standard_axes(chunk, self.axes) for chunk in chunks]
+        return [results[key] if key in results else known[key] for key in self.keys]
 
 
 class SlicedArray:
@@ -107,6 +110,7 @@ class SlicedArray:
         self.stored = stored
         self.starts = starts
         self.graph: Graph = {}
+        self.shared = {original}
 
     @classmethod
     def of(cls, array: Array) -> "SlicedArray | None":
@@ -149,7 +153,7 @@ class SlicedArray:
 class InlinedGraph:
     """A graph that is cut: a part for each block, which no other needs, and what they share."""
 
-    def __init__(self, graph: Graph, blocks: Sequence[Sequence[Key]]) -> None:
+    def __init__(self, graph: Graph, blocks: Iterable[Sequence[Key]]) -> None:
         self.graph = graph
         self.shared = self._shared(blocks)
         self.sliced = self._sliced()
@@ -167,7 +171,7 @@ class InlinedGraph:
                 sliced.difference_update(_dependencies(self.graph, key))
         return frozenset(sliced)
 
-    def _shared(self, blocks: Sequence[Sequence[Key]]) -> set[Key]:
+    def _shared(self, blocks: Iterable[Sequence[Key]]) -> set[Key]:
         owner: dict[Key, int] = {}
         shared: set[Key] = set()
         for number, keys in enumerate(blocks):
@@ -205,9 +209,22 @@ class InlinedGraph:
         return Reading(part, tuple(keys), tuple(others), self.sliced)
 
 
+# What makes the readings of an array.
+Reader = SlicedArray | InlinedGraph
+
+
+def reader_of(array: Array, blocks: Iterable[Sequence[Key]]) -> Reader:
+    """What reads a Dask array block by block, given the keys of each block's chunks."""
+    return SlicedArray.of(array) or InlinedGraph(dict(array.__dask_graph__()), blocks)
+
+
 def is_at_hand(value: object) -> bool:
-    """Whether any thread may use a value: an array, or slices; not the future of a cluster."""
-    return isinstance(value, np.ndarray | tuple) or type(value).__module__.startswith("zarr.")
+    """Whether any thread may use a value: an array, or slices; not the future of a cluster.
+
+    An array is in memory, of zarr, or of the package: pixels in files.
+    """
+    package = type(value).__module__.partition(".")[0]
+    return isinstance(value, np.ndarray | tuple) or package in ("zarr", "pxprep")
 
 
 def _is_slicing(task: object) -> bool:

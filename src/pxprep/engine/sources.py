@@ -24,7 +24,7 @@ from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
 from .cache import NO_CACHE, SAMPLE_BYTES, Sampling, cut
 from .graphs import OWN, adopt
-from .readings import InlinedGraph, Reading, SlicedArray, is_at_hand
+from .readings import Reader, Reading, SlicedArray, is_at_hand, reader_of
 from .windows import Index, Window
 
 # Chunks with fewer rows or columns are thin, and are joined with their neighbours.
@@ -210,13 +210,9 @@ class Source:
         return [standard_axes(chunk, self.axes) for chunk in chunks]
 
     @cached_property
-    def _reader(self) -> "InlinedGraph | SlicedArray":
+    def _reader(self) -> Reader:
         """What makes the readings of blocks."""
-        sliced = SlicedArray.of(self.array)
-        if sliced is not None:
-            return sliced
-        keys = [self._keys(index) for index in self.indices()]
-        return InlinedGraph(dict(self.array.__dask_graph__()), keys)
+        return reader_of(self.array, map(self._keys, self.indices()))
 
     def _keys(self, index: Index) -> list[Key]:
         """The keys of a block's chunks, each of some of the channels."""

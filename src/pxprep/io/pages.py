@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,15 @@ from .arrays import FilePixels
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
     from tifffile import TiffFile, TiffPage
+
+# Compressions of bytes, whatever these mean: LZW, deflate by its two numbers, PackBits, zstd.
+OF_BYTES = {5, 8, 32946, 32773, 50000}
+# Bits of samples that fill bytes.
+WHOLE = {8, 16, 32, 64}
+# Strips with fewer rows are thin.
+THIN = 64
+# What was decoded of a page: which plane it lies in, and where; with axes row, column and sample.
+Segment = tuple[int, Window, NumpyArray]
 
 
 @dataclass(frozen=True)
@@ -177,25 +187,74 @@ def _decode(
     is_planar = is_planar_page(page)
     planes = range(*samples) if is_planar else range(1)
     indices = list(_segments(page, planes, window))
-    segments = tiff.filehandle.read_segments(
-        [page.dataoffsets[index] for index in indices],
-        [page.databytecounts[index] for index in indices],
-        indices,
-    )
-    for data, index in segments:
-        decoded, (plane, _, row, column, _), (_, height, width, _) = page.decode(
-            data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
-        )
-        segment = Window(row, row + height, column, column + width)
+    joined = _joined_strips(page, indices) if _has_thin_strips(page) else None
+    for plane, segment, decoded in joined or _decoded_segments(page, indices):
         common = window.overlap(segment)
-        if decoded is None or common is None:
+        if common is None:
             continue
-        pixels = decoded[(0, *common.within(segment))]
+        pixels = decoded[common.within(segment)]
         target = out[(slice(None), *common.within(window))]
         if is_planar:
             target[plane - samples[0]] = pixels[..., 0]
         else:
             target[...] = pixels[..., slice(*samples)].transpose(2, 0, 1)
+
+
+def _decoded_segments(page: TiffPage, indices: Sequence[int]) -> Iterator[Segment]:
+    """The tiles or strips of a page, one after the other, without those that the file lacks."""
+    for data, index in _encoded(page, indices):
+        decoded, (plane, _, row, column, _), (_, height, width, _) = page.decode(
+            data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+        )
+        if decoded is not None:
+            yield plane, Window(row, row + height, column, column + width), decoded[0]
+
+
+def _encoded(page: TiffPage, indices: Sequence[int]) -> Any:
+    """The bytes of tiles or strips, or None, each with its index; in the order of the file."""
+    offsets = [page.dataoffsets[index] for index in indices]
+    counts = [page.databytecounts[index] for index in indices]
+    return page.parent.filehandle.read_segments(offsets, counts, indices)
+
+
+def _has_thin_strips(page: TiffPage) -> bool:
+    """Whether a page lies in strips of few rows that were compressed as mere bytes."""
+    is_plain = page.fillorder == 1 and page.predictor in (1, 2) and page.bitspersample in WHOLE
+    is_thin = not page.is_tiled and page.rowsperstrip < THIN
+    is_whole = all(page.dataoffsets) and all(page.databytecounts)
+    return bool(is_thin and is_plain and is_whole and page.compression in OF_BYTES)
+
+
+def _joined_strips(page: TiffPage, indices: Sequence[int]) -> list[Segment] | None:
+    """Strips of a page, those of a plane as one; None if one has not as many bytes as it should.
+
+    tifffile takes longer to make an array of a strip of one row than to decompress it.
+    """
+    from tifffile import TIFF
+
+    decompress = TIFF.DECOMPRESSORS[page.compression]
+    height, width = segment_size(page)
+    down = -(-page.imagelength // height)
+    shape = width, 1 if is_planar_page(page) else page.samplesperpixel
+    dtype = np.dtype(page.dtype)
+    row_bytes = prod(shape) * dtype.itemsize
+    strips = {
+        index: decompress(data, out=height * row_bytes) for data, index in _encoded(page, indices)
+    }
+    found: list[Segment] = []
+    for plane, group in groupby(indices, key=lambda index: index // down):
+        own = list(group)
+        top = own[0] % down * height
+        bottom = min((own[-1] % down + 1) * height, page.imagelength)
+        joined = b"".join(strips[index] for index in own)
+        if len(joined) != (bottom - top) * row_bytes:
+            return None
+        stored = np.frombuffer(joined, dtype.newbyteorder(page.parent.byteorder))
+        rows = stored.reshape(bottom - top, *shape).astype(dtype, copy=False)
+        if page.predictor == 2:
+            rows = TIFF.UNPREDICTORS[2](rows, axis=-2)
+        found.append((plane, Window(top, bottom, 0, width), rows))
+    return found
 
 
 def is_planar_page(page: TiffPage) -> bool:

@@ -54,6 +54,7 @@ class ZarrChunks:
         self.shape: tuple[int, ...] = array.shape
         self.dtype: DType = array.dtype
         self.ndim = len(self.shape)
+        self._chunks: tuple[int, ...] = array.chunks  # zarr looks for shards each time
 
     def __getitem__(self, selection: object) -> NumpyArray:
         region = _region(selection, self.shape)
@@ -79,7 +80,7 @@ class ZarrChunks:
 
     def _parts(self, region: Region) -> Iterator[tuple[tuple[int, ...], Region, tuple[slice, ...]]]:
         """The chunks that a region meets: index, common part in the array, and in the region."""
-        chunks = self._array.chunks
+        chunks = self._chunks
         indices = [
             range(start // size, -(-stop // size))
             for (start, stop), size in zip(region, chunks, strict=True)
@@ -101,14 +102,14 @@ class ZarrChunks:
             return False
         return all(
             start % size == 0 and (stop % size == 0 or stop == end)
-            for (start, stop), size, end in zip(region, self._array.chunks, self.shape, strict=True)
+            for (start, stop), size, end in zip(region, self._chunks, self.shape, strict=True)
         )
 
     def _write(self, index: tuple[int, ...], values: NumpyArray) -> None:
         """Write a chunk; one that reaches beyond the array is filled up."""
-        if values.shape != self._array.chunks:
+        if values.shape != self._chunks:
             inner, fill = values, self._array.fill_value
-            values = np.full(self._array.chunks, 0 if fill is None else fill, self._on_disk)
+            values = np.full(self._chunks, 0 if fill is None else fill, self._on_disk)
             values[tuple(slice(size) for size in inner.shape)] = inner
         plain = np.ascontiguousarray(values, self._on_disk)
         encoded = plain if self._codec is None else self._codec.encode(plain)
@@ -122,7 +123,7 @@ class ZarrChunks:
         if encoded is None:
             out[...] = self._array[tuple(slice(*ends) for ends in part)]
             return
-        sizes = self._array.chunks
+        sizes = self._chunks
         if (out.shape, out.dtype) == (sizes, self._on_disk) and out.flags.c_contiguous:
             self._decode(encoded, out, index)
             return
