@@ -49,8 +49,8 @@ def find_finished(
         return Finished()
     _check_same_run(runs, request, sources)
     damaged = tuple(name for name in runs if not is_whole(layer_folder(store, name)))
-    _check_can_be_made_again(damaged, request.pairs)
-    whole = tuple(name for name in runs if name not in set(damaged))
+    _warn_of_damaged(damaged, request.pairs)
+    whole = tuple(name for name in runs if name not in damaged)
     kept = next(iter(runs.values()))
     run = Run(request.parameters, request.pairs, kept["sources"], kept["fitted"])
     return Finished(run, whole, damaged)
@@ -95,7 +95,7 @@ def _find_difference(
     return f"its source {changed} was another" if changed else ""
 
 
-def _check_can_be_made_again(damaged: tuple[str, ...], pairs: Mapping[str, str]) -> None:
+def _warn_of_damaged(damaged: tuple[str, ...], pairs: Mapping[str, str]) -> None:
     """Warn of finished layers that lack chunks; raise LayerError where their sources are gone."""
     lost = [name for name in damaged if pairs[name] == name]
     if lost:
