@@ -83,10 +83,7 @@ def read_checked(
 
 
 def read_layers(
-    sdata: SpatialData,
-    layers: Sequence[str],
-    channels: Sequence[Label] | None,
-    dtype: DType | None,
+    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: DType | None
 ) -> dict[str, xr.DataArray]:
     """As `read_checked`, of layers that were checked and parameters that were parsed before."""
     images = {}

@@ -43,6 +43,7 @@ def find_finished(
     """
     if store is None:
         raise ParameterError(f"{spelled('resume')} needs an sdata that is backed by a store")
+    _check_sources_stay(store, request.pairs, sources)
     records = Records.on_disk(store)
     runs = {name: kept for name in request.pairs if (kept := records.run_of(name)) is not None}
     if not runs:
@@ -54,6 +55,21 @@ def find_finished(
     kept = next(iter(runs.values()))
     run = Run(request.parameters, request.pairs, kept["sources"], kept["fitted"])
     return Finished(run, whole, damaged)
+
+
+def _check_sources_stay(
+    store: Path, pairs: Mapping[str, str], sources: Mapping[str, SourceState]
+) -> None:
+    """Raise LayerError if a layer would be published in the place of what a later one needs."""
+    folders = {layer_folder(store, new): new for new in pairs}
+    for new, name in pairs.items():
+        replaced = {folders[folder] for folder in sources[name].folders & folders.keys()} - {new}
+        if replaced:
+            raise LayerError(
+                f"{spelled('output_layer')} {sorted(replaced)} would take the place of what "
+                f"{new!r} is made from, perhaps before it is made: leave out {spelled('resume')}, "
+                "which publishes layers one after the other, or choose other names"
+            )
 
 
 def _check_same_run(
