@@ -37,7 +37,7 @@ class Finished:
 def find_finished(
     store: Path | None, request: Request, sources: Mapping[str, SourceState]
 ) -> Finished:
-    """What is finished of a request; raises LayerError if that was another request.
+    """What is finished of a request; raises LayerError if it cannot be resumed.
 
     `sources` are what layers and masks are read from, by name.
     """
@@ -60,7 +60,7 @@ def find_finished(
 def _check_sources_stay(
     store: Path, pairs: Mapping[str, str], sources: Mapping[str, SourceState]
 ) -> None:
-    """Raise LayerError if a layer would be published in the place of what a later one needs."""
+    """Raise LayerError if a new layer takes the place of what another one is made from."""
     folders = {layer_folder(store, new): new for new in pairs}
     for new, name in pairs.items():
         replaced = {folders[folder] for folder in sources[name].folders & folders.keys()} - {new}
