@@ -104,6 +104,13 @@ BAD = {
         r"--scale-factors must leave at least one pixel",
     ),
     "codec": (["run", "study.zarr", *RAW, *OUT, "--compressor", "gz:1"], 1, r"--compressor must"),
+    "codec without level": (
+        ["run", "study.zarr", *RAW, *OUT, "--compressor", "lz4"],
+        2,
+        r"CODEC:LEVEL, as lz4:1, got 'lz4'",
+    ),
+    "kind of file": (["pipeline", "--write", "steps.txt"], 1, r"--write must end in \.json or"),
+    "address": (["pipeline", "s3://steps.yaml"], 1, r"FILE must be the path of a pipeline on"),
     "no file": (["apply", "no.json", "study.zarr", *RAW, *OUT], 1, r"'no\.json' cannot be read"),
     "no JSON": (["apply", "text.json", "study.zarr", *RAW, *OUT], 1, r"text\.json'.*must be JSON"),
     "not fitted": (

@@ -211,6 +211,15 @@ def test_resume_in_place(sdata, monkeypatch):
     np.testing.assert_array_equal(layers(sdata.path)["fov0"][0], new["fov0"])
 
 
+@pytest.mark.parametrize("outputs", [["fov1", "fov0"], ["fov1", "new"], ["new", "fov0"]])
+def test_resume_replaces_no_input_of_another_layer(sdata, outputs):
+    before = files(sdata.path)
+    with pytest.raises(LayerError, match=r"output_layer \['fov.'\] would take the place of what"):
+        clean(sdata, FOVS[:2], outputs, overwrite=True, resume=True)
+    assert files(sdata.path) == before
+    clean(sdata, FOVS[:2], outputs, overwrite=True)
+
+
 @pytest.mark.parametrize("pool", [None, "pixels"])
 def test_resume_of_each_way_to_pool(tmp_path, monkeypatch, pool):
     sdata = make_study(tmp_path / "study.zarr")

@@ -111,13 +111,13 @@ BAD = [
     ({"labels": PLANE[:5]}, r"labels of image 'fov0' must have the image's size .*23.*'y': 5"),
     ({"labels": PLANE.expand_dims("z")}, "labels of image 'fov0' must have the image's size"),
     ({"labels": PLANE.astype(float)}, "labels of image 'fov0' must hold integers or bool.*float64"),
-    ({"labels": PLANE.values}, "labels must be one for each of 1 images"),
-    ({"labels": [PLANE, PLANE]}, "labels must be one for each of 1 images, got 2"),
+    ({"labels": PLANE.values}, "labels of image 'fov0' must be an xarray.DataArray, got ndarray"),
+    ({"labels": [PLANE, PLANE]}, "labels must be an xarray.* for each of 1 images, got 2"),
     ({"labels": {"fov1": PLANE}}, r"labels must be given for each image.*'fov0'.*'fov1'"),
     ({"labels": "cells"}, "labels of image 'fov0' must be an xarray.DataArray, got str"),
     ({"labels": [3]}, "labels of image 'fov0' must be an xarray.DataArray, got int"),
     ({"variable": "image"}, "variable names a variable of a tree's datasets"),
-    ({"img_layer": "fov0"}, "sdata must be a spatialdata.SpatialData"),
+    ({"img_layer": "fov0"}, "images must be a spatialdata.SpatialData"),
 ]
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..io import Panel
     from ..pipeline.pipeline import FittedPipeline, Pipeline
 
-# Parameters of steps that a table of markers may have.
-OF_PANELS = ("q", "sigma", "q_post", "cap_max")
+# Parameters of steps that channels may differ in; a table of markers may have them.
+PER_CHANNEL = ("q", "sigma", "q_post", "cap_max")
 _EACH = "VALUE for all channels, NAME=VALUE for one, '*=VALUE' for the rest"
 
 
@@ -71,16 +71,10 @@ class StepOptions:
 
     def given(self) -> "Parameters":
         """Those that were typed, as parameters of `Pipeline.sparrow`, channels by text."""
-        by_channel = {
-            "q": self.q,
-            "q_post": self.q_post,
-            "sigma": self.sigma,
-            "cap_max": self.cap_max,
-        }
         given = {
             name: values.per_channel(texts, "--" + name.replace("_", "-"))
-            for name, texts in by_channel.items()
-            if texts
+            for name in PER_CHANNEL
+            if (texts := getattr(self, name))
         }
         if self.q_sum is not None:
             given["q_sum"] = values.number_or_none(self.q_sum, "--q-sum")
@@ -127,7 +121,7 @@ class PipelineOptions(StepOptions):
         files = [option for option, file in by_option.items() if file]
         if len(files) > 1 or (files and given):
             values.wrong(files[0], "takes the place of the other steps: give either, not both")
-        columns = [name for name in OF_PANELS if panel is not None and getattr(panel, name)]
+        columns = [name for name in PER_CHANNEL if panel is not None and getattr(panel, name)]
         if files and columns:
             values.wrong(
                 files[0],
@@ -135,7 +129,7 @@ class PipelineOptions(StepOptions):
                 f"them: leave out its columns {', '.join(columns)}",
             )
         if fitted is not None:
-            return AskedSteps.fitted(FittedPipeline.from_json(fitted), channels)
+            return AskedSteps.of_fitted(FittedPipeline.from_json(fitted), channels)
         pipeline = None if self.pipeline is None else Pipeline.from_file(self.pipeline)
         return AskedSteps(given, pipeline, channels, panel)
 
@@ -163,7 +157,7 @@ class AskedSteps:
     panel: "Panel | None" = None
 
     @classmethod
-    def fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "AskedSteps":
+    def of_fitted(cls, fitted: "FittedPipeline", channels: list[str] | None = None) -> "AskedSteps":
         """A fitted pipeline, for the channels that it was fitted to or for others."""
         labels = None if fitted.channels is None else list(fitted.channels)
         return cls({}, fitted, channels or labels)
@@ -192,7 +186,7 @@ def _numbers(
 
     usual = inspect.signature(Pipeline.sparrow).parameters
     numbers = {}
-    for name in OF_PANELS:
+    for name in PER_CHANNEL:
         by_channel = {
             key: value for key, value in getattr(panel, name).items() if key in (channels or ())
         }

@@ -31,7 +31,7 @@ def fit(
     ],
     *,
     pipeline: PipelineOptions,
-    pool: o.PoolOption = o.Pool.mean,
+    pool: o.Pool = "mean",
     mask: MaskOptions,
     exclude: o.Exclude = None,
     by: o.By = None,
@@ -54,11 +54,11 @@ def fit(
     batches = None if is_by_store else parse_by(by)
     file = parse_new_file(output, "output", "a file", may_replace=overwrite)
     with only_answers_on_stdout():
-        images, masks, parameters = _cohort(stores, layer, steps, mask, values.text_of(dtype))
+        images, masks, parameters = _cohort(stores, layer, steps, mask, dtype)
         chosen = parameters.pop("pipeline", None) or Pipeline.sparrow(**parameters)
         fitted = chosen.fit(
             images,
-            pool=pool.value_or_none,
+            pool=None if pool == "none" else pool,
             where=masks or None,
             exclude=exclude,
             by=by_store(images) if is_by_store else batches,
@@ -98,7 +98,7 @@ def apply(
 
     require_once([str(store) for store in stores], "STORE")
     fitted = FittedPipeline.from_json(file)
-    steps = AskedSteps.fitted(fitted)
+    steps = AskedSteps.of_fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}
     documents: list[dict[str, object]] = []
     batches = parse_by(by, steps.batches)

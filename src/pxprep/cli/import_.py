@@ -1,10 +1,9 @@
 """`pxprep import`: images in files become layers of a store."""
 
 import time
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,14 +15,6 @@ from .inspect_store import described
 from .run import in_words
 
 CHUNKS = 1024
-
-
-class NamesFrom(StrEnum):
-    """What names the channels where each is a TIFF of its own."""
-
-    metadata = "metadata"
-    files = "files"
-
 
 _reading = partial(typer.Option, rich_help_panel="Reading", show_default=False)
 
@@ -89,7 +80,7 @@ def import_(
         ),
     ] = None,
     names_from: Annotated[
-        NamesFrom | None,
+        Literal["metadata", "files"] | None,
         _reading(
             "--names-from",
             help="Where each channel is a TIFF of its own: what names the channels. Default: "
@@ -148,7 +139,7 @@ def import_(
                 "images": image or None,
                 "acquisitions": acquisition or None,
                 "subfolder": subfolder,
-                "names_from": values.text_of(names_from),
+                "names_from": names_from,
                 "crop": crop or None,
             },
             chunks=chunk_sizes,

@@ -22,6 +22,7 @@ _NAMES_HERE = {
     "images": "image",
     "acquisitions": "acquisition",
     "n_fovs": "fovs",
+    "path": "write",
 }
 
 

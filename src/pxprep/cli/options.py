@@ -1,37 +1,10 @@
-"""Options that several commands have."""
+"""Single options of commands."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
-
-from .values import NONE
-
-if TYPE_CHECKING:
-    from ..aliases import Pool as PoolName
-
-
-class Pool(StrEnum):
-    """How a cohort's quantiles become one."""
-
-    mean = "mean"
-    pixels = "pixels"
-    none = NONE
-
-    @property
-    def value_or_none(self) -> "PoolName":
-        """What the library calls it."""
-        names: dict[Pool, PoolName] = {Pool.mean: "mean", Pool.pixels: "pixels", Pool.none: None}
-        return names[self]
-
-
-class FloatType(StrEnum):
-    """The type of the computation."""
-
-    float32 = "float32"
-    float64 = "float64"
 
 
 def complete_layers(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -93,8 +66,8 @@ FittedFile = Annotated[
     Path | None,
     step_option("--fitted", metavar="FILE", help="JSON that `fit` wrote: nothing is measured."),
 ]
-PoolOption = Annotated[
-    Pool,
+Pool = Annotated[
+    Literal["mean", "pixels", "none"],
     typer.Option(
         "--pool",
         help="Mean of each layer's quantiles, quantiles over the pixels of all layers, or each "
@@ -137,7 +110,7 @@ ByFitted = Annotated[
     ),
 ]
 DType = Annotated[
-    FloatType | None,
+    Literal["float32", "float64"] | None,
     typer.Option("--dtype", show_default=False, help="Type of the computation, and of the layers."),
 ]
 Memory = Annotated[

@@ -1,21 +1,13 @@
 """`pxprep pipeline`: the steps as a text that a person writes and compares."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .answers import AnswerOptions
 from .bundled_options import StepOptions
 from .values import wrong
-
-
-class Order(StrEnum):
-    """The orders of steps that have a name."""
-
-    sparrow = "sparrow"
-    pixie = "pixie"
 
 
 def pipeline(
@@ -29,7 +21,9 @@ def pipeline(
             "--write", metavar="FILE", help="Write it there: .yaml or .json.", show_default=False
         ),
     ] = None,
-    order: Annotated[Order, typer.Option("--order", help="Whose order of steps.")] = Order.sparrow,
+    order: Annotated[
+        Literal["sparrow", "pixie"], typer.Option("--order", help="Whose order of steps.")
+    ] = "sparrow",
     *,
     steps: StepOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
@@ -39,14 +33,17 @@ def pipeline(
 
     The steps are those of a file, which is checked, or what the options say.
     """
+    from ..images.parameters import parse_path
     from ..pipeline.pipeline import Pipeline
 
     given = steps.given()
+    if file is not None:
+        parse_path(file, "FILE", "a pipeline")
     if file is not None and given:
         wrong("FILE", "takes the place of the other steps: give either, not both")
-    if file is not None and order is not Order.sparrow:
+    if file is not None and order != "sparrow":
         wrong("--order", "is that of the file: give either, not both")
-    named = Pipeline.pixie if order is Order.pixie else Pipeline.sparrow
+    named = Pipeline.pixie if order == "pixie" else Pipeline.sparrow
     made = named(**given) if file is None else Pipeline.from_file(file)
     if write is not None:
         made.save(write, overwrite=overwrite)

@@ -30,7 +30,7 @@ def run(
     *,
     pipeline: PipelineOptions,
     fitted: o.FittedFile = None,
-    pool: o.PoolOption = o.Pool.mean,
+    pool: o.Pool = "mean",
     mask: MaskOptions,
     drop_outside: o.DropOutside = False,
     exclude: o.Exclude = None,
@@ -52,8 +52,8 @@ def run(
         values.wrong("--drop-outside", "needs a mask: give --where, too")
     how = {
         **new.parameters(),
-        "dtype": values.text_of(dtype),
-        "pool": pool.value_or_none,
+        "dtype": dtype,
+        "pool": None if pool == "none" else pool,
         "keep_outside": not drop_outside,
         "exclude": exclude,
         "by": parse_by(by, steps.batches),

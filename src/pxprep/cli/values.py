@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -53,17 +52,14 @@ def scale_factors(texts: Sequence[str]) -> list[object]:
 def compressor(text: str) -> dict[str, int]:
     """The codec and its level in ``lz4:1``."""
     name, _, level = text.partition(":")
-    return {name: _parsed(level, "--compressor", int, "CODEC:LEVEL, as lz4:1")}
+    if not level.isdecimal():
+        wrong("--compressor", f"must be CODEC:LEVEL, as lz4:1, got {text!r}")
+    return {name: int(level)}
 
 
 def memory(text: str | None) -> int | str | None:
     """A number of bytes, or text that the library reads."""
     return int(text) if text is not None and text.isdecimal() else text
-
-
-def text_of(choice: StrEnum | None) -> str | None:
-    """The plain text of a choice."""
-    return None if choice is None else choice.value
 
 
 def with_labels(value: object, labels: "Sequence[Label]") -> Any:

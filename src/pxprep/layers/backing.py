@@ -46,14 +46,13 @@ def array_folders(folder: Path) -> list[Path]:
 
 def missing_chunks(folder: Path, array: ZarrArray, *, empty_too: bool = True) -> list[str]:
     """The chunks of a zarr array that have no file, or with `empty_too` an empty one."""
-    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     written = {
         os.path.relpath(os.path.join(path, file), folder).replace(os.sep, "/")  # noqa: PTH118
         for path, _, names in os.walk(folder)
         for file in names
         if not empty_too or os.stat(os.path.join(path, file)).st_size  # noqa: PTH116, PTH118
     }
-    keys = (array.metadata.encode_chunk_key(index) for index in product(*map(range, counts)))
+    keys = map(array.metadata.encode_chunk_key, product(*map(range, array.cdata_shape)))
     return [key for key in keys if key not in written]
 
 

@@ -110,7 +110,7 @@ def check_free(
     parameter: str = "output_layer",
 ) -> None:
     """Raise LayerError if a new layer's name is taken, unless by a layer that is `replaceable`."""
-    for name, other in {} if store is None else find_clashes(store, names).items():
+    for name, other in find_clashes(store, names).items():
         raise LayerError(
             f"{spelled(parameter)} {name!r} is taken: the store has {other}, and no two elements "
             "may have names that are the same, or differ only in case; choose another"
@@ -128,13 +128,13 @@ def is_on_disk(store: Path | None, name: str) -> bool:
     return store is not None and layer_folder(store, name).exists()
 
 
-def find_clashes(store: Path, names: Iterable[str]) -> dict[str, str]:
+def find_clashes(store: Path | None, names: Iterable[str]) -> dict[str, str]:
     """Names that a new image cannot have in a store, and what is in the way on disk.
 
     Whatever an object in memory knows of it: with two elements of one name nobody can open the
     store.
     """
-    on_disk = elements_on_disk(store)
+    on_disk = {} if store is None else elements_on_disk(store)
     clashes = {}
     for name in names:
         image = Place("images", name)

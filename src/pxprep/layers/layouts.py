@@ -38,18 +38,14 @@ class Layout:
             coarser = [
                 {**finest, **_regular_chunks(scale.isel(c=0)), **chosen} for scale in scales[1:]
             ]
-        layout = cls((finest, *coarser), tuple(factors))
-        layout._check(image)
-        return layout
-
-    def _check(self, image: xr.DataArray) -> None:
-        for level, factors in enumerate(cumulative(self.factors), start=1):
-            if any(image.sizes[dim] < factor for dim, factor in factors.items()):
+        for level, smaller in enumerate(cumulative(factors), start=1):
+            if any(image.sizes[dim] < factor for dim, factor in smaller.items()):
                 raise ParameterError(
                     f"{spelled('scale_factors')} must leave at least one pixel: the image has "
-                    f"{dict(image.sizes)} pixels, and scale {level} would be {factors} times "
+                    f"{dict(image.sizes)} pixels, and scale {level} would be {smaller} times "
                     "smaller"
                 )
+        return cls((finest, *coarser), tuple(factors))
 
 
 def layouts_of(

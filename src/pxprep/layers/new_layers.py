@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -74,7 +74,7 @@ def stage(
     elements: Mapping[str, object],
     entries: Mapping[str, Json],
     bar: Progress,
-    codec: Mapping[str, object],
+    compressor: Mapping[str, int] | None,
 ) -> None:
     """Write elements to a store beside the stage, verify them there, and move them to the stage.
 
@@ -90,20 +90,22 @@ def stage(
         The elements by name.
     entries
         What is kept of each; a part of it goes into its own attrs, as its mark.
-    bar, codec
-        Shows the progress; the codec as `SpatialData.write` takes it.
+    bar, compressor
+        As `Writer` has them.
     """
     import zarr
     from spatialdata._io.format import SpatialDataContainerFormatV01
 
     formats = SpatialDataContainerFormatV01() if zarr_format(store) == 2 else None
+    # Older versions of SpatialData do not know the second one.
+    options = {"sdata_formats": formats} | ({"raster_compressor": compressor} if compressor else {})
     # To add to a store, SpatialData reads the metadata of all elements in it.
     alone = root.with_name("alone.zarr")
     # The pass that writes needs the most memory; what earlier passes freed lies scattered.
     computing.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
     with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
-        _describe(alone, elements, {"sdata_formats": formats, **codec})
+        _describe(alone, elements, options)
         with files.flushing(alone), computing.threads_at_rest():
             _write(alone, elements, bar)
     for name, element in elements.items():
@@ -131,15 +133,12 @@ def _write(root: Path, elements: Mapping[str, object], bar: Progress) -> None:
     for name, element in elements.items():
         arrays += [scale.data for scale in scales_of(element)]
         targets += [direct(array) for array in _empty_arrays(layer_folder(root, name), name)]
-    with bar(_pass_name(elements)):
+    what = next(iter(elements)) if len(elements) == 1 else f"{len(elements)} layers"
+    with bar(f"write {what}"):
         backends.store(arrays, targets)
     # Drafts of workers that died on the way.
     for draft in root.rglob("*.partial"):
         draft.unlink(missing_ok=True)
-
-
-def _pass_name(names: Collection[str]) -> str:
-    return f"write {len(names)} layers" if len(names) > 1 else f"write {next(iter(names))}"
 
 
 def _join(alone: Path, root: Path, names: Iterable[str]) -> None:
@@ -156,14 +155,16 @@ def _empty_arrays(folder: Path, name: str) -> Sequence[object]:
     """The arrays of a layer on disk, none of whose chunks has been written; finest first."""
     from zarr import open_array
 
-    arrays = [open_array(path) for path in array_folders(folder)]
-    for path, array in zip(array_folders(folder), arrays, strict=True):
+    arrays = []
+    for path in array_folders(folder):
+        array = open_array(path)
         # If there were chunks, nobody could see later whether ours were written over them.
         if len(missing_chunks(path, array)) < array.nchunks:
             raise StoreError(
                 f"SpatialData wrote chunks of layer {name!r} of which it had no pixels; the store "
                 "is as it was"
             )
+        arrays.append(array)
     return arrays
 
 

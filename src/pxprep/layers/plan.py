@@ -85,7 +85,7 @@ def plan_layers(sdata: SpatialData, *layers: object, **parameters: object) -> Pl
         passes = pass_names(pipeline.steps, without(cohort, request.exclude))
         pipeline.warn_of_remarks(cohort.labels)
     remaining = labels_along(unfitted(pipeline).steps, cohort.labels)[-1]
-    images = {str(name): image for name, image in zip(cohort.names, cohort, strict=True)}
+    images = dict(zip(work.pairs.values(), cohort, strict=True))
     processed = {name: _without_pixels(image, remaining) for name, image in images.items()}
     elements = work.elements(processed, layouts)
     return Plan(work, images, {name: scales_of(elements[name]) for name in elements}, passes)

@@ -105,8 +105,8 @@ def pixel_clustering_preprocess(
         whole ones; an empty sequence makes a single-scale layer.
     overwrite
         Whether an image layer called `output_layer` may be replaced, which may be the input
-        itself; the same steps are not applied to it a second time. Arrays that were read from the
-        replaced layer before are no longer valid.
+        itself; in a store, the same steps are not applied to it a second time. Arrays that were
+        read from the replaced layer before are no longer valid.
     cap_max
         Values above this become this in a last step; as `q`. None leaves out the step.
     dtype
@@ -190,7 +190,7 @@ def pixel_clustering_preprocess(
     layer is kept in ``sdata.attrs["pxprep"]``, see `pxprep.provenance`.
 
     Takes the place of ``sparrow.im.pixel_clustering_preprocess`` (now ``harpy.im``, with other
-    names), with its parameters in its order. Memory: a few chunks for each worker.
+    names), with its parameters in its order. Memory: a few chunks for each worker, and `memory`.
 
     Examples
     --------
@@ -238,7 +238,7 @@ def _measure(
 def _apply(fitted: FittedPipeline, cohort: ImageSet, work: Work) -> Mapping[str, xr.DataArray]:
     """The processed images, by name of the layers they are made of; lazily."""
     # The very arrays of the cohort: only what is read of those is shared.
-    images = {str(name): image for name, image in zip(cohort.names, cohort, strict=True)}
+    images = dict(zip(work.pairs.values(), cohort, strict=True))
     processed = fitted.transform(images, by=cohort.batch_of_each() or None)
     if work.request.keep_outside:
         return processed
@@ -251,8 +251,9 @@ def _write(elements: dict[str, object], fitted: FittedPipeline, work: Work) -> N
     if work.store is None:
         put_in_memory(sdata, elements, run)
         return
-    bar, codec = request.passes, request.codec
-    writer = Writer(sdata, work.store, run, work.snapshot, request.wait, bar, codec)
+    writer = Writer(
+        sdata, work.store, run, work.snapshot, request.wait, request.passes, request.compressor
+    )
     if request.resume:
         writer.write_in_groups(elements, work.finished.whole)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ..aliases import Label
+from ..aliases import DType, Label
 from ..channels import parse_channels, select_channels
 from ..errors import ChannelError, ParameterError, spelled
 from ..images.image import checked, processing_dtype
@@ -79,23 +79,22 @@ def read_checked(
     for name in names:
         element = element_of(sdata, name, "images", parameter)
         check_there(element, f"{spelled(parameter)} {name!r}")
-    return read_layers(sdata, names, channels, dtype)
+    return read_layers(sdata, names, parse_channels(channels), parse_float_dtype(dtype))
 
 
 def read_layers(
-    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: object
+    sdata: SpatialData, layers: Sequence[str], channels: Sequence[Label] | None, dtype: DType | None
 ) -> dict[str, xr.DataArray]:
-    """As `read_checked`, of layers that were checked before."""
-    float_type, labels = parse_float_dtype(dtype), parse_channels(channels)
+    """As `read_checked`, of layers that were checked and parameters that were parsed before."""
     images = {}
     for name in layers:
         image = checked(scales_of(sdata.images[name])[0], f"layer {name!r}")
         try:
-            image = select_channels(image, labels)
+            image = select_channels(image, channels)
         except ChannelError as error:
             raise ChannelError(f"layer {name!r}: {error}") from error
-        if float_type is not None and float_type != processing_dtype(image):
-            image = image.astype(float_type)
+        if dtype is not None and dtype != processing_dtype(image):
+            image = image.astype(dtype)
         images[name] = image
     return images
 
@@ -108,7 +107,6 @@ def read_labels(sdata: SpatialData, name: str) -> xr.DataArray:
     LayerError
         If the layer is missing or holds no labels, or is not on disk any more as it was.
     """
-    check_sdata(sdata)
     element = element_of(sdata, name, "labels", "labels")
     check_there(element, f"labels {name!r}")
     return scales_of(element)[0]

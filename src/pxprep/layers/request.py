@@ -50,13 +50,11 @@ class Request:
         The layers that are not measured, by name.
     batches
         The batches by name of the layer; empty if all are measured together.
-    codec
-        What SpatialData takes for `compressor`.
     passes
         Shows the progress, and keeps what each pass took.
-    channels, dtype, pool, keep_outside, memory, overwrite, resume, wait, report
+    channels, dtype, pool, keep_outside, memory, compressor, overwrite, resume, wait, report
         As the wrapper has them, parsed.
-    chunks, scale_factors, compressor
+    chunks, scale_factors
         As they were given.
     """
 
@@ -65,20 +63,19 @@ class Request:
     masks: LayerMasks
     exclude: tuple[ImageName, ...]
     batches: Mapping[ImageName, BatchName]
-    codec: Mapping[str, object]
     passes: Passes
     channels: Sequence[Label] | None
     dtype: DType | None
     pool: Pool
     keep_outside: bool
     memory: int | None
+    compressor: Mapping[str, int] | None
     overwrite: bool
     resume: bool
     wait: float | None
     report: Path | None
     chunks: object
     scale_factors: Sequence[object] | None
-    compressor: Mapping[str, int] | None
 
     @classmethod
     def parsed(cls, values: Parameters) -> Request:
@@ -100,20 +97,19 @@ class Request:
             masks=masks,
             exclude=exclude,
             batches=_parse_by(values["by"], layers, pool, pipeline),
-            codec=_parse_compressor(values["compressor"]),
             passes=Passes(values["progress"]),
             channels=parse_channels(values["channels"]),
             dtype=parse_float_dtype(values["dtype"]),
             pool=pool,
             keep_outside=keep_outside,
             memory=parse_memory(values["memory"]),
+            compressor=_parse_compressor(values["compressor"]),
             overwrite=parse_bool(values["overwrite"], "overwrite"),
             resume=parse_bool(values["resume"], "resume"),
             wait=parse_wait(values["wait"]),
             report=None if values["report"] is None else check_file(values["report"], "report"),
             chunks=values["chunks"],
             scale_factors=values["scale_factors"],
-            compressor=values["compressor"],
         )
 
     @cached_property
@@ -170,10 +166,10 @@ def _check_measures_nothing(
         raise ParameterError(f"where says what is measured, {nothing}, or give keep_outside=False")
 
 
-def _parse_compressor(value: object) -> dict[str, object]:
-    """What `SpatialData.write` takes for a codec and its level; nothing for None."""
+def _parse_compressor(value: object) -> dict[str, int] | None:
+    """A codec and its level; None passes."""
     if value is None:
-        return {}
+        return None
     rule = (
         f"{spelled('compressor')} must be one codec and its level, as {{'lz4': 1}} or {{'zstd': 3}}"
     )
@@ -190,7 +186,7 @@ def _parse_compressor(value: object) -> dict[str, object]:
             f"{spelled('compressor')} needs spatialdata 0.8 or newer: the installed one "
             "chooses for itself"
         )
-    return {"raster_compressor": {name: parsed}}
+    return {name: parsed}
 
 
 def _parse_by(

@@ -37,23 +37,39 @@ class Finished:
 def find_finished(
     store: Path | None, request: Request, sources: Mapping[str, SourceState]
 ) -> Finished:
-    """What is finished of a request; raises LayerError if that was another request.
+    """What is finished of a request; raises LayerError if it cannot be resumed.
 
     `sources` are what layers and masks are read from, by name.
     """
     if store is None:
         raise ParameterError(f"{spelled('resume')} needs an sdata that is backed by a store")
+    _check_sources_stay(store, request.pairs, sources)
     records = Records.on_disk(store)
     runs = {name: kept for name in request.pairs if (kept := records.run_of(name)) is not None}
     if not runs:
         return Finished()
     _check_same_run(runs, request, sources)
     damaged = tuple(name for name in runs if not is_whole(layer_folder(store, name)))
-    _check_can_be_made_again(damaged, request.pairs)
-    whole = tuple(name for name in runs if name not in set(damaged))
+    _warn_of_damaged(damaged, request.pairs)
+    whole = tuple(name for name in runs if name not in damaged)
     kept = next(iter(runs.values()))
     run = Run(request.parameters, request.pairs, kept["sources"], kept["fitted"])
     return Finished(run, whole, damaged)
+
+
+def _check_sources_stay(
+    store: Path, pairs: Mapping[str, str], sources: Mapping[str, SourceState]
+) -> None:
+    """Raise LayerError if a new layer takes the place of what another one is made from."""
+    folders = {layer_folder(store, new): new for new in pairs}
+    for new, name in pairs.items():
+        replaced = {folders[folder] for folder in sources[name].folders & folders.keys()} - {new}
+        if replaced:
+            raise LayerError(
+                f"{spelled('output_layer')} {sorted(replaced)} would take the place of what "
+                f"{new!r} is made from, perhaps before it is made: leave out {spelled('resume')}, "
+                "which publishes layers one after the other, or choose other names"
+            )
 
 
 def _check_same_run(
@@ -95,7 +111,7 @@ def _find_difference(
     return f"its source {changed} was another" if changed else ""
 
 
-def _check_can_be_made_again(damaged: tuple[str, ...], pairs: Mapping[str, str]) -> None:
+def _warn_of_damaged(damaged: tuple[str, ...], pairs: Mapping[str, str]) -> None:
     """Warn of finished layers that lack chunks; raise LayerError where their sources are gone."""
     lost = [name for name in damaged if pairs[name] == name]
     if lost:

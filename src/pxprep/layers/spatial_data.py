@@ -26,15 +26,17 @@ def check_installed() -> None:
         ) from error
 
 
-def check_sdata(sdata: object) -> None:
-    """Raise unless `sdata` is a SpatialData object."""
+def check_sdata(sdata: object, parameter: str = "sdata") -> None:
+    """Raise unless `sdata` is a SpatialData object; messages call it `parameter`."""
     check_installed()
     from spatialdata import SpatialData
 
     if not isinstance(sdata, SpatialData):
         is_path = isinstance(sdata, str | Path)
         line = f" {str(sdata)!r}; write spatialdata.read_zarr({str(sdata)!r})" if is_path else ""
-        raise ParameterError(f"sdata must be a spatialdata.SpatialData, got {type(sdata)!r}{line}")
+        raise ParameterError(
+            f"{parameter} must be a spatialdata.SpatialData, got {type(sdata)!r}{line}"
+        )
 
 
 def make_path_absolute(sdata: SpatialData) -> Path:

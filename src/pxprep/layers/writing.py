@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -62,8 +62,10 @@ class Writer:
         What they rely on, as it was before anything was computed.
     wait
         For how many seconds another process may be writing; None: as long as it takes.
-    bar, codec
-        Shows the progress; the codec as `SpatialData.write` takes it.
+    bar
+        Shows the progress.
+    compressor
+        Codec and level of chunks; None for those of SpatialData.
     """
 
     sdata: SpatialData
@@ -72,7 +74,7 @@ class Writer:
     snapshot: Snapshot
     wait: float | None
     bar: Progress
-    codec: Mapping[str, object] = field(default_factory=dict)
+    compressor: Mapping[str, int] | None = None
 
     def write(self, elements: Elements) -> None:
         """Write layers in one transaction: all of them appear in the store, or none."""
@@ -113,7 +115,9 @@ class Writer:
             for part in parts:
                 group.update(part)
                 entries |= self.run.entries(part)
-                new_layers.stage(self.store, transaction.stage, part, entries, self.bar, self.codec)
+                new_layers.stage(
+                    self.store, transaction.stage, part, entries, self.bar, self.compressor
+                )
             staged = monotonic()
             places = [Place("images", name) for name in entries]
             guard = partial(self._check_unchanged, list(entries))

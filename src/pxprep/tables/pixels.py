@@ -13,7 +13,7 @@ from ..images.hints import require_numpy_or_dask
 from ..images.image_set import ImageSet
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.reading import read_checked, read_labels
-from ..layers.spatial_data import is_sdata
+from ..layers.spatial_data import check_sdata, is_sdata
 from .kinds import maker_of
 from .rows import Columns, PixelSample, pieces_of
 
@@ -138,6 +138,7 @@ def _image_set(
 ) -> ImageSet:
     """The images, with these channels only."""
     if img_layer is not None:
+        check_sdata(images, "images")
         layers = read_checked(images, img_layer, channels)
         return ImageSet.of(layers, variable=variable, what="layer")
     if is_sdata(images):
@@ -154,7 +155,7 @@ def _labels_by_image(
     """Checked labels of each image; None for each if there are none."""
     if labels is None:
         return [None] * len(cohort)
-    if isinstance(labels, xr.DataArray | str):
+    if isinstance(labels, str) or not isinstance(labels, Mapping | Sequence):
         labels = [labels]
     if isinstance(labels, Mapping):
         if set(labels) != set(cohort.names):
@@ -163,9 +164,11 @@ def _labels_by_image(
                 f"{list(labels)}"
             )
         labels = [labels[name] for name in cohort.names]
-    if not isinstance(labels, Sequence) or len(labels) != len(cohort):
-        got = len(labels) if isinstance(labels, Sequence) else type(labels)
-        raise ParameterError(f"labels must be one for each of {len(cohort)} images, got {got}")
+    if len(labels) != len(cohort):
+        raise ParameterError(
+            "labels must be an xarray.DataArray or the name of a layer for each of "
+            f"{len(cohort)} images, got {len(labels)}"
+        )
     triples = zip(labels, cohort.names, cohort, strict=True)
     return [_checked_labels(of_image, name, image, sdata) for of_image, name, image in triples]
 
