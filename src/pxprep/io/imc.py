@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray, Region
-from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
+from ..errors import ImageError, ParameterError, spelled, warn
 from ..images.scales import SIZES
-from .arrays import FilePixels, lazy_image, with_channels
+from .arrays import FilePixels, lazy_image, reading, with_channels
 from .file_options import FileOptions
 from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names, require_new
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from readimc import MCDFile
     from readimc.data import Acquisition as McdAcquisition
 
+AS_IMC = " as IMC"
 # The number of an acquisition, at the end of the name of its text file.
 NUMBER = re.compile(r"_(\d+)$")
 
@@ -188,7 +189,8 @@ class Acquisition(FilePixels):
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; the acquisition is read whole."""
         if _is_text(self.file):
-            pixels = _text_pixels(self)
+            with reading(repr(str(self.file)), AS_IMC):
+                pixels = read_pixels(self.file, self.shape, self.n_missing)
         else:
             with _opened(self.file) as mcd:
                 pixels = mcd.read_acquisition(_in_mcd(mcd)[self.number])
@@ -204,18 +206,6 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _text_pixels(acquisition: Acquisition) -> NumpyArray:
-    try:
-        n_channels, *size = acquisition.shape
-        return read_pixels(acquisition.file, (size[0], size[1]), n_channels, acquisition.n_missing)
-    except PxprepError:
-        raise
-    except Exception as error:
-        raise ImageError(
-            f"{str(acquisition.file)!r} cannot be read as IMC: {error!r:.300}"
-        ) from error
-
-
 @contextmanager
 def _opened(file: Path) -> Iterator[MCDFile]:
     """An open ``.mcd`` file of readimc's; whatever fails within is an error that names the file."""
@@ -225,13 +215,9 @@ def _opened(file: Path) -> Iterator[MCDFile]:
         raise ParameterError("IMC needs the package readimc: pip install 'pxprep[io]'") from error
     mcd = MCDFile(file)
     try:
-        mcd.open()
-        yield mcd
-    except PxprepError:
-        raise
-    except Exception as error:
-        # Its messages may hold all of the metadata.
-        raise ImageError(f"{str(file)!r} cannot be read as IMC: {error!r:.300}") from error
+        with reading(repr(str(file)), AS_IMC):
+            mcd.open()
+            yield mcd
     finally:
         mcd.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
