@@ -212,16 +212,18 @@ def _decoded_segments(page: TiffPage, indices: Sequence[int]) -> Iterator[Segmen
         yield plane, Window(row, row + height, column, column + width), decoded[0]
 
 
-def _encoded(page: TiffPage, indices: Sequence[int]) -> Any:
+def _encoded(page: TiffPage, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
     """The bytes of tiles or strips, each with its index, in the order of the file.
 
-    Without those that the file lacks: beside them tifffile takes the bytes of others from a wrong
-    place.
+    Without those that the file lacks: beside them tifffile reads others at a wrong place.
     """
     offsets, counts = page.dataoffsets, page.databytecounts
     there = [index for index in indices if offsets[index] and counts[index]]
     places = [offsets[index] for index in there], [counts[index] for index in there]
-    return page.parent.filehandle.read_segments(*places, there)
+    # Old versions of tifffile take indices for positions, if these are given to it.
+    found: Any = page.parent.filehandle.read_segments(*places)
+    for data, position in found:
+        yield data, there[position]
 
 
 def _has_thin_strips(page: TiffPage) -> bool:
