@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,10 +118,11 @@ def imc_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.Data
     return agreed(images, options.channels)
 
 
+@dataclass(eq=False)
 class Acquisition(FilePixels):
     """What one acquisition of an IMC file measured.
 
-    Parameters
+    Attributes
     ----------
     file
         The file.
@@ -129,39 +131,30 @@ class Acquisition(FilePixels):
     size
         Rows and columns.
     labels, metals
-        What the user of the instrument called each channel; and its metal.
+        What the user of the instrument called each channel, or else its metal; and its metal.
     name
         Description of the acquisition; may be empty.
     um_per_pixel
-        Size of a pixel in micrometres by dim, if it is known.
+        Size of a pixel in micrometres by dim; empty if it is not known.
     why_broken
         Why it cannot be read; empty if it can.
     n_missing
         How many pixels are missing at the end of a text file, and are 0.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        number: int,
-        size: tuple[int, int],
-        labels: Sequence[str],
-        metals: Sequence[str],
-        *,
-        name: str = "",
-        um_per_pixel: Mapping[str, float] | None = None,
-        why_broken: str = "",
-        n_missing: int = 0,
-    ) -> None:
-        super().__init__((len(labels), *size), np.float32)
-        self.file = file
-        self.number = number
-        self.labels = _labels(labels, metals)
-        self.metals = list(metals)
-        self.name = name
-        self.um_per_pixel = dict(um_per_pixel or {})
-        self.why_broken = why_broken
-        self.n_missing = n_missing
+    file: Path
+    number: int
+    size: tuple[int, int]
+    labels: Sequence[str]
+    metals: Sequence[str]
+    name: str = ""
+    um_per_pixel: Mapping[str, float] = field(default_factory=dict)
+    why_broken: str = ""
+    n_missing: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__((len(self.labels), *self.size), np.float32)
+        self.labels = _labels(self.labels, self.metals)
 
     @classmethod
     def of_text(
@@ -181,8 +174,8 @@ class Acquisition(FilePixels):
             header.size,
             header.labels,
             header.metals,
-            name=name,
-            um_per_pixel=um_per_pixel,
+            name,
+            um_per_pixel or {},
             n_missing=header.n_missing,
         )
 
@@ -252,7 +245,7 @@ def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
         about.channel_labels,
         about.channel_names,
         name=about.description or "",
-        um_per_pixel=sizes if all(sizes.values()) else None,
+        um_per_pixel=sizes if all(sizes.values()) else {},
         why_broken=_why_broken(about, file.stat().st_size),
     )
 

@@ -55,12 +55,14 @@ def read_header(file: Path) -> Header:
         columns = _decoded(text.readline()).strip("\ufeff\r\n").split("\t")
         if columns[: len(BEGINNING)] != BEGINNING:
             raise ImageError(f"{str(file)!r} cannot be read as IMC: it has no columns X, Y and Z")
-        found = [CHANNEL.fullmatch(column.strip()) for column in columns[len(BEGINNING) :]]
-        for column, match in zip(columns[len(BEGINNING) :], found, strict=True):
+        matches = []
+        for column in columns[len(BEGINNING) :]:
+            match = CHANNEL.fullmatch(column.strip())
             if match is None:
                 raise ImageError(
                     f"{str(file)!r} cannot be read as IMC: column {column!r:.80} names no metal"
                 )
+            matches.append(match)
         places = (_place(line, len(columns)) for line in text)
         # The first row goes to the right until another begins.
         width, row = 0, None
@@ -72,7 +74,6 @@ def read_header(file: Path) -> Header:
     if row is None or last is None:
         raise ImageError(f"{str(file)!r} cannot be read as IMC: it has no pixels")
     width = max(width, last[1] + 1)
-    matches = [match for match in found if match is not None]
     return Header(
         tuple(match["label"].strip() for match in matches),
         tuple(f"{match['metal']}{match['mass']}" for match in matches),

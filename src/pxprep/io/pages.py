@@ -97,10 +97,11 @@ class PageOrder:
         return turned.reshape(sizes if self.c else [1, *sizes])
 
 
+@dataclass(eq=False)
 class TiffPixels(FilePixels):
     """An image in pages of TIFF files.
 
-    Parameters
+    Attributes
     ----------
     pages
         The pages, in the order of the axes that they span.
@@ -112,14 +113,13 @@ class TiffPixels(FilePixels):
         Whether the pixels of each page lie one after the other and are not compressed.
     """
 
-    def __init__(
-        self, pages: Sequence[Page], order: PageOrder, stored: DType, is_plain: bool
-    ) -> None:
-        super().__init__(order.shape, stored.newbyteorder("="))
-        self.pages = tuple(pages)
-        self.order = order
-        self.stored = stored
-        self.is_plain = is_plain
+    pages: Sequence[Page]
+    order: PageOrder
+    stored: DType
+    is_plain: bool
+
+    def __post_init__(self) -> None:
+        super().__init__(self.order.shape, self.stored.newbyteorder("="))
 
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; a file is opened once for pages that follow each other."""
@@ -138,7 +138,7 @@ class TiffPixels(FilePixels):
         *leading, samples, rows, columns = box
         window = Window(*rows, *columns)
         numbers = np.arange(len(self.pages)).reshape(self.order.sizes[:-3])
-        wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel()
+        wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel().tolist()
         out = np.empty((len(wanted), samples[1] - samples[0], *window.shape), self.dtype)
         targets = zip((self.pages[number] for number in wanted), out, strict=True)
         for file, group in groupby(targets, key=lambda target: target[0].file):

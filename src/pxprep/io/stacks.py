@@ -167,12 +167,9 @@ class Stack:
             first = order.n_together
         whole = (1, 1) if pixels.is_plain else segment_size(page)
         edge = max(64, int(SIDE / first**0.5))
-        own = dict(zip((len(order.sizes) - 2, len(order.sizes) - 1), whole, strict=True))
+        own = [*[1] * (len(order.sizes) - 2), *whole]
         rows, columns = (
-            min(
-                order.sizes[axis],
-                max(own.get(axis, 1), edge // own.get(axis, 1) * own.get(axis, 1)),
-            )
+            min(order.sizes[axis], own[axis] * max(1, edge // own[axis]))
             for axis in (order.y, order.x)
         )
         return (first, *[1] * len(order.z), rows, columns)
