@@ -17,15 +17,15 @@ DIMS = ("c", "z", "y", "x")
 
 
 @contextmanager
-def reading(what: str, kind: str = "") -> Iterator[None]:
-    """Whatever fails within is an error that names what was read, and perhaps as which `kind`."""
+def reading(what: str, as_what: str = "") -> Iterator[None]:
+    """Whatever fails within is an error: `what` cannot be read, perhaps `as_what`."""
     try:
         yield
     except PxprepError:
         raise
     except Exception as error:
         # Messages of other packages may hold all of the metadata.
-        raise ImageError(f"{what} cannot be read{kind}: {error!r:.300}") from error
+        raise ImageError(f"{what} cannot be read{as_what}: {error!r:.300}") from error
 
 
 class FilePixels(ABC):

@@ -309,22 +309,17 @@ def _kept(
     chosen = [
         acquisition for acquisition in found if numbers is None or acquisition.number in numbers
     ]
-    broken = [
-        f"{acquisition.number}, {acquisition.why_broken}"
-        for acquisition in chosen
-        if acquisition.why_broken
-    ]
     whole = [acquisition for acquisition in chosen if not acquisition.why_broken]
+    broken = "; ".join(f"{one.number}, {one.why_broken}" for one in chosen if one.why_broken)
     if not broken:
         return whole
-    listed = f"{'; '.join(broken):.500}"
     if numbers is not None or not whole:
         others = [acquisition.number for acquisition in found if not acquisition.why_broken]
         raise ImageError(
-            f"{str(file)!r} has broken acquisitions: {listed}; {spelled('acquisitions=')} "
+            f"{str(file)!r} has broken acquisitions: {broken:.500}; {spelled('acquisitions=')} "
             f"chooses others, of {others}"
         )
-    warn(f"acquisitions of {str(file)!r} are left out: {listed}")
+    warn(f"acquisitions of {str(file)!r} are left out: {broken:.500}")
     return whole
 
 

@@ -220,7 +220,7 @@ def _encoded(page: TiffPage, indices: Sequence[int]) -> Iterator[tuple[bytes, in
     offsets, counts = page.dataoffsets, page.databytecounts
     there = [index for index in indices if offsets[index] and counts[index]]
     places = [offsets[index] for index in there], [counts[index] for index in there]
-    # Old versions of tifffile take indices for positions, if these are given to it.
+    # Without the indices: old versions of tifffile take them for positions in `places`.
     found: Any = page.parent.filehandle.read_segments(*places)
     for data, position in found:
         yield data, there[position]

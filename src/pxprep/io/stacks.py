@@ -204,7 +204,7 @@ class Stack:
 
     def _check_decoder(self, what: str) -> None:
         file = self.keyframe.parent.filehandle
-        file.open()  # that of JPEG looks into it
+        file.open()  # the decoder of JPEG looks into it
         try:
             self.keyframe.decode(None, 0)  # decodes nothing, but raises if there is no decoder
         except (ValueError, NotImplementedError) as error:
@@ -216,7 +216,7 @@ class Stack:
             file.close()
 
     def _pages(self, what: str) -> list[Page]:
-        """The pages in their order, of files that are long enough."""
+        """The pages in their order; an error if a file does not hold all of their pixels."""
         page = self.keyframe
         n_bytes = prod(page.shape) * np.dtype(page.dtype).itemsize
         if self.offset is not None:
@@ -233,7 +233,7 @@ class Stack:
                     f"{what} is not complete: {path!r} tells where {len(ends)} tiles or strips of "
                     f"a page are, it has {prod(page.chunked)}"
                 )
-            _check_length(path, max(ends, default=0), what)
+            _check_length(path, max(ends), what)
             found.append(Page(path, item.offset))
         return found
 

@@ -60,8 +60,8 @@ def _groups(folder: Path) -> list[Path]:
             f"{str(folder)!r} is a SpatialData store: spatialdata.read_zarr opens it, and its "
             "layers can be used as they are"
         )
-    below = [path for path in folder.iterdir() if path.name.isdecimal() and is_zarr(path)]
-    found = [path for path in below if "multiscales" in _attrs(path)]
+    numbered = (path for path in folder.iterdir() if path.name.isdecimal() and is_zarr(path))
+    found = [path for path in numbered if "multiscales" in _attrs(path)]
     if not found:
         raise ImageError(
             f"{str(folder)!r} is zarr, but no OME-Zarr image: neither it nor a numbered folder in "
