@@ -76,26 +76,62 @@ def test_thin_strips_are_decoded_together(tmp_path, layout, compression, monkeyp
         np.testing.assert_array_equal(image.data[part].compute(), values[part])
 
 
-@pytest.mark.parametrize("damage", ["too short", "empty"])
+@pytest.mark.parametrize("damage", ["too short", "as long as it should be with another", "empty"])
 def test_thin_strips_that_are_not_as_they_should_be(tmp_path, damage):
     """As tifffile reads each: one that is too short is an error, an empty one has no pixels."""
+    strips = {"too short": [(7, 2)], "as long as it should be with another": [(7, 1), (13, 3)]}
     file, values = tmp_path / "image.tiff", pixels((1, 40, 30))
-    layout = {"compression": "zlib", "rowsperstrip": 1, "photometric": "minisblack"}
+    layout = {"compression": "zlib", "rowsperstrip": 3, "photometric": "minisblack"}
     tifffile.imwrite(file, values[0], **layout)
     with tifffile.TiffFile(file, mode="r+") as tiff:
         page = tiff.pages[0]
         if damage == "empty":
             page.tags["StripByteCounts"].overwrite((*page.databytecounts[:-1], 0))
-        else:
-            tiff.filehandle.seek(page.dataoffsets[7])
-            tiff.filehandle.write(zlib.compress(values[0, 7, :20].tobytes()))
+        for strip, n_rows in strips.get(damage, ()):
+            tiff.filehandle.seek(page.dataoffsets[strip])
+            tiff.filehandle.write(zlib.compress(bytes(n_rows * 30 * 2)))
     image = read_tiff(file, channel_names=["a"])["image"]
-    if damage == "too short":
+    if damage in strips:
         with pytest.raises(ImageError, match=r"image\.tiff' cannot be read"):
             image.compute()
         return
     values[0, -1] = 0
     np.testing.assert_array_equal(image.values, values)
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 1}, {"rowsperstrip": 64}, {"tile": (32, 32)}])
+def test_what_is_missing_shifts_nothing_else(tmp_path, layout):
+    """A tile or strip of no bytes between others: all the others are as they were written."""
+    file, values = tmp_path / "image.tiff", pixels((320, 30))
+    tifffile.imwrite(file, values, compression="packbits", photometric="minisblack", **layout)
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        page = tiff.pages[0]
+        n_rows = page.chunks[0]
+        counts = [*page.databytecounts]
+        counts[2] = 0
+        page.tags["TileByteCounts" if page.is_tiled else "StripByteCounts"].overwrite(counts)
+    values[2 * n_rows : 3 * n_rows] = 0
+    image = read_tiff(file, channel_names=["a"])["image"]
+    np.testing.assert_array_equal(image.values[0], values)
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (16, 16)}])
+def test_jpeg(tmp_path, layout):
+    file, values = tmp_path / "image.tiff", pixels((50, 40), "uint8")
+    tifffile.imwrite(file, values, compression="jpeg", photometric="minisblack", **layout)
+    image = read_tiff(file, channel_names=["a"])["image"]
+    np.testing.assert_array_equal(image.values[0], tifffile.imread(file))
+
+
+def test_a_page_of_another_type(tmp_path):
+    """Its numbers are not taken for others."""
+    file, layout = tmp_path / "image.tiff", {"compression": "zlib", "photometric": "minisblack"}
+    tifffile.imwrite(file, pixels((2, 40, 30), "int16"), **layout)
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        tiff.pages[1].tags["SampleFormat"].overwrite(1)
+    image = read_tiff(file, channel_names=["a", "b"])["image"]
+    with pytest.raises(ImageError, match=r"image\.tiff' cannot be read: .*type of a page .*uint16"):
+        image.compute()
 
 
 def test_images_are_processed_where_they_are(tmp_path):

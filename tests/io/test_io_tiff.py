@@ -175,6 +175,19 @@ def test_a_file_that_ends_early(tmp_path, layout):
         read_tiff(file, channel_names=["CD3"])
 
 
+@pytest.mark.parametrize("tag", ["StripOffsets", "StripByteCounts"])
+def test_a_file_that_does_not_tell_of_all_strips(tmp_path, tag):
+    file = tmp_path / "CD3.tiff"
+    tifffile.imwrite(file, pixels()[0], **GRAY, **LAYOUTS["zlib strips"])
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        tags = tiff.pages[0].tags
+        tags[tag].overwrite(tags[tag].value[:-1])
+    with pytest.raises(
+        ImageError, match=r"is not complete: .*CD3\.tiff' tells where 7 tiles or st"
+    ):
+        read_tiff(file, channel_names=["CD3"])
+
+
 def test_sparse_tiles_are_zeros(tmp_path):
     """A tile without bytes in the file."""
     file, values = tmp_path / "slide.ome.tiff", pixels((3, 64, 64))

@@ -450,7 +450,8 @@ def test_files_are_flushed_while_others_are_written(tmp_path, monkeypatch):
     assert flushed == [str(folder / "c" / "0")]
 
 
-def test_what_could_not_be_flushed_on_the_way_is_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["flush_entry", "_below"])
+def test_what_could_not_be_flushed_on_the_way_is_an_error(tmp_path, monkeypatch, what):
     """The system tells of a failed write once: later flushes of the file succeed."""
     tried = threading.Event()
 
@@ -459,7 +460,7 @@ def test_what_could_not_be_flushed_on_the_way_is_an_error(tmp_path, monkeypatch)
         raise OSError(errno.EIO, "no medium", path)
 
     monkeypatch.setattr(files, "FLUSHING_PAUSE", 0.01)
-    monkeypatch.setattr(files, "flush_entry", fail)
+    monkeypatch.setattr(files, what, fail)
     (tmp_path / "chunk").write_text("chunk")
     with pytest.raises(OSError, match="no medium"), files.flushing(tmp_path):
         tried.wait(10)

@@ -1,7 +1,8 @@
 """Pixels in files as lazy images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import dask.array as da
 import numpy as np
@@ -9,9 +10,22 @@ import xarray as xr
 from numpy.typing import DTypeLike
 
 from ..aliases import DType, Label, NumpyArray, Region
+from ..errors import ImageError, PxprepError
 
 # The dims of an image in their usual order; z only where there are planes.
 DIMS = ("c", "z", "y", "x")
+
+
+@contextmanager
+def reading(what: str, as_what: str = "") -> Iterator[None]:
+    """Whatever fails within is an error: `what` cannot be read, perhaps `as_what`."""
+    try:
+        yield
+    except PxprepError:
+        raise
+    except Exception as error:
+        # Messages of other packages may hold all of the metadata.
+        raise ImageError(f"{what} cannot be read{as_what}: {error!r:.300}") from error
 
 
 class FilePixels(ABC):
@@ -39,14 +53,9 @@ class FilePixels(ABC):
 
     def __getitem__(self, selection: object) -> NumpyArray:
         given = selection if isinstance(selection, tuple) else (selection,)
-        region: list[tuple[int, int]] = []
-        rest: list[slice | NumpyArray] = []
-        for number, size in enumerate(self.shape):
-            part = given[number] if number < len(given) else slice(None)
-            ends, left = _ends(part, size)
-            region.append(ends)
-            rest.append(left)
-        return self.read(region)[tuple(rest)]
+        parts = [*given, *[slice(None)] * (self.ndim - len(given))]
+        found = [_ends(part, size) for part, size in zip(parts, self.shape, strict=True)]
+        return self.read([ends for ends, _ in found])[tuple(rest for _, rest in found)]
 
 
 class Joined(FilePixels):

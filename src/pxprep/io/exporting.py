@@ -228,7 +228,7 @@ def _levels(image: xr.DataArray) -> Iterator[xr.DataArray]:
 
 
 def _tiles(image: xr.DataArray) -> Iterator[NumpyArray]:
-    """The tiles of all planes, row by row, full at the edges; some rows are read at a time."""
+    """The tiles of all planes, row by row; some rows are read at a time."""
     height, width = image.sizes["y"], image.sizes["x"]
     row = TILE * width * image.dtype.itemsize
     rows = TILE * max(1, AT_A_TIME // row)
@@ -237,6 +237,4 @@ def _tiles(image: xr.DataArray) -> Iterator[NumpyArray]:
             band = image[(*plane, slice(top, top + rows))].values
             for y in range(0, len(band), TILE):
                 for x in range(0, width, TILE):
-                    tile = band[y : y + TILE, x : x + TILE]
-                    missing = [(0, TILE - size) for size in tile.shape]
-                    yield np.pad(tile, missing) if np.any(missing) else tile
+                    yield band[y : y + TILE, x : x + TILE]  # tifffile fills up those at the edges

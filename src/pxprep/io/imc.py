@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Label, NumpyArray, Region
-from ..errors import ImageError, ParameterError, PxprepError, spelled, warn
+from ..errors import ImageError, ParameterError, spelled, warn
 from ..images.scales import SIZES
-from .arrays import FilePixels, lazy_image, with_channels
+from .arrays import FilePixels, lazy_image, reading, with_channels
 from .file_options import FileOptions
 from .imc_text import is_imc_text, read_header, read_pixels
 from .names import agreed, existing_path, image_names, require_new
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from readimc import MCDFile
     from readimc.data import Acquisition as McdAcquisition
 
+AS_IMC = " as IMC"
 # The number of an acquisition, at the end of the name of its text file.
 NUMBER = re.compile(r"_(\d+)$")
 
@@ -116,10 +118,11 @@ def imc_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.Data
     return agreed(images, options.channels)
 
 
+@dataclass(eq=False)
 class Acquisition(FilePixels):
     """What one acquisition of an IMC file measured.
 
-    Parameters
+    Attributes
     ----------
     file
         The file.
@@ -128,39 +131,30 @@ class Acquisition(FilePixels):
     size
         Rows and columns.
     labels, metals
-        What the user of the instrument called each channel; and its metal.
+        What the user of the instrument called each channel, or else its metal; and its metal.
     name
         Description of the acquisition; may be empty.
     um_per_pixel
-        Size of a pixel in micrometres by dim, if it is known.
+        Size of a pixel in micrometres by dim; empty if it is not known.
     why_broken
         Why it cannot be read; empty if it can.
     n_missing
         How many pixels are missing at the end of a text file, and are 0.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        number: int,
-        size: tuple[int, int],
-        labels: Sequence[str],
-        metals: Sequence[str],
-        *,
-        name: str = "",
-        um_per_pixel: Mapping[str, float] | None = None,
-        why_broken: str = "",
-        n_missing: int = 0,
-    ) -> None:
-        super().__init__((len(labels), *size), np.float32)
-        self.file = file
-        self.number = number
-        self.labels = _labels(labels, metals)
-        self.metals = list(metals)
-        self.name = name
-        self.um_per_pixel = dict(um_per_pixel or {})
-        self.why_broken = why_broken
-        self.n_missing = n_missing
+    file: Path
+    number: int
+    size: tuple[int, int]
+    labels: Sequence[str]
+    metals: Sequence[str]
+    name: str = ""
+    um_per_pixel: Mapping[str, float] = field(default_factory=dict)
+    why_broken: str = ""
+    n_missing: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__((len(self.labels), *self.size), np.float32)
+        self.labels = _labels(self.labels, self.metals)
 
     @classmethod
     def of_text(
@@ -180,15 +174,16 @@ class Acquisition(FilePixels):
             header.size,
             header.labels,
             header.metals,
-            name=name,
-            um_per_pixel=um_per_pixel,
+            name,
+            um_per_pixel or {},
             n_missing=header.n_missing,
         )
 
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; the acquisition is read whole."""
         if _is_text(self.file):
-            pixels = _text_pixels(self)
+            with reading(repr(str(self.file)), AS_IMC):
+                pixels = read_pixels(self.file, self.shape, self.n_missing)
         else:
             with _opened(self.file) as mcd:
                 pixels = mcd.read_acquisition(_in_mcd(mcd)[self.number])
@@ -204,18 +199,6 @@ def _is_text(file: Path) -> bool:
     return file.suffix.lower() == ".txt"
 
 
-def _text_pixels(acquisition: Acquisition) -> NumpyArray:
-    try:
-        n_channels, *size = acquisition.shape
-        return read_pixels(acquisition.file, (size[0], size[1]), n_channels, acquisition.n_missing)
-    except PxprepError:
-        raise
-    except Exception as error:
-        raise ImageError(
-            f"{str(acquisition.file)!r} cannot be read as IMC: {error!r:.300}"
-        ) from error
-
-
 @contextmanager
 def _opened(file: Path) -> Iterator[MCDFile]:
     """An open ``.mcd`` file of readimc's; whatever fails within is an error that names the file."""
@@ -225,13 +208,9 @@ def _opened(file: Path) -> Iterator[MCDFile]:
         raise ParameterError("IMC needs the package readimc: pip install 'pxprep[io]'") from error
     mcd = MCDFile(file)
     try:
-        mcd.open()
-        yield mcd
-    except PxprepError:
-        raise
-    except Exception as error:
-        # Its messages may hold all of the metadata.
-        raise ImageError(f"{str(file)!r} cannot be read as IMC: {error!r:.300}") from error
+        with reading(repr(str(file)), AS_IMC):
+            mcd.open()
+            yield mcd
     finally:
         mcd.close()  # not left to readimc's context, which leaves it open if that fails to begin
 
@@ -266,7 +245,7 @@ def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
         about.channel_labels,
         about.channel_names,
         name=about.description or "",
-        um_per_pixel=sizes if all(sizes.values()) else None,
+        um_per_pixel=sizes if all(sizes.values()) else {},
         why_broken=_why_broken(about, file.stat().st_size),
     )
 
@@ -330,22 +309,17 @@ def _kept(
     chosen = [
         acquisition for acquisition in found if numbers is None or acquisition.number in numbers
     ]
-    broken = [
-        f"{acquisition.number}, {acquisition.why_broken}"
-        for acquisition in chosen
-        if acquisition.why_broken
-    ]
     whole = [acquisition for acquisition in chosen if not acquisition.why_broken]
+    broken = "; ".join(f"{one.number}, {one.why_broken}" for one in chosen if one.why_broken)
     if not broken:
         return whole
-    listed = f"{'; '.join(broken):.500}"
     if numbers is not None or not whole:
         others = [acquisition.number for acquisition in found if not acquisition.why_broken]
         raise ImageError(
-            f"{str(file)!r} has broken acquisitions: {listed}; {spelled('acquisitions=')} "
+            f"{str(file)!r} has broken acquisitions: {broken:.500}; {spelled('acquisitions=')} "
             f"chooses others, of {others}"
         )
-    warn(f"acquisitions of {str(file)!r} are left out: {listed}")
+    warn(f"acquisitions of {str(file)!r} are left out: {broken:.500}")
     return whole
 
 

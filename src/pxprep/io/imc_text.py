@@ -55,12 +55,14 @@ def read_header(file: Path) -> Header:
         columns = _decoded(text.readline()).strip("\ufeff\r\n").split("\t")
         if columns[: len(BEGINNING)] != BEGINNING:
             raise ImageError(f"{str(file)!r} cannot be read as IMC: it has no columns X, Y and Z")
-        found = [CHANNEL.fullmatch(column.strip()) for column in columns[len(BEGINNING) :]]
-        for column, match in zip(columns[len(BEGINNING) :], found, strict=True):
+        matches = []
+        for column in columns[len(BEGINNING) :]:
+            match = CHANNEL.fullmatch(column.strip())
             if match is None:
                 raise ImageError(
                     f"{str(file)!r} cannot be read as IMC: column {column!r:.80} names no metal"
                 )
+            matches.append(match)
         places = (_place(line, len(columns)) for line in text)
         # The first row goes to the right until another begins.
         width, row = 0, None
@@ -72,7 +74,6 @@ def read_header(file: Path) -> Header:
     if row is None or last is None:
         raise ImageError(f"{str(file)!r} cannot be read as IMC: it has no pixels")
     width = max(width, last[1] + 1)
-    matches = [match for match in found if match is not None]
     return Header(
         tuple(match["label"].strip() for match in matches),
         tuple(f"{match['metal']}{match['mass']}" for match in matches),
@@ -81,19 +82,20 @@ def read_header(file: Path) -> Header:
     )
 
 
-def read_pixels(file: Path, size: tuple[int, int], n_channels: int, n_missing: int) -> NumpyArray:
+def read_pixels(file: Path, shape: tuple[int, ...], n_missing: int) -> NumpyArray:
     """All pixels of an acquisition; those that are not there are 0."""
-    out = np.zeros((n_channels, *size), np.float32)
+    out = np.zeros(shape, np.float32)
+    n_channels, height, width = shape
     with file.open("rb") as text:
         text.readline()
-        lines = _whole(text, n_channels + len(BEGINNING), size[1])
+        lines = _whole(text, n_channels + len(BEGINNING), width)
         table = np.loadtxt(lines, np.float32, delimiter="\t", ndmin=2, encoding="latin-1")
     x, y = table[:, 3].astype(int), table[:, 4].astype(int)
     found = (n_channels, int(y.max()) + 1, int(x.max()) + 1)
-    n_pixels = size[0] * size[1] - n_missing
-    if found != (n_channels, *size) or min(y.min(), x.min()) < 0 or len(table) != n_pixels:
+    n_pixels = height * width - n_missing
+    if found != shape or min(y.min(), x.min()) < 0 or len(table) != n_pixels:
         raise ImageError(
-            f"{str(file)!r} must have the shape {(n_channels, *size)} and {n_pixels} pixels, as "
+            f"{str(file)!r} must have the shape {shape} and {n_pixels} pixels, as "
             f"its first row and its last line say, it has {found} and {len(table)}"
         )
     out[:, y, x] = table[:, len(BEGINNING) :].T

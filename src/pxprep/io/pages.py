@@ -12,11 +12,9 @@ import numpy as np
 
 from ..aliases import DType, NumpyArray, Region
 from ..engine.windows import Window
-from ..errors import ImageError
-from .arrays import FilePixels
+from .arrays import FilePixels, reading
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
     from tifffile import TiffFile, TiffPage
 
 # Compressions of bytes, whatever these mean: LZW, deflate by its two numbers, PackBits, zstd.
@@ -39,14 +37,10 @@ class Page:
         Path of the file.
     offset
         Where in the file its directory lies; or its pixels, if those are plain.
-    stored
-        If the pixels are plain, which is one after the other and not compressed: their type in the
-        file, with its byte order. Else None.
     """
 
     file: str
     offset: int
-    stored: DType | None
 
 
 @dataclass(frozen=True)
@@ -103,23 +97,29 @@ class PageOrder:
         return turned.reshape(sizes if self.c else [1, *sizes])
 
 
+@dataclass(eq=False)
 class TiffPixels(FilePixels):
     """An image in pages of TIFF files.
 
-    Parameters
+    Attributes
     ----------
     pages
         The pages, in the order of the axes that they span.
     order
         How the image lies in them.
-    dtype
-        Type of the pixels.
+    stored
+        Type of the pixels in the files, with its byte order.
+    is_plain
+        Whether the pixels of each page lie one after the other and are not compressed.
     """
 
-    def __init__(self, pages: Sequence[Page], order: PageOrder, dtype: DTypeLike) -> None:
-        super().__init__(order.shape, dtype)
-        self.pages = tuple(pages)
-        self.order = order
+    pages: Sequence[Page]
+    order: PageOrder
+    stored: DType
+    is_plain: bool
+
+    def __post_init__(self) -> None:
+        super().__init__(self.order.shape, self.stored.newbyteorder("="))
 
     def read(self, region: Region) -> NumpyArray:
         """The pixels of a region; a file is opened once for pages that follow each other."""
@@ -138,14 +138,12 @@ class TiffPixels(FilePixels):
         *leading, samples, rows, columns = box
         window = Window(*rows, *columns)
         numbers = np.arange(len(self.pages)).reshape(self.order.sizes[:-3])
-        wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel()
+        wanted = numbers[tuple(slice(*ends) for ends in leading)].ravel().tolist()
         out = np.empty((len(wanted), samples[1] - samples[0], *window.shape), self.dtype)
         targets = zip((self.pages[number] for number in wanted), out, strict=True)
         for file, group in groupby(targets, key=lambda target: target[0].file):
-            try:
+            with reading(repr(file)):
                 self._read_file(file, list(group), samples, window)
-            except Exception as error:
-                raise ImageError(f"{file!r} cannot be read: {error!r:.300}") from error
         return out.reshape([stop - start for start, stop in box])
 
     def _read_file(
@@ -155,40 +153,44 @@ class TiffPixels(FilePixels):
         samples: tuple[int, int],
         window: Window,
     ) -> None:
-        encoded = [(page, out) for page, out in targets if page.stored is None]
-        for page, out in targets:
-            if page.stored is not None:
-                out[...] = self._stored(page)[(slice(*samples), *window.slices)]
-        if not encoded:
+        if self.is_plain:
+            for page, out in targets:
+                out[...] = self._plain(page)[(slice(*samples), *window.slices)]
             return
         from tifffile import TiffFile
 
         with TiffFile(file) as tiff:
-            for page, out in encoded:
-                _decode(tiff, page.offset, samples, window, out)
+            for page, out in targets:
+                _decode(self._opened(tiff, page), samples, window, out)
 
-    def _stored(self, page: Page) -> NumpyArray:
-        """The pixels of a page whose pixels are plain, with axes samples, rows and columns."""
+    def _opened(self, tiff: TiffFile, page: Page) -> TiffPage:
+        """A page of an open file; an error if it is not like the others."""
+        from tifffile import TiffPage
+
+        tiff.filehandle.seek(page.offset)
+        found = TiffPage(tiff, 0)
+        own = (found.samplesperpixel, found.imagelength, found.imagewidth), found.dtype
+        usual = self.order.sizes[-3:], self.dtype
+        if own != usual:
+            raise ValueError(f"samples, rows, columns and type of a page are {own}, not {usual}")
+        return found
+
+    def _plain(self, page: Page) -> NumpyArray:
+        """The pixels of a page where they are plain, with axes samples, rows and columns."""
         n_samples, *size = self.order.sizes[-3:]
         shape = (n_samples, *size) if self.order.is_planar else (*size, n_samples)
-        pixels: NumpyArray = np.memmap(page.file, page.stored or "u1", "r", page.offset, shape)
+        pixels: NumpyArray = np.memmap(page.file, self.stored, "r", page.offset, shape)
         return pixels if self.order.is_planar else pixels.transpose(2, 0, 1)
 
 
-def _decode(
-    tiff: TiffFile, offset: int, samples: tuple[int, int], window: Window, out: NumpyArray
-) -> None:
+def _decode(page: TiffPage, samples: tuple[int, int], window: Window, out: NumpyArray) -> None:
     """Fill `out` with a window of some samples of a page, from the segments that lie in it."""
-    from tifffile import TiffPage
-
-    tiff.filehandle.seek(offset)
-    page = TiffPage(tiff, 0)
     out[...] = page.nodata
     is_planar = is_planar_page(page)
     planes = range(*samples) if is_planar else range(1)
     indices = list(_segments(page, planes, window))
-    joined = _joined_strips(page, indices) if _has_thin_strips(page) else None
-    for plane, segment, decoded in joined or _decoded_segments(page, indices):
+    read = _joined_strips if _has_thin_strips(page) else _decoded_segments
+    for plane, segment, decoded in read(page, indices):
         common = window.overlap(segment)
         if common is None:
             continue
@@ -201,20 +203,27 @@ def _decode(
 
 
 def _decoded_segments(page: TiffPage, indices: Sequence[int]) -> Iterator[Segment]:
-    """The tiles or strips of a page, one after the other, without those that the file lacks."""
+    """The tiles or strips of a page, one after the other."""
     for data, index in _encoded(page, indices):
-        decoded, (plane, _, row, column, _), (_, height, width, _) = page.decode(
+        found: Any = page.decode(
             data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
         )
-        if decoded is not None:
-            yield plane, Window(row, row + height, column, column + width), decoded[0]
+        decoded, (plane, _, row, column, _), (_, height, width, _) = found
+        yield plane, Window(row, row + height, column, column + width), decoded[0]
 
 
-def _encoded(page: TiffPage, indices: Sequence[int]) -> Any:
-    """The bytes of tiles or strips, or None, each with its index; in the order of the file."""
-    offsets = [page.dataoffsets[index] for index in indices]
-    counts = [page.databytecounts[index] for index in indices]
-    return page.parent.filehandle.read_segments(offsets, counts, indices)
+def _encoded(page: TiffPage, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+    """The bytes of tiles or strips, each with its index, in the order of the file.
+
+    Without those that the file lacks: beside them tifffile reads others at a wrong place.
+    """
+    offsets, counts = page.dataoffsets, page.databytecounts
+    there = [index for index in indices if offsets[index] and counts[index]]
+    places = [offsets[index] for index in there], [counts[index] for index in there]
+    # Without the indices: old versions of tifffile take them for positions in `places`.
+    found: Any = page.parent.filehandle.read_segments(*places)
+    for data, position in found:
+        yield data, there[position]
 
 
 def _has_thin_strips(page: TiffPage) -> bool:
@@ -225,8 +234,8 @@ def _has_thin_strips(page: TiffPage) -> bool:
     return bool(is_thin and is_plain and is_whole and page.compression in OF_BYTES)
 
 
-def _joined_strips(page: TiffPage, indices: Sequence[int]) -> list[Segment] | None:
-    """Strips of a page, those of a plane as one; None if one has not as many bytes as it should.
+def _joined_strips(page: TiffPage, indices: Sequence[int]) -> Iterator[Segment]:
+    """The strips of a page, those of a plane as one.
 
     tifffile takes longer to make an array of a strip of one row than to decompress it.
     """
@@ -238,23 +247,22 @@ def _joined_strips(page: TiffPage, indices: Sequence[int]) -> list[Segment] | No
     shape = width, 1 if is_planar_page(page) else page.samplesperpixel
     dtype = np.dtype(page.dtype)
     row_bytes = prod(shape) * dtype.itemsize
-    strips = {
-        index: decompress(data, out=height * row_bytes) for data, index in _encoded(page, indices)
-    }
-    found: list[Segment] = []
+    strips = {}
+    for data, index in _encoded(page, indices):
+        n_bytes = min(height, page.imagelength - index % down * height) * row_bytes
+        strips[index] = decompress(data, out=n_bytes)[:n_bytes]
+        if len(strips[index]) < n_bytes:
+            raise ValueError(f"strip {index} has {len(strips[index])} bytes, not {n_bytes}")
     for plane, group in groupby(indices, key=lambda index: index // down):
         own = list(group)
         top = own[0] % down * height
         bottom = min((own[-1] % down + 1) * height, page.imagelength)
         joined = b"".join(strips[index] for index in own)
-        if len(joined) != (bottom - top) * row_bytes:
-            return None
         stored = np.frombuffer(joined, dtype.newbyteorder(page.parent.byteorder))
         rows = stored.reshape(bottom - top, *shape).astype(dtype, copy=False)
         if page.predictor == 2:
             rows = TIFF.UNPREDICTORS[2](rows, axis=-2)
-        found.append((plane, Window(top, bottom, 0, width), rows))
-    return found
+        yield plane, Window(top, bottom, 0, width), rows
 
 
 def is_planar_page(page: TiffPage) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError, ParameterError, PxprepError, spelled
+from ..errors import ImageError, ParameterError, spelled
+from .arrays import reading
 from .axes import meanings
 from .ome import OmeImage
 from .page_names import names_of_pages
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 SUFFIXES = (".tif", ".tiff", ".qptiff", ".btf", ".tf2", ".tf8")
+AS_TIFF = " as a TIFF"
 NO_TIFFFILE = "TIFFs need the package tifffile: pip install 'pxprep[io]'"
 # Rows and columns that are read at once, as far as tiles and strips allow.
 SIDE = 1024
@@ -40,13 +42,8 @@ def opened(file: Path, alone: bool = False) -> Iterator[TiffFile]:
         from tifffile import TiffFile
     except ImportError as error:
         raise ParameterError(NO_TIFFFILE) from error
-    try:
-        with TiffFile(file, _multifile=not alone) as tiff:
-            yield tiff
-    except PxprepError:
-        raise
-    except Exception as error:
-        raise ImageError(f"{str(file)!r} cannot be read as a TIFF: {error!r:.300}") from error
+    with reading(repr(str(file)), AS_TIFF), TiffFile(file, _multifile=not alone) as tiff:
+        yield tiff
 
 
 @dataclass(frozen=True)
@@ -101,12 +98,12 @@ class Stack:
     @property
     def is_picture(self) -> bool:
         """Whether the samples of its pixels are colours: three of them, or four of a byte."""
-        page = self.keyframe
-        is_coloured = "S" in self.axes and int(page.photometric) in COLOURS
-        whole = page.dtype is not None and page.dtype.kind == "u" and page.dtype.itemsize <= 2
-        n_samples = self.sizes[self.axes.index("S")] if "S" in self.axes else 1
-        is_rgba = n_samples == 4 and page.dtype == np.uint8 and self.axes.endswith("S")
-        return bool(is_coloured and whole and (n_samples == 3 or is_rgba))
+        dtype = self.keyframe.dtype
+        is_coloured = "S" in self.axes and int(self.keyframe.photometric) in COLOURS
+        if not is_coloured or dtype not in (np.uint8, np.uint16):
+            return False
+        n_samples = self.sizes[self.axes.index("S")]
+        return n_samples == 3 or (n_samples == 4 and dtype == np.uint8 and self.axes.endswith("S"))
 
     @property
     def is_picture_or_preview(self) -> bool:
@@ -134,6 +131,10 @@ class Stack:
 
     def pixels(self, asked: str | None, channel_counts: Collection[int]) -> TiffPixels:
         """What reads the image, given the axes and the numbers of channels that the user named."""
+        with reading(repr(str(self.file)), AS_TIFF):
+            return self._pixels(asked, channel_counts)
+
+    def _pixels(self, asked: str | None, channel_counts: Collection[int]) -> TiffPixels:
         what = f"an image in {str(self.file)!r}"
         rgba = self.is_picture and self.n_channels == 4 and 4 in channel_counts
         if self.is_picture and asked is None and not rgba:
@@ -152,8 +153,11 @@ class Stack:
         if page.dtype.kind not in "buif":
             raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
         letters = meanings(self.axes, self.sizes, asked, channel_counts, what)
-        self._check_decoder(what)
-        return TiffPixels(self._pages(what), self._page_order(letters, what), np.dtype(page.dtype))
+        if self.offset is None:
+            self._check_decoder(what)
+        stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+        pages, order = self._pages(what), self._page_order(letters, what)
+        return TiffPixels(pages, order, stored, self.offset is not None)
 
     def chunk_sizes(self, pixels: TiffPixels) -> tuple[int, ...]:
         """Sizes of chunks for reading: whole TIFF tiles or strips, about `SIDE` on each side."""
@@ -161,14 +165,11 @@ class Stack:
         first = 1
         if order.c and order.c[-1] == len(order.sizes) - 3 and not order.is_planar:
             first = order.n_together
-        whole = (1, 1) if pixels.pages[0].stored is not None else segment_size(page)
+        whole = (1, 1) if pixels.is_plain else segment_size(page)
         edge = max(64, int(SIDE / first**0.5))
-        own = dict(zip((len(order.sizes) - 2, len(order.sizes) - 1), whole, strict=True))
+        own = [*[1] * (len(order.sizes) - 2), *whole]
         rows, columns = (
-            min(
-                order.sizes[axis],
-                max(own.get(axis, 1), edge // own.get(axis, 1) * own.get(axis, 1)),
-            )
+            min(order.sizes[axis], own[axis] * max(1, edge // own[axis]))
             for axis in (order.y, order.x)
         )
         return (first, *[1] * len(order.z), rows, columns)
@@ -202,6 +203,8 @@ class Stack:
         )
 
     def _check_decoder(self, what: str) -> None:
+        file = self.keyframe.parent.filehandle
+        file.open()  # the decoder of JPEG looks into it
         try:
             self.keyframe.decode(None, 0)  # decodes nothing, but raises if there is no decoder
         except (ValueError, NotImplementedError) as error:
@@ -209,23 +212,29 @@ class Stack:
                 f"{what} cannot be decoded: {error}; the package imagecodecs has more decoders: "
                 "pip install imagecodecs"
             ) from error
+        finally:
+            file.close()
 
     def _pages(self, what: str) -> list[Page]:
-        """The pages in their order, of files that are long enough."""
+        """The pages in their order; an error if a file does not hold all of their pixels."""
         page = self.keyframe
         n_bytes = prod(page.shape) * np.dtype(page.dtype).itemsize
         if self.offset is not None:
             path = page.parent.filehandle.path
-            stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
             n_pages = prod(self.sizes) // prod(page.shape)
             _check_length(path, self.offset + n_pages * n_bytes, what)
-            return [Page(path, self.offset + n * n_bytes, stored) for n in range(n_pages)]
+            return [Page(path, self.offset + n * n_bytes) for n in range(n_pages)]
         found = []
         for item in self.pages:
             path = item.parent.filehandle.path
-            ends = map(sum, zip(item.dataoffsets, item.databytecounts, strict=True))
-            _check_length(path, max(ends, default=0), what)
-            found.append(Page(path, item.offset, None))
+            ends = [*map(sum, zip(item.dataoffsets, item.databytecounts, strict=False))]
+            if len(ends) < prod(page.chunked):
+                raise ImageError(
+                    f"{what} is not complete: {path!r} tells where {len(ends)} tiles or strips of "
+                    f"a page are, it has {prod(page.chunked)}"
+                )
+            _check_length(path, max(ends), what)
+            found.append(Page(path, item.offset))
         return found
 
 

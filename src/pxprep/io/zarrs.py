@@ -12,7 +12,7 @@ from ..engine.backends import from_zarr
 from ..errors import ImageError, ParameterError, StoreError
 from ..images.scales import SIZES
 from ..store.contents import METADATA, read_attrs
-from .arrays import DIMS, with_channels
+from .arrays import DIMS, reading, with_channels
 from .file_options import FileOptions
 from .names import agreed, require_new
 from .ome import UM_PER_UNIT
@@ -60,8 +60,8 @@ def _groups(folder: Path) -> list[Path]:
             f"{str(folder)!r} is a SpatialData store: spatialdata.read_zarr opens it, and its "
             "layers can be used as they are"
         )
-    below = [path for path in folder.iterdir() if path.name.isdecimal() and is_zarr(path)]
-    found = [path for path in below if "multiscales" in _attrs(path)]
+    numbered = (path for path in folder.iterdir() if path.name.isdecimal() and is_zarr(path))
+    found = [path for path in numbered if "multiscales" in _attrs(path)]
     if not found:
         raise ImageError(
             f"{str(folder)!r} is zarr, but no OME-Zarr image: neither it nor a numbered folder in "
@@ -82,7 +82,7 @@ def _attrs(group: Path) -> Json:
 def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
     """The finest scale of an image, with dims c, perhaps z, y and x."""
     attrs, what = _attrs(group), f"image {name!r} of {str(group)!r}"
-    try:
+    with reading(what, " as OME-Zarr"):
         multiscale = attrs["multiscales"][0]
         dims = [str(axis["name"]) for axis in multiscale["axes"]]
         units = {str(axis["name"]): str(axis.get("unit", "")) for axis in multiscale["axes"]}
@@ -91,8 +91,6 @@ def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
         sizes = _um_per_pixel([multiscale, finest], dims, units)
         known = attrs.get("omero", {}).get("channels", [])
         labels = [str(channel.get("label") or channel.get("name") or "") for channel in known]
-    except Exception as error:
-        raise ImageError(f"{what} cannot be read as OME-Zarr: {error!r:.200}") from error
     image = xr.DataArray(array, dims=dims)
     extra = {dim: image.sizes[dim] for dim in dims if dim not in DIMS}
     if any(size > 1 for size in extra.values()) or not {"y", "x"} <= set(dims):

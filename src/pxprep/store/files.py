@@ -122,21 +122,20 @@ def flushing(folder: Path) -> Iterator[None]:
 
     def work() -> None:
         seen: set[str] = set()
-        while not done.wait(FLUSHING_PAUSE) and not failed:
-            with suppress(FileNotFoundError):  # drafts get their names when they are complete
+        while not done.wait(FLUSHING_PAUSE):
+            try:
                 for entry in _below(folder):
                     if done.is_set():
                         return
                     if entry.path in seen or ".partial" in entry.name or entry.is_dir():
                         continue
-                    try:
-                        flush_entry(entry.path)
-                    except FileNotFoundError:
-                        raise
-                    except OSError as error:
-                        failed.append(error)
-                        return
+                    flush_entry(entry.path)
                     seen.add(entry.path)
+            except FileNotFoundError:
+                continue  # drafts get their names when they are complete
+            except OSError as error:
+                failed.append(error)
+                return
 
     thread = Thread(target=work, daemon=True)
     thread.start()
