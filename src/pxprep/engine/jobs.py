@@ -19,7 +19,6 @@ from . import digits
 from .axes import AXES, own_axes, standard_axes
 from .cache import CORE, Sampling, cut
 from .gathering import Bounds
-from .kernels.counts import DIGIT_BITS
 from .programs import KeepResult, Program
 from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
@@ -227,7 +226,7 @@ class Survey(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
         """Count (inside the mask), and take a sample of the pixels and of the masks."""
         pixels, counts = opened.pixels, None
-        if digits.key_bits(pixels.dtype) == DIGIT_BITS:
+        if digits.n_digits(pixels.dtype) == 1:
             count = Count(None, 0, zeros=True, select=sum_of)
             counts = count.run_block(opened, window, where)
         chunks = [array for _, _, array in pixels.pieces]
@@ -248,8 +247,6 @@ class Survey(Sink):
 @dataclass(frozen=True, eq=False)
 class WriteChunks(Sink):
     """The result is written to `target`, which has these axes, as ``target[place] = chunk``."""
-
-    in_order = True
 
     target: Any
     channels_per_chunk: tuple[int, ...]

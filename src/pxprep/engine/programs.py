@@ -22,6 +22,10 @@ from .windows import Pixels, Window, kept_among
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
+# Makes the sums over channels in some rows, and in the columns of a window.
+SumsInRows = Callable[[range, Window], Block]
+# Given a strip, returns what makes the sums on which the strip's threshold was measured; or None.
+SumsAgain = Callable[["Strip"], SumsInRows | None]
 
 
 class Strip:
@@ -138,6 +142,18 @@ class Strip:
         pixels, scale = self.undivided()
         return blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
 
+    def sums_after(self, n: int) -> SumsInRows | None:
+        """What makes the sums as they were after the first `n` operations of the program.
+
+        None if it began with pixels that an earlier pass had kept.
+        """
+        if self.begun is None:
+            return None
+        pixels, numbers = self.begun
+        program, taken = self.program.without_keeping(numbers)
+        first = replace(program, operations=(*program.operations[:n], AddChannels()))
+        return partial(first.run_in_rows, pixels, [*taken[:n], None])
+
     def drop(self, sums: Block) -> None:
         """Drop the pixels whose sums are NaN, when the pixels are needed.
 
@@ -180,11 +196,11 @@ class Operation:
         """How many channels each chunk has after it, given how many each has before."""
         return before
 
-    def noticing(self, make_note: MakeNote, reference: object) -> "Operation":
+    def noticing(self, make_note: MakeNote, reference: SumsAgain | None) -> "Operation":
         """The same operation on one image, where it notes what the user should know.
 
-        `make_note` makes the note. `reference` tells the image on which a threshold was measured,
-        if it can be had: see `KeepAbove`.
+        `make_note` makes the note. `reference` makes the sums again on which a threshold was
+        measured; None if it was not, or if they cannot be made.
         """
         return self
 
@@ -290,12 +306,6 @@ class Program:
         depths = accumulate([operation.depth for operation in self.operations])
         return [self.depth - depth for depth in depths]
 
-    def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
-        """A program of the first `n` operations and the sum over channels; what those take."""
-        program, taken = self.without_keeping(numbers)
-        operations = (*program.operations[:n], AddChannels())
-        return replace(program, operations=operations), [*taken[:n], None]
-
     def without_keeping(self, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """The program without a `KeepResult`; what its operations take."""
         position, _ = kept_among(numbers)
@@ -341,9 +351,10 @@ class Program:
 
         The program must not read neighbours: so the rows can be run as an image of their own.
         """
-        alone = replace(self, height=len(rows))
-        taken = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
-        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), taken)
+        height, width = len(rows), window.shape[1]
+        alone = replace(self, height=height, width=width)
+        taken = [one.in_rows(rows, window) if isinstance(one, Pixels) else one for one in numbers]
+        return alone.run(pixels.in_rows(rows, window), Window(0, height, 0, width), taken)
 
     def write(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], targets: Sequence[Block]

@@ -18,7 +18,7 @@ from ..aliases import Array, Block
 from .axes import chunk_keys
 from .cache import EDGE_BYTES
 from .chains import Chain
-from .graphs import Graph, line_task, merge_in_order, merge_in_tree, only_key
+from .graphs import Graph, line_task, merge_in_order, only_key
 from .jobs import BlockJob, Edges, Later, MaskReading, ReturnChunks
 from .sinks import Sink
 from .sources import Area
@@ -76,8 +76,7 @@ class PassTasks:
         for number, index in enumerate(self.chain.source.indices()):
             parts.append((f"{self.name}-block", number))
             graph[parts[-1]] = self.block_task(index, sink, graph)
-        merge = merge_in_order if sink.in_order else merge_in_tree
-        total = merge(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
+        total = merge_in_order(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
         graph[(self.name, *[0] * ndim)] = (close, total)
         return graph
 
