@@ -252,24 +252,24 @@ class LazyChain(Chain):
     def _tasks(
         self, name: str, more: Sequence[object] = (None,), gate: Gate | None = None
     ) -> PassTasks:
-        points = () if self.source.cache is NO_CACHE else self._keeping_points
-        return PassTasks(self, name, points, more, gate)
+        kept_after = () if self.source.cache is NO_CACHE else self._kept_after
+        return PassTasks(self, name, kept_after, more, gate)
 
     @cached_property
-    def _keeping_points(self) -> tuple[tuple[int, str], ...]:
-        """After how many operations a block may be kept, each time with a name for what is kept.
+    def _kept_after(self) -> tuple[tuple[int, str], ...]:
+        """As for `BlockJob`: to keep a block pays only after a blur.
 
-        It pays only after a blur, and no later operation may read neighbours.
+        No later operation may read neighbours.
         """
-        keeping_points = []
+        kept_after = []
         for done in range(1, len(self.operations) + 1):
             first, rest = self.operations[:done], self.operations[done:]
             keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
             reaches = [any(operation.depth for operation in part) for part in (first, rest)]
             if keeps_channels and reaches == [True, False]:
                 begun = replace(self, operations=first, numbers=self.numbers[:done])
-                keeping_points.append((done, begun.token))
-        return tuple(keeping_points)
+                kept_after.append((done, begun.token))
+        return tuple(kept_after)
 
 
 class ChainLayer(MaterializedLayer):

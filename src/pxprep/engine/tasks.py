@@ -39,7 +39,7 @@ class PassTasks:
         A `Source`, and the operations that are run on each block of it.
     name
         The name of the array that the pass makes.
-    keeping_points
+    kept_after
         As for `BlockJob`.
     more
         What the sink is `given`, and last what is measured: an area, its `Pixels`, or None for all.
@@ -49,7 +49,7 @@ class PassTasks:
 
     chain: Chain
     name: str
-    keeping_points: tuple[tuple[int, str], ...]
+    kept_after: tuple[tuple[int, str], ...]
     more: Sequence[object] = (None,)
     gate: Gate | None = None
 
@@ -86,8 +86,8 @@ class PassTasks:
         reading, window = source.reading(index), source.window(index)
         neighbours, around = self._neighbours(index, graph)
         numbers, needed = self._numbers(index)
-        points = self.keeping_points
-        job = BlockJob(program, window, reading, neighbours, numbers, sink, points)
+        block = program, window, reading, neighbours, numbers
+        job = BlockJob(*block, sink, self.kept_after)
         return self._gated(job, *reading.others, *around, *needed)
 
     def _gated(self, job: Callable[..., object], *keys: Key) -> Task:

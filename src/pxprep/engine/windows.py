@@ -241,9 +241,9 @@ class ResultSoFar:
         return self._is_claimed or (self._users == 0 and not self.is_complete)
 
     def claim(self) -> bool:
-        """Claim the block, to write over it, if it is complete and nobody else uses it.
+        """Whether a user may write over the block: if it is complete, and nobody else uses it.
 
-        Returns whether that went well: then nobody else will use it any more.
+        Then nobody else will use it any more.
         """
         with self._lock:
             self._is_claimed |= self._users == 1 and self.is_complete
