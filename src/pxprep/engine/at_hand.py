@@ -69,11 +69,11 @@ class BlockChain(LazyChain):
         return job(*self.others)
 
 
-def copied(arrays: Sequence[Array], targets: Sequence[Any]) -> bool:
-    """Write Dask arrays chunk by chunk, each by one thread, and return True.
+def copy_chunks(arrays: Sequence[Array], targets: Sequence[Any]) -> bool:
+    """Write Dask arrays chunk by chunk, each chunk by one thread; returns whether that could be done.
 
-    False, and nothing is written, if a chunk needs more than what is at hand, or if two would need
-    the same result.
+    Nothing is written if a chunk needs more than what is at hand, or if two would need the same
+    result.
     """
     layers = [name for array in arrays for name in array.dask.layers]
     if len(set(layers)) < len(layers):

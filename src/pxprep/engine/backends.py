@@ -23,7 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from ..aliases import Array, Block, DType
 from . import blocks, graphs, passes
-from .at_hand import BlockChain, copied
+from .at_hand import BlockChain, copy_chunks
 from .axes import AXES, own_axes, standard_axes
 from .cache import (
     COHORT_SAMPLE_BYTES,
@@ -269,7 +269,7 @@ def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     if len(found) < len(arrays) or any(len(chain.source.chunks[1]) > 1 for chain, _ in found):
         # If only some have chains that can be written, Dask writes all of them: then an image from
         # which coarser scales are made is computed once.
-        if not (here and copied(arrays, targets)):
+        if not (here and copy_chunks(arrays, targets)):
             da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
         return
     writes = [

@@ -39,7 +39,7 @@ from .jobs import (
     processed,
 )
 from .kernels.counts import N_SLOTS
-from .programs import AddChannels, SumsAgain
+from .programs import AddChannels, Strip, SumsAgain
 from .sinks import AddUp, Count, Gather, Sink
 from .sources import Area, Source
 from .sums import BinLayout
@@ -75,7 +75,7 @@ class LazyChain(Chain):
         own = self.source.array, *self.operations, *self.numbers
         begun = other.source.array, *other.operations[:n], *other.numbers[:n]
         goes_on = len(own) == len(begun) and all(map(operator.is_, own, begun))
-        return operator.methodcaller("sums_after", n) if goes_on else None
+        return partial(Strip.sums_after, n=n) if goes_on else None
 
     @cached_property
     def token(self) -> str:
@@ -257,9 +257,9 @@ class LazyChain(Chain):
 
     @cached_property
     def _kept_after(self) -> tuple[tuple[int, str], ...]:
-        """As for `BlockJob`: to keep a block pays only after a blur.
+        """As for `BlockJob`.
 
-        No later operation may read neighbours.
+        To keep a block pays only after a blur, and no later operation may read neighbours.
         """
         kept_after = []
         for done in range(1, len(self.operations) + 1):

@@ -16,7 +16,8 @@ from ..aliases import Block, DType
 from ..memory import empty
 from .at_hand import BlockChain
 from .chains import Chain
-from .programs import AddChannels, KeepInside, KeepResult, SumsAgain
+from .operations import KeepInside
+from .programs import AddChannels, KeepResult, SumsAgain
 from .progress import counted
 from .sinks import Fill, Opened, Several, Sink
 from .sources import Area

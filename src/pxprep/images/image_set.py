@@ -14,8 +14,9 @@ from ..channels import channel_labels, plain, reorder_channels, select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
+from ..engine.operations import PickChannels
 from ..engine.passes import ArrayChain, begin_at_result, results
-from ..engine.programs import Operation, PickChannels, SumsAgain
+from ..engine.programs import Operation, SumsAgain
 from ..errors import ImageError, ParameterError
 from .alignment import aligned, check_names
 from .base_image_set import BaseImageSet
