@@ -70,7 +70,7 @@ class BlockChain(LazyChain):
 
 
 def copy_chunks(arrays: Sequence[Array], targets: Sequence[Any]) -> bool:
-    """Write Dask arrays chunk by chunk, each chunk by one thread; returns whether that could be done.
+    """Write Dask arrays chunk by chunk, each chunk by one thread; returns whether that was done.
 
     Nothing is written if a chunk needs more than what is at hand, or if two would need the same
     result.

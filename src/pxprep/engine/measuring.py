@@ -120,8 +120,8 @@ class _Group:
     def is_gathered(self) -> bool:
         """Whether to try to gather the values: many only where bounds can be chosen before."""
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
-        can_have_bounds = self._is_unbounded or are_in_memory or len(self.parts) == 1
-        return n_digits(self.dtype) > 1 and can_have_bounds
+        can_begin = self._is_unbounded or are_in_memory or len(self.parts) == 1
+        return n_digits(self.dtype) > 1 and can_begin
 
     def gathering(self) -> Gather:
         """The sink that gathers values between bounds, and makes `Quantiles` of them, or None.

@@ -116,7 +116,7 @@ class KeepAbove(Operation):
     say
         Makes the warning about dropped pixels that exceed the threshold in the reference.
     reference
-        What makes the sums of the reference again; None if it cannot be had.
+        Makes the sums of the reference again; None if nothing can.
     note
         Takes what `blocks.count_lost` finds in some rows.
     """
