@@ -125,13 +125,13 @@ def test_the_user_s_own_scheduler_or_threads_are_used(fovs, options):
 
 @pytest.mark.parametrize(("memory", "times"), [(0, 3), (PLENTY, 1)])
 def test_images_are_read_once_for_each_pass_or_once(fovs, memory, times, monkeypatch):
-    read, decode = Counter(), zarr_chunks.ZarrChunks._decoded
+    read, decode = Counter(), zarr_chunks.ZarrChunks._decode
 
     def counting(self, encoded, place):
         read[self._folder.name, place] += 1
         return decode(self, encoded, place)
 
-    monkeypatch.setattr(zarr_chunks.ZarrChunks, "_decoded", counting)
+    monkeypatch.setattr(zarr_chunks.ZarrChunks, "_decode", counting)
     SPARROW.fit(fovs, memory=memory)
     assert set(read.values()) == {times}
     assert len(read) == 4 * 3
