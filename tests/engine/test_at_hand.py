@@ -127,9 +127,9 @@ def test_the_user_s_own_scheduler_or_threads_are_used(fovs, options):
 def test_images_are_read_once_for_each_pass_or_once(fovs, memory, times, monkeypatch):
     read, decode = Counter(), zarr_chunks.ZarrChunks._decode
 
-    def counting(self, encoded, place):
+    def counting(self, encoded, chunk, place):
         read[self._folder.name, place] += 1
-        return decode(self, encoded, place)
+        decode(self, encoded, chunk, place)
 
     monkeypatch.setattr(zarr_chunks.ZarrChunks, "_decode", counting)
     SPARROW.fit(fovs, memory=memory)
