@@ -52,7 +52,6 @@ SIZES = {
     # Arrays that take what others have left, and how much of that is held.
     "LEAST_BYTES": (1, 1 << 20),
     "MOST_HELD": (0, 2000, 1 << 30),
-    "FAN_IN": (2, 4),
     "LINK": (2, 8),
 }
 # Functions that say how many threads there are.

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 import oracle
 from planes import F4, F8, FLOATS, LAYOUTS, assert_same_bits, nans, some_plane, whole
 from pxprep.engine import neighbours
-from pxprep.engine.kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
+from pxprep.engine.kernels.blur import blur_inner, blur_radius, gaussian_taps, mirror, place_rows
 from pxprep.engine.windows import Pixels, Window
 
 SIGMAS = [0.1, 0.124, 0.125, 0.3, 0.6, 1, 1.99, 4, 12.5, 40]
@@ -124,7 +124,7 @@ def test_blur_of_each_row_by_the_kernels_alone_has_the_bits_of_the_whole(sigma):
     for top, expected in enumerate(blurred(plane, sigma, F4)):
         # The last row may hold anything.
         surround(plane, top, reach, blur_radius(sigma), padded[:-1])
-        blur_strip(padded, taps, np.empty((2, 14 + 2 * reach), F4), row, 0)
+        blur_inner(padded, taps, np.empty((2, 14 + 2 * reach), F4), row, 0)
         assert_same_bits(row[0], expected)
 
 

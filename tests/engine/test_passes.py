@@ -57,13 +57,6 @@ def test_quantiles_are_numpys_whichever_way(way, dtype, zeros):
     np.testing.assert_array_equal(found.negative[0], (image < 0).sum(axis=(1, 2, 3)))
 
 
-def test_two_passes_never_fill_one_array():
-    chain = ArrayChain(np.ones((1, 1, 4, 4), "f4")).then(BlurEach((1.0,))).keeping_result()
-    outs = [np.empty((1, 1, 4, 4), "f4") for _ in range(2)]
-    with pytest.raises(RuntimeError, match="the same array"):
-        run([Pass(chain, (Fill(out),)) for out in outs])
-
-
 def test_a_result_is_kept_whole_where_too_much_would_be_gathered(monkeypatch):
     # In place, and in strips of a few rows: some are run before the values are found too many.
     image = np.random.default_rng(0).gamma(2, 3, (1, 1, 200, 30)).astype("f4")

@@ -10,7 +10,8 @@ import xarray as xr
 import oracle
 from oracle import assert_agrees, assert_same_bits
 from pxprep import Cohort, FittedPipeline, Pipeline, ops
-from pxprep.engine.programs import AddChannels, PickChannels, Program
+from pxprep.engine.operations import PickChannels
+from pxprep.engine.programs import AddChannels, Program
 from pxprep.errors import ChannelError, ParameterError
 from pxprep.images.image_set import ImageSet
 from pxprep.steps import Blur, QuantileNorm, Step, SubtractChannels

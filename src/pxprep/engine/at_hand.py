@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask.array as da
 from dask.array.core import slices_from_chunks
@@ -69,46 +69,30 @@ class BlockChain(LazyChain):
         return job(*self.others)
 
 
-class Copy(NamedTuple):
-    """A chunk of a Dask array, and where it is written."""
+def copy_chunks(arrays: Sequence[Array], targets: Sequence[Any]) -> bool:
+    """Write Dask arrays chunk by chunk, each chunk by one thread; returns whether that was done.
 
-    reader: Reader
-    key: Key
-    target: Any
-    place: tuple[slice, ...]
-
-    def run(self) -> None:
-        """Read the chunk, and write it."""
-        reading = self.reader.reading([self.key])
-        (chunk,) = reading.chunks([self.reader.data(key) for key in reading.others])
-        self.target[self.place] = chunk
-
-
-def copies(arrays: Sequence[Array], targets: Sequence[Any]) -> list[Copy] | None:
-    """How Dask arrays are written chunk by chunk, each by one thread.
-
-    None if a chunk needs more than what is at hand, or if two would need the same result.
+    Nothing is written if a chunk needs more than what is at hand, or if two would need the same
+    result.
     """
     layers = [name for array in arrays for name in array.dask.layers]
     if len(set(layers)) < len(layers):
-        return None
-    found: list[Copy] = []
+        return False
+    found: list[tuple[Reader, Key, Any, tuple[slice, ...]]] = []
     for array, target in zip(arrays, targets, strict=True):
         keys = list(flatten(array.__dask_keys__()))
         reader = reader_of(array, ([key] for key in keys))
         if not all(is_at_hand(reader.data(key)) for key in reader.shared):
-            return None
-        places = slices_from_chunks(array.chunks)
-        found += [Copy(reader, key, target, place) for key, place in zip(keys, places, strict=True)]
-    return found
+            return False
+        places = zip(keys, slices_from_chunks(array.chunks), strict=True)
+        found += [(reader, key, target, place) for key, place in places]
 
-
-def run_copies(found: Sequence[Copy]) -> None:
-    """Write chunks, all of them in one queue."""
-
-    def run(copy: Copy) -> None:
-        copy.run()
+    def copy(chunk: tuple[Reader, Key, Any, tuple[slice, ...]]) -> None:
+        reader, key, target, place = chunk
+        reading = reader.reading([key])
+        (target[place],) = reading.chunks([reader.data(other) for other in reading.others])
         count()
 
     with counted(len(found)) as count:
-        run_all(run, found)
+        run_all(copy, found)
+    return True

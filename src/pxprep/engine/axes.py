@@ -12,11 +12,8 @@ AXES = "czyx"
 def chunk_keys(name: str, axes: str, index: Index, n_chunks: int) -> list[Key]:
     """The keys of a block's chunks in an array of that name, each of some of the channels."""
     by_axis = dict(zip("zyx", index, strict=True))
-    if "c" not in axes:
-        return [(name, *(by_axis[axis] for axis in axes))]
-    before, _, after = axes.partition("c")
-    first, last = ([by_axis[axis] for axis in some] for some in (before, after))
-    return [(name, *first, chunk, *last) for chunk in range(n_chunks)]
+    places = [{"c": chunk, **by_axis} for chunk in range(n_chunks)]
+    return [(name, *(place[axis] for axis in axes)) for place in places]
 
 
 def standard_axes(array: Array, axes: str) -> Array:

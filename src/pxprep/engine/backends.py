@@ -11,17 +11,19 @@ Images have the axes (c, z, y, x).
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dask.array as da
 import numpy as np
+from dask.array.core import normalize_chunks
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from ..aliases import Array, Block, DType
 from . import blocks, graphs, passes
-from .at_hand import BlockChain, copies, run_copies
+from .at_hand import BlockChain, copy_chunks
 from .axes import AXES, own_axes, standard_axes
 from .cache import (
     COHORT_SAMPLE_BYTES,
@@ -36,7 +38,7 @@ from .computing import compute, computes_here, scheduler_of, some_wait
 from .jobs import WriteChunks
 from .lazy import LazyChain, chain_and_axes, in_axes, numbers_of, with_numbers
 from .notes import Note
-from .programs import Operation
+from .programs import Operation, SumsAgain
 from .sources import Area, Source, in_thick_chunks
 from .threads import n_cores
 from .windows import Pixels, Window
@@ -76,11 +78,11 @@ def apply(image: Array, operation: Operation, numbers: Array | Area | None = Non
     return made
 
 
-def n_operations_before(begun: Array, image: Array) -> int | None:
-    """For lazy arrays what `LazyChain.n_operations_before` says of their chains; else None."""
+def sums_again(begun: Array, image: Array, area: Area | None) -> SumsAgain | None:
+    """For lazy arrays what `LazyChain.sums_again` says of their chains; else None."""
     if not (is_lazy(begun) and is_lazy(image)):
         return None
-    return LazyChain.of(begun).n_operations_before(LazyChain.of(image))
+    return LazyChain.of(begun).sums_again(LazyChain.of(image), area)
 
 
 def read_here(image: Array) -> BlockChain | None:
@@ -194,24 +196,13 @@ def per_channel(
     # NumPy arrays are bound into the function. In the graph many results would share them, and Dask
     # would start all results before it finishes one.
     in_memory = [None if is_lazy(array) else array for array, _ in operands]
-    lazy = [(array.rechunk(-1), own) for array, own in operands if is_lazy(array)]
-    axes_of_lazy = {axis for _, own in lazy for axis in own}
-    # Of the axes that only NumPy arrays have, Dask must be told the sizes.
-    sizes = {
-        axis: size
-        for array, own in operands
-        for axis, size in zip(own, array.shape, strict=True)
-        if axis in axes and axis not in axes_of_lazy
-    }
-    return da.blockwise(
-        partial(_call_with, function, in_memory),
-        axes,
-        *chain.from_iterable(lazy),
-        new_axes=sizes,
-        concatenate=True,
-        dtype=dtype,
-        meta=_meta(len(axes), dtype),
-    )
+    lazy = [array.rechunk(-1) for array, _ in operands if is_lazy(array)]
+    call = partial(_call_with, function, in_memory)
+    name = f"pxprep-numbers-{tokenize(call, [array.name for array in lazy])}"
+    task: graphs.Graph = {(name, *[0] * len(axes)): (call, *map(graphs.only_key, lazy))}
+    graph = HighLevelGraph.from_collections(name, task, dependencies=lazy)
+    sizes = {axis: n for array, own in operands for axis, n in zip(own, array.shape, strict=True)}
+    return da.Array(graph, name, tuple((sizes[axis],) for axis in axes), dtype=dtype)
 
 
 def _call_with(function: Callable[..., Block], in_memory: Sequence[object], *lazy: Block) -> Block:
@@ -238,7 +229,8 @@ def coarsen(image: Array, factors: tuple[int, int, int], *, dtype: DType) -> Arr
         tuple(size // factor for size in sizes)
         for sizes, factor in zip(image.chunks, (1, *factors), strict=True)
     )
-    return da.map_blocks(coarsen_block, image, chunks=chunks, dtype=dtype, meta=_meta(4, dtype))
+    meta = image._meta.astype(dtype)
+    return da.map_blocks(coarsen_block, image, chunks=chunks, dtype=dtype, meta=meta)
 
 
 def without_pixels(array: Array) -> Array:
@@ -246,7 +238,7 @@ def without_pixels(array: Array) -> Array:
 
     Dask writes no empty block: so it can be written to a store without writing a chunk.
     """
-    nothing = _meta(array.ndim, array.dtype)
+    nothing = np.empty((0,) * array.ndim, array.dtype)
     axes = range(array.ndim)
     return da.blockwise(
         nothing.copy,
@@ -269,26 +261,28 @@ def from_zarr(path: Path) -> Array:
 def store(arrays: Sequence[Array], targets: Sequence[Any]) -> None:
     """Compute lazy arrays together, and write each to its target: ``target[place] = block``.
 
-    No two chunks of an array lie in the same chunk of its target.
+    No two chunks of an array lie in the same chunk of its target. Threads of this process write now
+    if they can; else Dask computes a graph.
     """
-    chains = [chain for array in arrays if (chain := chain_and_axes(array)) is not None]
-    # If not all can be written by passes of their own, or copied, Dask writes them all: then an
-    # image from which coarser scales are made is computed only once.
-    if len(chains) < len(arrays) or any(len(chain.source.chunks[1]) > 1 for chain, _ in chains):
-        found = copies(arrays, targets) if computes_here(arrays) else None
-        if found is None:
+    here = computes_here(arrays)
+    found = [each for array in arrays if (each := chain_and_axes(array)) is not None]
+    if len(found) < len(arrays) or any(len(chain.source.chunks[1]) > 1 for chain, _ in found):
+        # If only some have chains that can be written, Dask writes all of them: then an image from
+        # which coarser scales are made is computed once.
+        if not (here and copy_chunks(arrays, targets)):
             da.store(list(arrays), list(targets), lock=False, scheduler=scheduler_of(arrays))
-        else:
-            run_copies(found)
         return
-    here = [BlockChain.of_chain(chain) for chain, _ in chains] if computes_here(arrays) else []
-    now = [chain for chain in here if chain is not None]
-    pairs = list(zip(chains, targets, strict=True))
-    if len(now) < len(arrays):
-        compute(*[chain.storing(target, axes) for (chain, axes), target in pairs])
-        return
-    sinks = [WriteChunks(target, one.channels_per_chunk, axes) for (one, axes), target in pairs]
-    passes.run([passes.Pass(chain, (sink,)) for chain, sink in zip(now, sinks, strict=True)])
+    writes = [
+        (chain, WriteChunks(target, chain.channels_per_chunk, axes))
+        for (chain, axes), target in zip(found, targets, strict=True)
+    ]
+    readable = [BlockChain.of_chain(chain) if here else None for chain, _ in writes]
+    each_now = zip(readable, writes, strict=True)
+    now = [passes.Pass(chain, (sink,)) for chain, (_, sink) in each_now if chain is not None]
+    if len(now) == len(writes):
+        passes.run(now)
+    else:
+        compute(*[chain.storing(sink) for chain, sink in writes])
 
 
 def with_numbers_known(arrays: Sequence[Array]) -> list[Array]:
@@ -347,20 +341,10 @@ def as_lazy(image: Array) -> Array:
     if is_lazy(image):
         return image
     size = max(LEAST_ROWS, -(-image.shape[2] // n_cores()))
-    name = f"pxprep-image-{uuid4().hex}"
-    starts = range(0, image.shape[2], size)
-    bands = [slice(start, min(start + size, image.shape[2])) for start in starts]
-    # Dask's own function would copy the image.
-    graph = {(name, 0, 0, index, 0): image[:, :, band] for index, band in enumerate(bands)}
-    rows = tuple(band.stop - band.start for band in bands)
-    chunks = ((image.shape[0],), (image.shape[1],), rows, (image.shape[3],))
-    return da.Array(graph, name, chunks, dtype=image.dtype, meta=_meta(4, image.dtype))
+    chunks = normalize_chunks((-1, -1, size, -1), image.shape)
+    return graphs.of_views(image, f"pxprep-image-{uuid4().hex}", chunks)
 
 
 def in_one_chunk(numbers: Array) -> Array:
     """What an operation takes: lazy numbers, which are small, in one chunk; all else as it is."""
     return numbers.rechunk(-1) if isinstance(numbers, da.Array) else numbers
-
-
-def _meta(ndim: int, dtype: Any) -> Block:
-    return np.empty((0,) * ndim, dtype)

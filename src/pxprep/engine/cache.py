@@ -218,15 +218,9 @@ class ImageCache:
         n_bytes = sum(array.nbytes for array in made)
         with self._lock:
             # Another thread may have read the same meanwhile: its bytes are taken once.
-            is_kept = self._is_open and key not in self._read
-            is_kept = is_kept and self._budgets[key[0]].take(n_bytes)
-            if is_kept:
-                self._read[key] = made
-        if is_kept:
-            made = [_alone(array) for array in made]
-            with self._lock:
-                if self._is_open and key in self._read:
-                    self._read[key] = made
+            is_new = self._is_open and key not in self._read
+            if is_new and self._budgets[key[0]].take(n_bytes):
+                self._read[key] = made = [_alone(array) for array in made]
         return made
 
     def _sample(self, index: Index, chunks: Sequence[Block]) -> None:

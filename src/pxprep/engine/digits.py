@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..aliases import Block, DType
-from .kernels.counts import LANES, RUN, count_floats, count_integers
+from .blocks import float_dtype
+from .kernels.counts import DIGIT_BITS, LANES, RUN, count_floats, count_integers
 
 # Of so few integers, lanes take longer to add up than they spare.
 FEW = 1 << 13
 
 
-def key_bits(dtype: DType) -> int:
-    """How many bits a sort key has: 16 for small integers, else those of the float type."""
+def n_digits(dtype: DType) -> int:
+    """How many digits a sort key has: one for small integers, else those of the float type."""
     if dtype.kind in "bui" and dtype.itemsize <= 2:
-        return 16
-    return 64 if dtype.kind == "f" and dtype.itemsize == 8 else 32
+        return 1
+    return float_dtype(dtype).itemsize // 2
 
 
 def integer_offset(dtype: DType) -> int:
@@ -57,7 +58,7 @@ def count_digits(
         integers `slots_for` them are enough. Where two prefixes of a channel are the same, only the
         first is counted: see `repeat_counts`.
     """
-    if key_bits(block.dtype) == 16:
+    if n_digits(block.dtype) == 1:
         offset = integer_offset(block.dtype)
         for channel, slots in zip(block, counts[:, 0], strict=True):
             values = _flat(channel, block.dtype.newbyteorder("="))
@@ -68,10 +69,10 @@ def count_digits(
             if not zeros:
                 slots[offset] = before
         return
-    float_type = np.dtype(np.float64) if key_bits(block.dtype) == 64 else np.dtype(np.float32)
+    float_type = float_dtype(block.dtype)
     unsigned = np.dtype(f"u{float_type.itemsize}")
     sign, infinity, ones = bit_constants(float_type)
-    shift = unsigned.type(key_bits(block.dtype) - 16 * (level + 1))
+    shift = unsigned.type(DIGIT_BITS * (n_digits(block.dtype) - level - 1))
     for index, channel in enumerate(block):
         bits = _flat(channel, float_type).view(unsigned)
         wanted = _prefixes(prefixes, index)

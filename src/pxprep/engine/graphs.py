@@ -6,23 +6,23 @@ And Dask arrays as they enter the package: with names of their own, without empt
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
 import dask.array as da
+from dask.array.core import slices_from_chunks
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.typing import Key
 
-from ..aliases import Array
+from ..aliases import Array, Block
 
 Graph = dict[Key, Any]
 # Makes one result of several.
 Merge = Callable[[Sequence[object]], object]
 
-# In a tree, so many partial results are merged by one task: each may be as large as a small block.
-FAN_IN = 4
-# In order, so many partial results are added to the total by one task.
+# So many partial results are added to the total by one task.
 LINK = 8
 # The names of this package's layers begin with this. Each name is used once.
 OWN = "pxprep-"
@@ -118,6 +118,13 @@ def _renamed(value: Any, keys: Mapping[Key, Key], key: Key | None = None) -> obj
         return value
 
 
+def of_views(array: Block, name: str, chunks: tuple[tuple[int, ...], ...]) -> Array:
+    """A Dask array whose chunks are views of a NumPy array: Dask's own function would copy it."""
+    keys = product([name], *(range(len(sizes)) for sizes in chunks))
+    graph = {key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)}
+    return da.Array(graph, name, chunks, dtype=array.dtype)
+
+
 def only_key(array: Array) -> Key:
     """The key of the one chunk of an array."""
     key: Key
@@ -125,19 +132,12 @@ def only_key(array: Array) -> Key:
     return key
 
 
-def merge_in_tree(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> Key:
-    """Add the tasks that merge partial results; returns the key of the last."""
-    level = 0
-    while len(parts) > 1:
-        groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
-        level += 1
-        parts = [(name, level, number) for number in range(len(groups))]
-        graph.update({key: (merged, group) for key, group in zip(parts, groups, strict=True)})
-    return parts[0]
-
-
 def merge_in_order(graph: Graph, name: str, merged: Merge, parts: list[Key]) -> Key:
-    """As `merge_in_tree`, but in the order of `parts`, so that there is only one large total."""
+    """Add the tasks that merge partial results; returns the key of the last.
+
+    They are merged in their order: so there is only one large total, and Dask runs neighbouring
+    blocks one after the other, so that few edges are held.
+    """
     total = parts[0]
     for link, first in enumerate(range(1, len(parts), LINK)):
         key = (name, link)

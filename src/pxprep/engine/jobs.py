@@ -19,7 +19,6 @@ from . import digits
 from .axes import AXES, own_axes, standard_axes
 from .cache import CORE, Sampling, cut
 from .gathering import Bounds
-from .kernels.counts import DIGIT_BITS
 from .programs import KeepResult, Program
 from .readings import Reading
 from .sinks import Count, Opened, Sink, sum_of
@@ -102,8 +101,8 @@ class BlockJob:
         runs.
     sink
         What becomes of the program's result.
-    keeping_points
-        Where the block may be kept for later passes: after how many operations, and by what name.
+    kept_after
+        After how many operations the block may be kept for later passes, and by what name.
     """
 
     program: Program
@@ -112,7 +111,7 @@ class BlockJob:
     neighbours: tuple[tuple[Window, int | None], ...]
     numbers: tuple[object, ...]
     sink: Sink
-    keeping_points: tuple[tuple[int, str], ...] = ()
+    kept_after: tuple[tuple[int, str], ...] = ()
 
     def __call__(self, *values: Any) -> object:
         """Run, given the results of all tasks that this one depends on.
@@ -157,7 +156,7 @@ class BlockJob:
 
     def _kept(self) -> tuple[int, ResultSoFar | None]:
         """The block as an earlier pass has kept it, and after how many operations that is."""
-        for done, name in reversed(self.keeping_points):
+        for done, name in reversed(self.kept_after):
             kept = self.reading.cache.kept(self.reading.index, name)
             if kept is not None:
                 return done, kept
@@ -165,9 +164,9 @@ class BlockJob:
 
     def _start_keeping(self, pixels: Pixels) -> tuple[int, ResultSoFar | None]:
         """Room for the block, if a later pass will need it, and after how many operations."""
-        if not (self.keeping_points and self.sink.measures):
+        if not (self.kept_after and self.sink.measures):
             return 0, None
-        done, name = self.keeping_points[-1]
+        done, name = self.kept_after[-1]
         first = replace(self.program, operations=self.program.operations[:done])
         n_channels = first.out_channels(pixels.n_channels)
         shape = n_channels, pixels.planes, *self.window.shape
@@ -227,7 +226,7 @@ class Survey(Sink):
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> Surveyed:
         """Count (inside the mask), and take a sample of the pixels and of the masks."""
         pixels, counts = opened.pixels, None
-        if digits.key_bits(pixels.dtype) == DIGIT_BITS:
+        if digits.n_digits(pixels.dtype) == 1:
             count = Count(None, 0, zeros=True, select=sum_of)
             counts = count.run_block(opened, window, where)
         chunks = [array for _, _, array in pixels.pieces]
@@ -249,8 +248,6 @@ class Survey(Sink):
 class WriteChunks(Sink):
     """The result is written to `target`, which has these axes, as ``target[place] = chunk``."""
 
-    in_order = True
-
     target: Any
     channels_per_chunk: tuple[int, ...]
     axes: str
@@ -260,7 +257,10 @@ class WriteChunks(Sink):
         return uuid4().hex
 
     def run_block(self, opened: Opened, window: Window, where: Pixels | None) -> None:
-        """Run the program, in place of the kept block if possible, and write the result."""
+        """Run the program, and write the result.
+
+        It takes the place of a kept block that nobody else uses: that spares a block per thread.
+        """
         program, pixels, numbers = opened.program, opened.pixels, opened.numbers
         shape = sum(self.channels_per_chunk), pixels.planes, *window.shape
         _, kept = kept_among(numbers)

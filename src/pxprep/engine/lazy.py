@@ -39,7 +39,7 @@ from .jobs import (
     processed,
 )
 from .kernels.counts import N_SLOTS
-from .programs import AddChannels
+from .programs import AddChannels, Strip, SumsAgain
 from .sinks import AddUp, Count, Gather, Sink
 from .sources import Area, Source
 from .sums import BinLayout
@@ -63,18 +63,19 @@ class LazyChain(Chain):
         layer = _top_layer(array)
         return cls(Source.of(array)) if layer is None or layer.axes != AXES else layer.chain
 
-    def n_operations_before(self, other: Chain) -> int | None:
-        """How many operations this chain has, if another chain goes on from it; else None.
+    def sums_again(self, other: Chain, area: Area | None) -> SumsAgain | None:
+        """What makes the sums over this chain's channels again, if another chain goes on from it.
 
-        Also None if one of them reads neighbours: then it would take long to run them once more.
+        None if it does not, if the sums were measured in an area, or if an operation of this chain
+        reads neighbours: then it would take long to run them once more.
         """
-        if not isinstance(other, LazyChain):
+        if area is not None or self.program.depth or not isinstance(other, LazyChain):
             return None
         n = len(self.operations)
         own = self.source.array, *self.operations, *self.numbers
         begun = other.source.array, *other.operations[:n], *other.numbers[:n]
         goes_on = len(own) == len(begun) and all(map(operator.is_, own, begun))
-        return n if goes_on and not self.program.depth else None
+        return partial(Strip.sums_after, n=n) if goes_on else None
 
     @cached_property
     def token(self) -> str:
@@ -169,12 +170,11 @@ class LazyChain(Chain):
         layer = MaterializedLayer(graph)
         return self._dask_array(name, layer, [(1,)], np.dtype(object), survey)
 
-    def storing(self, target: object, axes: str) -> Array:
-        """A pass that writes the result to `target`, which has these axes, chunk by chunk.
+    def storing(self, sink: WriteChunks) -> Array:
+        """A pass that writes the result chunk by chunk; the Dask array that is returned is empty.
 
-        The source must have all planes in one chunk. The Dask array that is returned is empty.
+        The source must have all planes in one chunk.
         """
-        sink = WriteChunks(target, self.channels_per_chunk, axes)
         return self._reduced("storing", sink, [None], (0,), np.dtype(np.int64))
 
     def samples(self, where: Area | None = None) -> list[Block]:
@@ -227,11 +227,6 @@ class LazyChain(Chain):
         *more: object,
     ) -> Array:
         """The array of a new layer, whose tasks need the chain's source and numbers, and `more`."""
-        meta = np.empty((0,) * len(chunks), dtype)
-        graph = self._collected(name, layer, *more)
-        return da.Array(graph, name, tuple(chunks), dtype=dtype, meta=meta)
-
-    def _collected(self, name: str, layer: object, *more: object) -> HighLevelGraph:
         layers: dict[str, Any] = {name: layer}
         dependencies: dict[str, Any] = {name: set()}
         numbers = (*self.numbers, *more)
@@ -246,7 +241,8 @@ class LazyChain(Chain):
                 dependencies.update(array.dask.dependencies)
                 dependencies[name].add(array.name)
         # The new layer depends on all layers of the source: so Dask fuses none into another one.
-        return HighLevelGraph(layers, dependencies)
+        graph = HighLevelGraph(layers, dependencies)
+        return da.Array(graph, name, tuple(chunks), dtype=dtype)
 
     @cached_property
     def channels_per_chunk(self) -> tuple[int, ...]:
@@ -256,24 +252,24 @@ class LazyChain(Chain):
     def _tasks(
         self, name: str, more: Sequence[object] = (None,), gate: Gate | None = None
     ) -> PassTasks:
-        points = () if self.source.cache is NO_CACHE else self._keeping_points
-        return PassTasks(self, name, points, more, gate)
+        kept_after = () if self.source.cache is NO_CACHE else self._kept_after
+        return PassTasks(self, name, kept_after, more, gate)
 
     @cached_property
-    def _keeping_points(self) -> tuple[tuple[int, str], ...]:
-        """After how many operations a block may be kept, each time with a name for what is kept.
+    def _kept_after(self) -> tuple[tuple[int, str], ...]:
+        """As for `BlockJob`.
 
-        It pays only after a blur, and no later operation may read neighbours.
+        To keep a block pays only after a blur, and no later operation may read neighbours.
         """
-        keeping_points = []
+        kept_after = []
         for done in range(1, len(self.operations) + 1):
             first, rest = self.operations[:done], self.operations[done:]
             keeps_channels = not any(isinstance(operation, AddChannels) for operation in first)
             reaches = [any(operation.depth for operation in part) for part in (first, rest)]
             if keeps_channels and reaches == [True, False]:
                 begun = replace(self, operations=first, numbers=self.numbers[:done])
-                keeping_points.append((done, begun.token))
-        return tuple(keeping_points)
+                kept_after.append((done, begun.token))
+        return tuple(kept_after)
 
 
 class ChainLayer(MaterializedLayer):

@@ -21,10 +21,9 @@ import numpy as np
 from ..aliases import Block, DType
 from .brackets import bracket, limits_of
 from .cache import SAMPLE_BYTES, Sampling
-from .digits import key_bits
+from .digits import n_digits
 from .gathering import Bounds, Limits
 from .kernels.brackets import SPARE
-from .kernels.counts import DIGIT_BITS
 from .passes import ArrayChain, Chained, Pass, run
 from .selection import Quantiles, begin, interpolate, refine, select_gathered
 from .sinks import Count, Gather, Opened, SharedBounds
@@ -118,16 +117,11 @@ class _Group:
         return self.parts[0][0].dtype
 
     @property
-    def n_digits(self) -> int:
-        """How many digits have to be counted one after the other."""
-        return key_bits(self.dtype) // DIGIT_BITS
-
-    @property
     def is_gathered(self) -> bool:
         """Whether to try to gather the values: many only where bounds can be chosen before."""
         are_in_memory = all(isinstance(chain, ArrayChain) for chain, _ in self.parts)
-        is_known = self.n_values <= FEW or self._is_of_tails
-        return self.n_digits > 1 and (is_known or are_in_memory or len(self.parts) == 1)
+        can_begin = self._is_unbounded or are_in_memory or len(self.parts) == 1
+        return n_digits(self.dtype) > 1 and can_begin
 
     def gathering(self) -> Gather:
         """The sink that gathers values between bounds, and makes `Quantiles` of them, or None.
@@ -142,8 +136,13 @@ class _Group:
         return limits_of(np.ravel(self.q), self.n_values, self._itemsize)
 
     @property
-    def _is_of_tails(self) -> bool:
-        """Whether all quantiles lie so near an end that few values of each block can be wanted."""
+    def _is_unbounded(self) -> bool:
+        """Whether values are gathered without bounds at first.
+
+        So it is for few values, and if all quantiles lie so near an end that few can be wanted.
+        """
+        if self.n_values <= FEW:
+            return True
         fewest = self._limits.enough.min(axis=1)
         fit = SPARE * fewest.sum() <= self._limits.most
         return bool(fit and TAIL * fewest.max() <= self.n_values)
@@ -174,7 +173,7 @@ class _Group:
         They are chosen by samples: of this chain if there is one image, else of all images.
         """
         flat = np.ravel(self.q)
-        if self.n_values <= FEW or self._is_of_tails:
+        if self._is_unbounded:
             return Bounds(np.full(flat.size, -np.inf), np.full(flat.size, np.inf))
         n_bytes = self.n_values * len(self.q[0]) * self._itemsize
         sampled = [(opened, where)]
@@ -189,8 +188,8 @@ class _Group:
 def _by_digits(groups: Sequence[_Group]) -> dict[_Group, list[Quantiles]]:
     """The quantiles of each group, found by counting digit after digit."""
     selections: dict[_Group, list[Block]] = {group: [] for group in groups}
-    for level in range(max((group.n_digits for group in groups), default=0)):
-        going_on = [group for group in groups if level < group.n_digits]
+    for level in range(max((n_digits(group.dtype) for group in groups), default=0)):
+        going_on = [group for group in groups if level < n_digits(group.dtype)]
         sinks = {group: group.counting(level, selections[group]) for group in going_on}
         made = run(_passes(sinks))
         selections |= {group: made[sink] for group, sink in sinks.items()}

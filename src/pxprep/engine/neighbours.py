@@ -11,7 +11,7 @@ import numpy as np
 from ..aliases import Block, DType
 from ..memory import empty
 from .blocks import divide_stretches, divisors_of, rounded
-from .kernels.blur import blur_radius, blur_strip, gaussian_taps, mirror, place_rows
+from .kernels.blur import blur_inner, blur_radius, gaussian_taps, mirror, place_rows
 from .kernels.erosion import erode, half_widths
 from .windows import Pixels, Stretch, Window
 
@@ -114,7 +114,7 @@ def _blur_channels(
     rows, columns = _blur_tile_shape(out.shape[2:], reach)
     scratch = empty([(rows + 2 * reach + 1) * (columns + 2 * reach)], out.dtype)
     for tile in _tiles(window, rows, columns):
-        # One row more than is blurred, as `blur_strip` wants it.
+        # One row more than is blurred, as `blur_inner` wants it.
         shape = tile.shape[0] + 2 * reach + 1, tile.shape[1] + 2 * reach
         padded = scratch[: shape[0] * shape[1]].reshape(shape)
         have = tile.grown(radius, *size)
@@ -159,21 +159,21 @@ def _blur_tile_shape(shape: tuple[int, ...], reach: int) -> tuple[int, int]:
 def _blur_tile(padded: Block, missing: bool, taps: Block, out: Block, column: int) -> None:
     lines = np.empty((2, padded.shape[1]), out.dtype)
     if not missing:
-        blur_strip(padded, taps, lines, out, column)
+        blur_inner(padded, taps, lines, out, column)
         return
     reach = taps.size - 1
     is_missing = np.isnan(padded)
     padded[is_missing] = 0
-    blur_strip(padded, taps, lines, out, column)
+    blur_inner(padded, taps, lines, out, column)
     inner = slice(reach, reach + len(out)), slice(reach, -reach)
     blurred = out[:, column : column + padded.shape[1] - 2 * reach]
     weight = np.empty(blurred.shape, out.dtype)
-    blur_strip((~is_missing).astype(out.dtype), taps, lines, weight, 0)
+    blur_inner((~is_missing).astype(out.dtype), taps, lines, weight, 0)
     # Where no pixel under the kernel is missing, the weight is `full` to the last bit, and the
     # result is not divided by it: a NaN elsewhere in the tile must not change its bits.
     full = np.empty((1, 1), out.dtype)
     ones = np.ones((2 + 2 * reach, 1 + 2 * reach), out.dtype)
-    blur_strip(ones, taps, np.empty_like(ones[:2]), full, 0)
+    blur_inner(ones, taps, np.empty_like(ones[:2]), full, 0)
     np.divide(blurred, weight, out=blurred, where=(weight != full) & (weight > 0))
     blurred[is_missing[inner]] = np.nan
 

@@ -7,7 +7,7 @@ one large image does.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -16,9 +16,11 @@ from ..aliases import Block, DType
 from ..memory import empty
 from .at_hand import BlockChain
 from .chains import Chain
-from .programs import KeepResult
+from .operations import KeepInside
+from .programs import AddChannels, KeepResult, SumsAgain
 from .progress import counted
 from .sinks import Fill, Opened, Several, Sink
+from .sources import Area
 from .threads import n_threads, run_all
 from .windows import Pixels, ResultSoFar, Window
 
@@ -61,9 +63,17 @@ class ArrayChain(Chain):
         """Run the chain on a block, and return what a sink keeps of the result."""
         return sink.run_block(self.opened, window, where)
 
-    def in_rows(self, rows: range, window: Window) -> Block:
-        """The result in some rows, and in the columns of a window; the chain must not blur."""
-        return self.program.run_in_rows(self.opened.pixels, self.numbers, rows, window)
+    def sums_again(self, other: Chain, area: Area | None) -> SumsAgain | None:
+        """What makes the sums over channels again, inside an area, for another image of this shape.
+
+        None if that has another shape, or if it would take long.
+        """
+        if not self.is_cheap or self.shape != other.shape:
+            return None
+        chain = self if area is None else self.then(KeepInside(), Pixels.of(area.whole()))
+        chain = chain.then(AddChannels())
+        sums = partial(chain.program.run_in_rows, chain.opened.pixels, chain.numbers)
+        return lambda strip: sums
 
     def target(self) -> Block:
         """An array for the result: the image itself if it may be written over, else a new one."""
@@ -122,11 +132,6 @@ class Pass:
 
 def run(passes: Sequence[Pass]) -> dict[Sink, Any]:
     """Run passes, all their blocks in one queue; returns what each sink has made of its passes."""
-    numbers = [number for each in passes for number in each.chain.numbers]
-    kept = [number for number in numbers if isinstance(number, ResultSoFar)]
-    filled = [id(one) for one in kept if not one.is_complete]
-    if len(set(filled)) < len(filled):
-        raise RuntimeError("two passes at a time would fill the same array")
     # One image alone must have blocks for all threads; many images share the threads.
     share = -(-n_threads() // max(1, len(passes)))
     blocks = [(each, window) for each in passes for window in each.blocks(share)]

@@ -8,7 +8,7 @@ go through all operations before the next strip is touched.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,10 @@ from .windows import Pixels, Window, kept_among
 
 # Values of a strip: about what the second- and third-level caches hold while it is worked on.
 STRIP_VALUES = 1 << 21
+# Makes the sums over channels in some rows, and in the columns of a window.
+SumsInRows = Callable[[range, Window], Block]
+# Given a strip, returns what makes the sums on which the strip's threshold was measured; or None.
+SumsAgain = Callable[["Strip"], SumsInRows | None]
 
 
 class Strip:
@@ -138,6 +142,18 @@ class Strip:
         pixels, scale = self.undivided()
         return blocks.add_channels(pixels, self.window, scale, dtype=self.program.dtype)
 
+    def sums_after(self, n: int) -> SumsInRows | None:
+        """What makes the sums as they were after the first `n` operations of the program.
+
+        None if it began with pixels that an earlier pass had kept.
+        """
+        if self.begun is None:
+            return None
+        pixels, numbers = self.begun
+        program, taken = self.program.without_keeping(numbers)
+        first = replace(program, operations=(*program.operations[:n], AddChannels()))
+        return partial(first.run_in_rows, pixels, [*taken[:n], None])
+
     def drop(self, sums: Block) -> None:
         """Drop the pixels whose sums are NaN, when the pixels are needed.
 
@@ -180,11 +196,11 @@ class Operation:
         """How many channels each chunk has after it, given how many each has before."""
         return before
 
-    def noticing(self, make_note: MakeNote, reference: object) -> "Operation":
+    def noticing(self, make_note: MakeNote, reference: SumsAgain | None) -> "Operation":
         """The same operation on one image, where it notes what the user should know.
 
-        `make_note` makes the note. `reference` tells the image on which a threshold was measured,
-        if it can be had: see `KeepAbove`.
+        `make_note` makes the note. `reference` makes the sums again on which a threshold was
+        measured; None if it was not, or if they cannot be made.
         """
         return self
 
@@ -217,15 +233,6 @@ class KeepResult(Operation):
 
 
 @dataclass(frozen=True)
-class KeepInside(Operation):
-    """Pixels outside a mask become NaN in every channel; `numbers` are the `Pixels` of the mask."""
-
-    def __call__(self, strip: Strip, numbers: Any) -> None:
-        """Drop those pixels."""
-        blocks.keep_inside(strip.block(), numbers.read(strip.window))
-
-
-@dataclass(frozen=True)
 class AddChannels(Operation):
     """The sum over channels, as the only channel."""
 
@@ -238,26 +245,6 @@ class AddChannels(Operation):
     def __call__(self, strip: Strip, numbers: object) -> None:
         """Become the sums."""
         strip.become(strip.sums()[np.newaxis], strip.window)
-
-
-@dataclass(frozen=True)
-class PickChannels(Operation):
-    """Only some channels stay: those at these positions, in the order that they have."""
-
-    positions: tuple[int, ...]
-
-    def channels_per_chunk(self, before: Sequence[int]) -> Sequence[int]:
-        """How many channels stay in each chunk; a chunk of which none stays is left out."""
-        ends = accumulate(before, initial=0)
-        counts = [
-            sum(first <= position < last for position in self.positions)
-            for first, last in pairwise(ends)
-        ]
-        return tuple(count for count in counts if count)
-
-    def __call__(self, strip: Strip, numbers: object) -> None:
-        """Go on with those channels."""
-        strip.become(strip.values()[list(self.positions)], strip.window)
 
 
 @dataclass(frozen=True)
@@ -289,12 +276,6 @@ class Program:
         """For each operation, how far around a pixel all operations after it read together."""
         depths = accumulate([operation.depth for operation in self.operations])
         return [self.depth - depth for depth in depths]
-
-    def sums_after(self, n: int, numbers: Sequence[object]) -> tuple["Program", list[object]]:
-        """A program of the first `n` operations and the sum over channels; what those take."""
-        program, taken = self.without_keeping(numbers)
-        operations = (*program.operations[:n], AddChannels())
-        return replace(program, operations=operations), [*taken[:n], None]
 
     def without_keeping(self, numbers: Sequence[object]) -> tuple["Program", list[object]]:
         """The program without a `KeepResult`; what its operations take."""
@@ -341,9 +322,10 @@ class Program:
 
         The program must not read neighbours: so the rows can be run as an image of their own.
         """
-        alone = replace(self, height=len(rows))
-        taken = [one.in_rows(rows) if isinstance(one, Pixels) else one for one in numbers]
-        return alone.run(pixels.in_rows(rows), window._replace(top=0, bottom=len(rows)), taken)
+        height, width = len(rows), window.shape[1]
+        alone = replace(self, height=height, width=width)
+        taken = [one.in_rows(rows, window) if isinstance(one, Pixels) else one for one in numbers]
+        return alone.run(pixels.in_rows(rows, window), Window(0, height, 0, width), taken)
 
     def write(
         self, pixels: Pixels, window: Window, numbers: Sequence[object], targets: Sequence[Block]

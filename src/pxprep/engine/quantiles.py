@@ -21,9 +21,8 @@ from ..errors import ParameterError
 from . import backends
 from .blocks import float_dtype
 from .brackets import bracket, limits_of
-from .digits import key_bits
+from .digits import n_digits
 from .gathering import Bounds
-from .kernels.counts import DIGIT_BITS
 from .measuring import measure_quantiles
 from .selection import SELECTION, SETTLED, Quantiles, begin, interpolate, refine, select_gathered
 from .sources import Area
@@ -161,8 +160,8 @@ def _by_radix(
         for image in group:
             selections_of[image].append(position)
     selections: list[Array] = [None] * len(groups_of)
-    for level in range(max(key_bits(dtype) // DIGIT_BITS for dtype in dtypes)):
-        going_on = [level < key_bits(dtype) // DIGIT_BITS for dtype in dtypes]
+    for level in range(max(n_digits(dtype) for dtype in dtypes)):
+        going_on = [level < n_digits(dtype) for dtype in dtypes]
         unsettled = [
             [position for position in positions if going_on[position]]
             for positions in selections_of
@@ -207,7 +206,7 @@ def _lazily_in_one_pass(part: MaskedImage, q: Block, zeros: bool, n_images: int)
     below `q` has one axis: all channels of the first quantile, then those of the second.
     """
     image, area = part
-    if not backends.is_lazy(image) or key_bits(image.dtype) == DIGIT_BITS:
+    if not backends.is_lazy(image) or n_digits(image.dtype) == 1:
         return None
     choose = partial(bracket, q=q, zeros=zeros, n_bytes=_float_bytes(image))
     bounds = backends.chain_of(image).bounds(backends.sample_bytes(n_images), choose, area)
@@ -246,7 +245,7 @@ def _in_one_pass(
 
 def _bracket_of(part: MaskedImage, q: Block, zeros: bool) -> Bounds | None:
     image, area = part
-    if key_bits(image.dtype) == DIGIT_BITS:
+    if n_digits(image.dtype) == 1:
         return None
     samples = backends.chain_of(image).samples(area) if backends.is_lazy(image) else []
     return bracket(samples, q, zeros, _float_bytes(image))
@@ -280,7 +279,7 @@ def _count(
             prefixes = np.concatenate([selections[one]["prefix"] for one in positions], axis=1)
             prefixes = backends.in_one_chunk(prefixes)
         chain = backends.chain_of(image)
-        if lazily and backends.is_lazy(image) and key_bits(image.dtype) == DIGIT_BITS:
+        if lazily and backends.is_lazy(image) and n_digits(image.dtype) == 1:
             # These counts come with a first look at the image, which `LazyChain.bounds` shares.
             of_image = chain.first_counts(zeros, backends.sample_bytes(len(parts)), area)
         else:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Array, Block, DType
-from .digits import bit_constants, integer_offset, key_bits
+from .digits import bit_constants, integer_offset, n_digits
 from .gathering import COUNT_FIELDS, Gathered
 from .kernels.counts import DIGIT_BITS, INFINITE_SLOT, N_DIGITS, RUN
 
@@ -64,7 +64,7 @@ def select_gathered(gathered: Gathered, q: Block) -> Quantiles | None:
 def begin(counts: Block, q: Block, *, dtype: DType) -> Block:
     """The selection after the first digit of values of a type."""
     # The digit at which 0 and more begin.
-    zero = integer_offset(dtype) if key_bits(dtype) == DIGIT_BITS else N_DIGITS // 2
+    zero = integer_offset(dtype) if n_digits(dtype) == 1 else N_DIGITS // 2
     sums = _sums_of_runs(counts)[:, 0]
     selection = np.zeros(len(counts), SELECTION)
     selection["counted"] = sums.sum(axis=1)
@@ -151,9 +151,9 @@ def _between(low: Block, high: Block, weight: Block) -> Block:
 
 def _decode(keys: Block, dtype: DType) -> Block:
     """The values whose sort keys are `keys`."""
-    if key_bits(dtype) == DIGIT_BITS:
+    if n_digits(dtype) == 1:
         return keys.astype(np.int64) - integer_offset(dtype)
-    floats = np.dtype(f"f{key_bits(dtype) // 8}")
+    floats = np.dtype(f"f{2 * n_digits(dtype)}")
     sign, _, ones = bit_constants(floats)
     keys = keys.astype(sign.dtype)
     values: Block = np.where(keys & sign, keys ^ sign, keys ^ ones).view(floats)

@@ -12,7 +12,7 @@ import numpy as np
 from ..aliases import Block, DType
 from . import digits
 from .gathering import Bounds, Gathered, Gatherer, Limits, merged
-from .kernels.counts import DIGIT_BITS, N_SLOTS
+from .kernels.counts import N_SLOTS
 from .programs import Program
 from .sums import BinLayout, add_channel
 from .windows import Pixels, Window, kept_among
@@ -75,10 +75,6 @@ class Sink:
     blocks_per_thread: ClassVar[int] = BLOCKS_PER_THREAD
     # Whether it measures: then a later pass will run the same operations once more.
     measures: ClassVar[bool] = False
-    # Whether a graph merges the parts of blocks in order, not as a tree. So only one large total is
-    # held. A sink that keeps nothing of a block is merged in order so that neighbouring blocks run
-    # one after the other, and few edges are held.
-    in_order: ClassVar[bool] = False
 
     def given(self, *waited: Any) -> Self:
         """The sink with what it takes, which is computed only when the tasks of a graph run."""
@@ -170,7 +166,7 @@ class Count(Sink):
         """Count a block."""
         program, pixels, prefixes = opened.program, opened.pixels, self.prefixes
         n_prefixes, n_slots = 1 if prefixes is None else prefixes.shape[1], N_SLOTS
-        if not program.operations and digits.key_bits(pixels.dtype) == DIGIT_BITS:
+        if not program.operations and digits.n_digits(pixels.dtype) == 1:
             n_slots = digits.slots_for(values for *_, values in pixels.within(window))
         counts = np.zeros((opened.n_channels, n_prefixes, n_slots), np.uint32)
         if program.operations or where is not None:
@@ -243,7 +239,7 @@ class Gather(Sink):
     zeros: bool
     limits: Limits
     select: Callable[[Gathered], object]
-    measures = in_order = True
+    measures = True
 
     def given(self, bounds: Bounds | Block) -> Self:
         """The sink with these bounds, which may come in a box."""

@@ -8,14 +8,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import accumulate, product
+from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import dask.array as da
 import numpy as np
-from dask.array.core import slices_from_chunks
 from dask.base import tokenize
 from dask.typing import Key
 
@@ -23,7 +22,7 @@ from ..aliases import Array, Block, DType
 from . import blocks
 from .axes import AXES, chunk_keys, standard_axes
 from .cache import NO_CACHE, SAMPLE_BYTES, Sampling, cut
-from .graphs import OWN, adopt
+from .graphs import OWN, adopt, of_views
 from .readings import Reader, Reading, SlicedArray, is_at_hand, reader_of
 from .windows import Index, Window
 
@@ -313,13 +312,6 @@ class Area:
         return self._sources[wanted]
 
     def _in_chunks(self, chunks: tuple[tuple[int, ...], ...]) -> Array:
-        array = self.array
-        if not isinstance(array, np.ndarray):
-            return in_chunks(array, chunks)
-        name = f"{self.name}-{tokenize(chunks)}"
-        keys = product([name], *(range(len(sizes)) for sizes in chunks))
-        # Dask's own function would copy the array.
-        graph = {
-            key: array[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)
-        }
-        return da.Array(graph, name, chunks, dtype=array.dtype)
+        if isinstance(self.array, np.ndarray):
+            return of_views(self.array, f"{self.name}-{tokenize(chunks)}", chunks)
+        return in_chunks(self.array, chunks)

@@ -18,7 +18,7 @@ from ..aliases import Array, Block
 from .axes import chunk_keys
 from .cache import EDGE_BYTES
 from .chains import Chain
-from .graphs import Graph, line_task, merge_in_order, merge_in_tree, only_key
+from .graphs import Graph, line_task, merge_in_order, only_key
 from .jobs import BlockJob, Edges, Later, MaskReading, ReturnChunks
 from .sinks import Sink
 from .sources import Area
@@ -39,7 +39,7 @@ class PassTasks:
         A `Source`, and the operations that are run on each block of it.
     name
         The name of the array that the pass makes.
-    keeping_points
+    kept_after
         As for `BlockJob`.
     more
         What the sink is `given`, and last what is measured: an area, its `Pixels`, or None for all.
@@ -49,7 +49,7 @@ class PassTasks:
 
     chain: Chain
     name: str
-    keeping_points: tuple[tuple[int, str], ...]
+    kept_after: tuple[tuple[int, str], ...]
     more: Sequence[object] = (None,)
     gate: Gate | None = None
 
@@ -76,8 +76,7 @@ class PassTasks:
         for number, index in enumerate(self.chain.source.indices()):
             parts.append((f"{self.name}-block", number))
             graph[parts[-1]] = self.block_task(index, sink, graph)
-        merge = merge_in_order if sink.in_order else merge_in_tree
-        total = merge(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
+        total = merge_in_order(graph, f"{self.name}-merged", sink.merge_unless_none, parts)
         graph[(self.name, *[0] * ndim)] = (close, total)
         return graph
 
@@ -87,8 +86,8 @@ class PassTasks:
         reading, window = source.reading(index), source.window(index)
         neighbours, around = self._neighbours(index, graph)
         numbers, needed = self._numbers(index)
-        points = self.keeping_points
-        job = BlockJob(program, window, reading, neighbours, numbers, sink, points)
+        block = program, window, reading, neighbours, numbers
+        job = BlockJob(*block, sink, self.kept_after)
         return self._gated(job, *reading.others, *around, *needed)
 
     def _gated(self, job: Callable[..., object], *keys: Key) -> Task:

@@ -140,17 +140,10 @@ class Pixels:
             block[(channels, slice(None), *part.within(window))] = values
         return block
 
-    def in_rows(self, rows: range) -> "Pixels":
-        """An image of only these rows: the first of them is row 0, and so on."""
-        pieces = []
-        for first, held, array in self.pieces:
-            inside = rows[_n_before(rows, held.top) : _n_before(rows, held.bottom)]
-            if inside:
-                lines = slice(inside[0] - held.top, inside[-1] + 1 - held.top, rows.step)
-                top = rows.index(inside[0])
-                at = held._replace(top=top, bottom=top + len(inside))
-                pieces.append((first, at, array[:, :, lines]))
-        return Pixels(pieces, self.n_channels)
+    def in_rows(self, rows: range, window: Window) -> "Pixels":
+        """Only some rows, in the columns of a window, as an image of their own."""
+        block = self.read(window._replace(top=rows[0], bottom=rows[-1] + 1))
+        return Pixels.of(block[:, :, :: rows.step])
 
     def within(self, window: Window) -> Iterator[tuple[slice, Window, Block]]:
         """What each piece holds of `window`: the channels, where it lies, and the pixels."""
@@ -248,9 +241,9 @@ class ResultSoFar:
         return self._is_claimed or (self._users == 0 and not self.is_complete)
 
     def claim(self) -> bool:
-        """Claim the block, to write over it, if it is complete and nobody else uses it.
+        """Whether a user may write over the block: if it is complete, and nobody else uses it.
 
-        Returns whether that went well: then nobody else will use it any more.
+        Then nobody else will use it any more.
         """
         with self._lock:
             self._is_claimed |= self._users == 1 and self.is_complete
@@ -280,8 +273,3 @@ def kept_among(numbers: Sequence[object]) -> tuple[int, ResultSoFar | None]:
         if isinstance(number, ResultSoFar):
             return position, number
     return -1, None
-
-
-def _n_before(rows: range, end: int) -> int:
-    """How many of the rows come before row `end` of the image."""
-    return len(range(rows.start, min(end, rows.stop), rows.step))

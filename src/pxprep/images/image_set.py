@@ -14,9 +14,9 @@ from ..channels import channel_labels, plain, reorder_channels, select_channels
 from ..engine import backends
 from ..engine.cache import default_memory
 from ..engine.notes import Note, ToldOnce
+from ..engine.operations import PickChannels
 from ..engine.passes import ArrayChain, begin_at_result, results
-from ..engine.programs import AddChannels, KeepInside, Operation, PickChannels
-from ..engine.windows import Pixels
+from ..engine.programs import Operation, SumsAgain
 from ..errors import ImageError, ParameterError
 from .alignment import aligned, check_names
 from .base_image_set import BaseImageSet
@@ -145,27 +145,17 @@ class ImageSet(BaseImageSet):
             chains = tuple(chain.then(own, number) for chain, own, number in waiting)
             return self._with(chains=chains)
 
-    def _sums_for(self, cohort: "ImageSet") -> list[object]:
-        """For each image of `cohort`, how to make again the sums that gave its threshold.
+    def _sums_for(self, cohort: "ImageSet") -> list[SumsAgain | None]:
+        """For each image of `cohort`, what makes the sums again that gave its threshold.
 
-        It becomes the `reference` of a `KeepAbove`; None where they cannot be made.
+        None where they cannot be made, or not in little time.
         """
+        areas = self.areas or [None] * len(self)
         if self.is_lazy or cohort.is_lazy:
-            if self.is_masked:
-                return [None] * len(self)
-            return list(map(backends.n_operations_before, map(pixels, self), map(pixels, cohort)))
-        sums: list[object] = []
-        for index, chain in enumerate(self.chains or self.chained().chains):
-            if not isinstance(chain, ArrayChain):
-                begun = cohort.chains[index]
-                sums.append(None if self.is_masked else chain.n_operations_before(begun))
-                continue
-            fits = self[index].sizes == cohort[index].sizes and chain.is_cheap
-            area = self.areas[index] if self.areas else None
-            if area is not None:
-                chain = chain.then(KeepInside(), Pixels.of(area.whole()))
-            sums.append(chain.then(AddChannels()) if fits else None)
-        return sums
+            return list(map(backends.sums_again, map(pixels, self), map(pixels, cohort), areas))
+        begun, others = (some.chains or some.chained().chains for some in (self, cohort))
+        each = zip(begun, others, areas, strict=True)
+        return [chain.sums_again(other, area) for chain, other, area in each]
 
     def apply_measured(
         self,

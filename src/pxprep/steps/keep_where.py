@@ -5,7 +5,7 @@ from dataclasses import replace
 import xarray as xr
 
 from ..engine import backends
-from ..engine.programs import KeepInside
+from ..engine.operations import KeepInside
 from ..engine.sources import Area
 from ..errors import ParameterError
 from ..images.image import as_float, like, pixels

@@ -1,6 +1,6 @@
 """Drop pixels whose sum over channels is low."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import xarray as xr
 from ..aliases import Label, NumpyArray, Pool, Zeros
 from ..engine import blocks
 from ..engine.notes import MakeNote, Note, Say, sampled_rows, say_lost, say_nothing
-from ..engine.programs import Operation, Strip
+from ..engine.programs import Operation, Strip, SumsAgain
 from ..engine.windows import Window
 from ..errors import ImageError, ParameterError
 from ..images.image_numbers import Numbers
@@ -116,20 +116,19 @@ class KeepAbove(Operation):
     say
         Makes the warning about dropped pixels that exceed the threshold in the reference.
     reference
-        Where the sums of the reference come from: the number of operations of this program after
-        which they can be taken, or a separate chain.
+        Makes the sums of the reference again; None if nothing can.
     note
         Takes what `blocks.count_lost` finds in some rows.
     """
 
     of_others: bool = False
     say: Say = field(default=say_nothing, compare=False, repr=False)
-    reference: Any = field(default=None, compare=False, repr=False)
+    reference: SumsAgain | None = field(default=None, compare=False, repr=False)
     note: Note | None = field(default=None, compare=False, repr=False)
 
     is_pointwise = False
 
-    def noticing(self, make_note: MakeNote, reference: object) -> Operation:
+    def noticing(self, make_note: MakeNote, reference: SumsAgain | None) -> Operation:
         """The same operation, which notes how many of the dropped pixels are lost.
 
         Those are pixels that exceed the threshold in the reference.
@@ -142,7 +141,7 @@ class KeepAbove(Operation):
         """Drop those pixels."""
         sums = strip.sums()
         blocks.drop_low_sums(sums, numbers, of_others=self.of_others)
-        sums_in_rows = self._reference_sums(strip)
+        sums_in_rows = None if self.reference is None else self.reference(strip)
         if sums_in_rows is not None:
             height = strip.program.height
 
@@ -159,16 +158,6 @@ class KeepAbove(Operation):
 
             strip.notice(self.note, count)
         strip.drop(sums)
-
-    def _reference_sums(self, strip: Strip) -> Callable[[range, Window], NumpyArray] | None:
-        """A function that makes the sums of the reference in some rows; None if none can."""
-        if not isinstance(self.reference, int):
-            return None if self.reference is None else self.reference.in_rows
-        if strip.begun is None:
-            return None
-        pixels, numbers = strip.begun
-        program, taken = strip.program.sums_after(self.reference, numbers)
-        return partial(program.run_in_rows, pixels, taken)
 
 
 def sum_mask(

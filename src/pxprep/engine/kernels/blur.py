@@ -84,7 +84,7 @@ def mirror(padded: Block, margin: int, top: int, bottom: int, left: int, right: 
 
 
 @kernel
-def blur_strip(padded: Block, taps: Block, lines: Block, out: Block, column: int) -> None:
+def blur_inner(padded: Block, taps: Block, lines: Block, out: Block, column: int) -> None:
     """Blur the inner part of `padded` into `out`, from `column` on.
 
     Two rows at a time are blurred down the columns, into `lines`, and then along the rows. `padded`
