@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
 import numpy as np
 import xarray as xr
@@ -36,6 +37,9 @@ ENDING = ".ome.tiff"
 TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 # What XML cannot hold.
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# The first version of tifffile that escapes names of channels for XML.
+ESCAPES = [2026, 2, 16]
 
 
 def export_images(
@@ -197,6 +201,8 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     import tifffile
 
     labels = [str(label) for label in labels_or_positions(image)]
+    if [int(part) for part in tifffile.__version__.split(".")[:3]] < ESCAPES:
+        labels = [escape(label, {'"': "&quot;"}) for label in labels]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata: dict[str, object] = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
     for dim, size in known_sizes(image).items():
