@@ -18,8 +18,10 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most.
+# So many bytes are held at most; and so many of pieces of fewer than SMALL bytes: those are scratch
+# of a few threads, and many of them go when blocks that were kept are no longer needed.
 MOST_HELD = 1 << 30
+SMALL, MOST_SMALL = 1 << 25, 1 << 26
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
 
@@ -81,10 +83,19 @@ class _HeldMemory:
             return
         try:
             self._pieces.append(piece)
-            while sum(map(len, self._pieces)) > MOST_HELD:
-                self._pieces.pop(0)
+            self._let_go(MOST_HELD, self._pieces)
+            self._let_go(MOST_SMALL, [one for one in self._pieces if len(one) < SMALL])
         finally:
             self._lock.release()
+
+    def _let_go(self, most: int, pieces: Sequence[mmap.mmap]) -> None:
+        """Let go of the oldest of these pieces, if they are more than so many bytes."""
+        n_bytes = sum(map(len, pieces))
+        for oldest in list(pieces):
+            if n_bytes <= most:
+                break
+            self._pieces.remove(oldest)
+            n_bytes -= len(oldest)
 
 
 _HELD = _HeldMemory()
