@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from pxprep import memory
-from pxprep.memory import LEAST_BYTES, empty
+from pxprep.memory import LEAST_BYTES, empty, scratch
 
 F4 = np.dtype(np.float32)
 LARGE = (3, 1, 512, 512)
@@ -25,11 +25,12 @@ needs_holding = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def nothing_is_held(monkeypatch):
-    monkeypatch.setattr(memory, "_HELD", memory._HeldMemory())
+    monkeypatch.setattr(memory, "_RESULTS", memory._HeldMemory(lambda: memory.MOST_RESULTS))
+    monkeypatch.setattr(memory, "_SCRATCH", memory._HeldMemory(lambda: memory.MOST_SCRATCH))
 
 
-def held():
-    return [len(piece) for piece in memory._HELD._pieces]
+def held(memory_of="_RESULTS"):
+    return [len(piece) for piece in getattr(memory, memory_of)._pieces]
 
 
 def address(array):
@@ -78,12 +79,25 @@ def test_only_arrays_of_about_the_size_take_it():
 
 @needs_holding
 def test_no_more_is_held_than_the_limit(monkeypatch):
-    monkeypatch.setattr(memory, "MOST_HELD", 3 * LEAST_BYTES)
+    monkeypatch.setattr(memory, "MOST_RESULTS", 3 * LEAST_BYTES)
     arrays = [empty((LEAST_BYTES,), np.dtype(np.uint8)) for _ in range(5)]
     del arrays
     assert held() == [LEAST_BYTES] * 3
     empty((4 * LEAST_BYTES,), np.dtype(np.uint8))
     assert held() == []
+
+
+@needs_holding
+def test_scratch_takes_what_scratch_has_left(monkeypatch):
+    monkeypatch.setattr(memory, "MOST_SCRATCH", 8 * LEAST_BYTES)
+    blocks = [scratch((3 * LEAST_BYTES,), np.dtype(np.uint8)) for _ in range(4)]
+    del blocks
+    assert (held("_SCRATCH"), held()) == ([3 * LEAST_BYTES] * 2, [])
+    empty((3 * LEAST_BYTES,), np.dtype(np.uint8))
+    assert held("_SCRATCH") == [3 * LEAST_BYTES] * 2
+    kept = scratch((LEAST_BYTES, 3), np.dtype(np.uint8))
+    assert held("_SCRATCH") == [3 * LEAST_BYTES]
+    del kept
 
 
 def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):
@@ -143,7 +157,7 @@ def test_threads_never_get_the_same_memory():
 @needs_holding
 def test_an_array_may_be_freed_while_memory_is_taken(monkeypatch):
     """Python may collect garbage at any moment, also in the thread that has the lock."""
-    shared = memory._HELD
+    shared = memory._RESULTS
 
     class Collecting(list):
         def __iter__(self):

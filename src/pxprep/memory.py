@@ -7,7 +7,7 @@ in fresh memory does.
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import prod
 from threading import Lock
@@ -18,25 +18,21 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most; and so many of pieces of fewer than SMALL bytes: those are scratch
-# of a few threads, and many of them go when blocks that were kept are no longer needed.
-MOST_HELD = 1 << 30
-SMALL, MOST_SMALL = 1 << 25, 1 << 26
+# So many bytes are held at most: of results, and of scratch. Where more is held than is taken again
+# soon, other arrays get fresh memory in its place.
+MOST_RESULTS, MOST_SCRATCH = 1 << 30, 1 << 27
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
 
 
 def empty(shape: Sequence[int], dtype: DType) -> Block:
-    """An array with arbitrary values, as `numpy.empty` makes it."""
-    n_bytes = prod(shape) * dtype.itemsize
-    if n_bytes < LEAST_BYTES or not _HeldMemory.can_hold:
-        return np.empty(shape, dtype)
-    try:
-        piece = _HELD.take(n_bytes) or _fresh(n_bytes)
-    except OSError:
-        return np.empty(shape, dtype)  # which says how much memory there is not
-    plain = np.asarray(_InUse(piece, _HELD))
-    return plain[:n_bytes].view(dtype).reshape(shape)
+    """An array with arbitrary values, as `numpy.empty` makes it, for a result."""
+    return _RESULTS.empty(shape, dtype)
+
+
+def scratch(shape: Sequence[int], dtype: DType) -> Block:
+    """As `empty`, for what is mostly gone soon: a block that is read, a strip of it."""
+    return _SCRATCH.empty(shape, dtype)
 
 
 def _fresh(n_bytes: int) -> mmap.mmap:
@@ -53,9 +49,22 @@ class _HeldMemory:
     # Whether this system can be told that it may take memory which is held: Windows cannot.
     can_hold = hasattr(mmap, "MADV_FREE")
 
-    def __init__(self) -> None:
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most  # how many bytes are held
         self._pieces: list[mmap.mmap] = []
         self._lock = Lock()
+
+    def empty(self, shape: Sequence[int], dtype: DType) -> Block:
+        """An array in memory that is held, if there is a piece for it; else in fresh memory."""
+        n_bytes = prod(shape) * dtype.itemsize
+        if n_bytes < LEAST_BYTES or not self.can_hold:
+            return np.empty(shape, dtype)
+        try:
+            piece = self.take(n_bytes) or _fresh(n_bytes)
+        except OSError:
+            return np.empty(shape, dtype)  # which says how much memory there is not
+        plain = np.asarray(_InUse(piece, self))
+        return plain[:n_bytes].view(dtype).reshape(shape)
 
     def take(self, n_bytes: int) -> mmap.mmap | None:
         """The smallest piece that fits an array of so many bytes; None if none does."""
@@ -83,22 +92,14 @@ class _HeldMemory:
             return
         try:
             self._pieces.append(piece)
-            self._let_go(MOST_HELD, self._pieces)
-            self._let_go(MOST_SMALL, [one for one in self._pieces if len(one) < SMALL])
+            while sum(map(len, self._pieces)) > self._most():
+                self._pieces.pop(0)
         finally:
             self._lock.release()
 
-    def _let_go(self, most: int, pieces: Sequence[mmap.mmap]) -> None:
-        """Let go of the oldest of these pieces, if they are more than so many bytes."""
-        n_bytes = sum(map(len, pieces))
-        for oldest in list(pieces):
-            if n_bytes <= most:
-                break
-            self._pieces.remove(oldest)
-            n_bytes -= len(oldest)
 
-
-_HELD = _HeldMemory()
+_RESULTS = _HeldMemory(lambda: MOST_RESULTS)
+_SCRATCH = _HeldMemory(lambda: MOST_SCRATCH)
 
 
 class _InUse:

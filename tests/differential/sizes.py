@@ -51,7 +51,8 @@ SIZES = {
     "GROWTH": (1, 2, 16),
     # Arrays that take what others have left, and how much of that is held.
     "LEAST_BYTES": (1, 1 << 20),
-    "MOST_HELD": (0, 2000, 1 << 30),
+    "MOST_RESULTS": (0, 2000, 1 << 30),
+    "MOST_SCRATCH": (0, 2000, 1 << 30),
     "LINK": (2, 8),
 }
 # Functions that say how many threads there are.

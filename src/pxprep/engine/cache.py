@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..aliases import Block, DType
-from ..memory import empty
 from .windows import Index, ResultSoFar, Window
 
 # What is kept: ("blocks", which block), or ("edges", which block, how wide).
@@ -181,7 +180,7 @@ class ImageCache:
             return None
         if read and self._depth:
             self.edges(index, self._depth, partial(edges_of, read, self._depth))
-        kept = ResultSoFar(empty(shape, dtype), window)
+        kept = ResultSoFar(np.empty(shape, dtype), window)
         with self._lock:
             if self._is_open:
                 self._read.pop(("blocks", index), None)

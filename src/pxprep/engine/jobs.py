@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 
 from ..aliases import Block
-from ..memory import empty
+from ..memory import empty, scratch
 from . import digits
 from .axes import AXES, own_axes, standard_axes
 from .cache import CORE, Sampling, cut
@@ -191,7 +191,7 @@ class ReturnChunks(Sink):
         program, pixels = opened.program, opened.pixels
         dtype = program.out_dtype(pixels.dtype)
         shape = (pixels.planes, *window.shape)
-        made = [empty((n_channels, *shape), dtype) for n_channels in self.channels_per_chunk]
+        made = [scratch((n_channels, *shape), dtype) for n_channels in self.channels_per_chunk]
         program.write(pixels, window, opened.numbers, made)
         chunks = [own_axes(block, self.axes) for block in made]
         return chunks[0] if len(chunks) == 1 else chunks

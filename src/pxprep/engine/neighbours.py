@@ -9,7 +9,7 @@ from itertools import groupby, product
 import numpy as np
 
 from ..aliases import Block, DType
-from ..memory import empty
+from ..memory import scratch
 from .blocks import divide_stretches, divisors_of, rounded
 from .kernels.blur import blur_inner, blur_radius, gaussian_taps, mirror, place_rows
 from .kernels.erosion import erode, half_widths
@@ -65,7 +65,7 @@ def blur(
     if that is given: axes (c, z, y, x), contiguous rows.
     """
     if out is None:
-        out = empty((pixels.n_channels, pixels.planes, *window.shape), dtype)
+        out = scratch((pixels.n_channels, pixels.planes, *window.shape), dtype)
     divisors = divisors_of(scale, pixels.n_channels, dtype)
     for sigma, channels in _channels_alike(sigmas):
         if sigma == 0 and scale is None:
@@ -112,11 +112,11 @@ def _blur_channels(
     radius, taps = blur_radius(sigma), gaussian_taps(sigma, out.dtype)
     reach = taps.size - 1
     rows, columns = _blur_tile_shape(out.shape[2:], reach)
-    scratch = empty([(rows + 2 * reach + 1) * (columns + 2 * reach)], out.dtype)
+    padding = scratch([(rows + 2 * reach + 1) * (columns + 2 * reach)], out.dtype)
     for tile in _tiles(window, rows, columns):
         # One row more than is blurred, as `blur_inner` wants it.
         shape = tile.shape[0] + 2 * reach + 1, tile.shape[1] + 2 * reach
-        padded = scratch[: shape[0] * shape[1]].reshape(shape)
+        padded = padding[: shape[0] * shape[1]].reshape(shape)
         have = tile.grown(radius, *size)
         above, before = reach - (tile.top - have.top), reach - (tile.left - have.left)
         filled = above, above + have.shape[0], before, before + have.shape[1]
@@ -250,7 +250,7 @@ def _without_opening(
 def _eroded(values: Block, place: Window, window: Window, radius: int) -> Block:
     """The smallest of `values`, which lie at `place`, in the disc around each pixel of `window`."""
     out = np.empty(window.shape, values.dtype)
-    line, scratch = np.empty((2, window.shape[1] + 2 * radius), values.dtype)
+    line, spare = np.empty((2, window.shape[1] + 2 * radius), values.dtype)
     row, column = window.top - place.top, window.left - place.left
-    erode(values, row, column, half_widths(radius), values.dtype.type(np.inf), line, scratch, out)
+    erode(values, row, column, half_widths(radius), values.dtype.type(np.inf), line, spare, out)
     return out

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..aliases import Block, DType
-from ..memory import empty
+from ..memory import scratch
 from . import blocks
 from .notes import MakeNote, Note
 from .windows import Pixels, Window, kept_among
@@ -92,7 +92,7 @@ class Strip:
         if target is not None and target.shape == shape and target[0].flags.c_contiguous:
             self._target = None
             return target
-        return empty(shape, self.program.dtype)
+        return scratch(shape, self.program.dtype)
 
     def block(self) -> Block:
         """The strip as a block that may be written to; what was delayed is done now."""
@@ -113,12 +113,12 @@ class Strip:
         """As `block`, but pixels that are yet to be dropped still have their values."""
         if self._scale is not None:
             shape = self.pixels.n_channels, self.pixels.planes, *self.window.shape
-            made = empty(shape, self.program.dtype)
+            made = scratch(shape, self.program.dtype)
             blocks.divide(self.pixels, self.window, self._scale, list(made))
             self.become(made, self.window)
         elif self._block is None:
             read = self.pixels.read(self.window)
-            block = empty(read.shape, self.program.dtype)
+            block = scratch(read.shape, self.program.dtype)
             block[...] = read
             self.become(block, self.window)
         return self._block  # type: ignore[return-value]

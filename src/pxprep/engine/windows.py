@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..aliases import Block, DType
-from ..memory import empty
+from ..memory import scratch
 
 # Which block: its place in z, in rows of blocks, and in columns of blocks.
 Index = tuple[int, int, int]
@@ -135,7 +135,7 @@ class Pixels:
         _, held, array = self.pieces[0]
         if array.shape[0] == self.n_channels and held.overlap(window) == window:
             return array[(slice(None), slice(None), *window.within(held))]
-        block = empty((self.n_channels, self.planes, *window.shape), self.dtype)
+        block = scratch((self.n_channels, self.planes, *window.shape), self.dtype)
         for channels, part, values in self.within(window):
             block[(channels, slice(None), *part.within(window))] = values
         return block

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..aliases import DType, NumpyArray, Region
 from ..errors import StoreError
-from ..memory import empty
+from ..memory import scratch
 from . import files
 from .contents import token_in
 
@@ -60,7 +60,7 @@ class ZarrChunks:
         region = _region(selection, self.shape)
         if region is None:
             return np.asarray(self._array[selection])
-        out = empty(_shape(region), self.dtype)
+        out = scratch(_shape(region), self.dtype)
         for index, part, within in self._parts(region):
             self._read(index, part, out[within])
         return out
@@ -127,7 +127,7 @@ class ZarrChunks:
         if (out.shape, out.dtype) == (sizes, self._on_disk) and out.flags.c_contiguous:
             self._decode(encoded, out, index)
             return
-        chunk = empty(sizes, self._on_disk)
+        chunk = scratch(sizes, self._on_disk)
         self._decode(encoded, chunk, index)
         within = [
             slice(start - number * size, stop - number * size)
@@ -184,7 +184,7 @@ class ZarrChunks:
 def _content_of(file: Path) -> NumpyArray:
     """The bytes of a file."""
     with file.open("rb") as opened:
-        content = empty([os.fstat(opened.fileno()).st_size], np.dtype(np.uint8))
+        content = scratch([os.fstat(opened.fileno()).st_size], np.dtype(np.uint8))
         n_read = opened.readinto(content)
     return content[:n_read]
 
