@@ -20,7 +20,7 @@ from .aliases import Block, DType
 LEAST_BYTES = 1 << 20
 # So many bytes are held at most: of results, and of scratch. Where more is held than is taken again
 # soon, other arrays get fresh memory in its place.
-MOST_RESULTS, MOST_SCRATCH = 1 << 30, 1 << 27
+MOST_RESULTS, MOST_SCRATCH = 1 << 30, 1 << 25
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
 
