@@ -19,7 +19,8 @@ _LOCK = RLock()
 class KernelPart:
     """A function that only kernels call: it is compiled when one of them is.
 
-    It gets nothing that calls from Python need, and is not cached: the kernels that are hold it.
+    It has no wrapper for calls from Python, and is not cached by itself: each kernel's cached code
+    holds the parts that it calls.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
