@@ -18,8 +18,9 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most: of results, and of scratch. Where more is held than is taken again
-# soon, other arrays get fresh memory in its place.
+# So many bytes are held at most: of results, and of scratch. What is held and not taken again makes
+# other arrays take fresh memory. It also counts as memory of a worker of distributed, which pauses
+# a worker near its limit until it needs less: one that is paused takes nothing again.
 MOST_RESULTS, MOST_SCRATCH = 1 << 30, 1 << 25
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
