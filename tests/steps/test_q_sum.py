@@ -96,6 +96,16 @@ def test_of_several_images_those_are_named():
     assert "image 'b'" not in said
 
 
+@pytest.mark.parametrize("chunks", [CHUNKS, -1])
+def test_of_lazy_images_those_without_a_mask_are_named(chunks):
+    """Of lazy images with a mask it is not looked at, however many pixels are dropped."""
+    images = {"a": SPARSE.chunk(chunks), "b": counts(0.03, seed=1).chunk(chunks)}
+    where = {"a": (SPARSE.isel(c=0, drop=True) * 0 == 0).compute(), "b": None}
+    (said,) = told(lambda: PIPELINE.fit(images, where=where, pool=None))
+    assert text(images["b"].compute(), name=" of image 'b'") in said
+    assert "image 'a'" not in said
+
+
 @pytest.mark.parametrize("share", [1, 0.1, 0.05, 0.03, 0.01])
 @pytest.mark.parametrize("q_sum", [1, 5, 50])
 def test_it_depends_on_what_only_the_blur_drops(share, q_sum):
