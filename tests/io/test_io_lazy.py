@@ -92,7 +92,8 @@ def test_thin_strips_that_are_not_as_they_should_be(tmp_path, damage):
             tiff.filehandle.write(zlib.compress(bytes(n_rows * 30 * 2)))
     image = read_tiff(file, channel_names=["a"])["image"]
     if damage in strips:
-        with pytest.raises(ImageError, match=r"image\.tiff' cannot be read"):
+        message = r"image\.tiff' cannot be read: .*strip 7 has \d+ bytes, not 180"
+        with pytest.raises(ImageError, match=message):
             image.compute()
         return
     values[0, -1] = 0
