@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,8 +27,9 @@ needs_holding = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def nothing_is_held(monkeypatch):
-    monkeypatch.setattr(memory, "_RESULTS", memory._HeldMemory(lambda: memory.MOST_RESULTS))
-    monkeypatch.setattr(memory, "_SCRATCH", memory._HeldMemory(lambda: memory.MOST_SCRATCH))
+    for kind in ("RESULTS", "SCRATCH"):
+        limits = [partial(getattr, memory, name) for name in (f"MOST_{kind}", f"{kind}_SECONDS")]
+        monkeypatch.setattr(memory, f"_{kind}", memory._HeldMemory(*limits))
 
 
 def held(memory_of="_RESULTS"):
@@ -98,6 +101,40 @@ def test_scratch_takes_what_scratch_has_left(monkeypatch):
     kept = scratch((LEAST_BYTES, 3), np.dtype(np.uint8))
     assert held("_SCRATCH") == [3 * LEAST_BYTES]
     del kept
+
+
+@needs_holding
+def test_what_is_held_goes_back_once_all_is_quiet(monkeypatch):
+    """And what is held after that does as well: a worker of distributed may wait for it."""
+    monkeypatch.setattr(memory, "SCRATCH_SECONDS", 0.05)
+    before = threading.active_count()
+    for _ in range(3):
+        blocks = [scratch((LEAST_BYTES,), np.dtype(np.uint8)) for _ in range(2)]
+        del blocks
+        wait_until(lambda: not held("_SCRATCH"))
+    assert threading.active_count() <= before + 1
+
+
+@needs_holding
+def test_nothing_goes_back_while_memory_is_held_anew(monkeypatch):
+    seen = []
+
+    def sleep(seconds):
+        seen.append((seconds, len(held("_SCRATCH"))))
+        if len(seen) < 4:
+            scratch((LEAST_BYTES,), np.dtype(np.uint8))  # takes what is held, and leaves it again
+
+    monkeypatch.setattr(memory, "sleep", sleep)
+    scratch((LEAST_BYTES,), np.dtype(np.uint8))
+    wait_until(lambda: len(seen) == 4 and not held("_SCRATCH"))
+    assert seen == [(memory.SCRATCH_SECONDS, 1)] * 4
+
+
+def wait_until(is_done):
+    deadline = time.monotonic() + 30
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):

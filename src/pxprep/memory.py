@@ -3,14 +3,16 @@
 The system clears each page of fresh memory when it is first written to, which may take longer than
 the work on the pixels. So the memory of a large array is held for the next one of about its size.
 The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
-in fresh memory does.
+in fresh memory does. And it gets it back once nothing has been held anew for a while.
 """
 
 import mmap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import prod
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
+from time import sleep
 
 import numpy as np
 
@@ -19,9 +21,11 @@ from .aliases import Block, DType
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
 # So many bytes are held at most: of results, and of scratch. What is held and not taken again makes
-# other arrays take fresh memory. It also counts as memory of a worker of distributed, which pauses
-# a worker near its limit until it needs less: one that is paused takes nothing again.
-MOST_RESULTS, MOST_SCRATCH = 1 << 30, 1 << 25
+# other arrays take fresh memory.
+MOST_RESULTS, MOST_SCRATCH = 1 << 30, 3 << 25
+# So many seconds after the last array was freed, what is held goes back to the system. It counts
+# as memory of a worker of distributed, which pauses a worker near its limit until it has less.
+RESULTS_SECONDS, SCRATCH_SECONDS = 10.0, 1.0
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
 
@@ -50,10 +54,15 @@ class _HeldMemory:
     # Whether this system can be told that it may take memory which is held: Windows cannot.
     can_hold = hasattr(mmap, "MADV_FREE")
 
-    def __init__(self, most: Callable[[], int]) -> None:
+    def __init__(self, most: Callable[[], int], seconds: Callable[[], float]) -> None:
         self._most = most  # how many bytes are held
+        self._seconds = seconds  # how long they are held
         self._pieces: list[mmap.mmap] = []
         self._lock = Lock()
+        # Has an item if a piece was held since `_give_back` last looked. An array may be freed at
+        # any moment, and this is the only kind of queue to which one may put at any moment.
+        self._news: SimpleQueue[None] = SimpleQueue()
+        self._is_watched = False
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Block:
         """An array in memory that is held, if there is a piece for it; else in fresh memory."""
@@ -72,6 +81,10 @@ class _HeldMemory:
         if not self._lock.acquire(blocking=False):
             return None  # another thread has the lock, or an interrupt has left it taken
         try:
+            if not self._is_watched:
+                self._is_watched = True
+                with suppress(RuntimeError):  # Python is about to exit
+                    Thread(target=self._give_back, name="pxprep-memory", daemon=True).start()
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
@@ -95,12 +108,23 @@ class _HeldMemory:
             self._pieces.append(piece)
             while sum(map(len, self._pieces)) > self._most():
                 self._pieces.pop(0)
+            if self._news.empty():
+                self._news.put(None)
         finally:
             self._lock.release()
 
+    def _give_back(self) -> None:
+        """Give all pieces back to the system, whenever none was held anew for a while."""
+        while True:
+            self._news.get()  # waits until a piece is held
+            sleep(self._seconds())
+            if self._news.empty():
+                with self._lock:
+                    self._pieces.clear()
 
-_RESULTS = _HeldMemory(lambda: MOST_RESULTS)
-_SCRATCH = _HeldMemory(lambda: MOST_SCRATCH)
+
+_RESULTS = _HeldMemory(lambda: MOST_RESULTS, lambda: RESULTS_SECONDS)
+_SCRATCH = _HeldMemory(lambda: MOST_SCRATCH, lambda: SCRATCH_SECONDS)
 
 
 class _InUse:
