@@ -92,9 +92,7 @@ SCRIPTS = [runpy.run_path(str(here / "images" / f"{name}.py")) for name in ("ste
 MOVED = {
     "](../docs/": "](../",
     "](../examples/": "](examples/",
-    "](../CHANGELOG.md": "](changelog.md",
     "](../CONTRIBUTING.md": "](contributing.md",
-    "](../README.md": "](index.md",
 }
 
 
