@@ -240,8 +240,6 @@ def method_text(name: str, source: str, step: type | None) -> str:
     described = document.entries("Parameters")
     del described["images"]
     document.with_entries("Parameters", described)
-    if not described:
-        del document.sections["Parameters"]
     returns = "Made" if result == "AnyImages" else result
     head = signature(name, "self", own, keywords, returns)
     first = [parameter.name for parameter in own]

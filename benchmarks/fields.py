@@ -178,9 +178,7 @@ def _python(code, *arguments, **environment):
     """What runs a new process, whose CPU seconds count."""
     command = [sys.executable, "-c", code, *arguments]
     settings = {**os.environ, **environment}
-    return lambda: (
-        subprocess.run(command, env=settings, check=True, stdout=subprocess.DEVNULL) and None
-    )
+    return lambda: subprocess.run(command, env=settings, check=True, stdout=subprocess.DEVNULL)
 
 
 @scenario

@@ -46,8 +46,9 @@ def cohort(n_images, n_channels, size, seed=0):
     images = {}
     for i in range(n_images):
         kind = kinds[i % len(kinds)]
-        sides = [(kind.values, kind.values[:, ::-1], kind.values[:, :, ::-1])[i // len(kinds) % 3]]
-        values = np.concatenate(sides * -(-n_channels // len(kind)))[:n_channels].astype(np.float32)
+        sides = kind.values, kind.values[:, ::-1], kind.values[:, :, ::-1]
+        seen = [sides[i // len(kinds) % 3]] * -(-n_channels // len(kind))
+        values = np.concatenate(seen)[:n_channels].astype(np.float32)
         values *= random.lognormal(0, 0.12, (n_channels, 1, 1)).astype(np.float32)
         images[f"fov{i}"] = values
     labels = [

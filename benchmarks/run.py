@@ -1,6 +1,6 @@
 """Benchmarks: one command, one table. Every figure is of a process of its own.
 
-    python benchmarks/run.py                       # 22 x 2048^2 and 22 x 5120^2, three times each
+    python benchmarks/run.py               # all, three times each; images of 2048^2 and 5120^2
     python benchmarks/run.py --sizes 20480 --only copy-floor wrapper wrapper-no-memory
     python benchmarks/run.py --harpy /path/to/python   # also harpy, in its own environment
     python benchmarks/run.py --only fov-preprocess fov-chain --json now.json
@@ -191,7 +191,9 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=None)
     parser.add_argument("--harpy", metavar="PYTHON", help="the python of an environment with harpy")
     parser.add_argument("--work", help="an empty folder on the disk to be measured")
-    parser.add_argument("--most", type=int, default=1000, help="limit of those sizes")
+    parser.add_argument(
+        "--most", type=int, default=1000, help="limit of all other sizes: images, layers, ..."
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="figures of another commit")
     parser.add_argument("--chunk", type=int, default=1024)

@@ -54,12 +54,14 @@ def test_colours_of_your_own(after):
 def test_missing_in_some_channels_only_adds_nothing():
     image = numbered(2, 4, 4)
     image[0, :2] = np.nan
-    image[1, 1] = np.inf
+    image[1, 1] = image[1, 2] = np.inf
     axes = plot.composite(image, {"marker0": "red", "marker1": "lime"})
     picture = shown(axes[0])
     assert (picture[0, :, 0] == 0).all()
     assert (picture[0, :, 1] > 0).all()
     np.testing.assert_array_equal(picture[1], np.broadcast_to(GREY, (4, 3)))
+    assert (picture[2, :, 0] > 0).all()
+    assert (picture[2, :, 1] == 0).all()
 
 
 def test_colours_can_be_told_apart():

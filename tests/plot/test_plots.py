@@ -161,6 +161,8 @@ def test_channels_without_labels():
     scale = fitted.numbers.quantile_norm_scale.values
     assert [lines(axis)["quantile_norm"] for axis in axes[0]] == [scale[2], scale[0]]
     plot.cohort(fitted)
+    halves = plain.assign_coords(c=[0.5, 1, 1.5])
+    assert plot.channels(halves)[0, 2].get_title() == "channel 1.5"
 
 
 @pytest.mark.parametrize("call", ["channels", "composite", "histogram", "mask", "cohort"])
@@ -180,7 +182,7 @@ BAD = [
     ("histogram", {"bins": 0}, ParameterError, "bins must be a whole number of at least 1"),
     ("histogram", {"fov": "fov0"}, ParameterError, "fov must be one of the images of fitted"),
     ("histogram", {"fov": [1, 2]}, ParameterError, "fov must be the name of one image"),
-    ("histogram", {"axes": "here"}, ParameterError, "axes must be a 2-D array.*'here'"),
+    ("histogram", {"axes": "here"}, ParameterError, "axes must be a 2-D array with 1 Axes.*'here'"),
     ("histogram", {"channels": ["CD99"]}, ChannelError, "no channel 'CD99'"),
     ("histogram", {"after": 3}, ImageError, "after must be an xarray.DataArray"),
     ("mask", {"axes": 3}, ParameterError, "axes must be one matplotlib.axes.Axes, got 3"),

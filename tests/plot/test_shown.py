@@ -32,6 +32,13 @@ def test_all_figures_come_as_the_same_kind(name, image, after, fitted, tmp_path)
     assert repr(axes).endswith("Axes of a figure: .figure, .save(path)>")
 
 
+def test_saved_in_the_home_folder(image, monkeypatch, tmp_path):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    plot.mask(image).save("~/figure.png")
+    assert (tmp_path / "figure.png").exists()
+
+
 def test_given_axes_make_no_figure(image):
     given = Figure().subplots(1, 1)
     assert plot.channels(image, ["DAPI"], axes=np.array([[given]])).figure is given.figure

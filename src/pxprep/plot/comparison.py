@@ -108,7 +108,7 @@ def compare(
     for pair in first_of_rows:
         for ax, label in zip(pair, ("before", "after"), strict=True):
             write_side(ax, label)
-    if not np.isfinite(shown[1]).all():
+    if not all(np.isfinite(part).all() for part in shown):
         legend_below(first_of_rows[-1][1], [patch(DROPPED, "no value")])
     return as_axes_array(axes)
 

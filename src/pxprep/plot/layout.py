@@ -129,9 +129,9 @@ def axes_of_channels(axes: NumpyArray, n_channels: int, rows: int) -> list[tuple
     """The axes of each channel, `rows` of them; raises ParameterError if `axes` have no room."""
     shape = getattr(axes, "shape", None)
     if not shape or len(shape) != 2 or shape[0] % rows or shape[0] // rows * shape[1] < n_channels:
-        number = {1: "", 2: " with an even number of rows"}[rows]
+        number = {1: "", 2: " an even number of rows and"}[rows]
         raise ParameterError(
-            f"axes must be a 2-D array{number} and {rows} Axes per channel, as "
+            f"axes must be a 2-D array with{number} {rows} Axes per channel, as "
             f"plt.subplots({rows}, {n_channels}, squeeze=False) gives for {n_channels} channels, "
             "got " + (f"shape {shape}" if shape is not None else repr(axes))
         )
@@ -163,7 +163,7 @@ def turn_off(unused: Sequence[tuple["Axes", ...]]) -> None:
 def titles_of(image: xr.DataArray) -> list[str]:
     """The titles of channels in a figure: labels that are numbers get the word "channel"."""
     labels = labels_or_positions(image)
-    return [f"channel {label}" if isinstance(label, int) else str(label) for label in labels]
+    return [label if isinstance(label, str) else f"channel {label}" for label in labels]
 
 
 def write_title(ax: "Axes", title: str) -> None:

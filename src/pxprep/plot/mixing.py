@@ -123,7 +123,7 @@ def mixed(values: NumpyArray, limits: Sequence[float], colours: Sequence[str]) -
 
     picture = np.zeros((*values.shape[1:], 3))
     for plane, limit, colour in zip(values, limits, colours, strict=True):
-        strength = np.clip(np.nan_to_num(plane / limit, nan=0.0), 0, 1)
+        strength = np.clip(np.where(np.isfinite(plane), plane, 0) / limit, 0, 1)
         picture += strength[..., None] * np.array(to_rgb(colour))
     picture[~np.isfinite(values).any(axis=0)] = to_rgb(DROPPED)
     return np.round(255 * np.minimum(picture, 1)).astype(np.uint8)

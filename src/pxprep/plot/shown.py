@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..images.parameters import parse_path
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,7 +30,7 @@ class AxesArray(np.ndarray):
 
     def save(self, path: str | Path, **options: Any) -> None:
         """Write the figure to a file, as `matplotlib.figure.Figure.savefig`."""
-        self.figure.savefig(path, **options)
+        self.figure.savefig(parse_path(path, "path", "a picture"), **options)
 
     def _ipython_display_(self) -> None:
         """Nothing but the figure itself, which pyplot shows."""

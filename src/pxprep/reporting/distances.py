@@ -34,7 +34,7 @@ class Distances:
         The pipeline that was fitted to the cohort.
     ratios
         By step, axes (fov, c), of the channels that it sees; one column for the steps in `of_sums`.
-        0 where there is no signal, NaN where the median is 0.
+        0 where there is no signal, or below 0; NaN where the median is 0.
     of_sums
         The steps that measured sums over channels.
     outliers

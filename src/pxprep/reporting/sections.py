@@ -136,7 +136,7 @@ class Sections:
             dropped=dropped,
             kinds=kinds,
             cards=list(cards(pixels, lines, chosen, side, bar_part)),
-            rest=f"{n_left:,} channels that are nearer to the median have no pictures here."
+            rest=f"Channels nearer to the median, without pictures here: {n_left:,}."
             if n_left
             else "",
         )

@@ -161,7 +161,8 @@ def images_table(counts: Sequence[DropCount], distances: Distances, anchors: Anc
                 *([str(batches.get(fov.name, ""))] if batches else []),
             ]
         )
-    header = ["image", "size", "dropped", "pixels", "outlier in", *(["batch"] if batches else [])]
+    header = ["image", "size", "dropped", "dropped pixels", "outlier in"]
+    header += ["batch"] if batches else []
     caption = "Pixels without a value in any channel after preprocessing, counted exactly."
     return Table(caption, header, rows, range(1, 4), is_sortable=True)
 
