@@ -41,7 +41,7 @@ SLOW_FILES = """
     test_lazy_writing test_names_on_disk test_pictures test_places test_platforms test_properties
     test_q_sum test_readme test_removed_layers test_report_bars test_report_cohort
     test_report_in_browser test_several_quantiles test_shown test_start_up test_table_input
-    test_thin_chunks test_ties test_watched_sources test_writing
+    test_thin_chunks test_ties test_walks test_watched_sources test_writing
 """
 # and single tests that take more than half a second.
 SLOW_TESTS = """
