@@ -23,8 +23,8 @@ def run(*arguments, cwd, **environment):
     )
 
 
-def same_layer(store, name, expected):
-    """Whether a layer on disk is an image, to the last bit, with the same channels."""
+def assert_same_layer(store, name, expected):
+    """A layer on disk is an image, to the last bit, with the same channels."""
     found = spatialdata.read_zarr(store)[name]
     np.testing.assert_array_equal(found.values, expected.values)
     assert found.dtype == expected.dtype

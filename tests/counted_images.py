@@ -54,8 +54,8 @@ def calling(function, array):
     return array.map_blocks(function, name=f"calling-{uuid4()}", dtype=array.dtype, meta=empty)
 
 
-def three_passes(image, q=99):
-    """A first look, two statistics, and the result: four passes, without edges."""
+def three_steps(image, q=99):
+    """No step reads neighbours: four passes, a first look, two statistics and the result."""
     return image.pxprep.quantile_norm(q).pxprep.sum_norm().pxprep.post_norm(q)
 
 

@@ -1,7 +1,8 @@
 """Each step a second time, in plain NumPy and SciPy, written from docs/method.md alone.
 
 Images are arrays with the axes (c, y, x) or (c, z, y, x). Functions have the names and parameters
-of those in `pxprep.ops`, so that a test can call both. All but `blur` must agree to the last bit.
+of those in `pxprep.ops`, so that a test can call both. All must agree to the last bit,
+but for `blur` and, with "nnls", `compensate`.
 """
 
 import math
@@ -289,6 +290,11 @@ def moments_of(values):
 def zscore(image):
     centers, spreads = moments(image)
     return standardized(image, np.where(np.isnan(centers), 0, centers), spreads)
+
+
+def exact_mean(values):
+    """Rounded once."""
+    return float(sum(map(Fraction, values)) / len(values))
 
 
 def standardized(image, centers, spreads):

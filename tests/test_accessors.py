@@ -106,13 +106,6 @@ def test_fit_and_transform(image):
             getattr(image.pxprep, method)(odd)
 
 
-def test_preprocess_selects_channels_by_label(image):
-    chosen = image.pxprep.preprocess(channels=["b"], norm_sum=False)
-    xr.testing.assert_identical(
-        chosen, Pipeline.sparrow(norm_sum=False).fit_transform(image.sel(c=["b"]))
-    )
-
-
 def test_pixel_table(image):
     labels = image.isel(c=0, drop=True)
     how = {"fraction": 0.7, "seed": 3, "labels": labels, "drop_background": True, "channels": ["b"]}

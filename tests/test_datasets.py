@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -129,14 +127,6 @@ def test_preprocess_drops_the_glass(fovs):
     dropped = np.isnan(after.values[0])
     assert 0.08 < dropped.mean() < 0.3
     assert image.sum("c").values[dropped].mean() < 2
-
-
-def test_fast():
-    tissue(1, 32)
-    start = time.perf_counter()
-    tissue()
-    # Half a second on two old cores; the rest is for busy machines.
-    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,6 @@ def write_ome(file, values, axes="CYX", names=NAMES, layout=None, **metadata):
     layout = dict(layout or {})
     opening = {key: layout.pop(key) for key in ("byteorder", "bigtiff") if key in layout}
     metadata = {"axes": axes, "Channel": {"Name": list(names)}, **metadata}
-    if names is None:
-        del metadata["Channel"]
     with tifffile.TiffWriter(file, ome=True, **opening) as tiff:
         tiff.write(values, metadata=metadata, **GRAY, **layout)
 

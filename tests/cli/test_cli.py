@@ -17,7 +17,7 @@ import spatialdata
 from spatialdata.models import Image2DModel, Labels2DModel
 
 import pxprep
-from commands import elements, same_layer
+from commands import assert_same_layer, elements
 from pxprep import FittedPipeline, Pipeline
 from pxprep.cli import values
 from pxprep.cli.bundled_options import WaitOptions
@@ -54,7 +54,7 @@ def test_the_page(tmp_path, call, monkeypatch):
     check_run(said["run", False], json.loads(said["run", True]), store, fovs)
     of_file = Pipeline.from_file("steps.yaml").fit(fovs)
     for name, fov in fovs.items():
-        same_layer(store, f"{name}_file", of_file.transform(fov))
+        assert_same_layer(store, f"{name}_file", of_file.transform(fov))
     for name in fovs:
         assert f"{name}_clean: tiffs/{name}_clean.ome.tiff" in said["export", False]
     check_fit_and_apply(said["fit", False], tmp_path / "batch1.json", store, fovs)
@@ -64,7 +64,7 @@ def test_the_page(tmp_path, call, monkeypatch):
 def check_demo(words, store, fovs):
     fitted = Pipeline.sparrow().fit(fovs)
     for name, fov in fovs.items():
-        same_layer(store, f"{name}_clean", fitted.transform(fov))
+        assert_same_layer(store, f"{name}_clean", fitted.transform(fov))
     for value in fitted.numbers.quantile_norm_scale.values:
         assert f"{value:.6g}" in words
     assert f"threshold = {float(fitted.numbers.sum_mask_threshold):.6g}" in words
@@ -113,12 +113,12 @@ def check_run(words, document, store, fovs):
         q_post=None,
     )
     for name in soft[1:]:
-        same_layer(store, name, sdata[name])
+        assert_same_layer(store, name, sdata[name])
     assert "fov2_soft: c 3, y 128, x 128, float32, chunks 1 x 128 x 128, " in words
     assert ", from fov2\n" in words
     # The last command replaces the first layer.
     fitted = Pipeline.sparrow(sigma=3).fit({"fov0": fovs["fov0"]})
-    same_layer(store, "fov0_soft", fitted.transform(fovs["fov0"]))
+    assert_same_layer(store, "fov0_soft", fitted.transform(fovs["fov0"]))
     assert document["fitted"] == json.loads(fitted.to_json())
     assert [layer["name"] for layer in document["layers"]] == ["fov0_soft"]
 
@@ -127,7 +127,7 @@ def check_fit_and_apply(words, file, store, fovs):
     fitted = Pipeline.sparrow().fit({name: fovs[name] for name in ("fov0", "fov1")})
     assert file.read_text() == fitted.to_json()
     assert str(fitted) in words
-    same_layer(store, "fov2_later", fitted.transform(fovs["fov2"]))
+    assert_same_layer(store, "fov2_later", fitted.transform(fovs["fov2"]))
     made = pxprep.provenance(spatialdata.read_zarr(store), "fov2_later")
     assert made.fitted() == fitted
 
@@ -324,13 +324,13 @@ def test_channels_without_names(tmp_path, call):
     code, _, errors = call("run", store, *options.split())
     assert code == 0, errors
     expected = raw.sel(c=[2, 0]).pxprep.preprocess(sigma=[0, 1])
-    same_layer(store, "clean", expected)
+    assert_same_layer(store, "clean", expected)
     # The same steps from a file, which knows no image.
     assert call("pipeline", *options.split()[-4:], "--write", tmp_path / "steps.yaml")[0] == 0
     options = ["--layer=raw", "--output=again", "--channel=2", "--channel=0"]
     code, _, errors = call("run", store, *options, "--pipeline", tmp_path / "steps.yaml")
     assert code == 0, errors
-    same_layer(store, "again", expected)
+    assert_same_layer(store, "again", expected)
     pytest.importorskip("tifffile")
     code, _, errors = call("export", store, tmp_path, "--layer", "raw", "--channel", "2")
     assert code == 0, errors

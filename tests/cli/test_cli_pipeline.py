@@ -10,7 +10,7 @@ pytest.importorskip("spatialdata")
 pytest.importorskip("typer")
 import spatialdata
 
-from commands import same_layer
+from commands import assert_same_layer
 from pxprep import Pipeline
 from stores import make_study
 
@@ -62,5 +62,5 @@ def test_run_and_fit_take_it(tmp_path, call):
     assert call("run", tmp_path / "study.zarr", *steps, "--output", "clean")[0] == 0
     image = spatialdata.read_zarr(tmp_path / "study.zarr")["fov0"]
     expected = Pipeline().quantile_norm(98).blur(1).fit_transform(image)
-    same_layer(tmp_path / "study.zarr", "clean", expected)
+    assert_same_layer(tmp_path / "study.zarr", "clean", expected)
     assert call("fit", tmp_path / "study.zarr", *steps, "--output", tmp_path / "fit.json")[0] == 0

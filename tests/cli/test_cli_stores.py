@@ -10,7 +10,7 @@ pytest.importorskip("typer")
 import spatialdata
 
 import pxprep
-from commands import elements, same_layer
+from commands import assert_same_layer, elements
 from pxprep import FittedPipeline, Pipeline
 from pxprep.datasets import tissue
 from pxprep.layers.records import Records
@@ -58,7 +58,7 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     assert [each["store"] for each in json.loads(printed)["stores"]] == [str(first), str(second)]
     for store in (first, second):
         chosen = spatialdata.read_zarr(store)["fov1"].sel(c=["CD20"])
-        same_layer(store, "fov1_x", fitted.transform(chosen))
+        assert_same_layer(store, "fov1_x", fitted.transform(chosen))
     # All stores are checked before the first is written to.
     call("apply", file, second, "--layer", "fov1", "--output", "extra")
     apply = ["apply", file, first, second, "--layer", "fov1", "--output"]

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-# Steps that read neighbours of a pixel, and those that need the sums over channels.
+# Steps that read neighbours of a pixel, need the sums over channels, or measure.
 READS_NEIGHBOURS = ("blur", "remove_hot_pixels", "subtract_background", "median")
 SUMS = ("sum_mask", "sum_norm")
+MEASURING = (
+    *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
+    *("robust_zscore", "zscore"),
+)
 LABELS = {
     "text": ("DAPI", "CD3", "CD20", "CD45"),
     "numbers": (7, 0, 12, 3),

@@ -6,6 +6,7 @@ from functools import partial
 from hypothesis import strategies as st
 
 from differential.cases import (
+    MEASURING,
     Case,
     Each,
     Holding,
@@ -196,10 +197,6 @@ SUMS = ("sum_mask", "sum_norm", "sum_mask", "sum_norm")
 OTHERS = ("subtract_channels", "compensate")
 KINDS = (*PLAIN, *NEIGHBOURS, *SUMS, *OTHERS)
 OWN = ("function", "keep_where", "peak", "share")
-MEASURING = (
-    *("sum_mask", "percentile_clip", "minmax", "post_norm", "quantile_norm", "threshold"),
-    *("robust_zscore", "zscore"),
-)
 
 
 @st.composite
@@ -231,11 +228,10 @@ def pipelines(draw, n_channels, mask, kinds):
 def sparrows(draw, n_channels):
     """The reference order: its parameters, and the same as steps."""
     each = partial(by_channel, n_channels=n_channels)
-    maybe = partial(
-        lambda strategy, percent: (
-            st.one_of(st.none(), strategy) if draw(chance(percent)) else strategy
-        )
-    )
+
+    def maybe(strategy, percent):
+        return st.none() | strategy if draw(chance(percent)) else strategy
+
     given = {
         "q": draw(maybe(each(percents), 20)),
         "q_sum": draw(maybe(sum_percents, 20)),
@@ -361,6 +357,7 @@ measured_behind = st.tuples(
 
 
 RUNS = ("fit_transform", "ops", "fit", "accessor", "fit_transform", "json", "apart", "update")
+BOXES = ("list", "dict", "tree", "list", "scales")
 
 
 @st.composite
@@ -432,6 +429,3 @@ def batched(draw):
     batches = tuple(draw(st.sampled_from(["May", "June"])) for _ in case.pictures)
     pool = draw(st.sampled_from(["mean", "pixels"]))
     return replace(case, ways=ways, batches=batches, pool=pool)
-
-
-BOXES = ("list", "dict", "tree", "list", "scales")

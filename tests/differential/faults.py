@@ -242,21 +242,21 @@ FAULTS = [
     # Channels, cohorts, pipelines
     Fault(
         "the first channels stay, and not those that are not dropped",
-        "engine/programs.py",
+        "engine/operations.py",
         "strip.values()[list(self.positions)]",
         "strip.values()[: len(self.positions)]",
     ),
     Fault(
         "chunks of channels are read in the wrong order",
         "engine/axes.py",
-        "return [(name, *first, chunk, *last) for chunk in range(n_chunks)]",
-        "return [(name, *first, chunk, *last) for chunk in reversed(range(n_chunks))]",
+        "return [(name, *(place[axis] for axis in axes)) for place in places]",
+        "return [(name, *(place[axis] for axis in axes)) for place in reversed(places)]",
     ),
     Fault(
         "values by channel are one channel off",
         "channels.py",
-        "[values[label] if label in values else values[...] for label in labels]",
-        "[values[label] if label in values else values[...] for label in (*labels[1:], labels[0])]",
+        "[values.get(label, values.get(...)) for label in labels]",
+        "[values.get(label, values.get(...)) for label in (*labels[1:], labels[0])]",
     ),
     Fault(
         "channels are matched by position",
@@ -291,7 +291,7 @@ FAULTS = [
     Fault(
         "blocks go through steps that measure by themselves before these have measured",
         "pipeline/base_pipeline.py",
-        "Step.operation not in operations and not own",
+        "Step.operation not in operations and not by_itself",
         "Step.operation not in operations",
     ),
     Fault(

@@ -9,16 +9,12 @@ import numpy as np
 import xarray as xr
 
 from differential import holding
-from differential.cases import resolved
+from differential.cases import MEASURING, resolved
 from pxprep import FittedPipeline, Mask, Pipeline, ops
 from pxprep.engine.programs import Divide
 from pxprep.errors import ParameterError
 from pxprep.steps import Step
 
-MEASURING = (
-    *("quantile_norm", "post_norm", "sum_mask", "percentile_clip", "minmax", "threshold"),
-    *("robust_zscore", "zscore"),
-)
 FUNCTIONS = {
     "double": lambda image: image * 2,
     "absolute": abs,

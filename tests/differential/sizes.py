@@ -1,4 +1,4 @@
-"""The engine's own sizes, made small: the only module here that knows what is inside pxprep.
+"""The engine's own sizes, made small: the only module here that knows their names.
 
 Blocks, strips and tiles of a few pixels have borders everywhere, and budgets of a few bytes run
 out. Number 0 is the engine as it is; any other number makes one choice for each size.

@@ -1,4 +1,4 @@
-"""The same cases as layers of a SpatialData store on disk: read, run and written by the wrapper."""
+"""The same cases as layers of a SpatialData object, in memory or on disk, run by the wrapper."""
 
 from pathlib import Path
 
@@ -35,8 +35,7 @@ def check(case):
             ]
         names = [f"fov{number}" for number in range(len(pixels))]
         sdata = _written(case, store, pixels, Path(folder))
-        outputs = [f"{name} after" for name in names]
-        outputs = [name.replace(" ", "_") for name in outputs]
+        outputs = [f"{name}_after" for name in names]
         pixel_clustering_preprocess(sdata, names, outputs, **_parameters(case, store))
         if store.is_on_disk:
             sdata = spatialdata.read_zarr(Path(folder) / "study.zarr")

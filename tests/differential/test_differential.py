@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 from differential import draws, sizes, weights
 from differential.checking import check
+from differential.faults import FAULTS, PACKAGE
 
 # Shards with a weight, and how many of their cases: each run of the tests has a third of the first.
 SHARDS = [
@@ -39,3 +40,8 @@ def test_a_cluster():
 @pytest.mark.parametrize("name", [*sizes.SIZES, *sizes.COUNTS])
 def test_sizes_are_those_of_the_engine(name):
     assert sizes.owners(name), f"pxprep has no {name} any more: sizes.py is out of date"
+
+
+def test_faults_are_lines_of_the_package():
+    for fault in FAULTS:
+        assert (PACKAGE / fault.file).read_text().count(fault.right) == 1, fault.what

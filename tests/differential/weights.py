@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from differential import sizes
+from differential.cases import MEASURING
 from differential.draws import (
     DTYPES,
     FLOATS,
     KINDS,
-    MEASURING,
     NEIGHBOURS,
     OWN,
     PLAIN,

@@ -165,14 +165,3 @@ def test_the_package_works_where_nothing_can_be_cached(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_import_is_light():
-    code = (
-        "import sys, pxprep; "
-        "heavy = {'spatialdata', 'matplotlib', 'distributed', 'typer', 'zarr', 'anndata', 'PIL'}; "
-        "heavy = (heavy | {'numba'}) & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

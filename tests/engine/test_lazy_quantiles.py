@@ -20,7 +20,7 @@ from counted_images import (
     looks_everywhere,
     sees_nothing,
     some_values,
-    three_passes,
+    three_steps,
     with_infinities,
 )
 from oracle import assert_same_bits
@@ -47,8 +47,8 @@ def test_a_first_look_costs_no_precision_and_few_reads(dtype, digits, look, monk
     monkeypatch.setattr(quantiles, "bracket", bracket)
     values = some_values(dtype)
     image, reads = counted(values)
-    expected = three_passes(image_of(values))
-    assert_same_bits(three_passes(image).compute(scheduler="synchronous"), expected)
+    expected = three_steps(image_of(values))
+    assert_same_bits(three_steps(image).compute(scheduler="synchronous"), expected)
     # The first look counts small integers: there is nothing left to measure of those.
     measured = 1 if dtype == "u2" else 2
     assert set(reads.values()) == {1 + measured * passes + 1}, reads
@@ -66,7 +66,7 @@ def test_digits_are_counted_only_where_the_first_look_misled(look, monkeypatch):
             did[value is not None] += 1
 
     with Callback(posttask=note):
-        three_passes(image).compute(scheduler="synchronous")
+        three_steps(image).compute(scheduler="synchronous")
     n_blocks = 2 * 2 * image.data.npartitions
     assert did == {look == "above": n_blocks}
 
@@ -79,8 +79,8 @@ def test_what_may_not_be_gathered_is_counted(most, times, monkeypatch):
     for bracket, passes in zip((quantiles.bracket, looks_everywhere), times, strict=True):
         monkeypatch.setattr(quantiles, "bracket", bracket)
         image, reads = counted(values)
-        result = three_passes(image).compute(scheduler="synchronous")
-        assert_same_bits(result, three_passes(image_of(values)))
+        result = three_steps(image).compute(scheduler="synchronous")
+        assert_same_bits(result, three_steps(image_of(values)))
         assert set(reads.values()) == {1 + 2 * passes + 1}, reads
 
 

@@ -10,12 +10,7 @@ import pytest
 
 from counted_images import image_of
 from pxprep import Pipeline
-from pxprep.engine import (
-    backends,
-    brackets,
-    cache,
-    sources,
-)
+from pxprep.engine import backends, brackets, sources, tasks
 
 pytestmark = pytest.mark.usefixtures("memory_from_numpy")
 
@@ -61,9 +56,14 @@ def test_fitting_and_transforming_need_a_few_blocks():
 
 def test_memory_does_not_grow_with_the_image(monkeypatch):
     dtype = "float32"
-    for name in ("SAMPLE_BYTES", "EDGE_BYTES", "MOST_GATHERED"):
-        for module in (cache, sources, backends, brackets):
-            monkeypatch.setattr(module, name, 1 << 20, raising=False)
+    for module, name in (
+        (backends, "SAMPLE_BYTES"),
+        (sources, "SAMPLE_BYTES"),
+        (backends, "EDGE_BYTES"),
+        (tasks, "EDGE_BYTES"),
+        (brackets, "MOST_GATHERED"),
+    ):
+        monkeypatch.setattr(module, name, 1 << 20)
     fitted = Pipeline.sparrow().fit(generated(256, 256, dtype))
 
     def peaks(size):

@@ -148,9 +148,9 @@ def test_a_block_needs_few_tasks(blocks):
     source, _ = counted_array(some_values(shape=(3, 64 * blocks, 64 * blocks)), (3, 64, 64))
     image = image_of(source)
     # Ten passes over the source (a first look; for each of three statistics one that gathers, and
-    # two that count digits if that was in vain), each of which merges four results at a time; the
+    # two that count digits if that was in vain), each of which merges eight results at a time; the
     # edges that blurs read, and the result.
-    per_block = 10 * (1 + 1 / 3) + 1 + 1
+    per_block = 10 * (1 + 1 / 8) + 1 + 1
     # Of older versions of Dask a source made by tasks gets names of its own, and counts.
     per_block += 3 * (dask.__version__ < "2024.12")
     n_tasks = tasks_of(image.pxprep.preprocess(), source)

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from counted_images import CHUNKS, LOOKS, counted_array, image_of, some_values, three_passes
+from counted_images import CHUNKS, LOOKS, counted_array, image_of, some_values, three_steps
 from oracle import assert_same_bits
 from pxprep import Pipeline
 from pxprep.engine import quantiles
@@ -54,9 +54,9 @@ OWN = {
 def test_what_several_blocks_need_is_made_once(kind):
     array, reads = counted_array()
     image = image_of(SHARED[kind](array))
-    expected = three_passes(image.compute(scheduler="synchronous"))
+    expected = three_steps(image.compute(scheduler="synchronous"))
     reads.clear()
-    assert_same_bits(three_passes(image).compute(scheduler="synchronous"), expected)
+    assert_same_bits(three_steps(image).compute(scheduler="synchronous"), expected)
     assert set(reads.values()) == {1}, reads
 
 
@@ -64,10 +64,10 @@ def test_what_several_blocks_need_is_made_once(kind):
 def test_what_one_block_needs_is_made_again_for_every_pass(kind):
     array, reads = counted_array()
     image = image_of(OWN[kind](array))
-    expected = three_passes(image.compute(scheduler="synchronous"))
+    expected = three_steps(image.compute(scheduler="synchronous"))
     assert set(reads.values()) == {1}, "Dask itself reads this source more than once"
     reads.clear()
-    assert_same_bits(three_passes(image).compute(scheduler="synchronous"), expected)
+    assert_same_bits(three_steps(image).compute(scheduler="synchronous"), expected)
     assert set(reads.values()) == {4}, reads
 
 
@@ -164,8 +164,8 @@ def test_arrays_with_axes_in_any_order(dims, kind):
     shape, chunks = zip(*sizes, strict=True)
     array = ARRAYS[kind](some_values(shape=shape), chunks)
     expected = image_of(array.compute(scheduler="synchronous"), tuple(dims))
-    found = three_passes(image_of(array, tuple(dims))).compute(scheduler="synchronous")
-    assert_same_bits(found, three_passes(expected))
+    found = three_steps(image_of(array, tuple(dims))).compute(scheduler="synchronous")
+    assert_same_bits(found, three_steps(expected))
 
 
 @pytest.mark.parametrize("lock", [True, threading.Lock()], ids=["its own", "mine"])

@@ -1,7 +1,5 @@
 """Masks of pipelines, cohorts and trees: what is measured, whoever is in the cohort."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,22 +11,7 @@ from oracle import plain
 from pxprep import Mask, Pipeline, PxprepWarning, ops
 from pxprep.errors import ParameterError
 from pxprep.images.datatree import TREES
-from pxprep.steps import Step
-
-
-@dataclass(frozen=True)
-class Brightest(Step):
-    """A step of somebody's own, which knows nothing of masks."""
-
-    kind = "test_where_brightest"
-
-    def measure(self, cohort):
-        largest = [image.max(["y", "x"]) for image in cohort]
-        return {"largest": sum(largest) / len(largest)}
-
-    def apply(self, image, numbers):
-        return image / numbers["largest"]
-
+from small_cohorts import Brightest
 
 PIPELINES = {
     "sparrow": Pipeline.sparrow(sigma=1, q_sum=30),

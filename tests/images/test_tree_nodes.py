@@ -181,6 +181,7 @@ BAD = {
     "10 to 7": (scales(ones(y=10), ones(y=7)), {}, r"'fov/scale1'.*y: 10 to 7"),
     "larger": (scales(ones(), ones(), ones(x=9)), {}, r"'fov/scale2'.*x: 5 to 9"),
     "a scale lacks it": (scales(ones(), xr.Dataset({"n": 1})), {}, r"'fov'.*'scale1': None"),
+    "image and scales": ({"fov": ones().rename(image="raw"), **scales(ones())}, {}, "'fov'.*both"),
     "other name": (scales(ones(), ones().rename(image="raw")), {}, r"'fov'.*'image'.*'raw'"),
     "scale's channels": (scales(ones(), ones(c=3)), {}, "'fov/scale1'.*unknown 2"),
     "scale's dims": (scales(ones(), ones(dims="czyx")), {}, "'fov/scale1'.*'z'"),
@@ -276,16 +277,3 @@ def test_no_image_is_lost_to_a_name_that_occurs_twice(tree_class, images):
     expected = ops.quantile_norm(images[0])
     np.testing.assert_array_equal(result["image"], expected)
     np.testing.assert_array_equal(result["fov"]["image"], expected)
-
-
-def test_node_with_an_image_and_with_scales_holds_two(tree_class, images):
-    bare = images[0].drop_vars(["c", "y", "x"])
-    tree = tree_class.from_dict({"fov": bare.to_dataset(name="raw"), **nodes_of("fov", [bare] * 2)})
-    try:
-        result = tree.pxprep.quantile_norm(pool=None)
-    except PxprepError as error:
-        assert "'fov'" in str(error)  # noqa: PT017 - an error that says so is as good
-    else:
-        expected = ops.quantile_norm(images[0])
-        np.testing.assert_array_equal(result["fov"]["raw"], expected)
-        np.testing.assert_array_equal(result["fov/scale0"]["image"], expected)

@@ -22,7 +22,6 @@ from spatialdata.transformations import get_transformation
 
 import pxprep
 from imc_files import write_mcd
-from pxprep.cli import main
 from pxprep.cli.stores import chosen_layers
 from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.io import import_images, open_images
@@ -356,19 +355,6 @@ def test_a_name_that_another_element_has(tmp_path, study):
 
 
 # --- the command, and the page about it -----------------------------------------------------------
-
-
-@pytest.fixture
-def call(monkeypatch):
-    """Runs the command here, and checks its exit code."""
-
-    def function(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["pxprep", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == code
-
-    return function
 
 
 def make_files(folder):

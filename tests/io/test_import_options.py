@@ -1,7 +1,5 @@
 """Options about files that do not tell all themselves, and tables of markers for the steps."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -15,23 +13,13 @@ import tifffile
 
 import pxprep
 from imc_files import PANEL, counts, write_mcd
-from pxprep.cli import main
 from pxprep.datasets import tissue
 from tiff_files import GRAY, NAMES, pixels, write_ome
 
 
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """Runs the command here, and checks its exit code."""
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def function(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["pxprep", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == code
-
-    return function
 
 
 @pytest.fixture

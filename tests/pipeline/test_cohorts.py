@@ -1,7 +1,6 @@
 """Cohorts: each image by itself, numbers of each image, whatever their order; memory."""
 
 import tracemalloc
-from fractions import Fraction
 
 import dask
 import numpy as np
@@ -188,16 +187,12 @@ def test_numbers_keep_the_quantiles_of_each_image(pool, dtype, lazy, make_image)
         scale = oracle.quantile(pixels, [97, 50, 100])
         threshold = oracle.quantile_of(np.concatenate([one.ravel() for one in sums]), 30)
     elif pool == "mean":
-        scale = [exact_mean(column) for column in np.transpose(each)]
-        threshold = exact_mean(thresholds)
+        scale = [oracle.exact_mean(column) for column in np.transpose(each)]
+        threshold = oracle.exact_mean(thresholds)
     else:
         scale, threshold = each, thresholds
     np.testing.assert_array_equal(numbers.quantile_norm_scale, scale)
     np.testing.assert_array_equal(numbers.sum_mask_threshold, threshold)
-
-
-def exact_mean(values):
-    return float(sum(map(Fraction, values)) / len(values))
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])

@@ -65,8 +65,8 @@ def test_its_script_runs_and_no_other(file, tmp_path):
 
 
 @pytest.fixture
-def nine(fovs, write, tmp_path):
-    """A report of nine images, of which each loses another number of pixels."""
+def eleven(fovs, write, tmp_path):
+    """A report of eleven images, of which each loses another number of pixels."""
     from pxprep import Pipeline
 
     images = {f"fov{i}": fovs[f"fov{i % 4}"].astype(float) for i in range(11)}
@@ -74,11 +74,11 @@ def nine(fovs, write, tmp_path):
         image[:, : (7 * i) % 11, :3] = np.nan
     fitted = Pipeline().quantile_norm().fit(images)
     write(images, fitted.transform(images), fitted)
-    return shutil.copy(tmp_path / "made.html", tmp_path / "nine.html")
+    return shutil.copy(tmp_path / "made.html", tmp_path / "eleven.html")
 
 
-def test_tables_sort_by_number_and_by_name(nine, tmp_path):
-    _, (up, down, names, direction) = acted(nine, SORT, tmp_path)
+def test_tables_sort_by_number_and_by_name(eleven, tmp_path):
+    _, (up, down, names, direction) = acted(eleven, SORT, tmp_path)
     n_missing = {f"fov{i}": (7 * i) % 11 for i in range(11)}
     assert up == sorted(n_missing, key=n_missing.get)
     assert down == up[::-1]
@@ -87,13 +87,13 @@ def test_tables_sort_by_number_and_by_name(nine, tmp_path):
     assert direction == "ascending"
 
 
-def test_images_can_be_filtered(nine, tmp_path):
-    _, found = acted(nine, FILTER, tmp_path)
+def test_images_can_be_filtered(eleven, tmp_path):
+    _, found = acted(eleven, FILTER, tmp_path)
     assert sorted(found) == ["fov1", "fov10"]
 
 
-def test_links_open_the_section_of_an_image(nine, tmp_path):
-    _, found = acted(nine, REVEAL, tmp_path)
+def test_links_open_the_section_of_an_image(eleven, tmp_path):
+    _, found = acted(eleven, REVEAL, tmp_path)
     assert found == [0, ["fov2"]]
 
 

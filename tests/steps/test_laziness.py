@@ -9,8 +9,7 @@ import pytest
 import xarray as xr
 
 from oracle import assert_same_bits
-from pxprep import FittedPipeline, Pipeline, PxprepWarning, ops
-from pxprep.accessors import Accessor
+from pxprep import Pipeline, PxprepWarning, ops
 
 CHUNKS = {"c": 2, "y": 9, "x": 8}
 IMAGE, MASK = object(), object()
@@ -121,18 +120,8 @@ def test_pipelines(pipeline, make_image, no_compute, scheduler):
     check(lambda image: image.pxprep.transform(fitted), image, no_compute, scheduler)
 
 
-def test_a_lazy_image_is_fitted_like_an_eager_one(make_image):
-    image, pipeline = make_image(), Pipeline.sparrow(sigma=1)
-    fitted = image.chunk(CHUNKS).pxprep.fit(pipeline)
-    assert isinstance(fitted, FittedPipeline)
-    assert fitted.numbers.identical(pipeline.fit(image).numbers)
-    assert not fitted.numbers.chunks
-
-
-def test_every_function_and_method_is_here():
-    methods = {name for name in dir(Accessor) if not name.startswith("_")}
+def test_every_function_is_here():
     assert set(CALLS) == set(ops.__all__)
-    assert methods == {*CALLS, "preprocess", "fit", "transform", "pixel_table", "plot"}
 
 
 def test_a_lazy_reference_or_threshold_makes_the_result_lazy(make_image, no_compute):
