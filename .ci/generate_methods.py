@@ -44,8 +44,8 @@ An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dty
 sequence, a mapping, a tree or a `pxprep.Cohort` of images.
 """
 POOL = """
-How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
 """
 WHERE = """
 Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
@@ -252,6 +252,9 @@ def method_text(name: str, source: str, step: type | None) -> str:
         body += call("apply_step", [made, "self._images", *given], 8)
     text = document.text(8).replace("Like `images`", "Like the image or the cohort")
     text = text.replace(NO_IMAGES, "If it is no image, or the images of a cohort differ in dims.")
+    # A method has no parameter `images`.
+    text = text.replace("like `images`", "in the form of the images")
+    text = text.replace("`images`", "the images")
     return f"{textwrap.indent(head, '    ')}\n{text}\n{textwrap.indent(body, ' ' * 8)}\n"
 
 
@@ -293,11 +296,12 @@ image that holds a NumPy array is processed at once, on all cores; one that hold
 a Dask array and nothing is computed, not even the quantiles, until it is asked for. Both give the
 same bits. Infinite pixels count as missing, that is, as NaN.
 
-Or it takes a cohort: a sequence, a mapping of names to images, an `xarray.DataTree` with an image
-in each leaf, or a `pxprep.Cohort`. The images, which must have the same channels in any order, are
-measured together and each is processed; the result is a list, a dict, a tree or a cohort like the
-one given. A node of a tree that holds ``scale0``, ``scale1``, ... is one image, measured and
-processed at ``scale0``; its coarser scales are made again.
+Or it takes a cohort: a sequence, a mapping of names to images, an `xarray.Dataset` of images, an
+`xarray.DataTree` with an image in each leaf, or a `pxprep.Cohort`. The images, which must have the
+same channels in any order, are measured together and each is processed; the result is a list, a
+dict, a dataset, a tree or a cohort like the one given. A node of a tree that holds ``scale0``,
+``scale1``, ... is one image, measured and processed at ``scale0``; its coarser scales are made
+again.
 
 ``docs/method.md`` says what each step means and where it comes from.
 """

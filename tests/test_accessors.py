@@ -121,7 +121,7 @@ def test_pixel_table(image):
         image.pxprep.pixel_table(overwrite=3)
     with pytest.raises(ParameterError, match="file needs"):
         image.pxprep.pixel_table(file="pixels")
-    with pytest.raises(ParameterError, match="variable names a variable"):
+    with pytest.raises(ParameterError, match="variable names the image"):
         image.pxprep.pixel_table(variable="image")
 
 

@@ -34,7 +34,8 @@ PerChannel = Factors | Sequence[float]
 SizeFactor = int | Mapping[Any, int]
 # By label of each channel that is changed, the label of the channel that is subtracted from it.
 Backgrounds = Mapping[Label, Label]
-# One image, several in order, several by name, or a tree (of xarray, or of xarray-datatree).
+# One image, several in order, several by name, a dataset of them, or a tree (of xarray, or of
+# xarray-datatree).
 Images = Any
 # Pixels as a pandas.DataFrame, an anndata.AnnData, or the path of a Parquet file.
 PixelTable = Any

@@ -26,10 +26,11 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
     Parameters
     ----------
     images
-        A sequence, a mapping of names to images, or a tree with an image in each leaf; with the
-        same channels, in any order if they are labeled. Or one image.
+        A sequence, a mapping of names to images, a dataset of images, or a tree with an image in
+        each leaf; with the same channels, in any order if they are labeled. Or one image.
     variable
-        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+        Name of the variable that is the image, if `images` is a dataset with several, or a tree of
+        such datasets.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -110,7 +111,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
         return self.image_set.pool
 
     def as_given(self) -> Images:
-        """The images in the form in which they came: a list, a dict, a tree or one image."""
+        """The images in the form in which they came: a list, dict, dataset, tree, or one image."""
         return self.image_set.as_given()
 
     def holding(self, image_set: ImageSet) -> Self:

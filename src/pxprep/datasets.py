@@ -100,7 +100,7 @@ def tissue(n_fovs: int = 3, size: int = 256, seed: int = 0) -> dict[str, xr.Data
     -------
     dict of str to xarray.DataArray
         Images "fov0", "fov1", ... by name: dims ``c``, ``y``, ``x``, of shape (10, size, size), in
-        counts, uint16. The ten channels are labeled by marker; the brightest (DAPI) is about a
+        counts, uint16. The ten channels are labeled by marker; the brightest (DAPI) is about two
         hundred times as bright as the dimmest (Ki67).
 
     Raises

@@ -38,12 +38,12 @@ class StepMethods(Generic[Made]):
             Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
             in which the key ``...`` stands for the channels that are not named.
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -154,7 +154,7 @@ class StepMethods(Generic[Made]):
         q_sum
             Percent, 0 to 100.
         reference
-            Images with the same channels on which the threshold is measured; None for `images`.
+            Images with the same channels on which the threshold is measured; None for the images.
             Pixie and sparrow/harpy drop pixels of the blurred image by a threshold of the un-blurred
             one. A pixel whose sum exceeds the threshold by no more than rounding (2**-18 of the
             threshold, 2**-47 for float64) is dropped, too. A `pxprep.Cohort` with a mask is measured
@@ -170,7 +170,7 @@ class StepMethods(Generic[Made]):
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -184,9 +184,9 @@ class StepMethods(Generic[Made]):
             If `q_sum` is no percentage, `threshold` not finite, `zeros` something else, or `where` does
             not fit.
         ChannelError
-            If `reference` has other channels than `images`.
+            If `reference` has other channels than the images.
         ImageError
-            If `images` or `reference` are no images, differ in dims, or do not belong together.
+            If the images or `reference` are no images, differ in dims, or do not belong together.
 
         Warns
         -----
@@ -267,12 +267,12 @@ class StepMethods(Generic[Made]):
             Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
             in which the key ``...`` stands for the channels that are not named.
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -507,12 +507,12 @@ class StepMethods(Generic[Made]):
             all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
             them back to 0.
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -565,12 +565,12 @@ class StepMethods(Generic[Made]):
         Parameters
         ----------
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -680,12 +680,12 @@ class StepMethods(Generic[Made]):
         zeros
             Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -784,12 +784,12 @@ class StepMethods(Generic[Made]):
         Parameters
         ----------
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -838,12 +838,12 @@ class StepMethods(Generic[Made]):
         Parameters
         ----------
         pool
-            How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-            ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+            How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+            images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
             0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
-            like `images`. All pixels are changed; see `keep_where`. None measures all. A
+            in the form of the images. All pixels are changed; see `keep_where`. None measures all. A
             `pxprep.Cohort` has its own.
 
         Returns
@@ -1024,7 +1024,7 @@ class StepMethods(Generic[Made]):
         ----------
         where
             The mask: an `xarray.DataArray` of bool, or of labels (all but 0), with the dims ``y``,
-            ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image, like `images`, None for
+            ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image, in the form of the images, None for
             one that is kept whole.
 
         Returns
@@ -1148,7 +1148,7 @@ class StepMethods(Generic[Made]):
         Returns
         -------
         xarray.DataArray or cohort
-            Float32 or float64, without coordinates along the coarsened dimensions; lazy if `images`
+            Float32 or float64, without coordinates along the coarsened dimensions; lazy if the images
             are. Each mean is taken in float64 and rounded once.
 
         Raises
@@ -1176,7 +1176,7 @@ class StepMethods(Generic[Made]):
         Returns
         -------
         xarray.DataArray or cohort
-            The dims of `images` without ``c``, float32 or float64; lazy if they are.
+            The dims of the images without ``c``, float32 or float64; lazy if they are.
 
         Raises
         ------
@@ -1221,7 +1221,7 @@ class StepMethods(Generic[Made]):
         -------
         xarray.DataArray
             Dim ``c``, and ``fov`` for a cohort with ``pool=None``, ``batch`` for one in batches;
-            float64; NaN where nothing counts; lazy if `images` or the mask are. Equal to
+            float64; NaN where nothing counts; lazy if the images or the mask are. Equal to
             ``numpy.quantile(V, q / 100)`` for the counted values V as float64, to the last bit; for a
             cohort with ``pool="mean"``, the mean over the images of that.
 

@@ -8,11 +8,12 @@ image that holds a NumPy array is processed at once, on all cores; one that hold
 a Dask array and nothing is computed, not even the quantiles, until it is asked for. Both give the
 same bits. Infinite pixels count as missing, that is, as NaN.
 
-Or it takes a cohort: a sequence, a mapping of names to images, an `xarray.DataTree` with an image
-in each leaf, or a `pxprep.Cohort`. The images, which must have the same channels in any order, are
-measured together and each is processed; the result is a list, a dict, a tree or a cohort like the
-one given. A node of a tree that holds ``scale0``, ``scale1``, ... is one image, measured and
-processed at ``scale0``; its coarser scales are made again.
+Or it takes a cohort: a sequence, a mapping of names to images, an `xarray.Dataset` of images, an
+`xarray.DataTree` with an image in each leaf, or a `pxprep.Cohort`. The images, which must have the
+same channels in any order, are measured together and each is processed; the result is a list, a
+dict, a dataset, a tree or a cohort like the one given. A node of a tree that holds ``scale0``,
+``scale1``, ... is one image, measured and processed at ``scale0``; its coarser scales are made
+again.
 
 ``docs/method.md`` says what each step means and where it comes from.
 """
@@ -94,8 +95,8 @@ def quantile_norm(
         Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
         in which the key ``...`` stands for the channels that are not named.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -252,8 +253,8 @@ def post_norm(
         Percent, 0 to 100. One number; a sequence in channel order; or a mapping by channel label,
         in which the key ``...`` stands for the channels that are not named.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -500,8 +501,8 @@ def percentile_clip(
         all others: where the low quantile is above 0 they are raised to it, and `minmax` brings
         them back to 0.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -559,8 +560,8 @@ def minmax(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> A
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -676,8 +677,8 @@ def threshold(
     zeros
         Whether zeros count in the quantile: ``"exclude"`` or ``"include"``.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -782,8 +783,8 @@ def zscore(images: AnyImages, *, pool: Pool = "mean", where: object = None) -> A
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
@@ -837,8 +838,8 @@ def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: object = Non
         An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order, any real dtype; or a
         sequence, a mapping, a tree or a `pxprep.Cohort` of images.
     pool
-        How a cohort is measured: ``"mean"`` of the images' quantiles, one quantile over the
-        ``"pixels"`` of all images, or None: each image by itself. Not for a `pxprep.Cohort`.
+        How a cohort is measured: ``"mean"`` of what each image gives, the ``"pixels"`` of all
+        images as if they were one, or None: each image by itself. Not for a `pxprep.Cohort`.
     where
         Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all but
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,

@@ -235,14 +235,18 @@ def test_bad_trees(case, tree_class, no_compute):
 def test_only_trees_have_variables(images):
     for given in (images[0], images, dict(enumerate(images))):
         for call in (Cohort, Pipeline.sparrow().fit, Pipeline.sparrow().fit_transform):
-            with pytest.raises(ParameterError, match=r"variable names a variable of a tree.*'raw'"):
+            with pytest.raises(
+                ParameterError, match=r"variable names the image in a Dataset .*'raw'"
+            ):
                 call(given, variable="raw")
 
 
 def test_several_names_are_no_variable(tree_class, images):
     dataset = images[0].to_dataset(name="raw")
     for given in (dataset, tree_class.from_dict({"a": dataset}), [dataset]):
-        with pytest.raises(ParameterError, match=r"variable names a variable of .*\['raw'\]"):
+        with pytest.raises(
+            ParameterError, match=r"variable names the image in a Dataset .*\['raw'\]"
+        ):
             Cohort(given, variable=["raw"])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import pxprep
 from pxprep import Pipeline
-from pxprep.errors import LayerError, ParameterError
+from pxprep.errors import ImageError, LayerError, ParameterError
 from pxprep.layers.plan import plan_layers
 from stores import files, make_study
 
@@ -86,6 +86,14 @@ def test_bad_batches_are_refused_before_work(how, message, tmp_path, no_compute)
         clean(sdata, **how)
     with no_compute(), pytest.raises(ParameterError, match=message):
         plan_layers(sdata, list(BATCHES), NEW, **{"pipeline": STEPS, **how})
+
+
+def test_layers_without_numbers_of_their_own(tmp_path, no_compute):
+    sdata = make_study(tmp_path / "study.zarr")
+    fitted = STEPS.fit({name: sdata[name] for name in ("fov0", "fov1")}, pool=None)
+    for make in (pxprep.pixel_clustering_preprocess, plan_layers):
+        with no_compute(), pytest.raises(ImageError, match=r"that was fitted, .* got 'fov2'"):
+            make(sdata, list(BATCHES), NEW, pipeline=fitted)
 
 
 def test_layers_without_a_known_batch(tmp_path, no_compute):

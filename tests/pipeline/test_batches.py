@@ -215,8 +215,11 @@ def test_a_batch_with_a_number_for_its_name(make_image, names):
     early = SPARROW.fit(members(cohort, "early")).transform(new)
     for by in (names[0], np.array([names[0]])[0]):
         assert_same_bits(fitted.transform(new, by=by), early)
-    for by in (3, True):
-        with pytest.raises(ParameterError, match="by must be a "):
+    for by, message in (
+        (3, r"that was fitted, got 3 of 'new'; there are"),
+        (True, "by must be a "),
+    ):
+        with pytest.raises(ParameterError, match=message):
             fitted.transform(new, by=by)
 
 

@@ -128,8 +128,10 @@ def test_unknown_names_are_errors(cohort, no_compute):
         (new, "new"),
         ([new], None),
     ):
+        what = "fov, or else" if images is new else "the name of each image"
         named = "0" if isinstance(images, list) else "'new'"
-        with no_compute(), pytest.raises(ImageError, match=rf"not for {named}.*'fov0', 'fov1'"):
+        message = rf"{what}.* that was fitted, .* got {named}; there are 'fov0', 'fov1'"
+        with no_compute(), pytest.raises(ImageError, match=message):
             fitted.transform(images, fov=fov)
     for images, pool in ((new, "mean"), (lazy, None), (lazy, "pixels")):
         with pytest.raises(ParameterError, match=r"fov is for one image.*'fov0'"):

@@ -56,6 +56,14 @@ def test_functions_must_return_such_an_image(image, function):
         Pipeline([function]).fit_transform(image)
 
 
+def test_functions_must_keep_the_labels(image):
+    def rename(image):
+        return image.assign_coords(c=range(image.sizes["c"]))
+
+    with pytest.raises(ImageError, match=r"must return an image .* got other labels of channels"):
+        Pipeline([rename]).fit_transform(image)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_results_are_floats_and_never_the_input(image, dtype):
     image = image.astype(dtype)

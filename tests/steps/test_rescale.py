@@ -89,6 +89,24 @@ def test_images_of_two_instruments(make_image):
     assert smaller.two.attrs["um_per_pixel"] == 2 * cohort["fine"].attrs["um_per_pixel"] == 1
 
 
+@pytest.mark.skipif(not hasattr(xr, "DataTree"), reason="xarray has no DataTree")
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((0.5, 1.0), (1.5, 3.0)), ((0.5, 0.5), (1.5, 1.5)), ((0.5, {"x": 1}), (1.5, {"x": 3}))],
+)
+def test_coarser_scales_keep_their_own_sizes_of_pixels(sizes, expected, make_image):
+    scales = (make_image(shape=(2, size, size)) for size in (24, 12))
+    tree = xr.DataTree.from_dict(
+        {
+            f"scale{i}": scale.assign_attrs(um_per_pixel=size).to_dataset(name="image")
+            for i, (scale, size) in enumerate(zip(scales, sizes, strict=True))
+        }
+    )
+    made = ops.rescale(tree, 3)
+    got = tuple(made[f"scale{i}/image"].attrs["um_per_pixel"] for i in (0, 1))
+    assert got == expected
+
+
 @pytest.mark.parametrize(
     ("factor", "message"),
     [

@@ -116,7 +116,7 @@ BAD = [
     ({"labels": {"fov1": PLANE}}, r"labels must be given for each image.*'fov0'.*'fov1'"),
     ({"labels": "cells"}, "labels of image 'fov0' must be an xarray.DataArray, got str"),
     ({"labels": [3]}, "labels of image 'fov0' must be an xarray.DataArray, got int"),
-    ({"variable": "image"}, "variable names a variable of a tree's datasets"),
+    ({"variable": "image"}, "variable names the image in a Dataset"),
     ({"img_layer": "fov0"}, "images must be a spatialdata.SpatialData"),
 ]
 

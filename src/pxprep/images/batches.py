@@ -50,7 +50,7 @@ def known_batches(
             f"{spelled('by')} names batches, and the numbers were fitted without any: leave it "
             f"out, or fit with by=; got {by!r:.200}"
         )
-    if _is_batch(by, fitted.values()):
+    if _is_batch(by, fitted.values(), names):
         by = dict.fromkeys(names, by)
     asked = parse_batches(by, names, others=list(fitted))
     batches = {**fitted, **own, **asked}
@@ -68,12 +68,16 @@ def known_batches(
     return tuple(batches[name] for name in names)
 
 
-def _is_batch(by: object, known: Iterable[BatchName]) -> bool:
-    """Whether `by` is the name of one batch; a number that no batch is called is a level."""
+def _is_batch(by: object, known: Iterable[BatchName], images: Sequence[ImageName]) -> bool:
+    """Whether `by` is the name of one batch.
+
+    A number that no batch is called is a level, if images are called as those of a tree.
+    """
     if isinstance(by, str):
         return True
     name = plain(by)
-    return is_label(name) and not isinstance(name, bool) and name in known
+    may_be_level = any("/" in str(image) for image in images)
+    return is_label(name) and not isinstance(name, bool) and (name in known or not may_be_level)
 
 
 def parse_batches(

@@ -106,8 +106,8 @@ class ImageSet(BaseImageSet):
         is_name = isinstance(variable, Hashable)
         if variable is not None and not (is_name and is_in_datasets(images)):
             raise ParameterError(
-                f"variable names a variable of a tree's datasets, got {variable!r} for "
-                f"{type(images).__qualname__}"
+                "variable names the image in a Dataset or in a tree's datasets, got "
+                f"{variable!r} for {type(images).__qualname__}"
             )
         named, rebuild, is_one = take_out(images, variable, what)
         if not named:

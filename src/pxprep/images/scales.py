@@ -192,14 +192,28 @@ def _attrs_of_rectangles(image: xr.DataArray, factors: ScaleFactors) -> dict[str
     return attrs
 
 
-def _larger(sizes: object, image: xr.DataArray, factors: ScaleFactors) -> object:
+def _attrs_with_new_sizes(
+    scale: xr.DataArray, before: xr.DataArray, after: xr.DataArray
+) -> Mapping[Any, object]:
+    """Attrs with the sizes of pixels of a coarser scale, where those of the finest were changed.
+
+    Some writers copy the finest scale's sizes to all scales: such copies become the new ones.
+    """
+    sizes, old, new = map(known_sizes, (scale, before, after))
+    if sizes == old:
+        return after.attrs
+    ratios = {dim: length / old[dim] for dim, length in new.items() if dim in old}
+    return {SIZES: _larger(scale.attrs.get(SIZES), scale, ratios)}
+
+
+def _larger(sizes: object, image: xr.DataArray, factors: Mapping[str, float]) -> object:
     """Sizes of pixels in attrs, by dim or one for all, multiplied by the factors.
 
     Those that are not known stay as they are. One for all dims becomes one for each where the
     factors differ.
     """
     if isinstance(sizes, Mapping):
-        known = {dim: known_length(size) for dim, size in sizes.items() if factors.get(dim, 1) > 1}
+        known = {dim: known_length(size) for dim, size in sizes.items() if factors.get(dim, 1) != 1}
         return {**sizes, **{dim: length * factors[dim] for dim, length in known.items() if length}}
     length = known_length(sizes)
     if length is None:
@@ -213,8 +227,7 @@ def coarser_scales(
 ) -> list[xr.DataArray]:
     """The coarser ones of `scales` made from `finest`, with their coordinates, attrs and chunks.
 
-    If `finest` has other pixel sizes or transformations than before, the coarser ones get those,
-    too.
+    If `finest` has other pixel sizes or transformations than before, so have the coarser ones.
     """
     made = []
     for scale, by_dim in zip(scales[1:], cumulative(factors), strict=True):
@@ -227,7 +240,9 @@ def coarser_scales(
         moved = {name: coords[name] for name in along if name in coords}
         means = means_of_rectangles(finest, by_dim)
         coarser = like(scale.drop_vars(along), means).assign_coords(moved)
-        for key, new in ((SIZES, finest.attrs), (TRANSFORMS, _attrs_of_rectangles(finest, by_dim))):
+        sizes_attrs = _attrs_with_new_sizes(scale, scales[0], finest)
+        transforms_attrs = _attrs_of_rectangles(finest, by_dim)
+        for key, new in ((SIZES, sizes_attrs), (TRANSFORMS, transforms_attrs)):
             was_moved = finest.attrs.get(key) is not scales[0].attrs.get(key)
             if was_moved and key in coarser.attrs and key in new:
                 coarser.attrs[key] = new[key]

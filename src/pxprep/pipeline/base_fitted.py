@@ -108,7 +108,8 @@ class BaseFittedPipeline(Displayable):
             A row for each pair, the farthest first: ``step``, ``fov``, its ``batch`` after a fit in
             batches, ``channel`` (None for sums over channels), ``quantile``, ``median`` (that of
             the batch), ``fold`` (their ratio), ``score``, and the ``reason`` in words. The score is
-            infinite without signal, and where more than half of the images are equal.
+            infinite without signal, for a quantile of 0 or of another sign than the median, and
+            where more than half of the images are equal.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from ..engine.progress import parse_progress
 from ..errors import ImageError, ParameterError
 from ..images.batches import in_batches, known_batches
 from ..images.exclusion import without
-from ..images.image_numbers import parse_fov
+from ..images.image_numbers import FOV, parse_fov
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import parse_memory
 from ..steps.function import ImageFunction
@@ -22,7 +22,7 @@ from . import fitted_json, saved
 from .base_fitted import BaseFittedPipeline
 from .base_pipeline import BasePipeline
 from .fitting import measured_fields
-from .review import require_updatable, updated
+from .review import require_fitted, require_updatable, updated
 from .run import INPUT, apply_numbers, as_own_floats, references, run
 
 __all__ = ["FittedPipeline", "Pipeline"]
@@ -82,8 +82,8 @@ class Pipeline(BasePipeline):
         Parameters
         ----------
         images
-            An image; a sequence, a mapping of names to images, or a tree with an image in each
-            leaf; with the same channels, in any order if they are labeled.
+            An image; a sequence, a mapping of names to images, a dataset of images, or a tree with
+            an image in each leaf; with the same channels, in any order if they are labeled.
         pool
             ``"mean"``: mean over the images of each one's quantile; images in which a channel has
             no signal do not count for it. ``"pixels"``: one quantile over the pixels of all
@@ -229,8 +229,8 @@ class FittedPipeline(BaseFittedPipeline):
         ----------
         images
             An image, dims ``c``, ``y``, ``x``, optionally ``z``, in any order; or a sequence, a
-            mapping or a tree of images. With exactly the channels that were fitted; select others
-            away first, with ``image.sel(c=...)``.
+            mapping, a dataset or a tree of images. With exactly the channels that were fitted;
+            select others away first, with ``image.sel(c=...)``.
         fov
             For ``pool=None`` and one image: which of the fitted images it is, by name. None takes
             the image's own name.
@@ -259,16 +259,7 @@ class FittedPipeline(BaseFittedPipeline):
         ChannelError
             If channels are missing or unknown; the message lists both.
         """
-        cohort = self.checked(images, by=by, variable=variable)
-        fov = None if fov is None else parse_fov(fov)
-        if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
-            name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
-            cohort = replace(cohort, names=cohort.names if name is None else (name,))
-        elif fov is not None:
-            raise ParameterError(
-                f"fov is for one image and a fit with pool=None, got {fov!r} for "
-                f"{len(cohort)} of them and pool={self.pool!r}"
-            )
+        cohort = self.checked(images, fov=fov, by=by, variable=variable)
         is_chained = self.pipeline.is_fused and not cohort.is_lazy
         current = replace(cohort.chained() if is_chained else cohort, pool=self.pool)
         outputs, needed = {INPUT: current}, references(self.pipeline.steps)
@@ -285,9 +276,31 @@ class FittedPipeline(BaseFittedPipeline):
             return current.as_images().map(as_own_floats, cohort).as_given()
 
     def checked(
-        self, images: object, *, by: object = None, variable: object = None, where: object = None
+        self,
+        images: object,
+        *,
+        fov: object = None,
+        by: object = None,
+        variable: object = None,
+        where: object = None,
     ) -> ImageSet:
         """`images` with their channels in the fitted order; raises what `transform` would raise."""
+        cohort = self._in_order(images, by, variable, where)
+        fov = None if fov is None else parse_fov(fov)
+        if self.pool is None and len(cohort) == 1 and (cohort.is_one or fov is not None):
+            name = self.fovs[0] if len(self.fovs) == 1 and fov is None else fov
+            cohort = replace(cohort, names=cohort.names if name is None else (name,))
+        elif fov is not None:
+            raise ParameterError(
+                f"fov is for one image and a fit with pool=None, got {fov!r} for "
+                f"{len(cohort)} of them and pool={self.pool!r}"
+            )
+        if any(FOV in numbers.dims for numbers in self.measured.values()) and self.pool is None:
+            require_fitted(cohort, self.fovs)
+        return cohort
+
+    def _in_order(self, images: object, by: object, variable: object, where: object) -> ImageSet:
+        """`images` with their channels in the fitted order, whether they were fitted or not."""
         cohort = ImageSet.of(images, variable=variable, labels=self.labels, where=where)
         self.pipeline.check(self.labels)
         by_name = cohort.batch_of_each()
@@ -341,8 +354,7 @@ class FittedPipeline(BaseFittedPipeline):
         """
         require_updatable(self.pipeline.steps, self.measured, self.labels, self.pool)
         bar, budget = parse_progress(progress), parse_memory(memory)
-        cohort = self.checked(images, by=by, variable=variable, where=where)
-        cohort = replace(cohort, pool=self.pool)
+        cohort = replace(self._in_order(images, by, variable, where), pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
             raise ImageError(f"images must have names that were not fitted, got {twice} again")

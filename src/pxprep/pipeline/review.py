@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import BatchName, DType, ImageName, Label, NumpyArray
 from ..channels import CHANNEL, channel_labels
-from ..errors import ParameterError
+from ..errors import ImageError, ParameterError, did_you_mean, listed_names
 from ..images.image_numbers import BATCH, FOV, joined, labeled_numbers, rows_of
 from ..images.image_set import ImageSet
 from ..images.parameters import parse_number
@@ -152,6 +152,18 @@ def _reason(quantile: float, median: float, fold: float, score: float) -> str:
         return f"{quantile:.3g} where the median is {median:.3g}"
     far = f"{fold:.3g} times the median"
     return far if np.isfinite(score) else f"{far}, no spread in the others"
+
+
+def require_fitted(cohort: ImageSet, fovs: Sequence[ImageName]) -> None:
+    """Raise ImageError unless each image is called like one of `fovs`, which were fitted."""
+    unknown = [name for name in cohort.names if name not in fovs]
+    if unknown:
+        what = "fov, or else the image's own name," if cohort.is_one else "the name of each image"
+        raise ImageError(
+            f"{what} must be that of an image that was fitted, as with pool=None each has its own "
+            f"numbers, got {listed_names(unknown)}{did_you_mean(unknown, fovs)}; there are "
+            f"{listed_names(fovs)}"
+        )
 
 
 def require_updatable(

@@ -305,7 +305,10 @@ def _checked(name: str, result: object, image: xr.DataArray) -> xr.DataArray:
         or dict(result.sizes) != dict(image.sizes)
         or channel_labels(result) != channel_labels(image)
     ):
-        got = dict(result.sizes) if isinstance(result, xr.DataArray) else type(result).__name__
+        got: object = type(result).__name__
+        if isinstance(result, xr.DataArray):
+            same_sizes = dict(result.sizes) == dict(image.sizes)
+            got = "other labels of channels" if same_sizes else dict(result.sizes)
         raise ImageError(
             f"step {name!r} must return an image with the channels and the shape of the one it "
             f"got, {dict(image.sizes)}, got {got}"

@@ -135,7 +135,7 @@ def _read(entry: object, taken: set[str]) -> dict[str, object]:
 def _plain(value: object) -> object:
     """A parameter without the words that JSON needs for a mapping by channel."""
     if isinstance(value, Mapping):
-        if any(label == OTHERS for label, _ in value.get("channels", [[OTHERS, None]])):
+        if "channels" not in value or any(label == OTHERS for label, _ in value["channels"]):
             raise ParameterError(f"YAML cannot keep {value!r:.200}: save it as JSON")
         others = {OTHERS: _plain(value["others"])} if "others" in value else {}
         return {**{label: _plain(item) for label, item in value["channels"]}, **others}
