@@ -11,6 +11,7 @@ pytest.importorskip("readimc")
 import tifffile
 
 from imc_files import PANEL, counts, write_mcd, write_txt
+from pxprep import Pipeline
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import export_images, open_images, read_tiff
 from tiff_files import GRAY, NAMES, check, pixels, write_fov, write_ome
@@ -21,6 +22,17 @@ def test_a_single_field_of_view(tmp_path):
     images = open_images(tmp_path / "fov7", NAMES)
     assert list(images) == ["fov7"]
     check(images["fov7"], values)
+
+
+def test_an_image_has_its_name(tmp_path):
+    """Not that of its Dask array, which is another one each time."""
+    write_fov(tmp_path / "fov7")
+    write_ome(tmp_path / "slide.ome.tiff", pixels())
+    write_mcd(tmp_path / "s1.mcd", [("a", PANEL, counts())])
+    for file in ("fov7", "slide.ome.tiff", "s1.mcd"):
+        for name, image in open_images(tmp_path / file).items():
+            fitted = Pipeline.sparrow().fit(image.compute())
+            assert fitted.fovs == (image.name,) == (name,), file
 
 
 def test_folders_of_ome_tiffs(tmp_path):

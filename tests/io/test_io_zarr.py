@@ -62,7 +62,7 @@ def test_images(tmp_path, axes, version, no_compute):
         images = open_images(tmp_path / "s1.ome.zarr")
     assert list(images) == ["s1"]
     image = images["s1"]
-    assert image.dims == ("c", "y", "x")
+    assert (image.name, image.dims) == ("s1", ("c", "y", "x"))
     assert image.c.values.tolist() == NAMES
     assert image.attrs["um_per_pixel"]["x"] == 0.5
     assert image.attrs["um_per_pixel"]["y"] == 0.25

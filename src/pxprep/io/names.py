@@ -57,17 +57,20 @@ def require_new(names: Iterable[str], known: Mapping[str, object], file: Path) -
 def agreed(
     images: Mapping[str, xr.DataArray], channels: Iterable[Label] | None = None
 ) -> dict[str, xr.DataArray]:
-    """The images with the same channels in the same order, or a ChannelError.
+    """The images, each with its name, and with the same channels in the same order.
 
-    `channels` as the user gave them; None for those that most images have.
+    `channels` as the user gave them; None for those that most images have. If the images do not
+    have them, that is a ChannelError.
     """
     labels = agreed_channels(
         {name: labels_or_positions(image) for name, image in images.items()}, channels
     )
-    return {
+    in_order = {
         name: image if labels_or_positions(image) == labels else select_channels(image, labels)
         for name, image in images.items()
     }
+    # Without it the name would be that of a Dask array, which is another one each time.
+    return {name: image.rename(name) for name, image in in_order.items()}
 
 
 def agreed_channels(

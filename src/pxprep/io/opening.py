@@ -76,7 +76,8 @@ def open_images(
     Returns
     -------
     dict of str to xarray.DataArray
-        By name, in natural order, all with the same channels in the same order.
+        By name, in natural order, all with the same channels in the same order. Each image also has
+        the name as its own.
 
     Raises
     ------
