@@ -1,5 +1,6 @@
 """Two quantiles in the passes of one, and the numbers of each by itself."""
 
+import re
 from itertools import product
 
 import dask
@@ -160,6 +161,28 @@ def test_what_quantiles_cannot_be_of_is_refused(lazy, shape, q, groups, message)
     image = da.from_array(image) if lazy else image
     with pytest.raises(ParameterError, match=message):
         exact_quantiles([image], q, groups)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "datetime64[s]", "object"])
+def test_images_of_other_types_are_refused(lazy, dtype):
+    image = np.ones((1, 1, 3, 4)).astype(dtype)
+    image = da.from_array(image, chunks=2) if lazy else image
+    with pytest.raises(ParameterError, match=f"of at most 64 bits.*{re.escape(str(image.dtype))}"):
+        exact_quantiles([image], [50], [[0]])
+
+
+@pytest.mark.parametrize("wrap", [np.ma.asarray, xr.DataArray, np.ndarray.tolist])
+def test_images_are_plain_arrays(wrap):
+    image = wrap(np.ones((1, 1, 3, 4)))
+    with pytest.raises(ParameterError, match=f"NumPy or Dask arrays.*{type(image).__name__}"):
+        exact_quantiles([image], [50], [[0]])
+
+
+def test_large_integers_are_rounded_to_float32():
+    image = 2**40 + 3 * np.arange(20).reshape(1, 1, 4, 5)
+    found = exact_quantiles([image], [90], [[0]])
+    assert found.value == np.quantile(image.astype("f4").astype(float), 0.9)
 
 
 def test_images_of_several_types_are_no_group():

@@ -37,9 +37,9 @@ class BlockChain(LazyChain):
 
     @classmethod
     def of_chain(cls, chain: LazyChain) -> "BlockChain | None":
-        """The same chain; None if its block cannot be read, or its numbers computed, without Dask.
+        """The same chain; None if its block cannot be read without Dask.
 
-        Nor if one of its operations takes a mask.
+        None as well if an operation takes lazy numbers, or a mask.
         """
         if any(isinstance(number, da.Array | Area) for number in chain.numbers):
             return None

@@ -100,7 +100,8 @@ def read_here(image: Array) -> BlockChain | None:
 def note_missing(note: Note, before: Array, after: Array, dims: Sequence[str]) -> Array:
     """Return `after`, and have a note count the values of `before` that are missing in it.
 
-    Both have the axes `dims`. If they are lazy, the note counts when `after` is computed.
+    Both have the axes `dims`. If they are lazy, the note counts when `after` is computed. If only
+    one of them is, nothing is counted.
     """
     if not is_lazy(before) and not is_lazy(after):
         return _note_missing(after, before, note=note, dims=dims)

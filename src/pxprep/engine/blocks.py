@@ -265,6 +265,11 @@ def line_of(channel: Block) -> Block:
     return channel.reshape(-1)
 
 
+def is_of_pixels(dtype: DType) -> bool:
+    """Whether images may be of a type: integers, bool or floats of at most 64 bits."""
+    return dtype.kind in "buif" and dtype.itemsize <= 8
+
+
 def float_dtype(dtype: DType) -> DType:
     """The float type in which an image of type `dtype` is processed."""
     return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize == 8 else np.dtype("f4")

@@ -19,8 +19,9 @@ import numpy as np
 from ..aliases import Array, Block, DType
 from ..errors import ParameterError
 from . import backends
-from .blocks import float_dtype
+from .blocks import float_dtype, is_of_pixels
 from .brackets import bracket, limits_of
+from .chains import Chain
 from .digits import n_digits
 from .gathering import Bounds
 from .measuring import measure_quantiles
@@ -65,13 +66,15 @@ def exact_quantiles(
     Returns
     -------
     Quantiles
-        `value` equals `numpy.quantile` of the counted values as float64, to the last bit.
+        `value` equals `numpy.quantile` of the counted values as float64, to the last bit. Integers
+        of more than 16 bits are rounded to float32 first.
 
     Raises
     ------
     ParameterError
-        If an image has other axes or no pixels, `q` has another shape or is no percentage, or a
-        group is empty, has a position where no image is, or images of several dtypes.
+        If an image is no such array, has other axes or no pixels, `q` has another shape or is no
+        percentage, or a group is empty, has a position where no image is, or images of several
+        dtypes.
     """
     q = np.asarray(q, np.float64)
     _check(images, q, groups)
@@ -99,6 +102,12 @@ def exact_quantiles(
 
 def _check(images: Sequence[Array], q: Block, groups: Sequence[Sequence[int]]) -> None:
     """Raise ParameterError unless these are what `exact_quantiles` takes."""
+    if not all(map(_is_image, images)):
+        came = [f"{type(image).__name__} of {getattr(image, 'dtype', '?')}" for image in images]
+        raise ParameterError(
+            f"images must be NumPy or Dask arrays, such as image.data, of integers, bool or floats "
+            f"of at most 64 bits, none of them masked; got {came}"
+        )
     shapes = [image.shape for image in images]
     if any(len(shape) != 4 or 0 in shape for shape in shapes):
         raise ParameterError(
@@ -123,6 +132,13 @@ def _check(images: Sequence[Array], q: Block, groups: Sequence[Sequence[int]]) -
                 f"the images of a group must have one dtype, got {dtypes}: convert them first, "
                 f"as with image.astype(numpy.float64)"
             )
+
+
+def _is_image(image: Array) -> bool:
+    """Whether it is an array that can be measured, or a chain of operations on one."""
+    kind = backends.kind_of(image)
+    is_plain = isinstance(kind, np.ndarray | Chain) and not isinstance(kind, np.ma.MaskedArray)
+    return is_plain and is_of_pixels(kind.dtype)
 
 
 def _stacked(rows: Sequence[Sequence[Quantiles]], ndim: int) -> Quantiles:

@@ -9,7 +9,7 @@ from ..aliases import Array, DType, Label
 from ..channels import CHANNEL, channel_labels, is_label, select_known_channels, unwritable
 from ..engine import backends
 from ..engine.axes import standard_axes
-from ..engine.blocks import float_dtype
+from ..engine.blocks import float_dtype, is_of_pixels
 from ..errors import ChannelError, ImageError
 from .hints import line_for, line_for_labels, require_numpy_or_dask, what_came
 from .parameters import SPATIAL
@@ -23,7 +23,7 @@ def checked(image: object, parameter: str = "image") -> xr.DataArray:
         raise ImageError(f"{parameter} must be {IMAGE_IN_WORDS}, {what_came(image)}")
     require_numpy_or_dask(image, parameter)
     _check_dims(image, parameter)
-    if image.dtype.kind not in "buif" or image.dtype.itemsize > 8:
+    if not is_of_pixels(image.dtype):
         raise ImageError(
             f"{parameter} must hold integers, bool or floats of at most 64 bits, got dtype "
             f"{image.dtype}"
