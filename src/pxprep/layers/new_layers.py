@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import RLock
 
 import numpy as np
 import xarray as xr
@@ -24,9 +23,6 @@ from ..store.zarr_chunks import direct
 from .backing import array_folders, layer_folder, missing_chunks
 from .layouts import Layout, scales_of, with_data
 from .records import MARK
-
-# Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
-WRITING = RLock()
 
 
 def as_element(
@@ -78,7 +74,8 @@ def stage(
 ) -> None:
     """Write elements to a store beside the stage, verify them there, and move them to the stage.
 
-    SpatialData writes the metadata; the chunks of all elements are written here, in one pass.
+    SpatialData writes the metadata; the chunks of all elements are written here, in one pass. One
+    thread may do so at a time: the settings of Dask and zarr that it needs hold for all threads.
 
     Parameters
     ----------
@@ -104,7 +101,7 @@ def stage(
     # The pass that writes needs the most memory; what earlier passes freed lies scattered.
     computing.give_back_memory()
     # A chunk of zeros is a file, too: a chunk without a file was not written.
-    with WRITING, zarr.config.set({"array.write_empty_chunks": True}):
+    with zarr.config.set({"array.write_empty_chunks": True}):
         _describe(alone, elements, options)
         with files.flushing(alone), computing.threads_at_rest():
             _write(alone, elements, bar)

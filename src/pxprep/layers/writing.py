@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PATIENCE, MOST_SECONDS = 4, 60
 # Layers whose chunks are written in one go: enough for all threads to have work until the end.
 MOST_AT_ONCE = 64
+# Settings of Dask and zarr that a write needs hold for all threads: one thread writes at a time.
+_WRITING = RLock()
 
 Elements = dict[str, object]
 
@@ -109,7 +112,7 @@ class Writer:
         entries: dict[str, Json] = {}
         contents = RootContents(self.store, merge)
         with (
-            new_layers.WRITING,
+            _WRITING,
             transactions.transaction(self.store, contents, self.wait) as transaction,
         ):
             for part in parts:
