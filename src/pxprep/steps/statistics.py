@@ -1,6 +1,6 @@
 """The statistics of quantiles that steps measure: scales, limits, ranges, thresholds.
 
-They are public, for steps of your own: see the page "How to add a step".
+Steps of your own may use them: see the page "How to add a step".
 """
 
 from dataclasses import dataclass, replace
