@@ -864,7 +864,8 @@ class StepMethods(Generic[Made]):
 
         Notes
         -----
-        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+        Zeros count. A marker that is 0 in more than half of the pixels has a median distance of 0:
+        nothing is divided.
 
         Examples
         --------
@@ -1136,7 +1137,7 @@ class StepMethods(Generic[Made]):
     def coarsen(self, factors: Mapping[str, int]) -> Made:
         """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
 
-        Unlike `rescale` it drops the coordinates along their dimensions. Pixel sizes and
+        Unlike `rescale` it drops the coordinates along the dimensions in `factors`. Pixel sizes and
         transformations in attrs follow, as those of `rescale` do.
 
         Parameters

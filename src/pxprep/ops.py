@@ -864,7 +864,8 @@ def robust_zscore(images: AnyImages, *, pool: Pool = "mean", where: object = Non
 
     Notes
     -----
-    Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+    Zeros count. A marker that is 0 in more than half of the pixels has a median distance of 0:
+    nothing is divided.
 
     Examples
     --------

@@ -306,7 +306,7 @@ def test_warnings_name_the_batch(make_image):
         (
             {"fov0": 1, "fov1": 1, "fov2": 1, "fvo2": 1},
             {},
-            r"by must name images of the cohort, got 'fvo2' \(did you mean 'fov2'\?\); there are",
+            r"by must name images of the cohort, got 'fvo2' \(did you mean 'fov2'\?\); they are",
         ),
         (BATCHES, {"pool": None}, "by says which images are measured together, and with pool=None"),
         ("batch", {}, "by must be a mapping of the names of images to their batches"),

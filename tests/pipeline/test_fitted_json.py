@@ -339,6 +339,16 @@ def test_own_numbers_keep_their_types():
             FittedPipeline.from_json(json.dumps(document))
 
 
+@pytest.mark.parametrize("dtype", ["<f4", "<f2"])
+def test_own_numbers_that_are_too_large(dtype):
+    fov = FOVS["fov0"][:2]
+    document = json.loads(Pipeline([own_step()()]).fit({"a": fov, "b": fov}).to_json())
+    numbers = document["numbers"]["test_fitted_json_named"]
+    numbers["large"] = {"dims": [], "dtype": dtype, "values": 1e39}
+    with pytest.raises(ParameterError, match=r"'large' of step .*: 1e\+39 is too large"):
+        FittedPipeline.from_json(json.dumps(document))
+
+
 @pytest.mark.parametrize("value", [1j, np.datetime64("2024-01-01", "ns"), "x" * 1000])
 def test_own_numbers_that_cannot_be_kept(value):
     from dataclasses import dataclass

@@ -83,6 +83,13 @@ def test_bad_json(text):
         FittedPipeline.from_json(text)
 
 
+@pytest.mark.parametrize("sigma", [{"CD3": 2}, {"channels": [["CD3"]]}, {"channels": [[[], 2]]}])
+def test_mapping_of_channels_that_is_none(sigma):
+    step = {"name": "blur", "as": "blur", "configuration": {"sigma": sigma}}
+    with pytest.raises(ParameterError, match=r"blur\.sigma: in JSON a mapping .*, got \{"):
+        Pipeline.from_json(json.dumps({"format": 1, "steps": [step]}))
+
+
 DAMAGE = {
     "pipeline": [[], None, "x"],
     "channels": [None, "abc", 0, {}, ["CD3"]],

@@ -42,7 +42,7 @@ def require_image_names(
     if unknown:
         got = listed([f"{name!r}{did_you_mean([name], names)}" for name in unknown])
         raise ParameterError(
-            f"{spelled(parameter)} must name images of the cohort, got {got}; there are "
+            f"{spelled(parameter)} must name images of the cohort, got {got}; they are "
             f"{listed_names(names)}"
         )
 

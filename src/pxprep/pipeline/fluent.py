@@ -609,7 +609,8 @@ class FluentSteps:
 
         Notes
         -----
-        Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+        Zeros count. A marker that is 0 in more than half of the pixels has a median distance of 0:
+        nothing is divided.
         """
         return self.then(RobustZscore(), name)
 

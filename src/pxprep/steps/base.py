@@ -201,9 +201,8 @@ class Step:
             If the kind of step or one of its parameters is not known.
         """
         try:
-            kind, configuration = data["name"], data["configuration"]
-            values = {name: decode_parameter(value) for name, value in configuration.items()}
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            kind, pairs = data["name"], data["configuration"].items()
+        except (TypeError, KeyError, AttributeError) as error:
             raise ParameterError(
                 f"a step must be a mapping with name and configuration, got {data!r:.200}"
             ) from error
@@ -213,6 +212,7 @@ class Step:
                 "defines your own step first)"
             )
         cls = _KINDS[kind]
+        values = {name: decode_parameter(value, f"{kind}.{name}") for name, value in pairs}
         known = signature(cls).parameters
         required = {name for name in known if known[name].default is Parameter.empty}
         if not required <= set(values) <= set(known):

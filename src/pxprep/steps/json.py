@@ -34,13 +34,21 @@ def encode_parameter(value: object, where: str) -> object:
     )
 
 
-def decode_parameter(value: object) -> object:
+def decode_parameter(value: object, where: str) -> object:
     """What `encode_parameter` was given, with tuples for sequences."""
     if isinstance(value, Mapping):
-        others = {...: decode_parameter(value["others"])} if "others" in value else {}
-        return {**{label: decode_parameter(item) for label, item in value["channels"]}, **others}
+        try:
+            items = dict(value["channels"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ParameterError(
+                f"{where}: in JSON a mapping of channels must be "
+                f"{{'channels': [[label, value], ...]}}, perhaps with 'others', got {value!r:.200}"
+            ) from error
+        if "others" in value:
+            items[...] = value["others"]
+        return {label: decode_parameter(item, where) for label, item in items.items()}
     if isinstance(value, list):
-        return tuple(decode_parameter(item) for item in value)
+        return tuple(decode_parameter(item, where) for item in value)
     return value
 
 
@@ -110,7 +118,7 @@ def _decoded_value(value: object, dtype: DType) -> object:
         if isinstance(value, str) and value not in NOT_FINITE:
             raise ValueError(f"it must be a number or one of {NOT_FINITE}, got {value!r:.100}")
         number = float(value)
-        if math.isfinite(number) and abs(number) > np.finfo(dtype).max:
+        if math.isfinite(number) and abs(number) > float(np.finfo(dtype).max):
             raise ValueError(f"{number!r} is too large for {dtype}")
         return number
     if dtype.kind in "iu" and type(value) is int:

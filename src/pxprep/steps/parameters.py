@@ -86,7 +86,7 @@ def parse_factors(value: object, parameter: str) -> object:
 
 
 def parse_exposures(value: Any, needed: Sequence[Label]) -> ByLabel | None:
-    """Numbers above 0, of those of the channels `needed` that are named, by label.
+    """Numbers above 0 by label, for those of the channels `needed` that are named.
 
     They come in a mapping, a Series of pandas, or an image's coordinate; what that says of other
     channels is not looked at.

@@ -82,7 +82,10 @@ class QuantileStatistic(ImageStatistic):
 
 
 def cohort_quantiles(cohort: ImageSet, q: NumpyArray, *, zeros: str) -> xr.DataArray:
-    """Quantile `q`, shape (c,), of the cohort: (c), or (fov, c) for several with ``pool=None``."""
+    """Quantile `q`, shape (c,), of the cohort.
+
+    It has the dims (c), or (fov, c) for several images with ``pool=None``.
+    """
     each, pooled = QuantileStatistic(q[np.newaxis], zeros == "include").measure_images(cohort)
     labeled = CHANNEL in cohort[0].coords
     coords: dict[str, object] = {CHANNEL: cohort[0].coords[CHANNEL]} if labeled else {}

@@ -43,7 +43,8 @@ class RobustZscore(Step):
 
     Notes
     -----
-    Zeros count. A marker that is 0 in more than half of the pixels has no median distance.
+    Zeros count. A marker that is 0 in more than half of the pixels has a median distance of 0:
+    nothing is divided.
 
     Examples
     --------
@@ -93,7 +94,7 @@ class Centers(QuantileStatistic):
 
 @dataclass(frozen=True)
 class Spreads(QuantileStatistic):
-    """``spread``: of distances, 1.4826 times the cohort's median; 1 where that is 0 or none."""
+    """``spread``: 1.4826 times the cohort's median of distances, 1 where that is 0 or none."""
 
     number_names = ("spread",)
     rules = (DIVISOR,)

@@ -115,7 +115,7 @@ def pixel_sum(images: AnyImages) -> AnyImages:
 def coarsen(images: AnyImages, factors: Mapping[str, int]) -> AnyImages:
     """Mean over rectangles of pixels, NaN ignored; NaN where one has nothing else.
 
-    Unlike `rescale` it drops the coordinates along their dimensions. Pixel sizes and
+    Unlike `rescale` it drops the coordinates along the dimensions in `factors`. Pixel sizes and
     transformations in attrs follow, as those of `rescale` do.
 
     Parameters

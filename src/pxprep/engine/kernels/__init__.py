@@ -38,8 +38,8 @@ class Kernel(KernelPart):
     cached beside this package or else in the user's cache folder.
 
     What a kernel takes to compile grows with the arrays that it makes (a slice is one), and with
-    its parts. So a kernel indexes what it is given. It has a `KernelPart` for what is needed twice,
-    and for a loop over arrays in a loop, which is vectorised better in a function of its own.
+    its parts. So rather index than slice. A `KernelPart` is for what is needed twice, and for a
+    loop over arrays in a loop, which is vectorised better in a function of its own.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
