@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip("spatialdata")
 pytest.importorskip("typer")
 import spatialdata
-from spatialdata.models import Image2DModel
+from spatialdata.models import Image2DModel, Labels2DModel
+from spatialdata.transformations import Translation
 
 from commands import run
-from pxprep import Pipeline
+from pxprep import Pipeline, pixel_clustering_preprocess
 from stores import files, make_study
 
 
@@ -214,6 +215,21 @@ BAD = {
         1,
         r"--pool says how layers are measured.*got 'pixels', it was fitted with 'mean'",
     ),
+    "mask of a fit": (
+        ["run", "study.zarr", *RAW, *OUT, "--fitted", "fitted.json", "--where", "cells"],
+        1,
+        r"--where says what is measured.*, or give --drop-outside$",
+    ),
+    "mask elsewhere": (
+        ["run", "study.zarr", *RAW, *OUT, "--where", "moved"],
+        1,
+        r"--where: labels 'moved' lie elsewhere",
+    ),
+    "in place again": (
+        ["run", "study.zarr", "--layer", "fov2", "--output", "fov2", "--overwrite"],
+        1,
+        r"--output 'fov2' already holds .* choose another --output$",
+    ),
     "waits twice": (["repair", "study.zarr", "--wait", "1", "--no-wait"], 2, r"not both"),
 }
 
@@ -226,7 +242,14 @@ def bad(tmp_path_factory):
     sdata.images["red"] = Image2DModel.parse(
         np.ones((2, 8, 8), "f4"), dims=("c", "y", "x"), c_coords=["red", "CD20"]
     )
-    sdata.write_element("red")
+    moved = Labels2DModel.parse(
+        np.ones((24, 20), int),
+        dims=("y", "x"),
+        transformations={"global": Translation([5], axes=("x",))},
+    )
+    sdata.labels["moved"] = moved
+    sdata.write_element(["red", "moved"])
+    pixel_clustering_preprocess(sdata, "fov2", "fov2", overwrite=True)
     spatialdata.SpatialData().write(folder / "bare.zarr")
     (folder / "broken.zarr").mkdir()
     (folder / "broken.zarr" / "zarr.json").write_text("{")

@@ -77,6 +77,16 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     assert "more" in spatialdata.read_zarr(first).images
 
 
+def test_fit_the_store_that_one_is_in(tmp_path, call, monkeypatch):
+    for name in ("one.zarr", "two.zarr"):
+        make_study(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "one.zarr")
+    how = ["--layer", "fov0", "--output", tmp_path / "numbers.json", "--json"]
+    code, printed, _ = call("fit", ".", "../two.zarr", *how)
+    assert code == 0
+    assert json.loads(printed)["fitted"]["fovs"] == ["one/fov0", "two/fov0"]
+
+
 def test_outliers_are_shown(tmp_path, call):
     fovs = tissue(n_fovs=5, size=64)
     fovs["fov2"][{"c": 3}] *= 5
@@ -98,6 +108,18 @@ def test_outliers_are_shown(tmp_path, call):
     far = expected.set_index(["fov", "channel"]).loc[("fov2", "CD8")]
     assert found["fov2", "CD8"]["quantile"] == far["quantile"]
     assert found["fov4", "CD45"]["quantile"] == "nan"
+
+
+def test_a_warning_of_scales_names_the_option(tmp_path, call):
+    """19 columns become 10, which is no whole factor."""
+    box = {"min_coordinate": [0, 0], "max_coordinate": [24, 19]}
+    cropped = spatialdata.bounding_box_query(
+        image(0, multiscale=True), axes=("y", "x"), target_coordinate_system="global", **box
+    )
+    spatialdata.SpatialData({"fov0": cropped}).write(tmp_path / "study.zarr")
+    code, _, errors = call("run", tmp_path / "study.zarr", *ONE_LAYER)
+    assert code == 0
+    assert "12 x 10 becomes 12 x 9; --scale-factors chooses others" in errors
 
 
 def test_inspect_checks_the_records_once_not_for_each_layer(tmp_path, call, monkeypatch):

@@ -94,7 +94,7 @@ class PipelineOptions(StepOptions):
             "--panel",
             metavar="FILE",
             help="Table of markers with columns sigma, q, q_post or cap_max; the channels that it "
-            "keeps are used. Options that are typed come first.",
+            "keeps are used. Options that are typed replace what it says.",
         ),
     ] = None
     pipeline: Annotated[

@@ -149,5 +149,5 @@ def _prefixes(stores: Sequence[Path]) -> list[str]:
     """What the names of layers begin with: nothing for one store, else the store's name or path."""
     if len(stores) == 1:
         return [""]
-    names = [store.name.removesuffix(".zarr") for store in stores]
+    names = [store.absolute().name.removesuffix(".zarr") for store in stores]
     return [f"{name}/" for name in (names if len(set(names)) == len(names) else map(str, stores))]

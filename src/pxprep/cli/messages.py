@@ -22,6 +22,7 @@ _NAMES_HERE = {
     "images": "image",
     "acquisitions": "acquisition",
     "n_fovs": "fovs",
+    "keep_outside": "drop_outside",
     "path": "write",
 }
 
@@ -39,7 +40,8 @@ def as_option(parameter: str, options: Mapping[str, str]) -> str:
     option = options.get(_NAMES_HERE.get(name, name))
     if option is None:
         return parameter
-    return option + parameter[len(name) :].replace("=True", "").replace("=", " ").rstrip()
+    value = re.sub("=(True|False)", "", parameter[len(name) :])
+    return option + value.replace("=", " ").rstrip()
 
 
 def printable(text: str) -> str:

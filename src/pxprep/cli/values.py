@@ -77,7 +77,7 @@ def steps_with_labels(
 ) -> "Pipeline | FittedPipeline":
     """A pipeline whose steps name channels by the labels that an image has; see `with_labels`.
 
-    Fitted ones stay: what they were fitted to told the labels.
+    Fitted ones stay: they have the labels of the images that they were fitted to.
     """
     from ..pipeline.pipeline import Pipeline
 

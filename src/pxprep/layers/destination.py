@@ -164,7 +164,8 @@ def check_not_applied(store: Path | None, pairs: Mapping[str, str], parameters: 
         if _without_names(run["parameters"]) == _without_names(parameters):
             raise LayerError(
                 f"{spelled('output_layer')} {name!r} already holds the result of these steps, "
-                "made from itself: they are not applied twice; choose another output_layer"
+                "made from itself: they are not applied twice; choose another "
+                f"{spelled('output_layer')}"
             )
 
 

@@ -64,7 +64,7 @@ def layouts_of(
             name: new_sizes(scales_of(elements[name]), layout.factors)
             for name, layout in layouts.items()
         }
-        say_new_sizes(sizes, "; scale_factors chooses others (an empty list: no coarser scales)")
+        say_new_sizes(sizes, f"; {spelled('scale_factors')} chooses others")
     return layouts
 
 

@@ -78,8 +78,9 @@ def _check_same_coordinates(image: object, layer: str, labels: object, name: str
         )
         if not np.allclose(*matrices):
             raise LayerError(
-                f"where: labels {name!r} lie elsewhere than image {layer!r} in {system!r}: their "
-                "transformations differ (if the pixels do correspond, give the array itself)"
+                f"{spelled('where')}: labels {name!r} lie elsewhere than image {layer!r} in "
+                f"{system!r}: their transformations differ (if the pixels do correspond, give the "
+                "array itself)"
             )
 
 

@@ -163,7 +163,10 @@ def _check_measures_nothing(
     if exclude:
         raise ParameterError(f"{spelled('exclude')} says what is not measured, {nothing}")
     if masks_measured:
-        raise ParameterError(f"where says what is measured, {nothing}, or give keep_outside=False")
+        raise ParameterError(
+            f"{spelled('where')} says what is measured, {nothing}, or give "
+            f"{spelled('keep_outside=False')}"
+        )
 
 
 def _parse_compressor(value: object) -> dict[str, int] | None:
