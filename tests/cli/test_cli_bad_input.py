@@ -159,6 +159,11 @@ BAD = {
         1,
         r"STORE must name each only once, got \['study\.zarr'\]",
     ),
+    "exclude without a pool": (
+        ["fit", "study.zarr", *RAW, "--pool", "none", "--exclude", "fov0", "--output", "f.json"],
+        1,
+        r"--exclude names images .* with --pool none each has its own: .* give another --pool; got",
+    ),
     "fit a layer twice": (
         ["fit", "study.zarr", *RAW, *RAW, "--output", "f.json"],
         1,

@@ -32,7 +32,8 @@ def test_fit_and_apply_to_several_stores(tmp_path, call):
     pipeline.write_text(Pipeline().quantile_norm(98).blur(1).to_json())
     steps = ["--pipeline", pipeline, "--channel", "CD20", "--dtype", "float64"]
     code, printed, errors = call(
-        "fit", first, tmp_path / "other.zarr", "--layer", "fov*", *steps, "--output", file, "--json"
+        *("fit", first, tmp_path / "other.zarr", "--layer", "fov*", "--layer", "fov0"),
+        *(*steps, "--output", file, "--json"),
     )
     assert (code, errors) == (0, "")
     images = {

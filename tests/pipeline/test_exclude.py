@@ -71,10 +71,10 @@ def test_masks_stay_with_their_images(make_image):
     ("exclude", "how", "message"),
     [
         ("fov9", {}, r"exclude must name images of the cohort, got 'fov9' \(did you mean 'fov"),
-        (["fov1", 7], {}, "got 7; there are 'fov0', 'fov1', 'fov2'"),
+        (["fov1", 7], {}, "got 7; they are 'fov0', 'fov1', 'fov2'"),
         pytest.param(10**400, {}, "exclude must name images .* got 1000", id="huge"),
         (["fov0", "fov1", "fov2"], {}, "exclude must leave at least one image to measure"),
-        (3.5, {}, "got 3.5; there are"),
+        (3.5, {}, "got 3.5; they are"),
         ([["fov1"]], {}, "exclude must be the name of an image, a sequence of names"),
         (object(), {}, "exclude must be the name of an image, a sequence of names"),
         (True, {}, "exclude must be the name of an image, .* got True"),

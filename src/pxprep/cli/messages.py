@@ -41,7 +41,7 @@ def as_option(parameter: str, options: Mapping[str, str]) -> str:
     if option is None:
         return parameter
     value = re.sub("=(True|False)", "", parameter[len(name) :])
-    return option + value.replace("=", " ").rstrip()
+    return option + value.replace("=None", " none").replace("=", " ").rstrip()
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,15 +85,11 @@ def chosen_layers(
 
     `made_too`: a pattern finds also what pxprep made from other layers.
     """
-    names: list[str] = []
-    for name in asked:
-        if set(name) & set("*?["):
-            known = set(names)
-            names += [match for match in _matching(sdata, name, made_too) if match not in known]
-        else:
-            names.append(name)
-    require_once(names, "--layer")
-    return names
+    require_once(asked, "--layer")
+    found = [
+        _matching(sdata, name, made_too) if set(name) & set("*?[") else [name] for name in asked
+    ]
+    return list(dict.fromkeys(chain.from_iterable(found)))
 
 
 def require_once(names: Sequence[str], option: str) -> None:

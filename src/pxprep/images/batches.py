@@ -96,8 +96,9 @@ def parse_batches(
         return {}
     if pool is None:
         raise ParameterError(
-            f"{spelled('by')} says which images are measured together, and with pool=None each is "
-            f"measured by itself: leave it out, or give another pool; got {value!r:.200}"
+            f"{spelled('by')} says which images are measured together, and with "
+            f"{spelled('pool=None')} each is measured by itself: leave it out, or give another "
+            f"{spelled('pool')}; got {value!r:.200}"
         )
     batches = _named(value, names)
     require_image_names(batches, names, "by", others)

@@ -44,8 +44,8 @@ def parse_exclude(
     if excluded and pool is None:
         raise ParameterError(
             f"{spelled('exclude')} names images that get the numbers of the others, and with "
-            "pool=None each has its own: leave them out of the images themselves, or give another "
-            f"pool; got {list(excluded)!r:.200}"
+            f"{spelled('pool=None')} each has its own: leave them out of the images themselves, or "
+            f"give another {spelled('pool')}; got {list(excluded)!r:.200}"
         )
     if len(excluded) == len(names):
         raise ParameterError(
