@@ -55,6 +55,21 @@ def test_stacks_of_one_channel(tmp_path):
     check(read_folder(tmp_path, NAMES)["fov0"], stored)
 
 
+@pytest.mark.parametrize("channels", [None, NAMES])
+def test_axes_say_how_many_channels_a_file_has(tmp_path, channels):
+    stored = pixels((3, 4, 40, 10))
+    (tmp_path / "fov0").mkdir()
+    for name, values in zip(NAMES, stored, strict=True):
+        tifffile.imwrite(tmp_path / "fov0" / f"{name}.tiff", values, **GRAY)
+    image = read_folder(tmp_path, channels, axes="ZYX")["fov0"].sel(c=NAMES)
+    check(image, stored)
+    for name, values in zip(NAMES, stored, strict=True):
+        file = tmp_path / "fov0" / f"{name}.tiff"
+        tifffile.imwrite(file, values, metadata={"axes": "ZYX"}, **GRAY)
+    with pytest.raises((ChannelError, ImageError), match=r"0 of 4 channels|one channel, it ho"):
+        read_folder(tmp_path, channels, axes="CYX")
+
+
 def test_files_of_several_types_and_layouts(tmp_path):
     folder = tmp_path / "fov0"
     folder.mkdir()

@@ -88,8 +88,11 @@ def test_files_that_are_no_imc(tmp_path):
 
 def test_nothing_but_planned_acquisitions(tmp_path):
     write_mcd(tmp_path / "s1.mcd", [("a", PANEL, counts(), WHOLE)])
-    with pytest.raises(ImageError, match=r"broken acquisitions: 1, it has no pixels"):
+    with pytest.raises(ImageError, match=r"broken acquisitions: 1, it has no .* not acquired$"):
         open_images(tmp_path)
+    write_mcd(tmp_path / "s2.mcd", [("a", PANEL, counts())])
+    with pytest.warns(PxprepWarning, match=r"1 files are left out: .*s1\.mcd' .*: 1, it has no pi"):
+        assert list(open_images(tmp_path)) == ["s2"]
 
 
 # --- text files -----------------------------------------------------------------------------------

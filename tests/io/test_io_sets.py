@@ -9,7 +9,7 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
-from pxprep.errors import ChannelError, ImageError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images, read_folder, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels
 
@@ -99,7 +99,9 @@ def test_renamed_sets_in_one_folder(tmp_path):
     for image, values in zip(images.values(), stored, strict=True):
         check(image, values)
     (tmp_path / "s0-CD20.ome.tif").unlink()
-    with pytest.raises(ImageError, match=r"lacks files of an OME-TIFF: 'slide0_C2\.ome\.tif'"):
+    with pytest.raises(
+        ImageError, match=r"lacks files of an OME-TIFF: 'slide0_C2\.ome\.tif'; channels= chooses"
+    ):
         open_images(tmp_path)
 
 
@@ -125,6 +127,10 @@ def test_a_file_for_each_position(tmp_path):
     assert list(found) == ["p0_P0", "p0_P1"]
     for n, image in enumerate(found.values()):
         check(image, pixels(seed=n))
+    for chosen in ("P1", "p0_P1", 1):
+        assert list(open_images(tmp_path, images=[chosen])) == ["p0_P1"]
+    with pytest.raises(ParameterError, match=r"'p1' is not there; there are 'p0_P0', 'p0_P1'"):
+        open_images(tmp_path, images=["p1"])
 
 
 def test_files_of_a_set_that_are_called_alike(tmp_path):

@@ -137,6 +137,13 @@ def test_a_folder_for_each_cycle(tmp_path):
     np.testing.assert_array_equal(chosen.values, stored[0][[2]])
 
 
+def test_a_cycle_without_tiffs(tmp_path):
+    values = write_cycles(tmp_path / "ROI1")
+    (tmp_path / "ROI1" / "Cycle3").mkdir()
+    for path in (tmp_path, tmp_path / "ROI1"):
+        check(open_images(path)["ROI1"], values[[1, 0, 2, 3]], ["CD3", "DAPI", "CD8", "CD20"])
+
+
 def test_a_channel_of_every_cycle(tmp_path):
     values = pixels((4, 101, 83))
     for number, (cycle, name) in enumerate([(1, "DAPI"), (1, "CD3"), (2, "DAPI"), (2, "CD8")]):

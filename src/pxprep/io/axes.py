@@ -48,7 +48,13 @@ def meanings(
     """
     long = [n for n, (axis, size) in enumerate(zip(axes, sizes, strict=True)) if size > 1]
     if asked is not None:
-        return _as_asked(axes, sizes, asked, long, what)
+        letters = as_asked(axes, sizes, asked)
+        if letters is None:
+            raise ImageError(
+                f"{spelled('axes')} {asked!r} must name those of {what}, which has "
+                f"{_told(axes, sizes)}"
+            )
+        return letters
     others = [n for n, axis in enumerate(axes) if n in long and axis not in "YX"]
     but_depth = [n for n in others if axes[n] != "Z"]
     channels = but_depth
@@ -61,15 +67,14 @@ def meanings(
     return "".join("C" if n in channels else axis for n, axis in enumerate(axes))
 
 
-def _as_asked(axes: str, sizes: Sequence[int], asked: str, long: Sequence[int], what: str) -> str:
+def as_asked(axes: str, sizes: Sequence[int], asked: str) -> str | None:
+    """What each axis of a file is, as the user says; None if that does not fit the file."""
     if len(asked) == len(axes):
         return asked
     # Axes of length 1 may be left out, but for rows and columns.
-    kept = [n for n, axis in enumerate(axes) if n in long or axis in "YX"]
+    kept = [n for n, axis in enumerate(axes) if sizes[n] > 1 or axis in "YX"]
     if len(asked) != len(kept):
-        raise ImageError(
-            f"{spelled('axes')} {asked!r} must name those of {what}, which has {_told(axes, sizes)}"
-        )
+        return None
     letters = ["Q"] * len(axes)
     for n, letter in zip(kept, asked, strict=True):
         letters[n] = letter

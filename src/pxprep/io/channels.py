@@ -43,8 +43,9 @@ def channels_of(
             return {str(label): by_stem[str(label)] for label in wanted}
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
-    if not all(one.is_single for one in found) or len(sets) > 1 or options.all_are_named:
-        return _images(found)
+    are_single = all(one.is_single(options) for one in found)
+    if not are_single or len(sets) > 1 or options.all_are_named:
+        return _whole_sets(_images(found, options), options)
     if sets and wanted is None:
         _check_set(found)
     return _labelled(folder, found, options)
@@ -79,7 +80,7 @@ def _check_set(found: Sequence[TiffContents]) -> None:
     if missing:
         raise ImageError(
             f"{str(found[0].file.parent)!r} lacks files of an OME-TIFF: "
-            f"{listed_names(missing)}; channels chooses among those that are there"
+            f"{listed_names(missing)}; {spelled('channels=')} chooses among those that are there"
         )
 
 
@@ -132,8 +133,8 @@ def read_fov(
         picture = next((stack for stack in one.stacks if stack.is_picture), None)
         if picture is not None:
             picture.pixels(None, ())  # raises: it says that these are RGB pixels
-        if not one.is_single:
-            raise ImageError(f"{str(one.file)!r} must hold one channel, it holds several images")
+        if not one.is_single(options):
+            raise ImageError(f"{str(one.file)!r} must hold one channel, it holds several")
     parts = [one.stacks[0].pixels(options.axes, ()) for one in found]
     sizes = {one.file: part.shape[1:] for one, part in zip(found, parts, strict=True)}
     usual = Counter(sizes.values()).most_common(1)[0][0]
@@ -154,9 +155,9 @@ def read_fov(
     return lazy_image(Joined(parts), chunks, labels, {"source": source})
 
 
-def _images(found: Sequence[TiffContents]) -> list[TiffContents]:
+def _images(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:
     """The files that hold images: without masks beside them; an error if some hold one channel."""
-    several = [one for one in found if not one.is_single or one.ome.is_set]
+    several = [one for one in found if not one.is_single(options) or one.ome.is_set]
     single = [one for one in found if one not in several]
     names = [stem(one.file) for one in several]
     masks = [one for one in single if several and _is_mask(stem(one.file), names)]
@@ -172,6 +173,30 @@ def _images(found: Sequence[TiffContents]) -> list[TiffContents]:
     return several or left
 
 
+def _whole_sets(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:
+    """The files; of a set the first with all images of the set, or all if they were renamed."""
+    whole = []
+    for files in _sets(found):
+        first = files[0]
+        is_renamed = first.ome.missing_files(first.file.parent) and all(
+            one.is_single(options) for one in files
+        )
+        if first.ome.is_set and not is_renamed:
+            whole.append(find_images(first.file))
+        else:
+            whole += files
+    return whole
+
+
+def _sets(found: Sequence[TiffContents]) -> list[list[TiffContents]]:
+    """The files of each set; one that belongs to none by itself."""
+    sets: dict[object, list[TiffContents]] = {}
+    for one in found:
+        key = frozenset(one.ome.files) if one.ome.is_set else one.file
+        sets.setdefault(key, []).append(one)
+    return list(sets.values())
+
+
 def _is_mask(name: str, images: Sequence[str]) -> bool:
     """Whether a file is called as a mask, or as an image and something after it."""
     continues = any(name.startswith(f"{image}{sign}") for image in images for sign in "_-. ")
@@ -179,22 +204,16 @@ def _is_mask(name: str, images: Sequence[str]) -> bool:
 
 
 def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict[str, xr.DataArray]:
-    """The images in files of several channels; those of one set once."""
-    sets: dict[object, list[TiffContents]] = {}  # a file that belongs to none is one of its own
-    for one in found:
-        key = frozenset(one.ome.files) if one.ome.is_set else one.file
-        sets.setdefault(key, []).append(one)
+    """The images in files of several channels; and in sets whose files were renamed."""
     images: list[tuple[Path, dict[str, xr.DataArray]]] = []
     opened = []
-    for files in sets.values():
+    for files in _sets(found):
         first, folder = files[0], files[0].file.parent
-        if not first.ome.is_set:
-            opened.append(first)
-        elif first.ome.missing_files(folder) and all(one.is_single for one in files):
+        if first.ome.is_set and first.ome.missing_files(folder):
             _check_set(files)
             by_label = _labelled(folder, files, options)
             image = read_fov(list(by_label), list(by_label.values()), options)
             images.append((first.file, {stem(first.file): image}))
         else:
-            opened.append(find_images(first.file))
+            opened += files
     return images_of_all(opened, images, options)

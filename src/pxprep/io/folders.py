@@ -210,10 +210,9 @@ def tiffs_of_fov(folder: Path, subfolder: str | None = None) -> list[Path]:
 
 
 def cycles_of(folder: Path) -> list[Path]:
-    """The folders of an image's cycles; none where others lie beside them."""
-    folders = naturally(path for path in folder.iterdir() if path.is_dir())
-    cycles = [path for path in folders if CYCLE.fullmatch(path.name)]
-    return cycles if len(cycles) == len([path for path in folders if tiffs_in(path)]) else []
+    """The folders with TIFFs, if all are called like cycles of an image; else none."""
+    folders = naturally(path for path in folder.iterdir() if tiffs_in(path))
+    return folders if all(CYCLE.fullmatch(path.name) for path in folders) else []
 
 
 def tiffs_in(folder: Path) -> list[Path]:

@@ -233,7 +233,15 @@ def _acquisitions_of(file: Path) -> list[Acquisition]:
             raise
         warn(f"{error!s:.300}: its text files are read instead")
         return [Acquisition.of_text(text, text.stem[len(file.stem) + 1 :]) for text in texts]
-    return [_or_text(acquisition, file) for acquisition in found]
+    found = [_or_text(acquisition, file) for acquisition in found]
+    if found and all(acquisition.why_broken for acquisition in found):
+        raise ImageError(f"{str(file)!r} has nothing but broken acquisitions: {_broken(found)}")
+    return found
+
+
+def _broken(found: Sequence[Acquisition]) -> str:
+    """The broken ones of some acquisitions, and why each is; for messages."""
+    return f"{'; '.join(f'{one.number}, {one.why_broken}' for one in found if one.why_broken):.500}"
 
 
 def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
@@ -309,18 +317,16 @@ def _kept(
     chosen = [
         acquisition for acquisition in found if numbers is None or acquisition.number in numbers
     ]
-    whole = [acquisition for acquisition in chosen if not acquisition.why_broken]
-    broken = "; ".join(f"{one.number}, {one.why_broken}" for one in chosen if one.why_broken)
-    if not broken:
-        return whole
-    if numbers is not None or not whole:
+    broken = _broken(chosen)
+    if broken and numbers is not None:
         others = [acquisition.number for acquisition in found if not acquisition.why_broken]
         raise ImageError(
-            f"{str(file)!r} has broken acquisitions: {broken:.500}; {spelled('acquisitions=')} "
+            f"{str(file)!r} has broken acquisitions: {broken}; {spelled('acquisitions=')} "
             f"chooses others, of {others}"
         )
-    warn(f"acquisitions of {str(file)!r} are left out: {broken:.500}")
-    return whole
+    if broken:
+        warn(f"acquisitions of {str(file)!r} are left out: {broken}")
+    return [acquisition for acquisition in chosen if not acquisition.why_broken]
 
 
 def _image(acquisition: Acquisition, options: FileOptions, name: str) -> xr.DataArray:

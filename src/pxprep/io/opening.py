@@ -120,11 +120,12 @@ def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
         )
     kind, files = (FOVS, []) if options.subfolder is not None else _recognised(path)
     _check_fits(kind, options)
-    if options.crop and kind == TIFFS and path.is_file():
-        raise ParameterError(
-            f"{spelled('crop')} must be left out: it is for folders with a TIFF for each channel, "
-            f"not for the file {str(path)!r}"
-        )
+    for parameter in ("names_from", "crop"):
+        if getattr(options, parameter) and kind == TIFFS and path.is_file():
+            raise ParameterError(
+                f"{spelled(parameter)} must be left out: it is for folders with a TIFF for each "
+                f"channel, not for the file {str(path)!r}"
+            )
     if kind == ZARRS:
         return zarr_images(files, options)
     if kind == IMC:

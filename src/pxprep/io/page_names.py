@@ -33,7 +33,7 @@ def mibi_pages(tiff: TiffFile) -> list[tuple[str, TiffPage | TiffFrame]]:
 
 
 def names_of_pages(pages: Sequence[TiffPage]) -> list[str]:
-    """The name that each page has for itself, as far as all have one of their own; else none."""
+    """The names that the pages have for themselves; none unless each has one of its own."""
     for tell in (_biomarker, _page_name, _description):
         if not tell(pages[0].aspage()):
             continue

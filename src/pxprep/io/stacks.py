@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ImageError, ParameterError, spelled
 from .arrays import reading
-from .axes import meanings
+from .axes import as_asked, meanings
 from .ome import OmeImage
 from .page_names import names_of_pages
 from .pages import Page, PageOrder, TiffPixels, is_planar_page, segment_size
@@ -110,10 +110,13 @@ class Stack:
         """Whether it is a picture, or a small view of what another image shows."""
         return self.is_picture or SMALL.fullmatch(self.name.strip()) is not None
 
-    @property
-    def n_channels(self) -> int:
-        """How many there would be if all axes but depth, rows and columns were channels."""
-        sizes = zip(self.axes, self.sizes, strict=True)
+    def n_channels(self, asked: str | None = None) -> int:
+        """How many there would be if all axes but depth, rows and columns were channels.
+
+        `asked` is what the user says that the axes are; where it does not fit, the file says it.
+        """
+        letters = as_asked(self.axes, self.sizes, asked) if asked is not None else None
+        sizes = zip(letters or self.axes, self.sizes, strict=True)
         return prod(size for axis, size in sizes if axis not in "ZYX")
 
     @property
@@ -136,12 +139,12 @@ class Stack:
 
     def _pixels(self, asked: str | None, channel_counts: Collection[int]) -> TiffPixels:
         what = f"an image in {str(self.file)!r}"
-        rgba = self.is_picture and self.n_channels == 4 and 4 in channel_counts
+        rgba = self.is_picture and self.n_channels() == 4 and 4 in channel_counts
         if self.is_picture and asked is None and not rgba:
             axes = f"axes={self.axes.replace('S', 'C')!r}"
             raise ImageError(
-                f"{what} has {self.n_channels} samples for each pixel, colours (RGB?); if they are "
-                f"channels, say what the axes are: {spelled(axes)}"
+                f"{what} has {self.n_channels()} samples for each pixel, colours (RGB?); if they "
+                f"are channels, say what the axes are: {spelled(axes)}"
             )
         page = self.keyframe
         is_whole = tuple(page.shape) == self.sizes[-len(page.shape) :]

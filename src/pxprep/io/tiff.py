@@ -45,8 +45,9 @@ def read_tiff(
         "Y" and "X". None takes what the file says; an axis of time, depth or samples of a pixel is
         taken for channels if there are as many names.
     images
-        Names, in the file or as they are returned, or numbers of the images to read. None for all,
-        but for RGB pictures, thumbnails, labels and overviews beside others.
+        Names or numbers of the images to read: "slide" as in the file, or "s1_slide" with the name
+        of the file before it. None for all, but for RGB pictures, thumbnails, labels and overviews
+        beside others.
 
     Returns
     -------

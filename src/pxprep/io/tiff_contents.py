@@ -45,10 +45,9 @@ class TiffContents:
         numbers = range(len(self.stacks))
         return image_names(self.file, [stack.name for stack in self.stacks], numbers)
 
-    @property
-    def is_single(self) -> bool:
+    def is_single(self, options: FileOptions) -> bool:
         """Whether there is one image, with one channel."""
-        return len(self.stacks) == 1 and self.stacks[0].n_channels == 1
+        return len(self.stacks) == 1 and self.stacks[0].n_channels(options.axes) == 1
 
     def chosen(self, options: FileOptions) -> dict[str, Stack]:
         """The images that the user wants, by name; without pictures if others remain."""
