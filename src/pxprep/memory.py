@@ -3,7 +3,7 @@
 The system clears each page of fresh memory when it is first written to, which may take longer than
 the work on the pixels. So the memory of a large array is held for the next one of about its size.
 The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
-in fresh memory does. And it gets it back once nothing has been held anew for a while.
+in fresh memory does. It gets all of it back once nothing has been held anew for a while.
 """
 
 import mmap
@@ -20,8 +20,8 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most: of results, and of scratch. What is held and not taken again makes
-# other arrays take fresh memory.
+# So many bytes are held at most: of results, and of scratch. Only arrays of about its size can take
+# what is held: all others take fresh memory.
 MOST_RESULTS, MOST_SCRATCH = 1 << 30, 3 << 25
 # So many seconds after the last array was freed, what is held goes back to the system. It counts
 # as memory of a worker of distributed, which pauses a worker near its limit until it has less.
@@ -72,7 +72,7 @@ class _HeldMemory:
         try:
             piece = self.take(n_bytes) or _fresh(n_bytes)
         except OSError:
-            return np.empty(shape, dtype)  # which says how much memory there is not
+            return np.empty(shape, dtype)  # its error tells how much memory was asked for
         plain = np.asarray(_InUse(piece, self))
         return plain[:n_bytes].view(dtype).reshape(shape)
 

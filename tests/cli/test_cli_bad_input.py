@@ -235,6 +235,11 @@ BAD = {
         1,
         r"--output 'fov2' already holds .* choose another --output$",
     ),
+    "batches of a fit without any": (
+        ["apply", "fitted.json", "study.zarr", *RAW, *OUT, "--by", "early"],
+        1,
+        r"--by names batches, .*, or fit with --by; got 'early'$",
+    ),
     "waits twice": (["repair", "study.zarr", "--wait", "1", "--no-wait"], 2, r"not both"),
 }
 

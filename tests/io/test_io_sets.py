@@ -103,6 +103,20 @@ def test_renamed_sets_in_one_folder(tmp_path):
         ImageError, match=r"lacks files of an OME-TIFF: 'slide0_C2\.ome\.tif'; channels= chooses"
     ):
         open_images(tmp_path)
+    chosen = open_images(tmp_path, ["DAPI", "CD3"])["s0-CD3"]
+    np.testing.assert_array_equal(chosen.values, stored[0][:2])
+
+
+def test_a_renamed_set_beside_a_file(tmp_path):
+    """It is chosen and named as other images are, and comes where its first file does."""
+    stored = write_set(tmp_path, [f"a-{name}.ome.tif" for name in NAMES])
+    own = {"axes": "CYX", "Channel": {"Name": ["CD3", "CD20", "DAPI"]}}
+    tifffile.imwrite(tmp_path / "b.ome.tif", pixels(seed=1), metadata=own, **GRAY)
+    assert list(open_images(tmp_path)) == ["a-CD3", "b"]
+    assert list(open_images(tmp_path, images=["b"])) == ["b"]
+    assert list(open_images(tmp_path, images=["slide"])) == ["a-CD3"]
+    named = open_images(tmp_path, channel_names=["x", "y", "z"])["a-CD3"]
+    check(named, stored[[1, 2, 0]], ["x", "y", "z"])
 
 
 def test_a_file_for_each_position(tmp_path):

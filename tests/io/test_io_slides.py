@@ -213,3 +213,12 @@ def test_sizes_that_differ_are_cut_if_asked_for(tmp_path):
         open_images(tmp_path)
     image = one(open_images(tmp_path, crop=True))
     check(image, np.stack([values[:100, :83] for values in stored.values()]), list(shapes))
+
+
+def test_a_stack_among_planes_is_not_to_be_cut(tmp_path):
+    stack = {"metadata": {"axes": "ZYX"}, **GRAY}
+    write_channel(tmp_path / "ROI1" / "CD3.tif", pixels((101, 83)))
+    tifffile.imwrite(tmp_path / "ROI1" / "CD20.tif", pixels((4, 101, 83)), **stack)
+    for crop in (False, True):
+        with pytest.raises(ImageError, match=r"must all have .* has \([0-9, ]*\)$"):
+            open_images(tmp_path, crop=crop)

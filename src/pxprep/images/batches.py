@@ -48,7 +48,7 @@ def known_batches(
             return ()
         raise ParameterError(
             f"{spelled('by')} names batches, and the numbers were fitted without any: leave it "
-            f"out, or fit with by=; got {by!r:.200}"
+            f"out, or fit with {spelled('by=')}; got {by!r:.200}"
         )
     if _is_batch(by, fitted.values(), names):
         by = dict.fromkeys(names, by)

@@ -11,10 +11,10 @@ import xarray as xr
 
 from ..aliases import Label
 from ..errors import ChannelError, ImageError, listed_names, spelled, warn
-from .arrays import Joined, lazy_image
+from .arrays import Joined, lazy_image, with_channels
 from .file_options import FILES, METADATA, FileOptions
 from .names import stem
-from .tiff import images_of_all
+from .tiff import images_of, images_of_all
 from .tiff_contents import TiffContents, find_images
 
 # What files of labels are called, or end in.
@@ -139,10 +139,12 @@ def read_fov(
     sizes = {one.file: part.shape[1:] for one, part in zip(found, parts, strict=True)}
     usual = Counter(sizes.values()).most_common(1)[0][0]
     odd = [f"{str(file)!r} has {size}" for file, size in sizes.items() if size != usual]
-    if odd and (not options.crop or len({len(size) for size in sizes.values()}) > 1):
+    can_crop = len({len(size) for size in sizes.values()}) == 1
+    if odd and not (options.crop and can_crop):
+        crops = f"; {spelled('crop=True')} cuts all to the size that they share, at the upper left"
         raise ImageError(
-            f"the channels must all have {usual} pixels: {', '.join(odd):.500}; "
-            f"{spelled('crop=True')} cuts all to the size that they share, at the upper left"
+            f"the channels must all have {usual} pixels: {', '.join(odd):.500}"
+            f"{crops if can_crop else ''}"
         )
     # The largest chunks of all channels: a strip larger than the chunk would be decoded again for
     # each chunk.
@@ -205,15 +207,26 @@ def _is_mask(name: str, images: Sequence[str]) -> bool:
 
 def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict[str, xr.DataArray]:
     """The images in files of several channels; and in sets whose files were renamed."""
-    images: list[tuple[Path, dict[str, xr.DataArray]]] = []
-    opened = []
+    parts = []
     for files in _sets(found):
-        first, folder = files[0], files[0].file.parent
-        if first.ome.is_set and first.ome.missing_files(folder):
-            _check_set(files)
-            by_label = _labelled(folder, files, options)
-            image = read_fov(list(by_label), list(by_label.values()), options)
-            images.append((first.file, {stem(first.file): image}))
+        first = files[0]
+        if first.ome.is_set and first.ome.missing_files(first.file.parent):
+            parts.append((first.file, _image_of_renamed(files, options)))
         else:
-            opened += files
-    return images_of_all(opened, images, options)
+            parts += [(one.file, images_of(one, options)) for one in files]
+    return images_of_all(parts)
+
+
+def _image_of_renamed(
+    files: Sequence[TiffContents], options: FileOptions
+) -> dict[str, xr.DataArray]:
+    """The image of a set whose files were renamed, called like the first; none if not wanted."""
+    if not any(one.chosen(options) for one in files):
+        return {}
+    if options.channels is None:
+        _check_set(files)
+    name, folder = stem(files[0].file), files[0].file.parent
+    by_label = _labelled(folder, files, options)
+    image = read_fov(list(by_label), list(by_label.values()), options)
+    what = f"image {name!r} of {str(folder)!r}"
+    return {name: with_channels(image, options.labels(list(by_label), len(by_label), what))}

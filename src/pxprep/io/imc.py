@@ -241,7 +241,8 @@ def _acquisitions_of(file: Path) -> list[Acquisition]:
 
 def _broken(found: Sequence[Acquisition]) -> str:
     """The broken ones of some acquisitions, and why each is; for messages."""
-    return f"{'; '.join(f'{one.number}, {one.why_broken}' for one in found if one.why_broken):.500}"
+    told = [f"{one.number}, {one.why_broken}" for one in found if one.why_broken]
+    return "; ".join(told)[:500]
 
 
 def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -104,7 +104,7 @@ def tiff_images(files: Sequence[Path], options: FileOptions) -> dict[str, xr.Dat
     """The images of several files as one cohort."""
     found = [find_images(file) for file in files]
     check_images(options, found)
-    images = images_of_all(found, [], options)
+    images = images_of_all((one.file, images_of(one, options)) for one in found)
     try:
         return agreed(images, options.channels)
     except ChannelError as error:
@@ -122,13 +122,11 @@ def _tell_images(error: Exception, found: Sequence[TiffContents]) -> None:
 
 
 def images_of_all(
-    found: Sequence[TiffContents],
-    others: Sequence[tuple[Path, Mapping[str, xr.DataArray]]],
-    options: FileOptions,
+    parts: Iterable[tuple[Path, Mapping[str, xr.DataArray]]],
 ) -> dict[str, xr.DataArray]:
-    """The images of several files, and others that were read from files, as one cohort."""
+    """The images of several files, each given with its images, in one dict."""
     images: dict[str, xr.DataArray] = {}
-    for file, more in [*((one.file, images_of(one, options)) for one in found), *others]:
+    for file, more in parts:
         require_new(more, images, file)
         images |= more
     return images
