@@ -81,6 +81,15 @@ def test_only_arrays_of_about_the_size_take_it():
 
 
 @needs_holding
+def test_of_several_the_newest_is_taken():
+    arrays = [empty(LARGE, F4) for _ in range(3)]
+    places = [address(array) for array in arrays]
+    while arrays:
+        del arrays[0]
+    assert address(empty(LARGE, F4)) == places[-1]
+
+
+@needs_holding
 def test_no_more_is_held_than_the_limit(monkeypatch):
     monkeypatch.setattr(memory, "MOST_RESULTS", 3 * LEAST_BYTES)
     arrays = [empty((LEAST_BYTES,), np.dtype(np.uint8)) for _ in range(5)]

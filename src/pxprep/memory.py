@@ -88,7 +88,7 @@ class _HeldMemory:
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
-            piece = min(fitting, key=len)
+            piece = min(reversed(fitting), key=len)  # the newest: the processor may have it cached
             self._pieces.remove(piece)
             return piece
         finally:
