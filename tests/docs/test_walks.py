@@ -11,7 +11,6 @@ import xarray as xr
 
 import pxprep
 from pxprep.engine.kernels import Kernel
-from stores import make_study
 
 PACKAGE = Path(pxprep.__file__).parent
 DESIGN = (Path(__file__).parents[2] / "docs/design.md").read_text()
@@ -82,6 +81,9 @@ def test_a_measurement(image):
 
 
 def test_the_wrapper(tmp_path):
+    pytest.importorskip("spatialdata")
+    from stores import make_study
+
     sdata = make_study(tmp_path / "study.zarr")
     pxprep.pixel_clustering_preprocess(sdata, "other", "newest")
     steps = [*walk("## The walk of the wrapper")]
