@@ -20,11 +20,11 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most: of results, and of scratch. What is held and not taken again makes
-# other arrays take fresh memory.
+# So many bytes are held at most: of results, and of scratch.
 MOST_RESULTS, MOST_SCRATCH = 1 << 30, 3 << 25
-# So many seconds after the last array was freed, what is held goes back to the system. It counts
-# as memory of a worker of distributed, which pauses a worker near its limit until it has less.
+# So many seconds after the last array was freed, or at most twice as many, what is held goes back
+# to the system. It counts as memory of a worker of distributed, which pauses a worker near its
+# limit until it has less.
 RESULTS_SECONDS, SCRATCH_SECONDS = 10.0, 1.0
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
