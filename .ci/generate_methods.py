@@ -100,7 +100,7 @@ class Docstring:
         )
 
     def text(self, indent: int) -> str:
-        """The docstring as it is written, its quotes included, its lines of WIDTH at most."""
+        """The docstring as it is written, its quotes included."""
         order = ("Parameters", "Returns", "Raises", "Warns", "Notes", "Examples")
         sections = [
             f"{title}\n{'-' * len(title)}\n{self.sections[title]}"

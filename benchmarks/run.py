@@ -192,7 +192,7 @@ def main(arguments=None):
     parser.add_argument("--harpy", metavar="PYTHON", help="the python of an environment with harpy")
     parser.add_argument("--work", help="an empty folder on the disk to be measured")
     parser.add_argument(
-        "--most", type=int, default=1000, help="limit of all other sizes: images, layers, ..."
+        "--most", type=int, default=1000, help="limit of how many images or layers there are"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="figures of another commit")

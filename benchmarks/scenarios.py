@@ -232,7 +232,7 @@ def dask_image_crick(store, work, size):
 
 @scenario
 def harpy(store, work, size):
-    """The function of that name in harpy; runs where harpy is installed."""
+    """Harpy's own `pixel_clustering_preprocess`; runs where harpy is installed."""
     import harpy as hp
 
     warnings.simplefilter("ignore")

@@ -108,8 +108,8 @@ class ImageMethods(StepMethods[Made]):
         pipeline
             The steps.
         pool
-            ``"mean"``: mean over the images of each one's quantile; images in which a channel has
-            no signal do not count for it. ``"pixels"``: one quantile over the pixels of all images.
+            ``"mean"``: mean over the images of what each gives; images in which a channel has no
+            signal do not count for it. ``"pixels"``: the pixels of all images as if they were one.
             None: each image by itself.
         variable
             Name of the variable that is the image, in a tree whose datasets have several.

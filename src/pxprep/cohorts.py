@@ -36,7 +36,7 @@ class Cohort(Displayable, ImageMethods["Cohort"], HoldsImages, Mapping[ImageName
         0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for each image,
         like `images`. None measures all.
     pool
-        ``"mean"`` of the images' quantiles, one quantile over the ``"pixels"`` of all images, or
+        ``"mean"`` of what each image gives, the ``"pixels"`` of all images as if they were one, or
         None: each image by itself.
     by
         Batches of images that are measured together, as if the others were not there: a mapping of

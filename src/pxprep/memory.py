@@ -3,7 +3,7 @@
 The system clears each page of fresh memory when it is first written to, which may take longer than
 the work on the pixels. So the memory of a large array is held for the next one of about its size.
 The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
-in fresh memory does. It gets all of it back once nothing has been held anew for a while.
+in fresh memory does. And it gets it back once nothing has been held anew for a while.
 """
 
 import mmap
@@ -20,12 +20,11 @@ from .aliases import Block, DType
 
 # The C library holds the memory of smaller arrays.
 LEAST_BYTES = 1 << 20
-# So many bytes are held at most: of results, and of scratch. Only arrays of about its size can take
-# what is held: all others take fresh memory.
+# So many bytes are held at most: of results, and of scratch.
 MOST_RESULTS, MOST_SCRATCH = 1 << 30, 3 << 25
-# Once no array was freed for so many seconds, or twice as many at most, what is held goes back to
-# the system. It counts as memory of a worker of distributed, which pauses a worker near its limit
-# until it has less.
+# So many seconds after the last array was freed, or at most twice as many, what is held goes back
+# to the system. It counts as memory of a worker of distributed, which pauses a worker near its
+# limit until it has less.
 RESULTS_SECONDS, SCRATCH_SECONDS = 10.0, 1.0
 # An array takes memory that is held if that is at most so many times as large as it needs.
 TOO_LARGE = 1.25
@@ -73,7 +72,7 @@ class _HeldMemory:
         try:
             piece = self.take(n_bytes) or _fresh(n_bytes)
         except OSError:
-            return np.empty(shape, dtype)  # its error tells how much memory was asked for
+            return np.empty(shape, dtype)  # which says how much memory there is not
         plain = np.asarray(_InUse(piece, self))
         return plain[:n_bytes].view(dtype).reshape(shape)
 
@@ -89,7 +88,7 @@ class _HeldMemory:
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
-            piece = min(reversed(fitting), key=len)  # the newest: the processor may have it cached
+            piece = min(fitting, key=len)
             self._pieces.remove(piece)
             return piece
         finally:

@@ -127,9 +127,10 @@ def test_unknown_names_are_errors(cohort, no_compute):
         (new, None),
         (new, "new"),
         ([new], None),
+        ([new], "new"),
     ):
-        what = "fov, or else" if images is new else "the name of each image"
-        named = "0" if isinstance(images, list) else "'new'"
+        what = "fov, or else" if images is new or fov else "the name of each image"
+        named = "0" if isinstance(images, list) and fov is None else "'new'"
         message = rf"{what}.* that was fitted, .* got {named}; there are 'fov0', 'fov1'"
         with no_compute(), pytest.raises(ImageError, match=message):
             fitted.transform(images, fov=fov)

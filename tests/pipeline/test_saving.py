@@ -83,7 +83,16 @@ def test_bad_json(text):
         FittedPipeline.from_json(text)
 
 
-@pytest.mark.parametrize("sigma", [{"CD3": 2}, {"channels": [["CD3"]]}, {"channels": [[[], 2]]}])
+@pytest.mark.parametrize(
+    "sigma",
+    [
+        {"CD3": 2},
+        {"channels": [["CD3"]]},
+        {"channels": [[[], 2]]},
+        {"channels": [["CD3", 2], ["CD3", 3]]},
+        {"channels": [["CD3", 2]], "other": 3},
+    ],
+)
 def test_mapping_of_channels_that_is_none(sigma):
     step = {"name": "blur", "as": "blur", "configuration": {"sigma": sigma}}
     with pytest.raises(ParameterError, match=r"blur\.sigma: in JSON a mapping .*, got \{"):

@@ -33,7 +33,7 @@ def fitted(cohort):
 def test_a_report_compares_images_with_their_batch(cohort, fitted, write):
     page = write(cohort, fitted.transform(cohort), fitted)
     captions = " ".join(page.tables)
-    assert "fitted to 8 images in 2 batches, each with the mean of their quantiles" in captions
+    assert "fitted to 8 images in 2 batches, each with the mean of their numbers" in captions
     assert "the median of all images of the batch" in captions
     assert "the median of all batches (and from the lowest to the highest)" in captions
     assert "far each image is from the median of all images of its batch: the ratio" in page.said

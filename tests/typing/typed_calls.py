@@ -14,9 +14,14 @@ from pxprep.steps import Blur
 
 
 def what_goes_in_comes_out(
-    image: xr.DataArray, tree: xr.DataTree, fovs: dict[str, xr.DataArray], cohort: Cohort
+    image: xr.DataArray,
+    dataset: xr.Dataset,
+    tree: xr.DataTree,
+    fovs: dict[str, xr.DataArray],
+    cohort: Cohort,
 ) -> None:
     assert_type(ops.blur(image, 2), xr.DataArray)
+    assert_type(ops.blur(dataset, 2), xr.Dataset)
     assert_type(ops.quantile_norm(tree, {"CD3": 99, ...: 98}, pool=None), xr.DataTree)
     assert_type(ops.sum_mask(image, 5, zeros="include"), xr.DataArray)
     assert_type(ops.quantile(image, 99), xr.DataArray)

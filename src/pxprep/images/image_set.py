@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     AnyImages = TypeVar(
         "AnyImages",
         xr.DataArray,
+        xr.Dataset,
         xr.DataTree,
         "HoldsImages",
         Sequence[xr.DataArray],
@@ -70,14 +71,14 @@ class ImageSet(BaseImageSet):
         what: str = "image",
         where: object = None,
     ) -> "ImageSet":
-        """Check one image, a sequence, a mapping or a tree of images; bring channels in line.
+        """Check images, however the user holds them; bring channels in line.
 
         Parameters
         ----------
         images, pool
             What the user gave.
         variable
-            Name of the variable of a tree's datasets that is the image.
+            Name of the variable that is the image, in a dataset or in those of a tree.
         labels
             Channels that the images must have, and their order; None for those that most have, in
             the order of the first image that has them.

@@ -85,12 +85,12 @@ class Pipeline(BasePipeline):
             An image; a sequence, a mapping of names to images, a dataset of images, or a tree with
             an image in each leaf; with the same channels, in any order if they are labeled.
         pool
-            ``"mean"``: mean over the images of each one's quantile; images in which a channel has
-            no signal do not count for it. ``"pixels"``: one quantile over the pixels of all
-            images. None: each image by itself.
+            ``"mean"``: mean over the images of what each gives; images in which a channel has no
+            signal do not count for it. ``"pixels"``: the pixels of all images as if they were one.
+            None: each image by itself.
         variable
-            Name of the variable that is the image, if `images` is a tree whose datasets have
-            several.
+            Name of the variable that is the image, if `images` is a dataset with several, or a
+            tree of such datasets.
         where
             Mask of the pixels that are measured: an `xarray.DataArray` of bool, or of labels (all
             but 0), with the dims ``y``, ``x`` and optionally ``z``; a `pxprep.Mask`; or one for
@@ -239,8 +239,8 @@ class FittedPipeline(BaseFittedPipeline):
             from its `pxprep.Cohort`, in any form that `Pipeline.fit` takes; or the name of one
             batch, of all images.
         variable
-            Name of the variable that is the image, if `images` is a tree whose datasets have
-            several.
+            Name of the variable that is the image, if `images` is a dataset with several, or a
+            tree of such datasets.
 
         Returns
         -------
@@ -296,7 +296,7 @@ class FittedPipeline(BaseFittedPipeline):
                 f"{len(cohort)} of them and pool={self.pool!r}"
             )
         if any(FOV in numbers.dims for numbers in self.measured.values()) and self.pool is None:
-            require_fitted(cohort, self.fovs)
+            require_fitted(cohort, self.fovs, is_fov=cohort.is_one or fov is not None)
         return cohort
 
     def _in_order(self, images: object, by: object, variable: object, where: object) -> ImageSet:

@@ -154,11 +154,14 @@ def _reason(quantile: float, median: float, fold: float, score: float) -> str:
     return far if np.isfinite(score) else f"{far}, no spread in the others"
 
 
-def require_fitted(cohort: ImageSet, fovs: Sequence[ImageName]) -> None:
-    """Raise ImageError unless each image is called like one of `fovs`, which were fitted."""
+def require_fitted(cohort: ImageSet, fovs: Sequence[ImageName], *, is_fov: bool) -> None:
+    """Raise ImageError unless each image is called like one of `fovs`, which were fitted.
+
+    `is_fov` says whether the user may have called the one image by the parameter `fov`.
+    """
     unknown = [name for name in cohort.names if name not in fovs]
     if unknown:
-        what = "fov, or else the image's own name," if cohort.is_one else "the name of each image"
+        what = "fov, or else the image's own name," if is_fov else "the name of each image"
         raise ImageError(
             f"{what} must be that of an image that was fitted, as with pool=None each has its own "
             f"numbers, got {listed_names(unknown)}{did_you_mean(unknown, fovs)}; there are "

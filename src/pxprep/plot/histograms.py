@@ -98,7 +98,7 @@ def histogram(
     fov
         Which of the fitted images it is, by name. None takes the image's own name.
     bins
-        How many bars; for whole numbers often fewer, as each bar counts equally many of them.
+        How many bars; for whole numbers often fewer, as the width of a bar is one, too.
     axes
         Axes to draw on, a 2-D array as ``plt.subplots`` gives it, with room for all channels; with
         `after`, even rows for `before`, each with the row for `after` below it. None makes a

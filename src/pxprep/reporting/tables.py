@@ -122,8 +122,8 @@ def steps_table(fitted: FittedPipeline) -> Table:
 
 def _fitted_to(fitted: FittedPipeline) -> str:
     pool = {
-        "mean": "with the mean of their quantiles",
-        "pixels": "with the quantiles of all their pixels",
+        "mean": "with the mean of their numbers",
+        "pixels": "with the numbers of all their pixels",
         None: "each by itself",
     }[fitted.pool]
     n_images = len(fitted.fovs)

@@ -39,11 +39,15 @@ def decode_parameter(value: object, where: str) -> object:
     if isinstance(value, Mapping):
         try:
             items = dict(value["channels"])
-        except (TypeError, KeyError, ValueError) as error:
+            nothing_lost = len(items) == len(value["channels"])
+        except (TypeError, KeyError, ValueError):
+            nothing_lost = False
+        if not nothing_lost or not set(value) <= {"channels", "others"}:
             raise ParameterError(
                 f"{where}: in JSON a mapping of channels must be "
-                f"{{'channels': [[label, value], ...]}}, perhaps with 'others', got {value!r:.200}"
-            ) from error
+                "{'channels': [[label, value], ...]}, each label once, perhaps with 'others', got "
+                f"{value!r:.200}"
+            )
         if "others" in value:
             items[...] = value["others"]
         return {label: decode_parameter(item, where) for label, item in items.items()}

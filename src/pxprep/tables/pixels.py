@@ -69,7 +69,8 @@ def pixel_table(
     overwrite
         Whether `file` may be replaced.
     variable
-        Name of the variable that is the image, if `images` is a tree whose datasets have several.
+        Name of the variable that is the image, if `images` is a dataset with several, or a tree of
+        such datasets.
 
     Returns
     -------
