@@ -3,7 +3,7 @@
 The system clears each page of fresh memory when it is first written to, which may take longer than
 the work on the pixels. So the memory of a large array is held for the next one of about its size.
 The system may take it meanwhile, whenever it is short of memory: the next array then costs what one
-in fresh memory does. And it gets it back once nothing has been held anew for a while.
+in fresh memory does. It gets all of it back once nothing has been held anew for a while.
 """
 
 import mmap
@@ -72,7 +72,7 @@ class _HeldMemory:
         try:
             piece = self.take(n_bytes) or _fresh(n_bytes)
         except OSError:
-            return np.empty(shape, dtype)  # which says how much memory there is not
+            return np.empty(shape, dtype)  # its error tells how much memory was asked for
         plain = np.asarray(_InUse(piece, self))
         return plain[:n_bytes].view(dtype).reshape(shape)
 
@@ -88,7 +88,7 @@ class _HeldMemory:
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
-            piece = min(fitting, key=len)
+            piece = min(reversed(fitting), key=len)  # the newest: the processor may have it cached
             self._pieces.remove(piece)
             return piece
         finally:
