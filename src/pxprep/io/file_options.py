@@ -29,7 +29,7 @@ class FileOptions:
     channels: tuple[Label, ...] | None = None
     panel: Panel | None = None
     axes: str | None = None
-    images: tuple[str, ...] | None = None
+    images: tuple[str | int, ...] | None = None
     acquisitions: Sequence[int] | None = None
     subfolder: str | None = None
     names_from: str | None = None
@@ -105,7 +105,7 @@ def _parse_subfolder(value: object) -> str | None:
     return str(value)
 
 
-def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
+def _parse_images(value: Sequence[str | int] | None) -> tuple[str | int, ...] | None:
     if value is None:
         return None
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
@@ -113,4 +113,4 @@ def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
         raise ParameterError(
             f"{spelled('images')} must be a sequence of names or numbers, got {value!r}"
         )
-    return tuple(map(str, value))
+    return tuple(value)
