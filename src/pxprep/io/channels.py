@@ -44,8 +44,9 @@ def channels_of(
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
     are_single = all(one.is_single(options) for one in found)
-    if not are_single or len(sets) > 1 or options.all_are_named:
-        return _whole_sets(_images(found, options), options)
+    has_images = any(one.ome.has_images for one in found if one.ome.is_set)
+    if not are_single or len(sets) > 1 or has_images or options.all_are_named:
+        return _whole_sets(_images(_without_listed(found), options), options)
     if sets and wanted is None:
         _check_set(found)
     return _labelled(folder, found, options)
@@ -173,6 +174,12 @@ def _images(found: Sequence[TiffContents], options: FileOptions) -> list[TiffCon
             f"{str(left[0].file)!r} holds one, {str(several[0].file)!r} several"
         )
     return several or left
+
+
+def _without_listed(found: Sequence[TiffContents]) -> list[TiffContents]:
+    """The files, but for those without metadata of their own that another one lists as its set."""
+    listed = {Path(name).name for one in found for name in one.ome.files.values()}
+    return [one for one in found if one.ome.images or one.file.name not in listed]
 
 
 def _whole_sets(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:

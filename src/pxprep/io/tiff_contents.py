@@ -47,7 +47,7 @@ class TiffContents:
 
     @property
     def known_as(self) -> list[set[str | int]]:
-        """What `images` may call each: its names, and its number; as a text, too, if none has it."""
+        """What `images` may call each: by its names and number; by "1", too, if no name is that."""
         called = {*self.names, *(stack.name for stack in self.stacks)}
         return [
             {name, stack.name, number, *{str(number)} - called}
