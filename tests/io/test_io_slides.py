@@ -144,13 +144,20 @@ def test_a_cycle_without_tiffs(tmp_path):
         check(open_images(path)["ROI1"], values[[1, 0, 2, 3]], ["CD3", "DAPI", "CD8", "CD20"])
 
 
-def test_a_channel_of_every_cycle(tmp_path):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_channel_of_every_cycle(is_named, tmp_path):
+    """Whether metadata name the channels or the files."""
     values = pixels((4, 101, 83))
     for number, (cycle, name) in enumerate([(1, "DAPI"), (1, "CD3"), (2, "DAPI"), (2, "CD8")]):
-        write_channel(tmp_path / "ROI1" / f"cyc{cycle}" / f"{name}.ome.tif", values[number], name)
+        file = tmp_path / "ROI1" / f"cyc{cycle}" / f"{name}.ome.tif"
+        write_channel(file, values[number], name if is_named else None)
     image = one(open_images(tmp_path))
     assert image.c.values.tolist() == ["CD3", "DAPI(cyc1)", "CD8", "DAPI(cyc2)"]
     np.testing.assert_array_equal(image.values, values[[1, 0, 3, 2]])
+    second = one(open_images(tmp_path, ["DAPI(cyc2)"]))
+    np.testing.assert_array_equal(second.values, values[[2]])
+    with pytest.raises(ChannelError, match=r"DAPI\(cyc1\)"):
+        open_images(tmp_path, ["DAPI"])
 
 
 def test_folders_that_are_taken_together(tmp_path):

@@ -209,6 +209,13 @@ def tiffs_of_fov(folder: Path, subfolder: str | None = None) -> list[Path]:
     )
 
 
+def is_fov(folder: Path) -> bool:
+    """Whether the subfolders with TIFFs, but for masks, are `TIFs` of one image, or its cycles."""
+    below = naturally(path for path in folder.iterdir() if path.is_dir() and tiffs_of_fov(path))
+    names = [path.name.lower() for path in below if not MASKS.fullmatch(path.name)]
+    return bool(cycles_of(folder)) or names == [SUBFOLDER]
+
+
 def cycles_of(folder: Path) -> list[Path]:
     """The folders with TIFFs, if all are called like cycles of an image; else none."""
     folders = naturally(path for path in folder.iterdir() if tiffs_in(path))
