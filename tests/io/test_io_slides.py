@@ -8,7 +8,7 @@ pytest.importorskip("tifffile")
 import tifffile
 
 from pxprep import PxprepWarning
-from pxprep.errors import ChannelError, ImageError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images, read_folder
 from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
 
@@ -32,6 +32,20 @@ def test_a_folder_for_each_slide(tmp_path, subfolder):
     images = open_images(tmp_path, subfolder=subfolder)
     assert list(images) == ["s2", "s10"]
     check(images["s10"], pixels(seed=10))
+
+
+def test_slides_without_names(tmp_path):
+    """The remedies that messages name lead to the names."""
+    for name in ("s1", "s2"):
+        (tmp_path / "study" / name).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "study" / name / "x.tif", pixels(), **GRAY)
+    with pytest.raises(ChannelError, match="give channel_names or panel, all of them in the order"):
+        read_folder(tmp_path / "study")
+    with pytest.raises(ParameterError, match="for folders of TIFFs give panel"):
+        open_images(tmp_path / "study", channel_names=NAMES)
+    (tmp_path / "panel.csv").write_text("\n".join(["name", *NAMES]))
+    for image in read_folder(tmp_path / "study", panel=tmp_path / "panel.csv").values():
+        check(image, pixels())
 
 
 def test_several_slides_in_a_folder(tmp_path):

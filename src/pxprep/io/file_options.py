@@ -85,9 +85,11 @@ class FileOptions:
         if self.panel is not None:
             return self.panel.labels([names], n_channels, what, by_order=True)
         if len(names) != n_channels or not all(names):
+            # The command has one option for both; folders of fields of view take a panel only.
+            either = " or ".join(dict.fromkeys((spelled("channel_names"), spelled("panel"))))
             raise ChannelError(
                 f"{what}: {len(list(filter(None, names)))} of {n_channels} channels have a "
-                f"name{why}; give {spelled('channel_names')}, all of them in the order of the file"
+                f"name{why}; give {either}, all of them in the order of the file"
             )
         return list(enumerate(names))
 

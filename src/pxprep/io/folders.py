@@ -70,7 +70,8 @@ def read_folder(
     -------
     dict of str to xarray.DataArray
         By name of the folder, in natural order (fov2 before fov10); of several images in a folder,
-        followed by the name of each. Dims ``c``, ``y``, ``x``, with planes ``c``, ``z``, ``y``,
+        followed by the name of each; if TIFFs of several channels are in a single folder, by their
+        names alone. Dims ``c``, ``y``, ``x``, with planes ``c``, ``z``, ``y``,
         ``x``; channels in natural order of their files, whose names without ``.tif``, ``.tiff`` or
         ``.ome.tiff`` are the labels if metadata do not tell them. A channel that several cycles
         have gets the cycle after its label, as "DAPI(Cycle1)". Type of the files, in native byte

@@ -142,8 +142,8 @@ def _check_fits(kind: str, options: FileOptions) -> None:
     """Raise ParameterError if a parameter was given that does not apply to a kind of files."""
     if options.all_are_named and kind in (IMC, FOVS):
         raise ParameterError(
-            f"{spelled('channel_names')} are for TIFFs that do not tell them; {kind} name "
-            "their channels (a panel calls them otherwise)"
+            f"{spelled('channel_names')} are for TIFFs that do not tell them; for {kind} give "
+            f"{spelled('panel')}"
         )
     for parameter, kinds in {
         "axes": (TIFFS, FOVS),
