@@ -34,6 +34,18 @@ def test_folders(tmp_path, subfolder, suffix):
     np.testing.assert_array_equal(chosen["fov2"].values, stored["fov2"][[2, 1]])
 
 
+def test_a_field_of_view_in_tifs(tmp_path):
+    """It has the name of its folder; beside another folder, TIFs is one like that."""
+    values = write_fov(tmp_path / "fov0" / "TIFs")
+    write_fov(tmp_path / "fov0" / "masks", ["whole_cell"])
+    images = open_images(tmp_path / "fov0", NAMES)
+    assert list(images) == ["fov0"]
+    np.testing.assert_array_equal(images["fov0"].values, values)
+    write_fov(tmp_path / "fov0" / "other" / "TIFs")
+    with pytest.warns(PxprepWarning, match="seem to hold masks"):
+        assert list(open_images(tmp_path / "fov0", NAMES)) == ["TIFs", "other"]
+
+
 def test_a_subfolder_by_name(tmp_path):
     values = write_fov(tmp_path / "fov0" / "rescaled")
     write_fov(tmp_path / "fov0" / "masks", ["whole_cell"])

@@ -44,6 +44,17 @@ def test_pictures_are_left_out(tmp_path, name):
     np.testing.assert_array_equal(one(chosen).values, picture().transpose(2, 0, 1))
 
 
+def test_images_whose_names_are_numbers(tmp_path):
+    """Counted from 1, as programs do: a text is the name, a number the position."""
+    file = tmp_path / "s1.ome.tif"
+    with tifffile.TiffWriter(file, ome=True) as tiff:
+        for number in (1, 2, 3):
+            metadata = {"axes": "CYX", "Name": str(number), "Channel": {"Name": NAMES}}
+            tiff.write(pixels(seed=number), metadata=metadata, **GRAY)
+    for wanted, name in (("2", "s1_2"), (2, "s1_3"), ("0", "s1_1"), ("s1_3", "s1_3")):
+        assert list(read_tiff(file, images=[wanted])) == [name]
+
+
 def test_small_views_are_left_out(tmp_path):
     file = tmp_path / "s1.ome.tif"
     write_two(file, pixels((20, 30)), metadata={"axes": "YX", "Name": "Overview"}, **GRAY)

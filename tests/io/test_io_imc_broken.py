@@ -168,3 +168,32 @@ def test_a_column_that_names_no_metal(tmp_path):
         ImageError, match=r"s1\.txt' cannot be read as IMC: column 'CD3' names no m"
     ):
         read_imc(file)
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_text_files_of_another_slide(tmp_path, is_damaged):
+    """They begin like this one's: its broken acquisition is not taken from them."""
+    values = write_planned(tmp_path / "s1.mcd", 5)
+    if is_damaged:
+        (tmp_path / "s1.mcd").write_bytes(b"damaged")
+    write_mcd(tmp_path / "s1_b.mcd", [("x", PANEL, values[0]), ("y", PANEL, values[2])])
+    for number in (1, 2):
+        write_txt(tmp_path / f"s1_b_{number}.txt", PANEL, values[2])
+    with pytest.warns(PxprepWarning, match="left out"):
+        images = open_images(tmp_path)
+    own = [] if is_damaged else ["s1_ROI_001", "s1_ROI_003"]
+    assert list(images) == [*own, "s1_b_x", "s1_b_y"]
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_text_file_without_pixels(tmp_path, is_damaged):
+    """As that of an acquisition that was planned."""
+    values = write_planned(tmp_path / "s1.mcd")
+    write_txt(tmp_path / "s1_ROI_002_2.txt", PANEL, np.zeros((4, 0, 9)))
+    if is_damaged:
+        (tmp_path / "s1.mcd").write_bytes(b"damaged")
+        write_txt(tmp_path / "s1_ROI_003_3.txt", PANEL, values[2])
+    with pytest.warns(PxprepWarning, match="left out|read instead"):
+        images = read_imc(tmp_path / "s1.mcd")
+    name = "s1" if is_damaged else "s1_ROI_003"
+    np.testing.assert_array_equal(images[name].values, values[2])

@@ -143,11 +143,17 @@ def test_what_cannot_be_recognised(tmp_path):
         open_images(tmp_path / "fov0", subfolder="TIFs")
     with pytest.raises(ParameterError, match=r"subfolder must be left out: .* not for the file '"):
         open_images(tmp_path / "slide.ome.tiff", subfolder="TIFs")
+    (tmp_path / "slides").mkdir()
+    write_ome(tmp_path / "slides" / "s1.ome.tiff", pixels())
     for given in ({"crop": True}, {"names_from": "files"}):
         with pytest.raises(
             ParameterError, match=r"(crop|names_from) must be .* not for the file '"
         ):
             open_images(tmp_path / "slide.ome.tiff", **given)
+        with pytest.raises(
+            ParameterError, match=r"(crop|names_from) must be .* not for images of several channels"
+        ):
+            open_images(tmp_path / "slides", **given)
     with pytest.raises(ParameterError, match=r"acquisitions must be left out: .* not for TIFFs"):
         open_images(tmp_path / "slide.ome.tiff", acquisitions=np.array([1, 2]))
     (tmp_path / "slide.ome.tiff").unlink()

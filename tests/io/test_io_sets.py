@@ -119,28 +119,34 @@ def test_a_renamed_set_beside_a_file(tmp_path):
     check(named, stored[[1, 2, 0]], ["x", "y", "z"])
 
 
-def test_a_file_for_each_position(tmp_path):
-    """As MicroManager writes them: the metadata of each tell of all images."""
+@pytest.mark.parametrize("names", [NAMES, ["DAPI"]])
+@pytest.mark.parametrize("is_master", [False, True])
+def test_a_file_for_each_position(tmp_path, names, is_master):
+    """As MicroManager writes them: the metadata of each, or of the first, tell of all images."""
     listed, ids = ["p0.ome.tif", "p1.ome.tif"], [f"urn:uuid:{uuid.uuid4()}" for _ in range(2)]
+    other = f'<BinaryOnly MetadataFile="{listed[0]}" UUID="{ids[0]}"/>'
     images = "".join(
         f'<Image ID="Image:{n}" Name="P{n}"><Pixels ID="Pixels:{n}" DimensionOrder="XYCZT" '
-        'Type="uint16" SizeX="83" SizeY="101" SizeC="3" SizeZ="1" SizeT="1">'
-        + "".join(f'<Channel ID="Channel:{n}:{i}" Name="{name}"/>' for i, name in enumerate(NAMES))
-        + f'<TiffData IFD="0" PlaneCount="3"><UUID FileName="{file}">{own}</UUID></TiffData>'
-        "</Pixels></Image>"
+        'Type="uint16" SizeX="83" SizeY="101" SizeZ="1" SizeT="1" '
+        f'SizeC="{len(names)}">'
+        + "".join(f'<Channel ID="Channel:{n}:{i}" Name="{name}"/>' for i, name in enumerate(names))
+        + f'<TiffData IFD="0" PlaneCount="{len(names)}"><UUID FileName="{file}">{own}</UUID>'
+        "</TiffData></Pixels></Image>"
         for n, (file, own) in enumerate(zip(listed, ids, strict=True))
     )
     for n, (file, own) in enumerate(zip(listed, ids, strict=True)):
         xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}">'
-        xml = f'<?xml version="1.0" encoding="UTF-8"?>{xml}{images}</OME>'
+        about = other if n and is_master else images
+        xml = f'<?xml version="1.0" encoding="UTF-8"?>{xml}{about}</OME>'
         with tifffile.TiffWriter(tmp_path / file) as tiff:
-            for i, page in enumerate(pixels(seed=n)):
+            for i, page in enumerate(pixels(seed=n)[: len(names)]):
                 text = None if i else xml.encode()
                 tiff.write(page, metadata=None, description=text, **GRAY)
     found = open_images(tmp_path)
     assert list(found) == ["p0_P0", "p0_P1"]
     for n, image in enumerate(found.values()):
-        check(image, pixels(seed=n))
+        assert image.c.values.tolist() == names
+        np.testing.assert_array_equal(image.values, pixels(seed=n)[: len(names)])
     for chosen in ("P1", "p0_P1", 1):
         assert list(open_images(tmp_path, images=[chosen])) == ["p0_P1"]
     with pytest.raises(ParameterError, match=r"'p1' is not there; there are 'p0_P0', 'p0_P1'"):

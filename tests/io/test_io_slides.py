@@ -8,7 +8,7 @@ pytest.importorskip("tifffile")
 import tifffile
 
 from pxprep import PxprepWarning
-from pxprep.errors import ChannelError, ImageError
+from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import open_images, read_folder
 from tiff_files import GRAY, NAMES, check, one, pixels, write_fov, write_ome
 
@@ -32,6 +32,20 @@ def test_a_folder_for_each_slide(tmp_path, subfolder):
     images = open_images(tmp_path, subfolder=subfolder)
     assert list(images) == ["s2", "s10"]
     check(images["s10"], pixels(seed=10))
+
+
+def test_slides_without_names(tmp_path):
+    """The remedies that messages name lead to the names."""
+    for name in ("s1", "s2"):
+        (tmp_path / "study" / name).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "study" / name / "x.tif", pixels(), **GRAY)
+    with pytest.raises(ChannelError, match="give channel_names or panel, all of them in the order"):
+        read_folder(tmp_path / "study")
+    with pytest.raises(ParameterError, match="for folders of TIFFs give panel"):
+        open_images(tmp_path / "study", channel_names=NAMES)
+    (tmp_path / "panel.csv").write_text("\n".join(["name", *NAMES]))
+    for image in read_folder(tmp_path / "study", panel=tmp_path / "panel.csv").values():
+        check(image, pixels())
 
 
 def test_several_slides_in_a_folder(tmp_path):
@@ -144,13 +158,20 @@ def test_a_cycle_without_tiffs(tmp_path):
         check(open_images(path)["ROI1"], values[[1, 0, 2, 3]], ["CD3", "DAPI", "CD8", "CD20"])
 
 
-def test_a_channel_of_every_cycle(tmp_path):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_channel_of_every_cycle(is_named, tmp_path):
+    """Whether metadata name the channels or the files."""
     values = pixels((4, 101, 83))
     for number, (cycle, name) in enumerate([(1, "DAPI"), (1, "CD3"), (2, "DAPI"), (2, "CD8")]):
-        write_channel(tmp_path / "ROI1" / f"cyc{cycle}" / f"{name}.ome.tif", values[number], name)
+        file = tmp_path / "ROI1" / f"cyc{cycle}" / f"{name}.ome.tif"
+        write_channel(file, values[number], name if is_named else None)
     image = one(open_images(tmp_path))
     assert image.c.values.tolist() == ["CD3", "DAPI(cyc1)", "CD8", "DAPI(cyc2)"]
     np.testing.assert_array_equal(image.values, values[[1, 0, 3, 2]])
+    second = one(open_images(tmp_path, ["DAPI(cyc2)"]))
+    np.testing.assert_array_equal(second.values, values[[2]])
+    with pytest.raises(ChannelError, match=r"DAPI\(cyc1\)"):
+        open_images(tmp_path, ["DAPI"])
 
 
 def test_folders_that_are_taken_together(tmp_path):

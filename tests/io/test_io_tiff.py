@@ -121,7 +121,7 @@ def test_a_channel_without_a_name(tmp_path):
     write_ome(file, pixels(), names=["DAPI", "", "CD20"])
     with pytest.raises(ChannelError, match="2 of 3 channels have a name") as caught:
         read_tiff(file)
-    assert "give channel_names, all of them" in str(caught.value)
+    assert "give channel_names or panel, all of them" in str(caught.value)
     check(read_tiff(file, channel_names=NAMES)["slide"], pixels())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -38,29 +38,37 @@ def channels_of(
     wanted = options.channels
     if wanted is not None and options.panel is None and options.names_from != METADATA:
         files = [file for file in tiffs if stem(file) in wanted]
-        if {stem(file) for file in files} == set(wanted):
+        if len(files) == len(wanted) and {stem(file) for file in files} == set(wanted):
             by_stem = by_name(files)
             return {str(label): by_stem[str(label)] for label in wanted}
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
     are_single = all(one.is_single(options) for one in found)
-    if not are_single or len(sets) > 1 or options.all_are_named:
-        return _whole_sets(_images(found, options), options)
+    has_images = any(one.ome.has_images for one in found if one.ome.is_set)
+    if not are_single or len(sets) > 1 or has_images or options.all_are_named:
+        return _whole_sets(_images(_without_listed(found), options), options)
     if sets and wanted is None:
         _check_set(found)
     return _labelled(folder, found, options)
 
 
-def by_name(tiffs: Iterable[Path]) -> dict[str, Channel]:
+def by_name(tiffs: Sequence[Path]) -> dict[str, Channel]:
     """The files by the label of their channel, which is the name of the file."""
     files: dict[str, Channel] = {}
-    for file in tiffs:
-        other = files.setdefault(stem(file), file)
+    for label, file in zip(_with_cycles([stem(one) for one in tiffs], tiffs), tiffs, strict=True):
+        other = files.setdefault(label, file)
         if other != file:
-            raise ChannelError(
-                f"channel {stem(file)!r} has two files: {str(other)!r} and {str(file)!r}"
-            )
+            raise ChannelError(f"channel {label!r} has two files: {str(other)!r} and {str(file)!r}")
     return files
+
+
+def _with_cycles(names: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """The names; those that files of several cycles have with the cycle after them."""
+    cycles = [file.parent.name for file in files]
+    return [
+        f"{name}({cycle})" if names.count(name) > 1 and len(set(cycles)) > 1 else name
+        for name, cycle in zip(names, cycles, strict=True)
+    ]
 
 
 def _without_pictures(found: Sequence[TiffContents]) -> list[TiffContents]:
@@ -89,12 +97,8 @@ def _labelled(
 ) -> dict[str, Channel]:
     """The files by channel label: as the metadata call each, if they do, or else the file."""
     own = [_own_name(one) for one in found]
-    cycles = [one.file.parent.name for one in found]
     if all(own):
-        own = [
-            f"{name}({cycle})" if own.count(name) > 1 and len(set(cycles)) > 1 else name
-            for name, cycle in zip(own, cycles, strict=True)
-        ]
+        own = _with_cycles(own, [one.file for one in found])
     is_named = all(own) and len(set(own)) == len(own)
     if options.names_from == METADATA and not is_named:
         raise ChannelError(
@@ -102,7 +106,7 @@ def _labelled(
             f"the metadata tell {listed_names(own)}"
         )
     if not is_named or options.names_from == FILES:
-        files = by_name(one.file for one in found)
+        files = by_name([one.file for one in found])
         return {label: found[n] for n, label in enumerate(files)}
     if options.names_from is None:
         odd = [
@@ -173,6 +177,12 @@ def _images(found: Sequence[TiffContents], options: FileOptions) -> list[TiffCon
             f"{str(left[0].file)!r} holds one, {str(several[0].file)!r} several"
         )
     return several or left
+
+
+def _without_listed(found: Sequence[TiffContents]) -> list[TiffContents]:
+    """The files, but for those without metadata of their own that another one lists as its set."""
+    listed = {Path(name).name for one in found for name in one.ome.files.values()}
+    return [one for one in found if one.ome.images or one.file.name not in listed]
 
 
 def _whole_sets(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:

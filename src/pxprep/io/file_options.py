@@ -29,7 +29,7 @@ class FileOptions:
     channels: tuple[Label, ...] | None = None
     panel: Panel | None = None
     axes: str | None = None
-    images: tuple[str, ...] | None = None
+    images: tuple[str | int, ...] | None = None
     acquisitions: Sequence[int] | None = None
     subfolder: str | None = None
     names_from: str | None = None
@@ -85,9 +85,11 @@ class FileOptions:
         if self.panel is not None:
             return self.panel.labels([names], n_channels, what, by_order=True)
         if len(names) != n_channels or not all(names):
+            # The command has one option for both; folders of fields of view take a panel only.
+            either = " or ".join(dict.fromkeys((spelled("channel_names"), spelled("panel"))))
             raise ChannelError(
                 f"{what}: {len(list(filter(None, names)))} of {n_channels} channels have a "
-                f"name{why}; give {spelled('channel_names')}, all of them in the order of the file"
+                f"name{why}; give {either}, all of them in the order of the file"
             )
         return list(enumerate(names))
 
@@ -105,7 +107,7 @@ def _parse_subfolder(value: object) -> str | None:
     return str(value)
 
 
-def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
+def _parse_images(value: Sequence[str | int] | None) -> tuple[str | int, ...] | None:
     if value is None:
         return None
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
@@ -113,4 +115,4 @@ def _parse_images(value: Sequence[str | int] | None) -> tuple[str, ...] | None:
         raise ParameterError(
             f"{spelled('images')} must be a sequence of names or numbers, got {value!r}"
         )
-    return tuple(map(str, value))
+    return tuple(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..errors import ParameterError, warn
+from ..errors import ParameterError, spelled, warn
 from .channels import Channel, channels_of, images_of_files, read_fov
 from .file_options import FileOptions
 from .names import agreed, agreed_channels, existing_path, require_new, stem
@@ -70,7 +70,8 @@ def read_folder(
     -------
     dict of str to xarray.DataArray
         By name of the folder, in natural order (fov2 before fov10); of several images in a folder,
-        followed by the name of each. Dims ``c``, ``y``, ``x``, with planes ``c``, ``z``, ``y``,
+        followed by the name of each; if TIFFs of several channels are in a single folder, by their
+        names alone. Dims ``c``, ``y``, ``x``, with planes ``c``, ``z``, ``y``,
         ``x``; channels in natural order of their files, whose names without ``.tif``, ``.tiff`` or
         ``.ome.tiff`` are the labels if metadata do not tell them. A channel that several cycles
         have gets the cycle after its label, as "DAPI(Cycle1)". Type of the files, in native byte
@@ -141,7 +142,10 @@ def read_fovs(
             several[folder.name] = found
         else:
             by_fov[folder.name] = _renamed(found, options, folder)
-    check_images(options, [one for found in several.values() for one in found])
+    files = [one for found in several.values() for one in found]
+    check_images(options, files)
+    if not by_fov and not any(one.ome.is_set and one.is_single(options) for one in files):
+        _check_left_out(options, next(iter(folders)))
     images: dict[str, xr.DataArray] = {}
     if by_fov:
         labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, options.channels)
@@ -159,6 +163,16 @@ def read_fovs(
         require_new(found_here, images, folder)
         images |= found_here
     return agreed(images, options.channels)
+
+
+def _check_left_out(options: FileOptions, folder: Path) -> None:
+    """Raise ParameterError for options that do nothing where no file is one channel."""
+    for parameter in ("names_from", "crop"):
+        if getattr(options, parameter):
+            raise ParameterError(
+                f"{spelled(parameter)} must be left out: it is for folders with a TIFF for each "
+                f"channel, not for images of several channels as in {str(folder)!r}"
+            )
 
 
 def _name(folder: Path, name: str, n_images: int, n_folders: int) -> str:
@@ -207,6 +221,13 @@ def tiffs_of_fov(folder: Path, subfolder: str | None = None) -> list[Path]:
         or [tiff for path in below for tiff in tiffs_in(path)]
         or [tiff for path in cycles_of(folder) for tiff in tiffs_in(path)]
     )
+
+
+def is_fov(folder: Path) -> bool:
+    """Whether the subfolders with TIFFs, but for masks, are `TIFs` of one image, or its cycles."""
+    below = naturally(path for path in folder.iterdir() if path.is_dir() and tiffs_of_fov(path))
+    names = [path.name.lower() for path in below if not MASKS.fullmatch(path.name)]
+    return bool(cycles_of(folder)) or names == [SUBFOLDER]
 
 
 def cycles_of(folder: Path) -> list[Path]:

@@ -228,15 +228,24 @@ def _acquisitions_of(file: Path) -> list[Acquisition]:
         with _opened(file) as mcd:
             found = [_of_mcd(file, number, about) for number, about in _in_mcd(mcd).items()]
     except ImageError as error:
-        texts = texts_beside(file)
+        texts = [one for text in texts_beside(file) if (one := _of_whole_text(text, file))]
         if not texts:
             raise
         warn(f"{error!s:.300}: its text files are read instead")
-        return [Acquisition.of_text(text, text.stem[len(file.stem) + 1 :]) for text in texts]
+        return texts
     found = [_or_text(acquisition, file) for acquisition in found]
     if found and all(acquisition.why_broken for acquisition in found):
         raise ImageError(f"{str(file)!r} has nothing but broken acquisitions: {_broken(found)}")
     return found
+
+
+def _of_whole_text(text: Path, file: Path) -> Acquisition | None:
+    """The acquisition in a text file of an ``.mcd`` file; None, with a warning, if it is broken."""
+    try:
+        return Acquisition.of_text(text, text.stem[len(file.stem) + 1 :])
+    except ImageError as error:
+        warn(f"{error!s:.300}: it is left out")
+        return None
 
 
 def _broken(found: Sequence[Acquisition]) -> str:
@@ -264,16 +273,24 @@ def _or_text(acquisition: Acquisition, file: Path) -> Acquisition:
     texts = [text for text in texts_beside(file) if text.stem.endswith(f"_{acquisition.number}")]
     if not acquisition.why_broken or len(texts) != 1:
         return acquisition
+    try:
+        instead = Acquisition.of_text(texts[0], acquisition.name, acquisition.um_per_pixel)
+    except ImageError:  # as of one that was planned: a header without pixels
+        return acquisition
     warn(
         f"acquisition {acquisition.number} of {str(file)!r}: {acquisition.why_broken}; "
         f"{texts[0].name!r} is read instead"
     )
-    return Acquisition.of_text(texts[0], acquisition.name, acquisition.um_per_pixel)
+    return instead
 
 
 def texts_beside(file: Path) -> list[Path]:
     """The text files of an ``.mcd`` file's acquisitions, which are called like it."""
-    texts = [text for text in file.parent.glob("*.txt") if text.stem.startswith(f"{file.stem}_")]
+    texts = {text for text in file.parent.glob("*.txt") if text.stem.startswith(f"{file.stem}_")}
+    for other in file.parent.iterdir():
+        # Those of "slide_2.mcd" begin like "slide.mcd", too.
+        if other.suffix.lower() == ".mcd" and other.stem.startswith(f"{file.stem}_"):
+            texts = {text for text in texts if not text.stem.startswith(f"{other.stem}_")}
     return sorted(text for text in texts if is_imc_text(text))
 
 

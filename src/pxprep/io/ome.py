@@ -75,6 +75,12 @@ class Ome:
         """Whether the images lie in several files."""
         return len(self.files) > 1
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are several images, as of positions, that have the same named channels."""
+        labels = [tuple(image.labels) for image in self.images]
+        return len(labels) > 1 and len(set(labels)) == 1 and all(labels[0]) and labels[0] != ()
+
     def missing_files(self, folder: Path) -> list[str]:
         """The names of the files that are not in a folder."""
         return [name for name in self.files.values() if not (folder / Path(name).name).is_file()]

@@ -10,7 +10,7 @@ import xarray as xr
 from ..aliases import Label
 from ..errors import ParameterError, spelled
 from .file_options import FileOptions
-from .folders import cycles_of, fov_folders, naturally, read_fovs, tiffs_of_fov
+from .folders import fov_folders, is_fov, naturally, read_fovs, tiffs_of_fov
 from .imc import imc_images
 from .imc_text import is_imc_text
 from .names import existing_path
@@ -52,7 +52,8 @@ def open_images(
           OME-Zarr image;
         - a folder of fields of view, each a folder with a TIFF for each channel (see
           `read_folder`), with a folder of those for each cycle, or with TIFFs of several channels;
-        - one field of view: a folder with a TIFF for each channel, or with one for each cycle;
+        - one field of view: a folder with a TIFF for each channel, perhaps in a subfolder ``TIFs``
+          or in one for each cycle;
         - a folder of TIFFs that hold several channels each, or of OME-Zarr images;
         - a folder of ``.mcd`` files (``.txt`` files beside them hold the same, and are left out),
           or of ``.txt`` files.
@@ -130,7 +131,7 @@ def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
         return zarr_images(files, options)
     if kind == IMC:
         return imc_images(files, options)
-    if kind == FOVS and (options.subfolder is not None or not cycles_of(path)):
+    if kind == FOVS and (options.subfolder is not None or not is_fov(path)):
         return read_fovs(fov_folders(path, options.subfolder), options)
     if path.is_dir():
         return read_fovs({path: tiffs_of_fov(path)}, options)
@@ -141,8 +142,8 @@ def _check_fits(kind: str, options: FileOptions) -> None:
     """Raise ParameterError if a parameter was given that does not apply to a kind of files."""
     if options.all_are_named and kind in (IMC, FOVS):
         raise ParameterError(
-            f"{spelled('channel_names')} are for TIFFs that do not tell them; {kind} name "
-            "their channels (a panel calls them otherwise)"
+            f"{spelled('channel_names')} are for TIFFs that do not tell them; for {kind} give "
+            f"{spelled('panel')}"
         )
     for parameter, kinds in {
         "axes": (TIFFS, FOVS),

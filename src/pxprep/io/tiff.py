@@ -46,8 +46,8 @@ def read_tiff(
         taken for channels if there are as many names.
     images
         Names or numbers of the images to read: "slide" as in the file, or "s1_slide" with the name
-        of the file before it. None for all, but for RGB pictures, thumbnails, labels and overviews
-        beside others.
+        of the file before it; "2" is the name of an image, or else a number. None for all, but for
+        RGB pictures, thumbnails, labels and overviews beside others.
 
     Returns
     -------

@@ -45,6 +45,15 @@ class TiffContents:
         numbers = range(len(self.stacks))
         return image_names(self.file, [stack.name for stack in self.stacks], numbers)
 
+    @property
+    def known_as(self) -> list[set[str | int]]:
+        """What `images` may call each: by its names and number; by "1", too, if no name is that."""
+        called = {*self.names, *(stack.name for stack in self.stacks)}
+        return [
+            {name, stack.name, number, *{str(number)} - called}
+            for number, (name, stack) in enumerate(zip(self.names, self.stacks, strict=True))
+        ]
+
     def is_single(self, options: FileOptions) -> bool:
         """Whether there is one image, with one channel."""
         return len(self.stacks) == 1 and self.stacks[0].n_channels(options.axes) == 1
@@ -55,8 +64,8 @@ class TiffContents:
         if options.images is not None:
             return {
                 name: stack
-                for number, (name, stack) in enumerate(names.items())
-                if {name, stack.name, str(number)} & set(options.images)
+                for (name, stack), known_as in zip(names.items(), self.known_as, strict=True)
+                if known_as & set(options.images)
             }
         kept = {name: stack for name, stack in names.items() if not stack.is_picture_or_preview}
         if kept and len(kept) < len(names):
@@ -166,11 +175,8 @@ def _told(name: str, stack: Stack) -> str:
 
 def check_images(options: FileOptions, found: Sequence[TiffContents]) -> None:
     """Raise ParameterError if `images` names an image that none of the files holds."""
-    known: dict[str, object] = {}
-    for one in found:
-        for number, (name, stack) in enumerate(zip(one.names, one.stacks, strict=True)):
-            known |= dict.fromkeys((name, stack.name, str(number)))
-    unknown = [name for name in options.images or () if name not in known]
+    known = {name for one in found for known_as in one.known_as for name in known_as}
+    unknown = [str(name) for name in options.images or () if name not in known]
     if unknown:
         there = [name for one in found for name in one.names]
         raise ParameterError(
