@@ -199,3 +199,28 @@ def test_tables_that_do_not_fit(tmp_path):
         read_tiff(tmp_path / "slide.tif", panel=panel, channel_names=NAMES)
     with pytest.raises(ParameterError, match="panel does not exist"):
         read_tiff(tmp_path / "slide.tif", panel=tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "table", "message"),
+    [
+        (NAMES, "name\nDAPI\nCD20\nCD8\n", r"row 2 is 'CD20', and the file has 'DAPI', 'CD3'"),
+        (NAMES, "name,keep\nCD20,1\nCD8,1\nx,1\ny,0\n", r"row 1 is 'CD20', and the file has"),
+        (NAMES, "channel,name\nDAPI,a\nCD20,b\nIr191,c\n", r"row 2 is 'CD20', and the file has"),
+        (None, "channel,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
+    ],
+)
+def test_rows_in_another_order_than_the_channels(tmp_path, names, table, message):
+    """Then no channel gets the name of another one."""
+    write_ome(tmp_path / "a.ome.tiff", pixels(), names=names or ["", "", ""])
+    (tmp_path / "panel.csv").write_text(table)
+    with pytest.raises(ChannelError, match=message):
+        open_images(tmp_path / "a.ome.tiff", panel=tmp_path / "panel.csv")
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (9, 10, 11), (1, 2, 1)])
+def test_numbers_of_channels_in_order_or_of_each_cycle(tmp_path, numbers):
+    tifffile.imwrite(tmp_path / "a.tiff", pixels(), **GRAY)
+    rows = [f"{number},{name}" for number, name in zip(numbers, NAMES, strict=True)]
+    (tmp_path / "panel.csv").write_text("\n".join(["channel,name", *rows]))
+    check(one(open_images(tmp_path / "a.tiff", panel=tmp_path / "panel.csv")), pixels())

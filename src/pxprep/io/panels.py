@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 from ..aliases import Label
@@ -98,9 +99,11 @@ class Panel:
                         self._tell()
                         return [(own.index(keys[row]), self.names[row]) for row in rows]
         if by_order and n_channels == len(self.names):
+            self._check_order(dict(enumerate(range(n_channels))), known, what)
             self._tell()
             return [(row, self.names[row]) for row in rows]
         if by_order and n_channels == len(rows) and not self.in_order:
+            self._check_order(dict(zip(rows, range(n_channels), strict=True)), known, what)
             return list(enumerate(self.names[row] for row in rows))
         if self.in_order:
             raise ChannelError(
@@ -125,6 +128,29 @@ class Panel:
                     f"{spelled('panel')} {self.source!r} must keep each channel of {what} once, "
                     f"{key!r} is there as {listed_names([self.names[row] for row in rows])}"
                 )
+
+    def _check_order(
+        self, position_of: Mapping[int, int], known: Sequence[Sequence[str | None]], what: str
+    ) -> None:
+        """Raise unless the order of rows agrees with all that the file and the table tell of it."""
+        if self.in_order:
+            return
+        for own, keys in product(known, (self.keys, self.names)):
+            for row, position in position_of.items() if keys else ():
+                if keys[row] in own and own[position] != keys[row]:
+                    raise ChannelError(
+                        f"{spelled('panel')} {self.source!r} must name the channels of {what} in "
+                        f"their order, or have what the file calls each in a column 'channel': "
+                        f"row {row + 1} is {keys[row]!r}, and the file has "
+                        f"{listed_names([name or '' for name in own])}"
+                    )
+        numbers = [self.keys[row] for row in position_of if self.keys]
+        is_counted = all(map(str.isdecimal, numbers)) and len(set(numbers)) == len(numbers)
+        if is_counted and numbers != sorted(numbers, key=int):
+            raise ChannelError(
+                f"{spelled('panel')} {self.source!r} must have its rows in the order of their "
+                f"channel numbers, got {', '.join(numbers):.200}"
+            )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
