@@ -151,6 +151,9 @@ def test_a_file_for_each_position(tmp_path, names, is_master):
         assert list(open_images(tmp_path, images=[chosen])) == ["p0_P1"]
     with pytest.raises(ParameterError, match=r"'p1' is not there; there are 'p0_P0', 'p0_P1'"):
         open_images(tmp_path, images=["p1"])
+    (tmp_path / listed[1]).rename(tmp_path / "other.ome.tif")
+    with pytest.raises(ImageError, match=r"missing: 'p1\.ome\.tif'|one channel each"):
+        open_images(tmp_path)  # positions are no channels
 
 
 def test_files_of_a_set_that_are_called_alike(tmp_path):

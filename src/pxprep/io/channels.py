@@ -189,15 +189,18 @@ def _whole_sets(found: Sequence[TiffContents], options: FileOptions) -> list[Tif
     """The files; of a set the first with all images of the set, or all if they were renamed."""
     whole = []
     for files in _sets(found):
-        first = files[0]
-        is_renamed = first.ome.missing_files(first.file.parent) and all(
-            one.is_single(options) for one in files
-        )
-        if first.ome.is_set and not is_renamed:
-            whole.append(find_images(first.file))
+        if files[0].ome.is_set and not _are_renamed_channels(files, options):
+            whole.append(find_images(files[0].file))
         else:
             whole += files
     return whole
+
+
+def _are_renamed_channels(files: Sequence[TiffContents], options: FileOptions) -> bool:
+    """Whether files of one set were renamed, each with one channel of the same image."""
+    ome, folder = files[0].ome, files[0].file.parent
+    is_one_image = all(one.is_single(options) for one in files) and not ome.has_images
+    return ome.is_set and is_one_image and bool(ome.missing_files(folder))
 
 
 def _sets(found: Sequence[TiffContents]) -> list[list[TiffContents]]:
@@ -219,9 +222,8 @@ def images_of_files(found: Sequence[TiffContents], options: FileOptions) -> dict
     """The images in files of several channels; and in sets whose files were renamed."""
     parts = []
     for files in _sets(found):
-        first = files[0]
-        if first.ome.is_set and first.ome.missing_files(first.file.parent):
-            parts.append((first.file, _image_of_renamed(files, options)))
+        if _are_renamed_channels(files, options):
+            parts.append((files[0].file, _image_of_renamed(files, options)))
         else:
             parts += [(one.file, images_of(one, options)) for one in files]
     return images_of_all(parts)
