@@ -60,9 +60,9 @@ def test_a_text_file_takes_the_place(tmp_path, missing, why):
     write_txt(tmp_path / "s1_ROI_002_2.txt", PANEL, values[1])
     write_txt(tmp_path / "s1_ROI_003_3.txt", PANEL, values[0])  # not looked at
     write_txt(tmp_path / "s10_ROI_002_2.txt", PANEL, values[0])  # of another slide
-    with pytest.warns(
-        PxprepWarning, match=rf"acquisition 2 .*{why}.*s1_ROI_002_2\.txt' is read ins"
-    ):
+    read = rf"acquisition 2 .*{why}.*s1_ROI_002_2\.txt' is read ins"
+    left_out = r"no \.mcd file are left out: 's10_ROI_002_2\.txt'$"
+    with pytest.warns(PxprepWarning, match=read), pytest.warns(PxprepWarning, match=left_out):
         images = open_images(tmp_path)
     assert list(images) == ["s1_ROI_001", "s1_ROI_002", "s1_ROI_003"]
     for image, expected in zip(images.values(), values, strict=True):

@@ -7,6 +7,7 @@ pytest.importorskip("tifffile")
 
 import tifffile
 
+from pxprep import PxprepWarning
 from pxprep.errors import ChannelError
 from pxprep.io import open_images, read_tiff
 from pxprep.io.ome import parse_ome
@@ -124,3 +125,12 @@ def test_images_of_one_file_have_their_own_names(tmp_path):
             tiff.write(pixels(seed=seed), metadata=metadata, **GRAY)
     images = read_tiff(file)
     check(images["s_right"], pixels(seed=1), ["a", "b", "c"])
+
+
+def test_pages_that_the_metadata_do_not_tell_of(tmp_path):
+    file = tmp_path / "a.ome.tiff"
+    tifffile.imwrite(file, pixels(), metadata=None, description=XML.encode(), **GRAY)
+    with pytest.warns(PxprepWarning, match="1 pages of .* not in its OME metadata"):
+        image = one(read_tiff(file))
+    assert image.c.values.tolist() == NAMES
+    np.testing.assert_array_equal(image.values, pixels()[:2])

@@ -208,6 +208,7 @@ def test_tables_that_do_not_fit(tmp_path):
         (NAMES, "name,keep\nCD20,1\nCD8,1\nx,1\ny,0\n", r"row 1 is 'CD20', and the file has"),
         (NAMES, "channel,name\nDAPI,a\nCD20,b\nIr191,c\n", r"row 2 is 'CD20', and the file has"),
         (None, "channel,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
+        (None, "channel_number,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
     ],
 )
 def test_rows_in_another_order_than_the_channels(tmp_path, names, table, message):
@@ -224,3 +225,12 @@ def test_numbers_of_channels_in_order_or_of_each_cycle(tmp_path, numbers):
     rows = [f"{number},{name}" for number, name in zip(numbers, NAMES, strict=True)]
     (tmp_path / "panel.csv").write_text("\n".join(["channel,name", *rows]))
     check(one(open_images(tmp_path / "a.tiff", panel=tmp_path / "panel.csv")), pixels())
+
+
+def test_names_of_fewer_channels_than_there_are(tmp_path):
+    """With two time points, the second name is not that of the second plane."""
+    metadata = {"axes": "CTYX", "Channel": {"Name": NAMES}}
+    tifffile.imwrite(tmp_path / "a.ome.tiff", pixels((3, 2, 20, 30)), metadata=metadata, **GRAY)
+    panel = Panel(tuple(NAMES))
+    with pytest.raises(ChannelError, match="must tell of the 6 channels"):
+        read_tiff(tmp_path / "a.ome.tiff", panel=panel, axes="CCYX")

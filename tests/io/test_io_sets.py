@@ -162,3 +162,33 @@ def test_files_of_a_set_that_are_called_alike(tmp_path):
     (tmp_path / "fov1" / "slide_C2.ome.tif").unlink()
     with pytest.raises(ChannelError, match="'fov1' lacks 'CD20'"):
         open_images(tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_file_for_each_plane(tmp_path, n_channels):
+    """As bfconvert writes them: planes of one channel are no channels."""
+    values = pixels((n_channels, 3, 20, 30))
+    places = list(np.ndindex(n_channels, 3))
+    ids = {place: f"urn:uuid:{uuid.uuid4()}" for place in places}
+    files = {(c, z): f"slide_C{c}_Z{z}.ome.tif" for c, z in places}
+    channels = "".join(
+        f'<Channel ID="Channel:0:{i}" Name="{name}"/>' for i, name in enumerate(NAMES[:n_channels])
+    )
+    data = "".join(
+        f'<TiffData FirstC="{c}" FirstT="0" FirstZ="{z}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{files[c, z]}">{ids[c, z]}</UUID></TiffData>'
+        for c, z in places
+    )
+    for place in places:
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{ids[place]}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="3" SizeT="1" '
+            f'SizeC="{n_channels}">{channels}{data}</Pixels></Image></OME>'
+        )
+        file = tmp_path / files[place]
+        tifffile.imwrite(file, values[place], metadata=None, description=xml.encode(), **GRAY)
+    image = one(open_images(tmp_path))
+    assert image.dims == ("c", "z", "y", "x")
+    assert image.c.values.tolist() == NAMES[:n_channels]
+    np.testing.assert_array_equal(image.values, values)

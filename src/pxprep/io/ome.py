@@ -77,7 +77,11 @@ class Ome:
 
     @property
     def has_images(self) -> bool:
-        """Whether there are several images, as of positions, that have the same named channels."""
+        """Whether files hold images or planes of the same channels, as of positions or depths."""
+        for image in self.images:
+            channels = [one for own in image.channels_of_pages.values() for one in set(own)]
+            if len(set(channels)) < len(channels):
+                return True
         labels = [tuple(image.labels) for image in self.images]
         return len(labels) > 1 and len(set(labels)) == 1 and all(labels[0]) and labels[0] != ()
 

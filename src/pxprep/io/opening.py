@@ -8,10 +8,10 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..errors import ParameterError, spelled
+from ..errors import ParameterError, listed_names, spelled, warn
 from .file_options import FileOptions
 from .folders import fov_folders, is_fov, naturally, read_fovs, tiffs_of_fov
-from .imc import imc_images
+from .imc import imc_images, texts_beside
 from .imc_text import is_imc_text
 from .names import existing_path
 from .panels import Panel
@@ -167,12 +167,9 @@ def _recognised(path: Path) -> tuple[str, list[Path]]:
     listed = [path] if path.is_file() else naturally(path.iterdir())
     files = [one for one in listed if one.is_file()]
     folders = [one for one in listed if one.is_dir()]
-    imc_files = [file for file in files if file.suffix.lower() == ".mcd"] or [
-        file for file in files if file.suffix.lower() == ".txt" and is_imc_text(file)
-    ]
     by_kind = {
         TIFFS: [file for file in files if file.suffix.lower() in SUFFIXES],
-        IMC: imc_files,
+        IMC: _imc_files(files),
         FOVS: [folder for folder in folders if not is_zarr(folder) and tiffs_of_fov(folder)],
         ZARRS: [folder for folder in folders if is_zarr(folder) and not is_store(folder)],
     }
@@ -183,3 +180,14 @@ def _recognised(path: Path) -> tuple[str, list[Path]]:
             f"{' and '.join(found) or 'none of them'}"
         )
     return found[0], by_kind[found[0]]
+
+
+def _imc_files(files: Sequence[Path]) -> list[Path]:
+    """The ``.mcd`` files, or else the ``.txt`` files of acquisitions."""
+    mcds = [file for file in files if file.suffix.lower() == ".mcd"]
+    texts = [file for file in files if file.suffix.lower() == ".txt" and is_imc_text(file)]
+    known = {text for mcd in mcds for text in (mcd.with_suffix(".txt"), *texts_beside(mcd))}
+    others = [text.name for text in texts if text not in known]
+    if mcds and others:
+        warn(f"text files that are called like no .mcd file are left out: {listed_names(others)}")
+    return mcds or texts

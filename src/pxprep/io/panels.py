@@ -17,6 +17,7 @@ from .names import existing_path
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
 NAMES = ("name", "markername", "marker", "target", "biomarker", "channelname", "channel")
 KEYS = ("channel", "metaltag", "metal")
+NUMBER = "channelnumber"
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
 NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
@@ -44,6 +45,8 @@ class Panel:
         The file.
     in_order
         Whether the names are those of all channels in the file's order, whatever that calls them.
+    numbers
+        Numbers of the channels, as mcmicro's ``channel_number``; empty if there are none.
     """
 
     names: tuple[str, ...]
@@ -55,9 +58,10 @@ class Panel:
     cap_max: Mapping[Label, float] = field(default_factory=dict)
     source: str = "channel_names"
     in_order: bool = False
+    numbers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for what in ("keys", "keep"):
+        for what in ("keys", "keep", "numbers"):
             if len(getattr(self, what)) not in (0, len(self.names)):
                 raise ParameterError(
                     f"{what} must have an entry for each of the {len(self.names)} names, or none, "
@@ -91,19 +95,21 @@ class Panel:
             Whether names may also be given to channels by their order in the file.
         """
         rows = self.kept
+        # Fewer names than channels, as of several time points, tell no positions.
+        complete = [own for own in known if len(own) == n_channels]
         if not self.in_order:
-            for own in known:
+            for own in complete:
                 for keys in filter(None, (self.keys, self.names)):
                     if all(own.count(keys[row]) == 1 for row in rows):
                         self._check_keys(keys, what)
                         self._tell()
                         return [(own.index(keys[row]), self.names[row]) for row in rows]
         if by_order and n_channels == len(self.names):
-            self._check_order(dict(enumerate(range(n_channels))), known, what)
+            self._check_order(dict(enumerate(range(n_channels))), complete, what)
             self._tell()
             return [(row, self.names[row]) for row in rows]
         if by_order and n_channels == len(rows) and not self.in_order:
-            self._check_order(dict(zip(rows, range(n_channels), strict=True)), known, what)
+            self._check_order(dict(zip(rows, range(n_channels), strict=True)), complete, what)
             return list(enumerate(self.names[row] for row in rows))
         if self.in_order:
             raise ChannelError(
@@ -144,13 +150,14 @@ class Panel:
                         f"row {row + 1} is {keys[row]!r}, and the file has "
                         f"{listed_names([name or '' for name in own])}"
                     )
-        numbers = [self.keys[row] for row in position_of if self.keys]
-        is_counted = all(map(str.isdecimal, numbers)) and len(set(numbers)) == len(numbers)
-        if is_counted and numbers != sorted(numbers, key=int):
-            raise ChannelError(
-                f"{spelled('panel')} {self.source!r} must have its rows in the order of their "
-                f"channel numbers, got {', '.join(numbers):.200}"
-            )
+        for column in filter(None, (self.keys, self.numbers)):
+            numbers = [column[row] for row in position_of]
+            is_counted = all(map(str.isdecimal, numbers)) and len(set(numbers)) == len(numbers)
+            if is_counted and numbers != sorted(numbers, key=int):
+                raise ChannelError(
+                    f"{spelled('panel')} {self.source!r} must have its rows in the order of their "
+                    f"channel numbers, got {', '.join(numbers):.200}"
+                )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
@@ -242,7 +249,8 @@ def read_panel(path: str | Path) -> Panel:
         }
         for heading, parameter in NUMBERS.items()
     }
-    return _made(file, lines[1:], names, keys, kept, numbers)
+    panel = _made(file, lines[1:], names, keys, kept, numbers)
+    return replace(panel, numbers=tuple(columns.get(NUMBER, ())))
 
 
 def _made(

@@ -118,8 +118,22 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
         why_unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
     if why_unread:
         return TiffContents(file, _plain_stacks(file), ome, why_unread)
+    if not ome.is_set:
+        _tell_untold(tiff, file, stacks)
     pairs = zip(stacks, ome.images, strict=True)
     return TiffContents(file, [stack.with_about(about) for stack, about in pairs], ome)
+
+
+def _tell_untold(tiff: TiffFile, file: Path, stacks: Sequence[Stack]) -> None:
+    """Warn of pages like those of an image that the metadata do not tell of."""
+    told = {page.offset for stack in stacks for page in stack.pages}
+    if len(told) >= len(tiff.pages):
+        return
+    kinds = {(stack.keyframe.shape, stack.keyframe.dtype) for stack in stacks}
+    untold = [page.aspage() for page in tiff.pages if page.offset not in told]
+    number = sum((page.shape, page.dtype) in kinds for page in untold)
+    if number:
+        warn(f"{number} pages of {str(file)!r} are not in its OME metadata: they are left out")
 
 
 def _plain_stacks(file: Path) -> list[Stack]:
