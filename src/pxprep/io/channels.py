@@ -44,8 +44,8 @@ def channels_of(
     found = _without_pictures([find_images(file, alone=True) for file in tiffs])
     sets = {frozenset(one.ome.files) for one in found if one.ome.is_set}
     are_single = all(one.is_single(options) for one in found)
-    has_images = any(one.ome.has_images for one in found if one.ome.is_set)
-    if not are_single or len(sets) > 1 or has_images or options.all_are_named:
+    repeats_channels = any(one.ome.repeats_channels for one in found if one.ome.is_set)
+    if not are_single or len(sets) > 1 or repeats_channels or options.all_are_named:
         return _whole_sets(_images(_without_listed(found), options), options)
     if sets and wanted is None:
         _check_set(found)
@@ -199,7 +199,7 @@ def _whole_sets(found: Sequence[TiffContents], options: FileOptions) -> list[Tif
 def _are_renamed_channels(files: Sequence[TiffContents], options: FileOptions) -> bool:
     """Whether files of one set were renamed, each with one channel of the same image."""
     ome, folder = files[0].ome, files[0].file.parent
-    is_one_image = all(one.is_single(options) for one in files) and not ome.has_images
+    is_one_image = all(one.is_single(options) for one in files) and not ome.repeats_channels
     return ome.is_set and is_one_image and bool(ome.missing_files(folder))
 
 

@@ -74,6 +74,15 @@ class FileOptions:
         """How many channels a file may have for the names that were given; empty without."""
         return set() if self.panel is None else self.panel.channel_counts
 
+    def check_no_files_of_channels(self, what: str) -> None:
+        """Raise ParameterError for what was given for files of one channel: `what` has none."""
+        for parameter in ("names_from", "crop"):
+            if getattr(self, parameter):
+                raise ParameterError(
+                    f"{spelled(parameter)} must be left out: it is for folders with a TIFF for "
+                    f"each channel, not for {what}"
+                )
+
     def labels(
         self, own: Sequence[str | None], n_channels: int, what: str, why: str = ""
     ) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..errors import ParameterError, spelled, warn
+from ..errors import ParameterError, warn
 from .channels import Channel, channels_of, images_of_files, read_fov
 from .file_options import FileOptions
 from .names import agreed, agreed_channels, existing_path, require_new, stem
@@ -145,7 +145,8 @@ def read_fovs(
     files = [one for found in several.values() for one in found]
     check_images(options, files)
     if not by_fov and not any(one.ome.is_set and one.is_single(options) for one in files):
-        _check_left_out(options, next(iter(folders)))
+        first = str(next(iter(folders)))
+        options.check_no_files_of_channels(f"images of several channels as in {first!r}")
     images: dict[str, xr.DataArray] = {}
     if by_fov:
         labels = agreed_channels({fov: list(own) for fov, own in by_fov.items()}, options.channels)
@@ -163,16 +164,6 @@ def read_fovs(
         require_new(found_here, images, folder)
         images |= found_here
     return agreed(images, options.channels)
-
-
-def _check_left_out(options: FileOptions, folder: Path) -> None:
-    """Raise ParameterError for options that do nothing where no file is one channel."""
-    for parameter in ("names_from", "crop"):
-        if getattr(options, parameter):
-            raise ParameterError(
-                f"{spelled(parameter)} must be left out: it is for folders with a TIFF for each "
-                f"channel, not for images of several channels as in {str(folder)!r}"
-            )
 
 
 def _name(folder: Path, name: str, n_images: int, n_folders: int) -> str:

@@ -76,8 +76,8 @@ class Ome:
         return len(self.files) > 1
 
     @property
-    def has_images(self) -> bool:
-        """Whether files hold images or planes of the same channels, as of positions or depths."""
+    def repeats_channels(self) -> bool:
+        """Whether files of a set hold the same channels, as of several positions or depths."""
         for image in self.images:
             channels = [one for own in image.channels_of_pages.values() for one in set(own)]
             if len(set(channels)) < len(channels):

@@ -121,12 +121,8 @@ def open_with(path: Path, options: FileOptions) -> dict[str, xr.DataArray]:
         )
     kind, files = (FOVS, []) if options.subfolder is not None else _recognised(path)
     _check_fits(kind, options)
-    for parameter in ("names_from", "crop"):
-        if getattr(options, parameter) and kind == TIFFS and path.is_file():
-            raise ParameterError(
-                f"{spelled(parameter)} must be left out: it is for folders with a TIFF for each "
-                f"channel, not for the file {str(path)!r}"
-            )
+    if kind == TIFFS and path.is_file():
+        options.check_no_files_of_channels(f"the file {str(path)!r}")
     if kind == ZARRS:
         return zarr_images(files, options)
     if kind == IMC:

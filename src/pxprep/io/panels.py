@@ -17,7 +17,7 @@ from .names import existing_path
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
 NAMES = ("name", "markername", "marker", "target", "biomarker", "channelname", "channel")
 KEYS = ("channel", "metaltag", "metal")
-NUMBER = "channelnumber"
+CHANNEL_NUMBER = "channelnumber"
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
 NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
@@ -45,7 +45,7 @@ class Panel:
         The file.
     in_order
         Whether the names are those of all channels in the file's order, whatever that calls them.
-    numbers
+    channel_numbers
         Numbers of the channels, as mcmicro's ``channel_number``; empty if there are none.
     """
 
@@ -58,10 +58,10 @@ class Panel:
     cap_max: Mapping[Label, float] = field(default_factory=dict)
     source: str = "channel_names"
     in_order: bool = False
-    numbers: tuple[str, ...] = ()
+    channel_numbers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for what in ("keys", "keep", "numbers"):
+        for what in ("keys", "keep", "channel_numbers"):
             if len(getattr(self, what)) not in (0, len(self.names)):
                 raise ParameterError(
                     f"{what} must have an entry for each of the {len(self.names)} names, or none, "
@@ -105,11 +105,11 @@ class Panel:
                         self._tell()
                         return [(own.index(keys[row]), self.names[row]) for row in rows]
         if by_order and n_channels == len(self.names):
-            self._check_order(dict(enumerate(range(n_channels))), complete, what)
+            self._check_order(range(n_channels), complete, what)
             self._tell()
             return [(row, self.names[row]) for row in rows]
         if by_order and n_channels == len(rows) and not self.in_order:
-            self._check_order(dict(zip(rows, range(n_channels), strict=True)), complete, what)
+            self._check_order(rows, complete, what)
             return list(enumerate(self.names[row] for row in rows))
         if self.in_order:
             raise ChannelError(
@@ -136,22 +136,22 @@ class Panel:
                 )
 
     def _check_order(
-        self, position_of: Mapping[int, int], known: Sequence[Sequence[str | None]], what: str
+        self, rows: Sequence[int], known: Sequence[Sequence[str | None]], what: str
     ) -> None:
-        """Raise unless the order of rows agrees with all that the file and the table tell of it."""
+        """Raise unless `rows` are in the order of channels, as far as file and table tell it."""
         if self.in_order:
             return
         for own, keys in product(known, (self.keys, self.names)):
-            for row, position in position_of.items() if keys else ():
-                if keys[row] in own and own[position] != keys[row]:
+            for position, row in enumerate(rows if keys else ()):
+                if keys[row] and keys[row] in own and own[position] != keys[row]:
                     raise ChannelError(
                         f"{spelled('panel')} {self.source!r} must name the channels of {what} in "
                         f"their order, or have what the file calls each in a column 'channel': "
                         f"row {row + 1} is {keys[row]!r}, and the file has "
                         f"{listed_names([name or '' for name in own])}"
                     )
-        for column in filter(None, (self.keys, self.numbers)):
-            numbers = [column[row] for row in position_of]
+        for column in filter(None, (self.keys, self.channel_numbers)):
+            numbers = [column[row] for row in rows]
             is_counted = all(map(str.isdecimal, numbers)) and len(set(numbers)) == len(numbers)
             if is_counted and numbers != sorted(numbers, key=int):
                 raise ChannelError(
@@ -250,7 +250,7 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     panel = _made(file, lines[1:], names, keys, kept, numbers)
-    return replace(panel, numbers=tuple(columns.get(NUMBER, ())))
+    return replace(panel, channel_numbers=tuple(columns.get(CHANNEL_NUMBER, ())))
 
 
 def _made(
