@@ -234,9 +234,3 @@ def test_names_of_fewer_channels_than_there_are(tmp_path):
     panel = Panel(tuple(NAMES))
     with pytest.raises(ChannelError, match="must tell of the 6 channels"):
         read_tiff(tmp_path / "a.ome.tiff", panel=panel, axes="CCYX")
-
-
-def test_a_row_without_a_key_is_no_channel_without_a_name(tmp_path):
-    write_ome(tmp_path / "a.ome.tiff", pixels(), names=["DAPI", "", "CD20"])
-    (tmp_path / "panel.csv").write_text("channel,name\n,DAPI\nIr191,CD3\n,CD20\n")
-    check(one(open_images(tmp_path / "a.ome.tiff", panel=tmp_path / "panel.csv")), pixels())

@@ -97,6 +97,15 @@ def test_channels_without_names(tmp_path, names):
     np.testing.assert_array_equal(image.values, values[[0, 2]])
 
 
+def test_a_row_without_a_key_is_not_that_of_a_channel_without_a_name(tmp_path):
+    values = pixels((3, 64, 48))
+    write(tmp_path / "s1.zarr", values, "cyx", names=["DAPI", "", "CD20"])
+    (tmp_path / "panel.csv").write_text("channel,name\n,DAPI\nIr191,CD3\n,CD20\n")
+    image = one(open_images(tmp_path / "s1.zarr", panel=tmp_path / "panel.csv"))
+    assert image.c.values.tolist() == ["DAPI", "CD3", "CD20"]
+    np.testing.assert_array_equal(image.values, values)
+
+
 def test_channels_that_share_a_name(tmp_path):
     values = pixels((3, 64, 48))
     write(tmp_path / "s1.zarr", values, "cyx", names=["DAPI", "CD3", "CD3"])
