@@ -146,6 +146,28 @@ def wait_until(is_done):
         time.sleep(0.01)
 
 
+@needs_holding
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_what_a_fork_holds_goes_back_too():
+    script = (
+        "import os, time, numpy as np\n"
+        "from pxprep import memory\n"
+        "memory._SCRATCH = memory._HeldMemory(lambda: 1 << 27, lambda: 0.05)\n"
+        "memory.scratch((1 << 21,), np.dtype('u1'))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    memory.scratch((1 << 22,), np.dtype('u1'))\n"
+        "    deadline = time.monotonic() + 30\n"
+        "    while memory._SCRATCH._pieces and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "    os._exit(len(memory._SCRATCH._pieces))\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-Wignore", "-c", script], capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["0"], "")
+
+
 def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):
     small = empty((5,), F4)
     assert small.shape == (5,)

@@ -62,7 +62,7 @@ class _HeldMemory:
         # Has an item if a piece was held since `_give_back` last looked. An array may be freed at
         # any moment, and this is the only kind of queue to which one may put at any moment.
         self._news: SimpleQueue[None] = SimpleQueue()
-        self._is_watched = False
+        self._giver: Thread | None = None  # runs `_give_back`
 
     def empty(self, shape: Sequence[int], dtype: DType) -> Block:
         """An array in memory that is held, if there is a piece for it; else in fresh memory."""
@@ -81,10 +81,10 @@ class _HeldMemory:
         if not self._lock.acquire(blocking=False):
             return None  # another thread has the lock, or an interrupt has left it taken
         try:
-            if not self._is_watched:
-                self._is_watched = True
+            if self._giver is None or not self._giver.is_alive():  # a fork has no threads
+                self._giver = Thread(target=self._give_back, name="pxprep-memory", daemon=True)
                 with suppress(RuntimeError):  # Python is about to exit
-                    Thread(target=self._give_back, name="pxprep-memory", daemon=True).start()
+                    self._giver.start()
             fitting = [one for one in self._pieces if n_bytes <= len(one) <= TOO_LARGE * n_bytes]
             if not fitting:
                 return None
