@@ -20,8 +20,7 @@ from typing import Any, NamedTuple, get_args
 PACKAGE = Path(__file__).parents[1] / "src" / "pxprep"
 # Of the lines of code.
 WIDTH = 100
-# The steps in the order in which they are listed, and functions that are no steps, or that take
-# what a step of a pipeline does not: module, name.
+# The steps in the order in which they are listed.
 STEPS = (
     *("QuantileNorm", "Blur", "SumMask", "SumNorm", "PostNorm", "Clip", "Arcsinh", "Log1p"),
     *("SubtractBackground", "PercentileClip", "MinMax", "RemoveHotPixels", "Threshold"),
@@ -29,6 +28,7 @@ STEPS = (
 )
 # Those of `aliases` that types of parameters have.
 ALIASES = ("Backgrounds", "Factors", "PerChannel", "Zeros")
+# Functions that are no steps, or that take what a step of a pipeline does not, and their modules.
 FUNCTIONS = {
     "sum_mask": "sum_mask",
     "keep_where": "keep_where",

@@ -7,8 +7,7 @@ import tempfile
 import warnings
 
 import numpy as np
-import xarray as xr
-from scenarios import plain, read_store, scenario
+from scenarios import counts, plain, read_store, scenario
 
 # Channels of a field of view, by its size along y and x.
 CHANNELS = {64: 4, 300: 6, 512: 22, 1024: 40, 2048: 22}
@@ -21,16 +20,6 @@ import numpy, pxprep, xarray
 values = numpy.random.default_rng(0).poisson(3, (4, 64, 64)).astype("uint16")
 xarray.DataArray(values, dims=("c", "y", "x")).pxprep.preprocess()
 """
-
-
-def counts(seed, n_channels, size):
-    """A made-up field of view: ions, many of them none."""
-    rng = np.random.default_rng(seed)
-    rates = rng.gamma(0.5, 20, (n_channels, size, size)).astype(np.float32)
-    names = [f"marker{i}" for i in range(n_channels)]
-    return xr.DataArray(
-        rng.poisson(rates).astype(np.uint16), dims=("c", "y", "x"), coords={"c": names}
-    )
 
 
 def _fov(size):

@@ -99,9 +99,7 @@ def measure_here(name, store, work, size):
         * 1024,
     }
     if isinstance(result, int):
-        result = f"{result:,} tasks"
-    if isinstance(result, str):
-        figures["note"] = result
+        figures["note"] = f"{result:,} tasks"
     print(json.dumps(figures))
 
 

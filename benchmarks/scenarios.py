@@ -4,9 +4,7 @@ Every scenario runs in a process of its own (see `run.py`), so that its peak of 
 """
 
 import shutil
-import time
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,15 +72,19 @@ def read_store(path):
     return spatialdata.read_zarr(path)
 
 
-def in_memory(size):
-    """A NumPy image of the kind that `make_store` writes."""
-    rng = np.random.default_rng(0)
-    values = rng.poisson(rng.gamma(0.5, 20, (N_CHANNELS, size, size)).astype(np.float32))
+def counts(seed, n_channels, size):
+    """A made-up NumPy image: ions, many of them none."""
+    rng = np.random.default_rng(seed)
+    rates = rng.gamma(0.5, 20, (n_channels, size, size)).astype(np.float32)
+    names = [f"marker{i}" for i in range(n_channels)]
     return xr.DataArray(
-        values.astype(np.uint16),
-        dims=("c", "y", "x"),
-        coords={"c": [f"marker{i}" for i in range(N_CHANNELS)]},
+        rng.poisson(rates).astype(np.uint16), dims=("c", "y", "x"), coords={"c": names}
     )
+
+
+def in_memory(size):
+    """An image with as many channels as `make_store` writes."""
+    return counts(0, N_CHANNELS, size)
 
 
 @scenario
@@ -324,13 +326,8 @@ def many_imports(store, work, size):
     """1,000 images of 5 x 32 x 32, imported into a new store."""
     from pxprep.io import import_images
 
-    images, times = _tiny_images(size), []
-
-    def run():
-        import_images(images, work / "imported.zarr", progress=_noting(times))
-        return _cpu_of_layers(times)
-
-    return run
+    images = _tiny_images(size)
+    return lambda: import_images(images, work / "imported.zarr")
 
 
 def _many_layers(work, size, resume):
@@ -340,22 +337,15 @@ def _many_layers(work, size, resume):
     import pxprep
 
     warnings.simplefilter("ignore")
-    images, times = _tiny_images(size), []
+    images = _tiny_images(size)
     elements = {
         name: Image2DModel.parse(image, c_coords=image.c.values.tolist())
         for name, image in images.items()
     }
     SpatialData(images=elements).write(work / "layers.zarr")
     sdata = read_store(work / "layers.zarr")
-
-    def run():
-        new = [f"{name}_new" for name in images]
-        pxprep.pixel_clustering_preprocess(
-            sdata, list(images), new, resume=resume, progress=_noting(times)
-        )
-        return _cpu_of_layers(times)
-
-    return run
+    new = [f"{name}_new" for name in images]
+    return lambda: pxprep.pixel_clustering_preprocess(sdata, list(images), new, resume=resume)
 
 
 def _tiny_images(n_images):
@@ -368,28 +358,6 @@ def _tiny_images(n_images):
         )
         for index in range(n_images)
     }
-
-
-def _noting(times):
-    """Progress that notes the CPU seconds at which each layer is begun."""
-
-    @contextmanager
-    def note(description):
-        if description.startswith("write "):
-            times.append(time.process_time())
-        yield
-
-    return note
-
-
-def _cpu_of_layers(times, places=(50, 500, 1000), n_layers=50):
-    """CPU of a layer, from one to the next, in the mean of those before each place."""
-    found = [
-        f"{1000 * (times[place - 1] - times[place - n_layers]) / (n_layers - 1):.0f} at {place}"
-        for place in places
-        if place <= len(times)
-    ]
-    return f"ms of CPU a layer: {', '.join(found)}"
 
 
 @scenario

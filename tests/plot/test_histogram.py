@@ -59,6 +59,15 @@ def test_histogram_last_bar_counts_what_is_above():
     assert counts[-1] == 3
 
 
+@pytest.mark.parametrize("scale", np.linspace(0.5, 1, 8))
+def test_histogram_counts_every_float32(scale):
+    """NumPy 1 rounded the last edge to float32 where it cut values off."""
+    values = np.full((1, 20, 20), scale, np.float32)
+    values[0, 0, 0] = 1e6
+    (axis,) = plot.histogram(xr.DataArray(values, dims=("c", "y", "x")))[0]
+    assert bars(axis)[0].sum() == values.size
+
+
 def test_histogram_quantile_lines(image, after, fitted):
     axes = plot.histogram(image, after, fitted, ["CD3", "SMA"])
     numbers = fitted.numbers

@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Array
 from ..engine import backends
-from ..errors import ImageError, warn
+from ..errors import ImageError, listed, warn
 from .image import like, processing_dtype, shared_pixels
 from .parameters import SPATIAL
 
@@ -118,12 +118,10 @@ def say_new_sizes(by_name: Mapping[str, str], otherwise: str = "") -> None:
     """
     resized = [f"{name!r}: {sizes}" for name, sizes in by_name.items() if sizes]
     if resized:
-        n_more = len(resized) - MOST_SAID
-        more = f"; and of {n_more} more images" if n_more > 0 else ""
-        shown = "; ".join(resized[:MOST_SAID])
         warn(
             "coarser scales are not smaller than the finest one by a whole factor: they are made "
-            f"again with the nearest whole factors: {shown}{more}{otherwise}"
+            "again with the nearest whole factors: "
+            f"{listed(resized, MOST_SAID, '; ')}{otherwise}"
         )
 
 

@@ -36,7 +36,7 @@ from .layout import (
     write_title,
 )
 from .shown import AxesArray, as_axes_array
-from .thumbnails import as_floats, parse_max_pixels, thinned, thinning_text
+from .thumbnails import parse_max_pixels, thinned, thinning_text
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -299,7 +299,8 @@ class Bars:
     @classmethod
     def of(cls, values: NumpyArray, lines: Sequence[Line], channel: Label, bins: int) -> "Bars":
         """The histogram of `values`, with the finite numbers that lines have for a channel."""
-        values = as_floats(values[np.isfinite(values)])
+        # float64, as the edges are: NumPy 1 would round the last one to float32, perhaps up.
+        values = values[np.isfinite(values)].astype(np.float64)
         marks = [(line, line.values[channel]) for line in lines]
         marks = [(line, value) for line, value in marks if np.isfinite(value)]
         edges = _bin_edges(values, [value for _, value in marks], bins)
