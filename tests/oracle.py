@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion, median_filter
 from scipy.optimize import nnls
 
-# What tests of all steps call each with.
+# Steps that tests go through, and what they call each with.
 STEPS = {
     "quantile_norm": {"q": 97},
     "post_norm": {"q_post": 99.9},
