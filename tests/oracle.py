@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter, grey_dilation, grey_erosion, median_filter
 from scipy.optimize import nnls
 
-# What to call each step with; one more run of a step is one more entry.
+# Steps that tests go through, and what they call each with.
 STEPS = {
     "quantile_norm": {"q": 97},
     "post_norm": {"q_post": 99.9},

@@ -69,7 +69,7 @@ def test_memory_is_not_lent_while_a_view_is_left():
 
 @needs_holding
 def test_only_arrays_of_about_the_size_take_it():
-    size = 4 * LEAST_BYTES // 4
+    size = LEAST_BYTES  # values, of four bytes each
     array = empty((size,), F4)
     del array
     for other in (size + 1, size // 2):

@@ -338,10 +338,6 @@ def test_channels_without_names(tmp_path, call):
     np.testing.assert_array_equal(image[0], pixels[2])
 
 
-@pytest.mark.skipif(
-    "report" not in inspect.signature(pxprep.pixel_clustering_preprocess).parameters,
-    reason="the wrapper writes no reports",
-)
 def test_report(tmp_path, call):
     make_study(tmp_path / "study.zarr")
     options = ["--layer", "fov0", "--output", "clean", "--report", tmp_path / "report.html"]

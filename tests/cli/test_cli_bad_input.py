@@ -203,7 +203,6 @@ BAD = {
         2,
         r"--scale-factors.*repeated for each scale, got '2,2'",
     ),
-    "level": (["run", "study.zarr", *RAW, *OUT, "--compressor", "lz4"], 2, r"CODEC:LEVEL"),
     "pool": (["run", "study.zarr", *RAW, *OUT, "--pool", "median"], 2, r"--pool"),
     "steps twice": (
         ["run", "study.zarr", *RAW, *OUT, "--fitted", "fitted.json", "--sigma", "2"],

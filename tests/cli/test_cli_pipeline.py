@@ -43,7 +43,7 @@ def test_what_is_refused(tmp_path, call):
     file.write_text("steps:\n- blur: {sigma: -1}\n")
     code, printed, errors = call("pipeline", file)
     assert (code, printed) == (1, "")
-    assert re.match(rf"pxprep: '{file}': --?\w*sigma must be", errors) or "sigma must be" in errors
+    assert errors.startswith(f"pxprep: '{file}': --sigma must be a number of pixels")
     assert call("pipeline", "--write", file)[0] == 1
     assert file.read_text().startswith("steps:\n- blur")
     assert call("pipeline", "--write", file, "--overwrite")[0] == 0

@@ -179,8 +179,8 @@ def resolved(value, names):
         return {names[one]: names[other] for one, other in value.values}
     if isinstance(value, Spill):
         return value.by_label(names)
-    if not isinstance(value, Each) or value.values[0] is None:
-        return value.values[0] if isinstance(value, Each) else value
+    if not isinstance(value, Each):
+        return value
     if value.form == "one":
         return value.values[0]
     if value.form == "sequence":
@@ -198,9 +198,7 @@ def plain(value):
         return dict(value.values)
     if isinstance(value, Spill):
         return value.by_label(range(len(LABELS["none"])))
-    if not isinstance(value, Each):
-        return value
-    return value.values[0] if value.values[0] is None else list(value.values)
+    return list(value.values) if isinstance(value, Each) else value
 
 
 def features(case):

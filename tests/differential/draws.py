@@ -79,12 +79,12 @@ def masks(draw, with_z):
 
 
 @st.composite
-def by_channel(draw, values, n_channels, least=1):
+def by_channel(draw, values, n_channels):
     """A value for each channel, some of them alike."""
     form = draw(st.sampled_from(["one", "one", "sequence", "mapping", "others"]))
     if form == "one":
         return Each(form, (draw(values),) * n_channels)
-    few = draw(st.lists(values, min_size=least, max_size=2))
+    few = draw(st.lists(values, min_size=1, max_size=2))
     return Each(form, tuple(draw(st.sampled_from(few)) for _ in range(n_channels)))
 
 

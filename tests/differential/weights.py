@@ -49,7 +49,7 @@ def sized(draw, strategy, **wanted):
     return replace(case, ways=tuple(replace(way, sizes=draw(numbers)) for way in case.ways))
 
 
-# Quantiles of images with so many missing pixels that what may be wanted is more than what is.
+# Quantiles of images with many missing pixels: limits are reckoned as if none were missing.
 of_one_image = cases(
     st.tuples(some(["quantile_norm", "post_norm", "percentile_clip", "threshold"])),
     counts=(1,),

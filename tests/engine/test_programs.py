@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 
 from counted_images import counted_array, image_of, some_values
 from oracle import assert_same_bits
-from pxprep.engine import (
-    programs,
-)
+from pxprep.engine import programs
 from pxprep.engine.programs import Program
 from pxprep.engine.windows import Pixels, Window
 from pxprep.steps.arcsinh import TakeArcsinh
@@ -115,9 +113,7 @@ def test_a_program_has_the_same_bits_on_strips_of_any_window_and_pixels_in_piece
 
 # Graphs
 
-CHUNKS = [
-    *({"x": 1}, {"z": 1, "c": 2}, {"y": (1, 5, 1, 6), "x": (10, 1)}),
-]
+CHUNKS = [{"x": 1}, {"z": 1, "c": 2}, {"y": (1, 5, 1, 6), "x": (10, 1)}]
 DIMS = {"czyx": "float32", "yxzc": "uint16"}
 
 

@@ -1,5 +1,7 @@
 """Masks of pipelines, cohorts and trees: what is measured, whoever is in the cohort."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -109,6 +111,8 @@ def test_masks_are_no_part_of_json(make_image):
     image = make_image("uint16", SHAPE)
     fitted = Pipeline.sparrow().fit(image, where=a_mask())
     assert pxprep.FittedPipeline.from_json(fitted.to_json()) == fitted
+    masked, whole = (json.loads(one.to_json()) for one in (fitted, Pipeline.sparrow().fit(image)))
+    assert masked.keys() == whole.keys()
 
 
 def test_outliers_are_those_of_the_pixels_inside(make_image):

@@ -19,6 +19,7 @@ import pxprep
 from pxprep import Pipeline
 from pxprep.errors import StoreError
 from pxprep.layers import new_layers
+from pxprep.layers.writing import Writer
 from stores import counts, make_study
 
 TESTS = Path(__file__).parents[1]
@@ -99,23 +100,30 @@ def test_settings_of_one_write_are_not_reset_by_another(tmp_path, monkeypatch):
     zeros = Image2DModel.parse(np.zeros((2, 24, 20), "f4"), dims=("c", "y", "x"))
     for name in ("first", "second"):
         spatialdata.SpatialData(images={"zeros": zeros}).write(tmp_path / f"{name}.zarr")
-    write = spatialdata.SpatialData.write
-    first_began, second_began, first_ended = (threading.Event() for _ in range(3))
+    write, publish = spatialdata.SpatialData.write, Writer._publish
+    first_began, second_came, second_began, first_ended = (threading.Event() for _ in range(4))
 
     def overlapping(self, path, **kwargs):
         if "first" in self.images:
             first_began.set()
-            second_began.wait(1)
+            assert second_came.wait(60)
+            second_began.wait(1)  # it should not
         else:
             second_began.set()
             first_ended.wait(5)
         write(self, path, **kwargs)
+
+    def coming(self, parts, group):
+        if self.store.name == "second.zarr":
+            second_came.set()
+        return publish(self, parts, group)
 
     def work(name):
         sdata = spatialdata.read_zarr(tmp_path / f"{name}.zarr")
         pxprep.pixel_clustering_preprocess(sdata, "zeros", name, pipeline=Pipeline())
 
     monkeypatch.setattr(spatialdata.SpatialData, "write", overlapping)
+    monkeypatch.setattr(Writer, "_publish", coming)
     monkeypatch.setattr(new_layers, "direct", lambda array: array)  # chunks are left to zarr
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(work, "first")

@@ -254,5 +254,4 @@ def test_numpy_images_are_measured_a_few_at_a_time():
         pipeline.fit(images)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    counts = n * 65537 * 3 * 8 * 4
-    assert peak < counts + 8 * images[0].nbytes
+    assert peak < 6 * images[0].nbytes

@@ -62,25 +62,26 @@ def test_two_functions_of_one_name_stay_two(image):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("step", "message"),
     [
-        "",
-        "[]",
-        "{}",
-        '{"format": 99, "steps": []}',
-        '{"format": 1, "steps": [{"name": "nope", "configuration": {}}]}',
-        '{"format": 1, "steps": [{"name": "blur", "configuration": {"radius": 1}}]}',
-        '{"format": 1, "steps": [{"name": "blur"}]}',
-        '{"format": 1, "steps": [{"name": "clip", "configuration": {}}]}',
-        '{"format": 1, "steps": ["blur"]}',
-        '{"format": 1, "steps": [{"name": ["blur"], "configuration": {}}]}',
+        ("blur", "must have a name under 'as', got 'blur'"),
+        ({"name": "blur", "configuration": {"sigma": 1}}, "must have a name under 'as'"),
+        ({"name": "blur", "as": "a"}, "must be a mapping with name and configuration"),
+        ({"name": "nope", "as": "a", "configuration": {}}, "no step is called 'nope'; known are"),
+        ({"name": ["blur"], "as": "a", "configuration": {}}, r"no step is called \['blur'\]"),
+        ({"name": "blur", "as": "a", "configuration": {"radius": 1}}, r"got \['radius'\]"),
+        ({"name": "clip", "as": "a", "configuration": {}}, r"parameters \['max'\], got \[\]"),
     ],
 )
-def test_bad_json(text):
-    with pytest.raises(ParameterError):
+def test_bad_steps_in_json(step, message):
+    with pytest.raises(ParameterError, match=message):
+        Pipeline.from_json(json.dumps({"format": 1, "steps": [step]}))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"format": 99, "steps": []}', '{"format": 1, "steps": 3}'])
+def test_json_that_is_no_pipeline(text):
+    with pytest.raises(ParameterError, match="must be a pipeline of format 1"):
         Pipeline.from_json(text)
-    with pytest.raises(ParameterError):
-        FittedPipeline.from_json(text)
 
 
 @pytest.mark.parametrize(

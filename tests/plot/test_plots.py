@@ -1,4 +1,4 @@
-"""The figures but `compare`, which has `test_plot.py`."""
+"""Channels side by side; and what holds for every figure: methods, input, bad input."""
 
 import inspect
 import sys

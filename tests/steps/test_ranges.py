@@ -365,6 +365,6 @@ def test_limits_of_all_pixels_can_be_updated(empty, make_image):
     assert told[0] == told[1] == told[2]
     # Where zeros count, an image of zeros counts.
     if empty == "fov0":
-        lows = told[0].numbers.percentile_clip_quantile.sel(c="CD3")
-        assert lows[0] == 0
-        assert told[0].numbers.percentile_clip_high.sel(c="CD3") == oracle.exact_mean(lows.values)
+        highs = told[0].numbers.percentile_clip_quantile.sel(c="CD3")
+        assert highs[0] == 0
+        assert told[0].numbers.percentile_clip_high.sel(c="CD3") == oracle.exact_mean(highs.values)

@@ -1,3 +1,5 @@
+"""An image before and after, side by side."""
+
 import subprocess
 import sys
 from collections import Counter
