@@ -10,7 +10,7 @@ pytest.importorskip("tifffile")
 
 import zarr
 
-import pxprep
+from pxprep import PxprepWarning
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import import_images, open_images
 from tiff_files import NAMES, one, pixels
@@ -92,7 +92,7 @@ def test_channels_without_names(tmp_path, names):
     image = one(open_images(tmp_path / "s1.zarr", channel_names=NAMES))
     assert image.c.values.tolist() == NAMES
     (tmp_path / "panel.csv").write_text("name,keep\nDAPI,1\nCD3,0\nCD20,1\n")
-    with pytest.warns(pxprep.PxprepWarning, match="does not keep 'CD3'"):
+    with pytest.warns(PxprepWarning, match="does not keep 'CD3'"):
         image = one(open_images(tmp_path / "s1.zarr", panel=tmp_path / "panel.csv"))
     np.testing.assert_array_equal(image.values, values[[0, 2]])
 
@@ -129,6 +129,20 @@ def test_what_bioformats2raw_writes(tmp_path):
     for name, values in zip(images, stored, strict=True):
         assert sdata[name].dtype == np.uint16
         np.testing.assert_array_equal(sdata[name].values, values[0, :, 0])
+
+
+def test_several_multiscales(tmp_path):
+    """The first is read, and the others are named."""
+    values = pixels((3, 64, 48))
+    write(tmp_path / "s1.zarr", values, "cyx")
+    group = zarr.open_group(str(tmp_path / "s1.zarr"))
+    (multiscale,) = group.attrs["multiscales"]
+    other = {**multiscale, "datasets": multiscale["datasets"][1:]}
+    group.attrs["multiscales"] = [multiscale, other]
+    message = r"s1\.zarr' has 2 multiscales: the first, '0', is read, '1' left out; dask\.array"
+    with pytest.warns(PxprepWarning, match=message):
+        image = one(open_images(tmp_path / "s1.zarr"))
+    np.testing.assert_array_equal(image.values, values)
 
 
 def test_a_folder_of_images(tmp_path):

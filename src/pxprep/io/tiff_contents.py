@@ -15,7 +15,7 @@ from .page_names import imagej_labels, mibi_pages
 from .stacks import Stack, opened
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPageSeries
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,22 @@ def _own_pages(found: TiffContents) -> TiffContents:
 
 def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
     """The images of a TIFF without OME metadata; planes of one size and type are channels."""
-    stacks = [Stack.of(series, file) for series in tiff.series]
-    alike: dict[object, list[Stack]] = {}
-    for number, stack in enumerate(stacks):
-        is_plane = stack.axes == "YX" and not stack.name.strip()
-        kind = (stack.sizes, stack.keyframe.dtype) if is_plane else number
-        alike.setdefault(kind, []).append(stack)
-    return [
-        _named(tiff, same[0])
-        if len(same) == 1
-        else Stack.of_pages([stack.pages[0] for stack in same], file).with_page_names()
-        for same in alike.values()
-    ]
+    alike: dict[object, list[TiffPageSeries]] = {}
+    for number, series in enumerate(tiff.series):
+        # tifffile takes pages apart that are compressed in other ways, or cut into other tiles.
+        is_planes = series.axes == "YX" or (series.kind == "generic" and series.axes == "IYX")
+        is_alike = is_planes and not series.name.strip()
+        kind = (series.shape[-2:], series.keyframe.dtype) if is_alike else number
+        alike.setdefault(kind, []).append(series)
+    stacks = []
+    for same in alike.values():
+        if len(same) == 1:
+            stacks.append(_named(tiff, Stack.of(same[0], file)))
+        else:
+            pages = sorted((page for one in same for page in one), key=lambda page: page.index)
+            found = Stack.of_pages([page.aspage() for page in pages], file)
+            stacks.append(found.with_page_names())
+    return stacks
 
 
 def _named(tiff: TiffFile, stack: Stack) -> Stack:
