@@ -131,6 +131,19 @@ def test_what_bioformats2raw_writes(tmp_path):
         np.testing.assert_array_equal(sdata[name].values, values[0, :, 0])
 
 
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("angstrom", 1e-4), ("nanometer", 1e-3), ("centimeter", 1e4), ("meter", 1e6), ("inch", None)],
+)
+def test_units(tmp_path, unit, factor, monkeypatch):
+    monkeypatch.setitem(UNITS, "y", unit)
+    monkeypatch.setitem(UNITS, "x", unit)
+    write(tmp_path / "s1.zarr", pixels((3, 64, 48)), "cyx")
+    expected = {} if factor is None else {"y": 0.25 * factor, "x": 0.5 * factor}
+    attrs = one(open_images(tmp_path / "s1.zarr")).attrs
+    assert attrs.get("um_per_pixel", {}) == pytest.approx(expected)
+
+
 def test_several_multiscales(tmp_path):
     """The first is read, and the others are named."""
     values = pixels((3, 64, 48))

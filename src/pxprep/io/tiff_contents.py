@@ -171,8 +171,8 @@ def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
         if len(same) == 1:
             stacks.append(_named(tiff, Stack.of(same[0], file)))
         else:
-            pages = sorted((page for one in same for page in one), key=lambda page: page.index)
-            found = Stack.of_pages([page.aspage() for page in pages], file)
+            pages = [page.aspage() for one in same for page in one if page is not None]
+            found = Stack.of_pages(sorted(pages, key=lambda page: page.index), file)
             stacks.append(found.with_page_names())
     return stacks
 
