@@ -44,11 +44,15 @@ BOMB = (
 UNREADABLE = {
     "a stale one": (
         XML.replace("<TiffData", MORE + "<TiffData").replace('SizeC="2"', 'SizeC="5"'),
-        "they tell of 5 planes, it has 2 pages",
+        "they tell of 5 planes, 3 of them without a page",
     ),
     "two images": (
         XML.replace("</Image>", '</Image><Image ID="Image:1" Name="j"/>'),
         "they tell of 2 images, it has 1",
+    ),
+    "the same pages twice": (
+        XML.replace("</OME>", XML[XML.index("<Image") :]),
+        "they tell of the same pages for several images",
     ),
     "elsewhere": (
         XML[: XML.index("<Image")] + '<BinaryOnly MetadataFile="a" UUID="b"/></OME>',

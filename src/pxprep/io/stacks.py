@@ -120,11 +120,6 @@ class Stack:
         sizes = zip(letters or self.axes, self.sizes, strict=True)
         return prod(size for axis, size in sizes if axis not in "ZYX")
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether pages are missing that the metadata tell of."""
-        return any(page is None for page in self.pages)
-
     def with_about(self, about: OmeImage) -> Stack:
         """The image with what OME metadata tell of it."""
         return replace(self, name=about.name, names=about.labels, about=about)

@@ -109,19 +109,26 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
             f"{len(missing)} are missing: {listed_names(missing)}"
         )
     stacks = [Stack.of(series, file) for series in tiff.series]
-    n_pages = len(tiff.pages)
+    pages = [page for stack in stacks for page in stack.pages]
     why_unread = ""
-    if any(stack.is_missing for stack in stacks):
-        told = sum(len(stack.pages) for stack in stacks)
-        why_unread = f"they tell of {told} planes, it has {n_pages} pages"
+    if None in pages:
+        why_unread = f"they tell of {len(pages)} planes, {pages.count(None)} of them without a page"
     elif len(stacks) != len(ome.images):
         why_unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
+    elif _share_pages(stacks):
+        why_unread = "they tell of the same pages for several images"
     if why_unread:
         return TiffContents(file, _plain_stacks(file), ome, why_unread)
     if not ome.is_set:
         _tell_untold(tiff, file, stacks)
     pairs = zip(stacks, ome.images, strict=True)
     return TiffContents(file, [stack.with_about(about) for stack, about in pairs], ome)
+
+
+def _share_pages(stacks: Sequence[Stack]) -> bool:
+    """Whether a page is one of several images."""
+    of_each = [{(page.parent, page.offset) for page in stack.pages} for stack in stacks]
+    return len(set().union(*of_each)) < sum(map(len, of_each))
 
 
 def _tell_untold(tiff: TiffFile, file: Path, stacks: Sequence[Stack]) -> None:
