@@ -95,6 +95,19 @@ def test_channels_are_planes_and_no_colours(n_channels, tmp_path):
     np.testing.assert_array_equal(again.values, image.values)
 
 
+@pytest.mark.parametrize("named", ["image", "channel"])
+def test_quotes_in_names_with_an_old_tifffile(named, tmp_path, monkeypatch):
+    """It would write others, or XML that is not valid."""
+    monkeypatch.setattr(tifffile, "__version__", "2026.1.28")
+    image = image_of(pixels())
+    images = {"image": {'"a"': image}, "channel": {"a": image.assign_coords(c=['"a"', "b", "c"])}}
+    with pytest.raises(
+        ParameterError, match=r"quotes need tifffile 2026\.2\.16 .* got \['\"a\"'\]"
+    ):
+        export_images(images[named], tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_layers_of_a_store(tmp_path):
     sdata = backed(tmp_path)
     files = export_images(sdata, tmp_path / "new" / "tiffs")

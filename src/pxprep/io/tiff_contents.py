@@ -179,7 +179,7 @@ def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
             stacks.append(_named(tiff, Stack.of(same[0], file)))
         else:
             pages = [page.aspage() for one in same for page in one if page is not None]
-            found = Stack.of_pages(sorted(pages, key=lambda page: page.index), file)
+            found = Stack.of_pages(sorted(pages, key=lambda page: page.treeindex), file)
             stacks.append(found.with_page_names())
     return stacks
 
