@@ -138,3 +138,15 @@ def test_pages_that_the_metadata_do_not_tell_of(tmp_path):
         image = one(read_tiff(file))
     assert image.c.values.tolist() == NAMES
     np.testing.assert_array_equal(image.values, pixels()[:2])
+
+
+def test_pages_in_another_order_than_the_planes():
+    """Which channel each page has is not told by the order of pages."""
+    stack = XML.replace('SizeC="2" SizeZ="1"', 'SizeC="1" SizeZ="2"')
+    for ifds, expected in (((0, 1), {"u": [0, 0]}), ((1, 0), {})):
+        data = "".join(
+            f'<TiffData FirstZ="{z}" IFD="{ifd}"><UUID FileName="a.tif">u</UUID></TiffData>'
+            for z, ifd in enumerate(ifds)
+        )
+        ome = parse_ome(stack.replace('<TiffData IFD="0" PlaneCount="2"/>', data))
+        assert ome.images[0].channels_of_pages == expected
