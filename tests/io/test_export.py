@@ -14,6 +14,7 @@ import tifffile
 from spatialdata import SpatialData
 from spatialdata.transformations import Scale
 
+from pxprep import PxprepWarning
 from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.io import export_images, exporting, import_images, read_tiff
 from spatial_objects import LABELS, backed, counts, layer, make
@@ -139,6 +140,15 @@ def test_pixel_sizes_go_through_a_store(tmp_path):
         sdata = import_images({name: given}, tmp_path / f"{name}.zarr", scale_factors=[2])
         (file,) = export_images(sdata, tmp_path).values()
         assert one(read_tiff(file)).attrs["um_per_pixel"] == given.attrs["um_per_pixel"]
+
+
+def test_a_distance_of_planes_that_is_not_known(tmp_path):
+    volume = image_of(pixels((3, 2, 50, 60)), um_per_pixel={"y": 0.377, "x": 0.5})
+    message = (
+        r"'a': how far planes .* in 'microns' it is 1; give it in image\.attrs\['um_per_pixel'\]"
+    )
+    with pytest.warns(PxprepWarning, match=message):
+        import_images({"a": volume}, tmp_path / "new.zarr")
 
 
 def test_pixel_sizes_of_layers_in_memory(tmp_path):

@@ -155,7 +155,7 @@ def test_a_text_file_with_a_pixel_in_the_place_of_another(tmp_path):
     write_txt(file, PANEL, counts())
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines[:40], lines[41], *lines[41:]]))
-    with pytest.raises(ImageError, match="99 pixels, .* and 98 in 99 lines"):
+    with pytest.raises(ImageError, match=r"99 pixels, .* and 98 in 99 lines"):
         one(read_imc(file)).compute()
 
 
