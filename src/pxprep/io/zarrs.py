@@ -94,8 +94,8 @@ def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
         left_out = [str(other["datasets"][0]["path"]) for other in others]
     if left_out:
         warn(
-            f"{what} has {1 + len(others)} multiscales: the first, {finest['path']!r}, is read, "
-            f"{listed_names(left_out)} left out; dask.array.from_zarr opens those"
+            f"{what} has {1 + len(others)} multiscales: {finest['path']!r}, the first, is read; "
+            f"left out are {listed_names(left_out)} (dask.array.from_zarr opens them)"
         )
     image = xr.DataArray(array, dims=dims)
     extra = {dim: image.sizes[dim] for dim in dims if dim not in DIMS}
