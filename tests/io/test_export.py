@@ -14,6 +14,7 @@ import tifffile
 from spatialdata import SpatialData
 from spatialdata.transformations import Scale
 
+from pxprep import PxprepWarning
 from pxprep.errors import ChannelError, ImageError, LayerError, ParameterError, StoreError
 from pxprep.io import export_images, exporting, import_images, read_tiff
 from spatial_objects import LABELS, backed, counts, layer, make
@@ -95,6 +96,19 @@ def test_channels_are_planes_and_no_colours(n_channels, tmp_path):
     np.testing.assert_array_equal(again.values, image.values)
 
 
+@pytest.mark.parametrize("named", ["image", "channel"])
+def test_quotes_in_names_with_an_old_tifffile(named, tmp_path, monkeypatch):
+    """It would write others, or XML that is not valid."""
+    monkeypatch.setattr(tifffile, "__version__", "2026.1.28")
+    image = image_of(pixels())
+    images = {"image": {'"a"': image}, "channel": {"a": image.assign_coords(c=['"a"', "b", "c"])}}
+    with pytest.raises(
+        ParameterError, match=r"quotes need tifffile 2026\.2\.16 .* got \['\"a\"'\]"
+    ):
+        export_images(images[named], tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_layers_of_a_store(tmp_path):
     sdata = backed(tmp_path)
     files = export_images(sdata, tmp_path / "new" / "tiffs")
@@ -126,6 +140,15 @@ def test_pixel_sizes_go_through_a_store(tmp_path):
         sdata = import_images({name: given}, tmp_path / f"{name}.zarr", scale_factors=[2])
         (file,) = export_images(sdata, tmp_path).values()
         assert one(read_tiff(file)).attrs["um_per_pixel"] == given.attrs["um_per_pixel"]
+
+
+def test_a_distance_of_planes_that_is_not_known(tmp_path):
+    volume = image_of(pixels((3, 2, 50, 60)), um_per_pixel={"y": 0.377, "x": 0.5})
+    message = (
+        r"'a': how far planes .* in 'microns' it is 1; give it in image\.attrs\['um_per_pixel'\]"
+    )
+    with pytest.warns(PxprepWarning, match=message):
+        import_images({"a": volume}, tmp_path / "new.zarr")
 
 
 def test_pixel_sizes_of_layers_in_memory(tmp_path):

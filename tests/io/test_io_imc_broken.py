@@ -150,6 +150,15 @@ def test_a_text_file_that_lacks_pixels_in_between(tmp_path):
         image.compute()
 
 
+def test_a_text_file_with_a_pixel_in_the_place_of_another(tmp_path):
+    file = tmp_path / "s1.txt"
+    write_txt(file, PANEL, counts())
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:40], lines[41], *lines[41:]]))
+    with pytest.raises(ImageError, match=r"99 pixels, .* and 98 in 99 lines"):
+        one(read_imc(file)).compute()
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_text_of_other_encodings(tmp_path, encoding):
     values, file = counts(), tmp_path / "s1.txt"

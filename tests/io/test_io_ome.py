@@ -44,11 +44,15 @@ BOMB = (
 UNREADABLE = {
     "a stale one": (
         XML.replace("<TiffData", MORE + "<TiffData").replace('SizeC="2"', 'SizeC="5"'),
-        "they tell of 5 planes, it has 2 pages",
+        "they tell of 5 planes, 3 of them without a page",
     ),
     "two images": (
         XML.replace("</Image>", '</Image><Image ID="Image:1" Name="j"/>'),
         "they tell of 2 images, it has 1",
+    ),
+    "the same pages twice": (
+        XML.replace("</OME>", XML[XML.index("<Image") :]),
+        "they tell of the same pages for several images",
     ),
     "elsewhere": (
         XML[: XML.index("<Image")] + '<BinaryOnly MetadataFile="a" UUID="b"/></OME>',
@@ -134,3 +138,15 @@ def test_pages_that_the_metadata_do_not_tell_of(tmp_path):
         image = one(read_tiff(file))
     assert image.c.values.tolist() == NAMES
     np.testing.assert_array_equal(image.values, pixels()[:2])
+
+
+def test_pages_in_another_order_than_the_planes():
+    """Which channel each page has is not told by the order of pages."""
+    stack = XML.replace('SizeC="2" SizeZ="1"', 'SizeC="1" SizeZ="2"')
+    for ifds, expected in (((0, 1), {"u": [0, 0]}), ((1, 0), {})):
+        data = "".join(
+            f'<TiffData FirstZ="{z}" IFD="{ifd}"><UUID FileName="a.tif">u</UUID></TiffData>'
+            for z, ifd in enumerate(ifds)
+        )
+        ome = parse_ome(stack.replace('<TiffData IFD="0" PlaneCount="2"/>', data))
+        assert ome.images[0].channels_of_pages == expected

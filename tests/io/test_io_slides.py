@@ -243,3 +243,18 @@ def test_a_stack_among_planes_is_not_to_be_cut(tmp_path):
     for crop in (False, True):
         with pytest.raises(ImageError, match=r"must all have .* has \([0-9, ]*\)$"):
             open_images(tmp_path, crop=crop)
+
+
+@pytest.mark.parametrize("third", [0.5, None, 1])
+def test_pixel_sizes_in_the_metadata_of_channels(tmp_path, third):
+    (tmp_path / "ROI1").mkdir()
+    for name, size in zip(NAMES, (0.5, 0.5, third), strict=True):
+        told = {} if size is None else {"PhysicalSizeX": size, "PhysicalSizeY": size}
+        write_ome(tmp_path / "ROI1" / f"{name}.ome.tif", pixels()[:1], names=[name], **told)
+    if third == 1:
+        with pytest.warns(
+            PxprepWarning, match=r"differ in their pixel sizes, none is kept: 'CD3\."
+        ):
+            assert "um_per_pixel" not in one(open_images(tmp_path)).attrs
+    else:
+        assert one(open_images(tmp_path)).attrs["um_per_pixel"] == {"y": 0.5, "x": 0.5}

@@ -116,6 +116,17 @@ def test_tiffs_that_name_no_channels(tmp_path, kind):
         read_tiff(file, channel_names="CD3")
 
 
+@pytest.mark.parametrize("order", ["abb", "baa", "abab", "cab"])
+def test_pages_that_are_stored_in_different_ways(tmp_path, order):
+    """They are channels of one image, in the order of the file."""
+    file, values, names = tmp_path / "slide.tif", pixels((len(order), 101, 83)), list("wxyz")
+    layouts = {"a": {}, "b": LAYOUTS["zlib strips"], "c": LAYOUTS["tiles"]}
+    with tifffile.TiffWriter(file) as tiff:
+        for page, layout in zip(values, order, strict=True):
+            tiff.write(page, metadata=None, **GRAY, **layouts[layout])
+    check(one(read_tiff(file, channel_names=names[: len(order)])), values, names[: len(order)])
+
+
 def test_a_channel_without_a_name(tmp_path):
     file = tmp_path / "slide.ome.tiff"
     write_ome(file, pixels(), names=["DAPI", "", "CD20"])
@@ -146,13 +157,14 @@ def test_images_of_other_kinds(tmp_path, shape, how, words):
     assert str(file) in str(caught.value)
 
 
-def test_a_compression_that_is_not_known(tmp_path):
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_compression_that_is_not_known(tmp_path, number):
     file = tmp_path / "slide.tiff"
-    tifffile.imwrite(file, pixels()[0], compression="zlib", **GRAY)
+    tifffile.imwrite(file, pixels()[:2], compression="zlib", metadata=None, **GRAY)
     with tifffile.TiffFile(file, mode="r+") as tiff:
-        tiff.pages[0].tags["Compression"].overwrite(50999)
+        tiff.pages[number].tags["Compression"].overwrite(50999)
     with pytest.raises(ImageError, match=r"cannot be decoded.*pip install imagecodecs"):
-        read_tiff(file, channel_names=["CD3"])
+        read_tiff(file, channel_names=["CD3", "CD20"])
 
 
 def test_what_is_no_tiff(tmp_path):
@@ -198,3 +210,15 @@ def test_sparse_tiles_are_zeros(tmp_path):
             tag.overwrite((tag.value[0], 0, *tag.value[2:]))
     values[1, :32, 32:] = 0
     check(read_tiff(file)["slide"], values)
+
+
+def test_a_sparse_page_is_zeros(tmp_path):
+    """A strip without bytes in the file is not read from its beginning."""
+    file = tmp_path / "CD3.tiff"
+    tifffile.imwrite(file, pixels()[0], metadata=None, **GRAY)
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        for name in ("StripOffsets", "StripByteCounts"):
+            tiff.pages[0].tags[name].overwrite(0)
+    image = one(read_tiff(file, channel_names=["CD3"]))
+    assert image.shape == (1, 101, 83)
+    assert not image.values.any()

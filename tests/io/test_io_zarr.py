@@ -10,7 +10,7 @@ pytest.importorskip("tifffile")
 
 import zarr
 
-import pxprep
+from pxprep import PxprepWarning
 from pxprep.errors import ChannelError, ImageError, ParameterError
 from pxprep.io import import_images, open_images
 from tiff_files import NAMES, one, pixels
@@ -92,7 +92,7 @@ def test_channels_without_names(tmp_path, names):
     image = one(open_images(tmp_path / "s1.zarr", channel_names=NAMES))
     assert image.c.values.tolist() == NAMES
     (tmp_path / "panel.csv").write_text("name,keep\nDAPI,1\nCD3,0\nCD20,1\n")
-    with pytest.warns(pxprep.PxprepWarning, match="does not keep 'CD3'"):
+    with pytest.warns(PxprepWarning, match="does not keep 'CD3'"):
         image = one(open_images(tmp_path / "s1.zarr", panel=tmp_path / "panel.csv"))
     np.testing.assert_array_equal(image.values, values[[0, 2]])
 
@@ -129,6 +129,33 @@ def test_what_bioformats2raw_writes(tmp_path):
     for name, values in zip(images, stored, strict=True):
         assert sdata[name].dtype == np.uint16
         np.testing.assert_array_equal(sdata[name].values, values[0, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("angstrom", 1e-4), ("nanometer", 1e-3), ("centimeter", 1e4), ("meter", 1e6), ("inch", None)],
+)
+def test_units(tmp_path, unit, factor, monkeypatch):
+    monkeypatch.setitem(UNITS, "y", unit)
+    monkeypatch.setitem(UNITS, "x", unit)
+    write(tmp_path / "s1.zarr", pixels((3, 64, 48)), "cyx")
+    expected = {} if factor is None else {"y": 0.25 * factor, "x": 0.5 * factor}
+    attrs = one(open_images(tmp_path / "s1.zarr")).attrs
+    assert attrs.get("um_per_pixel", {}) == pytest.approx(expected)
+
+
+def test_several_multiscales(tmp_path):
+    """The first is read, and the others are named."""
+    values = pixels((3, 64, 48))
+    write(tmp_path / "s1.zarr", values, "cyx")
+    group = zarr.open_group(str(tmp_path / "s1.zarr"))
+    (multiscale,) = group.attrs["multiscales"]
+    other = {**multiscale, "datasets": multiscale["datasets"][1:]}
+    group.attrs["multiscales"] = [multiscale, other]
+    message = r"s1\.zarr' has 2 multiscales: '0', the first, is read; left out are '1' \(dask"
+    with pytest.warns(PxprepWarning, match=message):
+        image = one(open_images(tmp_path / "s1.zarr"))
+    np.testing.assert_array_equal(image.values, values)
 
 
 def test_a_folder_of_images(tmp_path):

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ..aliases import Label
 from ..errors import ChannelError, ImageError, listed_names, spelled, warn
+from ..images.scales import SIZES
 from .arrays import Joined, lazy_image, with_channels
 from .file_options import FILES, METADATA, FileOptions
 from .names import stem
@@ -158,7 +159,23 @@ def read_fov(
     chunks = [max(sizes) for sizes in zip(*sizes_of_each, strict=True)]
     sources = {str(one.file.parent) for one in found}
     source = sources.pop() if len(sources) == 1 else str(found[0].file.parent.parent)
-    return lazy_image(Joined(parts), chunks, labels, {"source": source})
+    attrs = {"source": source, SIZES: _um_per_pixel(found)}
+    known = {key: value for key, value in attrs.items() if value}
+    return lazy_image(Joined(parts), chunks, labels, known)
+
+
+def _um_per_pixel(found: Sequence[TiffContents]) -> dict[str, float]:
+    """The size of a pixel that the metadata of channels tell; nothing if they contradict."""
+    sizes = {one.file.name: dict(one.stacks[0].about.um_per_pixel) for one in found}
+    told = [size for size in sizes.values() if size]
+    if any(size != told[0] for size in told):
+        listed = "; ".join(f"{name!r} {size}" for name, size in sizes.items())
+        warn(
+            f"channels of {str(found[0].file.parent)!r} differ in their pixel sizes, none is kept: "
+            f"{listed:.500}"
+        )
+        return {}
+    return told[0] if told else {}
 
 
 def _images(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:

@@ -38,8 +38,8 @@ TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "floa
 # What XML cannot hold.
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-# The first version of tifffile that escapes names of channels for XML.
-ESCAPES = [2026, 2, 16]
+# The first version of tifffile that escapes all names for XML.
+ESCAPES = "2026.2.16"
 
 
 def export_images(
@@ -184,7 +184,23 @@ def _prepared(image: xr.DataArray, name: str) -> xr.DataArray:
     bad = [label for label in labels if NOT_XML.search(label)]
     if bad:
         raise ChannelError(f"channels must have names that XML can hold, got {bad}")
+    quoted = [text for text in (name, *labels) if '"' in text]
+    if quoted and not _escapes():
+        raise ParameterError(
+            f"names with quotes need tifffile {ESCAPES} or later (pip install --upgrade tifffile), "
+            f"got {quoted}"
+        )
     return image.transpose(*[dim for dim in DIMS if dim in image.dims])
+
+
+def _escapes() -> bool:
+    """Whether tifffile escapes all names for XML."""
+    import tifffile
+
+    own, first = (
+        [int(part) for part in text.split(".")[:3]] for text in (tifffile.__version__, ESCAPES)
+    )
+    return own >= first
 
 
 def _check_files(folder: Path, files: Mapping[str, Path], may_replace: bool) -> None:
@@ -201,8 +217,8 @@ def _write(file: Path, image: xr.DataArray, name: str) -> None:
     import tifffile
 
     labels = [str(label) for label in labels_or_positions(image)]
-    if [int(part) for part in tifffile.__version__.split(".")[:3]] < ESCAPES:
-        labels = [escape(label, {'"': "&quot;"}) for label in labels]
+    if not _escapes():
+        labels = [escape(label) for label in labels]
     axes = "".join(str(dim) for dim in image.dims).upper()
     metadata: dict[str, object] = {"axes": axes, "Name": name, "Channel": {"Name": labels}}
     for dim, size in known_sizes(image).items():

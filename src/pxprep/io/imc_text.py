@@ -92,11 +92,11 @@ def read_pixels(file: Path, shape: tuple[int, ...], n_missing: int) -> NumpyArra
         table = np.loadtxt(lines, np.float32, delimiter="\t", ndmin=2, encoding="latin-1")
     x, y = table[:, 3].astype(int), table[:, 4].astype(int)
     found = (n_channels, int(y.max()) + 1, int(x.max()) + 1)
-    n_pixels = height * width - n_missing
-    if found != shape or min(y.min(), x.min()) < 0 or len(table) != n_pixels:
+    n_pixels, n_found = height * width - n_missing, len(np.unique(y * width + x))
+    if found != shape or min(y.min(), x.min()) < 0 or not n_found == len(table) == n_pixels:
         raise ImageError(
-            f"{str(file)!r} must have the shape {shape} and {n_pixels} pixels, as "
-            f"its first row and its last line say, it has {found} and {len(table)}"
+            f"{str(file)!r} must have the shape {shape} and {n_pixels} pixels, as its first row "
+            f"and its last line say, it has {found} and {n_found} in {len(table)} lines"
         )
     out[:, y, x] = table[:, len(BEGINNING) :].T
     return out

@@ -13,10 +13,10 @@ import xarray as xr
 from ..aliases import Json, Label, Parameters
 from ..channels import parse_channels
 from ..engine.progress import Progress, parse_progress
-from ..errors import LayerError, ParameterError, StoreError
+from ..errors import LayerError, ParameterError, StoreError, warn
 from ..images.image import checked
 from ..images.parameters import parse_bool, parse_chunks, parse_path, parse_wait
-from ..images.scales import MICRONS, known_sizes
+from ..images.scales import MICRONS, SIZES, known_sizes
 from ..layers import destination
 from ..layers.backing import Snapshot, SourceState
 from ..layers.layouts import Layout
@@ -285,5 +285,11 @@ def _transformations(image: xr.DataArray) -> dict[str, object]:
     sizes = known_sizes(image)
     if not {"y", "x"} <= set(sizes):
         return {"global": Identity()}
+    if "z" in image.dims and "z" not in sizes:
+        example = {"z": 2.0, **sizes}
+        warn(
+            f"image {image.name!r}: how far planes are apart is not known, in {MICRONS!r} it is 1; "
+            f"give it in image.attrs[{SIZES!r}], as {example}"
+        )
     axes = tuple(str(dim) for dim in image.dims if dim in sizes)
     return {"global": Identity(), MICRONS: Scale([sizes[dim] for dim in axes], axes)}

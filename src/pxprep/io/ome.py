@@ -20,8 +20,11 @@ UM_PER_UNIT = {
     "micron": 1.0,
     "microns": 1.0,
     "micrometer": 1.0,
+    "angstrom": 1e-4,
     "nanometer": 1e-3,
     "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
     "mm": 1e3,
     "cm": 1e4,
     "m": 1e6,
@@ -129,7 +132,8 @@ def _image(element: ElementTree.Element) -> OmeImage:
 def _channels_of_pages(pixels: ElementTree.Element) -> dict[str, list[int]]:
     """The channel of each page, in their order, by UUID of the file.
 
-    Empty if there are several time points.
+    Empty if there are several time points, or if the pages of a file are in another order than the
+    planes.
     """
     if _whole(pixels.get("SizeT"), 1) > 1:
         return {}
@@ -138,15 +142,18 @@ def _channels_of_pages(pixels: ElementTree.Element) -> dict[str, list[int]]:
     channel = order.index("C") if "C" in order else 0
     steps = sizes[0] if channel > 0 else 1
     steps *= sizes[1] if channel > 1 else 1
-    found: dict[str, list[int]] = {}
+    planes: dict[str, list[tuple[int, int]]] = {}
     for data in _below(pixels, "TiffData"):
         uuid = next((one.text or "" for one in data if _tag(one) == "UUID"), "").strip()
         first = [_whole(data.get(f"First{axis}"), 0) for axis in order]
         start = first[0] + sizes[0] * (first[1] + sizes[1] * first[2]) if len(order) == 3 else 0
         count = min(_whole(data.get("PlaneCount"), 1), MOST_CHARACTERS >> 8)
-        numbers = range(start, start + count)
-        found.setdefault(uuid, []).extend(n // steps % sizes[channel] for n in numbers)
-    return found
+        page = _whole(data.get("IFD"), 0)
+        planes.setdefault(uuid, []).extend((page + n, start + n) for n in range(count))
+    found = {uuid: [plane for _, plane in sorted(own)] for uuid, own in planes.items()}
+    if any(own != sorted(own) for own in found.values()):
+        return {}
+    return {uuid: [n // steps % sizes[channel] for n in own] for uuid, own in found.items()}
 
 
 def _below(parent: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:

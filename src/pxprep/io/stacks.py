@@ -62,7 +62,7 @@ class Stack:
     pages
         Pages of tifffile; None for one that is missing.
     keyframe
-        A page like all of them.
+        One of them: all have its size and type.
     offset
         Where the pixels begin, if those of all pages are plain: in order, and not compressed.
     names
@@ -84,7 +84,8 @@ class Stack:
     @classmethod
     def of(cls, series: TiffPageSeries, file: Path) -> Stack:
         """The image that a series of tifffile is."""
-        offset = None if series.is_multifile else series.dataoffset
+        # A page without bytes has the offset 0.
+        offset = None if series.is_multifile else series.dataoffset or None
         sizes = tuple(series.shape)
         return cls(file, series.name, series.axes, sizes, list(series), series.keyframe, offset)
 
@@ -119,11 +120,6 @@ class Stack:
         sizes = zip(letters or self.axes, self.sizes, strict=True)
         return prod(size for axis, size in sizes if axis not in "ZYX")
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether pages are missing that the metadata tell of."""
-        return any(page is None for page in self.pages)
-
     def with_about(self, about: OmeImage) -> Stack:
         """The image with what OME metadata tell of it."""
         return replace(self, name=about.name, names=about.labels, about=about)
@@ -157,7 +153,9 @@ class Stack:
             raise ImageError(f"{what} must hold integers, bool or floats, got {page.dtype}")
         letters = meanings(self.axes, self.sizes, asked, channel_counts, what)
         if self.offset is None:
-            self._check_decoder(what)
+            kinds = {one.keyframe.hash: one.keyframe for one in self.pages}
+            for keyframe in kinds.values():
+                _check_decoder(keyframe, what)
         stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
         pages, order = self._pages(what), self._page_order(letters, what)
         return TiffPixels(pages, order, stored, self.offset is not None)
@@ -205,19 +203,6 @@ class Stack:
             by_letter["X"][0],
         )
 
-    def _check_decoder(self, what: str) -> None:
-        file = self.keyframe.parent.filehandle
-        file.open()  # the decoder of JPEG looks into it
-        try:
-            self.keyframe.decode(None, 0)  # decodes nothing, but raises if there is no decoder
-        except (ValueError, NotImplementedError) as error:
-            raise ImageError(
-                f"{what} cannot be decoded: {error}; the package imagecodecs has more decoders: "
-                "pip install imagecodecs"
-            ) from error
-        finally:
-            file.close()
-
     def _pages(self, what: str) -> list[Page]:
         """The pages in their order; an error if a file does not hold all of their pixels."""
         page = self.keyframe
@@ -231,14 +216,29 @@ class Stack:
         for item in self.pages:
             path = item.parent.filehandle.path
             ends = [*map(sum, zip(item.dataoffsets, item.databytecounts, strict=False))]
-            if len(ends) < prod(page.chunked):
+            n_segments = prod(item.chunked)
+            if len(ends) < n_segments:
                 raise ImageError(
                     f"{what} is not complete: {path!r} tells where {len(ends)} tiles or strips of "
-                    f"a page are, it has {prod(page.chunked)}"
+                    f"a page are, it has {n_segments}"
                 )
             _check_length(path, max(ends), what)
             found.append(Page(path, item.offset))
         return found
+
+
+def _check_decoder(page: TiffPage, what: str) -> None:
+    file = page.parent.filehandle
+    file.open()  # the decoder of JPEG looks into it
+    try:
+        page.decode(None, 0)  # decodes nothing, but raises if there is no decoder
+    except (ValueError, NotImplementedError) as error:
+        raise ImageError(
+            f"{what} cannot be decoded: {error}; the package imagecodecs has more decoders: "
+            "pip install imagecodecs"
+        ) from error
+    finally:
+        file.close()
 
 
 def _check_length(path: str, end: int, what: str) -> None:

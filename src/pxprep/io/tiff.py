@@ -73,7 +73,8 @@ def read_tiff(
     Warns
     -----
     PxprepWarning
-        If pictures are left out, or channels that `panel` does not keep.
+        If pictures are left out, pages that OME metadata do not tell of, or channels that `panel`
+        does not keep.
 
     Notes
     -----

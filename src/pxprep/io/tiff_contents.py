@@ -15,7 +15,7 @@ from .page_names import imagej_labels, mibi_pages
 from .stacks import Stack, opened
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPageSeries
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,26 @@ def _of_ome(tiff: TiffFile, file: Path, ome: Ome, alone: bool) -> TiffContents:
             f"{len(missing)} are missing: {listed_names(missing)}"
         )
     stacks = [Stack.of(series, file) for series in tiff.series]
-    n_pages = len(tiff.pages)
+    pages = [page for stack in stacks for page in stack.pages]
     why_unread = ""
-    if any(stack.is_missing for stack in stacks):
-        told = sum(len(stack.pages) for stack in stacks)
-        why_unread = f"they tell of {told} planes, it has {n_pages} pages"
+    if None in pages:
+        why_unread = f"they tell of {len(pages)} planes, {pages.count(None)} of them without a page"
     elif len(stacks) != len(ome.images):
         why_unread = f"they tell of {len(ome.images)} images, it has {len(stacks)}"
+    elif _share_pages(stacks):
+        why_unread = "they tell of the same pages for several images"
     if why_unread:
         return TiffContents(file, _plain_stacks(file), ome, why_unread)
     if not ome.is_set:
         _tell_untold(tiff, file, stacks)
     pairs = zip(stacks, ome.images, strict=True)
     return TiffContents(file, [stack.with_about(about) for stack, about in pairs], ome)
+
+
+def _share_pages(stacks: Sequence[Stack]) -> bool:
+    """Whether a page is one of several images."""
+    of_each = [{(page.parent, page.offset) for page in stack.pages} for stack in stacks]
+    return len(set().union(*of_each)) < sum(map(len, of_each))
 
 
 def _tell_untold(tiff: TiffFile, file: Path, stacks: Sequence[Stack]) -> None:
@@ -159,18 +166,22 @@ def _own_pages(found: TiffContents) -> TiffContents:
 
 def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
     """The images of a TIFF without OME metadata; planes of one size and type are channels."""
-    stacks = [Stack.of(series, file) for series in tiff.series]
-    alike: dict[object, list[Stack]] = {}
-    for number, stack in enumerate(stacks):
-        is_plane = stack.axes == "YX" and not stack.name.strip()
-        kind = (stack.sizes, stack.keyframe.dtype) if is_plane else number
-        alike.setdefault(kind, []).append(stack)
-    return [
-        _named(tiff, same[0])
-        if len(same) == 1
-        else Stack.of_pages([stack.pages[0] for stack in same], file).with_page_names()
-        for same in alike.values()
-    ]
+    alike: dict[object, list[TiffPageSeries]] = {}
+    for number, series in enumerate(tiff.series):
+        # tifffile takes pages apart that are compressed in other ways, or cut into other tiles.
+        is_planes = series.axes == "YX" or (series.kind == "generic" and series.axes == "IYX")
+        is_alike = is_planes and not series.name.strip()
+        kind = (series.shape[-2:], series.keyframe.dtype) if is_alike else number
+        alike.setdefault(kind, []).append(series)
+    stacks = []
+    for same in alike.values():
+        if len(same) == 1:
+            stacks.append(_named(tiff, Stack.of(same[0], file)))
+        else:
+            pages = [page.aspage() for one in same for page in one if page is not None]
+            found = Stack.of_pages(sorted(pages, key=lambda page: page.treeindex), file)
+            stacks.append(found.with_page_names())
+    return stacks
 
 
 def _named(tiff: TiffFile, stack: Stack) -> Stack:

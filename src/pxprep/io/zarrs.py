@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..aliases import Json
 from ..engine.backends import from_zarr
-from ..errors import ImageError, ParameterError, StoreError
+from ..errors import ImageError, ParameterError, StoreError, listed_names, warn
 from ..images.scales import SIZES
 from ..store.contents import METADATA, read_attrs
 from .arrays import DIMS, reading, with_channels
@@ -83,7 +83,7 @@ def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
     """The finest scale of an image, with dims c, perhaps z, y and x."""
     attrs, what = _attrs(group), f"image {name!r} of {str(group)!r}"
     with reading(what, " as OME-Zarr"):
-        multiscale = attrs["multiscales"][0]
+        multiscale, *others = attrs["multiscales"]
         dims = [str(axis["name"]) for axis in multiscale["axes"]]
         units = {str(axis["name"]): str(axis.get("unit", "")) for axis in multiscale["axes"]}
         finest = multiscale["datasets"][0]
@@ -91,6 +91,12 @@ def _image(group: Path, options: FileOptions, name: str) -> xr.DataArray:
         sizes = _um_per_pixel([multiscale, finest], dims, units)
         known = attrs.get("omero", {}).get("channels", [])
         labels = [str(channel.get("label") or channel.get("name") or "") for channel in known]
+        left_out = [str(other["datasets"][0]["path"]) for other in others]
+    if left_out:
+        warn(
+            f"{what} has {1 + len(others)} multiscales: {finest['path']!r}, the first, is read; "
+            f"left out are {listed_names(left_out)} (dask.array.from_zarr opens them)"
+        )
     image = xr.DataArray(array, dims=dims)
     extra = {dim: image.sizes[dim] for dim in dims if dim not in DIMS}
     if any(size > 1 for size in extra.values()) or not {"y", "x"} <= set(dims):
