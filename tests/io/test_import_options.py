@@ -14,7 +14,7 @@ import tifffile
 import pxprep
 from imc_files import PANEL, counts, write_mcd
 from pxprep.datasets import tissue
-from tiff_files import GRAY, NAMES, pixels, write_ome
+from tiff_files import GRAY, NAMES, pixels, write_fov, write_ome
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,8 @@ def files(tmp_path):
         tifffile.imwrite(
             tmp_path / "fovs" / "fov0" / f"{name}.ome.tif", pixels(shape), **GRAY, **write
         )
+    for number, name in enumerate(("CD3", "CD20")):
+        write_fov(tmp_path / "unlike" / f"fov{number}", [name])
 
 
 CASES = {
@@ -88,6 +90,7 @@ def test_the_options_are_kept_with_the_layers(files, call, tmp_path):
         (["s1.mcd", "--acquisition", "7"], "--acquisition must be a sequence of some of [1, 2, 3]"),
         (["s1.mcd", "--image", "a"], "--image must be left out"),
         (["fovs", "--names-from", "files"], "--crop cuts all to the size that they share"),
+        (["unlike", "--channel", "CD3"], "--channel, 'CD3': 'fov1' lacks 'CD3'"),
         (["codex.tif", "--panel", "none.csv"], "--panel does not exist: 'none.csv'"),
     ],
 )

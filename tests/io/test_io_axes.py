@@ -80,6 +80,14 @@ def test_axes_of_length_one_may_be_left_out(tmp_path):
         np.testing.assert_array_equal(image.values, values[0, :, 0])
 
 
+def test_the_axes_that_a_message_names_fit(tmp_path):
+    file = tmp_path / "slide.tif"
+    tifffile.imwrite(file, pixels((3, 1, 1, 40, 30)), metadata={"axes": "TQCYX"}, **GRAY)
+    with pytest.raises(ImageError, match=r"T 3, Q 1, C 1, .* as axes='CYX'$"):
+        read_tiff(file)
+    assert one(read_tiff(file, channel_names=list("abc"), axes="CYX")).sizes["c"] == 3
+
+
 @pytest.mark.parametrize("planar", [True, False])
 def test_colours_are_channels_only_if_said(tmp_path, planar):
     values, file = pixels((3, 40, 30)), tmp_path / "slide.tif"

@@ -25,7 +25,7 @@ FORMS = {
     "tabs": "Marker\tsigma\nDAPI\t0\nCD3\t2\nCD20\t\n",
     "semicolons": "Name;Keep\nDAPI;true\nCD3;true\nCD20;TRUE\n",
     "quotes": '"name","note"\n"DAPI","a, b"\n"CD3",""\n"CD20","c"\n',
-    "metals alone": "channel\nDAPI\nCD3\nCD20\n",
+    "a column of channels": "channel\nDAPI\nCD3\nCD20\n",
 }
 
 
@@ -45,7 +45,7 @@ def test_forms(tmp_path, form, encoding):
 
 def test_letters_of_other_encodings(tmp_path):
     for encoding in ("utf-8", "latin-1", "utf-16"):
-        panel = write(tmp_path, "β-actin\n".replace("β", "µ"), encoding=encoding)
+        panel = write(tmp_path, "µ-actin\n", encoding=encoding)
         assert read_panel(panel).names == ("µ-actin",)
 
 
@@ -182,10 +182,12 @@ def test_bad_tables(tmp_path, bad):
     assert "panel.csv" in str(caught.value)
 
 
-@pytest.mark.parametrize("what", ["keys", "keep"])
+@pytest.mark.parametrize("what", ["keys", "keep", "cycle"])
 def test_own_panels_of_other_lengths(what):
+    column = {what: ("Ir191",)}
+    given = {"other_numbers": column} if what == "cycle" else column
     with pytest.raises(ParameterError, match=f"^{what} must have an entry for each of the 3 names"):
-        Panel(tuple(NAMES), **{what: ("Ir191",)})
+        Panel(tuple(NAMES), **given)
 
 
 def test_tables_that_do_not_fit(tmp_path):
@@ -207,7 +209,9 @@ def test_tables_that_do_not_fit(tmp_path):
         (NAMES, "name\nDAPI\nCD20\nCD8\n", r"row 2 is 'CD20', and the file has 'DAPI', 'CD3'"),
         (NAMES, "name,keep\nCD20,1\nCD8,1\nx,1\ny,0\n", r"row 1 is 'CD20', and the file has"),
         (NAMES, "channel,name\nDAPI,a\nCD20,b\nIr191,c\n", r"row 2 is 'CD20', and the file has"),
+        (NAMES, "name\ndapi\ncd20\ncd3\n", r"row 2 is 'cd20', and the file has 'DAPI', 'CD3'"),
         (None, "channel,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
+        (None, "channel,name\n3.0,DAPI\n1.0,CD3\n,CD20\n", r"channel numbers, got 3, 1"),
         (None, "channel_number,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
     ],
 )
@@ -217,6 +221,39 @@ def test_rows_in_another_order_than_the_channels(tmp_path, names, table, message
     (tmp_path / "panel.csv").write_text(table)
     with pytest.raises(ChannelError, match=message):
         open_images(tmp_path / "a.ome.tiff", panel=tmp_path / "panel.csv")
+
+
+OTHER_ORDERS = {
+    "no header": ("3,DAPI\n1,CD3\n2,CD20\n", r"its column '1' has 3, 1, 2: sort the rows"),
+    "any heading": ("name,Index\nDAPI,2\nCD3,0\nCD20,1\n", r"its column 'Index' has 2, 0, 1:"),
+    "cycles": ("cycle,name\n1,DAPI\n2,CD3\n1,CD20\n", r"its column 'cycle' has 1, 2, 1:"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_ORDERS)
+def test_other_numbers_in_another_order(tmp_path, case):
+    """They may be those of the channels: a warning says so."""
+    text, words = OTHER_ORDERS[case]
+    tifffile.imwrite(tmp_path / "a.tiff", pixels(), **GRAY)
+    with pytest.warns(PxprepWarning, match=words):
+        image = one(read_tiff(tmp_path / "a.tiff", panel=write(tmp_path, text)))
+    check(image, pixels())
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "channel_number,cycle,name\n1,2,DAPI\n2,1,CD3\n3,1,CD20\n",
+        "name,keep,ilastik\nDAPI,1,3\nCD3,1,1\nCD20,1,2\n",
+        "name,exposure\nDAPI,100\nCD3,50\nCD20,200\n",
+        "name,is_nuclear\nDAPI,1\nCD3,0\nCD20,0\n",
+        "name,index,keep\nDAPI,0,1\nCD3,1,1\nx,3,0\nCD20,2,1\n",
+    ],
+)
+def test_other_numbers_that_tell_no_order(tmp_path, table):
+    """The last table has rows in another order, but not those of the file's channels."""
+    tifffile.imwrite(tmp_path / "a.tiff", pixels(), **GRAY)
+    check(one(read_tiff(tmp_path / "a.tiff", panel=write(tmp_path, table))), pixels())
 
 
 @pytest.mark.parametrize("numbers", [(1, 2, 3), (9, 10, 11), (1, 2, 1)])
@@ -232,5 +269,5 @@ def test_names_of_fewer_channels_than_there_are(tmp_path):
     metadata = {"axes": "CTYX", "Channel": {"Name": NAMES}}
     tifffile.imwrite(tmp_path / "a.ome.tiff", pixels((3, 2, 20, 30)), metadata=metadata, **GRAY)
     panel = Panel(tuple(NAMES))
-    with pytest.raises(ChannelError, match="must tell of the 6 channels"):
+    with pytest.raises(ChannelError, match=r"^panel must tell of the 6 channels"):
         read_tiff(tmp_path / "a.ome.tiff", panel=panel, axes="CCYX")

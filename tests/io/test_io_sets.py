@@ -10,7 +10,7 @@ pytest.importorskip("tifffile")
 import tifffile
 
 from pxprep.errors import ChannelError, ImageError, ParameterError
-from pxprep.io import open_images, read_folder, read_tiff
+from pxprep.io import Panel, open_images, read_folder, read_tiff
 from tiff_files import GRAY, NAMES, check, one, pixels
 
 
@@ -164,31 +164,55 @@ def test_files_of_a_set_that_are_called_alike(tmp_path):
         open_images(tmp_path, NAMES)
 
 
-@pytest.mark.parametrize("n_channels", [1, 2])
-def test_a_file_for_each_plane(tmp_path, n_channels):
-    """As bfconvert writes them: planes of one channel are no channels."""
-    values = pixels((n_channels, 3, 20, 30))
-    places = list(np.ndindex(n_channels, 3))
+def write_planes(folder, values, axis):
+    """A file for each plane along a channel and `axis` (Z or T), as bfconvert writes them."""
+    n_channels, n_planes, rows, columns = values.shape
+    places = list(np.ndindex(n_channels, n_planes))
     ids = {place: f"urn:uuid:{uuid.uuid4()}" for place in places}
-    files = {(c, z): f"slide_C{c}_Z{z}.ome.tif" for c, z in places}
+    files = {(c, n): f"slide_C{c}_{axis}{n}.ome.tif" for c, n in places}
     channels = "".join(
         f'<Channel ID="Channel:0:{i}" Name="{name}"/>' for i, name in enumerate(NAMES[:n_channels])
     )
+    other = "Z" if axis == "T" else "T"
     data = "".join(
-        f'<TiffData FirstC="{c}" FirstT="0" FirstZ="{z}" IFD="0" PlaneCount="1">'
-        f'<UUID FileName="{files[c, z]}">{ids[c, z]}</UUID></TiffData>'
-        for c, z in places
+        f'<TiffData FirstC="{c}" First{other}="0" First{axis}="{n}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{files[c, n]}">{ids[c, n]}</UUID></TiffData>'
+        for c, n in places
     )
     for place in places:
         xml = (
             '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
             f'UUID="{ids[place]}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-            'DimensionOrder="XYZCT" Type="uint16" SizeX="30" SizeY="20" SizeZ="3" SizeT="1" '
-            f'SizeC="{n_channels}">{channels}{data}</Pixels></Image></OME>'
+            f'DimensionOrder="XYCZT" Type="uint16" SizeX="{columns}" SizeY="{rows}" '
+            f'SizeC="{n_channels}" Size{axis}="{n_planes}" Size{other}="1">{channels}{data}'
+            "</Pixels></Image></OME>"
         )
-        file = tmp_path / files[place]
+        file = folder / files[place]
         tifffile.imwrite(file, values[place], metadata=None, description=xml.encode(), **GRAY)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_file_for_each_plane(tmp_path, n_channels):
+    """Planes of one channel are no channels."""
+    values = pixels((n_channels, 3, 20, 30))
+    write_planes(tmp_path, values, "Z")
     image = one(open_images(tmp_path))
     assert image.dims == ("c", "z", "y", "x")
     assert image.c.values.tolist() == NAMES[:n_channels]
     np.testing.assert_array_equal(image.values, values)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_file_for_each_time_point(tmp_path, n_channels):
+    """Nor are time points, unless all are named."""
+    values = pixels((n_channels, 3, 20, 30))
+    (tmp_path / "fov0").mkdir()
+    write_planes(tmp_path / "fov0", values, "T")
+    names = [f"m{n}" for n in range(3 * n_channels)]
+    for path in (tmp_path, tmp_path / "fov0"):
+        words = rf"axes T 3, .*give channel_names or panel for all {len(names)}"
+        with pytest.raises(ImageError, match=words):
+            open_images(path)
+        image = one(open_images(path, panel=Panel(tuple(names))))
+        assert image.c.values.tolist() == names
+        np.testing.assert_array_equal(image.values, values.swapaxes(0, 1).reshape(-1, 20, 30))

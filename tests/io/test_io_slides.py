@@ -184,6 +184,28 @@ def test_folders_that_are_taken_together(tmp_path):
     np.testing.assert_array_equal(check_two.values, values)
 
 
+def test_masks_among_folders_that_are_taken_together(tmp_path):
+    """They are no channels, unless they are asked for alone; nor are they a cycle."""
+    values = write_fov(tmp_path / "a" / "ROI1" / "img")
+    write_fov(tmp_path / "a" / "ROI1" / "masks", ["whole_cell"])
+    with pytest.warns(PxprepWarning, match=r"subfolder '\*' finds \['masks'\], which seem to hold"):
+        image = one(open_images(tmp_path / "a", subfolder="*"))
+    assert image.c.values.tolist() == ["CD3", "CD20", "DAPI"]
+    np.testing.assert_array_equal(image.values, values[[1, 2, 0]])
+    masks = one(open_images(tmp_path / "a", subfolder="mask*"))
+    assert masks.c.values.tolist() == ["whole_cell"]
+    values = write_cycles(tmp_path / "b" / "ROI1")
+    write_fov(tmp_path / "b" / "ROI1" / "masks", ["whole_cell"])
+    for path in (tmp_path / "b", tmp_path / "b" / "ROI1"):
+        check(open_images(path)["ROI1"], values[[1, 0, 2, 3]], ["CD3", "DAPI", "CD8", "CD20"])
+
+
+def test_hidden_folders_on_the_way_to_a_subfolder(tmp_path):
+    write_fov(tmp_path / "ROI1" / "img" / "TIFs")
+    write_fov(tmp_path / "ROI1" / ".old" / "TIFs", ["CD8"])
+    assert "CD8" not in one(open_images(tmp_path, subfolder="*/TIFs")).c.values
+
+
 # --- names ----------------------------------------------------------------------------------------
 
 

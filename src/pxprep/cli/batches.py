@@ -51,7 +51,7 @@ def batches_here(by: object, layers: list[str]) -> object:
 
 def _column(file: Path, column: str) -> dict[str, str | None]:
     """The values of a column of a table, by layer; None where the cell is empty."""
-    from ..io.panels import table_rows
+    from ..io.tables import table_rows
 
     header, *rows = table_rows(file, f"{RULE}; {str(file)!r}").values() or [[]]
     if column not in header[1:]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from math import prod
 
 from ..errors import ImageError, ParameterError, spelled
+from .panels import names_or_panel
 
 # What is channels if it is the only axis beside depth, rows and columns.
 CHANNEL_AXES = "CSIQ"
@@ -87,9 +88,11 @@ def _told(axes: str, sizes: Sequence[int]) -> str:
 
 
 def _remedy(axes: str, others: Sequence[int], n_channels: int) -> str:
-    letters = "".join("C" if n in others else axis for n, axis in enumerate(axes))
-    example = f"axes={''.join(letter for letter in letters if letter in KNOWN)!r}"
+    letters = [
+        axis if axis in "YX" else "C" for n, axis in enumerate(axes) if n in others or axis in "YX"
+    ]
+    example = f"axes={''.join(letters)!r}"
     return (
-        f"if these are channels, give {spelled('channel_names')} for all {n_channels}, in the "
+        f"if these are channels, give {names_or_panel()} for all {n_channels}, in the "
         f"order of the file, or say what the axes are, as {spelled(example)}"
     )

@@ -11,7 +11,7 @@ from ..channels import parse_channels, told_apart
 from ..errors import ChannelError, ParameterError, spelled
 from ..images.parameters import parse_bool, parse_choice
 from .axes import parse_axes
-from .panels import Panel, parse_panel
+from .panels import Panel, names_or_panel, parse_panel
 
 METADATA, FILES = "metadata", "files"
 
@@ -94,11 +94,9 @@ class FileOptions:
         if self.panel is not None:
             return self.panel.labels([names], n_channels, what, by_order=True)
         if len(names) != n_channels or not all(names):
-            # The command has one option for both; folders of fields of view take a panel only.
-            either = " or ".join(dict.fromkeys((spelled("channel_names"), spelled("panel"))))
             raise ChannelError(
                 f"{what}: {len(list(filter(None, names)))} of {n_channels} channels have a "
-                f"name{why}; give {either}, all of them in the order of the file"
+                f"name{why}; give {names_or_panel()}, all of them in the order of the file"
             )
         return list(enumerate(names))
 

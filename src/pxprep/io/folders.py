@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..aliases import Label
-from ..errors import ParameterError, warn
+from ..errors import ParameterError, spelled, warn
 from .channels import Channel, channels_of, images_of_files, read_fov
 from .file_options import FileOptions
 from .names import agreed, agreed_channels, existing_path, require_new, stem
@@ -205,13 +205,32 @@ def _without_masks(folder: Path, found: dict[Path, list[Path]]) -> dict[Path, li
 def tiffs_of_fov(folder: Path, subfolder: str | None = None) -> list[Path]:
     """The TIFFs of a field of view: in its folder, or in `TIFs`, or those of its cycles."""
     if subfolder is not None:
-        return [tiff for path in naturally(folder.glob(subfolder)) for tiff in tiffs_in(path)]
+        return _tiffs_in_pattern(folder, subfolder)
     below = [path for path in folder.iterdir() if path.name.lower() == SUBFOLDER]
     return (
         tiffs_in(folder)
         or [tiff for path in below for tiff in tiffs_in(path)]
         or [tiff for path in cycles_of(folder) for tiff in tiffs_in(path)]
     )
+
+
+def _tiffs_in_pattern(folder: Path, pattern: str) -> list[Path]:
+    """The TIFFs in the folders that a pattern finds; of masks only if no other folder has any."""
+    found = {path.relative_to(folder): tiffs_in(path) for path in naturally(folder.glob(pattern))}
+    with_tiffs = {
+        path: tiffs
+        for path, tiffs in found.items()
+        if tiffs and not any(part.startswith(".") for part in path.parts)
+    }
+    masks = [path for path in with_tiffs if any(map(MASKS.fullmatch, path.parts))]
+    if len(masks) == len(with_tiffs):
+        masks = []
+    if masks:
+        warn(
+            f"{spelled('subfolder')} {pattern!r} finds {[path.as_posix() for path in masks]}, "
+            "which seem to hold masks: they are left out"
+        )
+    return [tiff for path, tiffs in with_tiffs.items() if path not in masks for tiff in tiffs]
 
 
 def is_fov(folder: Path) -> bool:
@@ -222,8 +241,9 @@ def is_fov(folder: Path) -> bool:
 
 
 def cycles_of(folder: Path) -> list[Path]:
-    """The folders with TIFFs, if all are called like cycles of an image; else none."""
-    folders = naturally(path for path in folder.iterdir() if tiffs_in(path))
+    """The folders with TIFFs, if all but those of masks are called like cycles; else none."""
+    below = naturally(path for path in folder.iterdir() if tiffs_in(path))
+    folders = [path for path in below if not MASKS.fullmatch(path.name)]
     return folders if all(CYCLE.fullmatch(path.name) for path in folders) else []
 
 

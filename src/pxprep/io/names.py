@@ -94,7 +94,7 @@ def agreed_channels(
         for name, labels in by_image.items()
     }
     if any(odd.values()):
-        must = "all images must have the same channels" if channels is None else "channels"
+        must = "all images must have the same channels" if channels is None else spelled("channels")
         listed = "; ".join(f"{name!r} {what}" for name, what in odd.items() if what)
         common = [label for label in wanted if all(label in own for own in by_image.values())]
         raise ChannelError(

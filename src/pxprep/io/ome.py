@@ -46,13 +46,17 @@ class OmeImage:
     um_per_pixel
         Size of a pixel in micrometres, by dim.
     channels_of_pages
-        For each file of a set, by its UUID: the channel of each page that the metadata name.
+        For each file of a set, by its UUID: the channel of each page that the metadata name. Empty
+        if there are several time points, or if pages are in another order than the planes.
+    has_times
+        Whether there are several time points.
     """
 
     name: str = ""
     labels: Sequence[str | None] = ()
     um_per_pixel: Mapping[str, float] = field(default_factory=dict)
     channels_of_pages: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    has_times: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class Ome:
 
     @property
     def repeats_channels(self) -> bool:
-        """Whether files of a set hold the same channels, as of several positions or depths."""
+        """Whether files of a set hold the same channels: of several positions, depths or times."""
+        if any(image.has_times for image in self.images):
+            return True
         for image in self.images:
             channels = [one for own in image.channels_of_pages.values() for one in set(own)]
             if len(set(channels)) < len(channels):
@@ -126,17 +132,13 @@ def _image(element: ElementTree.Element) -> OmeImage:
         if size and unit:
             sizes[dim] = size * unit
     labels = [channel.get("Name", "").strip() or None for channel in _below(pixels, "Channel")]
-    return OmeImage(name, labels, sizes, _channels_of_pages(pixels))
+    has_times = _whole(pixels.get("SizeT"), 1) > 1
+    channels = {} if has_times else _channels_of_pages(pixels)
+    return OmeImage(name, labels, sizes, channels, has_times)
 
 
 def _channels_of_pages(pixels: ElementTree.Element) -> dict[str, list[int]]:
-    """The channel of each page, in their order, by UUID of the file.
-
-    Empty if there are several time points, or if the pages of a file are in another order than the
-    planes.
-    """
-    if _whole(pixels.get("SizeT"), 1) > 1:
-        return {}
+    """As `OmeImage.channels_of_pages`, of an image without several time points."""
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
     sizes = [max(1, _whole(pixels.get(f"Size{axis}"), 1)) for axis in order]
     channel = order.index("C") if "C" in order else 0

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
 from ..aliases import Label
 from ..channels import require_unique
-from ..errors import ChannelError, ParameterError, listed_names, spelled, warn
+from ..errors import ChannelError, ParameterError, listed, listed_names, spelled, warn
 from .names import existing_path
+from .tables import table_rows
 
 # Headings of columns, the best first; capitals, spaces and underscores do not matter.
 NAMES = ("name", "markername", "marker", "target", "biomarker", "channelname", "channel")
 KEYS = ("channel", "metaltag", "metal")
-CHANNEL_NUMBER = "channelnumber"
+CHANNEL_NUMBER, CYCLE = "channelnumber", "cycle"
 KEPT, REMOVED = "keep", "remove"
 # Headings of numbers that the pipeline takes by channel.
 NUMBERS = {"sigma": "sigma", "q": "q", "qpost": "q_post", "capmax": "cap_max"}
+# Columns that mean something else, or are looked at by themselves; the last are steinbock's.
+NO_COUNTS = {*KEYS, *NUMBERS, KEPT, REMOVED, CHANNEL_NUMBER, "ilastik", "deepcell", "cellpose"}
 # An empty cell means yes: the channel is kept.
 YES, NO = {"1", "true", "yes", "1.0", ""}, {"0", "false", "no", "0.0"}
 METAL = re.compile(r"([A-Z][a-z]?)?\(?\d{2,3}\)?([A-Z][a-z]?)?")
@@ -47,6 +49,8 @@ class Panel:
         Whether the names are those of all channels in the file's order, whatever that calls them.
     channel_numbers
         Numbers of the channels, as mcmicro's ``channel_number``; empty if there are none.
+    other_numbers
+        Columns that may tell the order of channels: of cycles, or that count the rows; by heading.
     """
 
     names: tuple[str, ...]
@@ -56,17 +60,23 @@ class Panel:
     q: Mapping[Label, float] = field(default_factory=dict)
     q_post: Mapping[Label, float] = field(default_factory=dict)
     cap_max: Mapping[Label, float] = field(default_factory=dict)
-    source: str = "channel_names"
+    source: str = ""
     in_order: bool = False
     channel_numbers: tuple[str, ...] = ()
+    other_numbers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what in ("keys", "keep", "channel_numbers"):
-            if len(getattr(self, what)) not in (0, len(self.names)):
+        columns = {what: getattr(self, what) for what in ("keys", "keep", "channel_numbers")}
+        for what, column in (columns | dict(self.other_numbers)).items():
+            if len(column) not in (0, len(self.names)):
                 raise ParameterError(
                     f"{what} must have an entry for each of the {len(self.names)} names, or none, "
-                    f"got {getattr(self, what)!r:.300}"
+                    f"got {column!r:.300}"
                 )
+
+    @property
+    def _called(self) -> str:
+        return _called(self.source)
 
     @property
     def kept(self) -> list[int]:
@@ -118,7 +128,7 @@ class Panel:
             )
         called = next((own for own in known if any(own)), ())
         raise ChannelError(
-            f"{spelled('panel')} {self.source!r} must tell of the {n_channels} channels of {what}"
+            f"{self._called} must tell of the {n_channels} channels of {what}"
             f"{f', called {listed_names(called)}' if called else ''}; it has {len(rows)} to keep: "
             f"{listed_names([(self.keys or self.names)[row] for row in rows])}"
         )
@@ -131,7 +141,7 @@ class Panel:
         for key, rows in rows_of.items():
             if len(rows) > 1:
                 raise ChannelError(
-                    f"{spelled('panel')} {self.source!r} must keep each channel of {what} once, "
+                    f"{self._called} must keep each channel of {what} once, "
                     f"{key!r} is there as {listed_names([self.names[row] for row in rows])}"
                 )
 
@@ -142,30 +152,42 @@ class Panel:
         if self.in_order:
             return
         for own, keys in product(known, (self.keys, self.names)):
+            lower = [(name or "").casefold() for name in own]
             for position, row in enumerate(rows if keys else ()):
-                if keys[row] and keys[row] in own and own[position] != keys[row]:
+                key = keys[row]
+                is_other = key in own and own[position] != key
+                is_other |= key.casefold() in lower and lower[position] != key.casefold()
+                if key and is_other:
                     raise ChannelError(
-                        f"{spelled('panel')} {self.source!r} must name the channels of {what} in "
-                        f"their order, or have what the file calls each in a column 'channel': "
-                        f"row {row + 1} is {keys[row]!r}, and the file has "
-                        f"{listed_names([name or '' for name in own])}"
+                        f"{self._called} must name the channels of {what} in their order, or have "
+                        f"what the file calls each in a column 'channel': row {row + 1} is "
+                        f"{key!r}, and the file has {listed_names(one or '' for one in own)}"
                     )
-        for column in filter(None, (self.keys, self.channel_numbers)):
-            numbers = [column[row] for row in rows]
-            is_counted = all(map(str.isdecimal, numbers)) and len(set(numbers)) == len(numbers)
-            if is_counted and numbers != sorted(numbers, key=int):
+        self._check_numbers(rows)
+
+    def _check_numbers(self, rows: Sequence[int]) -> None:
+        """Raise if numbers of channels tell another order of `rows`; warn if other numbers may."""
+        told = [_whole_numbers(column, rows) for column in (self.keys, self.channel_numbers)]
+        unique = [numbers for numbers in told if numbers and len(set(numbers)) == len(numbers)]
+        for numbers in unique:
+            if numbers != sorted(numbers):
                 raise ChannelError(
-                    f"{spelled('panel')} {self.source!r} must have its rows in the order of their "
-                    f"channel numbers, got {', '.join(numbers):.200}"
+                    f"{self._called} must have its rows in the order of their channel numbers, got "
+                    f"{listed(list(map(str, numbers)))}"
+                )
+        for heading, column in ({} if unique else self.other_numbers).items():
+            numbers = _whole_numbers(column, rows)
+            if numbers != sorted(numbers):
+                warn(
+                    f"{self._called} names channels in the order of its rows; its column "
+                    f"{heading!r} has {listed(list(map(str, numbers)))}: sort the rows if that is "
+                    "the order of the channels in the file, or else leave the column out"
                 )
 
     def _tell(self) -> None:
         out = [name for row, name in enumerate(self.names) if row not in self.kept]
         if out:
-            warn(
-                f"{spelled('panel')} {self.source!r} does not keep {listed_names(out)}: they are "
-                "left out"
-            )
+            warn(f"{self._called} does not keep {listed_names(out)}: they are left out")
 
 
 def parse_panel(
@@ -187,6 +209,12 @@ def parse_panel(
     return Panel(tuple(channel_names), in_order=True)
 
 
+def names_or_panel() -> str:
+    """What messages say can name channels; folders of fields of view take a panel only."""
+    # The command has one option for both.
+    return " or ".join(dict.fromkeys((spelled("channel_names"), spelled("panel"))))
+
+
 def read_panel(path: str | Path) -> Panel:
     r"""The table of markers in a text file.
 
@@ -194,9 +222,10 @@ def read_panel(path: str | Path) -> Panel:
     ----------
     path
         CSV, TSV, or one name on a line. A header is looked for: names are in a column ``name``,
-        ``marker_name``, ``marker``, ``target`` or ``channel`` (steinbock's ``panel.csv``, mcmicro's
-        ``markers.csv``). ``channel`` beside ``name`` is what files call the channel, as "Ir191",
-        or else ``metal``; ``keep`` (0 or 1) says which are used, or ``remove`` which are not.
+        ``marker_name``, ``marker``, ``target``, ``biomarker``, ``channel_name`` or ``channel``
+        (steinbock's ``panel.csv``, mcmicro's ``markers.csv``). ``channel`` beside ``name`` is what
+        files call the channel, as "Ir191", or else ``metal``; ``keep`` (0 or 1) says which are
+        used, or ``remove`` which are not.
         ``sigma``, ``q``, ``q_post`` and ``cap_max`` are numbers by channel for the pipeline.
 
     Returns
@@ -225,14 +254,17 @@ def read_panel(path: str | Path) -> Panel:
     if not rows:
         raise ParameterError(f"{_called(file)} must hold names of channels, it is empty")
     lines, (first, *others) = list(rows), rows.values()
-    headings = [re.sub(r"[\s_-]", "", cell).casefold() for cell in first]
+    headings = [_folded(cell) for cell in first]
     if not set(headings) & set(NAMES):
         names, keys = _without_header([first, *others], file)
-        return _made(file, lines, names, keys)
+        places = [str(place) for place in range(1, len(first) + 1)]
+        panel = _made(file, lines, names, keys)
+        return replace(panel, other_numbers=_other_numbers(places, rows.values(), names))
     if not others:
         raise ParameterError(f"{_called(file)} must hold names of channels, it has only a header")
     columns = {heading: [row[n] for row in others] for n, heading in enumerate(headings)}
     names = next(columns[heading] for heading in NAMES if heading in columns)
+    other_numbers = _other_numbers(first, others, names)
     # The column of the names, or one like it, tells nothing of what files call the channels.
     keys = next((columns[key] for key in KEYS if key in columns and columns[key] != names), [])
     names = [name or (keys[n] if keys else "") for n, name in enumerate(names)]
@@ -250,7 +282,8 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     panel = _made(file, lines[1:], names, keys, kept, numbers)
-    return replace(panel, channel_numbers=tuple(columns.get(CHANNEL_NUMBER, ())))
+    channel_numbers = tuple(columns.get(CHANNEL_NUMBER, ()))
+    return replace(panel, channel_numbers=channel_numbers, other_numbers=other_numbers)
 
 
 def _made(
@@ -274,54 +307,35 @@ def _made(
     return replace(panel, **(numbers or {}))  # type: ignore[arg-type]
 
 
-def _called(file: Path) -> str:
+def _called(file: Path | str) -> str:
     """What a table is called in messages."""
-    return f"{spelled('panel')} {str(file)!r}"
+    return f"{spelled('panel')} {str(file)!r}" if str(file) else spelled("panel")
 
 
-def table_rows(file: Path, called: str) -> dict[int, list[str]]:
-    """The cells of each line of a table that is not empty, by the number of the line from 1.
-
-    Cells lie between tabs, semicolons or commas. Raises ParameterError, in which the table is
-    `called` so, if it cannot be read.
-    """
-    text = _text(file, called)
-    for delimiter in "\t;,":
-        rows = _cells_by_line(text, delimiter, called)
-        widths = [len(row) for row in rows.values()]
-        if not rows or (len(set(widths)) == 1 and widths[0] > 1):
-            return rows
-        odd = [line for line, row in rows.items() if len(row) != widths[0]]
-        if odd and widths[0] > 1 and file.suffix.lower() in (".csv", ".tsv"):
-            raise ParameterError(
-                f"{called} must have {widths[0]} cells in each line, line {odd[0]} has "
-                f"{len(rows[odd[0]])}"
-            )
-    lines = enumerate(text.splitlines(), start=1)
-    return {number: [line.strip().strip('"')] for number, line in lines if line.strip()}
+def _folded(text: str) -> str:
+    """A heading without what does not matter: capitals, spaces, underscores and dashes."""
+    return re.sub(r"[\s_-]", "", text).casefold()
 
 
-def _text(file: Path, called: str) -> str:
-    """The text of a file, of whatever program: UTF-8 with a mark or without, UTF-16, Latin-1."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ParameterError(f"{called} cannot be read: {error}") from error
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+def _other_numbers(
+    headings: Sequence[str], rows: Collection[Sequence[str]], names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The columns of cycles, and those that count the rows from 0 or 1 in whatever order."""
+    counts = [list(range(start, start + len(rows))) for start in (0, 1)]
+    found = {}
+    for heading, column in zip(headings, zip(*rows, strict=True), strict=True):
+        is_count = sorted(_whole_numbers(column, range(len(rows)))) in counts
+        is_other = _folded(heading) not in NO_COUNTS and list(column) != list(names)
+        if _folded(heading) == CYCLE or (is_count and is_other):
+            found[heading] = column
+    return found
 
 
-def _cells_by_line(text: str, delimiter: str, called: str) -> dict[int, list[str]]:
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    cells = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-    try:
-        return {line: row for line, row in cells if any(row)}
-    except csv.Error as error:
-        raise ParameterError(f"{called} is no table: {error}") from error
+def _whole_numbers(column: Sequence[str], rows: Sequence[int]) -> list[int]:
+    """The whole numbers in some rows of a column, "3.0" too; none if a text is something else."""
+    texts = [column[row] for row in rows if column and column[row]]
+    is_whole = all(re.fullmatch(r"\d+(\.0*)?", text) for text in texts)
+    return [int(text.partition(".")[0]) for text in texts] if is_whole else []
 
 
 def _without_header(rows: Sequence[Sequence[str]], file: Path) -> tuple[list[str], list[str]]:
