@@ -73,7 +73,7 @@ def read_store(path):
 
 
 def counts(seed, n_channels, size):
-    """A made-up NumPy image: ions, many of them none."""
+    """A made-up NumPy image: counts of ions, many of them zero."""
     rng = np.random.default_rng(seed)
     rates = rng.gamma(0.5, 20, (n_channels, size, size)).astype(np.float32)
     names = [f"marker{i}" for i in range(n_channels)]

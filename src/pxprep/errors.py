@@ -79,7 +79,9 @@ def type_name(cls: type) -> str:
 def listed(parts: Sequence[str], most: int = 20, separator: str = ", ") -> str:
     """The first parts of a list in a message, and how many more there are."""
     more = len(parts) - most
-    return separator.join(parts[:most]) + (f" and {more:,} more" if more > 0 else "")
+    # Before "and" stands no comma, but a semicolon does.
+    rest = f"{separator.strip(', ')} and {more:,} more" if more > 0 else ""
+    return separator.join(parts[:most]) + rest
 
 
 def listed_names(names: Iterable[object], most: int = 20) -> str:

@@ -1,4 +1,4 @@
-"""An image before and after, side by side."""
+"""Channels before and after, one below the other."""
 
 import subprocess
 import sys
