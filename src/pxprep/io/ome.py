@@ -81,7 +81,7 @@ class Ome:
 
     @property
     def repeats_channels(self) -> bool:
-        """Whether files of a set may hold the same channels: of other positions, depths or times."""
+        """Whether files of a set may hold the same channels, as of other positions."""
         labels = [tuple(image.labels) for image in self.images]
         if len(set(labels)) < len(labels):
             return True
