@@ -149,6 +149,7 @@ def test_a_distance_of_planes_that_is_not_known(tmp_path):
     )
     with pytest.warns(PxprepWarning, match=message):
         import_images({"a": volume}, tmp_path / "new.zarr")
+    import_images({"a": volume[:, :1]}, tmp_path / "plane.zarr")  # a single plane is no reason
 
 
 def test_pixel_sizes_of_layers_in_memory(tmp_path):

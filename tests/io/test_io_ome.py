@@ -150,3 +150,13 @@ def test_pages_in_another_order_than_the_planes():
         )
         ome = parse_ome(stack.replace('<TiffData IFD="0" PlaneCount="2"/>', data))
         assert ome.images[0].channels_of_pages == expected
+        assert ome.repeats_channels == (not expected)  # the files are only read together
+
+
+def test_positions_whose_channels_have_no_names():
+    """They are no channels of one image."""
+    image = (
+        '<Image><Pixels SizeC="1"><Channel/><TiffData><UUID FileName="{0}.tif">{0}</UUID>'
+        "</TiffData></Pixels></Image>"
+    )
+    assert parse_ome(f"<OME>{image.format(0)}{image.format(1)}</OME>").repeats_channels

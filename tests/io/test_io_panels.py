@@ -70,6 +70,7 @@ def test_numbers_of_channels_that_are_not_kept(tmp_path):
     assert (panel.q, panel.q_post, panel.cap_max) == ({}, {"CD3": 97}, {"CD3": 3})
 
 
+METALS = ["Ir191", "Pr141", "Nd142"]
 KEEP = "channel,name,keep\nIr191,DAPI,1\nPr141,CD3,0\nNd142,CD20,1\n"
 
 
@@ -110,7 +111,14 @@ def test_two_names_for_a_channel(tmp_path, rows):
         read_tiff(tmp_path / "slide.ome.tif", panel=panel)
 
 
-HEADINGS = ["channel,metal", "channel,Metal Tag", "name,metal", "name,channel", "marker,metal_tag"]
+HEADINGS = [
+    "channel,metal",
+    "channel,Metal Tag",
+    "name,metal",
+    "name,channel",
+    "marker,metal_tag",
+    "name,marker",
+]
 
 
 @pytest.mark.parametrize("headings", HEADINGS)
@@ -210,6 +218,7 @@ def test_tables_that_do_not_fit(tmp_path):
         (NAMES, "name,keep\nCD20,1\nCD8,1\nx,1\ny,0\n", r"row 1 is 'CD20', and the file has"),
         (NAMES, "channel,name\nDAPI,a\nCD20,b\nIr191,c\n", r"row 2 is 'CD20', and the file has"),
         (NAMES, "name\ndapi\ncd20\ncd3\n", r"row 2 is 'cd20', and the file has 'DAPI', 'CD3'"),
+        (METALS, "channel,name\n191Ir,a\n142Nd,b\n141Pr,c\n", r"row 2 is '142Nd', and the file"),
         (None, "channel,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
         (None, "channel,name\n3.0,DAPI\n1.0,CD3\n,CD20\n", r"channel numbers, got 3, 1"),
         (None, "channel_number,name\n3,DAPI\n1,CD3\n2,CD20\n", r"channel numbers, got 3, 1, 2"),
@@ -247,6 +256,7 @@ def test_other_numbers_in_another_order(tmp_path, case):
         "name,keep,ilastik\nDAPI,1,3\nCD3,1,1\nCD20,1,2\n",
         "name,exposure\nDAPI,100\nCD3,50\nCD20,200\n",
         "name,is_nuclear\nDAPI,1\nCD3,0\nCD20,0\n",
+        "metal,name\n191,DAPI\n141,CD3\n142,CD20\n",
         "name,index,keep\nDAPI,0,1\nCD3,1,1\nx,3,0\nCD20,2,1\n",
     ],
 )

@@ -267,16 +267,27 @@ def test_a_stack_among_planes_is_not_to_be_cut(tmp_path):
             open_images(tmp_path, crop=crop)
 
 
-@pytest.mark.parametrize("third", [0.5, None, 1])
+@pytest.mark.parametrize("third", [0.5, np.float32(0.5) * (1 + 2e-7), None, 1])
 def test_pixel_sizes_in_the_metadata_of_channels(tmp_path, third):
     (tmp_path / "ROI1").mkdir()
     for name, size in zip(NAMES, (0.5, 0.5, third), strict=True):
         told = {} if size is None else {"PhysicalSizeX": size, "PhysicalSizeY": size}
         write_ome(tmp_path / "ROI1" / f"{name}.ome.tif", pixels()[:1], names=[name], **told)
     if third == 1:
-        with pytest.warns(
-            PxprepWarning, match=r"differ in their pixel sizes, none is kept: 'CD3\."
-        ):
+        with pytest.warns(PxprepWarning, match=r"those along y, x are not kept: '.*CD20\.ome"):
             assert "um_per_pixel" not in one(open_images(tmp_path)).attrs
     else:
         assert one(open_images(tmp_path)).attrs["um_per_pixel"] == {"y": 0.5, "x": 0.5}
+
+
+def test_pixel_sizes_of_cycles_whose_files_are_called_alike(tmp_path):
+    """Distances of planes that only some tell are no contradiction; other pixels are."""
+    for number, depth in enumerate(({}, {"PhysicalSizeZ": 2})):
+        (tmp_path / "ROI1" / f"Cycle{number}").mkdir(parents=True)
+        sizes = {"PhysicalSizeX": 0.5 + number, "PhysicalSizeY": 0.5, **depth}
+        write_ome(
+            tmp_path / "ROI1" / f"Cycle{number}" / "a.ome.tif", pixels()[:1], names=["a"], **sizes
+        )
+    with pytest.warns(PxprepWarning, match=r"those along x are not kept: .*Cycle0.*Cycle1"):
+        image = one(open_images(tmp_path))
+    assert image.attrs["um_per_pixel"] == {"z": 2, "y": 0.5}

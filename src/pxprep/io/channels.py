@@ -165,17 +165,19 @@ def read_fov(
 
 
 def _um_per_pixel(found: Sequence[TiffContents]) -> dict[str, float]:
-    """The size of a pixel that the metadata of channels tell; nothing if they contradict."""
-    sizes = {one.file.name: dict(one.stacks[0].about.um_per_pixel) for one in found}
-    told = [size for size in sizes.values() if size]
-    if any(size != told[0] for size in told):
-        listed = "; ".join(f"{name!r} {size}" for name, size in sizes.items())
+    """The size of a pixel that the metadata of channels tell, by dim unless they contradict."""
+    sizes = [dict(one.stacks[0].about.um_per_pixel) for one in found]
+    told = {dim: [size[dim] for size in sizes if dim in size] for dim in "zyx"}
+    # Programs round to 32 bits, or write 172 nm for 0.172 µm.
+    odd = [dim for dim, own in told.items() if own and max(own) / min(own) > 1 + 1e-6]
+    if odd:
+        examples = {str(size): str(one.file) for one, size in zip(found, sizes, strict=True)}
+        listed = "; ".join(f"{file!r} {size}" for size, file in examples.items())
         warn(
-            f"channels of {str(found[0].file.parent)!r} differ in their pixel sizes, none is kept: "
-            f"{listed:.500}"
+            f"channels of one image differ in their pixel sizes, those along {', '.join(odd)} are "
+            f"not kept: {listed:.500}"
         )
-        return {}
-    return told[0] if told else {}
+    return {dim: own[0] for dim, own in told.items() if own and dim not in odd}
 
 
 def _images(found: Sequence[TiffContents], options: FileOptions) -> list[TiffContents]:

@@ -285,7 +285,7 @@ def _transformations(image: xr.DataArray) -> dict[str, object]:
     sizes = known_sizes(image)
     if not {"y", "x"} <= set(sizes):
         return {"global": Identity()}
-    if "z" in image.dims and "z" not in sizes:
+    if image.sizes.get("z", 1) > 1 and "z" not in sizes:
         example = {"z": 2.0, **sizes}
         warn(
             f"image {image.name!r}: how far planes are apart is not known, in {MICRONS!r} it is 1; "

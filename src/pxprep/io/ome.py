@@ -48,15 +48,12 @@ class OmeImage:
     channels_of_pages
         For each file of a set, by its UUID: the channel of each page that the metadata name. Empty
         if there are several time points, or if pages are in another order than the planes.
-    has_times
-        Whether there are several time points.
     """
 
     name: str = ""
     labels: Sequence[str | None] = ()
     um_per_pixel: Mapping[str, float] = field(default_factory=dict)
     channels_of_pages: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    has_times: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,15 +81,15 @@ class Ome:
 
     @property
     def repeats_channels(self) -> bool:
-        """Whether files of a set hold the same channels: of several positions, depths or times."""
-        if any(image.has_times for image in self.images):
+        """Whether files of a set may hold the same channels, as of other positions."""
+        labels = [tuple(image.labels) for image in self.images]
+        if len(set(labels)) < len(labels):
             return True
         for image in self.images:
             channels = [one for own in image.channels_of_pages.values() for one in set(own)]
-            if len(set(channels)) < len(channels):
+            if not channels or len(set(channels)) < len(channels):
                 return True
-        labels = [tuple(image.labels) for image in self.images]
-        return len(labels) > 1 and len(set(labels)) == 1 and all(labels[0]) and labels[0] != ()
+        return False
 
     def missing_files(self, folder: Path) -> list[str]:
         """The names of the files that are not in a folder."""
@@ -133,8 +130,7 @@ def _image(element: ElementTree.Element) -> OmeImage:
             sizes[dim] = size * unit
     labels = [channel.get("Name", "").strip() or None for channel in _below(pixels, "Channel")]
     has_times = _whole(pixels.get("SizeT"), 1) > 1
-    channels = {} if has_times else _channels_of_pages(pixels)
-    return OmeImage(name, labels, sizes, channels, has_times)
+    return OmeImage(name, labels, sizes, {} if has_times else _channels_of_pages(pixels))
 
 
 def _channels_of_pages(pixels: ElementTree.Element) -> dict[str, list[int]]:

@@ -48,7 +48,7 @@ class Panel:
     in_order
         Whether the names are those of all channels in the file's order, whatever that calls them.
     channel_numbers
-        Numbers of the channels, as mcmicro's ``channel_number``; empty if there are none.
+        The column ``channel_number`` (mcmicro), or else ``channel``; empty if there is neither.
     other_numbers
         Columns that may tell the order of channels: of cycles, or that count the rows; by heading.
     """
@@ -152,30 +152,27 @@ class Panel:
         if self.in_order:
             return
         for own, keys in product(known, (self.keys, self.names)):
-            lower = [(name or "").casefold() for name in own]
+            folded = [_folded_name(name or "") for name in own]
             for position, row in enumerate(rows if keys else ()):
-                key = keys[row]
-                is_other = key in own and own[position] != key
-                is_other |= key.casefold() in lower and lower[position] != key.casefold()
-                if key and is_other:
+                key = _folded_name(keys[row])
+                if key and key in folded and folded[position] != key:
                     raise ChannelError(
                         f"{self._called} must name the channels of {what} in their order, or have "
                         f"what the file calls each in a column 'channel': row {row + 1} is "
-                        f"{key!r}, and the file has {listed_names(one or '' for one in own)}"
+                        f"{keys[row]!r}, and the file has {listed_names(one or '' for one in own)}"
                     )
         self._check_numbers(rows)
 
     def _check_numbers(self, rows: Sequence[int]) -> None:
         """Raise if numbers of channels tell another order of `rows`; warn if other numbers may."""
-        told = [_whole_numbers(column, rows) for column in (self.keys, self.channel_numbers)]
-        unique = [numbers for numbers in told if numbers and len(set(numbers)) == len(numbers)]
-        for numbers in unique:
-            if numbers != sorted(numbers):
-                raise ChannelError(
-                    f"{self._called} must have its rows in the order of their channel numbers, got "
-                    f"{listed(list(map(str, numbers)))}"
-                )
-        for heading, column in ({} if unique else self.other_numbers).items():
+        told = _whole_numbers(self.channel_numbers, rows)
+        is_order = bool(told) and len(set(told)) == len(told)
+        if is_order and told != sorted(told):
+            raise ChannelError(
+                f"{self._called} must have its rows in the order of their channel numbers, got "
+                f"{listed(list(map(str, told)))}"
+            )
+        for heading, column in ({} if is_order else self.other_numbers).items():
             numbers = _whole_numbers(column, rows)
             if numbers != sorted(numbers):
                 warn(
@@ -223,9 +220,10 @@ def read_panel(path: str | Path) -> Panel:
     path
         CSV, TSV, or one name on a line. A header is looked for: names are in a column ``name``,
         ``marker_name``, ``marker``, ``target``, ``biomarker``, ``channel_name`` or ``channel``
-        (steinbock's ``panel.csv``, mcmicro's ``markers.csv``). ``channel`` beside ``name`` is what
-        files call the channel, as "Ir191", or else ``metal``; ``keep`` (0 or 1) says which are
-        used, or ``remove`` which are not.
+        (steinbock's ``panel.csv``, mcmicro's ``markers.csv``), the first of these that is there.
+        What files call the channel, as "Ir191", is in ``channel`` beside ``name``, or in ``metal``,
+        or in the next column of names; ``keep`` (0 or 1) says which are used, or ``remove`` which
+        are not.
         ``sigma``, ``q``, ``q_post`` and ``cap_max`` are numbers by channel for the pipeline.
 
     Returns
@@ -266,7 +264,8 @@ def read_panel(path: str | Path) -> Panel:
     names = next(columns[heading] for heading in NAMES if heading in columns)
     other_numbers = _other_numbers(first, others, names)
     # The column of the names, or one like it, tells nothing of what files call the channels.
-    keys = next((columns[key] for key in KEYS if key in columns and columns[key] != names), [])
+    candidates = (columns[key] for key in (*KEYS, *NAMES) if key in columns)
+    keys = next((column for column in candidates if column != names), [])
     names = [name or (keys[n] if keys else "") for n, name in enumerate(names)]
     keep = [_truth(text, KEPT, file) for text in columns.get(KEPT, [""] * len(names))]
     gone = [_truth(text or "0", REMOVED, file) for text in columns.get(REMOVED, [""] * len(names))]
@@ -282,8 +281,8 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     panel = _made(file, lines[1:], names, keys, kept, numbers)
-    channel_numbers = tuple(columns.get(CHANNEL_NUMBER, ()))
-    return replace(panel, channel_numbers=channel_numbers, other_numbers=other_numbers)
+    channel_numbers = columns.get(CHANNEL_NUMBER, keys if "channel" in columns else ())
+    return replace(panel, channel_numbers=tuple(channel_numbers), other_numbers=other_numbers)
 
 
 def _made(
@@ -315,6 +314,13 @@ def _called(file: Path | str) -> str:
 def _folded(text: str) -> str:
     """A heading without what does not matter: capitals, spaces, underscores and dashes."""
     return re.sub(r"[\s_-]", "", text).casefold()
+
+
+def _folded_name(name: str) -> str:
+    """A name without what does not matter: capitals, and whether a metal is "191Ir" or "Ir191"."""
+    if METAL.fullmatch(name):
+        name = re.sub(r"[\d()]", "", name) + re.sub(r"\D", "", name)
+    return name.casefold()
 
 
 def _other_numbers(
