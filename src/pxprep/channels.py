@@ -71,6 +71,11 @@ def is_label(label: object) -> bool:
     return isinstance(label, str | int) or (isinstance(label, float) and math.isfinite(label))
 
 
+def is_choice(label: object) -> bool:
+    """Whether something may be chosen by a label: True and False would be taken for 1 and 0."""
+    return is_label(label) and not isinstance(label, bool)
+
+
 def labels_or_positions(image: xr.DataArray | xr.Dataset) -> tuple[Label, ...]:
     """Names of the channels of `image`: their labels, or else their positions."""
     labels = channel_labels(image)
@@ -168,7 +173,7 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
         channels = channels.tolist()  # of an array without dims its one value
     is_sequence = isinstance(channels, Iterable) and not isinstance(channels, str | Set)
     wanted = list(map(plain, channels)) if is_sequence else []
-    if not is_sequence or not all(map(is_label, wanted)):
+    if not is_sequence or not all(map(is_choice, wanted)):
         raise ParameterError(
             f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")

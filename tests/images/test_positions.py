@@ -10,6 +10,7 @@ import xarray as xr
 import pxprep
 from oracle import assert_same_bits
 from pxprep import FittedPipeline, Pipeline
+from pxprep.errors import ParameterError
 from pxprep.images.datatree import TREES, own_dataset
 
 CHOSEN = [3, 0]
@@ -29,6 +30,12 @@ def labeled(image):
 def expected(image, channels=CHOSEN):
     """What the same image gives with labels."""
     return labeled(image).sel(c=list(channels)).pxprep.preprocess()
+
+
+def test_true_and_false_are_no_positions():
+    for channels in ([True, False], np.array([False, True])):
+        with pytest.raises(ParameterError, match="channels must be a sequence of channel labels"):
+            plain().pxprep.preprocess(channels=channels)
 
 
 @pytest.mark.parametrize("chunks", [None, {"c": 1, "y": 10}], ids=["numpy", "dask"])

@@ -12,7 +12,13 @@ pytest.importorskip("spatialdata")
 import dask.array as da
 import spatialdata
 from spatialdata.models import Image2DModel, Image3DModel, Labels2DModel, Labels3DModel
-from spatialdata.transformations import Identity, Scale, Sequence, set_transformation
+from spatialdata.transformations import (
+    Identity,
+    Scale,
+    Sequence,
+    Translation,
+    set_transformation,
+)
 
 import pxprep
 from oracle import plain
@@ -313,6 +319,37 @@ def test_labels_that_lie_elsewhere(sdata):
     same = {"global": Sequence([Identity(), Scale([1, 1], ("y", "x"))]), "other": Identity()}
     set_transformation(sdata["regions0"], same, set_all=True)
     clean(sdata, ["fov0"], ["again"], where="regions0")
+
+
+@pytest.mark.parametrize("moved", [Translation([5], ("z",)), Scale([3], ("z",))])
+def test_labels_in_other_planes(moved):
+    image = Image3DModel.parse(np.ones((1, 3, 8, 8)), dims=tuple("czyx"))
+    labels = {
+        "volume": Labels3DModel.parse(np.ones((3, 8, 8), int), dims=tuple("zyx")),
+        "flat": Labels2DModel.parse(np.ones((8, 8), int), dims=tuple("yx")),
+    }
+    sdata = spatialdata.SpatialData(images={"fov": image}, labels=labels)
+    set_transformation(sdata["volume"], moved)
+    with pytest.raises(LayerError, match="labels 'volume' lie elsewhere"):
+        clean(sdata, ["fov"], where="volume", pipeline=Pipeline())
+    set_transformation(sdata["fov"], moved)
+    clean(sdata, ["fov"], where="volume", pipeline=Pipeline())
+    clean(sdata, ["fov"], ["flat_clean"], where="flat", pipeline=Pipeline())
+
+
+@pytest.mark.parametrize("unit", [1, 1e-9])
+def test_how_far_labels_lie_elsewhere_is_counted_in_pixels(sdata, unit):
+    """Far from the origin, and in small units, a few pixels are a small part of the numbers."""
+    far, axes = 1e6, ("y", "x")
+    for pixels_off in (0, 0.01, 2):
+        for name, start in (("fov0", far), ("regions0", far + pixels_off)):
+            moved = [Translation([start, start], axes), Scale([unit, unit], axes)]
+            set_transformation(sdata[name], Sequence(moved))
+        if pixels_off > 1:
+            with pytest.raises(LayerError, match="labels 'regions0' lie elsewhere"):
+                clean(sdata, ["fov0"], ["no"], where="regions0")
+        else:
+            clean(sdata, ["fov0"], [f"clean{pixels_off}"], where="regions0")
 
 
 def test_the_page_on_masks_runs():

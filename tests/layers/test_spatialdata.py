@@ -15,7 +15,7 @@ from spatialdata.transformations import get_transformation
 from pxprep import Pipeline, PxprepWarning, pixel_clustering_preprocess, provenance
 from pxprep.errors import LayerError, ParameterError
 from pxprep.layers import read_images
-from spatial_objects import LABELS, backed, cells, counts, labeled, layer, make
+from spatial_objects import LABELS, backed, cells, counts, labeled, layer, make, scales
 from stores import files
 
 
@@ -126,6 +126,16 @@ def test_attrs_are_kept_in_memory():
     assert get_transformation(sdata["coarse"], get_all=True) == get_transformation(
         sdata["fov0"], get_all=True
     )
+
+
+def test_coarser_scales_have_pixel_sizes_of_their_own():
+    sdata = make()
+    for level, scale in enumerate(scales(sdata["pyramid"])):
+        scale.attrs["um_per_pixel"] = 0.5 * 2**level
+    pixel_clustering_preprocess(sdata, "pyramid", "clean")
+    assert [scale.attrs["um_per_pixel"] for scale in scales(sdata["clean"])] == [0.5, 1, 2]
+    pixel_clustering_preprocess(sdata, "pyramid", "coarse", scale_factors=[3])
+    assert [scale.attrs["um_per_pixel"] for scale in scales(sdata["coarse"])] == [0.5, 1.5]
 
 
 def test_dtype_without_steps(sdata):

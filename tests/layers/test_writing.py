@@ -270,9 +270,12 @@ def test_resume_notices_another_source_and_other_numbers(tmp_path, monkeypatch):
     fitted = STEPS.fit(read_images(sdata, ["fov0"]))
     with pytest.raises(LayerError, match=r"another run.*other numbers"):
         clean(sdata, FOVS, ["a", "b", "c"], resume=True, pipeline=fitted)
-    sdata.images["fov1"].data = sdata.images["fov1"].data * 2
-    with pytest.raises(LayerError, match=r"another run.*its source \['fov1'\] was another"):
-        clean(sdata, FOVS, ["a", "b", "c"], resume=True)
+    image = sdata.images["fov1"]
+    renamed = image.assign_coords(c=image.c.values[::-1])
+    for other in (renamed, image.copy(data=image.data * 2)):
+        sdata.images["fov1"] = other
+        with pytest.raises(LayerError, match=r"another run.*its source \['fov1'\] was another"):
+            clean(sdata, FOVS, ["a", "b", "c"], resume=True)
 
 
 def test_resume_in_a_copy_of_the_store(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import BatchName, ImageName, Pool
-from ..channels import is_label, plain, unwritable
+from ..channels import is_choice, is_label, plain, unwritable
 from ..errors import ParameterError, did_you_mean, listed, listed_names, spelled
 from .alignment import require_image_names
 from .containers import HOLDING
@@ -77,7 +77,7 @@ def _is_batch(by: object, known: Iterable[BatchName], images: Sequence[ImageName
         return True
     name = plain(by)
     may_be_level = any("/" in str(image) for image in images)
-    return is_label(name) and not isinstance(name, bool) and (name in known or not may_be_level)
+    return is_choice(name) and (name in known or not may_be_level)
 
 
 def parse_batches(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import ImageName
-from ..channels import is_label, plain
+from ..channels import is_choice, plain
 from ..errors import ParameterError, listed_names, spelled
 from .alignment import require_image_names
 from .image_numbers import FOV, rows_of
@@ -63,16 +63,11 @@ def _names(value: object) -> list[object]:
         return list(value.get(FOV).tolist())
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim < 2:
         value = np.asarray(value).tolist()
-    if _is_name(plain(value)):
+    if is_choice(plain(value)):
         return [plain(value)]
-    if not isinstance(value, Iterable) or not all(map(_is_name, several := [*map(plain, value)])):
+    if not isinstance(value, Iterable) or not all(map(is_choice, several := [*map(plain, value)])):
         raise ParameterError(
             f"{spelled('exclude')} must be the name of an image, a sequence of names, or what "
             f"FittedPipeline.outliers returns, got {value!r:.200}"
         )
     return several
-
-
-def _is_name(value: object) -> bool:
-    """Whether an image may be called so; True and False would be taken for 1 and 0."""
-    return is_label(value) and not isinstance(value, bool)

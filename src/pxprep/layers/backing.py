@@ -153,8 +153,8 @@ class SourceState:
     Attributes
     ----------
     fingerprint
-        A text that differs between images: hashes of the layers that they are read from, and what
-        Dask calls the rest. A layer has the same in a copy of the store.
+        A text that differs between images: hashes of the layers that they are read from, what Dask
+        calls the rest, and their channels. A layer has the same in a copy of the store.
     folders
         The folders that it is read from: layers, or arrays that are not part of one.
     """
@@ -165,7 +165,8 @@ class SourceState:
     @classmethod
     def of(cls, element: object, what: str) -> SourceState:
         """The source that an element of a SpatialData object is; raises as `check_there`."""
-        data = scales_of(element)[0].data
+        finest = scales_of(element)[0]
+        data = finest.data
         arrays = arrays_behind([data])
         _check_there(arrays, what)
         places = {array: _image_folder(array) for array in sorted(arrays)}
@@ -177,6 +178,9 @@ class SourceState:
         if not data.name.startswith("from-zarr") or not arrays:
             # Dask's name of what is computed, is in memory, or lies elsewhere than on disk.
             parts.append(data.name)
+        if "c" in finest.coords:
+            # In the object they can be others than on disk.
+            parts.append(repr(finest.coords["c"].values.tolist()))
         return cls(" ".join(parts), frozenset(places.values()))
 
 

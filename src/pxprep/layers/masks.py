@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,14 +70,23 @@ def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, Sou
 
 
 def _check_same_coordinates(image: object, layer: str, labels: object, name: str) -> None:
-    """Raise LayerError if labels do not lie on the image, in a coordinate system of both."""
+    """Raise LayerError if labels do not lie on the image, in a coordinate system of both.
+
+    They do if no pixel of theirs is farther from that of the image than a tenth of a pixel.
+    """
     of_image, of_labels = transformations_of(image), transformations_of(labels)
+    sizes = scales_of(labels)[0].sizes
+    # Flat labels hold for all planes of a volume.
+    axes = tuple(dim for dim in ("x", "y", "z") if dim in sizes)
+    corners = np.array([*product(*((0, sizes[dim]) for dim in axes), [1])]).T
     for system in sorted(of_image.keys() & of_labels.keys()):
-        matrices = (
-            transformations[system].to_affine_matrix(("x", "y"), ("x", "y"))
+        image_matrix, labels_matrix = (
+            transformations[system].to_affine_matrix(axes, axes)
             for transformations in (of_image, of_labels)
         )
-        if not np.allclose(*matrices):
+        off = np.abs((labels_matrix - image_matrix) @ corners).max()
+        pixel = np.linalg.norm(image_matrix[:-1, :-1], axis=0).min()
+        if not off <= pixel / 10:
             raise LayerError(
                 f"{spelled('where')}: labels {name!r} lie elsewhere than image {layer!r} in "
                 f"{system!r}: their transformations differ (if the pixels do correspond, give the "

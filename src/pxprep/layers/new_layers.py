@@ -16,7 +16,7 @@ from ..channels import channel_labels, labels_or_positions
 from ..engine import backends, computing
 from ..engine.progress import Progress
 from ..errors import StoreError
-from ..images.scales import ScaleFactors, cumulative
+from ..images.scales import TRANSFORMS, ScaleFactors, cumulative
 from ..store import files
 from ..store.contents import KEY, edit_attrs, ome_attrs, zarr_format
 from ..store.zarr_chunks import direct
@@ -50,9 +50,8 @@ def as_element(
         scale_factors=[dict(factors) for factors in layout.factors] or None,
     )
     element = with_data(element, scales)
-    attrs = {key: value for key, value in image.attrs.items() if key != "transform"}
-    for scale in scales_of(element):
-        scale.attrs.update(attrs)
+    for scale, made in zip(scales_of(element), [image, *coarser], strict=True):
+        scale.attrs.update({key: made.attrs[key] for key in made.attrs if key != TRANSFORMS})
     return element
 
 
