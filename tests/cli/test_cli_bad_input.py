@@ -155,9 +155,9 @@ BAD = {
         r"image 'red': the channels must be 'CD3', 'CD20'",
     ),
     "fit a store twice": (
-        ["fit", "study.zarr", "study.zarr", *RAW, "--output", "f.json"],
+        ["fit", "study.zarr", "./study.zarr/../study.zarr", *RAW, "--output", "f.json"],
         1,
-        r"STORE must name each only once, got \['study\.zarr'\]",
+        r"STORE must name each only once, got \['.*study\.zarr'\]",
     ),
     "exclude without a pool": (
         ["fit", "study.zarr", *RAW, "--pool", "none", "--exclude", "fov0", "--output", "f.json"],
@@ -170,9 +170,9 @@ BAD = {
         r"--layer must name each only once, got \['fov0'\]",
     ),
     "apply to a store twice": (
-        ["apply", "fitted.json", "study.zarr", "study.zarr", *RAW, *OUT],
+        ["apply", "fitted.json", "study.zarr", "study.zarr/images/..", *RAW, *OUT],
         1,
-        r"STORE must name each only once, got \['study\.zarr'\]",
+        r"STORE must name each only once, got \['.*study\.zarr'\]",
     ),
     "demo": (["demo", "d", "--size", "3"], 1, r"size must be"),
     "demo of nothing": (["demo", "d", "--fovs", "0"], 1, r"--fovs must be a whole number"),

@@ -256,6 +256,12 @@ def test_updates_within_batches(name, make_image):
         fitted.update(later)
     with pytest.raises(ParameterError, match="by must give each image a batch that was fitted"):
         fitted.update(later, by="third")
+    # Names of both kinds: numbers as in a list, and texts.
+    numbered = steps.fit({0: cohort["fov0"], 1: cohort["fov1"]}, by={0: "early", 1: "late"})
+    later_of_both = steps.fit(
+        {0: cohort["fov0"], 1: cohort["fov1"], **later}, by={0: "early", 1: "late", "fov3": "early"}
+    )
+    assert numbered.update(later, by="early") == later_of_both
 
 
 def test_outliers_are_far_from_their_batch(make_image):

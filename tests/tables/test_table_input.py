@@ -185,3 +185,13 @@ def test_missing_packages(make_image, no_compute, monkeypatch, tmp_path, to, pac
     file = tmp_path / "pixels.parquet" if to == "parquet" else None
     with no_compute(), pytest.raises(ParameterError, match=r"pip install 'pxprep\[table\]'"):
         pixel_table(make_image(chunks=CHUNKS), to=to, file=file)
+
+
+def test_labels_of_another_part_of_the_image(make_image):
+    image = make_image().assign_coords(y=range(23))
+    labels = PLANE.assign_coords(y=range(1, 24))
+    with pytest.raises(
+        ParameterError, match=r"image's coordinates along 'y', got 1 .* has 0 \(.*la"
+    ):
+        pixel_table(image, labels=labels)
+    assert len(pixel_table(image, labels=labels.drop_vars("y"))) == len(pixel_table(image))

@@ -14,7 +14,7 @@ from .batches import EACH_STORE, batches_here, by_store, parse_by
 from .bundled_options import AskedSteps, LayerOptions, MaskOptions, PipelineOptions, WaitOptions
 from .dry_run import planned
 from .run import in_words, make_layers, repaired
-from .stores import chosen_layers, labels_of, names_for, naming, opened, require_once
+from .stores import chosen_layers, labels_of, names_for, naming, opened, require_stores_once
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,7 +49,7 @@ def fit(
     from ..store import files
 
     steps = pipeline.steps()
-    require_once([str(store) for store in stores], "STORE")
+    require_stores_once(stores)
     is_by_store = by == EACH_STORE and len(stores) > 1
     batches = None if is_by_store else parse_by(by)
     file = parse_new_file(output, "output", "a file", may_replace=overwrite)
@@ -96,7 +96,7 @@ def apply(
     """
     from ..pipeline.pipeline import FittedPipeline
 
-    require_once([str(store) for store in stores], "STORE")
+    require_stores_once(stores)
     fitted = FittedPipeline.from_json(file)
     steps = AskedSteps.of_fitted(fitted)
     how = {**new.parameters(), "memory": values.memory(memory), "wait": waiting.seconds}

@@ -99,6 +99,11 @@ def require_once(names: Sequence[str], option: str) -> None:
         raise ParameterError(f"{option} must name each only once, got {twice} more than once")
 
 
+def require_stores_once(stores: Sequence[Path]) -> None:
+    """Raise ParameterError if a store was typed twice, in whatever way."""
+    require_once([os.path.realpath(store) for store in stores], "STORE")
+
+
 def _matching(sdata: "SpatialData", pattern: str, made_too: bool) -> list[str]:
     """Image layers that match, but for those that pxprep made from others, unless `made_too`."""
     from ..layers.layer_provenance import Origins

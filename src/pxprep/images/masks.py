@@ -190,16 +190,21 @@ def check_mask(mask: Mask, image: xr.DataArray, called: str) -> None:
             f"{spelled(called)} must have the sizes of the image, {expected}, got "
             f"{dict(array.sizes)}"
         )
-    for dim in expected:
+    check_coordinates(array, image, called, "mask")
+
+
+def check_coordinates(array: xr.DataArray, image: xr.DataArray, called: str, kind: str) -> None:
+    """Raise ParameterError if `array`, a `kind` of the image's size, has other coordinates."""
+    for dim in array.dims:
         if dim in image.indexes and dim in array.indexes:
-            of_image, of_mask = image.indexes[dim], array.indexes[dim]
-            if not of_image.equals(of_mask):
-                pairs = list(zip(of_image, of_mask, strict=True))
+            of_image, of_array = image.indexes[dim], array.indexes[dim]
+            if not of_image.equals(of_array):
+                pairs = list(zip(of_image, of_array, strict=True))
                 first, got = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
                 raise ParameterError(
                     f"{spelled(called)} must have the image's coordinates along {dim!r}, got "
                     f"{got!s} where the image has {first!s} (if the pixels do correspond: "
-                    f"mask.drop_vars({dim!r}))"
+                    f"{kind}.drop_vars({dim!r}))"
                 )
 
 

@@ -240,7 +240,8 @@ def updated(
         statistic = step.statistic(labels)
         if statistic is not None and has_image_values(both):
             recompute = partial(statistic.recompute, labels=labels, pool=cohort.pool, dtype=dtype)
-            numbers |= _recomputed(recompute, both, already_told, batches, name)
+            of_each = [batches[fov] for fov in fovs] if batches else []
+            numbers |= _recomputed(recompute, both, already_told, of_each, name)
             already_told = already_told | flags_of(both)
         measured[name] = labeled_numbers(
             numbers,
@@ -255,20 +256,19 @@ def _recomputed(
     recompute: Callable[..., dict[str, xr.Variable]],
     numbers: xr.Dataset,
     already_told: NumpyArray,
-    batches: Mapping[ImageName, BatchName],
+    batches: Sequence[BatchName],
     step: str,
 ) -> dict[str, xr.Variable]:
     """The numbers made again, of all images or of each batch, from the values of each image."""
     if not batches:
         return recompute(numbers, already_told, step=step)
-    of_each = rows_of([batches[fov] for fov in numbers[FOV].values.tolist()])
     by_batch = [
         recompute(
             numbers.isel({FOV: rows, BATCH: place}),
             already_told[rows],
             step=f"{step} of batch {batch!r}",
         )
-        for place, (batch, rows) in enumerate(of_each.items())
+        for place, (batch, rows) in enumerate(rows_of(batches).items())
     ]
     return {
         name: xr.Variable.concat([of_batch[name] for of_batch in by_batch], BATCH)

@@ -11,6 +11,7 @@ from ..aliases import ImageName, Images, Label, PixelTable
 from ..errors import ParameterError
 from ..images.hints import require_numpy_or_dask
 from ..images.image_set import ImageSet
+from ..images.masks import check_coordinates
 from ..images.parameters import SPATIAL, parse_bool
 from ..layers.reading import read_checked, read_labels
 from ..layers.spatial_data import check_sdata, is_sdata
@@ -54,9 +55,10 @@ def pixel_table(
         chunks. With one seed, the sample of a smaller fraction is part of that of a larger one.
     labels
         Integers or bool for each pixel, for a column of their own: an `xarray.DataArray` with the
-        spatial dims of the image and its size, NumPy or Dask; for several images a mapping by name
-        or a sequence. With a SpatialData object also the name of a labels layer (its finest scale,
-        pixel for pixel: transformations are not looked at), or a name for each of `img_layer`.
+        spatial dims of the image, its size and, where both have some, its coordinates, NumPy or
+        Dask; for several images a mapping by name or a sequence. With a SpatialData object also the
+        name of a labels layer (its finest scale, pixel for pixel: transformations are not looked
+        at), or a name for each of `img_layer`.
     drop_background
         Whether pixels with the label 0 are left out.
     channels
@@ -180,7 +182,8 @@ def _checked_labels(
     what = f"labels of image {name!r}"
     if isinstance(labels, str) and sdata is not None:
         what = f"labels {labels!r} of layer {name!r}"
-        labels = read_labels(sdata, labels)
+        # Pixel for pixel, whatever their coordinates.
+        labels = read_labels(sdata, labels).drop_vars(SPATIAL, errors="ignore")
     if not isinstance(labels, xr.DataArray):
         raise ParameterError(f"{what} must be an xarray.DataArray, got {type(labels).__qualname__}")
     require_numpy_or_dask(labels, what, "labels", ParameterError)
@@ -189,4 +192,5 @@ def _checked_labels(
         raise ParameterError(f"{what} must have the image's size {sizes}, got {dict(labels.sizes)}")
     if labels.dtype.kind not in "bui":
         raise ParameterError(f"{what} must hold integers or bool, got dtype {labels.dtype}")
+    check_coordinates(labels, image, what, "labels")
     return labels
