@@ -111,7 +111,7 @@ def test_an_interrupted_text_file(tmp_path, end):
     write_txt(file, PANEL, values)
     cut(file, 1 + 5 * 9 + 6, end)
     with pytest.warns(
-        PxprepWarning, match=r"interrupted: 3 pixels of its last row of 9 are missing"
+        PxprepWarning, match=r"interrupted: 3 of its 6 x 9 pixels are missing, and are 0$"
     ):
         image = one(read_imc(file))
     assert image.shape == (4, 6, 9)
@@ -133,9 +133,11 @@ def test_a_text_file_without_an_end_of_line(tmp_path):
     values, file = counts(), tmp_path / "s1.txt"
     write_txt(file, PANEL, values)
     file.write_text(file.read_text().rstrip("\n"))
-    np.testing.assert_array_equal(one(read_imc(file)).values, values)
-    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    np.testing.assert_array_equal(one(read_imc(file)).values, values)
+    for _ in range(2):
+        with pytest.warns(PxprepWarning, match=r"s1\.txt' ends within a line: if it was cut"):
+            image = one(read_imc(file))
+        np.testing.assert_array_equal(image.values, values)
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
 
 
 def test_a_text_file_that_lacks_pixels_in_between(tmp_path):

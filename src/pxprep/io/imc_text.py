@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..aliases import NumpyArray
-from ..errors import ImageError
+from ..errors import ImageError, warn
 
 # How the text file of an acquisition begins.
 BEGINNING = ["Start_push", "End_push", "Pushes_duration", "X", "Y", "Z"]
@@ -136,5 +136,10 @@ def _last_place(file: Path, n_columns: int, width: int) -> tuple[int, int] | Non
     for number, line in enumerate(reversed(lines)):
         place = _place(line, n_columns)
         if place is not None and (number or place[1] == width - 1):
+            if not number:
+                warn(
+                    f"{str(file)!r} ends within a line: if it was cut off there, its last number "
+                    "is not what it was"
+                )
             return place
     return None
