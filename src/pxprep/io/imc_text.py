@@ -133,13 +133,13 @@ def _last_place(file: Path, n_columns: int, width: int) -> tuple[int, int] | Non
     with file.open("rb") as text:
         text.seek(max(0, file.stat().st_size - TAIL_BYTES))
         lines = text.read().split(b"\n")
+    if lines[-1].strip():
+        warn(
+            f"{str(file)!r} ends within a line: if it was cut off there, its last number is not "
+            "whole, or rows are missing"
+        )
     for number, line in enumerate(reversed(lines)):
         place = _place(line, n_columns)
         if place is not None and (number or place[1] == width - 1):
-            if not number:
-                warn(
-                    f"{str(file)!r} ends within a line: if it was cut off there, its last number "
-                    "is not what it was"
-                )
             return place
     return None
