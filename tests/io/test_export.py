@@ -207,7 +207,10 @@ def test_what_is_refused_leaves_nothing(tmp_path):
             ({"a": good[:, :0]}, {}, "must have at least one channel and one pixel"),
         ],
         ChannelError: [
-            ({"a": good.assign_coords(c=["a", "b\x07", "c"])}, {}, "names that XML can hold"),
+            *(
+                ({"a": good.assign_coords(c=["a", name, "c"])}, {}, "names that XML can hold")
+                for name in ("b\x07", "b\n")
+            ),
             ({"a": good}, {"channels": ["CD4"]}, "CD4"),
         ],
         ParameterError: [

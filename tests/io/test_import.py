@@ -131,6 +131,15 @@ def test_channels_chunks_and_scales(tmp_path, study):
     np.testing.assert_array_equal(coarse.values, means.round())
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_integers_of_64_bits(tmp_path, dtype):
+    values = pixels((1, 20, 10)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tiff", values[0], photometric="minisblack")
+    sdata = import_images(tmp_path / "a.tiff", tmp_path / "new.zarr", channel_names=["CD3"])
+    assert sdata["a"].dtype == dtype
+    np.testing.assert_array_equal(sdata["a"].values, values)
+
+
 def test_means_of_large_integers(tmp_path):
     image = xr.DataArray(np.full((1, 4, 4), 2**32 - 1, "uint32"), dims=("c", "y", "x"))
     sdata = import_images({"fov": image}, tmp_path / "new.zarr", scale_factors=[2])

@@ -101,6 +101,16 @@ def test_colours_are_channels_only_if_said(tmp_path, planar):
     np.testing.assert_array_equal(image.values, values)
 
 
+def test_several_planes_of_colours(tmp_path):
+    values, file = pixels((5, 40, 30, 3), "uint8"), tmp_path / "slide.tif"
+    tifffile.imwrite(file, values, photometric="rgb", metadata=None)
+    names = [f"m{number}" for number in range(15)]
+    with pytest.raises(ImageError, match=r"has 3 samples for each pixel, .* axes='CYXC'$"):
+        read_tiff(file, channel_names=names)
+    image = one(read_tiff(file, channel_names=names, axes="CYXC"))
+    np.testing.assert_array_equal(image.values, values.transpose(0, 3, 1, 2).reshape(15, 40, 30))
+
+
 def test_colours_with_an_alpha(tmp_path):
     """Four interleaved bytes are a picture, but for who names four channels."""
     values, file = pixels((40, 30, 4), "uint8"), tmp_path / "slide.tif"

@@ -1,5 +1,7 @@
 """TIFFs of several channels, read lazily: the pixels are those that were written, to the bit."""
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -185,6 +187,40 @@ def test_a_file_that_ends_early(tmp_path, layout):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(ImageError, match=r"is not complete: .*CD3\.tiff' ends before its last"):
         read_tiff(file, channel_names=["CD3"])
+
+
+def write_directories_last(file, values, names):
+    """Pages, each with its directory after its pixels, as libtiff writes them."""
+    content, link = bytearray(b"II*\0\0\0\0\0"), 4
+    for name, page in zip(names, values, strict=True):
+        start = len(content)
+        content += page.tobytes()
+        tags = {256: page.shape[1], 257: page.shape[0], 258: 16, 262: 1, 273: start, 277: 1}
+        tags |= {278: page.shape[0], 279: page.nbytes, 285: name}
+        content[link : link + 4] = struct.pack("<I", len(content))
+        content += struct.pack("<H", len(tags))
+        for tag, value in tags.items():
+            if tag == 285:
+                content += struct.pack("<HHI4s", tag, 2, len(value) + 1, value.encode())
+            else:
+                content += struct.pack("<HHII", tag, 4, 1, value)
+        link = len(content)
+        content += bytes(4)
+    file.write_bytes(content)
+
+
+def test_a_file_that_ends_between_pages(tmp_path):
+    """The pages before are not all there are."""
+    file, values = tmp_path / "slide.tif", pixels((3, 8, 6))
+    write_directories_last(file, values, ["a", "b", "c"])
+    image = one(read_tiff(file))
+    assert image.c.values.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(image.values, values)
+    content = file.read_bytes()
+    for size in range(8, len(content)):
+        file.write_bytes(content[:size])
+        with pytest.raises(ImageError, match=r"slide\.tif'"):
+            read_tiff(file)
 
 
 @pytest.mark.parametrize("tag", ["StripOffsets", "StripByteCounts"])

@@ -35,8 +35,8 @@ TILE = 512
 AT_A_TIME = 128 * 2**20
 ENDING = ".ome.tiff"
 TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
-# What XML cannot hold.
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What attributes of XML cannot hold, or do not give back as it was.
+NOT_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # The first version of tifffile that escapes all names for XML.
 ESCAPES = "2026.2.16"

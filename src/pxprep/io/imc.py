@@ -76,8 +76,8 @@ def read_imc(
     -----
     PxprepWarning
         For acquisitions that were planned and not acquired, or are broken: they are left out, or
-        read from the ``.txt`` file of that acquisition, if it lies beside. For ``.txt`` files that
-        were interrupted: pixels that are not there are 0.
+        read from the ``.txt`` file of that acquisition, if it lies beside. For those that were
+        interrupted: pixels that are not there are 0. For a ``.txt`` file that ends within a line.
 
     Notes
     -----
@@ -139,7 +139,7 @@ class Acquisition(FilePixels):
     why_broken
         Why it cannot be read; empty if it can.
     n_missing
-        How many pixels are missing at the end of a text file, and are 0.
+        How many pixels are missing at the end, and are 0.
     """
 
     file: Path
@@ -162,11 +162,6 @@ class Acquisition(FilePixels):
     ) -> Acquisition:
         """The acquisition in a ``.txt`` file."""
         header = read_header(file)
-        if header.n_missing:
-            warn(
-                f"{str(file)!r} was interrupted: {header.n_missing} pixels of its last row of "
-                f"{header.size[1]} are missing, and are 0"
-            )
         number = NUMBER.search(file.stem)
         return cls(
             file,
@@ -256,15 +251,21 @@ def _broken(found: Sequence[Acquisition]) -> str:
 
 def _of_mcd(file: Path, number: int, about: McdAcquisition) -> Acquisition:
     sizes = {dim: getattr(about, f"pixel_size_{dim}_um", None) or 0.0 for dim in "yx"}
+    height, width = about.height_px or 0, about.width_px or 0
+    why_broken, n_missing = _why_broken(about, file.stat().st_size), 0
+    if not why_broken:
+        start, end, pixel_bytes = _data_of(about)
+        n_missing = max(0, height * width - (end - start) // pixel_bytes)
     return Acquisition(
         file,
         number,
-        (about.height_px or 0, about.width_px or 0),
+        (height, width),
         about.channel_labels,
         about.channel_names,
         name=about.description or "",
         um_per_pixel=sizes if all(sizes.values()) else {},
-        why_broken=_why_broken(about, file.stat().st_size),
+        why_broken=why_broken,
+        n_missing=n_missing,
     )
 
 
@@ -294,12 +295,18 @@ def texts_beside(file: Path) -> list[Path]:
     return sorted(text for text in texts if is_imc_text(text))
 
 
+def _data_of(about: McdAcquisition) -> tuple[int, int, int]:
+    """Where the pixels of an acquisition begin and end in its file, and the bytes of each."""
+    start, end, width = (
+        int(about.metadata[key]) for key in ("DataStartOffset", "DataEndOffset", "ValueBytes")
+    )
+    return start, end, (about.num_channels + 3) * width
+
+
 def _why_broken(about: McdAcquisition, n_bytes: int) -> str:
     """Why readimc would not read an acquisition from a file of so many bytes."""
     try:
-        start, end, width = (
-            int(about.metadata[key]) for key in ("DataStartOffset", "DataEndOffset", "ValueBytes")
-        )
+        start, end, pixel_bytes = _data_of(about)
     except (KeyError, ValueError) as error:
         return f"its metadata are not complete: {error!r:.100}"
     if start == end:
@@ -308,7 +315,7 @@ def _why_broken(about: McdAcquisition, n_bytes: int) -> str:
         return "it has no pixels"
     if end > n_bytes:
         return "the file ends before its last pixel"
-    if (end - start) % ((about.num_channels + 3) * width):
+    if (end - start) % pixel_bytes:
         return "its last pixel is not whole"
     return ""
 
@@ -344,7 +351,15 @@ def _kept(
         )
     if broken:
         warn(f"acquisitions of {str(file)!r} are left out: {broken}")
-    return [acquisition for acquisition in chosen if not acquisition.why_broken]
+    kept = [acquisition for acquisition in chosen if not acquisition.why_broken]
+    for one in kept:
+        if one.n_missing:
+            height, width = one.size
+            warn(
+                f"acquisition {one.number} of {str(one.file)!r} was interrupted: {one.n_missing} "
+                f"of its {height} x {width} pixels are missing, and are 0"
+            )
+    return kept
 
 
 def _image(acquisition: Acquisition, options: FileOptions, name: str) -> xr.DataArray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..aliases import NumpyArray
-from ..errors import ImageError
+from ..errors import ImageError, warn
 
 # How the text file of an acquisition begins.
 BEGINNING = ["Start_push", "End_push", "Pushes_duration", "X", "Y", "Z"]
@@ -133,6 +133,11 @@ def _last_place(file: Path, n_columns: int, width: int) -> tuple[int, int] | Non
     with file.open("rb") as text:
         text.seek(max(0, file.stat().st_size - TAIL_BYTES))
         lines = text.read().split(b"\n")
+    if lines[-1].strip():
+        warn(
+            f"{str(file)!r} ends within a line: if it was cut off there, its last number is not "
+            "whole, or rows are missing"
+        )
     for number, line in enumerate(reversed(lines)):
         place = _place(line, n_columns)
         if place is not None and (number or place[1] == width - 1):

@@ -137,10 +137,10 @@ class Stack:
         what = f"an image in {str(self.file)!r}"
         rgba = self.is_picture and self.n_channels() == 4 and 4 in channel_counts
         if self.is_picture and asked is None and not rgba:
-            axes = f"axes={self.axes.replace('S', 'C')!r}"
+            told = "".join(axis if axis in "ZYX" else "C" for axis in self.axes)
             raise ImageError(
-                f"{what} has {self.n_channels()} samples for each pixel, colours (RGB?); if they "
-                f"are channels, say what the axes are: {spelled(axes)}"
+                f"{what} has {self.keyframe.samplesperpixel} samples for each pixel, colours "
+                f"(RGB?); if they are channels, say what the axes are: {spelled(f'axes={told!r}')}"
             )
         page = self.keyframe
         is_whole = tuple(page.shape) == self.sizes[-len(page.shape) :]
@@ -156,7 +156,8 @@ class Stack:
             kinds = {one.keyframe.hash: one.keyframe for one in self.pages}
             for keyframe in kinds.values():
                 _check_decoder(keyframe, what)
-        stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+        # By its name: what tifffile calls integers of 64 bits is another type for zarr.
+        stored = np.dtype(page.parent.byteorder + page.dtype.str[1:])
         pages, order = self._pages(what), self._page_order(letters, what)
         return TiffPixels(pages, order, stored, self.offset is not None)
 

@@ -85,6 +85,7 @@ def find_images(file: Path, *, alone: bool = False) -> TiffContents:
     with opened(file, alone) as tiff:
         targets = mibi_pages(tiff)
         if targets:
+            _check_last_page(tiff, file)
             names, pages = zip(*targets, strict=True)
             return TiffContents(file, [Stack.of_pages(pages, file, names)])
         if not tiff.is_ome:
@@ -164,8 +165,21 @@ def _own_pages(found: TiffContents) -> TiffContents:
     return found
 
 
+def _check_last_page(tiff: TiffFile, file: Path) -> None:
+    """Raise ImageError if a page should follow the last one: tifffile leaves it out."""
+    tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+    told = tiff.filehandle.read(tiff.tiff.offsetsize)
+    offset = int.from_bytes(told, "little" if tiff.byteorder == "<" else "big")
+    is_cut = len(told) < tiff.tiff.offsetsize
+    if is_cut or (offset and offset not in {page.offset for page in tiff.pages}):
+        raise ImageError(
+            f"{str(file)!r} is not complete: what should follow page {len(tiff.pages)} is not there"
+        )
+
+
 def _stacks_of(tiff: TiffFile, file: Path) -> list[Stack]:
     """The images of a TIFF without OME metadata; planes of one size and type are channels."""
+    _check_last_page(tiff, file)
     alike: dict[object, list[TiffPageSeries]] = {}
     for number, series in enumerate(tiff.series):
         # tifffile takes pages apart that are compressed in other ways, or cut into other tiles.
