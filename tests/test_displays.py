@@ -92,6 +92,12 @@ def test_all_begin_with_what_they_are(values):
         assert unescape(re.sub("</?b>", "", heading)) == title
 
 
+def test_parameters_are_shown_as_they_are():
+    text = repr(Pipeline().quantile_norm(99.99999).clip({"CD3": 1048575.5, ...: 4}))
+    assert "q=99.99999)" in text
+    assert "max={'CD3': 1048575.5, ...: 4})" in text
+
+
 def test_text_and_notebook_say_the_same(fitted, tmp_path):
     numbers = lines_of(repr(fitted), "Numbers")
     (table,) = re.findall(r"Numbers</summary>.*?</details>", fitted._repr_html_())

@@ -66,6 +66,16 @@ def plain(label: Label) -> Label:
     return label.item() if isinstance(label, np.generic) else label
 
 
+def as_coordinate(names: Sequence[Hashable]) -> NumpyArray:
+    """Names of channels, images or batches as an array that keeps each one's type."""
+    types = {type(name) for name in names}
+    if len(types) == 1 and types <= {str, int, float}:
+        return np.array(names)
+    array = np.empty(len(names), object)
+    array[:] = names
+    return array
+
+
 def is_label(label: object) -> bool:
     """Whether a name can be looked up, and kept in JSON: a text, or a finite number."""
     return isinstance(label, str | int) or (isinstance(label, float) and math.isfinite(label))
@@ -160,7 +170,7 @@ def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     labels = [known[position] for position in positions]
     if CHANNEL in image.coords and chosen.coords[CHANNEL].values.tolist() == labels:
         return chosen
-    return chosen.assign_coords({CHANNEL: labels})
+    return chosen.assign_coords({CHANNEL: as_coordinate(labels)})
 
 
 def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:

@@ -363,6 +363,17 @@ def test_pipelines_masks_and_tables_of_such_chunks(chunks, cut):
     pd.testing.assert_frame_equal(pxprep.pixel_table(lazy, labels=labels), expected)
 
 
+@pytest.mark.parametrize("in_tree", [False, True])
+def test_coordinates_in_other_chunks_than_the_image(in_tree):
+    image = image_of(da.from_array(values_of(0), chunks=(2, 4, 11)))
+    image = image.assign_coords(row=("y", da.arange(13, chunks=5)))
+    if in_tree:
+        scales = {"scale0": image, "scale1": image[:, :12:2, :10:2]}
+        image = xr.DataTree.from_dict({at: xr.Dataset({"image": of}) for at, of in scales.items()})
+    made = image.pxprep.preprocess().compute()
+    xr.testing.assert_identical(made, image.compute().pxprep.preprocess())
+
+
 @pytest.mark.parametrize("dim", ["c", "z", "y", "x"])
 @pytest.mark.parametrize("make", [np.asarray, partial(da.from_array, chunks=1)])
 def test_an_image_without_pixels_is_refused(dim, make):

@@ -57,6 +57,14 @@ def test_numbers_are_of_one_channel_each():
         fitted.transform(TWICE.isel(c=[1, 0, 2, 3]))
 
 
+def test_labels_beside_shared_ones_keep_their_types():
+    metals = image(np.array([89, 89, 113, "DNA"], object))
+    dropped = metals.pxprep.subtract_channels({"89 (1)": "89 (2)"}, drop=True)
+    assert dropped.c.values.tolist() == ["89 (1)", 113, "DNA"]
+    chosen = metals.pxprep.preprocess(channels=[113, "89 (1)"])
+    assert chosen.c.values.tolist() == [113, "89 (1)"]
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -116,7 +116,10 @@ NO_NUMBER = [
     (np.True_, ParameterError, "True"),
     (2 + 1j, ParameterError, "(2+1j)"),
     (b"99", ParameterError, "b'99'"),
+    (np.timedelta64(99, "s"), ParameterError, "timedelta64(99,'s')"),
+    (np.ma.masked, ParameterError, "got masked"),
 ]
+LAZY_NUMBER = [(xr.DataArray(da.ones(())), ParameterError, "lazy DataArray: float(array) computes")]
 NO_PERCENT = [
     (150, ParameterError, "from 0 to 100, got 150"),
     (-5, ParameterError, "from 0 to 100, got -5"),
@@ -130,6 +133,7 @@ PER_CHANNEL = [
     ([], ParameterError, "got 0 values"),
     ([99, "x", 99], ParameterError, "[1] must be", "'x'"),
     ([99, None, 99], ParameterError, "[1] must be", "None"),
+    (np.ma.masked_equal([99, 0, 98], 0), ParameterError, "[1] must be", "got masked"),
     ([[99, 99, 99]], ParameterError, "[0] must be", "[99, 99, 99]"),
     (np.full((1, 3), 99.0), ParameterError, "must be", "99."),
     ({99}, ParameterError, "{99}"),
@@ -153,7 +157,7 @@ FRACTIONS = [
 BAD_VALUES = {
     "q": NO_NUMBER + NO_PERCENT + PER_CHANNEL + FRACTIONS,
     "q_post": NO_NUMBER + NO_PERCENT + PER_CHANNEL + FRACTIONS,
-    "sigma": [*NO_NUMBER, *PER_CHANNEL, (-1, ParameterError, "0 to 10000, got -1")],
+    "sigma": [*NO_NUMBER, *LAZY_NUMBER, *PER_CHANNEL, (-1, ParameterError, "0 to 10000, got -1")],
     "max": NO_NUMBER + PER_CHANNEL,
     "cap_max": NO_NUMBER + PER_CHANNEL,
     "cofactor": [

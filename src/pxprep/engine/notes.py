@@ -89,7 +89,7 @@ class Note:
         self.found: Block = np.zeros(1, np.int64)
         self.n_values = 0
         self._said_by_workers = said_by_workers
-        self._n_parts = prod(len(image.chunksizes.get(dim, (1,))) for dim in parts)
+        self._n_parts = prod(len(image.variable.chunksizes.get(dim, (1,))) for dim in parts)
         self._left = self.height * self.width * self._n_parts
         self._seen: defaultdict[tuple[int, int, object], dict[Window, int]] = defaultdict(dict)
         self._lock = Lock()

@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from ..aliases import BatchName, ImageName, Label, NumpyArray
-from ..channels import CHANNEL, is_label, plain
+from ..aliases import BatchName, ImageName, Label
+from ..channels import CHANNEL, as_coordinate, is_label, plain
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import require_numpy_or_dask
 
@@ -87,13 +87,3 @@ def labeled_numbers(
     dims = {dim for array in arrays.values() for dim in array.dims}
     coords = {dim: as_coordinate(labels[dim]) for dim in labels if dim in dims}
     return xr.Dataset({name: arrays[name] for name in arrays if name not in coords}, coords)
-
-
-def as_coordinate(names: Sequence[Hashable]) -> NumpyArray:
-    """Names of channels, images or batches as an array that keeps each one's type."""
-    types = {type(name) for name in names}
-    if len(types) == 1 and types <= {str, int, float}:
-        return np.array(names)
-    array = np.empty(len(names), object)
-    array[:] = names
-    return array

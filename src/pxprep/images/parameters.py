@@ -33,10 +33,14 @@ SIDES = (1, 3, 5)
 
 
 def parse_number(value: object, parameter: str, rule: str) -> float:
-    """A finite float; bools and strings are not numbers."""
+    """A finite float; bools, strings, durations and what a masked array leaves out are not."""
+    if isinstance(value, xr.DataArray) and value.ndim == 0 and value.chunks is not None:
+        raise ParameterError(
+            f"{spelled(parameter)} must be {rule}, got a lazy DataArray: float(array) computes it"
+        )
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        value = np.ma.masked if np.ma.is_masked(value) else value.item()
+    if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, Real):
         raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     try:
         number = float(value)

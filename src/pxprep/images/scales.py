@@ -246,7 +246,8 @@ def coarser_scales(
                 coarser.attrs[key] = new[key]
         chunked = coarser.chunks is not None and scale.chunks is not None
         chunks = {
-            dim: max(parts) if dim in changed else parts for dim, parts in scale.chunksizes.items()
+            dim: max(parts) if dim in changed else parts
+            for dim, parts in scale.variable.chunksizes.items()
         }
         made.append(coarser.chunk(chunks) if chunked else coarser)
     return made

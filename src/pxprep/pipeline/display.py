@@ -82,7 +82,7 @@ def _step(step: Step) -> str:
 
 def _parameter(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.15g}"
     if isinstance(value, Mapping):
         items = (
             f"{'...' if key is ... else repr(key)}: {_parameter(item)}"

@@ -357,7 +357,10 @@ class FittedPipeline(BaseFittedPipeline):
         cohort = replace(self._in_order(images, by, variable, where), pool=self.pool)
         twice = [name for name in cohort.names if name in self.fovs]
         if twice:
-            raise ImageError(f"images must have names that were not fitted, got {twice} again")
+            raise ImageError(
+                f"images must have names that were not fitted, got {twice} again: give them other "
+                "names, in a mapping"
+            )
         fovs = (*self.fovs, *cohort.names)
         # Warnings are for all images together.
         new_images = cohort.with_already_told(EVERYTHING)

@@ -13,13 +13,20 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..aliases import Array, ImageName, Label
-from ..channels import CHANNEL, channel_labels, labels_or_positions, listed_labels, reorder_channels
+from ..channels import (
+    CHANNEL,
+    as_coordinate,
+    channel_labels,
+    labels_or_positions,
+    listed_labels,
+    reorder_channels,
+)
 from ..engine import backends, computing
 from ..engine.notes import Note, OfStep, say_lossy
 from ..engine.progress import Progress
 from ..errors import ChannelError, ImageError, ParameterError
 from ..images.image import as_float, checked
-from ..images.image_numbers import BATCH, FOV, Numbers, as_coordinate, joined
+from ..images.image_numbers import BATCH, FOV, Numbers, joined
 from ..images.image_set import ImageSet
 from ..steps.base import Step, kept_by, measured, measures
 from ..steps.batches import side_by_side

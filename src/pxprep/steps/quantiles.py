@@ -7,13 +7,13 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import Array, NumpyArray
-from ..channels import CHANNEL
+from ..channels import CHANNEL, as_coordinate
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..engine.quantiles import exact_quantiles
 from ..errors import ParameterError
 from ..images.image import pixels, processing_dtype
-from ..images.image_numbers import FOV, as_coordinate
+from ..images.image_numbers import FOV
 from ..images.image_set import ImageSet
 from .image_values import LOWER, mean_over_images
 from .statistic_base import ImageStatistic, Measurement

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import xarray as xr
 
 from ..aliases import PerChannel, Pool, Zeros
-from ..channels import per_channel
+from ..channels import as_coordinate, per_channel
 from ..engine import backends
 from ..engine.programs import AddChannels
 from ..errors import ParameterError
 from ..images.image import like, like_plane, pixels
-from ..images.image_numbers import BATCH, as_coordinate
+from ..images.image_numbers import BATCH
 from ..images.image_set import AnyImages, ImageSet
 from ..images.parameters import SPATIAL, ZEROS, parse_choice, parse_count, parse_quantile
 from ..images.scales import cut_to_size, means_of_rectangles
