@@ -82,7 +82,7 @@ def is_label(label: object) -> bool:
 
 
 def is_choice(label: object) -> bool:
-    """Whether something may be chosen by a label: True and False would be taken for 1 and 0."""
+    """Whether a user may choose something by this: True and False would be taken for 1 and 0."""
     return is_label(label) and not isinstance(label, bool)
 
 

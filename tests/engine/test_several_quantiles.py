@@ -95,7 +95,7 @@ def test_bounds_are_values_of_the_float_type(value):
 @any_pool
 def test_fitting_two_quantiles_reads_once(pool, make_image):
     values = [make_image("float32", (3, 24, 20), seed=seed).values for seed in range(2)]
-    # Without memory: one sample, and a pass for each step; of pooled pixels two passes for each.
+    # Without memory: one sample, and a pass for each step; of pooled pixels two for each, in all.
     for memory, times in (("1 MB", 1), (0, 4 if pool == "pixels" else 3)):
         images, reads = zip(*(counted(array, (3, 6, 10)) for array in values), strict=True)
         pipeline = Pipeline().quantile_norm(99, name="first").percentile_clip(3, 90)

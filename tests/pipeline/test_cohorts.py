@@ -137,7 +137,7 @@ def test_unknown_names_are_errors(cohort, no_compute):
     for images, pool in ((new, "mean"), (lazy, None), (lazy, "pixels")):
         with pytest.raises(ParameterError, match=r"fov is for one image.*'fov0'"):
             Pipeline.sparrow().fit(cohort, pool=pool).transform(images, fov="fov0")
-    for odd in (["fov0"], fitted.numbers.fov[:1], {"fov0": 1}):
+    for odd in (["fov0"], fitted.numbers.fov[:1], {"fov0": 1}, True):
         with no_compute(), pytest.raises(ParameterError, match="fov must be the name of one image"):
             fitted.transform(new, fov=odd)
     fitted.transform(new, fov=fitted.numbers.fov[0])

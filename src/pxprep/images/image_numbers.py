@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..aliases import BatchName, ImageName, Label
-from ..channels import CHANNEL, as_coordinate, is_label, plain
+from ..channels import CHANNEL, as_coordinate, is_choice, plain
 from ..errors import ImageError, ParameterError, listed_names
 from .hints import require_numpy_or_dask
 
@@ -63,7 +63,7 @@ def parse_fov(value: object) -> ImageName:
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
         value = value.item()
     name = plain(value)
-    if not is_label(name):
+    if not is_choice(name):
         raise ParameterError(f"fov must be the name of one image, got {value!r:.200}")
     return name
 
