@@ -88,12 +88,19 @@ def test_levels_are_means_of_the_finest_pixels(dtype, tmp_path):
 
 @pytest.mark.parametrize("n_channels", [1, 3, 4])
 def test_channels_are_planes_and_no_colours(n_channels, tmp_path):
-    names = ['<CD3 & "CD8">', "µ", "DAPI (1)", "c"][:n_channels]
+    names = ["<CD3 & 'CD8'>", "µ", "DAPI (1)", "c"][:n_channels]
     image = xr.DataArray(pixels((n_channels, 30, 40)), dims=("c", "y", "x"), coords={"c": names})
     (file,) = export_images({"slide": image}, tmp_path).values()
     again = one(read_tiff(file))
     assert again.c.values.tolist() == names
     np.testing.assert_array_equal(again.values, image.values)
+
+
+@pytest.mark.skipif(not exporting._escapes(), reason="this tifffile would write others")
+def test_quotes_in_names(tmp_path):
+    image = image_of(pixels()).assign_coords(c=['"a"', '<b & "c">', "c"])
+    (file,) = export_images({"slide": image}, tmp_path).values()
+    np.testing.assert_array_equal(one(read_tiff(file)).c, image.c)
 
 
 @pytest.mark.parametrize("named", ["image", "channel"])
