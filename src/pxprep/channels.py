@@ -173,7 +173,9 @@ def select_known_channels(image: Labeled, wanted: Iterable[Label]) -> Labeled:
     return chosen.assign_coords({CHANNEL: as_coordinate(labels)})
 
 
-def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
+def parse_channels(
+    channels: Iterable[Label] | None, parameter: str = "channels"
+) -> list[Label] | None:
     """Labels that each name one channel; None passes."""
     if channels is None:
         return None
@@ -185,12 +187,12 @@ def parse_channels(channels: Iterable[Label] | None) -> list[Label] | None:
     wanted = list(map(plain, channels)) if is_sequence else []
     if not is_sequence or not all(map(is_choice, wanted)):
         raise ParameterError(
-            f"{spelled('channels')} must be a sequence of channel labels, got {channels!r}"
+            f"{spelled(parameter)} must be a sequence of channel labels, got {channels!r}"
             + (f"; did you mean [{channels!r}]?" if isinstance(channels, str) else "")
         )
     if not wanted:
-        raise ParameterError(f"{spelled('channels')} must name at least one channel, got none")
-    require_unique(wanted, "channels")
+        raise ParameterError(f"{spelled(parameter)} must name at least one channel, got none")
+    require_unique(wanted, parameter)
     return wanted
 
 

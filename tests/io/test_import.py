@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -138,6 +139,14 @@ def test_integers_of_64_bits(tmp_path, dtype):
     sdata = import_images(tmp_path / "a.tiff", tmp_path / "new.zarr", channel_names=["CD3"])
     assert sdata["a"].dtype == dtype
     np.testing.assert_array_equal(sdata["a"].values, values)
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.Series, lambda names: xr.DataArray(names, dims="c")])
+def test_names_in_an_array_or_a_column(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "a.tiff", pixels(), photometric="minisblack")
+    sdata = import_images(tmp_path / "a.tiff", tmp_path / "s.zarr", channel_names=kind(NAMES))
+    assert sdata["a"].c.values.tolist() == NAMES
+    assert pxprep.provenance(sdata, "a").parameters["import"]["channel_names"] == NAMES
 
 
 def test_means_of_large_integers(tmp_path):

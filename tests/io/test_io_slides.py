@@ -235,6 +235,22 @@ def test_names_that_contradict_each_other(tmp_path):
     assert one(open_images(tmp_path, ["CD3"])).c.values.tolist() == ["CD3"]
 
 
+def test_a_table_knows_files_by_either_name(tmp_path):
+    """It says what the channels are called: a warning only if the names contradict each other."""
+    folder, table = tmp_path / "fov", tmp_path / "panel.csv"
+    for name, metal, page in zip(NAMES, ("Ir191", "Pr141", "Nd142"), pixels(), strict=True):
+        write_channel(folder / f"{name}.ome.tif", page, metal)
+    for rows in (["Pr141,T", "Nd142,B", "Ir191,DNA"], ["CD3,T", "CD20,B", "DAPI,DNA"]):
+        table.write_text("\n".join(["channel,name", *rows]))
+        check(one(open_images(folder, panel=table)), pixels()[[1, 2, 0]], ["T", "B", "DNA"])
+    for name, other, page in zip(NAMES, NAMES[::-1], pixels(), strict=True):
+        write_channel(folder / f"{name}.ome.tif", page, other)
+    with pytest.warns(
+        PxprepWarning, match="as their metadata say, '(CD20' for 'DAPI|DAPI' for 'CD20)"
+    ):
+        check(one(open_images(folder, panel=table)), pixels()[[1, 0, 2]], ["T", "B", "DNA"])
+
+
 @pytest.mark.parametrize("names", [("DAPI", None, "CD3"), ("DAPI", "CD3", "CD3")])
 def test_names_in_the_metadata_that_do_not_tell_channels_apart(tmp_path, names):
     for number, (name, page) in enumerate(zip(names, pixels(), strict=True)):

@@ -114,8 +114,12 @@ def test_tiffs_that_name_no_channels(tmp_path, kind):
         read_tiff(file, channel_names=NAMES[:2])
     with pytest.raises(ChannelError, match=r"channel_names: .*'CD3' more than once"):
         read_tiff(file, channel_names=["CD3", "CD3", "CD20"])
-    with pytest.raises(ParameterError, match=r"channel_names must be a sequence of names, got 'CD"):
+    with pytest.raises(ParameterError, match=r"channel_names must be a sequence of .*, got 'CD3'"):
         read_tiff(file, channel_names="CD3")
+    with pytest.raises(
+        ParameterError, match=r"channel_names must be texts, none empty, got \['CD3"
+    ):
+        read_tiff(file, channel_names=["CD3", "", "CD20"])
 
 
 @pytest.mark.parametrize("order", ["abb", "baa", "abab", "cab"])

@@ -110,10 +110,14 @@ def _labelled(
         files = by_name([one.file for one in found])
         return {label: found[n] for n, label in enumerate(files)}
     if options.names_from is None:
+        stems = [stem(one.file) for one in found]
         odd = [
             (one.file.name, name)
-            for one, name in zip(found, own, strict=True)
-            if not one.ome.is_set and _own_name(one).casefold() not in stem(one.file).casefold()
+            for one, name, called in zip(found, own, stems, strict=True)
+            if not one.ome.is_set
+            and _own_name(one).casefold() not in called.casefold()
+            # A table finds channels by either name, and only that of another file misleads it.
+            and (options.panel is None or name in stems)
         ]
         if odd:
             warn(

@@ -125,7 +125,7 @@ def import_images(
         store,
         channels,
         {
-            "channel_names": channel_names,
+            "channel_names": parse_channels(channel_names, "channel_names"),
             "panel": panel,
             "axes": axes,
             "images": images,

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from ..aliases import Label
-from ..channels import require_unique
+from ..channels import parse_channels, require_unique
 from ..errors import ChannelError, ParameterError, listed, listed_names, spelled, warn
 from .names import existing_path
 from .tables import table_rows
@@ -195,15 +195,12 @@ def parse_panel(
         raise ParameterError(f"give {spelled('channel_names')} or {spelled('panel')}, not both")
     if panel is not None:
         return panel if isinstance(panel, Panel) else read_panel(panel)
-    if channel_names is None:
+    names = parse_channels(channel_names, "channel_names")
+    if names is None:
         return None
-    is_sequence = isinstance(channel_names, Sequence) and not isinstance(channel_names, str)
-    if not is_sequence or not all(isinstance(name, str) and name for name in channel_names):
-        raise ParameterError(
-            f"{spelled('channel_names')} must be a sequence of names, got {channel_names!r}"
-        )
-    require_unique(list(channel_names), "channel_names")
-    return Panel(tuple(channel_names), in_order=True)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ParameterError(f"{spelled('channel_names')} must be texts, none empty, got {names}")
+    return Panel(tuple(map(str, names)), in_order=True)
 
 
 def names_or_panel() -> str:
