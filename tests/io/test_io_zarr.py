@@ -133,7 +133,14 @@ def test_what_bioformats2raw_writes(tmp_path):
 
 @pytest.mark.parametrize(
     ("unit", "factor"),
-    [("angstrom", 1e-4), ("nanometer", 1e-3), ("centimeter", 1e4), ("meter", 1e6), ("inch", None)],
+    [
+        ("angstrom", 1e-4),
+        ("Å", 1e-4),
+        ("nanometer", 1e-3),
+        ("centimeter", 1e4),
+        ("meter", 1e6),
+        ("inch", None),
+    ],
 )
 def test_units(tmp_path, unit, factor, monkeypatch):
     monkeypatch.setitem(UNITS, "y", unit)

@@ -21,6 +21,7 @@ UM_PER_UNIT = {
     "microns": 1.0,
     "micrometer": 1.0,
     "angstrom": 1e-4,
+    "Å": 1e-4,
     "nanometer": 1e-3,
     "millimeter": 1e3,
     "centimeter": 1e4,
