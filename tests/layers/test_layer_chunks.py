@@ -28,6 +28,7 @@ from pxprep import Pipeline
 from pxprep.engine import backends
 from pxprep.errors import StoreError
 from pxprep.layers import backing, layouts, new_layers
+from pxprep.layers.plan import plan_layers
 from stores import CHANNELS, arrays, counts, files, make_study, same
 
 STEPS = Pipeline().quantile_norm(99).blur(1)
@@ -54,6 +55,15 @@ def counted(shape, chunks):
     empty = np.empty((0,) * len(shape), "u2")
     lazy = da.from_array(values, chunks=chunks)
     return lazy.map_blocks(load, dtype="u2", meta=empty), values, reads
+
+
+def test_coordinates_in_other_chunks_than_the_image(tmp_path):
+    sdata = make_study(tmp_path / "study.zarr")
+    expected = clean(sdata)
+    rows = ("y", da.arange(sdata["fov0"].sizes["y"], chunks=5))
+    sdata.images["fov0"] = sdata["fov0"].assign_coords(row=rows)
+    assert plan_layers(sdata, "fov0", "again", pipeline=STEPS).block_bytes
+    assert same(clean(sdata, output="again"), expected)
 
 
 def stored(path, array, model=Image2DModel, dims=("c", "y", "x"), **options):

@@ -117,6 +117,7 @@ NO_NUMBER = [
     (2 + 1j, ParameterError, "(2+1j)"),
     (b"99", ParameterError, "b'99'"),
     (np.timedelta64(99, "s"), ParameterError, "timedelta64(99,'s')"),
+    (np.array(99, "m8[ns]"), ParameterError, "timedelta64(99,'ns')"),
     (np.ma.masked, ParameterError, "got masked"),
 ]
 LAZY_NUMBER = [(xr.DataArray(da.ones(())), ParameterError, "lazy DataArray: float(array) computes")]

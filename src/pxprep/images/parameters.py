@@ -39,7 +39,7 @@ def parse_number(value: object, parameter: str, rule: str) -> float:
             f"{spelled(parameter)} must be {rule}, got a lazy DataArray: float(array) computes it"
         )
     if isinstance(value, np.ndarray | xr.DataArray) and value.ndim == 0:
-        value = np.ma.masked if np.ma.is_masked(value) else value.item()
+        value = np.asanyarray(value)[()]  # unlike item(), keeps masks, and types of durations
     if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, Real):
         raise ParameterError(f"{spelled(parameter)} must be {rule}, got {value!r}")
     try:

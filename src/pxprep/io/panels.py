@@ -278,7 +278,7 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     panel = _made(file, lines[1:], names, keys, kept, numbers)
-    channel_numbers = columns.get(CHANNEL_NUMBER, keys if "channel" in columns else ())
+    channel_numbers = columns.get(CHANNEL_NUMBER, keys if keys == columns.get("channel") else ())
     return replace(panel, channel_numbers=tuple(channel_numbers), other_numbers=other_numbers)
 
 

@@ -89,4 +89,4 @@ def with_data(element: Any, scales: Sequence[object]) -> object:
 
 def _regular_chunks(image: xr.DataArray) -> dict[str, int]:
     """Size of the largest chunk along each dimension: zarr's chunks are all of one size."""
-    return {str(dim): max(sizes) for dim, sizes in image.chunksizes.items()}
+    return {str(dim): max(sizes) for dim, sizes in image.variable.chunksizes.items()}

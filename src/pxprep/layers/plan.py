@@ -100,5 +100,6 @@ def _without_pixels(image: xr.DataArray, remaining: Sequence[Label]) -> xr.DataA
 
 def _bytes_of_block(image: xr.DataArray) -> int:
     """Bytes of the largest chunk's pixels in all channels, in the processing dtype."""
-    sizes = {dim: max(chunks) for dim, chunks in image.chunksizes.items()} | {"c": image.sizes["c"]}
+    sizes = {dim: max(chunks) for dim, chunks in image.variable.chunksizes.items()}
+    sizes["c"] = image.sizes["c"]
     return prod(sizes.values()) * processing_dtype(image).itemsize
