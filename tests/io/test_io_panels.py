@@ -258,6 +258,7 @@ def test_other_numbers_in_another_order(tmp_path, case):
         "name,is_nuclear\nDAPI,1\nCD3,0\nCD20,0\n",
         "metal,name\n191,DAPI\n141,CD3\n142,CD20\n",
         "channel,metal\nDAPI,191\nCD3,141\nCD20,142\n",
+        "metal,channel\n191,DAPI\n141,CD3\n142,CD20\n",
         "name,index,keep\nDAPI,0,1\nCD3,1,1\nx,3,0\nCD20,2,1\n",
     ],
 )

@@ -48,7 +48,7 @@ class Panel:
     in_order
         Whether the names are those of all channels in the file's order, whatever that calls them.
     channel_numbers
-        The column ``channel_number`` (mcmicro), or else ``channel``; empty if there is neither.
+        The column ``channel_number`` (mcmicro), or else the keys if they are in ``channel``.
     other_numbers
         Columns that may tell the order of channels: of cycles, or that count the rows; by heading.
     """
@@ -278,7 +278,8 @@ def read_panel(path: str | Path) -> Panel:
         for heading, parameter in NUMBERS.items()
     }
     panel = _made(file, lines[1:], names, keys, kept, numbers)
-    channel_numbers = columns.get(CHANNEL_NUMBER, keys if keys == columns.get("channel") else ())
+    numbered = keys if keys is columns.get("channel") else ()
+    channel_numbers = columns.get(CHANNEL_NUMBER, numbered)
     return replace(panel, channel_numbers=tuple(channel_numbers), other_numbers=other_numbers)
 
 
