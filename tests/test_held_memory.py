@@ -162,10 +162,14 @@ def test_what_a_fork_holds_goes_back_too():
         "    os._exit(len(memory._SCRATCH._pieces))\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-Wignore", "-c", script], capture_output=True, text=True
-    )
-    assert (done.stdout.split(), done.stderr) == (["0"], "")
+    assert_prints(script, "0")
+
+
+def assert_prints(script, *words):
+    """Python prints these words, and no error, when it runs the script."""
+    command = [sys.executable, "-Wignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == ([*words], "")
 
 
 def test_small_arrays_and_other_systems_are_left_to_numpy(monkeypatch):
@@ -253,7 +257,4 @@ def test_a_fork_has_memory_of_its_own():
         "os.waitpid(child, 0)\n"
         "print(int(array.min()), int(array.max()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-Wignore", "-c", script], capture_output=True, text=True
-    )
-    assert (done.stdout.split(), done.stderr) == (["1", "1"], "")
+    assert_prints(script, "1", "1")

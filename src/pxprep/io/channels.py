@@ -163,12 +163,12 @@ def read_fov(
     chunks = [max(sizes) for sizes in zip(*sizes_of_each, strict=True)]
     sources = {str(one.file.parent) for one in found}
     source = sources.pop() if len(sources) == 1 else str(found[0].file.parent.parent)
-    attrs = {"source": source, SIZES: _um_per_pixel(found)}
+    attrs = {"source": source, SIZES: _agreed_um_per_pixel(found)}
     known = {key: value for key, value in attrs.items() if value}
     return lazy_image(Joined(parts), chunks, labels, known)
 
 
-def _um_per_pixel(found: Sequence[TiffContents]) -> dict[str, float]:
+def _agreed_um_per_pixel(found: Sequence[TiffContents]) -> dict[str, float]:
     """The size of a pixel that the metadata of channels tell, by dim unless they contradict."""
     sizes = [dict(one.stacks[0].about.um_per_pixel) for one in found]
     told = {dim: [size[dim] for size in sizes if dim in size] for dim in "zyx"}
@@ -176,10 +176,10 @@ def _um_per_pixel(found: Sequence[TiffContents]) -> dict[str, float]:
     odd = [dim for dim, own in told.items() if own and max(own) / min(own) > 1 + 1e-6]
     if odd:
         examples = {str(size): str(one.file) for one, size in zip(found, sizes, strict=True)}
-        listed = "; ".join(f"{file!r} {size}" for size, file in examples.items())
+        by_file = "; ".join(f"{file!r} {size}" for size, file in examples.items())
         warn(
             f"channels of one image differ in their pixel sizes, those along {', '.join(odd)} are "
-            f"not kept: {listed:.500}"
+            f"not kept: {by_file:.500}"
         )
     return {dim: own[0] for dim, own in told.items() if own and dim not in odd}
 

@@ -72,7 +72,7 @@ def sources_of(layers: Mapping[str, object], masks: LayerMasks) -> dict[str, Sou
 def _check_same_coordinates(image: object, layer: str, labels: object, name: str) -> None:
     """Raise LayerError if labels do not lie on the image, in a coordinate system of both.
 
-    They do if no pixel of theirs is farther from that of the image than a tenth of a pixel.
+    They do if each of their pixels lies within a tenth of a pixel of the one that it labels.
     """
     of_image, of_labels = transformations_of(image), transformations_of(labels)
     sizes = scales_of(labels)[0].sizes
